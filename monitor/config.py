@@ -1,0 +1,341 @@
+"""Configuration: one YAML file, every setting also by a `RISKMON_…` variable, checked before anything starts.
+
+The variable of a setting is its path joined by underscores: `kafka.group_id` is `RISKMON_KAFKA_GROUP_ID`.
+Variables win over the file. Lists and mappings are written as YAML: `RISKMON_KAFKA_TOPICS='[a, b]'`.
+"""
+
+import difflib
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+
+from monitor.errors import ConfigError
+
+PREFIX = "RISKMON_"
+MAX_FILE_BYTES = (
+    256 * 1024
+)  # invariant S11: a configuration is small; anything larger is a mistake or an attack
+
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Section(BaseModel):
+    """A part of the configuration. Unknown keys are errors; values are frozen once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class KafkaConfig(_Section):
+    """Where traces are read from."""
+
+    bootstrap_servers: list[str] = Field(["localhost:9092"], description="Brokers, host:port.")
+    topics: list[str] = Field(["llm.traces"], min_length=1, description="Topics to judge.")
+    group_id: str = Field("riskmon", description="Consumer group; daemons that share it share the work.")
+    start: Literal["earliest", "latest"] = Field(
+        "earliest", description="Where to begin on a partition that neither Kafka nor the ledger knows."
+    )
+    max_poll_records: Count = Field(1000, description="Records taken from the client in one poll.")
+    session_timeout_ms: Count = Field(45_000, description="Silence after which the group drops a member.")
+    heartbeat_interval_ms: Count = Field(
+        3_000, description="Heartbeat period; a third of the session at most."
+    )
+    max_poll_interval_ms: Count = Field(300_000, description="Longest pause between polls.")
+    fetch_max_bytes: Count = Field(16 * 2**20, description="Bytes fetched per broker and request.")
+    max_partition_fetch_bytes: Count = Field(
+        4 * 2**20, description="Bytes fetched per partition and request."
+    )
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="Transport security."
+    )
+    sasl_mechanism: str | None = Field(
+        None, description="PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, GSSAPI, OAUTHBEARER."
+    )
+    sasl_username: str | None = Field(None, description="SASL user name.")
+    sasl_password: SecretStr | None = Field(None, description="SASL password.")
+    ssl_cafile: Path | None = Field(None, description="Certificate authorities, PEM.")
+    ssl_certfile: Path | None = Field(None, description="Client certificate, PEM.")
+    ssl_keyfile: Path | None = Field(None, description="Client key, PEM.")
+    ssl_password: SecretStr | None = Field(None, description="Password of the client key.")
+    client: dict[str, str | int | float | bool] = Field(
+        default_factory=dict, description="Further kafka-python consumer settings, passed as they are."
+    )
+
+
+class IngestConfig(_Section):
+    """Bounds on what is decoded. A record beyond them is dead-lettered."""
+
+    format: Literal["native"] = Field("native", description="Decoder of every topic not named in `formats`.")
+    formats: dict[str, Literal["native"]] = Field(default_factory=dict, description="Decoder per topic.")
+    max_record_bytes: Count = Field(2 * 2**20, description="Largest record that is decoded.")
+    max_depth: Count = Field(64, description="Deepest nesting of JSON that is decoded.")
+
+
+class PoolConfig(_Section):
+    """Worker processes that run the detectors."""
+
+    workers: Annotated[int, Field(ge=0)] = Field(0, description="Worker processes; 0 means one per core.")
+    timeout_seconds: Positive = Field(30.0, description="Longest time one detector may take for one batch.")
+    startup_seconds: Positive = Field(180.0, description="Longest time a worker may take to load its models.")
+    max_batch: Count = Field(256, description="Most traces in a batch.")
+    target_batch_seconds: Positive = Field(0.5, description="The batch size adapts to take this long.")
+
+
+class DetectorConfig(_Section):
+    """One detector."""
+
+    enabled: bool = Field(default=True, description="Whether it runs.")
+    factory: str = Field("", description="`package.module:callable` that builds it; empty: the built-in one.")
+    options: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments for the factory.")
+
+
+class DetectorsConfig(_Section):
+    """The four kinds of risk."""
+
+    hallucination: DetectorConfig = Field(default_factory=DetectorConfig, description="Unsupported answers.")
+    pii: DetectorConfig = Field(default_factory=DetectorConfig, description="Personal data and secrets.")
+    toxicity: DetectorConfig = Field(default_factory=DetectorConfig, description="Abusive text.")
+    drift: DetectorConfig = Field(default_factory=DetectorConfig, description="Change of traffic over time.")
+
+
+class RulesConfig(_Section):
+    """Rule packs."""
+
+    paths: list[Path] = Field(
+        default_factory=list,
+        description="Files or folders of rules; empty: the packs that come with riskmon.",
+    )
+    reload_seconds: Positive = Field(5.0, description="How often the files are looked at for changes.")
+
+
+class LedgerConfig(_Section):
+    """The one copy of truth."""
+
+    url: str = Field("", description="SQLAlchemy URL; empty: SQLite file `ledger.db` in `data_dir`.")
+    excerpt_chars: Count = Field(2000, description="Longest redacted excerpt kept of a flagged text.")
+    sample_ratio: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.001, description="Share of unflagged traces whose assessments are kept too."
+    )
+
+
+class AlertmanagerConfig(_Section):
+    """Prometheus Alertmanager, API v2."""
+
+    url: str = Field("", description="Base URL; empty: no Alertmanager.")
+    resolve_seconds: Positive = Field(300.0, description="An alert not repeated for this long is resolved.")
+    username: str | None = Field(None, description="Basic authentication.")
+    password: SecretStr | None = Field(None, description="Basic authentication.")
+
+
+class WebhookConfig(_Section):
+    """A generic webhook, signed and deduplicable."""
+
+    name: str = Field("webhook", pattern=r"^[a-z0-9_-]{1,32}$", description="Name in metrics and the outbox.")
+    url: str = Field(description="https URL.")
+    secret: SecretStr | None = Field(None, description="Key of the HMAC-SHA-256 signature.")
+    allow_private: bool = Field(default=False, description="Whether private addresses and http are allowed.")
+
+
+class DeliverConfig(_Section):
+    """Where alerts and feedback go."""
+
+    alertmanager: AlertmanagerConfig = Field(default_factory=AlertmanagerConfig, description="Alertmanager.")
+    webhooks: list[WebhookConfig] = Field(default_factory=list, description="Webhooks.")
+    log: bool = Field(default=True, description="Whether alerts are also logged.")
+    feedback_topic: str = Field(
+        "riskmon.feedback", description="Kafka topic of flagged samples; empty: none."
+    )
+    timeout_seconds: Positive = Field(10.0, description="Longest time one delivery may take.")
+    max_backoff_seconds: Positive = Field(60.0, description="Longest wait between tries.")
+
+
+class HttpConfig(_Section):
+    """Metrics and health."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on; loopback by default.")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(9469, description="Port; 0 takes a free one.")
+
+
+class TelemetryConfig(_Section):
+    """What riskmon says about itself."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
+    max_label_values: Count = Field(50, description="Values a label takes before the rest become `other`.")
+    allow: dict[str, list[str]] = Field(
+        default_factory=dict, description="Label name to the values always kept, e.g. `app: [support-bot]`."
+    )
+    otlp_endpoint: str = Field("", description="OTLP/HTTP base URL for riskmon's own spans; empty: none.")
+
+
+class ShutdownConfig(_Section):
+    """How the daemon ends."""
+
+    deadline_seconds: Positive = Field(
+        20.0, description="Shared by all steps of a stop; less than Kubernetes' grace period of 30 s."
+    )
+    watchdog_seconds: Positive = Field(
+        60.0, description="A loop that has not turned for this long is killed."
+    )
+
+
+class Config(_Section):
+    """The whole configuration."""
+
+    instance: str = Field(
+        "", pattern=r"^[A-Za-z0-9._-]{0,64}$", description="Name of this daemon; empty: host name."
+    )
+    data_dir: Path = Field(Path("data"), description="Folder of the ledger and the key file.")
+    kafka: KafkaConfig = Field(default_factory=KafkaConfig, description="Source.")
+    ingest: IngestConfig = Field(default_factory=IngestConfig, description="Decoding.")
+    pool: PoolConfig = Field(default_factory=PoolConfig, description="Worker processes.")
+    detectors: DetectorsConfig = Field(default_factory=DetectorsConfig, description="Detectors.")
+    rules: RulesConfig = Field(default_factory=RulesConfig, description="Rules.")
+    ledger: LedgerConfig = Field(default_factory=LedgerConfig, description="Ledger.")
+    deliver: DeliverConfig = Field(default_factory=DeliverConfig, description="Delivery.")
+    http: HttpConfig = Field(default_factory=HttpConfig, description="Metrics and health.")
+    telemetry: TelemetryConfig = Field(default_factory=TelemetryConfig, description="Logs, labels, spans.")
+    shutdown: ShutdownConfig = Field(default_factory=ShutdownConfig, description="Ending.")
+
+    @model_validator(mode="after")
+    def _heartbeat_fits_the_session(self) -> Self:
+        if self.kafka.heartbeat_interval_ms * 3 > self.kafka.session_timeout_ms:
+            raise ValueError(
+                "kafka.heartbeat_interval_ms must be at most a third of kafka.session_timeout_ms, "
+                "so that two lost heartbeats do not end a membership"
+            )
+        return self
+
+    def name(self) -> str:
+        """Name of this daemon: `instance`, else the host's."""
+        return self.instance or socket.gethostname()
+
+    def ledger_url(self) -> str:
+        """SQLAlchemy URL of the ledger."""
+        return self.ledger.url or f"sqlite:///{self.data_dir / 'ledger.db'}"
+
+    def enabled_detectors(self) -> dict[str, DetectorConfig]:
+        """Enabled detectors by name, in a fixed order."""
+        sections = {name: getattr(self.detectors, name) for name in DetectorsConfig.model_fields}
+        return {name: section for name, section in sections.items() if section.enabled}
+
+
+def settings() -> Iterator[tuple[str, str, Any, str]]:
+    """Every leaf setting as (dotted path, environment variable, default, description)."""
+
+    def walk(model: type[BaseModel], path: tuple[str, ...]) -> Iterator[tuple[str, str, Any, str]]:
+        for name, field in model.model_fields.items():
+            here = (*path, name)
+            if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+                yield from walk(field.annotation, here)
+            else:
+                default = field.get_default(call_default_factory=True)
+                yield ".".join(here), PREFIX + "_".join(here).upper(), default, field.description or ""
+
+    yield from walk(Config, ())
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML without aliases (a few hundred bytes of them expand to gigabytes) and without duplicate keys."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise ConfigError(f"line {mark.line + 1}: YAML aliases are not allowed; write the value out")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - the base class's signature
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                line = key_node.start_mark.line + 1
+                raise ConfigError(f"line {line}: key {key!r} stands twice; remove one")
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def load_yaml(text: str, name: str) -> Any:
+    """Parse YAML strictly: no aliases, tags or duplicate keys, at most 256 KiB.
+
+    Raises ConfigError naming `name`, the line and the remedy.
+    """
+    if len(text.encode()) > MAX_FILE_BYTES:
+        raise ConfigError(f"{name}: larger than {MAX_FILE_BYTES} bytes; split it")
+    try:
+        return yaml.load(text, _StrictLoader)  # noqa: S506 - derives from SafeLoader
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from None
+    except (yaml.YAMLError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
+        raise ConfigError(
+            f"{where}: not valid YAML ({getattr(error, 'problem', None) or 'nested too deep'})"
+        ) from None
+
+
+def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Config:
+    """Read the file (None: all defaults) and the environment.
+
+    Raises ConfigError with every problem found, each with its field and a remedy.
+    """
+    data: dict[str, Any] = {}
+    if path is not None:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                f"{path}: cannot be read ({type(error).__name__}); give a readable UTF-8 file"
+            ) from None
+        loaded = load_yaml(text, str(path))
+        if loaded is not None and not isinstance(loaded, dict):
+            raise ConfigError(f"{path}: must be a mapping of settings, not a {type(loaded).__name__}")
+        data = loaded or {}
+    _apply_environment(data, environ)
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(
+            "\n".join(_explain(problem) for problem in error.errors(include_url=False))
+        ) from None
+
+
+def _apply_environment(data: dict[str, Any], environ: Mapping[str, str]) -> None:
+    paths = {variable: path for path, variable, _, _ in settings()}
+    for variable, raw in environ.items():
+        if not variable.startswith(PREFIX):
+            continue
+        if variable not in paths:
+            close = difflib.get_close_matches(variable, paths, n=1)
+            hint = f"; did you mean {close[0]}?" if close else "; `riskmon check --settings` lists them all"
+            raise ConfigError(f"environment variable {variable} is not a setting{hint}")
+        *sections, leaf = paths[variable].split(".")
+        node = data
+        for section in sections:
+            child = node.setdefault(section, {})
+            if not isinstance(child, dict):
+                raise ConfigError(f"{section}: must be a mapping of settings")
+            node = child
+        node[leaf] = _parse(paths[variable], raw, variable)
+
+
+def _parse(path: str, raw: str, variable: str) -> Any:
+    annotation: Any = Config
+    for part in path.split("."):
+        annotation = annotation.model_fields[part].annotation
+    plain_text = annotation is str or str in get_args(annotation) or SecretStr in get_args(annotation)
+    return raw if plain_text else load_yaml(raw, variable)
+
+
+def _explain(problem: Any) -> str:
+    path = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        known = [known for known, _, _, _ in settings()]
+        known += sorted({k.rsplit(".", 1)[0] for k in known if "." in k})
+        close = difflib.get_close_matches(path, known, n=1)
+        return f"{path}: no such setting" + (f"; did you mean {close[0]}?" if close else "; remove it")
+    return f"{path or 'configuration'}: {problem['msg']}"

@@ -1,0 +1,50 @@
+"""Errors, classified by what the caller must do.
+
+    Exception
+    └── RiskmonError
+        ├── Busy          hold the work and pause intake; nothing is wrong
+        ├── BadTrace      dead-letter the record: the same bytes would fail again
+        ├── Retryable     back off and try again: the world may change
+        ├── Fenced        drop this partition's work: another daemon owns it now
+        └── ConfigError   exit 78 before anything starts; says field, value and remedy
+
+Anything else is a bug and stops the process: the ledger makes a restart safe.
+"""
+
+EX_CONFIG = 78  # sysexits.h; what Vector and systemd expect of a configuration error
+
+
+class RiskmonError(Exception):
+    """Base of every error that riskmon raises on purpose."""
+
+
+class Busy(RiskmonError):  # noqa: N818 - named for what the caller does
+    """The next stage is full. Hold the work, pause the source, keep polling."""
+
+
+class BadTrace(RiskmonError):  # noqa: N818 - see Busy
+    """A record that can never be judged. `reason` is one of a bounded set; `detail` holds no trace text."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+        self.detail = detail
+
+
+class Retryable(RiskmonError):  # noqa: N818 - see Busy
+    """A failure that may pass: the caller backs off and repeats the same call."""
+
+
+class Fenced(RiskmonError):  # noqa: N818 - see Busy
+    """Partitions of a transaction are owned by another daemon now; nothing of the transaction was written.
+
+    `partitions` is the set of (topic, partition) whose work must be dropped.
+    """
+
+    def __init__(self, partitions: frozenset[tuple[str, int]]) -> None:
+        super().__init__(f"{len(partitions)} partition(s) are owned by another daemon")
+        self.partitions = partitions
+
+
+class ConfigError(RiskmonError):
+    """The configuration, a rule file or a model cannot be used. The message names field, value and remedy."""

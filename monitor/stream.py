@@ -1,0 +1,234 @@
+"""What a source tells the engine, and what the engine's ports look like to the adapters that fill them.
+
+Sources never decide: they report events, and the engine answers with `seek`, `pause`, `resume`, `commit`.
+"""
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import NamedTuple, Protocol, TypeAlias
+
+from monitor.findings import Assessment, Judgement
+from monitor.trace import Record, Trace
+
+TopicPartition: TypeAlias = tuple[str, int]
+
+
+class Fetched(NamedTuple):
+    """Records of one partition, in offset order."""
+
+    topic: str
+    partition: int
+    records: Sequence[Record]
+
+
+class Assigned(NamedTuple):
+    """This daemon now reads a partition. Nothing of it is delivered until the engine calls `seek`.
+
+    `committed` is the group's committed next offset, None when there is none; `begin` is the first offset
+    that still exists and `end` the next one to be written.
+    """
+
+    topic: str
+    partition: int
+    committed: int | None
+    begin: int
+    end: int
+
+
+class Revoked(NamedTuple):
+    """This daemon no longer reads a partition; another may already do so."""
+
+    topic: str
+    partition: int
+
+
+class OutOfRange(NamedTuple):
+    """The position asked for does not exist (any more). Delivery stops until the engine seeks."""
+
+    topic: str
+    partition: int
+    position: int
+    begin: int
+    end: int
+
+
+class StuckReason(StrEnum):
+    """Why a partition cannot be read on."""
+
+    CORRUPT_BATCH = "corrupt_batch"
+    BEYOND_END = "beyond_end"
+
+
+class Stuck(NamedTuple):
+    """A partition cannot be read at `offset`; the source has paused it and an operator must act."""
+
+    topic: str
+    partition: int
+    offset: int
+    reason: StuckReason
+
+
+class Exhausted(NamedTuple):
+    """The input has ended and nothing more will come (files only)."""
+
+
+Event: TypeAlias = Fetched | Assigned | Revoked | OutOfRange | Stuck | Exhausted
+
+
+class Lag(NamedTuple):
+    """How far reading is behind a partition's end: records not delivered, age of the last delivered one."""
+
+    topic: str
+    partition: int
+    records: int
+    seconds: float
+
+
+class Source(Protocol):
+    """Raw records with their positions. Used from one thread only."""
+
+    def poll(self, timeout: float, max_records: int) -> Sequence[Event]:
+        """Return what happened, waiting at most `timeout` seconds; must be called even while paused.
+
+        Never raises for bad data. Raises Retryable when the broker refuses for now, ConfigError when it
+        refuses for good (credentials, unknown topic).
+        """
+        ...
+
+    def seek(self, topic: str, partition: int, offset: int) -> None:
+        """Deliver an assigned partition from `offset` on; ends a pause that OutOfRange or Stuck began."""
+        ...
+
+    def pause(self) -> None:
+        """Deliver nothing until `resume`; keeps group membership while `poll` is called. Idempotent."""
+        ...
+
+    def resume(self) -> None:
+        """Deliver again. Idempotent."""
+        ...
+
+    def commit(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Tell the broker the next offset per partition. Advisory: never blocks, failures are only counted."""
+        ...
+
+    def lag(self) -> Sequence[Lag]:
+        """Lag per assigned partition, without asking the broker."""
+        ...
+
+    def close(self, positions: Mapping[TopicPartition, int], seconds: float) -> None:
+        """Commit for the last time and leave, within about `seconds`. Idempotent."""
+        ...
+
+
+class Verdicts(NamedTuple):
+    """Answers for one submitted batch: per trace, in order, one assessment per enabled detector, in order."""
+
+    ticket: int
+    assessments: Sequence[tuple[Assessment, ...]]
+
+
+class PoolStats(NamedTuple):
+    """State of the detector pool. `restarts` counts workers replaced since the start, by cause."""
+
+    workers: int
+    ready: int
+    in_flight: int
+    batch_size: int
+    restarts: Mapping[str, int]
+
+
+class Detectors(Protocol):
+    """Runs detectors over batches. Used from one thread only."""
+
+    def start(self) -> None:
+        """Start and wait until models are loaded. Raises ConfigError when a detector cannot be built."""
+        ...
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """Detector name to version, in the order of assessments. Known after `start`."""
+        ...
+
+    @property
+    def batch_size(self) -> int:
+        """How many traces the next batch should hold."""
+        ...
+
+    def submit(self, ticket: int, traces: Sequence[Trace]) -> None:
+        """Begin a batch. Raises Busy when no more can be in flight; the caller keeps the batch."""
+        ...
+
+    def collect(self, timeout: float) -> Sequence[Verdicts]:
+        """Return finished batches, waiting at most `timeout` seconds for the first."""
+        ...
+
+    def stats(self) -> PoolStats:
+        """Current state."""
+        ...
+
+    def close(self) -> None:
+        """Stop all workers at once. Idempotent."""
+        ...
+
+
+class Stage(StrEnum):
+    """Places where traces wait."""
+
+    DECODED = "decoded"
+    DETECTING = "detecting"
+    RECORDING = "recording"
+
+
+class Incident(StrEnum):
+    """Things that happen to the engine and are counted."""
+
+    FENCED = "fenced"
+    GAP = "gap"
+    STUCK = "stuck"
+    LEDGER_RETRY = "ledger_retry"
+    SOURCE_RETRY = "source_retry"
+    RULE_ERROR = "rule_error"
+
+
+class Observer(Protocol):
+    """What the engine tells telemetry. Calls are cheap, never raise and never block."""
+
+    def turned(self) -> None:
+        """The loop has turned once."""
+        ...
+
+    def consumed(self, topic: str, records: int) -> None:
+        """Records were taken from the source for the first time since the partition was claimed."""
+        ...
+
+    def dead_lettered(self, topic: str, reason: str, records: int) -> None:
+        """Dead letters are durable in the ledger."""
+        ...
+
+    def recorded(self, topic: str, records: int) -> None:
+        """Records whose traces are all judged are durable in the ledger."""
+        ...
+
+    def judged(self, judgements: Sequence[Judgement], started: float, ended: float) -> None:
+        """A transaction's judgements are durable; `started`/`ended` are Unix seconds of its detect stage."""
+        ...
+
+    def lag(self, lags: Sequence[Lag]) -> None:
+        """Lag of every assigned partition."""
+        ...
+
+    def waiting(self, stage: Stage, traces: int) -> None:
+        """How many traces wait in a stage."""
+        ...
+
+    def pool(self, stats: PoolStats) -> None:
+        """State of the detector pool."""
+        ...
+
+    def incident(self, incident: Incident, topic: str = "", partition: int = -1) -> None:
+        """Something to count, and to log when it is about a partition."""
+        ...
+
+    def rules_loaded(self, version: str, *, ok: bool) -> None:
+        """Rules were (re)loaded, or failed to and the last good set stays."""
+        ...
