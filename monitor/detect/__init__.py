@@ -1,0 +1,91 @@
+"""Detectors: what one is, and which ones a configuration enables.
+
+A module that holds a detector exposes `build(**options) -> Detector` and, where it has tiers,
+`tiers(**options) -> list[TierStatus]`. Both raise ConfigError for options or files they cannot use.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, cast
+
+import msgspec
+
+from monitor.config import Config
+from monitor.errors import ConfigError
+from monitor.findings import Assessment, TierStatus
+from monitor.trace import Trace
+
+BUILT_IN: Mapping[str, str] = {
+    "hallucination": "monitor.detect.hallucination:build",
+    "pii": "monitor.detect.pii:build",
+    "toxicity": "monitor.detect.toxicity:build",
+    "drift": "monitor.detect.drift:build",
+}
+
+
+class Detector(Protocol):
+    """Scores traces for one kind of risk. Runs in a worker process and keeps no state between batches.
+
+    `name` is the key of its assessments; `version` identifies code and weights (`1+<12 hex of SHA-256>`).
+    """
+
+    name: str
+    version: str
+
+    def assess(self, traces: Sequence[Trace]) -> Sequence[Assessment]:
+        """Return one assessment per trace, in order. May raise: the pool finds the trace that caused it."""
+        ...
+
+
+class Spec(msgspec.Struct, frozen=True, kw_only=True):
+    """How a worker builds one detector: `factory` is `package.module:callable`, called with `options`."""
+
+    name: str
+    factory: str
+    options: dict[str, Any] = {}
+
+    def build(self) -> Detector:
+        """Build it in this process. Raises ConfigError when it cannot be built or bears another name."""
+        detector = cast("Detector", _load(self, self.factory)(**self.options))
+        if detector.name != self.name:
+            raise ConfigError(
+                f"detectors.{self.name}.factory: {self.factory} built a detector named {detector.name!r};"
+                " give it that name"
+            )
+        return detector
+
+
+def specs(config: Config) -> tuple[Spec, ...]:
+    """Return the enabled detectors of a configuration, in the order of their assessments."""
+    return tuple(
+        Spec(name=name, factory=section.factory or BUILT_IN[name], options=section.options)
+        for name, section in config.enabled_detectors().items()
+    )
+
+
+def tiers(config: Config) -> list[TierStatus]:
+    """Return which tiers of the enabled detectors can run here; a factory without `tiers` has none."""
+    found: list[TierStatus] = []
+    for spec in specs(config):
+        module, _, _ = spec.factory.partition(":")
+        _load(spec, spec.factory)
+        of_module = getattr(importlib.import_module(module), "tiers", None)
+        if of_module is not None:
+            found.extend(of_module(**spec.options))
+    return found
+
+
+def _load(spec: Spec, path: str) -> Callable[..., Any]:
+    module, _, attribute = path.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(
+            f"detectors.{spec.name}.factory: {path} cannot be imported ({type(error).__name__}: {error});"
+            " give package.module:callable"
+        ) from error
+    if not callable(found):
+        raise ConfigError(
+            f"detectors.{spec.name}.factory: {path} is not callable; give package.module:callable"
+        )
+    return cast("Callable[..., Any]", found)
