@@ -1,0 +1,152 @@
+"""The only maker of `SafeText`: everything of a trace that leaves the process or touches disk passes here.
+
+Personal data is masked where the PII detector found it and, independently, where a fixed net of patterns
+matches, so that one miss is not enough. Masking comes first and cutting after, on whole masks, so no cut can
+leave a fragment. Where PII was not judged, nothing of the text is kept: failing means closed.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from monitor.findings import Assessment, Status
+from monitor.trace import SafeText, Trace
+
+WITHHELD = SafeText("<withheld: personal data was not judged>")
+
+# Deliberately wider than the detectors' own patterns: over-masking a stored excerpt costs little.
+# Every quantifier is bounded or its alternatives are disjoint, so matching is linear in the text.
+_NET = (
+    (
+        "PRIVATE_KEY",
+        re.compile(r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----[^-]{0,10000}(?:-----END [A-Z ]{0,30}-----)?"),
+    ),
+    ("URL_CREDENTIALS", re.compile(r"://[^\s/@:]{0,100}:[^\s/@]{1,100}@")),
+    ("EMAIL_ADDRESS", re.compile(r"[^\s@\uff20<>\"'(),;]{1,128}[@\uff20][^\s@\uff20<>\"'(),;]{2,255}")),
+    (
+        "IBAN_CODE",
+        re.compile(
+            r"\b[A-Z]{2}[ -]?\d{2}(?:[ -]?[A-Z0-9]{1,4}){3,9}\b|\b[A-Za-z]{2}\d{2}[A-Za-z0-9]{11,30}\b"
+        ),
+    ),
+    ("SECRET", re.compile(r"\b(?:sk|pk|rk|ghp|gho|ghs|xox[abprs]|AKIA|ASIA|AIza|eyJ)[-_A-Za-z0-9.]{10,}")),
+    ("TOKEN", re.compile(r"[A-Za-z0-9+/_=-]{32,}")),
+    # Nine digits and more: SSN, cards, phones, accounts. A date has eight.
+    ("NUMBER", re.compile(r"\+?\d(?:[\s().\-/\u2010-\u2015\u00a0]{0,3}\d){8,}")),
+)
+_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
+
+
+class Mask(NamedTuple):
+    """A masked range of a text: offsets [start, end) and the name shown in its place."""
+
+    start: int
+    end: int
+    kind: str
+
+
+class Redacted:
+    """A text with its masks; rendering never shows a masked character, whatever window is asked for."""
+
+    def __init__(self, text: str, spans: Iterable[Mask]) -> None:
+        visible = _INVISIBLE.sub(
+            "\x00", text
+        )  # keeps offsets while zero-width characters stop hiding matches
+        found = [mask for mask in spans if 0 <= mask.start < mask.end <= len(text)]
+        compact, offsets = _without_nul(visible)
+        for kind, pattern in _NET:
+            found += [
+                Mask(offsets[m.start()], offsets[m.end() - 1] + 1, kind) for m in pattern.finditer(compact)
+            ]
+        self._text = text
+        self._masks = _merged(found)
+
+    def render(self, start: int = 0, end: int | None = None, limit: int | None = None) -> SafeText:
+        """Return the window [start, end) with masks shown as `<KIND>`, cut after at most `limit` characters.
+
+        A mask that reaches into the window is shown whole, and never counted half.
+        """
+        stop = len(self._text) if end is None else end
+        pieces: list[str] = []
+        at = start
+        for mask in self._masks:
+            if mask.end <= start or mask.start >= stop:
+                continue
+            pieces.append(self._text[at : max(at, mask.start)])
+            pieces.append(f"<{mask.kind}>")
+            at = mask.end
+        pieces.append(self._text[at : max(at, stop)])
+        rendered = "".join(pieces)
+        if limit is not None and len(rendered) > limit:
+            rendered = rendered[:limit] + "…"
+        return SafeText(rendered)
+
+
+class TraceRedactor:
+    """Redacts the texts of one trace with what its PII assessment found."""
+
+    def __init__(self, trace: Trace, assessments: Sequence[Assessment]) -> None:
+        pii = next((a for a in assessments if a.detector == "pii"), None)
+        self._judged = (
+            pii is not None and pii.status is Status.SCORED and not pii.values.get("evidence_dropped")
+        )
+        self._evidence = pii.evidence if pii is not None else ()
+        self._trace = trace
+
+    def field(self, path: str, start: int = 0, end: int | None = None, limit: int | None = None) -> SafeText:
+        """Redact a window of one field (a path as in `Evidence.field`); `WITHHELD` if PII was not judged."""
+        if not self._judged:
+            return WITHHELD
+        spans = [Mask(e.start, e.end, e.kind) for e in self._evidence if e.field == path]
+        return Redacted(text_of(self._trace, path), spans).render(start, end, limit)
+
+    def prompt(self, limit: int) -> SafeText:
+        """Redact the last user message."""
+        users = [i for i, message in enumerate(self._trace.messages) if message.role == "user"]
+        return self.field(f"messages.{users[-1]}", limit=limit) if users else SafeText("")
+
+    def response(self, limit: int) -> SafeText:
+        """Redact the response."""
+        return self.field("response", limit=limit)
+
+
+def text_of(trace: Trace, path: str) -> str:
+    """Return the text an evidence path names; empty when the trace has no such field."""
+    head, *rest = path.split(".")
+    if head == "response":
+        return trace.response
+    try:
+        item = int(rest[0]) if rest else 0
+        if head == "messages":
+            return trace.messages[item].content
+        if head == "context":
+            return trace.context[item].content
+        if head == "tool_calls":
+            call = trace.tool_calls[item]
+            return call.arguments if rest[1:] == ["arguments"] else call.result
+        return trace.alternatives[item] if head == "alternatives" else ""
+    except (IndexError, ValueError):
+        return ""
+
+
+def constant(text: str) -> SafeText:
+    """Vouch for a text that holds nothing of a trace: a configured name, a message of our own."""
+    return SafeText(text)
+
+
+def _without_nul(text: str) -> tuple[str, Sequence[int]]:
+    if "\x00" not in text:
+        return text, range(len(text))
+    offsets = [i for i, char in enumerate(text) if char != "\x00"]
+    return text.replace("\x00", ""), offsets
+
+
+def _merged(masks: list[Mask]) -> list[Mask]:
+    merged: list[Mask] = []
+    for mask in sorted(masks, key=lambda m: (m.start, -m.end)):
+        if merged and mask.start < merged[-1].end:
+            last = merged[-1]
+            merged[-1] = Mask(last.start, max(last.end, mask.end), last.kind)
+        else:
+            merged.append(mask)
+    return merged

@@ -1,0 +1,97 @@
+"""The key file and what is derived from it: encryption of dead letters, pseudonyms of users.
+
+One 256-bit master key, made on first start, mode 0600. Purposes get separate keys by HKDF-SHA256 (RFC 5869),
+so a pseudonym says nothing about an encryption key. Losing the file makes dead letters unreadable for ever.
+"""
+
+import hashlib
+import hmac
+import os
+import secrets
+import stat
+from pathlib import Path
+
+from monitor.errors import ConfigError
+
+_KEY_BYTES = 32
+_NONCE_BYTES = 12  # NIST SP 800-38D's recommended length for GCM
+
+
+class Vault:
+    """Holds the master key and never shows it."""
+
+    def __init__(self, master: bytes) -> None:
+        if len(master) != _KEY_BYTES:
+            raise ConfigError(
+                f"the key must be {_KEY_BYTES} bytes, not {len(master)}; restore the right file"
+            )
+        self._master = master
+        self._pseudonym_key = self._derive(b"pseudonym")
+        self.key_id = self._derive(b"key-id").hex()[:8]
+
+    def __repr__(self) -> str:
+        return f"Vault(key_id={self.key_id!r})"
+
+    @classmethod
+    def open(cls, path: Path) -> "Vault":
+        """Read the key file, making it on first use; two daemons starting at once get the same key.
+
+        Raises ConfigError when it cannot be read or others may read it.
+        """
+        try:
+            if not path.exists():
+                _create(path)
+            mode = stat.S_IMODE(path.stat().st_mode)
+            if mode & 0o077:
+                raise ConfigError(f"{path}: mode {mode:04o} lets others read the key; run `chmod 600` on it")
+            return cls(path.read_bytes())
+        except OSError as error:
+            raise ConfigError(
+                f"{path}: cannot be used ({type(error).__name__}); make its folder writable"
+            ) from None
+
+    def encrypt(self, plain: bytes, context: bytes) -> bytes:
+        """Encrypt with AES-256-GCM, bound to `context`. Returns nonce + ciphertext + tag."""
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        return nonce + AESGCM(self._derive(b"dead-letter")).encrypt(nonce, plain, context)
+
+    def decrypt(self, sealed: bytes, context: bytes) -> bytes:
+        """Undo `encrypt`. Raises ConfigError when the key is another one or the bytes were altered."""
+        from cryptography.exceptions import InvalidTag
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+        try:
+            cipher = AESGCM(self._derive(b"dead-letter"))
+            return cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], context)
+        except InvalidTag:
+            raise ConfigError(
+                "a dead letter cannot be decrypted: wrong key file, or the row was altered"
+            ) from None
+
+    def pseudonym(self, text: str) -> str:
+        """Stand-in for a user id: 96 bits of HMAC-SHA-256 under this installation's key, with its key id."""
+        digest = hmac.new(self._pseudonym_key, text.encode("utf-8", "surrogatepass"), hashlib.sha256)
+        return f"u:{self.key_id}:{digest.hexdigest()[:24]}"
+
+    def _derive(self, purpose: bytes) -> bytes:
+        extracted = hmac.new(b"riskmon", self._master, hashlib.sha256).digest()
+        return hmac.new(extracted, purpose + b"\x01", hashlib.sha256).digest()
+
+
+def _create(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f"{path.name}.{os.getpid()}")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_bytes(_KEY_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(fresh, path)  # atomic, and fails if another daemon was faster: then its key counts
+        except FileExistsError:
+            return
+    finally:
+        fresh.unlink()
