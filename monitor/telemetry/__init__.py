@@ -1,0 +1,1 @@
+"""What riskmon says about itself: metrics, spans and logs. Best effort: it can die without cost."""

@@ -1,0 +1,289 @@
+"""Every metric riskmon exports, in one table.
+
+The names below are what call sites write (`metrics.inc("records_consumed", …)`), so mypy rejects a
+misspelt one; `Family.exported` is what Prometheus sees. Conventions: https://prometheus.io/docs/practices/naming/
+(prefix, base units, `_total` for counters, `_ratio` in [0, 1], `_info`, `_timestamp_seconds`).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal, TypeAlias
+
+from monitor.findings import Severity, Status
+from monitor.stream import Incident, Stage
+
+PREFIX = "riskmon_"
+OTHER = "other"
+"""The value of a guarded label once its set is full."""
+
+CounterName: TypeAlias = Literal[
+    "records_consumed",
+    "records_recorded",
+    "records_dead_lettered",
+    "records_released",
+    "traces_judged",
+    "assessments",
+    "assessments_unscored",
+    "flags",
+    "pii_entities",
+    "incidents",
+    "worker_restarts",
+    "rule_errors",
+    "deliveries",
+    "delivery_failures",
+    "label_overflow",
+    "telemetry_errors",
+]
+GaugeName: TypeAlias = Literal[
+    "build_info",
+    "start_timestamp_seconds",
+    "heartbeat_timestamp_seconds",
+    "last_recorded_timestamp_seconds",
+    "lag_records",
+    "lag_seconds",
+    "partition_stuck",
+    "queue_traces",
+    "pool_workers",
+    "pool_workers_ready",
+    "pool_batches_in_flight",
+    "pool_batch_size_traces",
+    "tier_present",
+    "drift_statistic_ratio",
+    "rules_info",
+    "rules_last_reload_successful",
+    "rules_last_reload_success_timestamp_seconds",
+    "outbox_pending",
+    "outbox_oldest_seconds",
+]
+HistogramName: TypeAlias = Literal[
+    "detector_duration_seconds", "score_ratio", "end_to_end_latency_seconds", "ledger_transaction_seconds"
+]
+MetricName: TypeAlias = CounterName | GaugeName | HistogramName
+
+
+class Kind(StrEnum):
+    """Prometheus metric types in use."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+class Bound(StrEnum):
+    """What keeps the number of a label's values finite."""
+
+    CLOSED = "fixed in code"
+    CONFIG = "set by the operator"
+    GUARDED = "the first `telemetry.max_label_values`, then `other`"
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A label and what bounds it. `key` names its set in `telemetry.allow` and in `known` of `Metrics`."""
+
+    name: str
+    bound: Bound
+    values: tuple[str, ...] = ()
+    key: str = ""
+
+    @property
+    def domain(self) -> str:
+        """Key of the label's value set: several labels of one name may have different sets."""
+        return self.key or self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One metric: its type, unit (empty: none), labels in order, help, and for histograms its bounds.
+
+    `cap` is the number of label sets after which new ones have their guarded labels set to `other`, because
+    a product of bounded labels is not small.
+    """
+
+    kind: Kind
+    help: str
+    labels: tuple[Label, ...] = ()
+    unit: str = ""
+    buckets: tuple[float, ...] = ()
+    cap: int = 200
+
+    def exported(self, name: str) -> str:
+        """Name as Prometheus stores it; a histogram's series carry further suffixes."""
+        return f"{PREFIX}{name}_total" if self.kind is Kind.COUNTER else f"{PREFIX}{name}"
+
+
+def _closed(name: str, values: Iterable[str]) -> Label:
+    return Label(name, Bound.CLOSED, tuple(values))
+
+
+ENVIRONMENTS = ("production", "staging", "internal", "sandbox", "unknown")
+DIRECTIONS = ("prompt", "context", "tool", "response", "leaked")
+OUTCOMES = ("delivered", "failed", "rejected")
+
+_TOPIC = Label("topic", Bound.CONFIG)
+_PARTITION = Label("partition", Bound.CONFIG)
+_DETECTOR = Label("detector", Bound.CONFIG)
+_RULE = Label("rule", Bound.CONFIG)
+_DESTINATION = Label("destination", Bound.CONFIG)
+_APP = Label("app", Bound.GUARDED)
+_MODEL = Label("model", Bound.GUARDED)
+_ENVIRONMENT = _closed("environment", ENVIRONMENTS)
+
+FAMILIES: dict[MetricName, Family] = {
+    # The accounting equation: consumed = recorded + dead-lettered + released, once nothing is in flight.
+    "records_consumed": Family(
+        Kind.COUNTER, "Records taken from the source, each once per claim of its partition.", (_TOPIC,)
+    ),
+    "records_recorded": Family(
+        Kind.COUNTER, "Records whose traces are all judged and durable in the ledger.", (_TOPIC,)
+    ),
+    "records_dead_lettered": Family(
+        Kind.COUNTER,
+        "Records that could not be judged and are durable as dead letters.",
+        (_TOPIC, Label("reason", Bound.GUARDED, key="dead_letter_reason")),
+    ),
+    "records_released": Family(
+        Kind.COUNTER,
+        "Records given up unrecorded because another daemon owns their partition now and reads them again.",
+        (_TOPIC,),
+    ),
+    "traces_judged": Family(
+        Kind.COUNTER, "Traces judged and recorded.", (_APP, _ENVIRONMENT, _MODEL), cap=300
+    ),
+    "assessments": Family(
+        Kind.COUNTER,
+        "Answers of detectors: one per trace and enabled detector.",
+        (_DETECTOR, _closed("status", Status)),
+    ),
+    "assessments_unscored": Family(
+        Kind.COUNTER,
+        "Answers without a score, by reason.",
+        (_DETECTOR, Label("reason", Bound.GUARDED, key="unscored_reason")),
+    ),
+    "detector_duration_seconds": Family(
+        Kind.HISTOGRAM,
+        "Time a detector took per trace.",
+        (_DETECTOR,),
+        "seconds",
+        (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0),
+    ),
+    "score_ratio": Family(
+        Kind.HISTOGRAM,
+        "Risk scores, 0 to 1.",
+        (_DETECTOR, _ENVIRONMENT),
+        "ratio",
+        (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0),
+    ),
+    "flags": Family(
+        Kind.COUNTER,
+        "Flags raised by rules.",
+        (_RULE, _closed("severity", Severity), _APP, _ENVIRONMENT, _MODEL),
+        cap=500,
+    ),
+    "pii_entities": Family(
+        Kind.COUNTER,
+        "Personal data and secrets found. `leaked`: in the response, but in neither prompt nor context.",
+        (_closed("direction", DIRECTIONS), Label("kind", Bound.GUARDED)),
+    ),
+    "drift_statistic_ratio": Family(
+        Kind.GAUGE,
+        "Latest drift score, 0 to 1, of this daemon's share of the traffic.",
+        (_APP, _MODEL),
+        "ratio",
+        cap=100,
+    ),
+    "end_to_end_latency_seconds": Family(
+        Kind.HISTOGRAM,
+        "Time from a trace's own timestamp to its judgement being durable.",
+        (),
+        "seconds",
+        (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0),
+    ),
+    "lag_records": Family(
+        Kind.GAUGE, "Records of a partition not yet delivered.", (_TOPIC, _PARTITION), "records"
+    ),
+    "lag_seconds": Family(
+        Kind.GAUGE,
+        "Age of the last delivered record while records wait behind it.",
+        (_TOPIC, _PARTITION),
+        "seconds",
+    ),
+    "partition_stuck": Family(
+        Kind.GAUGE, "1 while a partition is paused until an operator acts.", (_TOPIC, _PARTITION)
+    ),
+    "heartbeat_timestamp_seconds": Family(
+        Kind.GAUGE, "Unix time of the engine loop's last turn.", (), "seconds"
+    ),
+    "start_timestamp_seconds": Family(Kind.GAUGE, "Unix time this daemon started.", (), "seconds"),
+    "last_recorded_timestamp_seconds": Family(
+        Kind.GAUGE, "Unix time of the last recorded batch; 0 before the first.", (), "seconds"
+    ),
+    "queue_traces": Family(Kind.GAUGE, "Traces waiting in a stage.", (_closed("stage", Stage),), "traces"),
+    "pool_workers": Family(Kind.GAUGE, "Detector worker processes configured.", (), "workers"),
+    "pool_workers_ready": Family(Kind.GAUGE, "Detector workers that have loaded their models."),
+    "pool_batches_in_flight": Family(Kind.GAUGE, "Batches being judged."),
+    "pool_batch_size_traces": Family(Kind.GAUGE, "Traces the next batch should hold.", (), "traces"),
+    "worker_restarts": Family(
+        Kind.COUNTER,
+        "Detector workers replaced, by cause.",
+        (Label("cause", Bound.GUARDED),),
+    ),
+    "tier_present": Family(
+        Kind.GAUGE,
+        "1 where a tier of a detector can run here, 0 where it is missing.",
+        (_DETECTOR, Label("tier", Bound.CONFIG), Label("name", Bound.CONFIG)),
+    ),
+    "incidents": Family(
+        Kind.COUNTER, "Things that happened to the engine.", (_closed("incident", Incident),)
+    ),
+    "rules_info": Family(Kind.GAUGE, "Version of the rules in force.", (Label("version", Bound.CONFIG),)),
+    "rules_last_reload_successful": Family(
+        Kind.GAUGE, "1 when the last load of the rules succeeded, 0 when the last good set stays in force."
+    ),
+    "rules_last_reload_success_timestamp_seconds": Family(
+        Kind.GAUGE, "Unix time of the last successful load of the rules.", (), "seconds"
+    ),
+    "rule_errors": Family(Kind.COUNTER, "Evaluations of a rule that failed.", (_RULE,)),
+    "outbox_pending": Family(Kind.GAUGE, "Messages waiting for a destination.", (_DESTINATION,)),
+    "outbox_oldest_seconds": Family(
+        Kind.GAUGE, "Age of the oldest message waiting for a destination.", (_DESTINATION,), "seconds"
+    ),
+    "deliveries": Family(
+        Kind.COUNTER,
+        "Messages offered to a destination, by outcome; `failed` ones are tried again.",
+        (_DESTINATION, _closed("outcome", OUTCOMES)),
+    ),
+    "delivery_failures": Family(
+        Kind.COUNTER,
+        "Messages that failed or were rejected, by reason.",
+        (_DESTINATION, Label("reason", Bound.GUARDED, key="delivery_reason")),
+    ),
+    "ledger_transaction_seconds": Family(
+        Kind.HISTOGRAM,
+        "Time of one ledger transaction, commit included.",
+        (),
+        "seconds",
+        (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0),
+    ),
+    "label_overflow": Family(
+        Kind.COUNTER,
+        "Label values replaced by `other`, by the label's set.",
+        (Label("label", Bound.CONFIG),),
+    ),
+    "telemetry_errors": Family(Kind.COUNTER, "Observations lost to a fault of telemetry itself."),
+    "build_info": Family(
+        Kind.GAUGE,
+        "1; the labels identify the build.",
+        (Label("version", Bound.CONFIG), Label("python", Bound.CONFIG)),
+    ),
+}
+
+
+def reference() -> str:
+    """The table as Markdown, for the README."""
+    rows = ["| metric | type | labels | meaning |", "| --- | --- | --- | --- |"]
+    for name, family in sorted(FAMILIES.items()):
+        labels = ", ".join(f"`{label.name}`" for label in family.labels) or "none"
+        rows.append(f"| `{family.exported(name)}` | {family.kind} | {labels} | {family.help} |")
+    return "\n".join(rows) + "\n"

@@ -1,0 +1,312 @@
+"""The engine's observer: turns what the engine and the deliverers report into metrics, logs and spans.
+
+Work is per batch, not per trace: counts are gathered with C-level counters, and each series is touched
+once per batch.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import wraps
+from itertools import chain
+from operator import attrgetter
+from typing import Concatenate, ParamSpec, Protocol, TypeAlias
+
+from monitor.clock import Clock
+from monitor.findings import Assessment, Evidence, Judgement, Status, TierStatus
+from monitor.stream import Incident, Lag, PoolStats, Stage, TopicPartition
+from monitor.telemetry.metrics import Metrics
+
+_P = ParamSpec("_P")
+
+PII = "pii"
+DRIFT = "drift"
+
+_Traffic: TypeAlias = tuple[str, str, str]
+_traffic = attrgetter("trace.app", "trace.environment", "trace.model")
+_time = attrgetter("trace.time")
+_assessments = attrgetter("assessments")
+_seconds = attrgetter("seconds")
+_score = attrgetter("score")
+_evidence = attrgetter("evidence")
+
+
+class Log(Protocol):
+    """What the observer needs of a structlog logger."""
+
+    def info(self, event: str, **fields: object) -> object:
+        """Log at level info."""
+        ...
+
+    def warning(self, event: str, **fields: object) -> object:
+        """Log at level warning."""
+        ...
+
+    def error(self, event: str, **fields: object) -> object:
+        """Log at level error."""
+        ...
+
+
+class Spans(Protocol):
+    """What the observer needs of tracing."""
+
+    def batch(self, judgements: Sequence[Judgement], started: float, ended: float) -> None:
+        """Report a judged batch."""
+        ...
+
+
+def _best_effort(
+    method: "Callable[Concatenate[TelemetryObserver, _P], None]",
+) -> "Callable[Concatenate[TelemetryObserver, _P], None]":
+    """Count a fault of telemetry and log its kind: judging must not stop because observing did."""
+
+    @wraps(method)
+    def guarded(self: "TelemetryObserver", /, *args: _P.args, **kwargs: _P.kwargs) -> None:
+        try:
+            method(self, *args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - the Observer contract: calls never raise
+            self.faulted(method.__name__, error)
+
+    return guarded
+
+
+class TelemetryObserver:
+    """Implements `monitor.stream.Observer`, and the deliverers' observer (`delivered`, `failed`, …).
+
+    Thread-safe: the engine's thread and a delivery thread may call at the same time.
+    """
+
+    def __init__(self, metrics: Metrics, clock: Clock, log: Log, spans: Spans | None = None) -> None:
+        self._metrics = metrics
+        self._clock = clock
+        self._log = log
+        self._spans = spans
+        self._stuck: dict[TopicPartition, int | None] = {}
+        self._faulty: set[str] = set()
+        metrics.set("start_timestamp_seconds", clock.now())
+        metrics.set("last_recorded_timestamp_seconds", 0.0)
+
+    @_best_effort
+    def turned(self) -> None:
+        """The loop has turned once."""
+        self._metrics.set("heartbeat_timestamp_seconds", self._clock.now())
+
+    @_best_effort
+    def consumed(self, topic: str, records: int) -> None:
+        """Records were taken from the source for the first time since the partition was claimed."""
+        self._metrics.inc("records_consumed", records, topic=topic)
+
+    @_best_effort
+    def dead_lettered(self, topic: str, reason: str, records: int) -> None:
+        """Dead letters are durable in the ledger."""
+        self._metrics.inc("records_dead_lettered", records, topic=topic, reason=reason)
+        self._metrics.set("last_recorded_timestamp_seconds", self._clock.now())
+
+    @_best_effort
+    def recorded(self, topic: str, records: int) -> None:
+        """Records whose traces are all judged are durable in the ledger."""
+        self._metrics.inc("records_recorded", records, topic=topic)
+        self._metrics.set("last_recorded_timestamp_seconds", self._clock.now())
+
+    @_best_effort
+    def released(self, topic: str, records: int) -> None:
+        """Consumed records were given up unrecorded: their partition was revoked or is owned by another."""
+        self._metrics.inc("records_released", records, topic=topic)
+
+    @_best_effort
+    def judged(self, judgements: Sequence[Judgement], started: float, ended: float) -> None:
+        """A transaction's judgements are durable; `started`/`ended` are Unix seconds of its detect stage."""
+        if not judgements:
+            return
+        now = self._clock.now()
+        traffic: list[_Traffic] = [*map(_traffic, judgements)]
+        self._metrics.add("traces_judged", Counter(traffic))
+        for column in zip(*map(_assessments, judgements), strict=True):
+            self._column(column, traffic)
+        self._latency(judgements, now)
+        self._flags(judgements, now)
+        if self._spans is not None:
+            self._spans.batch(judgements, started, ended)
+
+    @_best_effort
+    def lag(self, lags: Sequence[Lag]) -> None:
+        """Lag of every assigned partition. One that is read again, or given away, is stuck no more."""
+        self._metrics.replace("lag_records", {(lag.topic, str(lag.partition)): lag.records for lag in lags})
+        self._metrics.replace("lag_seconds", {(lag.topic, str(lag.partition)): lag.seconds for lag in lags})
+        waiting = {(lag.topic, lag.partition): lag.records for lag in lags}
+        # Nothing is delivered from a stuck partition, so what waits there can only grow until it is read.
+        self._stuck = {
+            where: waiting[where]
+            for where, before in self._stuck.items()
+            if where in waiting and (before is None or waiting[where] >= before)
+        }
+        self._metrics.replace(
+            "partition_stuck",
+            {
+                (topic, str(partition)): float((topic, partition) in self._stuck)
+                for topic, partition in waiting
+            },
+        )
+
+    @_best_effort
+    def waiting(self, stage: Stage, traces: int) -> None:
+        """How many traces wait in a stage."""
+        self._metrics.set("queue_traces", traces, stage=stage)
+
+    @_best_effort
+    def pool(self, stats: PoolStats) -> None:
+        """State of the detector pool."""
+        self._metrics.set("pool_workers", stats.workers)
+        self._metrics.set("pool_workers_ready", stats.ready)
+        self._metrics.set("pool_batches_in_flight", stats.in_flight)
+        self._metrics.set("pool_batch_size_traces", stats.batch_size)
+        for cause, restarts in stats.restarts.items():
+            self._metrics.total("worker_restarts", restarts, cause=cause)
+
+    @_best_effort
+    def incident(self, incident: Incident, topic: str = "", partition: int = -1) -> None:
+        """Something to count, and to log when it is about a partition."""
+        self._metrics.inc("incidents", incident=incident)
+        if not topic:
+            return
+        if incident is Incident.STUCK:
+            self._stuck[topic, partition] = None
+            self._metrics.set("partition_stuck", 1.0, topic=topic, partition=str(partition))
+            self._log.error("partition incident", incident=incident, topic=topic, partition=partition)
+        else:
+            self._log.warning("partition incident", incident=incident, topic=topic, partition=partition)
+
+    @_best_effort
+    def rules_loaded(self, version: str, *, ok: bool) -> None:
+        """Rules were (re)loaded, or failed to and the last good set stays."""
+        self._metrics.set("rules_last_reload_successful", float(ok))
+        if ok:
+            self._metrics.replace("rules_info", {(version,): 1.0})
+            self._metrics.set("rules_last_reload_success_timestamp_seconds", self._clock.now())
+            self._log.info("rules loaded", version=version)
+        else:
+            self._log.error("rules not loaded, the last good set stays", version=version)
+
+    @_best_effort
+    def rule_failed(self, rule: str, evaluations: int = 1) -> None:
+        """A rule could not be evaluated."""
+        self._metrics.inc("rule_errors", evaluations, rule=rule)
+
+    @_best_effort
+    def transaction(self, seconds: float) -> None:
+        """One ledger transaction took this long, commit included."""
+        self._metrics.observe("ledger_transaction_seconds", (seconds,))
+
+    @_best_effort
+    def tiers(self, tiers: Iterable[TierStatus]) -> None:
+        """Which tiers of the detectors can run here; a missing one is logged with what is missed."""
+        tiers = list(tiers)
+        self._metrics.replace(
+            "tier_present",
+            {(tier.detector, str(tier.tier), tier.name): float(tier.present) for tier in tiers},
+        )
+        for tier in tiers:
+            if not tier.present:
+                self._log.warning(
+                    "detector tier missing",
+                    detector=tier.detector,
+                    tier=tier.tier,
+                    name=tier.name,
+                    cost=tier.cost,
+                )
+
+    @_best_effort
+    def delivered(self, destination: str, messages: int) -> None:
+        """A destination took messages."""
+        self._metrics.inc("deliveries", messages, destination=destination, outcome="delivered")
+
+    @_best_effort
+    def failed(self, destination: str, reason: str, messages: int) -> None:
+        """A delivery failed and will be tried again."""
+        self._metrics.inc("deliveries", messages, destination=destination, outcome="failed")
+        self._metrics.inc("delivery_failures", messages, destination=destination, reason=reason)
+
+    @_best_effort
+    def rejected(self, destination: str, reason: str, messages: int) -> None:
+        """A destination refused messages for good."""
+        self._metrics.inc("deliveries", messages, destination=destination, outcome="rejected")
+        self._metrics.inc("delivery_failures", messages, destination=destination, reason=reason)
+        self._log.error("delivery rejected", destination=destination, reason=reason, messages=messages)
+
+    @_best_effort
+    def pending(self, outbox: Mapping[str, tuple[int, float]]) -> None:
+        """What waits per destination: (messages, age of the oldest in seconds)."""
+        self._metrics.replace("outbox_pending", {(name,): rows for name, (rows, _) in outbox.items()})
+        self._metrics.replace("outbox_oldest_seconds", {(name,): age for name, (_, age) in outbox.items()})
+
+    def faulted(self, where: str, error: Exception) -> None:
+        """Count an observation that was lost, and log each place and kind once."""
+        self._metrics.inc("telemetry_errors")
+        kind = type(error).__name__
+        if f"{where} {kind}" not in self._faulty:
+            self._faulty.add(f"{where} {kind}")
+            self._log.error("telemetry fault", where=where, error=kind)
+
+    def _column(self, column: Sequence[Assessment], traffic: Sequence[_Traffic]) -> None:
+        """One detector's answers for a batch, in the order of the traces."""
+        detector = column[0].detector
+        self._metrics.observe("detector_duration_seconds", [*map(_seconds, column)], (detector,))
+        unscored = [assessment for assessment in column if assessment.status is not Status.SCORED]
+        statuses = Counter((detector, assessment.status.value) for assessment in unscored)
+        statuses[detector, Status.SCORED.value] = len(column) - len(unscored)
+        self._metrics.add("assessments", statuses)
+        self._metrics.add(
+            "assessments_unscored", Counter((detector, a.reason or a.status.value) for a in unscored)
+        )
+        scores: defaultdict[str, list[float]] = defaultdict(list)
+        for (_, environment, _), score in zip(traffic, map(_score, column), strict=True):
+            if score is not None:
+                scores[environment].append(score)
+        for environment, values in scores.items():
+            self._metrics.observe("score_ratio", values, (detector, environment))
+        if detector == PII:
+            found = chain.from_iterable(map(_evidence, column))
+            self._metrics.add("pii_entities", Counter((_direction(e), e.kind) for e in found))
+        elif detector == DRIFT:
+            latest = {
+                (app, model): assessment.score
+                for (app, _, model), assessment in zip(traffic, column, strict=True)
+                if assessment.score is not None
+            }
+            for (app, model), score in latest.items():
+                self._metrics.set("drift_statistic_ratio", score, app=app, model=model)
+
+    def _latency(self, judgements: Sequence[Judgement], now: float) -> None:
+        # A producer's clock may run ahead of ours; a negative age would only corrupt the sum.
+        ages = [max(0.0, now - time) for time in map(_time, judgements)]
+        self._metrics.observe("end_to_end_latency_seconds", ages)
+        slowest = ages.index(max(ages))
+        self._metrics.observe_exemplar(
+            "end_to_end_latency_seconds", ages[slowest], judgements[slowest].trace.trace_id, now
+        )
+
+    def _flags(self, judgements: Sequence[Judgement], now: float) -> None:
+        raised: Counter[tuple[str, ...]] = Counter()
+        example: dict[tuple[str, ...], str] = {}
+        for judgement in judgements:
+            for flag in judgement.flags:
+                labels: tuple[str, ...] = (flag.rule, flag.severity.value, *_traffic(judgement))
+                raised[labels] += 1
+                example[labels] = judgement.trace.trace_id
+        self._metrics.add("flags", raised)
+        for labels, trace_id in example.items():
+            self._metrics.exemplar("flags", labels, trace_id, now)
+
+
+def _direction(evidence: Evidence) -> str:
+    """Where personal data stood, as a value of the label `direction`."""
+    if evidence.leaked:
+        return "leaked"
+    match evidence.field.partition(".")[0]:
+        case "response" | "alternatives":
+            return "response"
+        case "context":
+            return "context"
+        case "tool_calls":
+            return "tool"
+        case _:
+            return "prompt"
