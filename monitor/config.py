@@ -7,7 +7,7 @@ Variables win over the file. Lists and mappings are written as YAML: `RISKMON_KA
 import difflib
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -84,6 +84,9 @@ class PoolConfig(_Section):
     startup_seconds: Positive = Field(180.0, description="Longest time a worker may take to load its models.")
     max_batch: Count = Field(256, description="Most traces in a batch.")
     target_batch_seconds: Positive = Field(0.5, description="The batch size adapts to take this long.")
+    max_worker_bytes: Count = Field(
+        4 * 2**30, description="Resident memory over which a worker is replaced after its batch."
+    )
 
 
 class DetectorConfig(_Section):
@@ -252,8 +255,10 @@ class _StrictLoader(yaml.SafeLoader):
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            line = key_node.start_mark.line + 1
+            if not isinstance(key, Hashable):
+                raise ConfigError(f"line {line}: a key must be plain text, not a list or mapping")
             if key in seen:
-                line = key_node.start_mark.line + 1
                 raise ConfigError(f"line {line}: key {key!r} stands twice; remove one")
             seen.add(key)
         return super().construct_mapping(node, deep)
@@ -264,12 +269,21 @@ def load_yaml(text: str, name: str) -> Any:
 
     Raises ConfigError naming `name`, the line and the remedy.
     """
+    return load_marked_yaml(text, name)[0]
+
+
+def load_marked_yaml(text: str, name: str) -> tuple[Any, yaml.Node | None]:
+    """Parse like `load_yaml`; also return the node tree, whose marks say where in `text` each value stands."""
     if len(text.encode()) > MAX_FILE_BYTES:
         raise ConfigError(f"{name}: larger than {MAX_FILE_BYTES} bytes; split it")
     try:
-        return yaml.load(text, _StrictLoader)  # noqa: S506 - derives from SafeLoader
+        loader = _StrictLoader(text)
+        node = loader.get_single_node()
+        return (None if node is None else loader.construct_document(node)), node  # type: ignore[no-untyped-call]  # PyYAML's stubs leave it out
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from None
+    except ValueError:
+        raise ConfigError(f"{name}: holds a number or date that does not exist; quote it") from None
     except (yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
