@@ -243,12 +243,15 @@ def settings() -> Iterator[tuple[str, str, Any, str]]:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """YAML without aliases (a few hundred bytes of them expand to gigabytes) and without duplicate keys."""
+    """YAML without aliases (a few hundred bytes of them expand to gigabytes), tags and duplicate keys."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
             raise ConfigError(f"line {mark.line + 1}: YAML aliases are not allowed; write the value out")
+        if getattr(self.peek_event(), "tag", None) is not None:  # type: ignore[no-untyped-call]
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise ConfigError(f"line {mark.line + 1}: YAML tags (!…) are not allowed; quote the value")
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - the base class's signature
@@ -273,13 +276,13 @@ def load_yaml(text: str, name: str) -> Any:
 
 
 def load_marked_yaml(text: str, name: str) -> tuple[Any, yaml.Node | None]:
-    """Parse like `load_yaml`; also return the node tree, whose marks say where in `text` each value stands."""
+    """Parse like `load_yaml`; also return the node tree, whose marks say where each value stands."""
     if len(text.encode()) > MAX_FILE_BYTES:
         raise ConfigError(f"{name}: larger than {MAX_FILE_BYTES} bytes; split it")
     try:
         loader = _StrictLoader(text)
         node = loader.get_single_node()
-        return (None if node is None else loader.construct_document(node)), node  # type: ignore[no-untyped-call]  # PyYAML's stubs leave it out
+        return (None if node is None else loader.construct_document(node)), node
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from None
     except ValueError:
