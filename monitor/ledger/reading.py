@@ -1,0 +1,144 @@
+"""Reading the ledger: the audit's proof, dead letters, feedback items."""
+
+import json
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import msgspec
+import sqlalchemy as sa
+
+from monitor import audit
+from monitor.errors import ConfigError
+from monitor.ledger import schema as t
+from monitor.ledger.store import Ledger, dead_letter_context, flag_digest
+from monitor.vault import Vault
+
+_PAGE = 1000
+
+_letter_decoder = msgspec.msgpack.Decoder(tuple[bytes | None, bytes | None, list[tuple[str, bytes]]])
+
+
+class LetterRow(NamedTuple):
+    """A dead letter as listed: everything but its content."""
+
+    id: int
+    topic: str
+    partition: int
+    offset: int
+    time: float
+    created: float
+    reason: str
+    detail: str
+    requeued: float | None
+
+
+class Letter(NamedTuple):
+    """A dead letter's original content."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+
+
+def verify(ledger: Ledger) -> audit.Report:
+    """Verify the chain, and that positions, flags and the chain's head say the same as the chain."""
+    with ledger.begin() as connection:  # one view: daemons wait for the moment this takes
+        report = audit.verify(_entries(connection))
+        head = connection.execute(sa.select(t.head.c.seq, t.head.c.hash)).one()
+        if head.seq != report.entries or bytes(head.hash).hex() != report.head:
+            report.problems.append(
+                f"the chain ends at entry {report.entries}, the head says {head.seq}: its tail was cut"
+            )
+        for row in connection.execute(sa.select(t.positions)):
+            name = f"{row.topic}/{row.partition}"
+            covered = report.positions.get(name)
+            if covered != row.next_offset:
+                report.problems.append(
+                    f"{name}: the position is {row.next_offset}, the chain covers up to {covered}"
+                )
+        unseen = dict(report.flag_digests)
+        for row in connection.execute(sa.select(t.flags)):
+            expected = unseen.pop(row.id, None)
+            if expected is None:
+                report.problems.append(f"flag {row.id} is not on the chain")
+            elif flag_digest(row._asdict()) != expected:
+                report.problems.append(f"flag {row.id} was altered")
+        report.problems += [f"flag {flag} is on the chain but was removed" for flag in unseen]
+        dead = connection.execute(sa.select(sa.func.count()).select_from(t.dead_letters)).scalar_one()
+        if dead < report.dead:
+            report.problems.append(f"{report.dead} dead letters are on the chain, {dead} are kept")
+    return report
+
+
+def _entries(connection: sa.Connection) -> Iterator[audit.Entry]:
+    query = sa.select(t.chain).order_by(t.chain.c.seq).execution_options(yield_per=_PAGE)
+    for row in connection.execute(query):
+        yield audit.Entry(row.seq, row.time, row.kind, row.body, bytes(row.hash))
+
+
+def letters(ledger: Ledger, *, reason: str | None = None, limit: int = 1000) -> list[LetterRow]:
+    """Dead letters, oldest first."""
+    columns = [t.dead_letters.c[name] for name in LetterRow._fields]
+    query = sa.select(*columns).order_by(t.dead_letters.c.id).limit(limit)
+    if reason:
+        query = query.where(t.dead_letters.c.reason == reason)
+    with ledger.begin() as connection:
+        return [LetterRow(*row) for row in connection.execute(query)]
+
+
+def open_letter(ledger: Ledger, vault: Vault, letter_id: int) -> tuple[LetterRow, Letter]:
+    """Decrypt one dead letter. Raises ConfigError when there is none, or the key is another one."""
+    query = sa.select(t.dead_letters).where(t.dead_letters.c.id == letter_id)
+    with ledger.begin() as connection:
+        row = connection.execute(query).one_or_none()
+    if row is None:
+        raise ConfigError(f"dead letter {letter_id} does not exist; `riskmon dlq list` shows them")
+    plain = vault.decrypt(bytes(row.sealed), dead_letter_context(row.topic, row.partition, row.offset))
+    key, value, headers = _letter_decoder.decode(plain)
+    listed = LetterRow(*(getattr(row, name) for name in LetterRow._fields))
+    return listed, Letter(key, value, tuple(headers))
+
+
+def mark_requeued(ledger: Ledger, letter_ids: list[int], now: float) -> None:
+    """Note that dead letters were sent to their topic again, on the chain too."""
+    with ledger.begin() as connection:
+        chosen = t.dead_letters.update().where(t.dead_letters.c.id.in_(letter_ids))
+        connection.execute(chosen.values(requeued=now))
+    ledger.note("requeued", {"letters": sorted(letter_ids)})
+
+
+def feedback_items(ledger: Ledger) -> Iterator[dict[str, Any]]:
+    """Feedback items, oldest first, in pages, so that a daemon is not kept waiting."""
+    last: tuple[float, str] = (0.0, "")
+    while True:
+        after = sa.tuple_(t.feedback.c.created, t.feedback.c.id) > last
+        query = (
+            sa.select(t.feedback).where(after).order_by(t.feedback.c.created, t.feedback.c.id).limit(_PAGE)
+        )
+        with ledger.begin() as connection:
+            rows = connection.execute(query).all()
+        for row in rows:
+            yield json.loads(row.body)
+        if len(rows) < _PAGE:
+            return
+        last = (rows[-1].created, rows[-1].id)
+
+
+def counts(ledger: Ledger) -> dict[str, int]:
+    """Rows per table."""
+    tables = (t.chain, t.flags, t.feedback, t.outbox, t.dead_letters, t.assessments)
+    with ledger.begin() as connection:
+        return {
+            table.name: connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
+            for table in tables
+        }
+
+
+def positions(ledger: Ledger) -> list[dict[str, Any]]:
+    """Positions of all partitions."""
+    names = ("topic", "partition", "next_offset", "epoch", "owner", "updated")
+    query = sa.select(*(t.positions.c[name] for name in names)).order_by(
+        t.positions.c.topic, t.positions.c.partition
+    )
+    with ledger.begin() as connection:
+        return [dict(zip(names, row, strict=True)) for row in connection.execute(query)]

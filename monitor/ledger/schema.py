@@ -1,0 +1,153 @@
+"""Tables and their migrations, from the first version on."""
+
+from collections.abc import Callable
+
+import sqlalchemy as sa
+
+from monitor.audit import GENESIS
+from monitor.errors import ConfigError
+
+metadata = sa.MetaData()
+
+meta = sa.Table(
+    "meta",
+    metadata,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)
+head = sa.Table(
+    "head",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("seq", sa.BigInteger, nullable=False),
+    sa.Column("hash", sa.LargeBinary, nullable=False),
+)
+chain = sa.Table(
+    "chain",
+    metadata,
+    sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("time", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+    sa.Column("hash", sa.LargeBinary, nullable=False),
+)
+positions = sa.Table(
+    "positions",
+    metadata,
+    sa.Column("topic", sa.Text, primary_key=True),
+    sa.Column("partition", sa.Integer, primary_key=True),
+    sa.Column("next_offset", sa.BigInteger, nullable=False),
+    sa.Column("beyond", sa.LargeBinary, nullable=False),
+    sa.Column("epoch", sa.BigInteger, nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("owner", sa.Text, nullable=False),
+    sa.Column("updated", sa.Double, nullable=False),
+)
+flags = sa.Table(
+    "flags",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("seq", sa.BigInteger, nullable=False),
+    sa.Column("topic", sa.Text, nullable=False),
+    sa.Column("partition", sa.Integer, nullable=False),
+    sa.Column("offset", sa.BigInteger, nullable=False),
+    sa.Column("part", sa.Integer, nullable=False),
+    sa.Column("trace_id", sa.Text, nullable=False, index=True),
+    sa.Column("time", sa.Double, nullable=False, index=True),
+    sa.Column("app", sa.Text, nullable=False),
+    sa.Column("environment", sa.Text, nullable=False),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("rule", sa.Text, nullable=False, index=True),
+    sa.Column("severity", sa.Text, nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+)
+feedback = sa.Table(
+    "feedback",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("created", sa.Double, nullable=False, index=True),
+    sa.Column("body", sa.Text, nullable=False),
+)
+outbox = sa.Table(
+    "outbox",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("destination", sa.Text, nullable=False),
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+    sa.Column("created", sa.Double, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("due", sa.Double, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.UniqueConstraint("destination", "key"),
+    sa.Index("outbox_due", "destination", "state", "due"),
+)
+dead_letters = sa.Table(
+    "dead_letters",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("topic", sa.Text, nullable=False),
+    sa.Column("partition", sa.Integer, nullable=False),
+    sa.Column("offset", sa.BigInteger, nullable=False),
+    sa.Column("time", sa.Double, nullable=False),
+    sa.Column("created", sa.Double, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),
+    sa.Column("sealed", sa.LargeBinary, nullable=False),
+    sa.Column("requeued", sa.Double),
+    sa.UniqueConstraint("topic", "partition", "offset"),
+)
+assessments = sa.Table(
+    "assessments",
+    metadata,
+    sa.Column("topic", sa.Text, primary_key=True),
+    sa.Column("partition", sa.Integer, primary_key=True),
+    sa.Column("offset", sa.BigInteger, primary_key=True),
+    sa.Column("part", sa.Integer, primary_key=True),
+    sa.Column("trace_id", sa.Text, nullable=False, index=True),
+    sa.Column("time", sa.Double, nullable=False),
+    sa.Column("why", sa.Text, nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+)
+snapshots = sa.Table(
+    "snapshots",
+    metadata,
+    sa.Column("owner", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Column("updated", sa.Double, nullable=False),
+)
+
+
+def _first(connection: sa.Connection) -> None:
+    metadata.create_all(connection)
+    connection.execute(head.insert().values(id=1, seq=0, hash=GENESIS))
+
+
+MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_first,)
+"""The n-th brings the schema from version n to n + 1. Never changed once released, only added to."""
+
+
+def migrate(
+    connection: sa.Connection, migrations: tuple[Callable[[sa.Connection], None], ...] = MIGRATIONS
+) -> int:
+    """Bring the schema to the newest version inside the caller's transaction; returns that version.
+
+    Raises ConfigError when the ledger was written by a newer riskmon.
+    """
+    meta.create(connection, checkfirst=True)
+    row = connection.execute(sa.select(meta.c.value).where(meta.c.key == "schema")).scalar()
+    version = int(row) if row is not None else 0
+    if version > len(migrations):
+        raise ConfigError(
+            f"the ledger has schema {version}, this riskmon knows {len(migrations)}: upgrade riskmon, "
+            "or point ledger.url to another ledger"
+        )
+    for step in migrations[version:]:
+        step(connection)
+    if row is None:
+        connection.execute(meta.insert().values(key="schema", value=str(len(migrations))))
+    elif version < len(migrations):
+        connection.execute(meta.update().where(meta.c.key == "schema").values(value=str(len(migrations))))
+    return len(migrations)

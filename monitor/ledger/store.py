@@ -1,0 +1,460 @@
+"""Writing the ledger: claims, one transaction per batch, the audit chain.
+
+Several daemons may share a ledger. A partition is claimed with an epoch; a transaction names the epoch and
+version it builds on and is refused (`Fenced`) when another daemon has claimed the partition since. So a
+daemon that was paused for an hour cannot write what its successor has judged already.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from monitor import audit
+from monitor.clock import Clock
+from monitor.effects import Judge, KeptTrace, Transaction
+from monitor.errors import ConfigError, Fenced, Retryable
+from monitor.findings import Assessment, Coverage, DeadLetter, FlagRow, Outgoing, Span
+from monitor.ledger import schema as t
+from monitor.progress import Mark, Placement, Placing, place
+from monitor.stream import TopicPartition
+from monitor.vault import Vault
+
+BUSY_SECONDS = 5.0  # how long SQLite waits for another daemon's transaction; ours take milliseconds
+
+_mark_encoder = msgspec.msgpack.Encoder()
+_mark_decoder = msgspec.msgpack.Decoder(tuple[list[tuple[int, int]], dict[int, list[int]]])
+
+
+class Claim(NamedTuple):
+    """A partition claimed by this daemon, and where to read on."""
+
+    epoch: int
+    version: int
+    mark: Mark
+    placement: Placement
+
+
+class Ledger:
+    """A ledger opened by one daemon. Thread-safe; every call is its own transaction.
+
+    Raises Retryable when the database is busy, full or away for now.
+    """
+
+    def __init__(self, engine: sa.Engine, vault: Vault, clock: Clock, owner: str) -> None:
+        self.engine = engine
+        self._vault = vault
+        self._clock = clock
+        self._owner = owner
+        self._judge = ""
+
+    @classmethod
+    def open(cls, url: str, vault: Vault, clock: Clock, owner: str) -> "Ledger":
+        """Open or create a ledger and bring its schema up to date. Raises ConfigError when that fails."""
+        ledger = cls(connect(url), vault, clock, owner)
+        try:
+            with ledger.begin() as connection:
+                t.migrate(connection)
+        except Retryable as error:
+            raise ConfigError(
+                f"ledger.url: the ledger cannot be opened: {error}; is its folder writable?"
+            ) from None
+        return ledger
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+    @contextmanager
+    def begin(self) -> Iterator[sa.Connection]:
+        """One transaction that holds the write lock from its beginning; translates database errors."""
+        try:
+            with self.engine.begin() as connection:
+                yield connection
+        except OperationalError as error:
+            raise Retryable(_describe(error)) from None
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise Retryable(_describe(error)) from None
+            raise
+
+    def claim(self, assigned: tuple[str, int, int | None, int, int], *, latest: bool) -> Claim | Placement:
+        """Claim an assigned partition (topic, partition, committed, begin, end) and say where to read on.
+
+        From now on transactions of earlier claims are refused. A gap (retention, a commit that is ahead) goes
+        on record in the same transaction. Claims nothing and returns only the placement when it is
+        BEYOND_END.
+        """
+        topic, partition, committed, begin, end = assigned
+        here = sa.and_(t.positions.c.topic == topic, t.positions.c.partition == partition)
+        with self.begin() as connection:
+            row = connection.execute(sa.select(t.positions).where(here)).one_or_none()
+            placement = place(row.next_offset if row else None, committed, begin, end, latest=latest)
+            if placement.reason is Placing.BEYOND_END:
+                return placement
+            where = {"topic": topic, "partition": partition}
+            now = self._clock.now()
+            if row is None:
+                mark, epoch, version = Mark(placement.offset), 1, 0
+                connection.execute(
+                    t.positions.insert().values(
+                        **where, **_columns(mark), epoch=1, version=0, owner=self._owner, updated=now
+                    )
+                )
+                body = {**where, "offset": placement.offset, "reason": placement.reason}
+                self._append(connection, [("start", body)])
+            else:
+                mark, epoch, version = _restored(row, placement.offset), row.epoch + 1, row.version
+                connection.execute(
+                    t.positions.update()
+                    .where(here)
+                    .values(**_columns(mark), epoch=epoch, owner=self._owner, updated=now)
+                )
+                if placement.gap:
+                    gap = {"from": placement.gap.start, "to": placement.gap.end, "reason": placement.reason}
+                    self._append(connection, [("gap", {**where, **gap})])
+            return Claim(epoch, version, mark, placement)
+
+    def position(self, topic: str, partition: int) -> int | None:
+        """Next offset of a partition, None when it was never claimed."""
+        here = sa.and_(t.positions.c.topic == topic, t.positions.c.partition == partition)
+        with self.begin() as connection:
+            found = connection.execute(sa.select(t.positions.c.next_offset).where(here)).scalar()
+        return int(found) if found is not None else None
+
+    def move(self, topic: str, partition: int, to: int, reason: str) -> None:
+        """Put a partition's position elsewhere, on record. Work under earlier claims is refused from now on.
+
+        Raises ConfigError when the partition was never claimed.
+        """
+        here = sa.and_(t.positions.c.topic == topic, t.positions.c.partition == partition)
+        with self.begin() as connection:
+            row = connection.execute(sa.select(t.positions).where(here)).one_or_none()
+            if row is None:
+                raise ConfigError(
+                    f"{topic}/{partition}: the ledger has no such partition; see `riskmon positions list`"
+                )
+            mark = Mark(to) if to < row.next_offset else _restored(row, to)
+            connection.execute(
+                t.positions.update()
+                .where(here)
+                .values(**_columns(mark), epoch=row.epoch + 1, owner=self._owner)
+            )
+            body = {
+                "topic": topic,
+                "partition": partition,
+                "from": row.next_offset,
+                "to": to,
+                "reason": reason,
+            }
+            self._append(connection, [("moved", body)])
+
+    def record(self, transaction: Transaction) -> None:
+        """Write a batch: all of it or nothing, at most once.
+
+        Calling again with the same transaction after Retryable is safe even if the first call did commit.
+        Raises Fenced when another daemon owns one of its partitions, Retryable when it may succeed later.
+        """
+        with self.begin() as connection:
+            if self._already_written(connection, transaction):
+                return
+            self._advance(connection, transaction)
+            entries: list[tuple[str, Mapping[str, Any]]] = []
+            if transaction.judge.id != self._judge:
+                entries.append(("judge", _judge_body(transaction.judge, self._owner)))
+            flag_rows = self._new_flags(connection, transaction.flags)
+            entries += [("coverage", _coverage_body(c, transaction.judge.id)) for c in transaction.coverage]
+            digests = {row.flag.id: _flag_body(row) for row in flag_rows}
+            entries += [("flag", _flag_entry(row, digests[row.flag.id])) for row in flag_rows]
+            seqs = self._append(connection, entries)
+            if flag_rows:
+                first = seqs - len(flag_rows) + 1
+                connection.execute(
+                    t.flags.insert(),
+                    [_flag_columns(row, first + i, digests[row.flag.id]) for i, row in enumerate(flag_rows)],
+                )
+                self._write_feedback(connection, transaction, frozenset(digests))
+            self._write_rest(connection, transaction)
+        self._judge = transaction.judge.id
+
+    def note(self, kind: str, body: Mapping[str, Any]) -> None:
+        """Put an event that is not about a trace on the chain (daemon started, stopped, letter requeued)."""
+        with self.begin() as connection:
+            self._append(connection, [(kind, body)])
+
+    def restore(self) -> dict[str, bytes]:
+        """Snapshots of this daemon, by name."""
+        with self.begin() as connection:
+            rows = connection.execute(
+                sa.select(t.snapshots.c.name, t.snapshots.c.body).where(t.snapshots.c.owner == self._owner)
+            )
+            return {row.name: bytes(row.body) for row in rows}
+
+    def _already_written(self, connection: sa.Connection, transaction: Transaction) -> bool:
+        """Check ownership of every partition. True when this very transaction was committed before."""
+        fenced: set[TopicPartition] = set()
+        written: set[TopicPartition] = set()
+        for (topic, partition), claimed in transaction.marks.items():
+            row = connection.execute(
+                sa.select(t.positions.c.epoch, t.positions.c.version).where(
+                    t.positions.c.topic == topic, t.positions.c.partition == partition
+                )
+            ).one_or_none()
+            if (
+                row is None
+                or row.epoch != claimed.epoch
+                or row.version not in {claimed.version, claimed.version + 1}
+            ):
+                fenced.add((topic, partition))
+            elif row.version == claimed.version + 1:
+                written.add((topic, partition))
+        if fenced:
+            raise Fenced(frozenset(fenced))
+        return bool(written)
+
+    def _advance(self, connection: sa.Connection, transaction: Transaction) -> None:
+        now = self._clock.now()
+        for (topic, partition), claimed in transaction.marks.items():
+            connection.execute(
+                t.positions.update()
+                .where(t.positions.c.topic == topic, t.positions.c.partition == partition)
+                .values(**_columns(claimed.mark), version=claimed.version + 1, updated=now)
+            )
+
+    def _append(self, connection: sa.Connection, entries: list[tuple[str, Mapping[str, Any]]]) -> int:
+        """Append to the chain; returns the last number. Holding the head row serialises daemons."""
+        row = connection.execute(sa.select(t.head.c.seq, t.head.c.hash).with_for_update()).one()
+        seq, previous = int(row.seq), bytes(row.hash)
+        if not entries:
+            return seq
+        time = f"{self._clock.now():.6f}"
+        rows = []
+        for kind, body in entries:
+            seq += 1
+            text = audit.canonical(body)
+            previous = audit.link(previous, seq, time, kind, text)
+            rows.append({"seq": seq, "time": time, "kind": kind, "body": text, "hash": previous})
+        connection.execute(t.chain.insert(), rows)
+        connection.execute(t.head.update().values(seq=seq, hash=previous))
+        return seq
+
+    def _new_flags(self, connection: sa.Connection, rows: list[FlagRow]) -> list[FlagRow]:
+        """Leave out flags that are on record: an operator moved the position back and they fired again."""
+        ids = [row.flag.id for row in rows]
+        if not ids:
+            return []
+        known = set(connection.execute(sa.select(t.flags.c.id).where(t.flags.c.id.in_(ids))).scalars())
+        return [row for row in rows if row.flag.id not in known]
+
+    def _write_feedback(
+        self, connection: sa.Connection, transaction: Transaction, new: frozenset[str]
+    ) -> None:
+        now = self._clock.now()
+        items = [
+            {"id": item.id, "created": now, "body": audit.canonical(item.body)}
+            for item in transaction.feedback
+            if item.id in new
+        ]
+        if items:
+            connection.execute(t.feedback.insert(), items)
+        outgoing = [_outbox_columns(message, now) for message in transaction.outgoing if message.key in new]
+        if outgoing:
+            connection.execute(t.outbox.insert(), outgoing)
+
+    def _write_rest(self, connection: sa.Connection, transaction: Transaction) -> None:
+        now = self._clock.now()
+        for letter in transaction.dead_letters:
+            self._put_dead_letter(connection, letter, now)
+        kept = [_kept_columns(item) for item in transaction.kept]
+        if kept:
+            keys = ("topic", "partition", "offset", "part")
+            same = sa.and_(*(t.assessments.c[key] == sa.bindparam(f"old_{key}") for key in keys))
+            old = [{f"old_{key}": row[key] for key in keys} for row in kept]
+            connection.execute(t.assessments.delete().where(same), old)  # judged again after a move back
+            connection.execute(t.assessments.insert(), kept)
+        for name, body_bytes in transaction.snapshots.items():
+            mine = sa.and_(t.snapshots.c.owner == self._owner, t.snapshots.c.name == name)
+            connection.execute(t.snapshots.delete().where(mine))
+            connection.execute(
+                t.snapshots.insert().values(owner=self._owner, name=name, body=body_bytes, updated=now)
+            )
+
+    def _put_dead_letter(self, connection: sa.Connection, letter: DeadLetter, now: float) -> None:
+        where = {"topic": letter.topic, "partition": letter.partition, "offset": letter.offset}
+        same = sa.and_(*(t.dead_letters.c[name] == value for name, value in where.items()))
+        if connection.execute(sa.select(t.dead_letters.c.id).where(same)).first():
+            return
+        plain = msgspec.msgpack.encode((letter.key, letter.value, letter.headers))
+        context = dead_letter_context(letter.topic, letter.partition, letter.offset)
+        sealed = self._vault.encrypt(plain, context)
+        connection.execute(
+            t.dead_letters.insert().values(
+                **where,
+                time=letter.time,
+                created=now,
+                reason=letter.reason,
+                detail=letter.detail,
+                sealed=sealed,
+                requeued=None,
+            )
+        )
+
+
+def connect(url: str) -> sa.Engine:
+    """Make the engine of a ledger URL. Raises ConfigError for a URL that cannot be one."""
+    try:
+        parsed = sa.make_url(url)
+        if parsed.get_backend_name() == "sqlite" and parsed.database:
+            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        engine = sa.create_engine(parsed, hide_parameters=True, future=True)
+    except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ImportError, OSError) as error:
+        raise ConfigError(
+            f"ledger.url: cannot be used ({type(error).__name__}); write sqlite:////path/to/ledger.db"
+        ) from None
+    if parsed.get_backend_name() == "sqlite":
+        sa.event.listen(engine, "connect", _prepare_sqlite)
+        sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # we say BEGIN ourselves: pysqlite would begin too late
+    cursor = connection.cursor()
+    for pragma in (
+        f"busy_timeout = {int(BUSY_SECONDS * 1000)}",
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "foreign_keys = ON",
+        "secure_delete = ON",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def dead_letter_context(topic: str, partition: int, offset: int) -> bytes:
+    """What a dead letter's encryption is bound to, so that rows cannot be swapped."""
+    return f"{topic}/{partition}/{offset}".encode()
+
+
+def _describe(error: DBAPIError) -> str:
+    # SQLite's own message names tables and conditions, never values (parameters are hidden).
+    return f"{type(error.orig).__name__}: {error.orig}"[:200]
+
+
+def _columns(mark: Mark) -> dict[str, Any]:
+    beyond = [(span.start, span.end) for span in mark.beyond]
+    return {
+        "next_offset": mark.next_offset,
+        "beyond": _mark_encoder.encode((beyond, {k: list(v) for k, v in mark.partial.items()})),
+    }
+
+
+def _restored(row: Any, offset: int) -> Mark:
+    """Mark of a position row, moved ahead to `offset` where that is later."""
+    beyond, partial = _mark_decoder.decode(row.beyond)
+    spans = tuple(Span(start, end) for start, end in beyond if start >= offset)
+    return Mark(offset, spans, {k: tuple(v) for k, v in partial.items() if k >= offset})
+
+
+def _judge_body(judge: Judge, owner: str) -> dict[str, Any]:
+    return {"id": judge.id, "detectors": judge.detectors, "rules": judge.rules, "instance": owner}
+
+
+def _coverage_body(coverage: Coverage, judge: str) -> dict[str, Any]:
+    return {
+        "topic": coverage.topic,
+        "partition": coverage.partition,
+        "ranges": [[span.start, span.end] for span in coverage.ranges],
+        "records": coverage.records,
+        "dead": coverage.dead,
+        "traces": coverage.traces,
+        "statuses": coverage.statuses,
+        "flags": coverage.flags,
+        "judge": judge,
+    }
+
+
+def _flag_body(row: FlagRow) -> str:
+    return msgspec.json.encode(
+        {
+            "rule_version": row.flag.rule_version,
+            "actions": row.flag.actions,
+            "detectors": row.flag.detectors,
+            "labels": row.flag.labels,
+            "annotations": row.flag.annotations,
+            "controls": row.flag.controls,
+            "prompt": row.prompt,
+            "response": row.response,
+            "evidence": row.evidence,
+            "assessments": [_without_vector(a) for a in row.assessments],
+        },
+        order="sorted",
+    ).decode()
+
+
+def _flag_columns(row: FlagRow, seq: int, body: str) -> dict[str, Any]:
+    origin = dict(zip(("topic", "partition", "offset", "part"), row.origin, strict=True))
+    return {
+        "id": row.flag.id,
+        "seq": seq,
+        **origin,
+        "trace_id": row.trace_id,
+        "time": row.time,
+        "app": row.app,
+        "environment": row.environment,
+        "model": row.model,
+        "rule": row.flag.rule,
+        "severity": row.flag.severity.value,
+        "body": body,
+    }
+
+
+def flag_digest(columns: Mapping[str, Any]) -> str:
+    """Digest of a flag as stored, which its chain entry vouches for; `seq` is left out."""
+    kept = {name: columns[name] for name in t.flags.c.keys() if name != "seq"}  # noqa: SIM118 - not a dict
+    return hashlib.sha256(audit.canonical(kept).encode()).hexdigest()
+
+
+def _flag_entry(row: FlagRow, body: str) -> dict[str, Any]:
+    columns = _flag_columns(row, 0, body)
+    return {
+        "id": row.flag.id,
+        "rule": row.flag.rule,
+        "rule_version": row.flag.rule_version,
+        "severity": row.flag.severity.value,
+        "origin": list(row.origin),
+        "trace_id": row.trace_id,
+        "digest": flag_digest(columns),
+    }
+
+
+def _outbox_columns(message: Outgoing, now: float) -> dict[str, Any]:
+    return {
+        "destination": message.destination,
+        "key": message.key,
+        "body": audit.canonical(message.body),
+        "created": now,
+        "attempts": 0,
+        "due": now,
+        "state": "waiting",
+        "reason": "",
+    }
+
+
+def _kept_columns(kept: KeptTrace) -> dict[str, Any]:
+    return {
+        **dict(zip(("topic", "partition", "offset", "part"), kept.origin, strict=True)),
+        "trace_id": kept.trace_id,
+        "time": kept.time,
+        "why": kept.why.value,
+        "body": msgspec.json.encode([_without_vector(a) for a in kept.assessments]).decode(),
+    }
+
+
+def _without_vector(assessment: Assessment) -> Assessment:
+    return msgspec.structs.replace(assessment, vector=b"") if assessment.vector else assessment
