@@ -36,8 +36,8 @@ _BREAK = re.compile(
     r"(?<![.!?\u2026])[.!?\u2026]++[\"'\u201d\u2019)\]*_]*+\s++|[\u3002\uff01\uff1f]++|\n\s*+"
 )
 _ABBREVIATIONS = _words(
-    "mr mrs ms dr prof sr jr st vs etc inc ltd co corp dept approx est gen col sgt rev hon gov sen rep e.g i.e"
-    " a.m p.m u.s u.k ph.d jan feb mar apr jun jul aug sep sept oct nov dec al cf"
+    "mr mrs ms dr prof sr jr st vs etc inc ltd co corp dept approx est gen col sgt rev hon gov sen rep e.g"
+    " i.e a.m p.m u.s u.k ph.d jan feb mar apr jun jul aug sep sept oct nov dec al cf"
 )
 _BEFORE_NUMBERS = _words("no nos fig figs vol p pp ch sec art")
 _LAST_WORD = re.compile(r"[^\W_](?:[\w.]{0,14}\w)?\Z")
@@ -100,8 +100,8 @@ STOPWORDS = _words(
     " myself neither no nor not now of off on once one only or other our ours ourselves out over own per"
     " please quite rather really same she she's should shouldn't since so some such sure than that that's the"
     " their theirs them themselves then there there's these they they're this those though through thus"
-    " to too under until up upon us very was wasn't we we'll we're we've well were weren't what what's when where"
-    " whether which while who who's whom whose why will with within without won't would wouldn't yes yet you"
+    " to too under until up upon us very was wasn't we we'll we're we've well were weren't what what's when"
+    " where whether which while who who's whom whose why will with within without won't would wouldn't yes yet you"
     " you'd you'll you're you've your yours yourself"
 )
 NEGATIONS = _words(
@@ -127,30 +127,9 @@ def stem(word: str) -> str:
     return word.rstrip("e") if len(word) > _STEM else word
 
 
-_UNITS = tuple(
-    [
-        "zero",
-        "one",
-        "two",
-        "three",
-        "four",
-        "five",
-        "six",
-        "seven",
-        "eight",
-        "nine",
-        "ten",
-        "eleven",
-        "twelve",
-        "thirteen",
-        "fourteen",
-        "fifteen",
-        "sixteen",
-        "seventeen",
-        "eighteen",
-        "nineteen",
-    ]
-)
+_TO_NINE = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+_TEENS = ("ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen")
+_UNITS = (*_TO_NINE, *_TEENS, "nineteen")
 _TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 _NUMBER_WORDS = {word: i for i, word in enumerate(_UNITS)} | {word: 10 * i for i, word in enumerate(_TENS, 2)}
 _MAGNITUDES = {"k": 3, "thousand": 3, "m": 6, "mn": 6, "million": 6, "b": 9, "bn": 9, "billion": 9}
@@ -158,7 +137,7 @@ _MAGNITUDES["trillion"] = 12
 _NUMBER = re.compile(
     r"(?<![^\W_])(?P<digits>\d+(?:[.,]\d+)*)"
     r"(?:\s?(?P<magnitude>(?ai:thousand|million|billion|trillion|bn|mn|[kmb]))\b)?"
-    rf"|\b(?P<tens>(?ai:{'|'.join(_TENS)}))(?:[-\s](?P<unit>(?ai:{'|'.join(_UNITS[1:10])})))?\b"
+    rf"|\b(?P<tens>(?ai:{'|'.join(_TENS)}))(?:[-\s](?P<unit>(?ai:{'|'.join(_TO_NINE[1:])})))?\b"
     rf"|\b(?P<word>(?ai:{'|'.join(reversed(_UNITS[2:]))}))\b"
 )
 _THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?\Z")
