@@ -1,0 +1,84 @@
+"""Detectors without processes: for tests of detectors and rules, and for a look at one in a debugger."""
+
+from collections.abc import Mapping, Sequence
+
+from monitor.clock import Clock, SystemClock
+from monitor.detect import Detector, step
+from monitor.errors import Busy
+from monitor.findings import Assessment, Status
+from monitor.stream import PoolStats, Verdicts
+from monitor.trace import Trace
+
+_MAX_IN_FLIGHT = 2
+
+
+class InlineDetectors:
+    """Runs detectors in this process; fulfils `monitor.stream.Detectors`.
+
+    The promise is the pool's, one assessment per trace and detector in order, but for what only another
+    process can survive: a detector that hangs, hangs the caller.
+    """
+
+    def __init__(
+        self, detectors: Sequence[Detector], *, batch_size: int = 64, clock: Clock | None = None
+    ) -> None:
+        self._detectors = tuple(detectors)
+        self._batch_size = batch_size
+        self._clock = clock or SystemClock()
+        self._waiting: list[tuple[int, Sequence[Trace]]] = []
+
+    def start(self) -> None:
+        """Do nothing: the detectors are built."""
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """Detector name to version, in the order of assessments."""
+        return {detector.name: detector.version for detector in self._detectors}
+
+    @property
+    def batch_size(self) -> int:
+        """As constructed."""
+        return self._batch_size
+
+    def submit(self, ticket: int, traces: Sequence[Trace]) -> None:
+        """Begin a batch. Raises Busy when two wait to be collected."""
+        if len(self._waiting) >= _MAX_IN_FLIGHT:
+            raise Busy("two batches wait to be collected")
+        self._waiting.append((ticket, traces))
+
+    def collect(self, timeout: float) -> Sequence[Verdicts]:
+        """Judge what was submitted and return it. `timeout` cannot interrupt a detector."""
+        del timeout
+        waiting, self._waiting = self._waiting, []
+        return [Verdicts(ticket, self._judge(traces)) for ticket, traces in waiting]
+
+    def stats(self) -> PoolStats:
+        """One worker, always ready."""
+        return PoolStats(1, 1, len(self._waiting), self._batch_size, {})
+
+    def close(self) -> None:
+        """Forget what was not collected. Idempotent."""
+        self._waiting.clear()
+
+    def _judge(self, traces: Sequence[Trace]) -> list[tuple[Assessment, ...]]:
+        columns = [self._assess(detector, traces) for detector in self._detectors]
+        return list(zip(*columns, strict=True)) if columns else [()] * len(traces)
+
+    def _assess(self, detector: Detector, traces: Sequence[Trace]) -> list[Assessment]:
+        if not traces:
+            return []
+        try:
+            _, distinct, index = step.take(detector, detector.version, traces, self._clock)
+        except step.StepFailed as failure:
+            if len(traces) > 1:
+                return [self._assess(detector, [trace])[0] for trace in traces]
+            return [
+                Assessment(
+                    detector=detector.name,
+                    version=detector.version,
+                    status=Status.ERROR,
+                    reason=failure.reason,
+                    seconds=failure.seconds,
+                )
+            ]
+        return [distinct[place] for place in index]
