@@ -1,0 +1,184 @@
+"""Logs: one JSON object per line on standard error, without a word of trace text.
+
+Only numbers, enums, None and short strings under known keys pass. An exception is logged as its type and
+frames; its message only if it is one of ours, because a foreign one may quote the text it choked on. For
+the same reason third-party records come without arguments, and with their message only if that is a
+literal of the calling code (an f-string is not).
+"""
+
+import json
+import logging
+import math
+import sys
+import threading
+import traceback
+from collections.abc import Callable, MutableMapping
+from enum import Enum
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Final, Literal, TextIO, TypeAlias
+
+import structlog
+
+from monitor.errors import RiskmonError
+
+MAX_CHARS: Final = 300
+MAX_FRAMES: Final = 12
+
+KEYS: Final = frozenset(
+    """
+    action batch cause code conditions cost count deadline destination detector error event
+    exception field file flags frames function group host incident instance key level line logger
+    message messages module name offset outcome partition partitions path pid port position reason
+    records remedy rows rule rules seconds severity signal stage status step tier timestamp topic
+    topics traces version where workers
+    """.split()  # noqa: SIM905 - sixty lines of quotes would read worse
+)
+"""The keys a log line may have. Others are left out and named under `dropped`."""
+
+EventDict: TypeAlias = MutableMapping[str, Any]
+Format: TypeAlias = Literal["json", "console"]
+_LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+
+def configure(level: str = "info", stream: TextIO | None = None, form: Format = "json") -> None:
+    """Route structlog, the standard library's logging, warnings and uncaught exceptions to `stream`.
+
+    `level` applies to riskmon's own events; other libraries are heard from `warning` up. Process-wide, so
+    only a composition root calls it (each worker process does too). `stream` defaults to standard error.
+    """
+    out = stream or sys.stderr
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _exceptions,
+            _only_safe,
+            _render_console if form == "console" else _render_json,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        logger_factory=structlog.WriteLoggerFactory(out),
+        cache_logger_on_first_use=False,
+    )
+    root = logging.getLogger()
+    for handler in root.handlers[:]:
+        if isinstance(handler, _ThirdParty):
+            root.removeHandler(handler)
+    root.addHandler(_ThirdParty())
+    root.setLevel(logging.WARNING)
+    logging.captureWarnings(capture=True)
+    sys.excepthook = _uncaught
+    threading.excepthook = lambda hook: _uncaught(hook.exc_type, hook.exc_value, hook.exc_traceback)
+
+
+def describe(error: BaseException) -> dict[str, Any]:
+    """An exception without what a stranger wrote: type, frames (innermost last), message if it is ours."""
+    told: dict[str, Any] = {
+        "exception": f"{type(error).__module__}.{type(error).__qualname__}",
+        "frames": " < ".join(
+            f"{Path(frame.filename).stem}:{frame.lineno}"
+            for frame in reversed(traceback.extract_tb(error.__traceback__)[-MAX_FRAMES:])
+        ),
+    }
+    if isinstance(error, RiskmonError):
+        told["message"] = str(error)
+    return told
+
+
+def _exceptions(_logger: object, _method: str, event: EventDict) -> EventDict:
+    info = event.pop("exc_info", None)
+    if info is True:
+        info = sys.exc_info()[1]
+    elif isinstance(info, tuple):
+        info = info[1]
+    if isinstance(info, BaseException):
+        event.update(describe(info))
+    return event
+
+
+def _only_safe(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Keep known keys and plain values; name what was left out."""
+    kept: dict[str, object] = {}
+    dropped: list[str] = []
+    for key, value in event.items():
+        safe = _safe(value)
+        if key in KEYS and safe is not _REFUSED:
+            kept[key] = safe
+        else:
+            dropped.append(_escape(str(key))[:40])
+    if dropped:
+        kept["dropped"] = " ".join(sorted(dropped))
+    return kept
+
+
+_REFUSED: Final = object()
+
+
+def _safe(value: object) -> object:
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, Enum):
+        return _safe(value.value)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else repr(value)
+    if isinstance(value, str):
+        return _escape(value[:MAX_CHARS])
+    return _REFUSED
+
+
+def _escape(text: str) -> str:
+    """Text in which no character can end a line or steer a terminal."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def _render_json(_logger: object, _method: str, event: EventDict) -> str:
+    return json.dumps(event, ensure_ascii=True, separators=(",", ":")) + "\n"
+
+
+def _render_console(_logger: object, _method: str, event: EventDict) -> str:
+    fields = " ".join(
+        f"{key}={value}" for key, value in event.items() if key not in ("timestamp", "level", "event")
+    )
+    return f"{event['timestamp']} {event['level']:<7} {event['event']:<30} {fields}\n"
+
+
+class _ThirdParty(logging.Handler):
+    """Turns records of other libraries into safe events."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log where it was said, and what if that is a literal."""
+        log = structlog.get_logger()
+        told: dict[str, object] = {
+            "logger": record.name,
+            "line": f"{Path(record.pathname).stem}:{record.lineno}",
+            "function": record.funcName,
+        }
+        if isinstance(record.msg, str) and _is_literal(record):
+            told["message"] = record.msg
+        if record.exc_info and record.exc_info[1] is not None:
+            told.update(describe(record.exc_info[1]))
+        say: Callable[..., object] = log.error if record.levelno >= logging.ERROR else log.warning
+        say("third_party", **told)
+
+
+def _is_literal(record: logging.LogRecord) -> bool:
+    """Whether the message is a constant of the code that logged it, hence not made from data.
+
+    A handler runs inside the logging call, so the caller's frame is still on the stack.
+    """
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the documented way to read the stack cheaply
+    while frame is not None:
+        if frame.f_code.co_filename == record.pathname and frame.f_code.co_name == record.funcName:
+            return record.msg in frame.f_code.co_consts
+        frame = frame.f_back
+    return False
+
+
+def _uncaught(kind: type[BaseException], error: BaseException | None, _trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt | SystemExit):
+        return
+    structlog.get_logger().error("uncaught_exception", exc_info=error)
