@@ -66,6 +66,21 @@ class KafkaConfig(_Section):
         default_factory=dict, description="Further kafka-python consumer settings, passed as they are."
     )
 
+    def connection(self) -> dict[str, Any]:
+        """Keyword arguments that every kafka-python client of ours needs to reach the brokers."""
+        extras = {key: value for key, value in self.client.items() if key.startswith(("ssl_", "sasl_"))}
+        return extras | {
+            "bootstrap_servers": self.bootstrap_servers,
+            "security_protocol": self.security_protocol,
+            "sasl_mechanism": self.sasl_mechanism,
+            "sasl_plain_username": self.sasl_username,
+            "sasl_plain_password": self.sasl_password and self.sasl_password.get_secret_value(),
+            "ssl_cafile": self.ssl_cafile and str(self.ssl_cafile),
+            "ssl_certfile": self.ssl_certfile and str(self.ssl_certfile),
+            "ssl_keyfile": self.ssl_keyfile and str(self.ssl_keyfile),
+            "ssl_password": self.ssl_password and self.ssl_password.get_secret_value(),
+        }
+
 
 class IngestConfig(_Section):
     """Bounds on what is decoded. A record beyond them is dead-lettered."""
