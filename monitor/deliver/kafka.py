@@ -1,0 +1,148 @@
+"""Deliver feedback items to a Kafka topic as CloudEvents (Kafka binding, binary mode), keyed by flag id.
+
+kafka-python's producer is used without transactions: their waits have no time-out, and a repeat under the
+same key is what the outbox promises anyway.
+"""
+
+import contextlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from monitor.clock import Clock, Deadline
+from monitor.deliver.outbox import Delivered, Leased, Outcome, Reason, Rejected, Result, Retry
+
+CE_TYPE = "riskmon.feedback.v1"
+CE_SOURCE = "/riskmon"
+CLOSE_SECONDS = 1.0
+
+
+class KafkaSender:
+    """Writes rows to `topic` with an idempotent producer, acknowledged by all in-sync replicas.
+
+    `client` are further kafka-python settings: transport security and authentication. The producer is opened
+    by the first send, which may take `timeout` seconds more, and anew after a send that failed: after an
+    indefinite error a producer's sequence numbers cannot be trusted.
+    """
+
+    batch = 100
+
+    def __init__(
+        self, bootstrap: list[str], topic: str, client: Mapping[str, Any], timeout: float, clock: Clock
+    ) -> None:
+        self.timeout = 2.0 * timeout  # opening, then sending
+        self._wait = timeout
+        self._topic = topic
+        self._clock = clock
+        self._producer: Any = None
+        milliseconds = int(timeout * 1000)
+        self._settings: dict[str, Any] = {
+            **client,
+            "bootstrap_servers": bootstrap,
+            "enable_idempotence": True,
+            "acks": "all",
+            "metrics_enabled": False,
+            "bootstrap_timeout_ms": milliseconds,
+            "max_block_ms": milliseconds // 2,
+            "request_timeout_ms": milliseconds // 4,
+            "delivery_timeout_ms": milliseconds // 2,  # max_block + delivery = timeout
+        }
+
+    def send(self, batch: Sequence[Leased]) -> Outcome:
+        """Produce all rows, then wait for each acknowledgement until the time-out."""
+        from kafka.errors import KafkaError
+
+        try:
+            if self._producer is None:
+                self._producer = self._open()
+        except KafkaError as error:
+            return [_judge(error)] * len(batch)
+        deadline = Deadline(self._clock, self._wait)
+        begun = self._begin(batch)
+        results = [self._end(row, deadline) for row in begun]
+        if any(isinstance(result, Retry) for result in results):
+            self.close()
+        return results
+
+    def close(self) -> None:
+        """Close the producer within about a second. Idempotent."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            from kafka.errors import KafkaError
+
+            with contextlib.suppress(KafkaError):  # rows unsent: the outbox still has them
+                producer.close(timeout=CLOSE_SECONDS)
+            # A close that timed out has left the IO thread running for ever.
+            producer._sender.force_close()  # noqa: SLF001 - the library has no public way to end it
+
+    def _open(self) -> Any:
+        from kafka import KafkaProducer
+        from kafka.net.compat import KafkaNetClient
+
+        # At DEBUG the library logs the value of every record it sends.
+        logging.getLogger("kafka.producer").setLevel(logging.INFO)
+        clients: list[Any] = []
+
+        def connect(**settings: Any) -> Any:
+            clients.append(KafkaNetClient(**settings))
+            return clients[0]
+
+        try:
+            return KafkaProducer(**self._settings, kafka_client=connect)
+        except BaseException:
+            for client in clients:
+                client.close()  # the library leaves its sockets open when construction fails
+            raise
+
+    def _begin(self, batch: Sequence[Leased]) -> list[Any]:
+        """Hand rows to the producer; a future for each, or the result where it is known at once."""
+        from kafka.errors import KafkaError
+
+        begun: list[Any] = []
+        for row in batch:
+            try:
+                future = self._producer.send(
+                    self._topic,
+                    key=row.key.encode(),
+                    value=json.dumps(row.body).encode(),
+                    headers=_headers(row),
+                )
+            except KafkaError as error:
+                result = _judge(error)
+                if isinstance(result, Retry):
+                    # It waited for the topic's metadata in vain, and so would every row after it.
+                    return begun + [result] * (len(batch) - len(begun))
+                begun.append(result)
+            else:
+                begun.append(future)
+        return begun
+
+    def _end(self, begun: Any, deadline: Deadline) -> Result:
+        from kafka.errors import KafkaError
+
+        if isinstance(begun, Retry | Rejected):
+            return begun
+        try:
+            begun.get(timeout=deadline.remaining())
+        except KafkaError as error:
+            return _judge(error)
+        return Delivered()
+
+
+def _headers(row: Leased) -> list[tuple[str, bytes]]:
+    return [
+        ("ce_specversion", b"1.0"),
+        ("ce_id", row.key.encode()),
+        ("ce_type", CE_TYPE.encode()),
+        ("ce_source", CE_SOURCE.encode()),
+        ("content-type", b"application/json"),
+    ]
+
+
+def _judge(error: Exception) -> Result:
+    from kafka.errors import KafkaTimeoutError, MessageSizeTooLargeError, RecordListTooLargeError
+
+    if isinstance(error, MessageSizeTooLargeError | RecordListTooLargeError):
+        return Rejected(Reason.TOO_LARGE)
+    return Retry(Reason.TIMEOUT if isinstance(error, KafkaTimeoutError) else Reason.BROKER)

@@ -1,0 +1,35 @@
+"""Build the senders that a configuration asks for."""
+
+from monitor.alerting import ALERTMANAGER, FEEDBACK, LOG, WEBHOOK_PREFIX
+from monitor.clock import Clock
+from monitor.config import Config
+from monitor.deliver.alertmanager import AlertmanagerSender
+from monitor.deliver.kafka import KafkaSender
+from monitor.deliver.log import LogSender
+from monitor.deliver.outbox import Sender
+from monitor.deliver.webhook import WebhookSender
+from monitor.errors import ConfigError
+
+
+def senders(config: Config, clock: Clock) -> dict[str, Sender]:
+    """Return a sender per destination. Connects to nothing. Raises ConfigError naming the setting."""
+    deliver = config.deliver
+    built: dict[str, Sender] = {}
+    if deliver.alertmanager.url:
+        built[ALERTMANAGER] = AlertmanagerSender(deliver.alertmanager, deliver.timeout_seconds, clock)
+    for webhook in deliver.webhooks:
+        destination = WEBHOOK_PREFIX + webhook.name
+        if destination in built:
+            raise ConfigError(f"deliver.webhooks: two are named {webhook.name!r}; give each its own name")
+        built[destination] = WebhookSender(webhook, deliver.timeout_seconds, clock)
+    if deliver.log:
+        built[LOG] = LogSender()
+    if deliver.feedback_topic:
+        built[FEEDBACK] = KafkaSender(
+            config.kafka.bootstrap_servers,
+            deliver.feedback_topic,
+            config.kafka.connection(),
+            deliver.timeout_seconds,
+            clock,
+        )
+    return built

@@ -1,0 +1,1 @@
+"""The feedback queue: flagged samples for retraining, and the formats trainers read."""
