@@ -108,7 +108,7 @@ class Source(Protocol):
         ...
 
     def commit(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Tell the broker the next offset per partition. Advisory: never blocks, failures are only counted."""
+        """Tell the broker the next offset per partition. Advisory: never blocks; failures are counted."""
         ...
 
     def lag(self) -> Sequence[Lag]:
@@ -198,7 +198,7 @@ class Observer(Protocol):
         ...
 
     def consumed(self, topic: str, records: int) -> None:
-        """Records were taken from the source for the first time since the partition was claimed."""
+        """Records were taken from the source, and are now ours to record or to release."""
         ...
 
     def dead_lettered(self, topic: str, reason: str, records: int) -> None:
@@ -207,6 +207,10 @@ class Observer(Protocol):
 
     def recorded(self, topic: str, records: int) -> None:
         """Records whose traces are all judged are durable in the ledger."""
+        ...
+
+    def released(self, topic: str, records: int) -> None:
+        """Records taken before go back unjudged: their partition was revoked, or the time to drain was up."""
         ...
 
     def judged(self, judgements: Sequence[Judgement], started: float, ended: float) -> None:

@@ -22,7 +22,7 @@ from monitor.errors import ConfigError, Fenced, Retryable
 from monitor.findings import Assessment, Coverage, DeadLetter, FlagRow, Outgoing, Span
 from monitor.ledger import schema as t
 from monitor.progress import Mark, Placement, Placing, place
-from monitor.stream import TopicPartition
+from monitor.stream import Assigned, TopicPartition
 from monitor.vault import Vault
 
 BUSY_SECONDS = 5.0  # how long SQLite waits for another daemon's transaction; ours take milliseconds
@@ -83,8 +83,8 @@ class Ledger:
                 raise Retryable(_describe(error)) from None
             raise
 
-    def claim(self, assigned: tuple[str, int, int | None, int, int], *, latest: bool) -> Claim | Placement:
-        """Claim an assigned partition (topic, partition, committed, begin, end) and say where to read on.
+    def claim(self, assigned: Assigned, *, latest: bool) -> Claim | Placement:
+        """Claim an assigned partition and say where to read on.
 
         From now on transactions of earlier claims are refused. A gap (retention, a commit that is ahead) goes
         on record in the same transaction. Claims nothing and returns only the placement when it is

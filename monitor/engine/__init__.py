@@ -1,0 +1,5 @@
+"""The engine: the one loop and its bookkeeping. It knows adapters only as the ports of `monitor.stream`."""
+
+from monitor.engine.loop import Engine, Settings, Totals
+
+__all__ = ["Engine", "Settings", "Totals"]

@@ -1,0 +1,405 @@
+"""The one loop: poll, decode, detect, decide, record, commit. Nothing else polls, pauses, commits or ends.
+
+Order is the promise. A record's effects are in the ledger before its position is, in one transaction, and the
+position is in the ledger before Kafka hears of it. Work is held, never dropped: when the detectors are busy
+or the ledger fails, intake pauses and the loop keeps polling, so that the daemon stays in its group.
+"""
+
+import dataclasses
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+from monitor.clock import Clock, Deadline
+from monitor.drift import DriftMonitor
+from monitor.effects import Judge, Policy, Transaction
+from monitor.engine.partitions import Claims, Partition, Partitions
+from monitor.engine.staging import Staged
+from monitor.errors import BadTrace, Busy, Fenced, Retryable
+from monitor.findings import Assessment, DeadLetter, Judgement
+from monitor.rules import RuleBook, RuleSet
+from monitor.stream import (
+    Assigned,
+    Detectors,
+    Event,
+    Exhausted,
+    Fetched,
+    Incident,
+    Observer,
+    OutOfRange,
+    Revoked,
+    Source,
+    Stage,
+    Stuck,
+    TopicPartition,
+)
+from monitor.trace import Origin, Record, Trace
+
+COMMIT_SECONDS = 1.0  # Kafka's position is advisory, the ledger's is exact: no need to be faster
+LAG_SECONDS = 1.0
+IDLE_SECONDS = 0.1  # longest wait of an idle turn: how late a stop or a reload may be noticed
+BUSY_SECONDS = 0.02  # longest wait for detectors while there may be more to read
+RETRY_FIRST, RETRY_MOST = 0.1, 10.0  # back-off of a failing ledger, seconds
+
+
+class LedgerPort(Claims, Protocol):
+    """What the engine needs of a ledger."""
+
+    def record(self, transaction: Transaction) -> None:
+        """Write a transaction, at most once. Raises Fenced or Retryable."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Bounds and choices of the loop. `max_waiting_*` bound what is decoded and not yet recorded."""
+
+    owner: str
+    latest: bool = False
+    max_poll_records: int = 1000
+    max_waiting_traces: int = 4000
+    max_waiting_bytes: int = 64 * 2**20
+    drain_seconds: float = 20.0
+    rules_seconds: float = 5.0
+
+
+@dataclasses.dataclass
+class Totals:
+    """What this engine did. consumed = recorded + dead_lettered + released + those on the way, always.
+
+    `released` records were handed back unjudged (their partition was revoked, or the time to drain was up).
+    """
+
+    consumed: int = 0
+    recorded: int = 0
+    dead_lettered: int = 0
+    released: int = 0
+    traces: int = 0
+    flags: Counter[str] = dataclasses.field(default_factory=Counter)
+
+
+class _Work(NamedTuple):
+    """A trace to judge. `size` is its record's bytes, on the record's first trace only."""
+
+    partition: Partition
+    origin: Origin
+    trace: Trace
+    size: int
+
+
+class _Batch(NamedTuple):
+    work: Sequence[_Work]
+    started: float
+
+
+class Engine:
+    """Runs the loop on one source, one detector pool and one ledger. Not thread-safe, except `stop`."""
+
+    def __init__(
+        self,
+        *,
+        source: Source,
+        decode: Callable[[Record], Sequence[Trace]],
+        detectors: Detectors,
+        rules: RuleBook,
+        drift: DriftMonitor | None,
+        ledger: LedgerPort,
+        policy: Policy,
+        observer: Observer,
+        clock: Clock,
+        settings: Settings,
+        on_judged: Callable[[Judgement], None] | None = None,
+        on_dead: Callable[[DeadLetter], None] | None = None,
+    ) -> None:
+        self._source = source
+        self._decode = decode
+        self._detectors = detectors
+        self._rules = rules
+        self._drift = drift
+        self._ledger = ledger
+        self._policy = policy
+        self._observer = observer
+        self._clock = clock
+        self._settings = settings
+        self._on_judged = on_judged
+        self._on_dead = on_dead
+        self._partitions = Partitions(source, ledger, observer, clock, latest=settings.latest)
+        self._queue: deque[_Work] = deque()
+        self._queue_bytes = 0
+        self._in_flight: dict[int, _Batch] = {}
+        self._in_flight_traces = 0
+        self._ticket = 0
+        self._staged = Staged()
+        self._tries = 0
+        self._retry_at = 0.0
+        self._paused = False
+        self._exhausted = False
+        self._stopping = False
+        self._commit_at = self._rules_at = self._lag_at = 0.0
+        self._committed: dict[TopicPartition, int] = {}
+        self._judge = Judge.of({}, "")
+        self._judged_by: tuple[object, object] = (None, None)
+        self.totals = Totals()
+        self.turned_at = clock.monotonic()
+
+    def stop(self) -> None:
+        """Ask the loop to end after draining. Safe from any thread and from a signal handler."""
+        self._stopping = True
+
+    def run(self) -> Totals:
+        """Run until stopped or until the input has ended; drain, then close the source."""
+        while not self._stopping and not (self._exhausted and self.idle):
+            self.turn()
+        return self.drain()
+
+    def drain(self) -> Totals:
+        """Take nothing new, finish what was taken, record it, commit, leave; all within one deadline."""
+        deadline = Deadline(self._clock, self._settings.drain_seconds)
+        self._stopping = True
+        while not self.idle and not deadline.expired():
+            self.turn()
+        positions = dict(self._committed)
+        for partition in self._partitions.owned.values():
+            if not partition.pending:
+                positions[partition.name] = partition.progress.next_offset
+            self._release(partition)
+        self._source.close(positions, max(1.0, deadline.remaining()))
+        return self.totals
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything that was taken is recorded."""
+        return not (self._queue or self._in_flight or self._staged)
+
+    def health(self) -> dict[str, bool]:
+        """Conditions of readiness, by name."""
+        return {
+            "partitions_assigned": bool(self._partitions.owned),
+            "no_partition_stuck": not self._partitions.stuck,
+            "ledger_writable": self._tries == 0,
+            "detectors_ready": self._detectors.stats().ready > 0,
+            "not_stopping": not self._stopping,
+        }
+
+    def turn(self) -> None:
+        """Do one round of everything that is due. Waits at most `IDLE_SECONDS`, besides the ledger."""
+        self.turned_at = self._clock.monotonic()
+        self._observer.turned()
+        self._throttle()
+        for event in self._poll(0.0 if self._queue or self._in_flight or self._staged else IDLE_SECONDS):
+            self._handle(event)
+        for assigned in self._partitions.due():
+            self._own(assigned)
+        if self._tries == 0:  # a transaction that may have been written must be repeated as it was
+            self._submit()
+            self._collect()
+        if self._staged and self._clock.monotonic() >= self._retry_at:
+            self._record()
+        self._housekeeping()
+
+    def _throttle(self) -> None:
+        """Pause intake while there is enough to do, or no ledger to put it in; resume at half."""
+        share = 0.5 if self._paused else 1.0
+        full = (
+            len(self._queue) + self._in_flight_traces >= self._settings.max_waiting_traces * share
+            or self._queue_bytes >= self._settings.max_waiting_bytes * share
+        )
+        hold = full or self._stopping or self._tries > 0
+        if hold and not self._paused:
+            self._source.pause()
+        elif self._paused and not hold:
+            self._source.resume()
+        self._paused = hold
+
+    def _poll(self, timeout: float) -> Sequence[Event]:
+        try:
+            return self._source.poll(timeout, self._settings.max_poll_records)
+        except Retryable:
+            self._observer.incident(Incident.SOURCE_RETRY)
+            self._clock.sleep(IDLE_SECONDS)
+            return ()
+
+    def _handle(self, event: Event) -> None:
+        match event:
+            case Fetched():
+                self._take(event)
+            case Assigned():
+                self._own(event)
+            case OutOfRange():
+                self._own(Assigned(event.topic, event.partition, None, event.begin, event.end))
+            case Revoked():
+                self._give_up((event.topic, event.partition))
+            case Stuck():
+                self._partitions.await_operator((event.topic, event.partition))
+            case Exhausted():
+                self._exhausted = True
+
+    def _own(self, assigned: Assigned) -> None:
+        self._give_up((assigned.topic, assigned.partition))
+        self._partitions.claim(assigned)
+
+    def _give_up(self, name: TopicPartition) -> None:
+        """Drop the work of a partition: what the ledger does not have will be delivered again."""
+        partition = self._partitions.give_up(name)
+        if partition is None:
+            return
+        self._committed.pop(name, None)
+        self._staged.drop(frozenset({name}))
+        self._queue = deque(work for work in self._queue if work.partition.alive)
+        self._queue_bytes = sum(work.size for work in self._queue)
+        self._release(partition)
+
+    def _release(self, partition: Partition) -> None:
+        if partition.pending:
+            self.totals.released += partition.pending
+            self._observer.released(partition.name[0], partition.pending)
+            partition.pending = 0
+
+    def _take(self, fetched: Fetched) -> None:
+        partition = self._partitions.owned.get((fetched.topic, fetched.partition))
+        if partition is None:
+            return  # revoked in the same poll: whoever owns it now gets these again
+        deliver, expect = partition.progress.deliver, partition.progress.expect
+        taken = 0
+        for record in fetched.records:
+            offset = record.offset
+            if not deliver(offset):
+                continue
+            taken += 1
+            try:
+                traces = self._decode(record)
+            except BadTrace as bad:
+                letter = self._staged.bury(partition, record, bad.reason, bad.detail)
+                if self._on_dead:
+                    self._on_dead(letter)
+                continue
+            due = expect(offset, len(traces))
+            if not due:
+                self._staged.finish(partition, offset, ())
+                continue
+            size = len(record.value or b"")
+            for part in due:
+                origin = Origin(fetched.topic, fetched.partition, offset, part)
+                self._queue.append(_Work(partition, origin, traces[part], size))
+                self._queue_bytes += size
+                size = 0
+        partition.pending += taken
+        self.totals.consumed += taken
+        self._observer.consumed(fetched.topic, taken)
+
+    def _submit(self) -> None:
+        while self._queue:
+            size = min(self._detectors.batch_size, len(self._queue))
+            work = [self._queue[i] for i in range(size)]
+            try:
+                self._detectors.submit(self._ticket, [item.trace for item in work])
+            except Busy:
+                return
+            for item in work:
+                self._queue.popleft()
+                self._queue_bytes -= item.size
+            self._in_flight[self._ticket] = _Batch(work, self._clock.now())
+            self._in_flight_traces += size
+            self._ticket += 1
+
+    def _collect(self) -> None:
+        if not self._in_flight:
+            return
+        wait = IDLE_SECONDS if self._paused else BUSY_SECONDS
+        for verdicts in self._detectors.collect(0.0 if self._staged else wait):
+            batch = self._in_flight.pop(verdicts.ticket)
+            self._in_flight_traces -= len(batch.work)
+            rules = self._rules.current
+            if self._staged.started is None:
+                self._staged.started = batch.started
+            for work, assessments in zip(batch.work, verdicts.assessments, strict=True):
+                if work.partition.alive:
+                    self._judge_one(work, assessments, rules)
+
+    def _judge_one(self, work: _Work, assessments: tuple[Assessment, ...], rules: RuleSet) -> None:
+        if self._drift is not None:
+            assessments = tuple(
+                self._drift.update(work.trace, a) if a.detector == "drift" else a for a in assessments
+            )
+        origin = work.origin
+        decision = rules.decide(origin, work.trace, assessments)
+        for _ in decision.errors:
+            self._observer.incident(Incident.RULE_ERROR)
+        judgement = Judgement(origin=origin, trace=work.trace, assessments=assessments, flags=decision.flags)
+        self._staged.judgements.append((work.partition, judgement))
+        self._staged.finish(work.partition, origin.offset, (origin.part,))
+
+    def _record(self) -> None:
+        """Write what is staged: one transaction. Held and retried while the ledger fails."""
+        if self._drift is not None:
+            self._staged.snapshots.update(self._drift.snapshot())
+        staged = self._staged
+        versions, rules = self._detectors.versions, self._rules.current.version
+        if self._judged_by != (versions, rules):
+            self._judge, self._judged_by = Judge.of(versions, rules), (versions, rules)
+        transaction = staged.transaction(self._settings.owner, self._judge, self._policy, self._clock.now())
+        try:
+            self._ledger.record(transaction)
+        except Retryable:
+            self._observer.incident(Incident.LEDGER_RETRY)
+            self._retry_at = self._clock.monotonic() + min(RETRY_MOST, RETRY_FIRST * 2**self._tries)
+            self._tries = min(self._tries + 1, 10)
+            return
+        except Fenced as fenced:
+            for name in fenced.partitions:
+                self._observer.incident(Incident.FENCED, *name)
+                self._give_up(name)
+                self._partitions.fenced(name)
+            return
+        self._tries, self._retry_at = 0, 0.0
+        self._staged = Staged()
+        self._report(staged)
+
+    def _report(self, staged: Staged) -> None:
+        """Tell everybody who counts, now that it is durable."""
+        for partition in staged.partitions():
+            partition.version += 1
+        for partition, _ in staged.finished:
+            partition.pending -= 1
+        for topic, records in staged.records_per_topic().items():
+            self.totals.recorded += records
+            self._observer.recorded(topic, records)
+        letters = Counter((letter.topic, letter.reason) for _, letter in staged.dead)
+        for (topic, reason), count in letters.items():
+            self.totals.dead_lettered += count
+            self._observer.dead_lettered(topic, reason, count)
+        judgements = [judgement for _, judgement in staged.judgements]
+        self.totals.traces += len(judgements)
+        if judgements:
+            now = self._clock.now()
+            self._observer.judged(judgements, now if staged.started is None else staged.started, now)
+        for judgement in judgements:
+            if judgement.flags:
+                self.totals.flags.update(flag.rule for flag in judgement.flags)
+            if self._on_judged:
+                self._on_judged(judgement)
+
+    def _housekeeping(self) -> None:
+        now = self._clock.monotonic()
+        if now >= self._commit_at and not self._staged:
+            self._commit_at = now + COMMIT_SECONDS
+            self._commit()
+        if now >= self._rules_at:
+            self._rules_at = now + self._settings.rules_seconds
+            reload = self._rules.refresh()
+            if reload is not None:
+                self._observer.rules_loaded(self._rules.current.version, ok=reload.ok)
+        if now >= self._lag_at:
+            self._lag_at = now + LAG_SECONDS
+            self._observer.lag(self._source.lag())
+            self._observer.pool(self._detectors.stats())
+            self._observer.waiting(Stage.DECODED, len(self._queue))
+            self._observer.waiting(Stage.DETECTING, self._in_flight_traces)
+            self._observer.waiting(Stage.RECORDING, len(self._staged.judgements))
+
+    def _commit(self) -> None:
+        positions = self._partitions.positions()
+        changed = {name: at for name, at in positions.items() if self._committed.get(name) != at}
+        if changed:
+            self._source.commit(changed)
+            self._committed.update(changed)

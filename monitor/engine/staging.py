@@ -1,0 +1,88 @@
+"""What is judged and not yet in the ledger, and its way there: retried whole, dropped only when fenced."""
+
+from collections.abc import Mapping
+
+from monitor.effects import Claimed, Finished, Judge, Policy, Transaction, coverage_of, effects
+from monitor.engine.partitions import Partition
+from monitor.findings import DeadLetter, Judgement
+from monitor.stream import TopicPartition
+from monitor.trace import Record
+
+
+class Staged:
+    """The content of the next transaction. A partition's progress already counts it as done."""
+
+    def __init__(self) -> None:
+        self.judgements: list[tuple[Partition, Judgement]] = []
+        self.dead: list[tuple[Partition, DeadLetter]] = []
+        self.finished: list[tuple[Partition, Finished]] = []
+        self.snapshots: dict[str, bytes] = {}
+        self.started: float | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.judgements or self.finished)
+
+    def finish(self, partition: Partition, offset: int, parts: tuple[int, ...]) -> None:
+        """Count parts of a record as done (none: the record holds none, or is a dead letter)."""
+        span = partition.progress.finish(offset, parts)
+        if span is not None:
+            self.finished.append((partition, Finished(*partition.name, span)))
+
+    def bury(self, partition: Partition, record: Record, reason: str, detail: str) -> DeadLetter:
+        """Count a record as a dead letter."""
+        letter = DeadLetter(
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            time=record.time,
+            reason=reason,
+            detail=detail,
+            key=record.key,
+            value=record.value,
+            headers=record.headers,
+        )
+        self.dead.append((partition, letter))
+        self.finish(partition, record.offset, ())
+        return letter
+
+    def drop(self, names: frozenset[TopicPartition]) -> None:
+        """Forget the work of partitions that are not ours any more."""
+        self.judgements = [item for item in self.judgements if item[0].name not in names]
+        self.dead = [item for item in self.dead if item[0].name not in names]
+        self.finished = [item for item in self.finished if item[0].name not in names]
+
+    def partitions(self) -> set[Partition]:
+        """Partitions that the transaction advances."""
+        return {partition for partition, _ in self.judgements} | {partition for partition, _ in self.finished}
+
+    def records_per_topic(self) -> Mapping[str, int]:
+        """Finished records that are not dead letters, per topic."""
+        counts: dict[str, int] = {}
+        for partition, _ in self.finished:
+            topic = partition.name[0]
+            counts[topic] = counts.get(topic, 0) + 1
+        for partition, _ in self.dead:
+            counts[partition.name[0]] -= 1
+        return counts
+
+    def transaction(self, owner: str, judge: Judge, policy: Policy, now: float) -> Transaction:
+        """Build the transaction; building it again gives the same one."""
+        judgements = [judgement for _, judgement in self.judgements]
+        dead = [letter for _, letter in self.dead]
+        transaction = Transaction(
+            owner=owner,
+            judge=judge,
+            marks={
+                partition.name: Claimed(partition.epoch, partition.version, partition.progress.mark())
+                for partition in self.partitions()
+            },
+            coverage=coverage_of([finished for _, finished in self.finished], judgements, dead),
+            flags=[],
+            feedback=[],
+            outgoing=[],
+            kept=[],
+            dead_letters=dead,
+            snapshots=self.snapshots,
+        )
+        effects(judgements, policy, now, transaction)
+        return transaction
