@@ -105,7 +105,7 @@ class Metrics(Collector):
         ProcessCollector(registry=self.registry)
         GCCollector(registry=self.registry)
 
-    def inc(self, name: CounterName, amount: float = 1.0, **labels: str) -> None:
+    def inc(self, name: CounterName, amount: float = 1.0, /, **labels: str) -> None:
         """Add to a counter."""
         self.add(name, {_ordered(name, labels): amount})
 
@@ -127,11 +127,11 @@ class Metrics(Collector):
             if key in series:
                 self._exemplars[name, key] = Exemplar({"trace_id": trace_id}, 1.0, now)
 
-    def total(self, name: CounterName, value: float, **labels: str) -> None:
+    def total(self, name: CounterName, value: float, /, **labels: str) -> None:
         """Show a counter that is kept elsewhere; a value below the last one is a restart of its keeper."""
         self._put(name, value, _ordered(name, labels))
 
-    def set(self, name: GaugeName, value: float, **labels: str) -> None:
+    def set(self, name: GaugeName, value: float, /, **labels: str) -> None:
         """Set a gauge."""
         self._put(name, value, _ordered(name, labels))
 
@@ -164,7 +164,7 @@ class Metrics(Collector):
             bucket = bisect_left(FAMILIES[name].buckets, value)
             self._histogram(name, ()).exemplars[bucket] = Exemplar({"trace_id": trace_id}, value, now)
 
-    def value(self, name: CounterName | GaugeName, **labels: str) -> float:
+    def value(self, name: CounterName | GaugeName, /, **labels: str) -> float:
         """Current value of one series. Raises KeyError when it does not exist."""
         with self._lock:
             return self._values[name][_ordered(name, labels)]
