@@ -1,0 +1,497 @@
+"""Kafka as a source: a member of a consumer group that delivers nothing before it is told from where.
+
+The only user of kafka-python's consumer. Offsets are committed by hand and only as advice; the ledger decides
+where a partition begins, through `seek`. `poll`, `seek`, `commit` and the rest are called from one thread;
+the library's IO thread only leaves notes of rebalances, which the next `poll` returns as events.
+"""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from threading import Thread
+from typing import Any, Final, NamedTuple, TypeVar
+
+from structlog.typing import FilteringBoundLogger
+
+from monitor.clock import Clock, Deadline
+from monitor.config import KafkaConfig
+from monitor.errors import ConfigError, Retryable
+from monitor.sources.kafka_client import BadFetch, Rebalance, open_consumer, settings
+from monitor.stream import (
+    Assigned,
+    Event,
+    Fetched,
+    Lag,
+    OutOfRange,
+    Revoked,
+    Stuck,
+    StuckReason,
+    TopicPartition,
+)
+from monitor.trace import Record
+
+T = TypeVar("T")
+
+LOOKUP_SECONDS: Final = 0.5  # least time one offset look-up gets, however short the poll
+END_SECONDS: Final = 5.0  # how often the ends of partitions that are not being fetched are asked for
+COMMIT_SECONDS: Final = 30.0  # a commit without an answer for this long counts as failed
+COMMIT_RETRY_SECONDS: Final = 1.0
+
+_REFUSALS: Mapping[str, str] = {
+    "SaslAuthenticationFailedError": "check kafka.sasl_username and kafka.sasl_password",
+    "UnsupportedSaslMechanismError": "check kafka.sasl_mechanism",
+    "IllegalSaslStateError": "check kafka.security_protocol",
+    "TopicAuthorizationFailedError": "allow this user to read kafka.topics",
+    "GroupAuthorizationFailedError": "allow this user to use kafka.group_id",
+    "ClusterAuthorizationFailedError": "allow this user to use the cluster",
+    "InconsistentGroupProtocolError": "another kind of consumer uses kafka.group_id; choose another one",
+    "InvalidGroupIdError": "choose another kafka.group_id",
+    "InvalidSessionTimeoutError": "keep kafka.session_timeout_ms within the broker's limits",
+    "InvalidTopicError": "check kafka.topics",
+    "FencedInstanceIdError": "another daemon uses the same kafka.client.group_instance_id",
+    "UnsupportedVersionError": "the broker is too old; Kafka 2.4 or later is needed",
+    "IncompatibleBrokerVersion": "the address in kafka.bootstrap_servers is not a broker",
+}
+"""Answers that trying again does not change: error class to remedy."""
+
+
+class KafkaStats(NamedTuple):
+    """Counts since the start, and whether any broker is connected now."""
+
+    commit_failures: int
+    poll_errors: int
+    rebalances: int
+    connected: bool
+
+
+@dataclass(slots=True)
+class _Partition:
+    """What is known of an owned partition. `position` is where delivery stands or would begin."""
+
+    announced: bool = False
+    delivering: bool = False
+    position: int = 0
+    end: int = 0
+    last_time: float | None = None
+
+
+class KafkaSource:
+    """Records of `config.topics` as a member of `config.group_id`. Connects while it is polled.
+
+    Raises ConfigError at once for settings that cannot work or would break the delivery promise.
+    """
+
+    def __init__(
+        self, config: KafkaConfig, clock: Clock, *, client_id: str, log: FilteringBoundLogger
+    ) -> None:
+        self._config = config
+        self._clock = clock
+        self._log = log
+        self._settings = settings(config, client_id)
+        self._opening: Future[tuple[Any, Any]] | None = None
+        self._consumer: Any = None
+        self._client: Any = None
+        self._notes: deque[Rebalance] = deque()  # written by the IO thread
+        self._partitions: dict[TopicPartition, _Partition] = {}
+        self._lookups: dict[
+            TopicPartition, int | None
+        ] = {}  # to announce: None, or the position out of range
+        self._events: list[Event] = []
+        self._paused = False
+        self._closed = False
+        self._connected = False
+        self._ends_due = 0.0
+        self._to_commit: dict[TopicPartition, int] = {}
+        self._commit_number = 0
+        self._commit_sent: float | None = None
+        self._commit_due = 0.0
+        self._commit_failures = 0
+        self._poll_errors = 0
+        self._rebalances = 0
+
+    @property
+    def stats(self) -> KafkaStats:
+        """Counts for telemetry; cheap."""
+        return KafkaStats(self._commit_failures, self._poll_errors, self._rebalances, self._connected)
+
+    def poll(self, timeout: float, max_records: int) -> Sequence[Event]:
+        """Return what happened, waiting at most about `timeout` seconds; must be called even while paused.
+
+        An unreachable broker is counted and waited for, not raised. Raises Retryable for a refusal that may
+        pass, ConfigError for one that does not.
+        """
+        if self._closed:
+            return ()
+        deadline = Deadline(self._clock, timeout)
+        if self._consumer is None and not self._open(timeout):
+            return ()
+        self._send_commit()
+        try:
+            batches = self._fetch(deadline.remaining(), min(max_records, self._config.max_poll_records))
+        finally:
+            self._take_notes()
+            self._watch_connection()
+        for (topic, number), records in batches.items():
+            owned = self._partitions.get((topic, number))
+            if owned is not None and owned.delivering:
+                fetched = self._convert(records)
+                owned.last_time = fetched[-1].time
+                self._events.append(Fetched(topic, number, fetched))
+        self._look_up(deadline)
+        self._refresh_ends()
+        events, self._events = self._events, []
+        return events
+
+    def seek(self, topic: str, partition: int, offset: int) -> None:
+        """Deliver a partition from `offset` on. One that is no longer assigned is left alone."""
+        owned = self._partitions.get((topic, partition))
+        if owned is None or not owned.announced:
+            return
+        self._lookups.pop((topic, partition), None)
+        owned.position = offset
+        owned.delivering = True
+        self._consumer.seek(self._name(topic, partition), offset)
+        if not self._paused:
+            self._consumer.resume(self._name(topic, partition))
+
+    def pause(self) -> None:
+        """Deliver nothing until `resume`. Idempotent."""
+        self._paused = True
+        self._apply_pauses()
+
+    def resume(self) -> None:
+        """Deliver again, except partitions that wait for a seek. Idempotent."""
+        self._paused = False
+        self._apply_pauses()
+
+    def commit(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Tell the broker the next offset per partition: at most one request at a time, the newest wins."""
+        self._to_commit.update(positions)
+        self._send_commit()
+
+    def lag(self) -> Sequence[Lag]:
+        """Lag per announced partition, from the ends last heard of."""
+        return [self._lag(key, owned) for key, owned in self._partitions.items() if owned.announced]
+
+    def close(self, positions: Mapping[TopicPartition, int], seconds: float) -> None:
+        """Commit for the last time and leave the group, within about `seconds`. Idempotent.
+
+        Each library call runs in a thread of its own, because it may never return.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        if self._consumer is None:
+            if self._opening is not None:
+                self._opening.add_done_callback(_discard)
+            return
+        deadline = Deadline(self._clock, seconds)
+        self._to_commit.update(positions)
+        offsets = self._owned_offsets()
+        self._to_commit.clear()
+        if offsets:
+            # Half of the time is for the commit: it is advice, while leaving lets others take over at once.
+            self._bounded("commit", seconds / 2, partial(self._consumer.commit, offsets))
+        milliseconds = int(deadline.remaining() * 1000)
+        leave = partial(self._consumer.close, autocommit=False, timeout_ms=milliseconds)
+        self._bounded("close", deadline.remaining(), leave)
+        self._connected = False
+
+    def _bounded(self, step: str, seconds: float, call: Any) -> None:
+        try:
+            _in_thread(f"kafka-{step}", call).result(seconds)
+        except Exception as error:  # noqa: BLE001 - a stop goes on, whatever the library raises
+            self._commit_failures += step == "commit"
+            self._log.warning("kafka_stop_failed", step=step, error=type(error).__name__)
+
+    def _open(self, timeout: float) -> bool:
+        from kafka.errors import KafkaError
+
+        if self._opening is None:
+            begin = partial(open_consumer, self._settings, list(self._config.topics), self._notes.append)
+            self._opening = _in_thread("kafka-open", begin)
+        try:
+            self._consumer, self._client = self._opening.result(timeout)
+        except TimeoutError:
+            return False
+        except ConfigError:
+            raise
+        except KafkaError as error:
+            self._opening = None
+            self._poll_errors += 1
+            self._refused(error)
+            self._log.warning("kafka_unreachable", error=type(error).__name__)
+            return False
+        except (ValueError, TypeError, AssertionError, ImportError) as error:
+            raise ConfigError(
+                f"kafka: the client cannot be built ({type(error).__name__}); check kafka.bootstrap_servers, "
+                "kafka.sasl_* and kafka.client"
+            ) from error
+        return True
+
+    def _fetch(self, timeout: float, max_records: int) -> Mapping[Any, Sequence[Any]]:
+        from kafka.errors import KafkaError, LogTruncationError, NoOffsetForPartitionError, RetriableError
+
+        try:
+            result: Mapping[Any, Sequence[Any]] = self._consumer.poll(
+                timeout_ms=int(timeout * 1000), max_records=max_records
+            )
+        except BadFetch as bad:
+            self._bad_fetch(bad)
+        except LogTruncationError as error:
+            for topic, number in error.divergent_offsets:
+                self._out_of_range((topic, number))
+        except NoOffsetForPartitionError:
+            self._poll_errors += 1
+            self._place_unannounced()
+        except RetriableError as error:
+            self._poll_errors += 1
+            self._log.info("kafka_poll_failed", error=type(error).__name__)
+        except KafkaError as error:
+            self._poll_errors += 1
+            self._refused(error)
+            raise Retryable(f"kafka: the broker answered {type(error).__name__}") from error
+        else:
+            return result
+        return {}
+
+    def _bad_fetch(self, bad: BadFetch) -> None:
+        from kafka.errors import BrokerResponseError, CorruptRecordError, OffsetOutOfRangeError
+
+        error = bad.__cause__
+        if bad.key not in self._partitions:
+            return
+        if isinstance(error, OffsetOutOfRangeError):
+            self._out_of_range(bad.key)
+        elif bad.decoding or isinstance(error, CorruptRecordError):
+            self._hold(bad.key)
+            self._partitions[bad.key].position = bad.offset
+            self._events.append(Stuck(*bad.key, bad.offset, StuckReason.CORRUPT_BATCH))
+            self._log.error(
+                "kafka_batch_unreadable",
+                topic=bad.key[0],
+                partition=bad.key[1],
+                offset=bad.offset,
+                error=type(error).__name__,
+            )
+        else:
+            self._poll_errors += 1
+            if isinstance(error, BrokerResponseError):
+                self._refused(error)
+            raise Retryable(f"kafka: fetching {bad.key[0]} failed with {type(error).__name__}") from error
+
+    def _out_of_range(self, key: TopicPartition) -> None:
+        owned = self._partitions.get(key)
+        if owned is not None and owned.delivering:
+            owned.position = self._consumer.position(self._name(*key), timeout_ms=0)
+            self._hold(key)
+            self._lookups[key] = owned.position
+
+    def _hold(self, key: TopicPartition) -> None:
+        self._partitions[key].delivering = False
+        self._consumer.pause(self._name(*key))
+
+    def _place_unannounced(self) -> None:
+        for partition in self._consumer.assignment():
+            owned = self._partitions.get(partition)
+            if owned is None or not owned.delivering:
+                self._consumer.pause(partition)
+                self._consumer.seek(partition, 0)
+
+    def _take_notes(self) -> None:
+        if not self._notes:
+            return
+        self._rebalances += 1
+        while self._notes:
+            note = self._notes.popleft()
+            for topic, number in note.partitions:
+                if note.gained:
+                    self._partitions[topic, number] = _Partition()
+                    self._lookups[topic, number] = None
+                else:
+                    self._forget(topic, number)
+        # The library keeps or forgets pauses across a rebalance depending on its release.
+        self._apply_pauses()
+
+    def _forget(self, topic: str, number: int) -> None:
+        owned = self._partitions.pop((topic, number), None)
+        self._lookups.pop((topic, number), None)
+        self._to_commit.pop((topic, number), None)
+        if owned is not None and owned.announced:
+            self._events.append(Revoked(topic, number))
+
+    def _apply_pauses(self) -> None:
+        if self._consumer is None:
+            return
+        for partition in self._consumer.assignment():
+            owned = self._partitions.get(partition)
+            if self._paused or owned is None or not owned.delivering:
+                self._consumer.pause(partition)
+            else:
+                self._consumer.resume(partition)
+
+    def _look_up(self, deadline: Deadline) -> None:
+        """Ask the broker about partitions to announce; what it does not answer is asked again next time."""
+        from kafka.errors import KafkaError
+
+        for key in list(self._lookups):
+            milliseconds = int(max(deadline.remaining(), LOOKUP_SECONDS) * 1000)
+            name = self._name(*key)
+            position = self._lookups.pop(key)
+            try:
+                begin = self._consumer.beginning_offsets([name], timeout_ms=milliseconds)[name]
+                end = self._consumer.end_offsets([name], timeout_ms=milliseconds)[name]
+                committed = (
+                    self._consumer.committed(name, timeout_ms=milliseconds) if position is None else None
+                )
+            except KafkaError as error:
+                self._lookups[key] = position  # at the end, so that one bad partition holds up no other
+                self._poll_errors += 1
+                self._refused(error)
+                self._log.info(
+                    "kafka_lookup_failed", topic=key[0], partition=key[1], error=type(error).__name__
+                )
+                return
+            owned = self._partitions[key]
+            owned.end = end
+            if position is None:
+                owned.announced = True
+                owned.position = begin if committed is None else committed
+                self._events.append(Assigned(*key, committed, begin, end))
+            else:
+                self._events.append(OutOfRange(*key, position, begin, end))
+
+    def _refresh_ends(self) -> None:
+        """Keep lag honest where nothing is being fetched and no fetch answer brings the end along."""
+        from kafka.errors import KafkaError
+
+        now = self._clock.monotonic()
+        idle = [key for key, owned in self._partitions.items() if owned.announced and self._is_idle(owned)]
+        if not idle or now < self._ends_due:
+            return
+        self._ends_due = now + END_SECONDS
+        names = [self._name(*key) for key in idle]
+        try:
+            ends = self._consumer.end_offsets(names, timeout_ms=int(LOOKUP_SECONDS * 1000))
+        except KafkaError as error:
+            self._poll_errors += 1
+            self._log.info("kafka_lookup_failed", error=type(error).__name__)
+            return
+        for name in names:
+            self._partitions[name].end = ends[name]
+
+    def _is_idle(self, owned: _Partition) -> bool:
+        return self._paused or not owned.delivering
+
+    def _lag(self, key: TopicPartition, owned: _Partition) -> Lag:
+        name = self._name(*key)
+        if owned.delivering:
+            owned.position = self._consumer.position(name, timeout_ms=0)
+        owned.end = max(owned.end, self._consumer.highwater(name) or 0)
+        records = max(0, owned.end - owned.position)
+        behind = records > 0 and owned.last_time is not None
+        seconds = max(0.0, self._clock.now() - owned.last_time) if behind and owned.last_time else 0.0
+        return Lag(*key, records, seconds)
+
+    def _send_commit(self) -> None:
+        from kafka.errors import KafkaError
+
+        now = self._clock.monotonic()
+        if self._commit_sent is not None and now - self._commit_sent >= COMMIT_SECONDS:
+            self._commit_failed({}, "NoAnswer")
+        if not self._to_commit or self._commit_sent is not None or now < self._commit_due:
+            return
+        offsets = self._owned_offsets()
+        self._to_commit.clear()
+        if not offsets:
+            return
+        self._commit_number += 1
+        self._commit_sent = now
+        try:
+            self._consumer.commit_async(offsets, callback=partial(self._commit_done, self._commit_number))
+        except KafkaError as error:
+            self._commit_failed(offsets, type(error).__name__)
+
+    def _owned_offsets(self) -> dict[Any, Any]:
+        from kafka.structs import OffsetAndMetadata
+
+        return {
+            self._name(*key): OffsetAndMetadata(offset, "", -1)
+            for key, offset in self._to_commit.items()
+            if key in self._partitions
+        }
+
+    def _commit_done(self, number: int, offsets: Mapping[Any, Any], answer: Any) -> None:
+        # Called by the library from poll or commit_async, in our thread. One given up on may still come.
+        if number != self._commit_number:
+            return
+        if isinstance(answer, Exception):
+            self._commit_failed(offsets, type(answer).__name__)
+        else:
+            self._commit_sent = None
+
+    def _commit_failed(self, offsets: Mapping[Any, Any], error: str) -> None:
+        self._commit_number += 1
+        self._commit_sent = None
+        self._commit_due = self._clock.monotonic() + COMMIT_RETRY_SECONDS
+        self._commit_failures += 1
+        self._to_commit = {tuple(name): each.offset for name, each in offsets.items()} | self._to_commit
+        self._log.warning("kafka_commit_failed", error=error)
+
+    def _watch_connection(self) -> None:
+        connected = any(self._client.connected(broker.node_id) for broker in self._client.cluster.brokers())
+        if connected != self._connected:
+            self._connected = connected
+            if connected:
+                self._log.info("kafka_connected")
+            else:
+                self._poll_errors += 1
+                self._log.warning("kafka_disconnected")
+
+    def _convert(self, records: Sequence[Any]) -> list[Record]:
+        now = self._clock.now()
+        return [
+            Record(
+                record.topic,
+                record.partition,
+                record.offset,
+                record.timestamp / 1000 if record.timestamp >= 0 else now,
+                record.key,
+                record.value,
+                tuple((name, value or b"") for name, value in record.headers) if record.headers else (),
+            )
+            for record in records
+        ]
+
+    def _name(self, topic: str, partition: int) -> Any:
+        from kafka.structs import TopicPartition as Name
+
+        return Name(topic, partition)
+
+    def _refused(self, error: BaseException) -> None:
+        for kind in type(error).__mro__:
+            if kind.__name__ in _REFUSALS:
+                raise ConfigError(
+                    f"kafka: refused ({type(error).__name__}); {_REFUSALS[kind.__name__]}"
+                ) from error
+
+
+def _in_thread(name: str, call: Any) -> Future[Any]:
+    """Run a call that may never return in a daemon thread."""
+    future: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:  # noqa: BLE001 - the caller of result() decides
+            future.set_exception(error)
+
+    Thread(target=run, name=name, daemon=True).start()
+    return future
+
+
+def _discard(opening: Future[tuple[Any, Any]]) -> None:
+    if opening.exception() is None:
+        opening.result()[0].close(autocommit=False, timeout_ms=1000)

@@ -1,0 +1,267 @@
+"""kafka-python's consumer, built for the promise and repaired where 3.0.x breaks it.
+
+Two repairs are applied to one consumer instance, never to the library's classes; both reach into private
+methods, so `open_consumer` refuses a release that no longer has them:
+
+- An exception while a fetched batch is decoded leaves a dead generator behind, and the next `poll` never
+  returns (`Fetcher.fetched_records`). Here the batch is dropped and the exception says where it happened, so
+  that one corrupt batch stops one partition.
+- A group join that completes between two polls is thrown away and begun again
+  (`BaseCoordinator.join_group_async`): a caller that polls for 100 ms every 400 ms never joins
+  (`test_sources_kafka.py::test_joins_although_polls_are_short`). Here the finished join is kept.
+"""
+
+import difflib
+import importlib.util
+import ssl
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from monitor.config import KafkaConfig
+from monitor.errors import ConfigError
+
+BOOTSTRAP_MS = 10_000  # one attempt to reach any broker; the source begins another while it is polled
+RECONNECT_MS = 5_000  # longest wait between connections: caught up soon after a broker returns
+METADATA_MS = 30_000  # longest time until a new topic or partition is noticed
+
+_OWNED = frozenset({
+    "auto_commit_interval_ms",
+    "auto_offset_reset",
+    "bootstrap_servers",
+    "check_crcs",
+    "client_id",
+    "consumer_timeout_ms",
+    "default_offset_commit_callback",
+    "enable_auto_commit",
+    "group_id",
+    "isolation_level",
+    "kafka_client",
+    "key_deserializer",
+    "metric_reporters",
+    "metrics_enabled",
+    "partition_assignment_strategy",
+    "selector",
+    "value_deserializer",
+})  # fmt: skip
+"""Settings the delivery promise rests on; `kafka.client` may not set them."""
+
+
+class BadFetch(Exception):  # noqa: N818 - names what was fetched, not what to do
+    """Fetched data of one partition could not be used. `__cause__` is the library's error.
+
+    `decoding` is true when the bytes of a batch are at fault, false when the broker answered with an error.
+    """
+
+    def __init__(self, topic: str, partition: int, offset: int, *, decoding: bool) -> None:
+        super().__init__(f"{topic}[{partition}] at {offset}")
+        self.key = (topic, partition)
+        self.offset = offset
+        self.decoding = decoding
+
+
+class Rebalance(NamedTuple):
+    """What the group coordinator changed: partitions gained, or no longer owned."""
+
+    gained: bool
+    partitions: Collection[tuple[str, int]]
+
+
+def settings(config: KafkaConfig, client_id: str) -> dict[str, Any]:
+    """Keyword arguments for `KafkaConsumer`.
+
+    Raises ConfigError for a missing crc32c, an unknown or forbidden `kafka.client` key, or an unusable
+    certificate.
+    """
+    from kafka import KafkaConsumer
+
+    if importlib.util.find_spec("crc32c") is None:
+        raise ConfigError(
+            "crc32c is not installed: kafka-python would check sums in pure Python, 10 to 170 times slower; "
+            "pip install 'kafka-python[crc32c]'"
+        )
+    own: dict[str, Any] = {
+        "bootstrap_servers": config.bootstrap_servers,
+        "client_id": client_id,
+        "group_id": config.group_id,
+        "enable_auto_commit": False,
+        "auto_offset_reset": "none",
+        "isolation_level": "read_committed",
+        "check_crcs": True,
+        "allow_auto_create_topics": False,
+        "metrics_enabled": False,
+        "max_poll_records": config.max_poll_records,
+        "session_timeout_ms": config.session_timeout_ms,
+        "heartbeat_interval_ms": config.heartbeat_interval_ms,
+        "max_poll_interval_ms": config.max_poll_interval_ms,
+        "fetch_max_bytes": config.fetch_max_bytes,
+        "max_partition_fetch_bytes": config.max_partition_fetch_bytes,
+        "security_protocol": config.security_protocol,
+        "sasl_mechanism": config.sasl_mechanism,
+        "sasl_plain_username": config.sasl_username,
+        "sasl_plain_password": config.sasl_password and config.sasl_password.get_secret_value(),
+        "ssl_cafile": config.ssl_cafile and str(config.ssl_cafile),
+        "ssl_certfile": config.ssl_certfile and str(config.ssl_certfile),
+        "ssl_keyfile": config.ssl_keyfile and str(config.ssl_keyfile),
+        "ssl_password": config.ssl_password and config.ssl_password.get_secret_value(),
+    }
+    defaults: dict[str, Any] = {
+        "bootstrap_timeout_ms": BOOTSTRAP_MS,
+        "reconnect_backoff_max_ms": RECONNECT_MS,
+        "metadata_max_age_ms": METADATA_MS,
+    }
+    _check_extras(config.client, own, KafkaConsumer.DEFAULT_CONFIG)
+    _check_tls(config)
+    return {**defaults, **config.client, **own}
+
+
+def _check_extras(extras: Collection[str], own: Collection[str], known: Collection[str]) -> None:
+    for key in extras:
+        if key in _OWNED:
+            raise ConfigError(f"kafka.client.{key}: riskmon's delivery promise rests on it; remove it")
+        if key in own:
+            raise ConfigError(f"kafka.client.{key}: has a setting of its own; see `riskmon check --settings`")
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else "remove it"
+            raise ConfigError(f"kafka.client.{key}: kafka-python has no such setting; {hint}")
+
+
+def _check_tls(config: KafkaConfig) -> None:
+    files: dict[str, Path | None] = {
+        "ssl_cafile": config.ssl_cafile,
+        "ssl_certfile": config.ssl_certfile,
+        "ssl_keyfile": config.ssl_keyfile,
+    }
+    for name, path in files.items():
+        if path is not None and not path.is_file():
+            raise ConfigError(f"kafka.{name}: {path} is not a file; give a readable PEM file")
+    if not any(files.values()):
+        return
+    password = config.ssl_password.get_secret_value() if config.ssl_password else None
+    try:
+        context = ssl.create_default_context(cafile=config.ssl_cafile)
+        if config.ssl_certfile is not None:
+            context.load_cert_chain(config.ssl_certfile, config.ssl_keyfile, password)
+    except (ssl.SSLError, OSError) as error:
+        raise ConfigError(
+            f"kafka.ssl_*: the certificates cannot be loaded ({type(error).__name__}); "
+            "check that the files are PEM, belong together and ssl_password is right"
+        ) from None
+
+
+def open_consumer(
+    kwargs: dict[str, Any], topics: list[str], notify: Callable[[Rebalance], None]
+) -> tuple[Any, Any]:
+    """Connect and subscribe; return the consumer and its network client. Blocks up to the bootstrap time-out.
+
+    `notify` is called on the client's IO thread, while `poll` is inside the library. Partitions gained are
+    already paused by then, at a placeholder position, so nothing of them is fetched before a seek.
+    Raises what kafka-python raises, ConfigError for a release that cannot be repaired.
+    """
+    from kafka import KafkaConsumer
+    from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+    from kafka.net.compat import KafkaNetClient
+
+    clients: list[Any] = []
+
+    def connect(**configs: Any) -> Any:
+        clients.append(KafkaNetClient(**configs))
+        return clients[0]
+
+    try:
+        consumer = KafkaConsumer(
+            **kwargs, kafka_client=connect, partition_assignment_strategy=[CooperativeStickyAssignor()]
+        )
+    except BaseException:
+        for client in clients:
+            client.close()  # the library leaves its IO thread running when construction fails
+        raise
+    try:
+        _repair(consumer)
+        consumer.subscribe(topics=topics, listener=_listener(consumer, notify))
+    except BaseException:
+        consumer.close(autocommit=False, timeout_ms=1000)
+        raise
+    return consumer, clients[0]
+
+
+def _listener(consumer: Any, notify: Callable[[Rebalance], None]) -> Any:
+    from kafka import ConsumerRebalanceListener
+
+    class Listener(ConsumerRebalanceListener):  # type: ignore[misc] # the library is untyped
+        """Runs on the IO thread: changes flags in memory, never waits."""
+
+        def on_partitions_revoked(self, revoked: Collection[Any]) -> None:
+            notify(Rebalance(gained=False, partitions=sorted(revoked)))
+
+        def on_partitions_lost(self, lost: Collection[Any]) -> None:
+            notify(Rebalance(gained=False, partitions=sorted(lost)))
+
+        def on_partitions_assigned(self, assigned: Collection[Any]) -> None:
+            for partition in assigned:
+                # A position, any position, keeps poll from asking for committed offsets and from raising
+                # NoOffsetForPartitionError; the pause keeps it from being used.
+                consumer.pause(partition)
+                consumer.seek(partition, 0)
+            notify(Rebalance(gained=True, partitions=sorted(assigned)))
+
+    return Listener()
+
+
+def _repair(consumer: Any) -> None:
+    fetcher, coordinator = consumer._fetcher, consumer._coordinator  # noqa: SLF001 - see the module's docstring
+    try:
+        parse, join = fetcher._parse_fetched_data, coordinator._do_join_and_sync_async  # noqa: SLF001 - see above
+    except AttributeError as error:
+        import kafka
+
+        raise ConfigError(
+            f"kafka-python {kafka.__version__} has no {error.name}; install kafka-python>=3.0.12,<4 "
+            "in a release that riskmon was tested with"
+        ) from None
+    fetcher._parse_fetched_data = _safe_parse(parse)  # noqa: SLF001 - see above
+    coordinator._do_join_and_sync_async = _kept_join(coordinator, join)  # noqa: SLF001 - see above
+
+
+def _safe_parse(parse: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Wrap `Fetcher._parse_fetched_data` so that a failure names its partition and leaves no dead batch."""
+
+    def safe_parse(fetch: Any) -> Any:
+        topic, partition = fetch.topic_partition
+        try:
+            batches = parse(fetch)
+        except Exception as error:
+            decoding = fetch.partition_data.error_code == 0
+            raise BadFetch(topic, partition, fetch.fetched_offset, decoding=decoding) from error
+        if batches is not None:
+            take = batches.take
+
+            def safe_take(n: int | None = None) -> Any:
+                try:
+                    return take(n)
+                except Exception as error:
+                    offset = batches.next_fetch_offset
+                    batches.drain()
+                    raise BadFetch(topic, partition, offset, decoding=True) from error
+
+            batches.take = safe_take
+        return batches
+
+    return safe_parse
+
+
+def _kept_join(coordinator: Any, join: Callable[[], Any]) -> Callable[[], Any]:
+    """Wrap `_do_join_and_sync_async` so that a finished join that nobody awaited is not repeated."""
+    kept: list[Any] = []
+
+    async def kept_join() -> Any:
+        # Taking the result makes the member stable; one that is still rebalancing has not taken it.
+        if kept and coordinator.rebalance_in_progress():
+            return kept[0]
+        kept.clear()
+        assignment = await join()
+        kept.append(assignment)
+        return assignment
+
+    return kept_join

@@ -1,0 +1,300 @@
+"""Records in memory as a source, and the public fake for tests of whatever reads one.
+
+A `MemoryLog` stands for the broker: records per partition, the group's offsets and who owns what. Any number
+of `MemorySource`s read it, one after another (a restart) or at once (two daemons). Faults are in the data:
+
+    log = MemoryLog({("t", 0): [b"one", CRASH, b"two", Stall(30), b"three"], ("t", 1): [b"four", Revoke()]})
+
+A fault takes no offset. It happens once, when the partition would deliver the record behind it; a crashed
+source refuses further polls, and a new one over the same log goes on from what was committed.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+from monitor.clock import Clock, ManualClock
+from monitor.stream import (
+    Assigned,
+    Event,
+    Exhausted,
+    Fetched,
+    Lag,
+    OutOfRange,
+    Revoked,
+    Stuck,
+    StuckReason,
+    TopicPartition,
+)
+from monitor.trace import Record
+
+
+class SimulatedCrash(Exception):  # noqa: N818 - it simulates the process's end, not an error of this code
+    """The scripted end of a process, raised out of `poll`. Nothing in riskmon catches it."""
+
+
+class Crash:
+    """`poll` raises SimulatedCrash."""
+
+
+@dataclass(frozen=True)
+class Revoke:
+    """A partition is taken from the source that meets this; None means the one it stands in."""
+
+    partition: TopicPartition | None = None
+
+
+@dataclass(frozen=True)
+class Assign:
+    """A partition that nobody owns is given to the source that meets this."""
+
+    partition: TopicPartition
+
+
+@dataclass(frozen=True)
+class Stall:
+    """The clock passes `seconds` inside `poll`, as when a broker answers late."""
+
+    seconds: float
+
+
+class BadBatch:
+    """The record behind it cannot be read: the source reports Stuck until it is sought elsewhere."""
+
+
+class Truncate:
+    """Retention deletes the record behind it and all before, so the reader's position is out of range."""
+
+
+CRASH: Final = Crash()
+BAD_BATCH: Final = BadBatch()
+TRUNCATE: Final = Truncate()
+
+Happening: TypeAlias = Crash | Revoke | Assign | Stall | BadBatch | Truncate
+Item: TypeAlias = bytes | Record | Happening
+
+
+@dataclass
+class _Partition:
+    records: list[Record] = field(default_factory=list)
+    begin: int = 0
+    happenings: dict[int, list[Happening]] = field(default_factory=dict)
+    bad: set[int] = field(default_factory=set)
+    owner: "MemorySource | None" = None
+
+    @property
+    def end(self) -> int:
+        return self.records[-1].offset + 1 if self.records else self.begin
+
+    def read(self, position: int, limit: int) -> list[Record]:
+        """Records from a position on, up to the next scripted happening or unreadable record."""
+        stops = [offset for offset in (*self.happenings, *self.bad) if offset > position]
+        stop = min(stops, default=self.end)
+        return [record for record in self.records if position <= record.offset < stop][:limit]
+
+
+class MemoryLog:
+    """Partitions with their records, scripted faults, and the offsets a group committed.
+
+    Bytes become records at the next offset; a `Record` keeps its own offset, so that gaps can be made.
+    """
+
+    def __init__(
+        self, partitions: Mapping[TopicPartition, Iterable[Item]], *, start_time: float = 0.0
+    ) -> None:
+        self.committed: dict[TopicPartition, int] = {}
+        self._start_time = start_time
+        self._partitions: dict[TopicPartition, _Partition] = {key: _Partition() for key in partitions}
+        for key, items in partitions.items():
+            self.append(key, items)
+
+    def append(self, key: TopicPartition, items: Iterable[Item]) -> None:
+        """Write further records or faults to the end of a partition, adding it if it is new."""
+        partition = self._partitions.setdefault(key, _Partition())
+        for item in items:
+            if isinstance(item, Record):
+                partition.records.append(item)
+            elif isinstance(item, bytes):
+                time = self._start_time + partition.end
+                partition.records.append(Record(*key, partition.end, time, None, item))
+            elif isinstance(item, BadBatch):
+                partition.bad.add(partition.end)
+            else:
+                partition.happenings.setdefault(partition.end, []).append(item)
+
+    def partitions(self) -> Mapping[TopicPartition, _Partition]:
+        """The partitions, for `MemorySource`."""
+        return self._partitions
+
+
+@dataclass
+class _Reading:
+    position: int = 0
+    delivering: bool = False
+    last_time: float | None = None
+
+
+class MemorySource:
+    """A member of the group that reads a `MemoryLog`. Each poll takes the partitions that nobody owns.
+
+    `take` limits it to some partitions. With `finite`, Exhausted comes once everything owned was delivered.
+    """
+
+    def __init__(
+        self,
+        log: MemoryLog,
+        clock: Clock | None = None,
+        *,
+        take: Iterable[TopicPartition] | None = None,
+        finite: bool = True,
+    ) -> None:
+        self._log = log
+        self._clock = clock or ManualClock()
+        self._take = None if take is None else set(take)
+        self._finite = finite
+        self._readings: dict[TopicPartition, _Reading] = {}
+        self._released: set[TopicPartition] = set()  # taken away by a Revoke, so not claimed again by itself
+        self._events: list[Event] = []
+        self._paused = False
+        self._closed = False
+        self._crashed = False
+        self._exhausted = False
+
+    def poll(self, timeout: float, max_records: int) -> Sequence[Event]:
+        """Return what happened. Waits `timeout` on the clock when there is nothing, like a broker would."""
+        if self._crashed:
+            raise SimulatedCrash
+        if self._closed:
+            return ()
+        self._claim()
+        left = max_records
+        if not self._paused:
+            for key in list(self._readings):
+                left -= self._read(key, left)
+        events, self._events = self._events, []
+        if not events and self._finished():
+            self._exhausted = True
+            return [Exhausted()]
+        if not events:
+            self._clock.sleep(timeout)
+        return events
+
+    def seek(self, topic: str, partition: int, offset: int) -> None:
+        """Deliver a partition from `offset` on. One that is no longer assigned is left alone."""
+        reading = self._readings.get((topic, partition))
+        if reading is not None:
+            reading.position = offset
+            reading.delivering = True
+            self._exhausted = False
+
+    def pause(self) -> None:
+        """Deliver nothing until `resume`. Idempotent."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """Deliver again. Idempotent."""
+        self._paused = False
+
+    def commit(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Remember the positions of owned partitions in the log."""
+        if not self._crashed:
+            self._log.committed.update({key: at for key, at in positions.items() if key in self._readings})
+
+    def lag(self) -> Sequence[Lag]:
+        """Lag per owned partition."""
+        return [self._lag(key, reading) for key, reading in self._readings.items()]
+
+    def close(self, positions: Mapping[TopicPartition, int], seconds: float) -> None:  # noqa: ARG002 - never waits
+        """Commit and give every partition back. Idempotent."""
+        if not self._closed:
+            self.commit(positions)
+            self._closed = True
+            self._leave()
+
+    def evict(self) -> None:
+        """Act as if the group had dropped this member: partitions are free, the next poll says so."""
+        for key in list(self._readings):
+            self._give_back(key)
+
+    def _lag(self, key: TopicPartition, reading: _Reading) -> Lag:
+        end = self._log.partitions()[key].end
+        records = sum(record.offset >= reading.position for record in self._log.partitions()[key].records)
+        known = records > 0 and end > reading.position and reading.last_time is not None
+        seconds = max(0.0, self._clock.now() - (reading.last_time or 0.0)) if known else 0.0
+        return Lag(*key, records, seconds)
+
+    def _claim(self) -> None:
+        for key, partition in self._log.partitions().items():
+            wanted = self._take is None or key in self._take
+            if partition.owner is None and wanted and key not in self._released:
+                self._assign(key, partition)
+
+    def _assign(self, key: TopicPartition, partition: _Partition) -> None:
+        partition.owner = self
+        self._released.discard(key)
+        committed = self._log.committed.get(key)
+        self._readings[key] = _Reading(partition.begin if committed is None else committed)
+        self._events.append(Assigned(*key, committed, partition.begin, partition.end))
+
+    def _give_back(self, key: TopicPartition) -> None:
+        if self._readings.pop(key, None) is not None:
+            self._log.partitions()[key].owner = None
+            self._released.add(key)
+            self._events.append(Revoked(*key))
+
+    def _leave(self) -> None:
+        for partition in self._log.partitions().values():
+            if partition.owner is self:
+                partition.owner = None
+        self._readings.clear()
+
+    def _read(self, key: TopicPartition, limit: int) -> int:
+        reading = self._readings.get(key)
+        if reading is None or not reading.delivering or limit <= 0:
+            return 0
+        partition = self._log.partitions()[key]
+        for happening in partition.happenings.pop(reading.position, ()):
+            self._happen(key, happening)
+        if key not in self._readings:
+            return 0
+        if not partition.begin <= reading.position <= partition.end:
+            reading.delivering = False
+            self._events.append(OutOfRange(*key, reading.position, partition.begin, partition.end))
+            return 0
+        if reading.position in partition.bad:
+            reading.delivering = False
+            self._events.append(Stuck(*key, reading.position, StuckReason.CORRUPT_BATCH))
+            return 0
+        records = partition.read(reading.position, limit)
+        if records:
+            reading.position = records[-1].offset + 1
+            reading.last_time = records[-1].time
+            self._events.append(Fetched(*key, records))
+        return len(records)
+
+    def _happen(self, key: TopicPartition, happening: Happening) -> None:
+        match happening:
+            case Crash():
+                self._crashed = True
+                self._leave()
+                raise SimulatedCrash
+            case Revoke(partition=other):
+                self._give_back(other or key)
+            case Assign(partition=other):
+                partition = self._log.partitions()[other]
+                if partition.owner is None:
+                    self._assign(other, partition)
+            case Stall(seconds=seconds):
+                self._clock.sleep(seconds)
+            case Truncate():
+                self._log.partitions()[key].begin = self._readings[key].position + 1
+            case BadBatch():
+                self._log.partitions()[key].bad.add(self._readings[key].position)
+
+    def _finished(self) -> bool:
+        if not self._finite or self._exhausted or self._paused or not self._readings:
+            return False
+        return all(
+            reading.delivering and reading.position >= self._log.partitions()[key].end
+            for key, reading in self._readings.items()
+        )
