@@ -1,0 +1,72 @@
+"""Identifiers that may be logged: what does not look like one, or looks like personal data, is replaced.
+
+Identifiers (ids, names of apps and models) go into logs, labels and spans, so a sender who puts an e-mail
+address or a card number there would publish it.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator
+
+MAX_CHARS = 128
+
+_ALLOWED = re.compile(rf"[A-Za-z0-9._:/+=@-]{{1,{MAX_CHARS}}}")
+_EMAIL = re.compile(r"[^@]@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}")
+_SSN = re.compile(r"(?<![A-Za-z0-9])\d{3}[-._:/]\d{2}[-._:/]\d{4}(?![A-Za-z0-9])")
+_IBAN = re.compile(r"[A-Z]{2}\d{2}[A-Z0-9]{11,30}")
+# W3C trace ids and UUIDs are random; one in a thousand would pass for a card number or an IBAN by chance.
+_RANDOM = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_GROUPS = re.compile(r"[A-Za-z0-9]+")
+_DIGITS = re.compile(r"(?:[0-9][^A-Za-z0-9]*){9}")  # in every SSN, card number and IBAN
+_SHORTEST = 9  # an SSN without its hyphens
+_CARD_DIGITS = range(13, 20)  # ISO/IEC 7812-1
+_IBAN_CHARS = range(15, 35)  # ISO 13616-1
+
+
+def clean_identifier(text: str, pseudonym: Callable[[str], str]) -> str:
+    """Return `text` if it may be logged, else `h:` and 16 hexadecimal digits.
+
+    Allowed are 1 to 128 of `A-Z a-z 0-9 . _ : / + = @ -` that hold no e-mail address, US social security
+    number, payment card number (valid check digit) or IBAN (valid check digits), whatever separates their
+    groups. The digits come from the keyed `pseudonym`, because a bare hash of so short a number can be
+    reversed by trying them all.
+    """
+    if _ALLOWED.fullmatch(text) and not _is_personal(text):
+        return text
+    return "h:" + hashlib.sha256(pseudonym(text).encode()).hexdigest()[:16]
+
+
+def _is_personal(text: str) -> bool:
+    if "@" in text and _EMAIL.search(text):
+        return True
+    if len(text) < _SHORTEST or _RANDOM.fullmatch(text) or not _DIGITS.search(text):
+        return False
+    return bool(_SSN.search(text)) or any(_is_card(run) or _is_iban(run) for run in _runs(text))
+
+
+def _runs(text: str) -> Iterator[str]:
+    """Neighbouring groups of letters and digits, joined without their separators."""
+    groups = _GROUPS.findall(text)
+    for first in range(len(groups)):
+        run = ""
+        for group in groups[first:]:
+            run += group
+            if len(run) >= _IBAN_CHARS.stop:
+                break
+            yield run
+
+
+def _is_card(run: str) -> bool:
+    """Whether the Luhn check digit holds (ISO/IEC 7812-1 annex B)."""
+    if len(run) not in _CARD_DIGITS or not run.isdigit():
+        return False
+    doubled = (int(digit) * 2 for digit in run[-2::-2])
+    return (sum(map(int, run[-1::-2])) + sum(d - 9 if d > 9 else d for d in doubled)) % 10 == 0  # noqa: PLR2004 - the sum of the digits of a two-digit product
+
+
+def _is_iban(run: str) -> bool:
+    """Whether the check digits hold (ISO 7064, MOD 97-10)."""
+    run = run.upper()
+    if len(run) not in _IBAN_CHARS or not _IBAN.fullmatch(run):
+        return False
+    return int("".join(str(int(char, 36)) for char in run[4:] + run[:4])) % 97 == 1

@@ -1,0 +1,82 @@
+"""JSON as a stage may trust it: valid UTF-8, no duplicate keys, bounded depth.
+
+Parsers disagree about a key that stands twice (first wins, last wins), so what was judged would not be what
+another reader of the same bytes sees. RFC 8259 section 4 leaves it open; here it is an error.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Collection
+from typing import Any, TypeAlias
+
+import msgspec
+
+from monitor.errors import BadTrace
+
+Json: TypeAlias = dict[str, Any] | list[Any] | str | int | float | bool | None
+
+_decode = msgspec.json.Decoder().decode
+
+
+def parse(raw: bytes, max_depth: int, known: Collection[str]) -> Json:
+    """Decode one JSON value nested at most `max_depth` containers deep.
+
+    `known` are the keys that error messages may name.
+
+    Raises BadTrace: invalid_utf8, invalid_json (NaN, lone surrogates and trailing bytes included),
+    out_of_range (a number no float or integer holds), too_deep, duplicate_key.
+    """
+    try:
+        value: Json = _decode(raw)
+        strings = _count_strings(value, max_depth) if isinstance(value, dict | list) else None
+    except UnicodeDecodeError:
+        raise BadTrace("invalid_utf8", "a string is not UTF-8; send UTF-8 text") from None
+    except msgspec.ValidationError:  # untyped decoding validates nothing but the range of numbers
+        raise BadTrace("out_of_range", "a number is too large; send it as a string") from None
+    except msgspec.DecodeError as error:
+        detail = "starts with a byte order mark; remove it" if raw[:3] == b"\xef\xbb\xbf" else str(error)
+        raise BadTrace("invalid_json", detail) from None
+    except RecursionError:
+        raise BadTrace("too_deep", f"nested deeper than {max_depth}; flatten it") from None
+    # Of a key that stands twice the decoder keeps one, so fewer strings come out than were written.
+    if strings is not None and 2 * strings != _count_quotes(raw):
+        raise BadTrace(
+            "duplicate_key", f"{_duplicate_key(raw, known)} stands twice in one object; send it once"
+        )
+    return value
+
+
+def _count_strings(value: dict[str, Any] | list[Any], depth: int) -> int:
+    """Strings in `value`, keys included. Raises RecursionError beyond `depth`."""
+    if depth <= 0:
+        raise RecursionError
+    keys, items = (len(value), value.values()) if isinstance(value, dict) else (0, value)
+    strings = keys
+    for item in items:
+        kind = type(item)
+        if kind is str:
+            strings += 1
+        elif kind is dict or kind is list:
+            strings += _count_strings(item, depth - 1)
+    return strings
+
+
+def _count_quotes(raw: bytes) -> int:
+    """Quotes of valid JSON that begin or end a string: two for every string written."""
+    if b"\\" not in raw:
+        return raw.count(b'"')
+    # Escaped backslashes go first, so that the last one of a string is not taken for its quote's.
+    raw = raw.replace(b"\\\\", b"")
+    return raw.count(b'"') - raw.count(b'\\"')
+
+
+def _duplicate_key(raw: bytes, known: Collection[str]) -> str:
+    """Describe the first duplicate key of JSON that has one."""
+    twice: list[str] = []
+
+    def look(pairs: list[tuple[str, Any]]) -> None:
+        twice.extend(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
+
+    json.loads(raw, object_pairs_hook=look)
+    # A key is whatever the sender wrote, so only those of the documented format are repeated.
+    return f"key {twice[0]}" if twice[0] in known else "an unknown key"
