@@ -1,0 +1,71 @@
+"""The rules in force: read again when their files change, swapped as a whole, kept when the new ones fail."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from monitor.clock import Clock
+from monitor.errors import ConfigError
+from monitor.rules.files import read
+from monitor.rules.ruleset import DETECTORS, RuleSet
+
+Contents = tuple[tuple[str, bytes], ...]
+
+
+class Reload(NamedTuple):
+    """One try to load changed rules. `version` is the set then in force; `error` is empty on success."""
+
+    version: str
+    error: str
+    time: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether the files on disk are in force."""
+        return not self.error
+
+
+class RuleBook:
+    """The current rules and their files.
+
+    Raises ConfigError on construction when the first set cannot be loaded: there is no good one to keep.
+    No paths means the packs that come with riskmon.
+    """
+
+    def __init__(self, paths: Sequence[Path], clock: Clock, detectors: Sequence[str] = DETECTORS) -> None:
+        self._paths = tuple(paths)
+        self._clock = clock
+        self._detectors = tuple(detectors)
+        self._seen: Contents | str = read(self._paths)
+        self._current = RuleSet.compile(self._seen, self._detectors)
+
+    @property
+    def current(self) -> RuleSet:
+        """The rules in force."""
+        return self._current
+
+    def refresh(self) -> Reload | None:
+        """Look at the files; return None when nothing changed, else what came of loading them. Never raises.
+
+        Contents are compared, not time stamps, which neither a Kubernetes ConfigMap nor a coarse clock keep
+        apart. A change is taken only when two readings agree, so a set half-way swapped is never loaded.
+        """
+        found = self._look()
+        if found == self._seen or found != self._look():
+            return None
+        self._seen = found
+        error = found if isinstance(found, str) else self._load(found)
+        return Reload(self._current.version, error, self._clock.now())
+
+    def _look(self) -> Contents | str:
+        try:
+            return read(self._paths)
+        except ConfigError as error:
+            return str(error)
+
+    def _load(self, contents: Contents) -> str:
+        try:
+            self._current = RuleSet.compile(contents, self._detectors)
+        except ConfigError as error:
+            return str(error)
+        return ""

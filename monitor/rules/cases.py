@@ -1,0 +1,191 @@
+"""Tests of rules: the cases written beside them, and whether those cases would notice a wrong rule."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from monitor.findings import Assessment, Evidence, Status
+from monitor.rules.checker import ExpressionError, Token, tokens
+from monitor.rules.expression import compile_
+from monitor.rules.files import AssessmentCase, CaseSpec, RuleFile, TraceCase, read
+from monitor.rules.inputs import variables
+from monitor.rules.ruleset import DETECTORS, Rule, RuleSet, compile_files, parse_files
+from monitor.trace import Document, Message, Origin, ToolCall, Trace, Usage
+
+STEP = 0.01  # how far a threshold is moved to see whether a case notices
+_ORIGIN = Origin("test", 0, 0, 0)
+_SWAPS = {
+    "<": ("<=", ">="),
+    "<=": ("<", ">"),
+    ">": (">=", "<="),
+    ">=": (">", "<"),
+    "==": ("!=",),
+    "!=": ("==",),
+    "&&": ("||",),
+    "||": ("&&",),
+    "exists": ("all",),
+    "all": ("exists",),
+    "true": ("false",),
+    "false": ("true",),
+}
+
+
+class CaseResult(NamedTuple):
+    """Outcome of one case: the alerts its file's rules raised, and those it expects; `errors` name a kind."""
+
+    name: str
+    file: str
+    passed: bool
+    got: tuple[str, ...]
+    expected: tuple[str, ...]
+    errors: tuple[str, ...]
+
+
+class RuleCoverage(NamedTuple):
+    """How many cases of its file exercise a rule.
+
+    `firing` cases raise it; `quiet` ones do not, though they say something of what it reads; `boundary` ones
+    come out differently if one comparison is swapped or one threshold moves by STEP. `mutants` is how many
+    such changes pass the static check, `killed` how many of them some case notices.
+    """
+
+    rule: str
+    file: str
+    firing: int
+    quiet: int
+    boundary: int
+    mutants: int
+    killed: int
+
+    @property
+    def complete(self) -> bool:
+        """Whether the rule has a case of each sort."""
+        return bool(self.firing and self.quiet and self.boundary)
+
+
+def run_tests(paths: Sequence[Path] = (), detectors: Sequence[str] = DETECTORS) -> list[CaseResult]:
+    """Run every case against the rules of its own file; no paths means the packs that come with riskmon.
+
+    Raises ConfigError when the files cannot be loaded.
+    """
+    results = []
+    for file, rules in _loaded(paths, detectors):
+        rule_set = RuleSet(rules)
+        for case in file.spec.tests:
+            decision = rule_set.decide(_ORIGIN, *_inputs(case))
+            got = tuple(flag.rule for flag in decision.flags)
+            errors = tuple(f"{error.rule}: {error.kind}" for error in decision.errors)
+            passed = sorted(got) == sorted(case.expect)
+            results.append(CaseResult(case.name, file.name, passed, got, tuple(case.expect), errors))
+    return results
+
+
+def coverage(paths: Sequence[Path] = (), detectors: Sequence[str] = DETECTORS) -> list[RuleCoverage]:
+    """Return for every rule which sorts of cases it has, and which wrong rules they would notice.
+
+    Raises ConfigError when the files cannot be loaded.
+    """
+    return [_coverage(file, rule, detectors) for file, rules in _loaded(paths, detectors) for rule in rules]
+
+
+def mutants(expr: str) -> Iterator[str]:
+    """Return variants of an expression that each differ in one comparison, threshold, text or connective."""
+    for token in tokens(expr):
+        for text in _variants(token):
+            yield expr[: token.offset] + text + expr[token.offset + len(token.text) :]
+
+
+def _variants(token: Token) -> tuple[str, ...]:
+    if token.kind == "double":
+        return tuple(
+            f"{float(token.text) + step:.6f}" for step in (STEP, -STEP) if float(token.text) + step >= 0
+        )
+    if token.kind == "int":
+        return tuple(str(int(token.text, 0) + step) for step in (1, -1) if int(token.text, 0) + step >= 0)
+    if token.kind == "string":
+        return (f"{token.text[:-1]}~{token.text[-1]}",)
+    if token.text == "!":
+        return ("!!",)
+    return _SWAPS.get(token.text, ())
+
+
+def _loaded(paths: Sequence[Path], detectors: Sequence[str]) -> list[tuple[RuleFile, list[Rule]]]:
+    files = parse_files(read(paths))
+    rules = compile_files(files, detectors)
+    return [(file, [rule for rule in rules if rule.file == file.name]) for file in files]
+
+
+def _inputs(case: CaseSpec) -> tuple[Trace, list[Assessment]]:
+    return _trace(case.trace), [_assessment(name, said) for name, said in case.assessments.items()]
+
+
+def _trace(case: TraceCase) -> Trace:
+    return Trace(
+        id="test",
+        time=0.0,
+        response="",
+        app=case.app,
+        environment=case.environment,
+        provider=case.provider,
+        model=case.model,
+        model_version=case.model_version,
+        prompt_name=case.prompt_name,
+        prompt_version=case.prompt_version,
+        finish_reason=case.finish_reason,
+        latency=case.latency,
+        usage=Usage(case.input_tokens, case.output_tokens),
+        messages=(Message(),) * case.messages,
+        context=(Document(),) * case.context,
+        tool_calls=(ToolCall(),) * case.tool_calls,
+    )
+
+
+def _assessment(name: str, said: AssessmentCase) -> Assessment:
+    evidence = [Evidence(e.field, e.start, e.end, e.kind, e.score, e.leaked) for e in said.evidence]
+    return Assessment(
+        detector=name,
+        version="test",
+        status=said.status,
+        score=said.score if said.status is Status.SCORED else None,
+        calibrated=said.calibrated,
+        evidence=tuple(evidence),
+        tier=said.tier,
+        probability=said.probability,
+        reason=said.reason,
+        values=said.values,
+    )
+
+
+def _coverage(file: RuleFile, rule: Rule, detectors: Sequence[str]) -> RuleCoverage:
+    cases = file.spec.tests
+    outcomes = [_fires(rule, case) for case in cases]
+    speaks = [bool(set(case.assessments) & set(rule.detectors)) or not rule.detectors for case in cases]
+    tried = [_changes(rule, mutant, cases, outcomes, detectors) for mutant in mutants(rule.expr)]
+    changes = [change for change in tried if change is not None]
+    return RuleCoverage(
+        rule=rule.name,
+        file=file.name,
+        firing=sum(outcomes),
+        quiet=sum(not fires and says for fires, says in zip(outcomes, speaks, strict=True)),
+        boundary=sum(any(column) for column in zip(*changes, strict=True)),
+        mutants=len(changes),
+        killed=sum(any(change) for change in changes),
+    )
+
+
+def _fires(rule: Rule, case: CaseSpec) -> bool:
+    return bool(RuleSet([rule], memo_entries=0).decide(_ORIGIN, *_inputs(case)).flags)
+
+
+def _changes(
+    rule: Rule, mutant: str, cases: Sequence[CaseSpec], outcomes: Sequence[bool], detectors: Sequence[str]
+) -> list[bool] | None:
+    """Per case, whether the mutant decides otherwise; None for one that the static check refuses."""
+    try:
+        expression = compile_(mutant, variables(detectors))
+    except ExpressionError:
+        return None
+    changed = Rule(
+        **{**{name: getattr(rule, name) for name in rule.__struct_fields__}, "expression": expression}
+    )
+    return [_fires(changed, case) != fires for case, fires in zip(cases, outcomes, strict=True)]

@@ -1,0 +1,305 @@
+"""A set of compiled rules and the decision it makes of a judged trace.
+
+Rules with the same match that read the same variables form a group. A group's outcome is a pure function of
+the fields it reads, so it is remembered by them: a trace like earlier ones costs a few dictionary look-ups,
+and only an unseen combination reaches the expression engine.
+"""
+
+import hashlib
+from collections.abc import Hashable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from operator import attrgetter
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from monitor.config import DetectorsConfig
+from monitor.errors import ConfigError
+from monitor.findings import Action, Assessment, Flag, Severity
+from monitor.rules.checker import ExpressionError, suggestion
+from monitor.rules.expression import Context, EvaluationError, Expression, compile_
+from monitor.rules.files import TEMPLATE, GroupSpec, Place, RuleFile, RuleSpec, parse, read
+from monitor.rules.inputs import TRACE, Projection, variables
+from monitor.trace import Origin, Trace
+
+DETECTORS = tuple(DetectorsConfig.model_fields)
+MAX_RULES = 500
+MEMO_ENTRIES = 16_384  # about 10 MB at most: longer evidence is not remembered
+MEMO_EVIDENCE = 32
+MATCHES = 4_096  # distinct (app, environment, …) whose rules are remembered
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A compiled rule. `version` hashes all that makes its decision; `file` and `line` are its place."""
+
+    name: str
+    group: str
+    expr: str
+    version: str
+    severity: Severity
+    actions: tuple[Action, ...]
+    controls: tuple[str, ...]
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    flag_on_error: bool
+    match: dict[str, str]
+    detectors: tuple[str, ...]
+    expression: Expression
+    file: str
+    line: int
+
+
+class RuleError(NamedTuple):
+    """A rule that could not be evaluated on a trace. `kind` is one of `expression.ERROR_KINDS`."""
+
+    rule: str
+    kind: str
+
+
+class Decision(NamedTuple):
+    """What the rules say of one trace, in the order of the rules."""
+
+    flags: tuple[Flag, ...]
+    errors: tuple[RuleError, ...]
+
+
+QUIET = Decision((), ())
+
+
+class _Hit(NamedTuple):
+    """A rule that fired, or failed to evaluate with an `error`."""
+
+    rule: int
+    error: str
+
+
+class _Group(NamedTuple):
+    """Rules evaluated together, by their index in the set."""
+
+    number: int
+    projection: Projection
+    rules: tuple[int, ...]
+
+
+class RuleSet:
+    """Rules, compiled and immutable. Used from one thread only, because it remembers outcomes.
+
+    `version` hashes every rule in order, so equal rules have equal versions on every machine and comments,
+    layout and tests do not count.
+    """
+
+    def __init__(self, rules: Sequence[Rule], *, memo_entries: int = MEMO_ENTRIES) -> None:
+        self.rules = tuple(rules)
+        self.version = _hash([rule.version for rule in rules])
+        self._matched = tuple(sorted({field for rule in rules for field in rule.match}))
+        self._selector = attrgetter(*self._matched) if self._matched else None
+        self._plans: dict[Hashable, tuple[_Group, ...]] = {}
+        self._groups: dict[tuple[int, ...], _Group] = {}
+        self._memo: dict[Hashable, tuple[_Hit, ...]] = {}
+        self._memo_entries = memo_entries
+
+    @classmethod
+    def load(cls, paths: Sequence[Path] = (), detectors: Sequence[str] = DETECTORS) -> "RuleSet":
+        """Read and compile rule files; no paths means the packs that come with riskmon.
+
+        Raises ConfigError that lists every fault with file, line, column and a remedy.
+        """
+        return cls.compile(read(paths), detectors)
+
+    @classmethod
+    def compile(
+        cls, contents: Sequence[tuple[str, bytes]], detectors: Sequence[str] = DETECTORS
+    ) -> "RuleSet":
+        """Compile files given by name and content. Raises ConfigError like `load`."""
+        return cls(compile_files(parse_files(contents), detectors))
+
+    def decide(self, origin: Origin, trace: Trace, assessments: Sequence[Assessment]) -> Decision:
+        """Evaluate every matching rule. Pure: the same arguments always give the same decision.
+
+        A rule that cannot be evaluated is in `errors`, and in `flags` too if it says `on_error: flag`.
+        """
+        selected = self._selector(trace) if self._selector else None
+        plan = self._plans.get(selected)
+        if plan is None:
+            plan = self._plan(selected, trace)
+        given = {assessment.detector: assessment for assessment in assessments}
+        hits: tuple[_Hit, ...] = ()
+        for group in plan:
+            key = (group.number, group.projection.key(trace, given))
+            outcome = self._memo.get(key)
+            if outcome is None:
+                outcome = self._evaluate(group, trace, given)
+                if sum(len(assessment.evidence) for assessment in assessments) <= MEMO_EVIDENCE:
+                    self._remember(key, outcome)
+            if outcome:
+                hits += outcome
+        return self._decision(origin, trace, sorted(hits)) if hits else QUIET
+
+    def _plan(self, selected: Hashable, trace: Trace) -> tuple[_Group, ...]:
+        by_variables: dict[frozenset[str], list[int]] = {}
+        for index, rule in enumerate(self.rules):
+            if all(fnmatchcase(getattr(trace, field), glob) for field, glob in rule.match.items()):
+                by_variables.setdefault(frozenset(r[0] for r in rule.expression.reads), []).append(index)
+        plan = tuple(self._group(tuple(indexes)) for indexes in by_variables.values())
+        if len(self._plans) >= MATCHES:
+            self._plans.clear()
+        self._plans[selected] = plan
+        return plan
+
+    def _group(self, indexes: tuple[int, ...]) -> _Group:
+        if indexes not in self._groups:
+            if len(self._groups) >= MATCHES:  # numbers begin again, so what they stood for must go too
+                self._groups.clear()
+                self._plans.clear()
+                self._memo.clear()
+            reads = frozenset(read for index in indexes for read in self.rules[index].expression.reads)
+            self._groups[indexes] = _Group(len(self._groups), Projection(reads), indexes)
+        return self._groups[indexes]
+
+    def _evaluate(self, group: _Group, trace: Trace, given: Mapping[str, Assessment]) -> tuple[_Hit, ...]:
+        try:
+            context = Context(group.projection.values(trace, given))
+        except EvaluationError as error:
+            return tuple(_Hit(index, error.kind) for index in group.rules)
+        hits = []
+        for index in group.rules:
+            try:
+                if self.rules[index].expression.evaluate(context):
+                    hits.append(_Hit(index, ""))
+            except EvaluationError as error:
+                hits.append(_Hit(index, error.kind))
+        return tuple(hits)
+
+    def _remember(self, key: Hashable, outcome: tuple[_Hit, ...]) -> None:
+        if self._memo_entries:
+            if len(self._memo) >= self._memo_entries:
+                self._memo.clear()  # an order of use would cost more on every hit than a refill now and then
+            self._memo[key] = outcome
+
+    def _decision(self, origin: Origin, trace: Trace, hits: Sequence[_Hit]) -> Decision:
+        fired = [hit for hit in hits if not hit.error or self.rules[hit.rule].flag_on_error]
+        return Decision(
+            tuple(_flag(self.rules[hit.rule], origin, trace, hit.error) for hit in fired),
+            tuple(RuleError(self.rules[hit.rule].name, hit.error) for hit in hits if hit.error),
+        )
+
+
+def flag_id(origin: Origin, rule: str) -> str:
+    """Return the id of the flag that a rule raises at an origin: 32 hex of SHA-256, the same on every run."""
+    return hashlib.sha256("\0".join([*map(str, origin), rule]).encode()).hexdigest()[:32]
+
+
+def _flag(rule: Rule, origin: Origin, trace: Trace, error: str) -> Flag:
+    known = {
+        **rule.labels,
+        "app": trace.app,
+        "environment": trace.environment,
+        "provider": trace.provider,
+        "model": trace.model,
+        "rule": rule.name,
+        "severity": rule.severity.value,
+    }
+    return Flag(
+        id=flag_id(origin, rule.name),
+        rule=rule.name,
+        rule_version=rule.version,
+        severity=rule.severity,
+        actions=rule.actions,
+        detectors=rule.detectors,
+        labels={**rule.labels, "rule_error": error} if error else rule.labels,
+        annotations={
+            name: TEMPLATE.sub(lambda match: known[match[1]], text) if "{{" in text else text
+            for name, text in rule.annotations.items()
+        },
+        controls=rule.controls,
+    )
+
+
+def parse_files(contents: Sequence[tuple[str, bytes]]) -> list[RuleFile]:
+    """Parse every file. Raises ConfigError that lists the faults of form of all of them."""
+    files, problems = [], []
+    for name, content in contents:
+        try:
+            files.append(parse(name, content))
+        except ConfigError as error:
+            problems.append(str(error))
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return files
+
+
+def compile_files(files: Sequence[RuleFile], detectors: Sequence[str] = DETECTORS) -> list[Rule]:
+    """Compile the rules of all files. Raises ConfigError that lists every fault of meaning."""
+    rules: list[Rule] = []
+    problems: list[str] = []
+    seen: dict[str, str] = {}
+    for file in files:
+        for g, group in enumerate(file.spec.groups):
+            for r, spec in enumerate(group.rules):
+                place: Place = ("groups", g, "rules", r)
+                here = file.at((*place, "alert"))
+                if spec.alert in seen:
+                    problems.append(
+                        f"{here}: alert {spec.alert} stands at {seen[spec.alert]} too; rename one"
+                    )
+                seen.setdefault(spec.alert, here)
+                try:
+                    expression = compile_(spec.expr, variables(detectors))
+                    rules.append(_rule(spec, group, expression, here, detectors))
+                except ExpressionError as error:
+                    where = file.at((*place, "expr"), error.offset)
+                    problems.append(f"{where}: expr of {spec.alert}: {error}")
+        problems += _case_problems(file, detectors)
+    if len(rules) > MAX_RULES:
+        problems.append(f"{len(rules)} rules are more than {MAX_RULES}; drop some")
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return rules
+
+
+def _rule(
+    spec: RuleSpec, group: GroupSpec, expression: Expression, here: str, detectors: Sequence[str]
+) -> Rule:
+    file, line, _ = here.rsplit(":", 2)
+    read_from = {name for name, *_ in expression.reads} - {TRACE}
+    return Rule(
+        name=spec.alert,
+        group=group.name,
+        expr=spec.expr,
+        version=_hash([group.name, group.match.given(), spec.model_dump(mode="json")]),
+        severity=spec.severity,
+        actions=tuple(dict.fromkeys(spec.actions)),
+        controls=tuple(spec.controls),
+        labels={name: value for name, value in spec.labels.items() if name != "severity"},
+        annotations={name: text for name, text in spec.annotations if text},
+        flag_on_error=spec.on_error == "flag",
+        match=group.match.given(),
+        detectors=tuple(name for name in detectors if name in read_from),
+        expression=expression,
+        file=file,
+        line=int(line),
+    )
+
+
+def _case_problems(file: RuleFile, detectors: Sequence[str]) -> list[str]:
+    """Names in test cases that nothing has."""
+    problems = []
+    alerts = {rule.alert for group in file.spec.groups for rule in group.rules}
+    for number, case in enumerate(file.spec.tests):
+        place: Place = ("tests", number)
+        problems += [
+            f"{file.at((*place, 'expect', i))}: no alert {name} in this file{suggestion(name, alerts)}"
+            for i, name in enumerate(case.expect)
+            if name not in alerts
+        ]
+        problems += [
+            f"{file.at((*place, 'assessments', name))}: no detector {name}{suggestion(name, detectors)}"
+            for name in case.assessments
+            if name not in detectors
+        ]
+    return problems
+
+
+def _hash(value: object) -> str:
+    return hashlib.sha256(msgspec.json.encode(value, order="sorted")).hexdigest()[:16]
