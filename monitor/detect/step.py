@@ -47,7 +47,7 @@ def take(
     start = clock.monotonic()
     try:
         answers = list(detector.assess(traces))
-    except BaseException as error:  # noqa: BLE001 - a detector that exits or overflows is one that failed
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a detector raises, it is that step which failed
         raise StepFailed(exception_reason(error), clock.monotonic() - start) from None
     seconds = clock.monotonic() - start
     if len(answers) != len(traces):
