@@ -4,6 +4,7 @@ All are pure, take the text whole and run in linear time: no pattern nests quant
 characters. Offsets are Python string indices. English first; other languages keep their words and numbers.
 """
 
+import functools
 import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -101,8 +102,8 @@ STOPWORDS = _words(
     " please quite rather really same she she's should shouldn't since so some such sure than that that's the"
     " their theirs them themselves then there there's these they they're this those though through thus"
     " to too under until up upon us very was wasn't we we'll we're we've well were weren't what what's when"
-    " where whether which while who who's whom whose why will with within without won't would wouldn't yes yet you"
-    " you'd you'll you're you've your yours yourself"
+    " where whether which while who who's whom whose why will with within without won't would wouldn't yes"
+    " yet you you'd you'll you're you've your yours yourself"
 )
 NEGATIONS = _words(
     "no not never none nobody nothing neither nor cannot can't don't doesn't didn't isn't aren't wasn't"
@@ -113,6 +114,7 @@ _VOWEL = re.compile(r"[aeiouyà-öø-ÿ]")
 _STEM = 3  # letters a stem keeps at least, so that short words stay apart
 
 
+@functools.lru_cache(maxsize=65_536)
 def stem(word: str) -> str:
     """Return a lower-case word without its inflection; light, so that different words seldom meet."""
     word = word.removesuffix("'s")

@@ -6,6 +6,7 @@ already weighted by token rarity (SIF) and their columns are principal component
 """
 
 import json
+import math
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -31,7 +32,7 @@ class Embedding:
         self._tokenizer = tokenizer
         self._vocabulary: dict[str, int] = tokenizer.get_vocab()
         self._unknown = self._vocabulary["[UNK]"]
-        self._log_size = float(np.log(len(table)))
+        self._log_size = math.log(len(table))
 
     @classmethod
     def load(cls) -> Self:
@@ -73,7 +74,7 @@ class Embedding:
     def rarity(self, word: str) -> float:
         """Return how rare a lower-case word is, in [0, 1]: its log rank in the vocabulary, 1 when outside."""
         rank = self._vocabulary.get(word)
-        return 1.0 if rank is None else float(np.log(rank + 1)) / self._log_size
+        return 1.0 if rank is None else math.log(rank + 1) / self._log_size
 
     def _tokens(self, texts: Sequence[str]) -> list[npt.NDArray[np.int64]]:
         encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)

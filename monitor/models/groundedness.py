@@ -1,0 +1,374 @@
+"""Groundedness: whether each sentence of a response is supported by the texts it was made from.
+
+A sentence becomes 20 measures of what the sources do not hold (words, rare words, word pairs, numbers,
+names, negation, meaning by static embedding). Boosted trees, monotone in every measure of novelty, turn
+them into a probability. `cards/hallucination.md` says from which data, and how well it ranks.
+"""
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from monitor import models, text
+from monitor.findings import Span
+from monitor.models.embedding import Embedding, Vectors, normalised
+
+TREES = "groundedness.npz"
+FEATURES: tuple[tuple[str, int], ...] = (
+    ("new_words", 1),  # share of content words found in no source and not in the question
+    ("new_weight", 1),  # the same, weighted by rarity
+    ("new_rarest", 1),  # rarity of the rarest new word
+    ("new_pairs", 1),  # share of neighbouring content words that are neighbours in no source
+    ("regrouped", 1),  # share of such pairs whose words are both known
+    ("meaning_new", 1),  # new words, by distance to the nearest word of the sources
+    ("uncovered", 1),  # rarity-weighted share of words outside the best-matching source sentence
+    ("meaning_far", 1),  # cosine distance to the nearest source sentence
+    ("numbers", 0),  # how many numbers, log(1 + n)
+    ("new_numbers", 1),  # share of numbers that no source states
+    ("any_new_number", 1),
+    ("far_numbers", 1),  # share of numbers stated, but not in the two best-matching source sentences
+    ("names", 0),  # how many capitalised words, log(1 + n)
+    ("new_names", 1),  # share of them in no source
+    ("any_new_name", 1),
+    ("far_names", 1),  # share of them known, but not in the two best-matching source sentences
+    ("negation", 1),  # negated here or in the best-matching source sentence, not both; times the match
+    ("question_only", 0),  # share of content words known from the question alone
+    ("words", 0),  # how many content words, log(1 + n)
+    ("source_words", 0),  # how many words the sources hold, log(1 + n)
+)
+"""Name and direction of each measure; 1 means more of it never lowers the probability."""
+
+MAX_WINDOWS = 512  # longer sources are matched in windows of several sentences, which bounds the cost
+_SENTENCES = 64  # measured at once
+_CHUNK = 256  # new words compared with the sources' words at once
+_ABOUT_SOURCES = frozenset(
+    text.stem(word)
+    for word in (
+        "according",
+        "answer",
+        "article",
+        "based",
+        "below",
+        "context",
+        "document",
+        "documentation",
+        "following",
+        "information",
+        "mention",
+        "note",
+        "passage",
+        "provided",
+        "question",
+        "source",
+        "state",
+        "summary",
+        "text",
+    )
+)  # words by which an answer speaks of its sources; no source needs to hold them
+_NEAR = 2  # source sentences that count as near a claim
+
+Floats = npt.NDArray[np.float64]
+
+
+class Case(NamedTuple):
+    """A response to check, the texts it should rest on, and what was asked."""
+
+    response: str
+    sources: Sequence[str]
+    question: str = ""
+
+
+class Claim(NamedTuple):
+    """A checkable sentence of a response: its span, measures, and the words of it no source holds."""
+
+    span: Span
+    features: Floats
+    new_numbers: tuple[Span, ...]
+    new_names: tuple[Span, ...]
+
+
+class _Sentence(NamedTuple):
+    """A sentence of the response with what it holds."""
+
+    span: Span
+    tokens: Sequence[text.Token]
+    numbers: Sequence[text.Quantity]
+    stems: Sequence[str]
+    negated: bool
+
+
+class _Sources:
+    """What the sources hold, indexed once for all sentences of a response."""
+
+    def __init__(self, case: Case, embedding: Embedding) -> None:
+        self.windows: list[list[text.Token]] = []
+        self.stems: list[set[str]] = []
+        self.pairs: set[tuple[str, str]] = set()
+        self.numbers: set[str] = set()
+        months: set[str] = set()
+        for source in case.sources:
+            self._add(source)
+            self.numbers |= text.stated_numbers(source)
+            months |= text.stated_months(source)
+        question = text.tokens(case.question)
+        self.numbers |= text.stated_numbers(case.question)
+        self.asked = {text.stem(token.word) for token in question} | _ABOUT_SOURCES
+        self.known = set().union(*self.stems, months)
+        self.count = sum(len(window) for window in self.windows)
+        index = {word: i for i, word in enumerate(dict.fromkeys(t.word for w in self.windows for t in w))}
+        vectors = embedding.words(list(index))
+        self.meanings = _meanings(self.windows, index, vectors)
+        self.directions = normalised(vectors[[i for word, i in index.items() if word not in text.STOPWORDS]])
+
+    def _add(self, source: str) -> None:
+        tokens = text.tokens(source)
+        spans = text.sentences(source)
+        step = -(-len(spans) // MAX_WINDOWS)
+        ends = [spans[min(i + step, len(spans)) - 1].end for i in range(0, len(spans), step or 1)]
+        position = 0
+        for end in ends:
+            window = []
+            while position < len(tokens) and tokens[position].start < end:
+                window.append(tokens[position])
+                position += 1
+            if window:
+                self.windows.append(window)
+                self.stems.append({text.stem(token.word) for token in window})
+        self.pairs.update(_pairs(_content(tokens)))
+
+
+def _content(tokens: Iterable[text.Token]) -> list[str]:
+    return [text.stem(token.word) for token in tokens if token.word not in text.STOPWORDS]
+
+
+def _pairs(stems: Sequence[str]) -> Iterable[tuple[str, str]]:
+    return itertools.pairwise(stems)
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole else 0.0
+
+
+def _negated(tokens: Iterable[text.Token]) -> bool:
+    return any(token.word in text.NEGATIONS for token in tokens)
+
+
+class Groundedness:
+    """Measures and scores responses. Stateless after loading."""
+
+    def __init__(self, embedding: Embedding, trees: "Trees | None", version: str) -> None:
+        self.version = version
+        self._embedding = embedding
+        self._trees = trees
+
+    @classmethod
+    def load(cls) -> Self:
+        """Load the bundled weights. Raises ConfigError when a file is missing or altered."""
+        from monitor.models import embedding
+
+        names = (TREES, embedding.TABLE, embedding.SCALES, embedding.TOKENIZER)
+        return cls(Embedding.load(), Trees.load(), models.version(1, *names))
+
+    def assess(self, cases: Sequence[Case]) -> list[list[tuple[Claim, float]]]:
+        """Return, per case, its claims in order, each with the probability that it is unsupported."""
+        claims = [self.claims(case) for case in cases]
+        rows = [claim.features for of_case in claims for claim in of_case]
+        if not rows or self._trees is None:
+            return [[] for _ in cases]
+        scores = iter(self._trees.probabilities(np.stack(rows)).tolist())
+        return [[(claim, next(scores)) for claim in of_case] for of_case in claims]
+
+    def claims(self, case: Case) -> list[Claim]:
+        """Return the checkable sentences of a response with their measures.
+
+        Left out: questions, sentences without a content word, and sentences that only say that the answer
+        is not there.
+        """
+        sources = _Sources(case, self._embedding)
+        sentences = [s for s in _split(case.response) if _checkable(case.response, s, sources)]
+        found: list[Claim] = []
+        for start in range(0, len(sentences), _SENTENCES):
+            found += self._measure(case.response, sentences[start : start + _SENTENCES], sources)
+        return found
+
+    def _measure(self, response: str, sentences: Sequence[_Sentence], sources: _Sources) -> list[Claim]:
+        rarity = {
+            text.stem(token.word): self._embedding.rarity(token.word)
+            for sentence in sentences
+            for token in sentence.tokens
+            if token.word not in text.STOPWORDS
+        }
+        coverage = _coverage(sentences, sources, rarity)
+        index = {word: i for i, word in enumerate(dict.fromkeys(t.word for s in sentences for t in s.tokens))}
+        vectors = self._embedding.words(list(index))
+        meanings = _meanings([sentence.tokens for sentence in sentences], index, vectors)
+        closeness = meanings @ sources.meanings.T if sources.windows else np.zeros((len(sentences), 1))
+        distances = _distances(index, vectors, sources)
+        best = np.argsort(-(coverage + 0.1 * closeness), axis=1, kind="stable")[:, :_NEAR].tolist()
+        return [
+            _claim(
+                response,
+                sentence,
+                sources,
+                rarity,
+                distances,
+                [j for j in best[i] if j < len(sources.windows)],
+                float(coverage[i].max()),
+                float(closeness[i].max()),
+            )
+            for i, sentence in enumerate(sentences)
+        ]
+
+
+def _split(response: str) -> list[_Sentence]:
+    tokens, numbers = text.tokens(response), text.quantities(response)
+    found: list[_Sentence] = []
+    token, number = 0, 0
+    for span in text.sentences(response):
+        first_token, first_number = token, number
+        while token < len(tokens) and tokens[token].start < span.end:
+            token += 1
+        while number < len(numbers) and numbers[number].start < span.end:
+            number += 1
+        here = tokens[first_token:token]
+        found.append(_Sentence(span, here, numbers[first_number:number], _content(here), _negated(here)))
+    return found
+
+
+def _checkable(response: str, sentence: _Sentence, sources: _Sources) -> bool:
+    words = response[sentence.span.start : sentence.span.end]
+    if words.endswith("?") or not (sentence.stems or sentence.numbers):
+        return False
+    return not text.declines(words) or any(n.value not in sources.numbers for n in sentence.numbers)
+
+
+def _meanings(groups: Sequence[Sequence[text.Token]], index: Mapping[str, int], vectors: Vectors) -> Vectors:
+    sums = [vectors[[index[token.word] for token in group]].sum(axis=0) for group in groups]
+    return normalised(np.stack(sums)) if sums else np.zeros((0, vectors.shape[1]), np.float32)
+
+
+def _coverage(sentences: Sequence[_Sentence], sources: _Sources, rarity: Mapping[str, float]) -> Floats:
+    """Return, per sentence and window, the rarity-weighted share of the sentence's words in the window."""
+    columns = {stem: i for i, stem in enumerate(rarity)}
+    weights = np.zeros((len(sentences), len(columns)))
+    for i, sentence in enumerate(sentences):
+        for stem in sentence.stems:
+            weights[i, columns[stem]] = rarity[stem]
+    holds = np.zeros((len(sources.windows) or 1, len(columns)))
+    for j, stems in enumerate(sources.stems):
+        holds[j, [columns[stem] for stem in stems if stem in columns]] = 1
+    out: Floats = weights @ holds.T / np.maximum(weights.sum(axis=1, keepdims=True), 1e-9)
+    return out
+
+
+def _distances(index: Mapping[str, int], vectors: Vectors, sources: _Sources) -> dict[str, float]:
+    """Return how far each new word is from the sources' nearest word, in [0, 1]."""
+    known = sources.known | sources.asked | text.STOPWORDS
+    new = [word for word in index if text.stem(word) not in known]
+    if not len(sources.directions):
+        return dict.fromkeys(new, 1.0)
+    found: dict[str, float] = {}
+    for start in range(0, len(new), _CHUNK):
+        chunk = new[start : start + _CHUNK]
+        directions = normalised(vectors[[index[word] for word in chunk]])
+        nearest = (directions @ sources.directions.T).max(axis=1)
+        found.update(zip(chunk, np.clip(1 - nearest, 0, 1).tolist(), strict=True))
+    return found
+
+
+def _claim(
+    response: str,
+    sentence: _Sentence,
+    sources: _Sources,
+    rarity: Mapping[str, float],
+    distances: Mapping[str, float],
+    best: Sequence[int],
+    match: float,
+    closeness: float,
+) -> Claim:
+    near_stems = set().union(*(sources.stems[j] for j in best))
+    near_words = {token.word for j in best for token in sources.windows[j]}
+    stems = list(dict.fromkeys(sentence.stems))
+    new = [stem for stem in stems if stem not in sources.known and stem not in sources.asked]
+    total = sum(rarity[stem] for stem in stems)
+    pairs = list(_pairs(sentence.stems))
+    new_pairs = [pair for pair in pairs if pair not in sources.pairs]
+    regrouped = sum(a in sources.known and b in sources.known for a, b in new_pairs)
+    words = {token.word for token in sentence.tokens if token.word not in text.STOPWORDS}
+    meaning_new = sum(rarity[text.stem(word)] * distances.get(word, 0.0) for word in sorted(words))
+    numbers = sentence.numbers
+    new_numbers = [n for n in numbers if n.value not in sources.numbers]
+    far_numbers = sum(
+        n.value in sources.numbers and not {n.value, response[n.start : n.end].lower()} & near_words
+        for n in numbers
+    )
+    names = [(name, text.stem(name.word)) for name in text.names(response, sentence.tokens)]
+    new_names = [name for name, stem in names if stem not in sources.known and stem not in sources.asked]
+    far_names = sum(stem in sources.known and stem not in near_stems for _, stem in names)
+    opposed = bool(best) and sentence.negated != _negated(sources.windows[best[0]])
+    features = (
+        _share(len(new), len(stems)),
+        _share(sum(rarity[stem] for stem in new), total),
+        max((rarity[stem] for stem in new), default=0.0),
+        _share(len(new_pairs), len(pairs)),
+        _share(regrouped, len(pairs)),
+        _share(meaning_new, total),
+        1 - match,
+        1 - closeness,
+        np.log1p(len(numbers)),
+        _share(len(new_numbers), len(numbers)),
+        float(bool(new_numbers)),
+        _share(far_numbers, len(numbers)),
+        np.log1p(len(names)),
+        _share(len(new_names), len(names)),
+        float(bool(new_names)),
+        _share(far_names, len(names)),
+        match if opposed else 0.0,
+        _share(sum(stem in sources.asked and stem not in sources.known for stem in stems), len(stems)),
+        np.log1p(len(stems)),
+        np.log1p(sources.count),
+    )
+    return Claim(
+        span=sentence.span,
+        features=np.asarray(features, dtype=np.float64),
+        new_numbers=tuple(Span(n.start, n.end) for n in new_numbers),
+        new_names=tuple(Span(n.start, n.end) for n in new_names),
+    )
+
+
+class Trees:
+    """Boosted trees over the measures, as flat arrays, with Platt scaling on top."""
+
+    def __init__(self, arrays: dict[str, npt.NDArray[np.float64]]) -> None:
+        self._feature = arrays["feature"].astype(np.intp)  # (trees, nodes); leaves point at themselves
+        self._threshold = arrays["threshold"]
+        self._left = arrays["left"].astype(np.intp)
+        self._right = arrays["right"].astype(np.intp)
+        self._value = arrays["value"]
+        self._depth = int(arrays["depth"])
+        self._base, self._slope, self._offset = arrays["scaling"].tolist()
+
+    @classmethod
+    def load(cls) -> Self:
+        """Load the bundled trees. Raises ConfigError when the file is missing or altered."""
+        with np.load(models.verified(TREES), allow_pickle=False) as file:
+            return cls({name: file[name] for name in file.files})
+
+    def margins(self, features: Floats) -> Floats:
+        """Return the raw log odds for rows of measures, shape (n,)."""
+        trees = np.arange(len(self._feature))
+        rows = np.arange(len(features))[:, None]
+        node = np.zeros((len(features), len(trees)), dtype=np.intp)
+        for _ in range(self._depth):
+            goes_left = features[rows, self._feature[trees, node]] <= self._threshold[trees, node]
+            node = np.where(goes_left, self._left[trees, node], self._right[trees, node])
+        total: Floats = self._base + self._value[trees, node].sum(axis=1)
+        return total
+
+    def probabilities(self, features: Floats) -> Floats:
+        """Return calibrated probabilities for rows of measures, shape (n,)."""
+        out: Floats = 1 / (1 + np.exp(-(self._slope * self.margins(features) + self._offset)))
+        return out
