@@ -1,6 +1,6 @@
 """Metrics and health over HTTP, on a thread of its own.
 
-An asyncio server rather than a thread per connection: a scrape that hangs holds one small task, each
+An asyncio server rather than a thread per connection: a scrape that hangs holds one small object, each
 connection has one deadline for everything, and when too many are open the oldest gives way, so that a
 health probe is answered whatever a scraper does. Plain HTTP without authentication; loopback by default.
 """
@@ -67,9 +67,9 @@ class HttpServer:
         self._address = (host, port)
         self._registry = registry
         self._health = health
-        self._request_seconds = request_seconds
+        self.request_seconds = request_seconds
         self._loop = asyncio.new_event_loop()
-        self._connections: dict[asyncio.Task[None], None] = {}
+        self._open: dict[_Connection, None] = {}
         self._server: asyncio.Server | None = None
         self._thread = threading.Thread(target=self._loop.run_forever, name="riskmon-http", daemon=True)
 
@@ -85,7 +85,7 @@ class HttpServer:
         host, port = self._address
         self._thread.start()
         listening = asyncio.run_coroutine_threadsafe(
-            asyncio.start_server(self._accepted, host, port, limit=MAX_HEADER_BYTES), self._loop
+            self._loop.create_server(lambda: _Connection(self), host, port), self._loop
         )
         try:
             self._server = listening.result()
@@ -105,45 +105,29 @@ class HttpServer:
         if self._loop.is_closed():
             return
         if self._thread.is_alive():
-            asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
+            if self._server is not None:
+                asyncio.run_coroutine_threadsafe(self._close(self._server), self._loop).result()
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
         self._loop.close()
 
-    async def _close(self) -> None:
-        if self._server is not None:
-            self._server.close()
-        for task in list(self._connections):
-            task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+    async def _close(self, server: asyncio.Server) -> None:
+        for listening in server.sockets:
+            self._loop.remove_reader(listening.fileno())
+        # A connection being accepted while the server closes would be leaked: let it open, then close it.
+        await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()}, return_exceptions=True)
+        server.close()
+        for connection in list(self._open):
+            connection.abort()
+        await asyncio.sleep(0)
 
-    async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        if len(self._connections) >= MAX_CONNECTIONS:
-            next(iter(self._connections)).cancel()
-        self._connections[task] = None
+    def _respond(self, head: bytes) -> bytes:
+        """The whole answer to a request head; an empty one stands for a head that is too large."""
         try:
-            async with asyncio.timeout(self._request_seconds):
-                await self._exchange(reader, writer)
-        except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            # The peer is too slow, gone, or one too many: nobody is left to answer.
-            writer.transport.abort()
-        finally:
-            self._connections.pop(task, None)
-            writer.close()
-
-    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            head = await reader.readuntil(b"\r\n\r\n")
-        except asyncio.LimitOverrunError:
-            method, status, kind, body = "GET", 400, _JSON, _json(error="header too large")
-        else:
-            try:
-                method, status, kind, body = self._answer(head.decode("latin-1"))
-            except Exception:
-                log.exception("http_fault")  # a probe must get an answer all the same
-                method, status, kind, body = "GET", 500, _JSON, _json(error="internal error")
+            method, status, kind, body = self._answer(head.decode("latin-1"))
+        except Exception:
+            log.exception("http_fault")  # a probe must get an answer all the same
+            method, status, kind, body = "GET", 500, _JSON, _json(error="internal error")
         fields = [
             f"HTTP/1.1 {status} {_REASONS[status]}",
             f"Content-Type: {kind}",
@@ -153,12 +137,7 @@ class HttpServer:
             "X-Content-Type-Options: nosniff",
             "Connection: close",
         ]
-        writer.write(("\r\n".join(fields) + "\r\n\r\n").encode("latin-1"))
-        if method != "HEAD":
-            writer.write(body)
-        await writer.drain()
-        writer.close()
-        await writer.wait_closed()
+        return ("\r\n".join(fields) + "\r\n\r\n").encode("latin-1") + (b"" if method == "HEAD" else body)
 
     def _answer(self, head: str) -> tuple[str, int, str, bytes]:
         """Answer a request head with (method, status, content type, body)."""
@@ -193,6 +172,46 @@ class HttpServer:
             text: bytes = openmetrics.generate_latest(self._registry)  # type: ignore[no-untyped-call] # as it ships
             return 200, openmetrics.CONTENT_TYPE_LATEST, text
         return 200, CONTENT_TYPE_PLAIN_0_0_4, generate_latest(self._registry)
+
+
+class _Connection(asyncio.Protocol):
+    """One request and its answer, with one deadline for both."""
+
+    def __init__(self, server: HttpServer) -> None:
+        self._server = server
+        self._head = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take a place among the open connections, the oldest's if there is none left."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        others = self._server._open  # noqa: SLF001 - the two classes are one server
+        if len(others) >= MAX_CONNECTIONS:
+            oldest = next(iter(others))
+            del others[oldest]
+            oldest.abort()
+        others[self] = None
+        self._deadline = asyncio.get_running_loop().call_later(self._server.request_seconds, self.abort)
+
+    def data_received(self, data: bytes) -> None:
+        """Answer once the head is complete, or too long to be one."""
+        self._head += data
+        end = self._head.find(b"\r\n\r\n")
+        if end < 0 and len(self._head) <= MAX_HEADER_BYTES:
+            return
+        complete = 0 <= end <= MAX_HEADER_BYTES
+        self._transport.write(self._server._respond(self._head[:end] if complete else b""))  # noqa: SLF001 - see above
+        self._transport.close()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Give the place back."""
+        del error  # the peer is gone: there is nobody to tell
+        self._deadline.cancel()
+        self._server._open.pop(self, None)  # noqa: SLF001 - see above
+
+    def abort(self) -> None:
+        """Drop the connection with whatever is unsent."""
+        self._transport.abort()
 
 
 def _header(headers: list[str], name: str) -> str:

@@ -136,14 +136,14 @@ def _escape(text: str) -> str:
 
 
 def _render_json(_logger: object, _method: str, event: EventDict) -> str:
-    return json.dumps(event, ensure_ascii=True, separators=(",", ":")) + "\n"
+    return json.dumps(event, ensure_ascii=True, separators=(",", ":"))
 
 
 def _render_console(_logger: object, _method: str, event: EventDict) -> str:
     fields = " ".join(
         f"{key}={value}" for key, value in event.items() if key not in ("timestamp", "level", "event")
     )
-    return f"{event['timestamp']} {event['level']:<7} {event['event']:<30} {fields}\n"
+    return f"{event['timestamp']} {event['level']:<7} {event['event']:<30} {fields}"
 
 
 class _ThirdParty(logging.Handler):

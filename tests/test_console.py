@@ -1,0 +1,254 @@
+"""The HTTP surface: right answers, and no way for a slow or hostile client to do harm."""
+
+import io
+import json
+import random
+import socket
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+import structlog
+from prometheus_client.openmetrics import parser
+
+from monitor import __version__
+from monitor.console.http import MAX_CONNECTIONS, HttpServer
+from monitor.errors import ConfigError
+from monitor.telemetry.metrics import Metrics
+
+
+class Health:
+    """Health that a test sets."""
+
+    def __init__(self) -> None:
+        self.alive = True
+        self.conditions: dict[str, bool] = {"partitions_assigned": True, "ledger_writable": True}
+        self.broken = False
+
+    def live(self) -> bool:
+        """As set."""
+        if self.broken:
+            raise RuntimeError("canary-http")
+        return self.alive
+
+    def ready(self) -> Mapping[str, bool]:
+        """As set."""
+        return self.conditions
+
+
+class Console:
+    """A running server with what it serves."""
+
+    def __init__(self, request_seconds: float = 10.0) -> None:
+        self.metrics = Metrics(known={"topic": ["t"]})
+        self.health = Health()
+        self.server = HttpServer("127.0.0.1", 0, self.metrics.registry, self.health, request_seconds)
+        self.server.start()
+
+    def get(self, path: str, method: str = "GET", **headers: str) -> tuple[int, str, Mapping[str, str]]:
+        """Status, body and headers."""
+        url = f"http://127.0.0.1:{self.server.port}{path}"
+        request = urllib.request.Request(url, method=method, headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - our own URL, http
+                return answer.status, answer.read().decode(), dict(answer.headers)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode(), dict(error.headers)
+
+    def raw(self, data: bytes) -> bytes:
+        """What comes back for these bytes until the server closes."""
+        with socket.create_connection(("127.0.0.1", self.server.port), timeout=10) as peer:
+            try:
+                peer.sendall(data)
+                peer.shutdown(socket.SHUT_WR)
+                return b"".join(iter(lambda: peer.recv(65536), b""))
+            except OSError:
+                return b""
+
+
+def ends(peer: socket.socket) -> bool:
+    """Whether the other side closes, orderly or not, before the socket's time-out."""
+    try:
+        return peer.recv(1) == b""
+    except ConnectionResetError:
+        return True
+    except TimeoutError:
+        return False
+
+
+@pytest.fixture
+def console() -> Iterator[Console]:
+    """A running server."""
+    running = Console()
+    yield running
+    running.server.stop()
+
+
+def test_metrics_in_the_classic_form_by_default(console: Console) -> None:
+    """A client that asks for nothing gets text format 0.0.4 without exemplars."""
+    console.metrics.inc("records_consumed", 3, topic="t")
+    status, body, headers = console.get("/metrics")
+    assert status == 200
+    assert headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert 'riskmon_records_consumed_total{topic="t"} 3.0\n' in body
+    assert "# EOF" not in body
+
+
+def test_metrics_in_openmetrics_when_asked(console: Console) -> None:
+    """Prometheus' Accept header gets OpenMetrics 1.0 that its strict parser takes."""
+    accept = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+    status, body, headers = console.get("/metrics", Accept=accept)
+    assert (status, headers["Content-Type"].split(";")[0]) == (200, "application/openmetrics-text")
+    parse: Any = parser.text_string_to_metric_families
+    assert any(family.name == "riskmon_records_consumed" for family in parse(body))
+
+
+@pytest.mark.parametrize("path", ["/livez", "/-/healthy"])
+def test_liveness_follows_the_loop(console: Console, path: str) -> None:
+    """200 while it turns, 503 when it does not."""
+    assert console.get(path)[:2] == (200, '{"live": true}\n')
+    console.health.alive = False
+    assert console.get(path)[:2] == (503, '{"live": false}\n')
+
+
+@pytest.mark.parametrize("path", ["/readyz", "/-/ready"])
+def test_readiness_names_what_fails(console: Console, path: str) -> None:
+    """All conditions are listed; one that does not hold makes it 503 and is named."""
+    assert console.get(path)[0] == 200
+    console.health.conditions["ledger_writable"] = False
+    status, body, _ = console.get(path)
+    assert (status, json.loads(body)) == (
+        503,
+        {
+            "ready": False,
+            "failing": ["ledger_writable"],
+            "conditions": {"partitions_assigned": True, "ledger_writable": False},
+        },
+    )
+
+
+def test_version_query_and_head(console: Console) -> None:
+    """The version is told, a query string is ignored, HEAD has the headers and no body."""
+    assert json.loads(console.get("/version?x=1")[1]) == {"version": __version__}
+    status, body, headers = console.get("/version", method="HEAD")
+    assert (status, body) == (200, "")
+    assert int(headers["Content-Length"]) > 0
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/metrics/", "/../metrics", "/metrics%00", "/admin", "/livez/x", "//metrics"]
+)
+def test_everything_else_is_not_found(console: Console, path: str) -> None:
+    """There are no other pages, and no path tricks lead to one."""
+    assert console.get(path)[0] == 404
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH"])
+def test_other_methods_are_refused(console: Console, method: str) -> None:
+    """Nothing here can be written to."""
+    status, _, headers = console.get("/metrics", method=method)
+    assert (status, headers["Allow"]) == (405, "GET, HEAD")
+
+
+def test_garbage_is_answered_or_dropped_and_never_an_error_of_ours(console: Console) -> None:
+    """2,000 mutilated requests: no 5xx, and the server answers the next good one."""
+    rng = random.Random(9)
+    good = b"GET /livez HTTP/1.1\r\nHost: x\r\nAccept: */*\r\n\r\n"
+    for _ in range(2_000):
+        cut = rng.randrange(len(good))
+        junk = bytes(rng.randrange(256) for _ in range(rng.randrange(1, 40)))
+        answer = console.raw(good[:cut] + junk + good[cut + rng.randrange(3) :])
+        assert not answer.startswith(b"HTTP/1.1 5")
+    assert console.get("/livez")[0] == 200
+
+
+def test_a_header_without_end_is_refused(console: Console) -> None:
+    """Beyond 8 KiB of header the answer is 400, or the connection is cut."""
+    answer = console.raw(b"GET /metrics HTTP/1.1\r\n" + b"X-A: " + b"a" * 100_000 + b"\r\n\r\n")
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_slow_client_is_cut_off() -> None:
+    """A connection that dribbles bytes lives for the one deadline of a request, not for ever."""
+    console = Console(request_seconds=0.3)
+    try:
+        with socket.create_connection(("127.0.0.1", console.server.port), timeout=10) as peer:
+            begun = time.monotonic()
+            for _ in range(8):
+                try:
+                    peer.sendall(b"G")
+                except OSError:
+                    break
+                time.sleep(0.1)
+            assert ends(peer)
+            assert time.monotonic() - begun < 5.0
+    finally:
+        console.server.stop()
+
+
+def test_hung_scrapes_do_not_keep_a_probe_out(console: Console) -> None:
+    """With three times the allowed number of dead connections open, a probe is answered at once."""
+    hung = [
+        socket.create_connection(("127.0.0.1", console.server.port), timeout=10)
+        for _ in range(3 * MAX_CONNECTIONS)
+    ]
+    try:
+        begun = time.monotonic()
+        assert console.get("/livez")[0] == 200
+        assert time.monotonic() - begun < 2.0
+        assert len(console.server._open) <= MAX_CONNECTIONS
+    finally:
+        for peer in hung:
+            peer.close()
+
+
+def test_a_fault_of_health_is_an_answer_without_detail(console: Console) -> None:
+    """A probe that raises makes a 500 that says nothing of why, and the log has the type."""
+    out = io.StringIO()
+    structlog.configure(
+        processors=[structlog.processors.JSONRenderer()], logger_factory=structlog.PrintLoggerFactory(out)
+    )
+    console.health.broken = True
+    status, body, _ = console.get("/livez")
+    structlog.reset_defaults()
+    assert status == 500
+    assert "canary-http" not in body
+    assert json.loads(out.getvalue())["event"] == "http_fault"
+
+
+def test_a_taken_port_is_a_configuration_error_with_a_remedy(console: Console) -> None:
+    """The message names the setting, the address and what to do."""
+    second = HttpServer("127.0.0.1", console.server.port, console.metrics.registry, console.health)
+    with pytest.raises(
+        ConfigError, match=rf"http.port: cannot listen on 127.0.0.1:{console.server.port} .*free port"
+    ):
+        second.start()
+
+
+def test_listening_beyond_loopback_is_logged(console: Console) -> None:
+    """An address others can reach is allowed, and said so."""
+    with structlog.testing.capture_logs() as logs:
+        for host in ("0.0.0.0", "127.0.0.1"):  # noqa: S104 - what is tested
+            server = HttpServer(host, 0, console.metrics.registry, console.health)
+            server.start()
+            server.stop()
+    assert [(line["event"], line["host"]) for line in logs] == [("http_not_loopback", "0.0.0.0")]  # noqa: S104
+
+
+def test_stop_is_idempotent_and_leaves_no_thread() -> None:
+    """After stop the port is closed and the thread is gone; stopping again, or unstarted, is harmless."""
+    console = Console()
+    port = console.server.port
+    idle = socket.create_connection(("127.0.0.1", port), timeout=10)
+    console.server.stop()
+    console.server.stop()
+    idle.close()
+    assert "riskmon-http" not in {thread.name for thread in threading.enumerate()}
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), timeout=1)
+    HttpServer("127.0.0.1", 0, console.metrics.registry, console.health).stop()
