@@ -103,7 +103,9 @@ def _variants(token: Token) -> tuple[str, ...]:
     if token.kind == "int":
         return tuple(str(int(token.text, 0) + step) for step in (1, -1) if int(token.text, 0) + step >= 0)
     if token.kind == "string":
-        return (f"{token.text[:-1]}~{token.text[-1]}",)
+        body, quote = token.text[1:-1], token.text[-1]
+        others = [status.value for status in Status if status.value != body] if body in set(Status) else []
+        return tuple(f"{quote}{text}{quote}" for text in others or [f"{body}~"])
     if token.text == "!":
         return ("!!",)
     return _SWAPS.get(token.text, ())

@@ -32,8 +32,8 @@ def _printable(text: str) -> str:
 
 
 Text = Annotated[str, Field(max_length=1000), AfterValidator(_printable)]
-Name = Annotated[str, Field(pattern=r"^[A-Z][A-Za-z0-9]{1,63}\Z")]
-LabelName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}\Z")]
+Name = Annotated[str, Field(pattern=r"^[A-Z][A-Za-z0-9]{1,63}$")]
+LabelName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 Glob = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Size = Annotated[int, Field(ge=0, le=1000)]
@@ -66,7 +66,7 @@ class AnnotationSpec(_Strict):
 
     summary: Text
     description: Text = ""
-    runbook_url: Annotated[Text, Field(pattern=r"^(https?://\S+)?\Z")] = ""
+    runbook_url: Annotated[Text, Field(pattern=r"^(https?://\S+)?$")] = ""
 
 
 class RuleSpec(_Strict):
@@ -80,7 +80,7 @@ class RuleSpec(_Strict):
     expr: str
     labels: dict[LabelName, Annotated[Text, Field(min_length=1)]]
     annotations: AnnotationSpec
-    controls: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:()/-]{1,63}\Z")]] = []
+    controls: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:()/-]{1,63}$")]] = []
     actions: Annotated[list[Annotated[Action, Field(strict=False)]], Field(min_length=1)] = [Action.AUDIT]
     on_error: Literal["count", "flag"] = "count"
 
@@ -104,7 +104,7 @@ class RuleSpec(_Strict):
 class GroupSpec(_Strict):
     """Rules that share a name and a match."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}\Z")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}$")]
     match: MatchSpec = MatchSpec()
     rules: Annotated[list[RuleSpec], Field(min_length=1)]
 
@@ -112,7 +112,7 @@ class GroupSpec(_Strict):
 class EvidenceCase(_Strict):
     """Evidence of a test case; only the kind matters to most rules."""
 
-    kind: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}\Z")]
+    kind: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
     score: Share = 1.0
     leaked: bool = False
     field: str = "response"
