@@ -71,6 +71,7 @@ class Progress:
         self._partial = {offset: set(parts) for offset, parts in mark.partial.items()}
         self._open: dict[int, tuple[int, int]] = {}  # offset -> (start of its range, parts still to do)
         self._delivered = mark.next_offset  # end of what was delivered
+        self._covered = mark.next_offset  # end of the done range that delivery is passing
 
     def deliver(self, offset: int) -> bool:
         """Take note of a delivered record; False when it is done already and must be skipped.
@@ -80,11 +81,12 @@ class Progress:
         """
         if offset < self._delivered:
             raise ValueError(f"offset {offset} was delivered before (expected at least {self._delivered})")
-        start = self._delivered
+        start = max(self._delivered, self._covered, self.next_offset)
         self._delivered = offset + 1
         while start in self._beyond:
             start = self._beyond[start]
         if start > offset:
+            self._covered = start
             return False
         self._open[offset] = (start, -1)
         return True

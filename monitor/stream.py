@@ -187,7 +187,6 @@ class Incident(StrEnum):
     STUCK = "stuck"
     LEDGER_RETRY = "ledger_retry"
     SOURCE_RETRY = "source_retry"
-    RULE_ERROR = "rule_error"
 
 
 class Observer(Protocol):
@@ -215,6 +214,14 @@ class Observer(Protocol):
 
     def judged(self, judgements: Sequence[Judgement], started: float, ended: float) -> None:
         """A transaction's judgements are durable; `started`/`ended` are Unix seconds of its detect stage."""
+        ...
+
+    def transaction(self, seconds: float) -> None:
+        """A ledger transaction was written."""
+        ...
+
+    def rule_failed(self, rule: str) -> None:
+        """A rule could not be evaluated on a trace; what it says of that trace is unknown."""
         ...
 
     def lag(self, lags: Sequence[Lag]) -> None:

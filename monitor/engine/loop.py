@@ -108,6 +108,7 @@ class Engine:
         observer: Observer,
         clock: Clock,
         settings: Settings,
+        on_outgoing: Callable[[], None] = lambda: None,
         on_judged: Callable[[Judgement], None] | None = None,
         on_dead: Callable[[DeadLetter], None] | None = None,
     ) -> None:
@@ -121,6 +122,7 @@ class Engine:
         self._observer = observer
         self._clock = clock
         self._settings = settings
+        self._on_outgoing = on_outgoing
         self._on_judged = on_judged
         self._on_dead = on_dead
         self._partitions = Partitions(source, ledger, observer, clock, latest=settings.latest)
@@ -148,9 +150,18 @@ class Engine:
 
     def run(self) -> Totals:
         """Run until stopped or until the input has ended; drain, then close the source."""
-        while not self._stopping and not (self._exhausted and self.idle):
+        while not self.finished:
             self.turn()
         return self.drain()
+
+    @property
+    def finished(self) -> bool:
+        """Whether it was asked to stop, or the input has ended and all of it is recorded."""
+        return self._stopping or (self._exhausted and self.idle)
+
+    def positions(self) -> dict[TopicPartition, int]:
+        """Next offset of every owned partition: all records before it are done."""
+        return self._partitions.positions()
 
     def drain(self) -> Totals:
         """Take nothing new, finish what was taken, record it, commit, leave; all within one deadline."""
@@ -323,8 +334,8 @@ class Engine:
             )
         origin = work.origin
         decision = rules.decide(origin, work.trace, assessments)
-        for _ in decision.errors:
-            self._observer.incident(Incident.RULE_ERROR)
+        for error in decision.errors:
+            self._observer.rule_failed(error.rule)
         judgement = Judgement(origin=origin, trace=work.trace, assessments=assessments, flags=decision.flags)
         self._staged.judgements.append((work.partition, judgement))
         self._staged.finish(work.partition, origin.offset, (origin.part,))
@@ -338,6 +349,7 @@ class Engine:
         if self._judged_by != (versions, rules):
             self._judge, self._judged_by = Judge.of(versions, rules), (versions, rules)
         transaction = staged.transaction(self._settings.owner, self._judge, self._policy, self._clock.now())
+        began = self._clock.monotonic()
         try:
             self._ledger.record(transaction)
         except Retryable:
@@ -351,9 +363,12 @@ class Engine:
                 self._give_up(name)
                 self._partitions.fenced(name)
             return
+        self._observer.transaction(self._clock.monotonic() - began)
         self._tries, self._retry_at = 0, 0.0
         self._staged = Staged()
         self._report(staged)
+        if transaction.outgoing:
+            self._on_outgoing()
 
     def _report(self, staged: Staged) -> None:
         """Tell everybody who counts, now that it is durable."""
@@ -388,7 +403,7 @@ class Engine:
             self._rules_at = now + self._settings.rules_seconds
             reload = self._rules.refresh()
             if reload is not None:
-                self._observer.rules_loaded(self._rules.current.version, ok=reload.ok)
+                self._observer.rules_loaded(reload.version, ok=not reload.error)
         if now >= self._lag_at:
             self._lag_at = now + LAG_SECONDS
             self._observer.lag(self._source.lag())

@@ -40,7 +40,7 @@ class Claim(Protocol):
 class Claims(Protocol):
     """What is needed of a ledger to own partitions."""
 
-    def claim(self, assigned: tuple[str, int, int | None, int, int], *, latest: bool) -> Claim | Placement:
+    def claim(self, assigned: Assigned, *, latest: bool) -> Claim | Placement:
         """Claim a partition and say where to read on; a bare Placement means that it must not be read."""
         ...
 

@@ -1,0 +1,261 @@
+"""The `riskmon` command. Each sub-command imports what it needs when it runs, so `--help` answers at once."""
+
+import sys
+from pathlib import Path
+from typing import IO
+
+import click
+
+from monitor import __version__
+from monitor.errors import EX_CONFIG, ConfigError, Retryable
+
+EX_TEMPFAIL = 75  # sysexits.h
+
+_config = click.option(
+    "--config",
+    "path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Configuration file; without it, defaults and RISKMON_… variables.",
+)
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+
+
+def main() -> None:
+    """Run the command line; configuration errors exit 78, passing troubles 75."""
+    try:
+        riskmon(standalone_mode=False)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except click.Abort:
+        sys.exit(130)  # 128 + SIGINT, as shells report it
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except ConfigError as error:
+        click.echo(f"riskmon: {error}", err=True)
+        sys.exit(EX_CONFIG)
+    except Retryable as error:
+        click.echo(f"riskmon: {error}; try again", err=True)
+        sys.exit(EX_TEMPFAIL)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output went away, e.g. `| head`
+        sys.exit(141)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def riskmon() -> None:
+    """Judge every LLM trace in Kafka for hallucination, leaked personal data, toxicity and drift."""
+
+
+@riskmon.command()
+@_config
+@click.option("--log-format", type=click.Choice(["json", "console"]), default="json", show_default=True)
+def run(path: Path | None, log_format: str) -> None:
+    """Run the daemon until SIGTERM or Ctrl-C, which drain it."""
+    from monitor.cli.daemon import Daemon
+    from monitor.config import load
+    from monitor.telemetry.logging import configure
+
+    config = load(path)
+    configure(config.telemetry.log_level, form="console" if log_format == "console" else "json")
+    daemon = Daemon(config)
+    daemon.handle_signals()
+    daemon.run()
+
+
+@riskmon.command()
+@_config
+@_json
+@click.option(
+    "--settings", "list_settings", is_flag=True, help="List every setting, its variable and default."
+)
+@click.option("--offline", is_flag=True, help="Do not connect to the broker.")
+def check(path: Path | None, *, as_json: bool, list_settings: bool, offline: bool) -> None:
+    """Check configuration, rules, models, broker and ledger; exit 0 or 78."""
+    from monitor.cli import check as checks
+
+    if list_settings:
+        checks.print_settings(as_json=as_json)
+    elif not checks.run(path, as_json=as_json, offline=offline):
+        raise click.exceptions.Exit(EX_CONFIG)
+
+
+@riskmon.command()
+@click.argument("file", type=click.Path(allow_dash=True))
+@_config
+@_json
+def scan(file: str, path: Path | None, *, as_json: bool) -> None:
+    """Judge a JSONL file of traces (`-`: standard input) without a broker."""
+    from monitor.cli import scan as scanning
+
+    scanning.run(file, path, as_json=as_json)
+
+
+@riskmon.command()
+@click.option("--seconds", type=click.FloatRange(min=5), help="End by itself after this long.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(min=1, max=2000),
+    default=50.0,
+    show_default=True,
+    help="Traces per second.",
+)
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, help="Port of metrics and health; 0 takes a free one."
+)
+@_json
+def demo(seconds: float | None, rate: float, port: int, *, as_json: bool) -> None:
+    """Show it all: an embedded broker, realistic traffic, and the daemon judging it."""
+    from monitor.demo import run as demonstration
+
+    demonstration.run(seconds=seconds, rate=rate, port=port, as_json=as_json)
+
+
+@riskmon.group()
+def rules() -> None:
+    """Work on rule files."""
+
+
+@rules.command("test")
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@_json
+def rules_test(paths: tuple[Path, ...], *, as_json: bool) -> None:
+    """Run the tests inside rule files (default: the packs that come with riskmon)."""
+    from monitor.cli import records
+
+    if not records.test_rules(paths, as_json=as_json):
+        raise click.exceptions.Exit(1)
+
+
+@riskmon.group()
+def audit() -> None:
+    """Prove what was judged."""
+
+
+@audit.command("verify")
+@_config
+@_json
+def audit_verify(path: Path | None, *, as_json: bool) -> None:
+    """Verify that nothing was altered, skipped or judged twice; exit 0 or 1."""
+    from monitor.cli import records
+
+    if not records.verify(path, as_json=as_json):
+        raise click.exceptions.Exit(1)
+
+
+@riskmon.group()
+def dlq() -> None:
+    """Look after records that could not be judged."""
+
+
+@dlq.command("list")
+@_config
+@_json
+@click.option("--reason", help="Only those with this reason.")
+@click.option("--limit", type=click.IntRange(min=1), default=1000, show_default=True)
+def dlq_list(path: Path | None, reason: str | None, limit: int, *, as_json: bool) -> None:
+    """List dead letters, oldest first."""
+    from monitor.cli import records
+
+    records.list_letters(path, reason=reason, limit=limit, as_json=as_json)
+
+
+@dlq.command("show")
+@click.argument("letter", type=int)
+@_config
+@click.option("--raw", is_flag=True, help="Write the original value's bytes and nothing else.")
+def dlq_show(letter: int, path: Path | None, *, raw: bool) -> None:
+    """Decrypt one dead letter. Its content may be personal data."""
+    from monitor.cli import records
+
+    records.show_letter(path, letter, raw=raw)
+
+
+@dlq.command("requeue")
+@click.argument("letters", type=int, nargs=-1)
+@_config
+@click.option("--all", "everything", is_flag=True, help="All that were not requeued yet.")
+def dlq_requeue(letters: tuple[int, ...], path: Path | None, *, everything: bool) -> None:
+    """Send dead letters to their topics again, e.g. after an upgrade that can read them."""
+    from monitor.cli import records
+
+    records.requeue_letters(path, list(letters), everything=everything)
+
+
+@riskmon.group()
+def feedback() -> None:
+    """Use flagged samples for retraining."""
+
+
+@feedback.command("export")
+@_config
+@click.option("--format", "form", type=click.Choice(["jsonl"]), default="jsonl", show_default=True)
+@click.option(
+    "--output", type=click.File("w", encoding="utf-8", lazy=True), default="-", help="File to write."
+)
+def feedback_export(path: Path | None, form: str, output: IO[str]) -> None:
+    """Write redacted, deduplicated samples."""
+    from monitor.cli import records
+
+    records.export_feedback(path, form, output)
+
+
+@riskmon.group()
+def positions() -> None:
+    """See and move where partitions are read from."""
+
+
+@positions.command("list")
+@_config
+@_json
+def positions_list(path: Path | None, *, as_json: bool) -> None:
+    """List every partition the ledger knows."""
+    from monitor.cli import records
+
+    records.list_positions(path, as_json=as_json)
+
+
+@positions.command("move")
+@click.argument("topic")
+@click.argument("partition", type=int)
+@click.argument("offset", type=click.IntRange(min=0))
+@click.option("--reason", required=True, help="Why; goes on the audit chain.")
+@_config
+def positions_move(topic: str, partition: int, offset: int, reason: str, path: Path | None) -> None:
+    """Read a partition on from OFFSET, e.g. past a corrupt batch; goes on the audit chain."""
+    from monitor.cli import records
+
+    records.move_position(path, topic, partition, offset, reason)
+
+
+@riskmon.group()
+def bench() -> None:
+    """Measure on this machine."""
+
+
+@bench.command("engine")
+@_json
+@click.option("--records", type=click.IntRange(min=1000), default=60_000, show_default=True)
+@click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True)
+def bench_engine(records: int, rounds: int, *, as_json: bool) -> None:
+    """Compare the engine with a bare kafka-python poll loop, interleaved in one run."""
+    from monitor.cli import bench as benches
+
+    benches.engine(records=records, rounds=rounds, as_json=as_json)
+
+
+@riskmon.command()
+def schema() -> None:
+    """Print the JSON Schema of the native trace."""
+    import json
+
+    from monitor.ingest.native import schema as native_schema
+
+    click.echo(json.dumps(native_schema(), indent=2))
+
+
+@riskmon.command()
+@_json
+def version(*, as_json: bool) -> None:
+    """Print the version."""
+    click.echo(f'{{"version": "{__version__}"}}' if as_json else f"riskmon {__version__}")

@@ -1,0 +1,136 @@
+"""`riskmon check`: says what is wrong or missing before anything starts, and what each missing tier costs."""
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from monitor.cli.daemon import as_json as to_json
+from monitor.config import Config, load, settings
+from monitor.errors import ConfigError, Retryable
+
+BROKER_SECONDS = 10.0
+
+
+class Finding(NamedTuple):
+    """One line: `state` is ok, missing (works, at a cost) or failed (does not work)."""
+
+    subject: str
+    state: str
+    detail: str
+
+
+def run(path: Path | None, *, as_json: bool, offline: bool) -> bool:
+    """Check everything and print it; returns whether the daemon would start."""
+    try:
+        config = load(path)
+    except ConfigError as error:
+        findings = [Finding("configuration", "failed", line) for line in str(error).splitlines()]
+    else:
+        findings = [Finding("configuration", "ok", str(path) if path else "defaults and environment")]
+        findings += _check(config, offline=offline)
+    ok = all(finding.state != "failed" for finding in findings)
+    if as_json:
+        click.echo(to_json({"ok": ok, "findings": [finding._asdict() for finding in findings]}))
+        return ok
+    table = Table("subject", "state", "detail", box=None)
+    colours = {"ok": "green", "missing": "yellow", "failed": "red"}
+    for finding in findings:
+        table.add_row(finding.subject, f"[{colours[finding.state]}]{finding.state}[/]", finding.detail)
+    Console().print(table)
+    click.echo("riskmon can run" if ok else "riskmon cannot run")
+    return ok
+
+
+def print_settings(*, as_json: bool) -> None:
+    """Print every setting."""
+    rows = [
+        {"setting": name, "variable": variable, "default": default, "description": description}
+        for name, variable, default, description in settings()
+    ]
+    if as_json:
+        click.echo(to_json(rows))
+        return
+    for row in rows:
+        click.echo(f"{row['setting']} ({row['variable']}) = {row['default']!r}\n    {row['description']}")
+
+
+def _check(config: Config, *, offline: bool) -> list[Finding]:
+    checks: list[tuple[str, Callable[[Config], list[Finding]]]] = [
+        ("rules", _rules),
+        ("models", _models),
+        ("deliver", _deliver),
+        ("ledger", _ledger),
+    ]
+    if not offline:
+        checks.append(("broker", _broker))
+    findings: list[Finding] = []
+    for subject, check in checks:
+        try:
+            findings += check(config)
+        except (ConfigError, Retryable) as error:
+            findings += [Finding(subject, "failed", line) for line in str(error).splitlines()]
+    return findings
+
+
+def _rules(config: Config) -> list[Finding]:
+    from monitor.rules import RuleSet, default_paths
+
+    rules = RuleSet.load(config.rules.paths or default_paths())
+    return [Finding("rules", "ok", f"{len(rules.rules)} rules, version {rules.version}")]
+
+
+def _models(config: Config) -> list[Finding]:
+    from monitor.detect import tiers
+
+    return [
+        Finding(
+            f"{tier.detector} tier {tier.tier}",
+            "ok" if tier.present else "missing",
+            f"{tier.name} {tier.version}".strip() if tier.present else f"{tier.name}: {tier.cost}",
+        )
+        for tier in tiers(config)
+    ]
+
+
+def _deliver(config: Config) -> list[Finding]:
+    from monitor.clock import SystemClock
+    from monitor.deliver.senders import senders
+
+    built = senders(config, SystemClock())
+    return [Finding("deliver", "ok", ", ".join(built) or "nowhere: alerts stay in the ledger")]
+
+
+def _ledger(config: Config) -> list[Finding]:
+    from monitor.cli.daemon import open_ledger
+    from monitor.clock import SystemClock
+
+    ledger, vault = open_ledger(config, SystemClock(), create=True)
+    with ledger.begin():
+        pass
+    ledger.close()
+    return [Finding("ledger", "ok", f"{config.ledger_url()}, key {vault.key_id}")]
+
+
+def _broker(config: Config) -> list[Finding]:
+    for server in config.kafka.bootstrap_servers:
+        host, _, port = server.rpartition(":")
+        try:
+            socket.create_connection((host or server, int(port)), BROKER_SECONDS).close()
+        except (OSError, ValueError) as error:
+            reason = f"kafka.bootstrap_servers: {server} does not answer ({type(error).__name__})"
+            raise ConfigError(f"{reason}; is the broker up, and is this host:port?") from None
+    from monitor.sources.kafka_admin import topics
+
+    known = topics(config.kafka, BROKER_SECONDS)
+    return [
+        Finding(f"topic {topic}", "ok" if topic in known else "missing", "" if topic in known else _NO_TOPIC)
+        for topic in config.kafka.topics
+    ]
+
+
+_NO_TOPIC = "does not exist yet; it is read from its beginning as soon as it does"

@@ -1,0 +1,275 @@
+"""The composition root: builds every adapter from a configuration and runs the engine among them."""
+
+import json
+import signal
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FrameType
+
+import structlog
+
+from monitor import __version__
+from monitor.clock import Clock, Deadline, SystemClock
+from monitor.config import Config, DetectorsConfig
+from monitor.console.http import HttpServer
+from monitor.deliver.outbox import Dispatcher
+from monitor.deliver.senders import senders
+from monitor.detect import specs, tiers
+from monitor.detect.pool import Pool
+from monitor.drift import DriftMonitor
+from monitor.effects import Policy
+from monitor.engine import Engine, Settings, Totals
+from monitor.engine.watchdog import Watchdog
+from monitor.errors import ConfigError, Retryable
+from monitor.findings import DeadLetter, Judgement
+from monitor.ingest import decoder_for
+from monitor.ledger.outbox import LedgerOutbox
+from monitor.ledger.store import Ledger
+from monitor.rules import RuleBook, default_paths
+from monitor.stream import Detectors, Observer, Source
+from monitor.telemetry.metrics import Metrics
+from monitor.telemetry.observer import TelemetryObserver
+from monitor.telemetry.tracing import BatchTracer, connect
+from monitor.vault import Vault
+
+LIVE_SECONDS = 15.0  # invariant R7: a stuck client makes readiness false within 15 s
+
+log = structlog.get_logger(__name__)
+
+
+def vault_path(config: Config) -> Path:
+    """Where the key file of a configuration is."""
+    return config.data_dir / "riskmon.key"
+
+
+def open_vault(config: Config) -> Vault:
+    """Open the key file. Raises ConfigError."""
+    return Vault.open(vault_path(config))
+
+
+def open_ledger(config: Config, clock: Clock, *, create: bool = False) -> tuple[Ledger, Vault]:
+    """Open the ledger of a configuration. Raises ConfigError when it does not exist and may not be made."""
+    url = config.ledger_url()
+    if not create and url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
+        raise ConfigError(
+            f"{url}: there is no ledger yet; run `riskmon run` first, or name its configuration with --config"
+        )
+    vault = open_vault(config)
+    return Ledger.open(url, vault, clock, config.name()), vault
+
+
+def assemble(
+    config: Config,
+    *,
+    clock: Clock,
+    source: Source,
+    pool: Detectors,
+    rules: RuleBook,
+    ledger: Ledger,
+    vault: Vault,
+    observer: Observer,
+    on_outgoing: Callable[[], None] = lambda: None,
+    on_judged: Callable[[Judgement], None] | None = None,
+    on_dead: Callable[[DeadLetter], None] | None = None,
+) -> Engine:
+    """Build the engine of a configuration among given adapters; drift continues from its snapshots."""
+    section = config.detectors.drift
+    drift = None
+    if section.enabled and not section.factory:
+        drift = DriftMonitor(**section.options)
+        drift.restore(ledger.restore())
+    return Engine(
+        source=source,
+        decode=decoder_for(config.ingest, vault.pseudonym),
+        detectors=pool,
+        rules=rules,
+        drift=drift,
+        ledger=ledger,
+        policy=Policy(
+            deliver=config.deliver,
+            excerpt_chars=config.ledger.excerpt_chars,
+            sample_ratio=config.ledger.sample_ratio,
+        ),
+        observer=observer,
+        clock=clock,
+        settings=Settings(
+            owner=config.name(),
+            latest=config.kafka.start == "latest",
+            max_poll_records=config.kafka.max_poll_records,
+            drain_seconds=config.shutdown.deadline_seconds,
+            rules_seconds=config.rules.reload_seconds,
+        ),
+        on_outgoing=on_outgoing,
+        on_judged=on_judged,
+        on_dead=on_dead,
+    )
+
+
+class Daemon:
+    """Everything `riskmon run` runs. Construction checks and opens; `run` blocks until stopped."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        clock: Clock | None = None,
+        source: Source | None = None,
+        on_judged: Callable[[Judgement], None] | None = None,
+        on_dead: Callable[[DeadLetter], None] | None = None,
+    ) -> None:
+        self.config = config
+        self.clock = clock = clock or SystemClock()
+        self.rules = RuleBook(config.rules.paths or default_paths(), clock)
+        self._senders = senders(config, clock)
+        self.ledger, self.vault = open_ledger(config, clock, create=True)
+        self.metrics = Metrics(
+            config.telemetry,
+            known={
+                "topic": config.kafka.topics,
+                "detector": list(DetectorsConfig.model_fields),
+                "destination": list(self._senders),
+                "rule": [rule.name for rule in self.rules.current.rules],
+            },
+        )
+        self._tracer = _tracer(config)
+        self.observer = TelemetryObserver(self.metrics, clock, log, self._tracer)
+        self.pool = Pool(specs(config), config.pool, clock)
+        self.dispatcher = Dispatcher(
+            LedgerOutbox(self.ledger, clock),
+            self._senders,
+            clock,
+            self.observer,
+            config.deliver.max_backoff_seconds,
+        )
+        self.engine = assemble(
+            config,
+            clock=clock,
+            source=source or _kafka(config, clock),
+            pool=self.pool,
+            rules=self.rules,
+            ledger=self.ledger,
+            vault=self.vault,
+            observer=self.observer,
+            on_outgoing=self.dispatcher.wake,
+            on_judged=on_judged,
+            on_dead=on_dead,
+        )
+        self.http = HttpServer(config.http.host, config.http.port, self.metrics.registry, self)
+        self._watchdog = Watchdog(lambda: self.engine.turned_at, config.shutdown.watchdog_seconds, clock)
+        self._ready = False
+
+    def live(self) -> bool:
+        """Whether the loop turns, or has not begun to because models are loading."""
+        return not self._ready or self.clock.monotonic() - self.engine.turned_at < LIVE_SECONDS
+
+    def ready(self) -> Mapping[str, bool]:
+        """Conditions under which this daemon does its work, by name."""
+        conditions = {"started": self._ready, "loop_turning": self.live()}
+        return {**conditions, **self.engine.health()} if self._ready else conditions
+
+    def run(self) -> Totals:
+        """Start everything, run the engine until stopped, end everything in order. Returns what was done."""
+        try:
+            self.http.start()
+            self._note_tiers()
+            self.pool.start()
+            self.ledger.note("started", {"instance": self.config.name(), "version": __version__})
+            self.observer.rules_loaded(self.rules.current.version, ok=True)
+            self.dispatcher.start()
+            self.engine.turned_at = self.clock.monotonic()
+            self._watchdog.start()
+            self._ready = True
+            log.info("started", instance=self.config.name(), version=__version__, port=self.http.port)
+            return self.engine.run()
+        finally:
+            self._end()
+
+    def stop(self) -> None:
+        """Ask for a drained end. Safe from any thread and from signal handlers."""
+        self.engine.stop()
+
+    def handle_signals(self) -> None:
+        """Make SIGTERM and SIGINT drain; a second one ends at once."""
+
+        def on_signal(number: int, _frame: FrameType | None) -> None:
+            self.stop()
+            signal.signal(number, signal.SIG_DFL)
+
+        signal.signal(signal.SIGTERM, on_signal)
+        signal.signal(signal.SIGINT, on_signal)
+
+    def _note_tiers(self) -> None:
+        found = tiers(self.config)
+        self.observer.tiers(found)
+        for tier in found:
+            if not tier.present:
+                log.warning("tier_missing", detector=tier.detector, tier=tier.tier, remedy=tier.cost)
+
+    def _end(self) -> None:
+        deadline = Deadline(self.clock, 3.0)  # after the engine's own: 20 s + 3 s < 25 s (invariant R3)
+        self._watchdog.stop()
+        self.dispatcher.stop(deadline)
+        self.pool.close()
+        if self._ready:
+            totals = self.engine.totals
+            try:
+                self.ledger.note("stopped", {"instance": self.config.name(), "consumed": totals.consumed})
+            except Retryable:
+                log.warning("ledger_busy_at_stop")
+            log.info(
+                "stopped",
+                consumed=totals.consumed,
+                recorded=totals.recorded,
+                dead_lettered=totals.dead_lettered,
+                released=totals.released,
+            )
+        self.ledger.close()
+        if self._tracer is not None:
+            self._tracer.close(max(0.1, deadline.remaining()))
+        self.http.stop()
+
+
+def _kafka(config: Config, clock: Clock) -> Source:
+    from monitor.sources.kafka import KafkaSource
+
+    return KafkaSource(config.kafka, clock, client_id=f"riskmon-{config.name()}", log=log)
+
+
+def _tracer(config: Config) -> BatchTracer | None:
+    if not config.telemetry.otlp_endpoint:
+        return None
+    return connect(config.telemetry.otlp_endpoint, config.kafka.group_id, config.name())
+
+
+def summary(daemon: Daemon) -> dict[str, object]:
+    """What a daemon has done so far, as plain numbers; `consumed` leaves out what was handed back."""
+    totals = daemon.engine.totals
+    return {
+        "consumed": totals.consumed - totals.released,
+        "recorded": totals.recorded,
+        "dead_lettered": totals.dead_lettered,
+        "released": totals.released,
+        "traces_judged": totals.traces,
+        "flags_by_rule": dict(sorted(totals.flags.items())),
+    }
+
+
+def wait_in_thread(daemon: Daemon) -> tuple[threading.Thread, list[BaseException]]:
+    """Run a daemon in a thread; a failure ends up in the list."""
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            daemon.run()
+        except BaseException as error:  # noqa: BLE001 - handed to the waiting thread, which raises it
+            failures.append(error)
+
+    thread = threading.Thread(target=run, name="riskmon-engine")
+    thread.start()
+    return thread, failures
+
+
+def as_json(value: object) -> str:
+    """One line of JSON for machines."""
+    return json.dumps(value, ensure_ascii=False, default=str)

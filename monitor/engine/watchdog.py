@@ -1,0 +1,51 @@
+"""Notices a loop that has stopped turning, says where it hangs, and ends the process: a restart is safe."""
+
+import faulthandler
+import os
+import sys
+import threading
+from collections.abc import Callable
+from typing import NoReturn
+
+from monitor.clock import Clock
+
+CHECK_SECONDS = 1.0
+EX_SOFTWARE = 70  # sysexits.h
+
+
+def abort() -> NoReturn:
+    """Write every thread's stack to standard error (function names only) and end with status 70."""
+    faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
+    os._exit(EX_SOFTWARE)
+
+
+class Watchdog:
+    """A thread that calls `expire` once when `beat()` (monotonic seconds) is older than `seconds`."""
+
+    def __init__(
+        self, beat: Callable[[], float], seconds: float, clock: Clock, expire: Callable[[], object] = abort
+    ) -> None:
+        self._beat = beat
+        self._seconds = seconds
+        self._clock = clock
+        self._expire = expire
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="riskmon-watchdog", daemon=True)
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Watch no longer. Idempotent."""
+        self._stopped.set()
+
+    def overdue(self) -> bool:
+        """Whether the loop has not turned for too long."""
+        return self._clock.monotonic() - self._beat() > self._seconds
+
+    def _watch(self) -> None:
+        while not self._stopped.wait(CHECK_SECONDS):
+            if self.overdue():
+                self._expire()
+                return

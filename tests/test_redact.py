@@ -1,0 +1,119 @@
+"""Redaction: nothing shaped like personal data gets out, whole or in part."""
+
+import ast
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitor.findings import Assessment, Evidence, Status
+from monitor.redact import WITHHELD, Mask, Redacted, TraceRedactor, text_of
+from monitor.trace import Document, Message, ToolCall, Trace
+
+SECRETS = [
+    "jane.doe+x@example.co.uk",
+    "4111 1111 1111 1111",
+    "5500-0000-0000-0004",
+    "378282246310005",
+    "078-05-1120",
+    "078 05 1120",
+    "DE89 3704 0044 0532 0130 00",
+    "gb82west12345698765432",
+    "+44 20 7946 0958 12",
+    "sk-abcdefghijklmnopqrstuvwx",
+    "AKIAIOSFODNN7EXAMPLE",
+    "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.abcDEF123456",
+    "postgres://app:hunter2@db.internal/prod",
+    "-----BEGIN RSA PRIVATE KEY-----\nMIIabc\n-----END RSA PRIVATE KEY-----",
+    "four\u200bfive j\u200bane@exa\u200bmple.com",
+]
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_the_net_masks_without_any_detector(secret: str) -> None:
+    """Common shapes of personal data and secrets are masked even when no detector found them."""
+    core = secret.rsplit(maxsplit=1)[-1] if "@" in secret else secret
+    shown = Redacted(f"Please use {secret} for that.", ()).render()
+    assert core not in shown
+    assert "<" in shown
+
+
+def test_ordinary_text_stays_readable() -> None:
+    """Dates, prices, versions and short numbers are not personal data."""
+    text = "On 2024-05-12 we refunded $1,250.00 for order 12345 (v2.10.3), within 30 days. Call us at 9:30."
+    assert Redacted(text, ()).render() == text
+
+
+@given(
+    before=st.text(max_size=20),
+    after=st.text(max_size=20),
+    start=st.integers(0, 60),
+    length=st.integers(0, 60),
+    limit=st.none() | st.integers(0, 60),
+)
+def test_no_cut_leaves_a_fragment(
+    before: str, after: str, start: int, length: int, limit: int | None
+) -> None:
+    """However a window or a limit cuts, no five characters of a masked value show."""
+    value = "QZ7#kVw!93xTr"
+    text = before + value + after
+    masked = Redacted(text, [Mask(len(before), len(before) + len(value), "SECRET")])
+    shown = masked.render(start, start + length, limit)
+    assert not any(value[i : i + 5] in shown for i in range(len(value) - 4))
+
+
+def _pii(status: Status = Status.SCORED, **more: object) -> Assessment:
+    evidence = (Evidence("response", 3, 7, "PERSON", 0.9),)
+    return Assessment(detector="pii", version="1", status=status, evidence=evidence, **more)  # type: ignore[arg-type] # a test helper
+
+
+TRACE = Trace(
+    id="t",
+    time=0.0,
+    response="Hi Jane, done.",
+    messages=(Message("system", "Be kind."), Message("user", "Fix it")),
+    context=(Document("d", "Doc"),),
+    tool_calls=(ToolCall("look", "{}", "found"),),
+    alternatives=("Other",),
+)
+
+
+def test_detected_spans_are_masked() -> None:
+    """What the PII detector found is replaced by its kind."""
+    assert TraceRedactor(TRACE, [_pii()]).response(100) == "Hi <PERSON>, done."
+    assert TraceRedactor(TRACE, [_pii()]).prompt(100) == "Fix it"
+
+
+@pytest.mark.parametrize(
+    "assessments",
+    [
+        [],
+        [_pii(Status.ERROR)],
+        [_pii(Status.TIMEOUT)],
+        [_pii(Status.SKIPPED)],
+        [_pii(values={"evidence_dropped": 3.0})],
+    ],
+)
+def test_unjudged_text_is_withheld(assessments: list[Assessment]) -> None:
+    """Where PII was not judged completely, no text is kept at all."""
+    assert TraceRedactor(TRACE, assessments).response(100) == WITHHELD
+
+
+def test_evidence_paths_name_texts() -> None:
+    """Every path of evidence leads to its text; unknown ones to nothing."""
+    paths = ["response", "messages.1", "context.0", "tool_calls.0.result", "tool_calls.0.arguments"]
+    found = [text_of(TRACE, path) for path in paths]
+    assert found == ["Hi Jane, done.", "Fix it", "Doc", "found", "{}"]
+    assert text_of(TRACE, "alternatives.0") == "Other"
+    assert [text_of(TRACE, path) for path in ("messages.9", "context.x", "labels")] == ["", "", ""]
+
+
+def test_only_redact_makes_safe_text() -> None:
+    """No other module of the package calls SafeText."""
+    makers = set()
+    for path in Path("monitor").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "SafeText":
+                makers.add(path.as_posix())
+    assert makers == {"monitor/redact.py"}
