@@ -30,10 +30,13 @@ Resolve: TypeAlias = Callable[[str, int], Sequence[str]]
 _GLOBAL_UNICAST = ipaddress.IPv6Network(
     "2000::/3"
 )  # RFC 4291; mapped, NAT64 (64:ff9b::) and local lie outside
-_DENIED_V6 = [ipaddress.IPv6Network(n) for n in ("2001::/23", "2002::/16", "3fff::/20")]  # Teredo, 6to4, docs
-_DENIED_V4 = [
-    ipaddress.IPv4Network(n) for n in ("192.88.99.0/24", "168.63.129.16/32")
-]  # 6to4, Azure metadata
+_DENIED_V6 = [ipaddress.IPv6Network(net) for net in ("2001::/23", "2002::/16", "3fff::/20")]
+_DENIED_V4 = [ipaddress.IPv4Network(net) for net in ("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32")]
+# What `is_global` lets pass in some or all supported versions of Python: Teredo and its neighbours, 6to4 and
+# its relays, documentation, IETF protocol assignments (IANA special-purpose registries), Azure's metadata host.
+
+_PASSING = {HTTPStatus.REQUEST_TIMEOUT: Reason.TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS: Reason.THROTTLED}
+_INVALID = {HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY}
 _HOST = re.compile(r"[a-z0-9._-]{1,253}")
 
 
@@ -110,19 +113,12 @@ def verdict(status: int, retry_after: str, now: float) -> Result:
     """
     if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
         return Delivered()
-    if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
+    passing = Reason.SERVER_ERROR if status >= HTTPStatus.INTERNAL_SERVER_ERROR else _PASSING.get(status)
+    if passing:
+        return Retry(passing, _seconds(retry_after, now))
+    if status < HTTPStatus.BAD_REQUEST:
         return Rejected(Reason.REDIRECTED)
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return Retry(Reason.SERVER_ERROR, _seconds(retry_after, now))
-    match status:
-        case HTTPStatus.REQUEST_TIMEOUT:
-            return Retry(Reason.TIMEOUT)
-        case HTTPStatus.TOO_MANY_REQUESTS:
-            return Retry(Reason.THROTTLED, _seconds(retry_after, now))
-        case HTTPStatus.BAD_REQUEST | HTTPStatus.REQUEST_ENTITY_TOO_LARGE | HTTPStatus.UNPROCESSABLE_ENTITY:
-            return Rejected(Reason.INVALID)
-        case _:
-            return Rejected(Reason.REFUSED)
+    return Rejected(Reason.INVALID if status in _INVALID else Reason.REFUSED)
 
 
 class Poster:

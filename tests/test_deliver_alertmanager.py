@@ -1,0 +1,184 @@
+"""Delivery to a real Alertmanager, and to a stand-in that fails in ways a real one rarely does."""
+
+import base64
+import json
+import os
+import shutil
+import socket
+import subprocess
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_alerting import flag_row
+from test_deliver_outbox import FakeObserver, FakeOutbox, within
+from test_deliver_webhook import receiver
+
+from monitor.alerting import alert_of, outgoing_for
+from monitor.clock import Deadline, ManualClock, SystemClock
+from monitor.config import AlertmanagerConfig, DeliverConfig
+from monitor.deliver.alertmanager import AlertmanagerSender
+from monitor.deliver.outbox import Delivered, Dispatcher, Leased, Reason, Rejected, Result, Retry
+from monitor.errors import ConfigError
+
+BINARIES = ("prometheus-alertmanager", "alertmanager")
+NOW = 1_700_000_000.0
+
+
+def free_port() -> int:
+    """A port nobody listens on."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        port: int = server.getsockname()[1]
+    return port
+
+
+def answers(url: str) -> bool:
+    """Whether something at this URL says 200."""
+    try:
+        with urllib.request.urlopen(url, timeout=1.0) as response:  # noqa: S310 - a loopback URL of this test
+            return bool(response.status == 200)
+    except OSError:
+        return False
+
+
+@contextmanager
+def alertmanager(folder: Path, port: int) -> Iterator[str]:
+    """A running Alertmanager; yields its base URL."""
+    binary = next(filter(None, map(shutil.which, BINARIES)), None)
+    if binary is None:
+        if os.environ.get("CI"):
+            pytest.fail("Alertmanager is not installed; CI must have it")
+        pytest.skip("Alertmanager is not installed")
+    config = folder / "alertmanager.yml"
+    config.write_text("route: {receiver: none}\nreceivers: [{name: none}]\n")
+    command = [
+        binary,
+        f"--config.file={config}",
+        f"--storage.path={folder / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--cluster.listen-address=",
+        "--log.level=error",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            url = f"http://127.0.0.1:{port}"
+            assert within(30.0, lambda: answers(f"{url}/-/ready")), "Alertmanager did not start"
+            yield url
+        finally:
+            process.kill()
+
+
+def shown(url: str) -> list[dict[str, Any]]:
+    """The alerts an Alertmanager shows."""
+    with urllib.request.urlopen(f"{url}/api/v2/alerts", timeout=5.0) as response:  # noqa: S310 - loopback
+        alerts: list[dict[str, Any]] = json.load(response)
+    return alerts
+
+
+def rows(n: int, body: Callable[[int], dict[str, Any]]) -> list[Leased]:
+    """Leased rows with bodies by number."""
+    return [Leased(i, "alertmanager", f"f{i}", body(i), 0, 0.0) for i in range(n)]
+
+
+def sender(url: str, **config: Any) -> AlertmanagerSender:
+    """A sender on the machine's clock."""
+    return AlertmanagerSender(AlertmanagerConfig(url=url, **config), 10.0, SystemClock())
+
+
+def test_alertmanager_shows_what_was_sent_and_merges_equal_findings(tmp_path: Path) -> None:
+    """Five hundred flags of one kind are one alert with the newest trace; another kind is another alert."""
+    now = SystemClock().now()
+    equal = rows(500, lambda i: alert_of(flag_row(f"f{i}", time=now), now, 300.0))
+    other = rows(1, lambda _: alert_of(flag_row("other", time=now, app="shop"), now, 300.0))
+    with alertmanager(tmp_path, free_port()) as url, closing(sender(url)) as out:
+        for start in range(0, 500, out.batch):
+            batch = equal[start : start + out.batch]
+            assert out.send(batch) == [Delivered()] * len(batch)
+        assert out.send(other) == [Delivered()]
+        alerts = sorted(shown(url), key=lambda alert: alert["labels"]["app"])
+    assert [alert["labels"]["app"] for alert in alerts] == ["shop", "support-bot"]
+    assert alerts[1]["labels"] == equal[0].body["labels"]
+    assert alerts[1]["annotations"] == equal[-1].body["annotations"]
+    assert alerts[1]["status"]["state"] in ("active", "unprocessed")
+
+
+def test_one_invalid_alert_costs_only_itself(tmp_path: Path) -> None:
+    """A row that Alertmanager refuses is rejected; the others of its batch are delivered."""
+    now = SystemClock().now()
+    batch = rows(10, lambda i: alert_of(flag_row(time=now, app=f"app-{i}"), now, 300.0))
+    batch[6].body["labels"] = {"not a name": "x"}
+    with alertmanager(tmp_path, free_port()) as url, closing(sender(url)) as out:
+        outcome = out.send(batch)
+        apps = {alert["labels"]["app"] for alert in shown(url)}
+    assert [i for i, result in enumerate(outcome) if result != Delivered()] == [6]
+    assert outcome[6] == Rejected(Reason.INVALID)
+    assert apps == {f"app-{i}" for i in range(10)} - {"app-6"}
+
+
+def test_alerts_written_while_alertmanager_was_down_fire_when_it_is_back(tmp_path: Path) -> None:
+    """An alert that ended long before its delivery still fires, from its own start."""
+    clock, outbox, port = SystemClock(), FakeOutbox(), free_port()
+    written = clock.now() - 3600.0
+    config = DeliverConfig(
+        alertmanager=AlertmanagerConfig(url=f"http://127.0.0.1:{port}"), log=False, feedback_topic=""
+    )
+    [message] = outgoing_for([flag_row(time=written)], config, written)
+    outbox.add(message.destination, 1)
+    outbox.rows[0].leased = outbox.rows[0].leased._replace(body=message.body)
+    out = AlertmanagerSender(config.alertmanager, 10.0, clock)
+    observer = FakeObserver()
+    dispatcher = Dispatcher(outbox, {message.destination: out}, clock, observer, max_backoff=0.3)
+    dispatcher.start()
+    try:
+        assert within(10.0, lambda: observer.counts["alertmanager failed connect"] >= 2)
+        with alertmanager(tmp_path, port) as url:
+            assert within(10.0, lambda: outbox.states()["delivered"] == 1)
+            [alert] = shown(url)
+    finally:
+        assert dispatcher.stop(Deadline(clock, 5.0)) == ()
+    assert alert["startsAt"] == message.body["startsAt"]
+    assert alert["status"]["state"] in ("active", "unprocessed")
+
+
+def test_the_end_counts_from_the_delivery() -> None:
+    """Whenever an alert arrives, it lasts resolve_seconds from then, so that it is not resolved unseen."""
+    clock = ManualClock(NOW)
+    body = alert_of(flag_row(), NOW, 300.0)
+    with receiver() as (host, got):
+        config = AlertmanagerConfig(url=f"http://{host}/am/", resolve_seconds=300.0)
+        with closing(AlertmanagerSender(config, 5.0, clock)) as out:
+            clock.advance(290.0)
+            out.send(rows(1, lambda _: body))
+    [(path, _, content)] = got.got
+    assert path == "/am/api/v2/alerts"
+    [alert] = json.loads(content)
+    assert (alert["startsAt"], alert["endsAt"]) == (body["startsAt"], "2023-11-14T22:23:10.000Z")
+    assert body["endsAt"] == "2023-11-14T22:18:20.000Z"
+
+
+def test_credentials_travel_as_basic_authentication() -> None:
+    """Name and password go into the Authorization header, and never into the URL."""
+    with receiver() as (host, got), closing(sender(f"http://{host}", username="u", password="p:w")) as out:
+        out.send(rows(1, lambda _: {}))
+    assert got.got[0][1]["authorization"] == "Basic " + base64.b64encode(b"u:p:w").decode()
+    with pytest.raises(ConfigError, match=r"deliver\.alertmanager\.url"):
+        sender("http://u:p@localhost:9093")
+
+
+@pytest.mark.parametrize(
+    ("status", "expected", "requests"),
+    [
+        (503, Retry(Reason.SERVER_ERROR), 1),
+        (401, Rejected(Reason.REFUSED), 1),
+        (302, Rejected(Reason.REDIRECTED), 1),
+        (400, Rejected(Reason.INVALID), 15),
+    ],
+)
+def test_only_an_invalid_array_is_taken_apart(status: int, expected: Result, requests: int) -> None:
+    """A failure that is not about single rows is one request for the whole batch."""
+    with receiver(status=status) as (host, got), closing(sender(f"http://{host}")) as out:
+        outcome: Sequence[Result] = out.send(rows(8, lambda _: {}))
+    assert (list(outcome), len(got.got)) == ([expected] * 8, requests)

@@ -1,0 +1,417 @@
+"""The dispatcher: what becomes of every row of the outbox, whatever receivers and ledger do."""
+
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from monitor.clock import Clock, Deadline, ManualClock, SystemClock
+from monitor.deliver.outbox import (
+    BASE_SECONDS,
+    IDLE_SECONDS,
+    LEASE_MARGIN,
+    MAX_RETRY_AFTER,
+    Delivered,
+    Dispatcher,
+    Lane,
+    Leased,
+    Outcome,
+    Reason,
+    Rejected,
+    Result,
+    Retry,
+    Sender,
+    next_try,
+)
+from monitor.errors import Retryable
+
+CAP = 60.0
+
+
+@dataclass
+class Row:
+    """A row as the fake ledger keeps it."""
+
+    leased: Leased
+    due: float = 0.0
+    lease_ends: float = 0.0
+    state: str = "waiting"
+    reason: str = ""
+
+
+@dataclass
+class FakeOutbox:
+    """An outbox in memory; says Retryable where `busy` yields true."""
+
+    busy: Iterator[bool] = field(default_factory=lambda: iter(()))
+    rows: dict[int, Row] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    delays: list[float] = field(default_factory=list)
+
+    def add(self, destination: str, n: int) -> None:
+        """Write rows as the engine's transaction does."""
+        with self.lock:
+            for _ in range(n):
+                row = Leased(len(self.rows), destination, f"key-{len(self.rows)}", {}, 0, 0.0)
+                self.rows[row.id] = Row(row)
+
+    def lease(self, destination: str, limit: int, until: float, now: float) -> list[Leased]:
+        """See Outbox."""
+        with self.lock:
+            self._maybe_busy()
+            free = [
+                row
+                for row in self.rows.values()
+                if row.leased.destination == destination and row.state == "waiting"
+                if row.due <= now and row.lease_ends <= now
+            ][:limit]
+            for row in free:
+                row.lease_ends = until
+            return [row.leased for row in free]
+
+    def delivered(self, ids: Sequence[int], now: float) -> None:
+        """See Outbox."""
+        self._end(ids, "delivered", "", now)
+
+    def rejected(self, ids: Sequence[int], reason: str, now: float) -> None:
+        """See Outbox."""
+        self._end(ids, "rejected", reason, now)
+
+    def failed(self, ids: Sequence[int], retry_at: float, reason: str, now: float) -> None:
+        """See Outbox."""
+        with self.lock:
+            self._maybe_busy()
+            self.delays.append(retry_at - now)
+            for row in map(self.rows.__getitem__, ids):
+                row.leased = row.leased._replace(attempts=row.leased.attempts + 1)
+                row.due, row.lease_ends, row.reason = retry_at, 0.0, reason
+
+    def pending(self) -> dict[str, tuple[int, float]]:
+        """See Outbox."""
+        with self.lock:
+            waiting = [row for row in self.rows.values() if row.state == "waiting"]
+            return {d: (n, 1.0) for d, n in Counter(row.leased.destination for row in waiting).items()}
+
+    def states(self) -> Counter[str]:
+        """How many rows are in which state."""
+        with self.lock:
+            return Counter(row.state for row in self.rows.values())
+
+    def _end(self, ids: Sequence[int], state: str, reason: str, now: float) -> None:
+        with self.lock:
+            self._maybe_busy()
+            assert now > 0.0
+            for row in map(self.rows.__getitem__, ids):
+                row.state, row.reason = state, reason
+
+    def _maybe_busy(self) -> None:
+        if next(self.busy, False):
+            raise Retryable("ledger is busy")
+
+
+@dataclass
+class FakeSender:
+    """Answers for a row what `answer` says, given the row."""
+
+    answer: Callable[[Leased], Result] = lambda _: Delivered()
+    batch: int = 4
+    timeout: float = 10.0
+    sent: list[Leased] = field(default_factory=list)
+    closed: int = 0
+
+    def send(self, batch: Sequence[Leased]) -> Outcome:
+        """See Sender."""
+        assert 0 < len(batch) <= self.batch
+        self.sent += batch
+        return [self.answer(row) for row in batch]
+
+    def close(self) -> None:
+        """See Sender."""
+        self.closed += 1
+
+
+class FakeObserver:
+    """Counts what it is told."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.waiting: Mapping[str, tuple[int, float]] = {}
+
+    def delivered(self, destination: str, n: int) -> None:
+        """See Observer."""
+        self.counts[f"{destination} delivered"] += n
+
+    def failed(self, destination: str, reason: str, n: int) -> None:
+        """See Observer."""
+        self.counts[f"{destination} failed {reason}"] += n
+
+    def rejected(self, destination: str, reason: str, n: int) -> None:
+        """See Observer."""
+        self.counts[f"{destination} rejected {reason}"] += n
+
+    def pending(self, waiting: Mapping[str, tuple[int, float]]) -> None:
+        """See Observer."""
+        self.waiting = waiting
+
+
+def lane(outbox: FakeOutbox, sender: Sender, clock: Clock, observer: FakeObserver | None = None) -> Lane:
+    """A lane to destination d with seeded chance."""
+    return Lane("d", sender, outbox, clock, observer or FakeObserver(), CAP, random.Random(7))
+
+
+def run_dry(lanes: Sequence[Lane], outbox: FakeOutbox, clock: ManualClock) -> None:
+    """Turn each lane when its pause is over, letting time pass in between, until no row waits."""
+    due = [clock.now()] * len(lanes)
+    for _ in range(5000):
+        if not outbox.states()["waiting"]:
+            return
+        first = due.index(min(due))
+        clock.advance(due[first] - clock.now())
+        pause = lanes[first].turn()
+        due[first] = clock.now() + (IDLE_SECONDS if pause is None else pause)
+    raise AssertionError(f"rows still wait: {outbox.states()}")
+
+
+def within(seconds: float, condition: Callable[[], bool]) -> bool:
+    """Whether a condition comes true in time."""
+    clock = SystemClock()
+    deadline = Deadline(clock, seconds)
+    while not condition():
+        if deadline.expired():
+            return False
+        clock.sleep(0.01)
+    return True
+
+
+results = st.one_of(
+    st.just(Delivered()),
+    st.builds(Retry, st.sampled_from(Reason), st.floats(0, 2 * CAP)),
+    st.builds(Rejected, st.sampled_from(Reason)),
+)
+
+
+@given(
+    scripts=st.lists(st.lists(results, max_size=4), min_size=1, max_size=12),
+    busy=st.lists(st.booleans(), max_size=40),
+    daemons=st.integers(1, 3),
+)
+def test_every_row_ends_and_none_is_sent_again_without_cause(
+    scripts: list[list[Result]], busy: list[bool], daemons: int
+) -> None:
+    """Each row ends delivered or rejected, is sent once per retry and once more, however busy the ledger is."""
+    clock, outbox, observer = ManualClock(), FakeOutbox(), FakeObserver()
+    outbox.add("d", len(scripts))
+    outbox.busy = iter(busy)
+    left = [[*script, Delivered()] for script in scripts]
+    expected = [
+        next(i for i, result in enumerate(script) if not isinstance(result, Retry)) + 1 for script in left
+    ]
+    ends = [script[n - 1] for script, n in zip(left, expected, strict=True)]
+    sender = FakeSender(lambda row: left[row.id].pop(0))
+    run_dry([lane(outbox, sender, clock, observer) for _ in range(daemons)], outbox, clock)
+
+    assert [Counter(row.id for row in sender.sent)[i] for i in range(len(left))] == expected
+    assert outbox.states()["delivered"] == sum(isinstance(end, Delivered) for end in ends)
+    assert observer.counts["d delivered"] == outbox.states()["delivered"]
+    for row, end in zip(outbox.rows.values(), ends, strict=True):
+        assert row.state == ("rejected" if isinstance(end, Rejected) else "delivered")
+        assert row.reason == (end.reason if isinstance(end, Rejected) else "")
+    told = Counter(key.split()[1] for key, n in observer.counts.items() for _ in range(n))
+    assert told["failed"] == sum(expected) - len(expected)
+
+
+@given(st.integers(0, 10_000), st.floats(0.001, 10), st.floats(0.001, 1000), st.integers())
+def test_back_off_is_bounded(attempts: int, base: float, cap: float, seed: int) -> None:
+    """The next try is never in the past, never later than the cap, and early tries come soon."""
+    wait = next_try(attempts, 100.0, base, cap, random.Random(seed)) - 100.0
+    assert -1e-9 <= wait <= min(cap, base * 2.0 ** min(attempts, 1000)) + 1e-9
+
+
+def test_back_off_grows_and_is_spread() -> None:
+    """Waits double on average until the cap, and no two daemons wait alike."""
+    rng = random.Random(3)
+    means = [
+        sum(next_try(n, 0.0, BASE_SECONDS, CAP, rng) for _ in range(4000)) / 4000 for n in (0, 1, 2, 3, 20)
+    ]
+    assert means == pytest.approx([0.25, 0.5, 1.0, 2.0, 30.0], rel=0.1)
+
+
+@given(st.lists(st.floats(0, 3 * MAX_RETRY_AFTER), min_size=1, max_size=4))
+def test_a_receiver_may_ask_for_patience_within_bounds(after: list[float]) -> None:
+    """A row waits at least as long as the receiver asked for, but no longer than an hour or the cap."""
+    clock, outbox = ManualClock(), FakeOutbox()
+    outbox.add("d", 1)
+    asked = iter(after)
+
+    def answer(_: Leased) -> Result:
+        wait = next(asked, None)
+        return Delivered() if wait is None else Retry(Reason.THROTTLED, wait)
+
+    run_dry([lane(outbox, FakeSender(answer), clock)], outbox, clock)
+    for wait, delay in zip(after, outbox.delays, strict=True):
+        assert min(wait, MAX_RETRY_AFTER) - 1e-3 <= delay <= max(CAP, min(wait, MAX_RETRY_AFTER)) + 1e-3
+
+
+def test_a_crash_between_sending_and_recording_repeats_under_the_same_key() -> None:
+    """What was sent but not recorded is sent again, by whoever is there, when the lease has ended."""
+    clock, outbox = ManualClock(), FakeOutbox()
+    outbox.add("d", 1)
+    seen: list[str] = []
+
+    def crash(row: Leased) -> Result:
+        seen.append(row.key)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        lane(outbox, FakeSender(crash), clock).turn()
+    heir = FakeSender()
+    survivor = lane(outbox, heir, clock)
+    clock.advance(heir.timeout + LEASE_MARGIN - 0.1)
+    assert survivor.turn() is None
+    clock.advance(0.2)
+    survivor.turn()
+    assert [row.key for row in heir.sent] == seen == ["key-0"]
+    assert outbox.states() == {"delivered": 1}
+
+
+def test_a_dead_destination_is_not_hammered() -> None:
+    """While every send fails, the lane waits longer and longer between sends, however many rows wait."""
+    clock, outbox = ManualClock(), FakeOutbox()
+    outbox.add("d", 1_000)
+    sender = FakeSender(lambda _: Retry(Reason.CONNECT))
+    one = lane(outbox, sender, clock)
+    end = clock.now() + 600.0
+    sends = 0
+    while clock.now() < end:
+        pause = one.turn()
+        sends += pause is not None
+        clock.advance(IDLE_SECONDS if pause is None else pause)
+    assert sends < 80  # 600 s / (60 s cap / 2 on average) = 20, and as many while the wait grows
+    sender.answer = lambda _: Delivered()
+    run_dry([one], outbox, clock)
+    assert clock.now() - end < 2 * CAP
+
+
+@pytest.mark.parametrize("broken", [lambda _: 1 / 0, lambda _: []])
+def test_a_senders_bug_costs_no_row(broken: Callable[[Sequence[Leased]], Outcome]) -> None:
+    """A sender that raises or answers for too few rows is reported, without a word of the body, and retried."""
+    clock, outbox, observer = ManualClock(), FakeOutbox(), FakeObserver()
+    outbox.add("d", 2)
+
+    class Broken(FakeSender):
+        def send(self, batch: Sequence[Leased]) -> Outcome:
+            return broken(batch)
+
+    with capture_logs() as logs:
+        lane(outbox, Broken(), clock, observer).turn()
+    assert outbox.states() == {"waiting": 2}
+    assert observer.counts == {"d failed internal": 2}
+    assert [entry["event"] for entry in logs] == ["delivery_bug"]
+    assert set(logs[0]) == {"event", "log_level", "destination", "error"}
+
+
+def test_a_hanging_destination_delays_no_other_and_stop_is_in_time() -> None:
+    """Others deliver while one hangs; stop waits for it until the deadline and names it; nothing is lost."""
+    clock, outbox, observer = SystemClock(), FakeOutbox(), FakeObserver()
+    release, entered = threading.Event(), threading.Event()
+
+    def hang(_: Leased) -> Result:
+        entered.set()
+        release.wait(30.0)
+        return Delivered()
+
+    hanging, quick = FakeSender(hang), FakeSender()
+    outbox.add("slow", 1)
+    dispatcher = Dispatcher(outbox, {"slow": hanging, "quick": quick}, clock, observer)
+    dispatcher.start()
+    try:
+        assert entered.wait(5.0)
+        for _ in range(5):
+            outbox.add("quick", 10)
+            dispatcher.wake()
+        assert within(5.0, lambda: outbox.states()["delivered"] == 50)
+        began = clock.monotonic()
+        assert dispatcher.stop(Deadline(clock, 0.3)) == ("slow",)
+        assert clock.monotonic() - began < 2.0
+        assert quick.closed == 1
+    finally:
+        release.set()
+    assert within(5.0, lambda: hanging.closed == 1)
+    # Its outcome came after the deadline, so the outbox was left alone: it will repeat, not vanish.
+    assert outbox.states() == {"delivered": 50, "waiting": 1}
+    assert dispatcher.failure is None
+
+
+def test_stop_finishes_what_is_under_way_and_releases_the_rest() -> None:
+    """A send under way at stop is recorded; rows leased but not sent are free again at once."""
+    clock, outbox = ManualClock(), FakeOutbox()
+    outbox.add("d", 1)
+    sender = FakeSender()
+    one = lane(outbox, sender, clock)
+    one.stop(Deadline(clock, 5.0))
+    assert one.turn() is None
+    assert (sender.sent, outbox.rows[0].lease_ends, outbox.rows[0].reason) == ([], 0.0, "stopped")
+    assert outbox.lease("d", 1, clock.now() + 1, clock.now())
+
+
+def test_stop_records_the_last_outcome_though_the_ledger_is_busy() -> None:
+    """An outcome the ledger could not take at once is recorded before the lane ends."""
+    clock, outbox = ManualClock(), FakeOutbox()
+    outbox.add("d", 1)
+    sender = FakeSender()
+    one = lane(outbox, sender, clock)
+    outbox.busy = iter([False, True, True, True])
+    one.turn()
+    assert outbox.states() == {"waiting": 1}
+    one.stop(Deadline(clock, 5.0))
+    one.finish()
+    assert outbox.states() == {"delivered": 1}
+    assert sender.closed == 1
+
+
+def test_wake_is_heeded_and_waiting_rows_are_counted() -> None:
+    """Rows written while a lane is idle leave at once; telemetry learns what waits, orphans are named."""
+    clock, outbox, observer = SystemClock(), FakeOutbox(), FakeObserver()
+    outbox.add("removed-from-config", 3)
+    with capture_logs() as logs:
+        dispatcher = Dispatcher(outbox, {"d": FakeSender()}, clock, observer)
+        dispatcher.start()
+        assert within(5.0, lambda: bool(observer.waiting))
+        outbox.add("d", 1)
+        dispatcher.wake()
+        assert within(0.9, lambda: outbox.states()["delivered"] == 1)
+        assert dispatcher.stop(Deadline(clock, 5.0)) == ()
+    assert observer.waiting == {"removed-from-config": (3, 1.0)}
+    assert [(e["event"], e["destination"], e["rows"]) for e in logs] == [
+        ("delivery_destination_unknown", "removed-from-config", 3)
+    ]
+
+
+def test_a_bug_of_the_ledger_is_handed_to_the_owner() -> None:
+    """An error that nobody planned for ends the lane loudly and is there for the owner to stop on."""
+
+    class Broken(FakeOutbox):
+        def lease(self, destination: str, limit: int, until: float, now: float) -> list[Leased]:
+            raise LookupError(f"{destination} {limit} {until} {now}")
+
+    clock = SystemClock()
+    with capture_logs() as logs:
+        dispatcher = Dispatcher(Broken(), {"d": FakeSender()}, clock, FakeObserver())
+        assert dispatcher.failure is None
+        dispatcher.start()
+        assert within(5.0, lambda: isinstance(dispatcher.failure, LookupError))
+        dispatcher.stop(Deadline(clock, 5.0))
+    assert ("delivery_lane_ended", "LookupError") in [(e["event"], e["error"]) for e in logs]
+
+
+def test_stop_without_start_is_harmless() -> None:
+    """A dispatcher that never started stops at once, twice if need be."""
+    clock = SystemClock()
+    dispatcher = Dispatcher(FakeOutbox(), {"d": FakeSender()}, clock, FakeObserver())
+    assert dispatcher.stop(Deadline(clock, 5.0)) == dispatcher.stop(Deadline(clock, 5.0)) == ()
