@@ -68,9 +68,13 @@ class KafkaStats(NamedTuple):
 
 @dataclass(slots=True)
 class _Partition:
-    """What is known of an owned partition. `position` is where delivery stands or would begin."""
+    """What is known of an owned partition. `position` is where delivery stands or would begin.
+
+    `probed` is the announcement that waits for the partition's high watermark.
+    """
 
     announced: bool = False
+    probed: Assigned | None = None
     delivering: bool = False
     position: int = 0
     end: int = 0
@@ -139,6 +143,7 @@ class KafkaSource:
                 fetched = self._convert(records)
                 owned.last_time = fetched[-1].time
                 self._events.append(Fetched(topic, number, fetched))
+        self._finish_probes()
         self._look_up(deadline)
         self._refresh_ends()
         events, self._events = self._events, []
@@ -261,13 +266,16 @@ class KafkaSource:
         from kafka.errors import BrokerResponseError, CorruptRecordError, OffsetOutOfRangeError
 
         error = bad.__cause__
-        if bad.key not in self._partitions:
+        owned = self._partitions.get(bad.key)
+        if owned is None:
             return
-        if isinstance(error, OffsetOutOfRangeError):
+        if owned.probed:
+            self._announce(bad.key, owned, owned.probed.end)
+        elif isinstance(error, OffsetOutOfRangeError):
             self._out_of_range(bad.key)
         elif bad.decoding or isinstance(error, CorruptRecordError):
             self._hold(bad.key)
-            self._partitions[bad.key].position = bad.offset
+            owned.position = bad.offset
             self._events.append(Stuck(*bad.key, bad.offset, StuckReason.CORRUPT_BATCH))
             self._log.error(
                 "kafka_batch_unreadable",
@@ -327,10 +335,10 @@ class KafkaSource:
             return
         for partition in self._consumer.assignment():
             owned = self._partitions.get(partition)
-            if self._paused or owned is None or not owned.delivering:
-                self._consumer.pause(partition)
-            else:
+            if owned is not None and (owned.probed or (owned.delivering and not self._paused)):
                 self._consumer.resume(partition)
+            else:
+                self._consumer.pause(partition)
 
     def _look_up(self, deadline: Deadline) -> None:
         """Ask the broker about partitions to announce; what it does not answer is asked again next time."""
@@ -355,13 +363,38 @@ class KafkaSource:
                 )
                 return
             owned = self._partitions[key]
-            owned.end = end
-            if position is None:
-                owned.announced = True
-                owned.position = begin if committed is None else committed
-                self._events.append(Assigned(*key, committed, begin, end))
-            else:
+            if position is not None:
+                owned.end = end
                 self._events.append(OutOfRange(*key, position, begin, end))
+                continue
+            owned.position = begin if committed is None else committed
+            owned.probed = Assigned(*key, committed, begin, end)
+            if end > begin:
+                self._consumer.seek(name, end - 1)
+                self._consumer.resume(name)
+            else:
+                self._announce(key, owned, end)
+
+    def _finish_probes(self) -> None:
+        """Announce partitions whose last record was fetched (and dropped) to learn the high watermark.
+
+        The end that is listed is not the next offset to be written: in front of an open transaction it is the
+        last stable offset, and Tansu (the demo broker) lists the start of the last batch plus one. Taken for
+        the end, either would make a sound position look as if it lay beyond it.
+        """
+        for key, owned in self._partitions.items():
+            if owned.probed:
+                highwater = self._consumer.highwater(self._name(*key))
+                if highwater is not None:
+                    self._announce(key, owned, max(highwater, owned.probed.end))
+
+    def _announce(self, key: TopicPartition, owned: _Partition, end: int) -> None:
+        if owned.probed:
+            self._events.append(owned.probed._replace(end=end))
+        self._consumer.pause(self._name(*key))
+        owned.announced = True
+        owned.probed = None
+        owned.end = end
 
     def _refresh_ends(self) -> None:
         """Keep lag honest where nothing is being fetched and no fetch answer brings the end along."""
@@ -380,7 +413,7 @@ class KafkaSource:
             self._log.info("kafka_lookup_failed", error=type(error).__name__)
             return
         for name in names:
-            self._partitions[name].end = ends[name]
+            self._partitions[name].end = max(self._partitions[name].end, ends[name])
 
     def _is_idle(self, owned: _Partition) -> bool:
         return self._paused or not owned.delivering
