@@ -6,7 +6,7 @@ Only `response` is required. Keys that are not listed are ignored; null means ab
 import hashlib
 from collections.abc import Callable
 from datetime import datetime
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Annotated, Any
 
 import msgspec
@@ -117,7 +117,7 @@ class NativeTrace(msgspec.Struct, kw_only=True, gc=False):
     ] = None
 
 
-KEYS = frozenset().union(
+KNOWN = cloudevents.KEYS.union(
     *(s.__struct_fields__ for s in (NativeTrace, NativeMessage, NativeDocument, NativeToolCall, NativeUsage))
 )
 ABSENT = (None, "")
@@ -138,10 +138,10 @@ class NativeDecoder:
 
     def __init__(self, max_record_bytes: int, max_depth: int, pseudonym: Callable[[str], str]) -> None:
         self._max_bytes = max_record_bytes
-        self._parse = partial(strict_json.parse, max_depth=max_depth, known=KEYS | cloudevents.KEYS)
+        self._parse: Callable[[bytes], object] = lambda raw: strict_json.parse(raw, max_depth, KNOWN)
         self._user = lru_cache(CACHED)(pseudonym)
         # Ids hardly ever repeat: caching them would only push names out of the cache.
-        self._id = partial(clean_identifier, pseudonym=pseudonym)
+        self._id: Callable[[str], str] = lambda text: clean_identifier(text, pseudonym)
         name = lru_cache(CACHED)(self._id)
         self._make: dict[str, _Make] = {
             "app": name,
@@ -214,9 +214,9 @@ def _messages(messages: tuple[NativeMessage, ...]) -> tuple[Message, ...]:
 def _documents(items: tuple[NativeDocument | str, ...]) -> tuple[Document, ...]:
     return tuple(
         [
-            Document("", item)
-            if type(item) is str
-            else Document(item.id or "", item.content or "", item.score)
+            Document(item.id or "", item.content or "", item.score)
+            if isinstance(item, NativeDocument)
+            else Document("", item)
             for item in items
         ]
     )

@@ -1,0 +1,360 @@
+"""Decoding of native traces: every valid record becomes a trace, every other a dead letter with a reason."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import jsonschema
+import malformed
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitor.config import IngestConfig
+from monitor.errors import BadTrace
+from monitor.ingest import NativeDecoder, decoder_for, schema
+from monitor.trace import Document, Message, Record, ToolCall, Trace, Usage
+
+REASONS = {
+    "too_large",
+    "empty",
+    "invalid_utf8",
+    "invalid_json",
+    "too_deep",
+    "duplicate_key",
+    "wrong_type",
+    "missing_field",
+    "out_of_range",
+    "invalid_cloudevent",
+}
+FULL: dict[str, Any] = {
+    "id": "chatcmpl-9",
+    "time": 1_700_000_000.5,
+    "app": "support-bot",
+    "environment": "production",
+    "provider": "openai",
+    "model": "gpt-4o-2024-08-06",
+    "model_version": "fp_44709d6fcb",
+    "prompt_name": "returns",
+    "prompt_version": "7",
+    "conversation": "c-1",
+    "user": "jane@example.com",
+    "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
+    "span_id": "00f067aa0ba902b7",
+    "finish_reason": "stop",
+    "messages": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "May I return it?"}],
+    "response": "Yes: within 30 days.",
+    "context": [{"id": "d1", "content": "Returns: 30 days.", "score": 0.9}, "Shoes too."],
+    "tool_calls": [{"name": "lookup", "arguments": '{"order": "7"}', "result": "found", "id": "t1"}],
+    "alternatives": ["Yes.", "No."],
+    "logprobs": [-0.1, -2.5],
+    "usage": {"input_tokens": 20, "output_tokens": 7},
+    "latency": 0.8,
+    "labels": {"region": "eu"},
+}
+
+
+def record(value: bytes | None, **changes: Any) -> Record:
+    """A record of the given value."""
+    return Record("llm.traces", 0, 7, 1_600_000_000.0, None, value)._replace(**changes)
+
+
+def decoder(max_record_bytes: int = 2**21, max_depth: int = 64) -> Callable[[Record], tuple[Trace, ...]]:
+    """A decoder with a pseudonym that shows it was used."""
+    return NativeDecoder(max_record_bytes, max_depth, lambda user: f"pseudonym-{len(user)}").decode
+
+
+def decode(**fields: Any) -> Trace:
+    """The trace of a record with these fields."""
+    (trace,) = decoder()(record(json.dumps({"response": ""} | fields).encode()))
+    return trace
+
+
+def refusal(value: bytes | None, **changes: Any) -> BadTrace:
+    """The error that decoding this value raises."""
+    with pytest.raises(BadTrace) as caught:
+        decoder()(record(value, **changes))
+    return caught.value
+
+
+def test_every_documented_field_reaches_the_trace() -> None:
+    """A record with all fields decodes to the trace with the same values, the user as a pseudonym."""
+    assert decode(**FULL) == Trace(
+        id="chatcmpl-9",
+        time=1_700_000_000.5,
+        app="support-bot",
+        environment="production",
+        provider="openai",
+        model="gpt-4o-2024-08-06",
+        model_version="fp_44709d6fcb",
+        prompt_name="returns",
+        prompt_version="7",
+        conversation="c-1",
+        user="pseudonym-16",
+        trace_id="4bf92f3577b34da6a3ce929d0e0e4736",
+        span_id="00f067aa0ba902b7",
+        finish_reason="stop",
+        messages=(Message("system", "Be kind."), Message("user", "May I return it?")),
+        response="Yes: within 30 days.",
+        context=(Document("d1", "Returns: 30 days.", 0.9), Document("", "Shoes too.")),
+        tool_calls=(ToolCall("lookup", '{"order": "7"}', "found", "t1"),),
+        alternatives=("Yes.", "No."),
+        logprobs=(-0.1, -2.5),
+        usage=Usage(20, 7),
+        latency=0.8,
+        labels={"region": "eu"},
+    )
+
+
+def test_a_response_alone_is_a_trace() -> None:
+    """Everything but `response` is optional: id is a hash of the record, time the record's, names unknown."""
+    value = b'{"response": "Hi."}'
+    (trace,) = decoder()(record(value))
+    assert trace == Trace(id=trace.id, time=1_600_000_000.0, response="Hi.")
+    assert trace.id.startswith("sha256:")
+    assert len(trace.id) == len("sha256:") + 32
+    assert decoder()(record(value, offset=8))[0].id == trace.id
+
+
+def test_null_means_absent() -> None:
+    """Null in any field but `response` is the same as leaving it out; null content is empty text."""
+    absent = dict.fromkeys((name for name in FULL if name not in {"response", "id"}), None)
+    assert decode(id="a", **absent) == decode(id="a")
+    nulls = decode(id="a", messages=[{"role": "assistant", "content": None}], context=[{"content": None}])
+    assert (nulls.messages, nulls.context) == ((Message("assistant", ""),), (Document(),))
+
+
+def test_identity_prefers_id_then_trace_and_span() -> None:
+    """The id is the given one, else trace:span, and never half of that."""
+    assert decode(trace_id="aa", span_id="bb").id == "aa:bb"
+    assert decode(trace_id="aa", span_id="bb", id="").id == "aa:bb"
+    assert decode(trace_id="aa").id.startswith("sha256:")
+
+
+@pytest.mark.parametrize(
+    ("time", "seconds"),
+    [
+        (0, 0.0),
+        (1_700_000_000, 1_700_000_000.0),
+        ("2023-11-14T22:13:20Z", 1_700_000_000.0),
+        ("2023-11-15T00:13:20.250+02:00", 1_700_000_000.25),
+    ],
+)
+def test_time_is_unix_seconds_or_rfc_3339(time: float | str, seconds: float) -> None:
+    """Both notations of a time give Unix seconds."""
+    assert decode(time=time).time == seconds
+
+
+def test_a_trace_without_any_time_is_refused() -> None:
+    """A record without timestamp (Kafka's -1) needs a time of its own."""
+    error = refusal(b'{"response": ""}', time=-0.001)
+    assert (error.reason, error.detail.split(":")[0]) == ("out_of_range", "time")
+
+
+@pytest.mark.parametrize(
+    ("role", "known"),
+    [("developer", "system"), ("function", "tool"), ("model", "assistant"), ("user", "user")],
+)
+def test_roles_of_other_vendors_are_translated(role: str, known: str) -> None:
+    """Names that vendors use for the four roles mean those."""
+    assert decode(messages=[{"role": role, "content": "x"}]).messages[0].role == known
+
+
+def test_unknown_fields_are_ignored() -> None:
+    """A producer may send more than is documented."""
+    assert decode(id="a", extra={"deep": [1, {"x": None}]}) == decode(id="a")
+
+
+def test_text_passes_unchanged() -> None:
+    """NUL, astral characters, quotes, backslashes and line breaks in text survive decoding."""
+    text = 'a\x00b\U0001f600 "quoted": \\" \\\\ \n é'
+    assert decode(response=text).response == text
+
+
+@pytest.mark.parametrize(("name", "value"), malformed.shapes().items(), ids=malformed.shapes())
+def test_malformed_records_are_dead_letters(name: str, value: bytes | None) -> None:
+    """Each malformed shape raises BadTrace with a reason of the bounded set and a detail that says why."""
+    error = refusal(value)
+    assert error.reason in REASONS, name
+    assert error.detail
+
+
+@pytest.mark.parametrize(
+    ("name", "reason", "field"),
+    [
+        ("tombstone", "empty", ""),
+        ("empty", "empty", ""),
+        ("number", "wrong_type", "the record"),
+        ("list", "wrong_type", "the record"),
+        ("latin_1", "invalid_utf8", ""),
+        ("lone_surrogate", "invalid_json", ""),
+        ("byte_order_mark", "invalid_json", ""),
+        ("nan", "invalid_json", ""),
+        ("huge_float", "out_of_range", ""),
+        ("big_integer", "out_of_range", "time"),
+        ("milliseconds", "out_of_range", "time"),
+        ("deep", "too_deep", ""),
+        ("deep_in_unknown_field", "too_deep", ""),
+        ("duplicate_response", "duplicate_key", "key response"),
+        ("duplicate_spaced", "duplicate_key", "key response"),
+        ("duplicate_escaped", "duplicate_key", "key response"),
+        ("duplicate_content", "duplicate_key", "key content"),
+        ("no_response", "missing_field", "response"),
+        ("null_response", "wrong_type", "response"),
+        ("number_content", "wrong_type", "messages[0].content"),
+        ("unknown_role", "out_of_range", "messages[0].role"),
+        ("negative_tokens", "out_of_range", "usage.input_tokens"),
+        ("number_label", "wrong_type", "labels[...]"),
+        ("cloudevent_without_type", "invalid_cloudevent", "type"),
+        ("ten_megabytes", "too_large", ""),
+    ],
+)
+def test_reasons_tell_the_causes_apart(name: str, reason: str, field: str) -> None:
+    """The reason classifies the cause and the detail begins with the field."""
+    error = refusal(malformed.shapes()[name])
+    assert error.reason == reason
+    assert error.detail.startswith(field)
+
+
+def test_bounds_are_inclusive() -> None:
+    """A record of exactly the largest size and depth is decoded; one more is not."""
+    value = b'{"response": "", "x": [[[]]]}'
+    assert decoder(len(value), 4)(record(value))
+    for bounds, reason in (((len(value) - 1, 4), "too_large"), ((len(value), 3), "too_deep")):
+        with pytest.raises(BadTrace) as caught:
+            decoder(*bounds)(record(value))
+        assert caught.value.reason == reason
+
+
+def test_a_duplicate_of_an_unknown_key_is_not_named() -> None:
+    """A key that is not documented may be somebody's text, so the message does not repeat it."""
+    error = refusal(b'{"response": "", "x": {"jane doe": 1, "jane doe": 2}}')
+    assert error.reason == "duplicate_key"
+    assert "jane" not in str(error)
+
+
+CANARY = "CANARY 4111 1111 1111 1111"
+
+
+@given(
+    st.sampled_from(sorted(FULL)), st.sampled_from([CANARY, [CANARY], {CANARY: CANARY}, [{"role": CANARY}]])
+)
+def test_errors_never_quote_the_record(field: str, value: object) -> None:
+    """Whatever is wrong with a field, the message holds nothing of what was sent."""
+    try:
+        decode(**{field: value})
+    except BadTrace as error:
+        assert "CANARY" not in str(error)  # noqa: PT017 - most of the combinations are valid
+        assert "4111" not in str(error)  # noqa: PT017 - see above
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda children: st.lists(children, max_size=4) | st.dictionaries(st.text(), children, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.data())
+def test_swapped_types_are_refused_or_decoded(data: st.DataObject) -> None:
+    """Any JSON value in the place of any field is either a trace or a BadTrace of a known reason."""
+    fields = dict(FULL)
+    for name in data.draw(st.sets(st.sampled_from(sorted(FULL)), min_size=1, max_size=3)):
+        fields[name] = data.draw(json_values)
+    _decodes_or_refuses(json.dumps(fields).encode())
+
+
+@given(st.data())
+def test_damaged_bytes_are_refused_or_decoded(data: st.DataObject) -> None:
+    """Flipped bits, cuts, repeats and insertions never raise anything but BadTrace."""
+    value = bytearray(json.dumps(FULL).encode())
+    for _ in range(data.draw(st.integers(1, 4))):
+        start = data.draw(st.integers(0, max(0, len(value) - 1)))
+        end = data.draw(st.integers(start, min(len(value), start + 40)))
+        match data.draw(st.sampled_from(["flip", "cut", "repeat", "insert", "truncate"])):
+            case "flip" if value:
+                value[start] ^= 1 << data.draw(st.integers(0, 7))
+            case "cut":
+                del value[start:end]
+            case "repeat":
+                value[start:start] = value[start:end]
+            case "insert":
+                value[start:start] = data.draw(st.binary(max_size=8))
+            case _:
+                del value[end:]
+    _decodes_or_refuses(bytes(value))
+
+
+def _decodes_or_refuses(value: bytes) -> None:
+    try:
+        (trace,) = decoder()(record(value))
+    except BadTrace as error:
+        assert error.reason in REASONS  # noqa: PT017 - both outcomes are legal
+        assert error.detail  # noqa: PT017 - see above
+    else:
+        wire = msgspec.msgpack.encode(trace)
+        assert msgspec.msgpack.decode(wire, type=Trace) == trace
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+messages = st.builds(Message, role=st.sampled_from(["system", "user", "assistant", "tool"]), content=texts)
+traces = st.builds(
+    Trace,
+    id=st.from_regex(r"[a-z]{1,20}", fullmatch=True),
+    time=st.floats(0, 4e9),
+    response=texts,
+    app=st.from_regex(r"[a-z-]{1,20}", fullmatch=True),
+    user=st.just(""),
+    messages=st.lists(messages, max_size=3).map(tuple),
+    context=st.lists(st.builds(Document, id=texts, content=texts), max_size=3).map(tuple),
+    tool_calls=st.lists(st.builds(ToolCall, name=texts, arguments=texts, result=texts), max_size=2).map(
+        tuple
+    ),
+    alternatives=st.lists(texts, max_size=3).map(tuple),
+    logprobs=st.lists(st.floats(-100, 0), max_size=3).map(tuple),
+    usage=st.none() | st.builds(Usage, st.integers(0, 10**6), st.none()),
+    latency=st.none() | st.floats(0, 1e4),
+    labels=st.dictionaries(texts, texts, max_size=3),
+)
+
+
+@given(traces, st.booleans())
+def test_a_trace_written_as_native_json_comes_back(trace: Trace, ascii_only: bool) -> None:  # noqa: FBT001 - drawn
+    """Encoding a trace under its field names and decoding it is the identity."""
+    value = json.dumps(msgspec.to_builtins(trace), ensure_ascii=ascii_only, indent=1).encode()
+    assert decoder()(record(value)) == (trace,)
+
+
+@given(traces)
+def test_the_schema_accepts_what_the_decoder_accepts(trace: Trace) -> None:
+    """Every decodable trace validates against the published JSON Schema."""
+    jsonschema.validate(json.loads(msgspec.json.encode(trace)), schema())
+
+
+@pytest.mark.parametrize("name", ["no_response", "null_response", "number_content", "negative_tokens"])
+def test_the_schema_refuses_what_the_decoder_refuses(name: str) -> None:
+    """The published JSON Schema is no looser than decoding on types, bounds and required fields."""
+    value = malformed.shapes()[name]
+    assert value is not None
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(json.loads(value), schema())
+
+
+def test_the_schema_describes_every_field() -> None:
+    """Each property of the published schema tells a producer what to send."""
+    parts = schema()["$defs"]
+    assert set(parts["NativeTrace"]["properties"]) == set(Trace.__struct_fields__)
+    for part in parts.values():
+        for name, field in part["properties"].items():
+            assert field.get("description") or "$ref" in json.dumps(field), name
+
+
+def test_the_decoder_is_chosen_per_topic() -> None:
+    """`decoder_for` applies the configured bounds to topics that are listed and to those that are not."""
+    config = IngestConfig(max_record_bytes=20, formats={"other": "native"})
+    decode_record = decoder_for(config, str)
+    for topic in ("llm.traces", "other"):
+        assert decode_record(record(b'{"response": "a"}', topic=topic))[0].response == "a"
+        with pytest.raises(BadTrace):
+            decode_record(record(b'{"response": "much more"}', topic=topic))

@@ -1,0 +1,92 @@
+"""Strict JSON: the quick proof that no key stands twice agrees with an exact reference."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from monitor.errors import BadTrace
+from monitor.ingest.strict_json import parse
+
+keys = st.sampled_from(["a", "b", "\\", '"', '\\"', ":", '":', "", "é", "\u2028"]) | st.text(max_size=3)
+spaces = st.sampled_from(["", " ", "\n", "\t\r\n "])
+
+
+@st.composite
+def documents(draw: st.DrawFn, depth: int = 3) -> str:
+    """JSON text with odd keys, odd spacing, both escapings and, now and then, a key that stands twice."""
+    ascii_only = draw(st.booleans())
+
+    def text(value: str) -> str:
+        return json.dumps(value, ensure_ascii=ascii_only)
+
+    kind = draw(st.sampled_from(["object", "array", "scalar"] if depth else ["scalar"]))
+    if kind == "scalar":
+        return (
+            draw(spaces)
+            + draw(keys.map(text) | st.sampled_from(["1", "-0.5e3", "null", "true"]))
+            + draw(spaces)
+        )
+    items = [draw(documents(depth - 1)) for _ in range(draw(st.integers(0, 3)))]
+    if kind == "array":
+        return draw(spaces) + "[" + ",".join(items) + "]" + draw(spaces)
+    members = [draw(spaces) + text(draw(keys)) + draw(spaces) + ":" + item for item in items]
+    return "{" + ",".join(members) + "}"
+
+
+def repeats(document: str) -> bool:
+    """Whether any object repeats a key, by the standard library."""
+    found = []
+
+    def look(pairs: list[tuple[str, Any]]) -> None:
+        found.append(len(dict(pairs)) < len(pairs))
+
+    json.loads(document, object_pairs_hook=look)
+    return any(found)
+
+
+@given(documents())
+@example('{"a\\\\":1,"a\\\\" :2}')
+@example('{"a":"\\":","a":"b"}')
+@example('{"a":":\\"","b":{"a":"\\\\"},"b":0}')
+@example('{"\\u0061":1,"a":2}')
+def test_duplicate_keys_are_found_exactly(document: str) -> None:
+    """A document is refused as duplicate_key if and only if an object in it repeats a key."""
+    try:
+        value = parse(document.encode(), 10, ())
+    except BadTrace as error:
+        assert error.reason == "duplicate_key"  # noqa: PT017 - both outcomes are legal
+        assert repeats(document)  # noqa: PT017 - see above
+    else:
+        assert not repeats(document)
+        assert value == json.loads(document)
+
+
+@given(st.integers(1, 80), st.integers(1, 80), st.sampled_from(["[{}]", '{{"a": {}}}']))
+def test_depth_is_bounded_exactly(depth: int, limit: int, container: str) -> None:
+    """`depth` nested containers pass if and only if the limit is not below."""
+    document = "1"
+    for _ in range(depth):
+        document = container.format(document)
+    if depth <= limit:
+        assert parse(document.encode(), limit, ()) == json.loads(document)
+    else:
+        with pytest.raises(BadTrace) as caught:
+            parse(document.encode(), limit, ())
+        assert caught.value.reason == "too_deep"
+
+
+def test_a_limit_beyond_the_interpreter_is_still_a_limit() -> None:
+    """A depth that Python's own recursion cannot reach is too deep, whatever the configured limit."""
+    with pytest.raises(BadTrace) as caught:
+        parse(b"[" * 100_000 + b"]" * 100_000, 10**6, ())
+    assert caught.value.reason == "too_deep"
+
+
+def test_only_known_keys_are_named() -> None:
+    """The message names a repeated key only if it is one of the documented ones."""
+    for known, wanted in ((("id",), "key id"), ((), "unknown key")):
+        with pytest.raises(BadTrace, match=wanted):
+            parse(b'{"id": 1, "id": 2}', 5, known)
