@@ -162,6 +162,12 @@ def build_broken(name: str) -> Faulty:
     raise PeculiarError(f"no weights for {name}")
 
 
+def build_telling(name: str) -> Faulty:
+    """Tell which settings of the daemon the worker can read."""
+    seen = " ".join(variable for variable in os.environ if variable.startswith("RISKMON_"))
+    raise ConfigError(f"{name} sees variables: {seen}")
+
+
 def build_changing(name: str, version_file: str) -> Faulty:
     """Build one whose version is read from a file."""
     detector = Faulty(name, "", noisy=False, hoard=0)

@@ -251,6 +251,7 @@ def test_a_pool_without_workers_keeps_its_batches(make: Make, tmp_path: Path) ->
     clock = ManualClock()
     pool = make([spec(name, refuse_while=str(refuse)) for name in NAMES], clock=clock, workers=1)
     refuse.touch()
+    os.kill(pool._workers[0].process.pid, signal.SIGSTOP)  # so that it cannot answer before it dies
     pool.submit(1, [trace(0), trace(1)])
     os.kill(pool._workers[0].process.pid, signal.SIGKILL)
     _wait(pool, lambda: pool.stats().restarts.get("startup", 0) == 1, 10.0)
@@ -315,6 +316,13 @@ def test_what_detectors_print_goes_nowhere(make: Make, capfd: pytest.CaptureFixt
     pool.close()
     captured = capfd.readouterr()
     assert SECRET not in captured.out + captured.err
+
+
+def test_workers_do_not_see_the_daemons_secrets(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings in the environment, passwords among them, are not handed to third-party model code."""
+    monkeypatch.setenv("RISKMON_KAFKA_SASL_PASSWORD", "hunter2")
+    with pytest.raises(ConfigError, match=r"variables: $"):
+        make([spec("pii", "build_telling")])
 
 
 def _descriptors() -> int:

@@ -5,6 +5,7 @@ A module that holds a detector exposes `build(**options) -> Detector` and, where
 """
 
 import importlib
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
@@ -46,7 +47,14 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
 
     def build(self) -> Detector:
         """Build it in this process. Raises ConfigError when it cannot be built or bears another name."""
-        detector = cast("Detector", _load(self, self.factory)(**self.options))
+        factory = _load(self, self.factory)
+        try:
+            inspect.signature(factory).bind(**self.options)
+        except TypeError as error:
+            raise ConfigError(
+                f"detectors.{self.name}.options: {error}; see `build` in {self.factory}"
+            ) from None
+        detector = cast("Detector", factory(**self.options))
         if detector.name != self.name:
             raise ConfigError(
                 f"detectors.{self.name}.factory: {self.factory} built a detector named {detector.name!r};"

@@ -5,7 +5,7 @@ import selectors
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import NamedTuple, cast
 
 import msgspec
 import structlog
@@ -96,6 +96,14 @@ class _Worker:
         return self.ready and not self.retiring and not busy and not self.process.sending
 
 
+class _Dying(NamedTuple):
+    """A worker that was killed but not reaped yet, and what was running when it was."""
+
+    process: WorkerProcess
+    cause: str
+    detector: str
+
+
 class Pool:
     """Runs detectors in worker processes; fulfils `monitor.stream.Detectors`.
 
@@ -103,7 +111,8 @@ class Pool:
     kills its process or answers nonsense costs the other detectors nothing: the step is repeated with fewer
     traces until those that cause it stand alone (`monitor.detect.repair`), and they get status timeout or
     error. A step may take `config.timeout_seconds`, counted from when the worker could begin it.
-    Time-outs are noticed in `collect`, which the engine therefore calls often.
+    Time-outs are noticed in `collect`, which the engine therefore calls often. Use it from one thread that
+    lives as long as the pool: on Linux, a worker dies with the thread that started it.
     """
 
     def __init__(self, specs: Sequence[Spec], config: PoolConfig, clock: Clock) -> None:
@@ -113,7 +122,7 @@ class Pool:
         self._size = config.workers or _cores()
         self._selector = selectors.DefaultSelector()
         self._workers: list[_Worker] = []
-        self._dying: list[tuple[WorkerProcess, str]] = []
+        self._dying: list[_Dying] = []
         self._started = False
         self._versions: tuple[str, ...] = ()
         self._batches: dict[int, _Batch] = {}
@@ -184,8 +193,8 @@ class Pool:
         """Kill all workers. What was in flight is forgotten. Idempotent."""
         for worker in list(self._workers):
             self._dismiss(worker, "close")
-        for process, _ in self._dying:
-            process.wait(REAP_SECONDS)
+        for dying in self._dying:
+            dying.process.wait(REAP_SECONDS)
         self._dying.clear()
         self._pending.clear()
         self._batches.clear()
@@ -205,7 +214,7 @@ class Pool:
         for worker in [worker for worker in self._workers if now >= worker.deadline]:
             if worker.jobs or not worker.ready:
                 self._lose(worker, step.TIMEOUT)
-        self._dying = [(process, cause) for process, cause in self._dying if not _reaped(process, cause)]
+        self._dying = [dying for dying in self._dying if not _reaped(dying)]
         if self._started:
             self._start_workers()
         self._dispatch()
@@ -275,7 +284,9 @@ class Pool:
         if not answer.reason:
             name, version = self._specs[number].name, self._versions[number]
             genuine = all(one.detector == name and one.version == version for one in answer.distinct)
-            if not genuine or len(answer.index) != size or max(answer.index) >= len(answer.distinct):
+            if not genuine or len(answer.index) != size:
+                return False
+            if min(answer.index) < 0 or max(answer.index) >= len(answer.distinct):
                 return False
         job.done += 1
         worker.deadline = self._clock.monotonic() + self._config.timeout_seconds
@@ -299,12 +310,13 @@ class Pool:
             self._back_off(message)
             return
         jobs = worker.jobs
-        self._dismiss(worker, reason)
         if not jobs:
+            self._dismiss(worker, reason)
             return
         job = jobs.popleft()
-        self._pending.extendleft(reversed(jobs))
         number, later = job.steps[job.done], job.steps[job.done + 1 :]
+        self._dismiss(worker, reason, self._specs[number].name)
+        self._pending.extendleft(reversed(jobs))
         if later:
             self._pending.appendleft(_Job(job.batch, job.part, later, job.payload))
         self._failed(job, number, reason, self._config.timeout_seconds)
@@ -445,23 +457,25 @@ class Pool:
         self._failed_starts += 1
         seconds = min(2.0 ** (self._failed_starts - 1), LONGEST_BACKOFF)
         self._next_start = self._clock.monotonic() + seconds
-        log.error("detector worker did not start", message=message, next_attempt_seconds=seconds)
+        log.error("detector worker did not start", message=message, seconds=seconds)
 
-    def _dismiss(self, worker: _Worker, cause: str) -> None:
+    def _dismiss(self, worker: _Worker, cause: str, detector: str = "") -> None:
         """Kill a worker and count why, except at the end."""
         self._selector.unregister(worker.process.socket)
         self._workers.remove(worker)
         worker.process.kill()
-        self._dying.append((worker.process, cause))
+        self._dying.append(_Dying(worker.process, cause, detector))
         if cause != "close":
             self._restarts[cause] += 1
 
 
-def _reaped(process: WorkerProcess, cause: str) -> bool:
-    status = process.exit_status()
-    if status is None:
+def _reaped(dying: _Dying) -> bool:
+    code = dying.process.exit_status()
+    if code is None:
         return False
-    log.warning("detector worker replaced", cause=cause, pid=process.pid, exit_status=status)
+    log.warning(
+        "detector worker ended", cause=dying.cause, detector=dying.detector, pid=dying.process.pid, code=code
+    )
     return True
 
 

@@ -7,7 +7,9 @@ import socket
 import subprocess
 import sys
 from collections import deque
+from pathlib import Path
 
+from monitor.config import PREFIX
 from monitor.detect import wire
 
 _BUFFER = (
@@ -27,6 +29,13 @@ _ONE_THREAD = dict.fromkeys(
     ),
     "1",
 ) | {"TOKENIZERS_PARALLELISM": "false"}
+
+
+def _environment() -> dict[str, str]:
+    """Ours, with our import path, and without our settings: third-party code need not see their secrets."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    path = os.pathsep.join(folder or str(Path.cwd()) for folder in sys.path)
+    return kept | _ONE_THREAD | {"PYTHONPATH": path}
 
 
 class WorkerProcess:
@@ -57,7 +66,7 @@ class WorkerProcess:
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
-                    env=os.environ | _ONE_THREAD | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                    env=_environment(),
                     pass_fds=[theirs.fileno()],
                     start_new_session=True,
                 )

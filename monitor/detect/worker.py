@@ -23,7 +23,8 @@ from monitor.detect import Detector, step, wire
 from monitor.errors import ConfigError
 from monitor.trace import Trace
 
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_PR_SET_PDEATHSIG = 1  # this and the next: linux/prctl.h
+_PR_SET_DUMPABLE = 4
 _decode_traces = msgspec.msgpack.Decoder(list[Trace]).decode
 
 
@@ -96,16 +97,24 @@ def _resident_bytes() -> int:
 
 
 def _live_with(parent: int) -> None:
-    """Die with the parent, leave signals to it, and be the first that the kernel kills for memory."""
+    """Die with the parent, leave signals to it, and leave no core file, which would hold people's text.
+
+    Where memory runs out, the kernel is to kill a worker, not the daemon.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if platform.system() != "Linux":
         return  # the end of the socket tells, after the current step
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    libc = ctypes.CDLL(None)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before the line above
         sys.exit(1)
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:  # noqa: PTH123 - see above
         file.write("500")
+    libc.prctl(
+        _PR_SET_DUMPABLE, 0
+    )  # core files that go to a program heed no limit; last: it hides /proc/self
 
 
 if __name__ == "__main__":
