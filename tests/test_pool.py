@@ -13,7 +13,8 @@ from monitor.clock import SystemClock
 from monitor.config import PoolConfig
 from monitor.detect import Spec
 from monitor.detect.inline import InlineDetectors
-from monitor.detect.pool import FIRST_BATCH, Pace, Pool
+from monitor.detect.pace import FIRST_BATCH, Pace
+from monitor.detect.pool import Pool
 from monitor.errors import Busy, ConfigError
 from monitor.findings import Assessment, Status
 from monitor.stream import Detectors
@@ -193,6 +194,8 @@ def test_batch_size_halves_after_a_time_out() -> None:
     """A batch that timed out makes the next one half as large; success lets it grow again."""
     pace = Pace(1, target=0.5, most=256)
     _paces(0.0)(pace)
+    pace.timed_out(0, 10)
+    assert pace.batch_size() == 256, "ten traces were too slow for another reason than their number"
     pace.timed_out(0, 256)
     assert pace.batch_size() == 128
     for _ in range(10):

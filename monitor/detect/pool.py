@@ -13,6 +13,7 @@ import structlog
 from monitor.clock import Clock, Deadline
 from monitor.config import PoolConfig
 from monitor.detect import Spec, step, wire
+from monitor.detect.pace import Pace
 from monitor.detect.process import WorkerProcess
 from monitor.detect.repair import Admission, Breaker, Part, Repair
 from monitor.errors import Busy, ConfigError
@@ -21,40 +22,13 @@ from monitor.stream import PoolStats, Verdicts
 from monitor.trace import Trace
 
 QUEUE = 2  # batches per worker: one runs and one lies ready, so that no worker waits for the engine
-FIRST_BATCH = 16  # traces, until a speed is known
 BUDGET = 8  # time-outs that one step of one batch may lose: with the first, 9 x 30 s = 4.5 min by default
 MAX_WORK_BYTES = 64 * 2**20  # of traces in one frame; a larger batch goes in several
 LONGEST_BACKOFF = 60.0  # seconds between attempts to start a worker that does not come up
 REAP_SECONDS = 5.0
-_SMOOTHING = 0.2  # weight of the newest batch in the speed
 _GRACE = 1.0  # seconds for a worker that is in the middle of sending its answer
 
 log = structlog.get_logger(__name__)
-
-
-class Pace:
-    """Batch size that should take `target` seconds, from the smoothed seconds per trace of each detector."""
-
-    def __init__(self, detectors: int, target: float, most: int) -> None:
-        self._seconds: list[float | None] = [None] * detectors
-        self._target = target
-        self._most = most
-
-    def took(self, detector: int, traces: int, seconds: float) -> None:
-        """A step was done in so many seconds."""
-        last, new = self._seconds[detector], seconds / traces
-        self._seconds[detector] = new if last is None else last + _SMOOTHING * (new - last)
-
-    def timed_out(self, detector: int, traces: int) -> None:
-        """A step was too slow: whatever the cause, let the next batch be half as large."""
-        self._seconds[detector] = max(self._seconds[detector] or 0.0, 2 * self._target / traces)
-
-    def batch_size(self) -> int:
-        """How many traces the next batch should hold, from 1 to the most allowed."""
-        known = [seconds for seconds in self._seconds if seconds is not None]
-        if not known:
-            return min(FIRST_BATCH, self._most)
-        return max(1, min(self._most, int(self._target / max(sum(known), self._target / self._most))))
 
 
 @dataclass(slots=True, eq=False)
@@ -281,7 +255,10 @@ class Pool:
         size = job.part.hi - job.part.lo
         if (answer.job, answer.step) != (job.number, number):
             return False
-        if not answer.reason:
+        if answer.reason:
+            if not step.is_reason(answer.reason):
+                return False
+        else:
             name, version = self._specs[number].name, self._versions[number]
             genuine = all(one.detector == name and one.version == version for one in answer.distinct)
             if not genuine or len(answer.index) != size:
@@ -431,8 +408,8 @@ class Pool:
 
     def _start_workers(self) -> None:
         """Bring the number of workers up to its size, unless the last ones did not come up just now."""
-        setup = self._setup()
         while len(self._workers) < self._size and self._clock.monotonic() >= self._next_start:
+            setup = self._setup()
             try:
                 process = WorkerProcess()
             except OSError as error:

@@ -73,6 +73,11 @@ def exception_reason(error: BaseException) -> str:
     return f"{EXCEPTION}{name[:48]}"
 
 
+def is_reason(text: str) -> bool:
+    """Whether this can be a reason: at most 64 characters of a name, not words somebody wrote."""
+    return _REASON.fullmatch(text) is not None
+
+
 def _checked(answer: object) -> Assessment | None:
     """Return an equal assessment with every field of its declared type and range, None if there is none."""
     if not isinstance(answer, Assessment):
@@ -90,7 +95,7 @@ def _checked(answer: object) -> Assessment | None:
         )
         and checked.probability > 0.0
         and _share(checked.probability)
-        and _REASON.fullmatch(checked.reason) is not None
+        and is_reason(checked.reason)
         and all(map(_sound_evidence, checked.evidence))
         and all(_NAME.fullmatch(name) and math.isfinite(value) for name, value in checked.values.items())
     )
