@@ -7,6 +7,7 @@ maps, bytes, unsigned numbers, time, null, and nested comprehensions.
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple, NoReturn
 
@@ -21,6 +22,7 @@ from monitor.rules.inputs import (
     STRING,
     TRACE,
     Read,
+    Reads,
     Type,
 )
 
@@ -42,6 +44,7 @@ _RESERVED = frozenset(
     {"as", "break", "const", "continue", "else", "for", "function", "if", "import", "in", "let", "loop"}
     | {"namespace", "null", "package", "return", "var", "void", "while"}
 )
+_EXACT = 2**53  # integers up to here are the same number as their double
 _ORDER, _EQUALITY = frozenset({"<", "<=", ">", ">="}), frozenset({"==", "!="})
 _NUMBERS, _TEXTS = frozenset({INT, DOUBLE}), frozenset({STRING, STATUS})
 _TEXT_METHODS = frozenset({"startsWith", "endsWith", "contains"})
@@ -103,8 +106,8 @@ def _unexpected(rest: str) -> str:
     return f"unexpected {rest[0]!r}" + (f"; did you mean {hint}?" if hint else "")
 
 
-def check(source: str, variables: Mapping[str, Type]) -> frozenset[Read]:
-    """Check that an expression is well-formed, typed and boolean; return every field it reads.
+def check(source: str, variables: Mapping[str, Type]) -> Reads:
+    """Check that an expression is well-formed, typed and boolean; return what it can tell apart.
 
     Raises ExpressionError at the first fault, with a suggestion where a name is close to a known one.
     """
@@ -112,11 +115,17 @@ def check(source: str, variables: Mapping[str, Type]) -> frozenset[Read]:
 
 
 class _Operand(NamedTuple):
-    """A checked part: its type, where it begins, and its text literals, to compare with known values."""
+    """A checked part: its type and where it begins.
+
+    `texts` are its text literals, to compare with known values; `read` is the field that it is and no more;
+    `number` is the literal that it is.
+    """
 
     type: Type
     offset: int
     texts: tuple[Token, ...] = ()
+    read: Read | None = None
+    number: float | None = None
 
 
 class _Checker:
@@ -126,19 +135,24 @@ class _Checker:
         self._tokens = tokens(source)
         self._variables = variables
         self._bound: dict[str, Type] = {}
-        self._reads: set[Read] = set()
+        self._uses: Counter[Read] = Counter()
+        self._mild: Counter[Read] = Counter()  # uses that only compare with a threshold, or ask for presence
+        self._thresholds: dict[Read, set[float]] = {}
+        self._entry: set[str] = set()
         self._next = 0
         self._depth = 0
         self._comprehensions = 0
         self._sought: tuple[int, Token] | None = None  # where `"key" in …` begins, and the key
 
-    def run(self) -> frozenset[Read]:
+    def run(self) -> Reads:
         result = self._ternary()
         if self._peek.kind != "end":
             self._syntax(self._peek)
         if result.type != BOOL:
             raise ExpressionError(result.offset, f"must be true or false, but is {result.type}; compare it")
-        return frozenset(self._reads)
+        exact = {read for read, uses in self._uses.items() if self._mild[read] < uses}
+        compared = {r: frozenset(self._thresholds.get(r, ())) for r in self._uses if r not in exact}
+        return Reads(frozenset(exact), compared, frozenset(self._entry))
 
     @property
     def _peek(self) -> Token:
@@ -208,6 +222,7 @@ class _Checker:
                 self._sought = (self._next, left.texts[0])
             right = self._arithmetic(("+", "-"))
             self._comparable(operator, left, right)
+            self._compared(left, right)
             left = _Operand(BOOL, left.offset)
         return left
 
@@ -215,6 +230,8 @@ class _Checker:
         first, second = left.type, right.type
         if operator.text == "in":
             if first == STRING and second == SIGNALS:
+                if right.read and len(right.read) > len(("variable", "values")):
+                    self._mild[right.read] += 1
                 return
             if second.name != "list":
                 raise ExpressionError(right.offset, f"in needs a list on its right, not {second}")
@@ -230,6 +247,13 @@ class _Checker:
             )
         if STATUS in {first, second}:
             self._statuses(left.texts + right.texts)
+
+    def _compared(self, left: _Operand, right: _Operand) -> None:
+        """Note a field that is only compared with a number: its exact value does not matter there."""
+        for field, other in ((left, right), (right, left)):
+            if field.read and field.type in _NUMBERS and other.number is not None:
+                self._mild[field.read] += 1
+                self._thresholds.setdefault(field.read, set()).add(other.number)
 
     def _statuses(self, texts: tuple[Token, ...]) -> None:
         known = [status.value for status in Status]
@@ -289,7 +313,9 @@ class _Checker:
     def _primary(self) -> _Operand:
         token = self._take()
         if token.kind in {"int", "double"}:
-            return _Operand(Type(token.kind), token.offset)
+            number = float(token.text) if token.kind == "double" else int(token.text, 0)
+            exact = abs(number) <= _EXACT
+            return _Operand(Type(token.kind), token.offset, number=number if exact else None)
         if token.kind == "string":
             return _Operand(STRING, token.offset, (token,))
         if token.kind == "operator" and token.text == "(":
@@ -342,8 +368,9 @@ class _Checker:
                 f"{token.text}.{name.text} stands inside another list's body; "
                 "lists are not nested: write two conditions or two rules",
             )
-        self._reads.add(self._read(token.text, name.text, field))
-        return _Operand(field, token.offset)
+        read = self._read(token.text, name.text, field)
+        self._uses[read] += 1
+        return _Operand(field, token.offset, read=read)
 
     def _read(self, variable: str, field: str, type_: Type) -> Read:
         """The narrowest read: one signal where its key is written out, else the whole field."""
@@ -370,17 +397,19 @@ class _Checker:
 
     def _field(self, value: _Operand, name: Token) -> _Operand:
         if value.type == SIGNALS:
-            return _Operand(DOUBLE, value.offset)
+            return _Operand(DOUBLE, value.offset, read=value.read)
         if value.type.name != "object":
             raise ExpressionError(name.offset, f"{value.type} has no field {name.text}")
-        return _Operand(self._known_field(value.type, name), value.offset)
+        field = self._known_field(value.type, name)
+        self._entry.add(name.text)
+        return _Operand(field, value.offset)
 
     def _index(self, value: _Operand) -> _Operand:
         index = self._ternary()
         self._expect("]")
         if value.type == SIGNALS:
             self._want(index, frozenset({STRING}), "the key of a signal")
-            return _Operand(DOUBLE, value.offset)
+            return _Operand(DOUBLE, value.offset, read=value.read)
         if value.type.name != "list":
             raise ExpressionError(index.offset, f"{value.type} cannot be indexed")
         self._want(index, frozenset({INT}), "an index")
@@ -405,13 +434,15 @@ class _Checker:
     def _has(self, name: Token) -> _Operand:
         start = self._next
         self._deeper(name.offset)
-        self._member()
+        value = self._member()
         self._depth -= 1
         dot, field = self._tokens[self._next - 2 : self._next]
         enough = self._next - start >= len(("variable", ".", "field"))
         if not enough or dot.text != "." or field.kind != "name":
             raise ExpressionError(name.offset, "has() takes a field, such as has(toxicity.values.response)")
         self._expect(")")
+        if value.read and value.type in _NUMBERS:
+            self._mild[value.read] += 1
         return _Operand(BOOL, name.offset)
 
     def _size(self, value: _Operand) -> _Operand:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from monitor.rules.checker import ExpressionError, check
-from monitor.rules.inputs import Read, Type
+from monitor.rules.inputs import Reads, Type
 
 _POSITION = re.compile(r"<input>:(\d+):(\d+): ([^\n]*)")
 _KINDS: tuple[tuple[type[BaseException], str], ...] = (
@@ -46,11 +46,11 @@ class Context:
 
 
 class Expression:
-    """A compiled boolean expression; `reads` is every field it can see."""
+    """A compiled boolean expression; `reads` is all that it can tell apart."""
 
     __slots__ = ("_program", "reads")
 
-    def __init__(self, program: Any, reads: frozenset[Read]) -> None:
+    def __init__(self, program: Any, reads: Reads) -> None:
         self._program = program
         self.reads = reads
 

@@ -1,15 +1,13 @@
 """What an expression may see of a judged trace: a declared schema, and the values behind it.
 
-No text of a trace is among them, so no rule can put any into an alert. A rule group sees only the fields its
-expressions read (`Projection`), which makes its outcome a pure function of a small key.
+No text of a trace is among them, so no rule can put any into an alert.
 """
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple, TypeAlias
 
 from monitor.findings import Assessment, Evidence, Status
-from monitor.trace import Trace
 
 MAX_EVIDENCE = 256  # entries of one assessment a rule sees; the evaluator needs about 10 µs for each
 TRACE = "trace"
@@ -17,6 +15,36 @@ DROPPED = "evidence_dropped"
 
 Read: TypeAlias = tuple[str, ...]
 """A field an expression reads: (variable, field), or (variable, "values", key) for one signal."""
+
+
+class Reads(NamedTuple):
+    """All that an expression can tell apart.
+
+    `exact` fields count with their value. `compared` ones are numbers that are only compared with these
+    thresholds (none: only asked for with `has`). Of evidence entries only the fields `entry` are looked at.
+    """
+
+    exact: frozenset[Read]
+    compared: Mapping[Read, frozenset[float]]
+    entry: frozenset[str]
+
+    def variables(self) -> frozenset[str]:
+        """Return the names of the variables that are read."""
+        return frozenset(read[0] for read in (*self.exact, *self.compared))
+
+
+def merged(several: Iterable[Reads]) -> Reads:
+    """Return what any of several expressions can tell apart."""
+    exact: set[Read] = set()
+    compared: dict[Read, frozenset[float]] = {}
+    entry: set[str] = set()
+    for reads in several:
+        exact |= reads.exact
+        entry |= reads.entry
+        for read, thresholds in reads.compared.items():
+            compared[read] = compared.get(read, frozenset()) | thresholds
+    rest = {read: thresholds for read, thresholds in compared.items() if read not in exact}
+    return Reads(frozenset(exact), rest, frozenset(entry))
 
 
 class Type(NamedTuple):
@@ -34,25 +62,19 @@ SIGNALS = Type("map")
 EVIDENCE_LIST, STRING_LIST = Type("list", "evidence"), Type("list", "string")
 
 
-class _Field(NamedTuple):
-    """A field of a variable: its type, the attributes it is a function of, and that function."""
+class Field(NamedTuple):
+    """A field of a variable: its type and where its value comes from. None means that it is absent."""
 
     type: Type
-    attributes: tuple[str, ...]
     get: Callable[[Any], Any]
 
 
-def _number(value: float) -> float:
-    # Adding zero turns -0.0 into 0.0, which compare equal as keys but not as divisors.
+def number(value: float) -> float:
+    """Return a float that is never -0.0, which equals 0.0 as a key but not as a divisor."""
     return float(value) + 0.0
 
 
-def _score(assessment: Assessment) -> float:
-    scored = assessment.status is Status.SCORED and assessment.score is not None
-    return _number(assessment.score) if scored and assessment.score is not None else 0.0
-
-
-def _shown(assessment: Assessment) -> Sequence[Evidence]:
+def shown(assessment: Assessment) -> Sequence[Evidence]:
     """Up to MAX_EVIDENCE entries: one per kind and direction first, then leaks, then the highest scores."""
     if len(assessment.evidence) <= MAX_EVIDENCE:
         return assessment.evidence
@@ -61,44 +83,32 @@ def _shown(assessment: Assessment) -> Sequence[Evidence]:
     return ranked[:MAX_EVIDENCE]
 
 
-def _entry(evidence: Evidence) -> dict[str, Any]:
-    return {
-        "field": evidence.field,
-        "start": evidence.start,
-        "end": evidence.end,
-        "kind": evidence.kind,
-        "score": _number(evidence.score),
-        "leaked": evidence.leaked,
-    }
-
-
-def _signals(assessment: Assessment) -> dict[str, float]:
-    signals = {key: _number(value) for key, value in assessment.values.items()}
+def signals(assessment: Assessment) -> dict[str, float]:
+    """Numeric signals of an assessment, and how many evidence entries were left out."""
+    found = {key: number(value) for key, value in assessment.values.items()}
     dropped = len(assessment.evidence) - MAX_EVIDENCE
-    return {**signals, DROPPED: float(dropped)} if dropped > 0 else signals
+    return {**found, DROPPED: float(dropped)} if dropped > 0 else found
 
 
-def _plain(type_: Type, name: str) -> _Field:
-    return _Field(type_, (name,), attrgetter(name))
+def _plain(type_: Type, name: str) -> Field:
+    return Field(type_, attrgetter(name))
 
 
-_DETECTOR: dict[str, _Field] = {
-    "status": _Field(STATUS, ("status",), lambda a: a.status.value),
-    "scored": _Field(BOOL, ("status",), lambda a: a.status is Status.SCORED),
-    "score": _Field(DOUBLE, ("status", "score"), _score),
+DETECTOR_FIELDS: dict[str, Field] = {
+    "status": Field(STATUS, lambda a: a.status.value),
+    "scored": Field(BOOL, lambda a: a.status is Status.SCORED),
+    "score": Field(DOUBLE, lambda a: number(a.score or 0.0)),
     "calibrated": _plain(BOOL, "calibrated"),
     "reason": _plain(STRING, "reason"),
     "tier": _plain(INT, "tier"),
-    "probability": _Field(DOUBLE, ("probability",), lambda a: _number(a.probability)),
-    "evidence": _Field(EVIDENCE_LIST, ("evidence",), lambda a: [_entry(e) for e in _shown(a)]),
-    "leaked": _Field(EVIDENCE_LIST, ("evidence",), lambda a: [_entry(e) for e in _shown(a) if e.leaked]),
-    "kinds": _Field(
-        STRING_LIST, ("evidence",), lambda a: list(dict.fromkeys(e.kind for e in a.evidence))[:MAX_EVIDENCE]
-    ),
-    "values": _Field(SIGNALS, ("evidence",), _signals),
+    "probability": Field(DOUBLE, lambda a: number(a.probability)),
+    "evidence": Field(EVIDENCE_LIST, lambda a: list(shown(a))),
+    "leaked": Field(EVIDENCE_LIST, lambda a: [e for e in shown(a) if e.leaked]),
+    "kinds": Field(STRING_LIST, lambda a: list(dict.fromkeys(e.kind for e in a.evidence))[:MAX_EVIDENCE]),
+    "values": Field(SIGNALS, signals),
 }
 
-_TRACE: dict[str, _Field] = {
+TRACE_FIELDS: dict[str, Field] = {
     **{
         name: _plain(STRING, name)
         for name in (
@@ -112,19 +122,19 @@ _TRACE: dict[str, _Field] = {
             "finish_reason",
         )
     },
-    "latency": _Field(DOUBLE, (), lambda t: None if t.latency is None else _number(t.latency)),
-    "input_tokens": _Field(INT, (), lambda t: t.usage and t.usage.input_tokens),
-    "output_tokens": _Field(INT, (), lambda t: t.usage and t.usage.output_tokens),
-    "messages": _Field(INT, (), lambda t: len(t.messages)),
-    "context": _Field(INT, (), lambda t: len(t.context)),
-    "tool_calls": _Field(INT, (), lambda t: len(t.tool_calls)),
+    "latency": Field(DOUBLE, lambda t: None if t.latency is None else number(t.latency)),
+    "input_tokens": Field(INT, lambda t: t.usage and t.usage.input_tokens),
+    "output_tokens": Field(INT, lambda t: t.usage and t.usage.output_tokens),
+    "messages": Field(INT, lambda t: len(t.messages)),
+    "context": Field(INT, lambda t: len(t.context)),
+    "tool_calls": Field(INT, lambda t: len(t.tool_calls)),
 }
 
 _EVIDENCE = {"field": STRING, "start": INT, "end": INT, "kind": STRING, "score": DOUBLE, "leaked": BOOL}
 
 FIELDS: Mapping[str, Mapping[str, Type]] = {
-    "detector": {name: field.type for name, field in _DETECTOR.items()},
-    "trace": {name: field.type for name, field in _TRACE.items()},
+    "detector": {name: field.type for name, field in DETECTOR_FIELDS.items()},
+    "trace": {name: field.type for name, field in TRACE_FIELDS.items()},
     "evidence": _EVIDENCE,
 }
 """Fields of each object type. `latency` and the token counts are absent when unknown: guard with `has()`."""
@@ -133,62 +143,3 @@ FIELDS: Mapping[str, Mapping[str, Type]] = {
 def variables(detectors: Sequence[str]) -> dict[str, Type]:
     """Return the variables of an expression: one for each detector, and `trace`."""
     return {**{name: Type("object", "detector") for name in detectors}, TRACE: Type("object", TRACE)}
-
-
-class Projection:
-    """The part of a judged trace that a set of reads can see, as a memo key and as values."""
-
-    def __init__(self, reads: frozenset[Read]) -> None:
-        self._trace = [(read[1], _TRACE[read[1]].get) for read in sorted(reads) if read[0] == TRACE]
-        self._detectors = [
-            _DetectorView(name, frozenset(read[1:] for read in reads if read[0] == name))
-            for name in sorted({read[0] for read in reads} - {TRACE})
-        ]
-
-    def key(self, trace: Trace, given: Mapping[str, Assessment]) -> Hashable:
-        """Return a key that is equal only for traces whose `values` are equal."""
-        parts = [view.key(given.get(view.name, view.missing)) for view in self._detectors]
-        if self._trace:
-            parts += [get(trace) for _, get in self._trace]
-        return tuple(parts) if len(parts) != 1 else parts[0]
-
-    def values(self, trace: Trace, given: Mapping[str, Assessment]) -> dict[str, dict[str, Any]]:
-        """Return the variables, each with only the fields that are read."""
-        values = {view.name: view.values(given.get(view.name, view.missing)) for view in self._detectors}
-        if self._trace:
-            fields = {name: get(trace) for name, get in self._trace}
-            values[TRACE] = {name: value for name, value in fields.items() if value is not None}
-        return values
-
-
-class _DetectorView:
-    """The part of one assessment that is read. A detector that did not run is skipped as `disabled`."""
-
-    def __init__(self, name: str, reads: frozenset[Read]) -> None:
-        self.name = name
-        self.missing = Assessment(detector=name, version="", status=Status.SKIPPED, reason="disabled")
-        self._fields = {read[0]: _DETECTOR[read[0]].get for read in sorted(reads) if len(read) == 1}
-        self._signals = tuple(read[1] for read in sorted(reads) if len(read) > 1)
-        self._whole = "values" in self._fields
-        attributes = {a for field in self._fields for a in _DETECTOR[field].attributes}
-        if DROPPED in self._signals:
-            attributes.add("evidence")
-        self._attributes: Callable[[Assessment], Hashable] | None = (
-            attrgetter(*sorted(attributes)) if attributes else None
-        )
-
-    def key(self, assessment: Assessment) -> Hashable:
-        key = self._attributes(assessment) if self._attributes else None
-        if self._whole:
-            return key, *assessment.values.items()
-        if self._signals:
-            get = assessment.values.get
-            return key, *[get(signal) for signal in self._signals]
-        return key
-
-    def values(self, assessment: Assessment) -> dict[str, Any]:
-        values = {name: get(assessment) for name, get in self._fields.items()}
-        if self._signals and not self._whole:
-            signals = _signals(assessment)
-            values["values"] = {key: signals[key] for key in self._signals if key in signals}
-        return values

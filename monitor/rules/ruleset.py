@@ -1,8 +1,8 @@
 """A set of compiled rules and the decision it makes of a judged trace.
 
-Rules with the same match that read the same variables form a group. A group's outcome is a pure function of
-the fields it reads, so it is remembered by them: a trace like earlier ones costs a few dictionary look-ups,
-and only an unseen combination reaches the expression engine.
+Rules that match a trace and read the same detectors form a group. A group's outcome is a pure function of
+what it can tell apart, so it is remembered by that: a trace like earlier ones costs a few dictionary
+look-ups, and only an unseen combination reaches the expression engine.
 """
 
 import hashlib
@@ -20,7 +20,8 @@ from monitor.findings import Action, Assessment, Flag, Severity
 from monitor.rules.checker import ExpressionError, suggestion
 from monitor.rules.expression import Context, EvaluationError, Expression, compile_
 from monitor.rules.files import TEMPLATE, GroupSpec, Place, RuleFile, RuleSpec, parse, read
-from monitor.rules.inputs import TRACE, Projection, variables
+from monitor.rules.inputs import TRACE, merged, variables
+from monitor.rules.projection import Projection
 from monitor.trace import Origin, Trace
 
 DETECTORS = tuple(DetectorsConfig.model_fields)
@@ -137,11 +138,11 @@ class RuleSet:
         return self._decision(origin, trace, sorted(hits)) if hits else QUIET
 
     def _plan(self, selected: Hashable, trace: Trace) -> tuple[_Group, ...]:
-        by_variables: dict[frozenset[str], list[int]] = {}
+        by_detectors: dict[tuple[str, ...], list[int]] = {}
         for index, rule in enumerate(self.rules):
             if all(fnmatchcase(getattr(trace, field), glob) for field, glob in rule.match.items()):
-                by_variables.setdefault(frozenset(r[0] for r in rule.expression.reads), []).append(index)
-        plan = tuple(self._group(tuple(indexes)) for indexes in by_variables.values())
+                by_detectors.setdefault(rule.detectors, []).append(index)
+        plan = tuple(self._group(tuple(indexes)) for indexes in by_detectors.values())
         if len(self._plans) >= MATCHES:
             self._plans.clear()
         self._plans[selected] = plan
@@ -153,7 +154,7 @@ class RuleSet:
                 self._groups.clear()
                 self._plans.clear()
                 self._memo.clear()
-            reads = frozenset(read for index in indexes for read in self.rules[index].expression.reads)
+            reads = merged(self.rules[index].expression.reads for index in indexes)
             self._groups[indexes] = _Group(len(self._groups), Projection(reads), indexes)
         return self._groups[indexes]
 
@@ -262,7 +263,7 @@ def _rule(
     spec: RuleSpec, group: GroupSpec, expression: Expression, here: str, detectors: Sequence[str]
 ) -> Rule:
     file, line, _ = here.rsplit(":", 2)
-    read_from = {name for name, *_ in expression.reads} - {TRACE}
+    read_from = expression.reads.variables() - {TRACE}
     return Rule(
         name=spec.alert,
         group=group.name,
