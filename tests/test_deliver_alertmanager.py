@@ -2,8 +2,6 @@
 
 import base64
 import json
-import os
-import shutil
 import socket
 import subprocess
 import urllib.request
@@ -13,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from external import need
 from test_alerting import flag_row
 from test_deliver_outbox import FakeObserver, FakeOutbox, within
 from test_deliver_webhook import receiver
@@ -24,7 +23,6 @@ from monitor.deliver.alertmanager import AlertmanagerSender
 from monitor.deliver.outbox import Delivered, Dispatcher, Leased, Reason, Rejected, Result, Retry
 from monitor.errors import ConfigError
 
-BINARIES = ("prometheus-alertmanager", "alertmanager")
 NOW = 1_700_000_000.0
 
 
@@ -47,15 +45,10 @@ def answers(url: str) -> bool:
 @contextmanager
 def alertmanager(folder: Path, port: int) -> Iterator[str]:
     """A running Alertmanager; yields its base URL."""
-    binary = next(filter(None, map(shutil.which, BINARIES)), None)
-    if binary is None:
-        if os.environ.get("CI"):
-            pytest.fail("Alertmanager is not installed; CI must have it")
-        pytest.skip("Alertmanager is not installed")
     config = folder / "alertmanager.yml"
     config.write_text("route: {receiver: none}\nreceivers: [{name: none}]\n")
     command = [
-        binary,
+        need("prometheus-alertmanager", "alertmanager"),
         f"--config.file={config}",
         f"--storage.path={folder / 'data'}",
         f"--web.listen-address=127.0.0.1:{port}",

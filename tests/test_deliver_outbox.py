@@ -204,7 +204,7 @@ results = st.one_of(
 def test_every_row_ends_and_none_is_sent_again_without_cause(
     scripts: list[list[Result]], busy: list[bool], daemons: int
 ) -> None:
-    """Each row ends delivered or rejected, is sent once per retry and once more, however busy the ledger is."""
+    """Each row ends delivered or rejected, sent once per retry and once more, however busy the ledger is."""
     clock, outbox, observer = ManualClock(), FakeOutbox(), FakeObserver()
     outbox.add("d", len(scripts))
     outbox.busy = iter(busy)
@@ -300,7 +300,7 @@ def test_a_dead_destination_is_not_hammered() -> None:
 
 @pytest.mark.parametrize("broken", [lambda _: 1 / 0, lambda _: []])
 def test_a_senders_bug_costs_no_row(broken: Callable[[Sequence[Leased]], Outcome]) -> None:
-    """A sender that raises or answers for too few rows is reported, without a word of the body, and retried."""
+    """A sender that raises, or answers for too few rows, is told without a word of a body, and retried."""
     clock, outbox, observer = ManualClock(), FakeOutbox(), FakeObserver()
     outbox.add("d", 2)
 

@@ -51,15 +51,30 @@ def test_bad_urls_and_equal_names_are_configuration_errors() -> None:
 
 @pytest.mark.parametrize(
     ("severity", "level"),
-    [(Severity.INFO, "info"), (Severity.WARNING, "warning"), (Severity.CRITICAL, "critical")],
+    [(Severity.INFO, "info"), (Severity.WARNING, "warning"), (Severity.CRITICAL, "error")],
 )
 def test_the_log_has_a_line_per_alert_and_no_text(severity: Severity, level: str) -> None:
     """An alert is one line at the level of its severity, with ids and labels and no word of the trace."""
     row = Leased(1, "log", "f1", alert_of(flag_row(severity=severity), NOW, 300.0), 0, NOW)
     with capture_logs() as logs:
-        assert LogSender().send([row]) == [Delivered()]
-    [line] = logs
-    assert (line["event"], line["log_level"], line["id"]) == ("alert", level, "f1")
-    assert line["labels"]["alertname"] == "PersonalDataLeak"
-    assert line["annotations"]["trace_id"] == "trace-f1"
-    assert CANARY not in json.dumps(line)
+        assert LogSender().send([row, row]) == [Delivered()] * 2
+    assert logs[0] == logs[1]
+    assert logs[0] == {
+        "event": "alert",
+        "log_level": level,
+        "rule": "PersonalDataLeak",
+        "severity": severity.value,
+        "app": "support-bot",
+        "environment": "production",
+        "model": "m-1",
+        "detector": "pii",
+        "flag_id": "f1",
+        "trace_id": "trace-f1",
+        "topic": "llm.traces",
+        "partition": "3",
+        "offset": "1881",
+        "kinds": "US_SSN x2, EMAIL_ADDRESS x1",
+        "score": "0.910",
+        "summary": "Personal data in an answer",
+    }
+    assert CANARY not in json.dumps(logs)

@@ -80,8 +80,9 @@ class KafkaSender:
         from kafka import KafkaProducer
         from kafka.net.compat import KafkaNetClient
 
-        # At DEBUG the library logs the value of every record it sends.
-        logging.getLogger("kafka.producer").setLevel(logging.INFO)
+        # At DEBUG the library logs the bytes of every request, and so the text of every item.
+        logger = logging.getLogger("kafka")
+        logger.setLevel(max(logger.level, logging.INFO))
         clients: list[Any] = []
 
         def connect(**settings: Any) -> Any:

@@ -1,7 +1,8 @@
 """Deliver alerts to the log: one structured line each, for a place without Alertmanager."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import structlog
 
@@ -11,33 +12,34 @@ from monitor.findings import Severity
 _LEVELS = {
     Severity.INFO.value: logging.INFO,
     Severity.WARNING.value: logging.WARNING,
-    Severity.CRITICAL.value: logging.CRITICAL,
+    Severity.CRITICAL.value: logging.ERROR,
 }
+_LABELS = ("severity", "app", "environment", "model", "detector")
+_ANNOTATIONS = ("flag_id", "trace_id", "topic", "partition", "offset", "kinds", "score", "summary")
 
 
 class LogSender:
-    """Logs event `alert` with the alert's id, labels, annotations and start. They hold no trace text."""
+    """Logs event `alert` at the level of the severity, with flat string fields that hold no trace text."""
 
     batch = 64
     timeout = 1.0
 
     def __init__(self) -> None:
-        self._log = structlog.get_logger("monitor.alert")
+        self._log = structlog.get_logger(__name__)
 
     def send(self, batch: Sequence[Leased]) -> Outcome:
-        """Log each row at the level of its severity."""
+        """Log each row."""
         for row in batch:
-            labels = row.body["labels"]
-            level = _LEVELS.get(labels.get("severity", ""), logging.WARNING)
-            self._log.log(
-                level,
-                "alert",
-                id=row.key,
-                labels=labels,
-                annotations=row.body["annotations"],
-                starts_at=row.body["startsAt"],
-            )
+            level = _LEVELS.get(row.body["labels"]["severity"], logging.WARNING)
+            self._log.log(level, "alert", **_fields(row.body))
         return [Delivered()] * len(batch)
 
     def close(self) -> None:
         """Nothing to let go of."""
+
+
+def _fields(alert: Mapping[str, Any]) -> dict[str, str]:
+    labels, annotations = alert["labels"], alert["annotations"]
+    named = {name: labels[name] for name in _LABELS if name in labels}
+    noted = {name: annotations[name] for name in _ANNOTATIONS if name in annotations}
+    return {"rule": labels["alertname"], **named, **noted}

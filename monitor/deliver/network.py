@@ -27,16 +27,21 @@ MAX_RESPONSE_BYTES = 64 * 1024  # of an answer nobody needs; the rest is left un
 
 Resolve: TypeAlias = Callable[[str, int], Sequence[str]]
 
-_GLOBAL_UNICAST = ipaddress.IPv6Network(
-    "2000::/3"
-)  # RFC 4291; mapped, NAT64 (64:ff9b::) and local lie outside
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")  # RFC 4291; outside are mapped, NAT64, local
 _DENIED_V6 = [ipaddress.IPv6Network(net) for net in ("2001::/23", "2002::/16", "3fff::/20")]
 _DENIED_V4 = [ipaddress.IPv4Network(net) for net in ("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32")]
 # What `is_global` lets pass in some or all supported versions of Python: Teredo and its neighbours, 6to4 and
 # its relays, documentation, IETF protocol assignments (IANA special-purpose registries), Azure's metadata host.
 
-_PASSING = {HTTPStatus.REQUEST_TIMEOUT: Reason.TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS: Reason.THROTTLED}
-_INVALID = {HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY}
+_PASSING: dict[int, Reason] = {
+    HTTPStatus.REQUEST_TIMEOUT: Reason.TIMEOUT,
+    HTTPStatus.TOO_MANY_REQUESTS: Reason.THROTTLED,
+}
+_INVALID: set[int] = {
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    HTTPStatus.UNPROCESSABLE_ENTITY,
+}
 _HOST = re.compile(r"[a-z0-9._-]{1,253}")
 
 
