@@ -1,11 +1,14 @@
-"""Programs some tests run for real: skipped on a laptop that lacks them, failed on where CI is set."""
+"""What tests of the outer files share: real programs, and the names a catalogue of metrics allows."""
 
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
 
 import pytest
+
+from monitor.telemetry.catalogue import FAMILIES, Kind
 
 
 def need(*names: str) -> str:
@@ -19,3 +22,20 @@ def need(*names: str) -> str:
     if os.environ.get("CI"):
         pytest.fail(message)
     pytest.skip(message)
+
+
+def exported_series() -> set[str]:
+    """Names of every series the catalogue can export, histograms' suffixes included."""
+    names: set[str] = set()
+    for name, family in FAMILIES.items():
+        exported = family.exported(name)
+        if family.kind is Kind.HISTOGRAM:
+            names |= {f"{exported}_bucket", f"{exported}_sum", f"{exported}_count"}
+        else:
+            names.add(exported)
+    return names
+
+
+def metrics_in(expr: str) -> set[str]:
+    """Names of riskmon's own metrics in a PromQL expression, without recorded series (`level:metric:op`)."""
+    return set(re.findall(r"(?<![\w:])riskmon_\w+(?![\w:])", expr))

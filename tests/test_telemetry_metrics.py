@@ -196,6 +196,7 @@ def test_known_label_sets_start_at_zero() -> None:
     """The first event of a known kind is an increase, which Prometheus sees, not a birth."""
     metrics = Metrics(known={"topic": ["t"], "dead_letter_reason": ["too_large"], "detector": ["pii"]})
     assert metrics.value("records_dead_lettered", topic="t", reason="too_large") == 0
+    assert metrics.value("records_dead_lettered", topic="t", reason="other") == 0
     for status in Status:
         assert metrics.value("assessments", detector="pii", status=status) == 0
     with pytest.raises(KeyError):

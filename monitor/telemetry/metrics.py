@@ -255,15 +255,21 @@ class Metrics(Collector):
         counter[(label.domain,)] = counter.get((label.domain,), 0.0) + 1.0
 
     def _start_at_zero(self) -> None:
+        """Create the series that can be foreseen; where only a reason cannot be, it is `other` at first."""
         for name, family in FAMILIES.items():
-            domains = [sorted(self._reserved[label.domain]) for label in family.labels]
+            guarded = sum(label.bound is Bound.GUARDED for label in family.labels)
+            domains = [
+                sorted(self._reserved[label.domain])
+                + [OTHER] * (label.bound is Bound.GUARDED and guarded == 1)
+                for label in family.labels
+            ]
             if family.kind is Kind.GAUGE or math.prod(map(len, domains)) > _MAX_INITIAL_SETS:
                 continue
             for values in product(*domains):
                 if family.kind is Kind.HISTOGRAM:
                     self._histogram(name, values)
                 else:
-                    self._put(name, 0.0, values)  # type: ignore[arg-type] # a counter, by its kind
+                    self._values[name][values] = 0.0
 
 
 def _ordered(name: MetricName, labels: Mapping[str, str]) -> LabelSet:
