@@ -166,8 +166,11 @@ def open_consumer(
     clients: list[Any] = []
 
     def connect(**configs: Any) -> Any:
-        clients.append(KafkaNetClient(**configs))
-        return clients[0]
+        client = KafkaNetClient(**configs)
+        # The consumer hands this setting to nobody, and a misspelt topic would be created by reading it.
+        client.cluster.config["allow_auto_create_topics"] = configs["allow_auto_create_topics"]
+        clients.append(client)
+        return client
 
     try:
         consumer = KafkaConsumer(
