@@ -1,0 +1,138 @@
+"""The part of a judged trace that a group of rules can tell apart, as a memo key and as values."""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from operator import attrgetter
+from typing import Any
+
+from monitor.findings import Assessment, Evidence, Status
+from monitor.rules.inputs import (
+    DETECTOR_FIELDS,
+    DROPPED,
+    MAX_EVIDENCE,
+    TRACE,
+    TRACE_FIELDS,
+    Reads,
+    number,
+    signals,
+)
+from monitor.trace import Trace
+
+_LISTS = frozenset({"evidence", "leaked", "kinds"})
+_DECIDES = {"leaked": "leaked", "kinds": "kind"}  # the field of an entry that decides what such a list holds
+_ATTRIBUTES = {"scored": "status"}  # what a field is made of, if not itself
+
+
+class Projection:
+    """What a group of rules sees of a trace and its assessments.
+
+    A number that the rules only compare with thresholds enters the key as the interval it falls into, so
+    scores that never repeat still give keys that do.
+    """
+
+    def __init__(self, reads: Reads) -> None:
+        self._detectors = [_DetectorView(name, reads) for name in sorted(reads.variables() - {TRACE})]
+        self._trace = [
+            (read[1], TRACE_FIELDS[read[1]].get) for read in sorted(reads.exact) if read[0] == TRACE
+        ]
+        self._trace_cells = [
+            (read[1], TRACE_FIELDS[read[1]].get, sorted(thresholds))
+            for read, thresholds in sorted(reads.compared.items())
+            if read[0] == TRACE
+        ]
+
+    def key(self, trace: Trace, given: Mapping[str, Assessment]) -> Hashable:
+        """Return a key; traces with equal keys look the same to every rule of the group."""
+        parts = [view.key(given.get(view.name, view.missing)) for view in self._detectors]
+        parts += [get(trace) for _, get in self._trace]
+        parts += [cell(get(trace), thresholds) for _, get, thresholds in self._trace_cells]
+        return tuple(parts)
+
+    def values(self, trace: Trace, given: Mapping[str, Assessment]) -> dict[str, dict[str, Any]]:
+        """Return the variables, each with only the fields that are read."""
+        values = {view.name: view.values(given.get(view.name, view.missing)) for view in self._detectors}
+        getters = [*self._trace, *[(name, get) for name, get, _ in self._trace_cells]]
+        if getters:
+            fields = {name: get(trace) for name, get in getters}
+            values[TRACE] = {name: value for name, value in fields.items() if value is not None}
+        return values
+
+
+class _DetectorView:
+    """The part of one assessment that is read. A detector that did not run is skipped as `disabled`."""
+
+    def __init__(self, name: str, reads: Reads) -> None:
+        self.name = name
+        self.missing = Assessment(detector=name, version="", status=Status.SKIPPED, reason="disabled")
+        exact = {read[1:] for read in reads.exact if read[0] == name}
+        compared = {read[1:]: sorted(t) for read, t in sorted(reads.compared.items()) if read[0] == name}
+        fields = {read[0] for read in (*exact, *compared) if len(read) == 1}
+        self._getters = {field: DETECTOR_FIELDS[field].get for field in sorted(fields - _LISTS)}
+
+        whole = {field for field in fields - _LISTS if (field,) in exact} - {"values"}
+        attributes = sorted({_ATTRIBUTES.get(field, field) for field in whole})
+        self._attributes = attrgetter(*attributes) if attributes else None
+        self._cells = [(DETECTOR_FIELDS[r[0]].get, t) for r, t in compared.items() if len(r) == 1]
+
+        self._lists = sorted(fields & _LISTS)
+        entry = reads.entry if fields & {"evidence", "leaked"} else frozenset()
+        self._entry = [(field, attrgetter(field)) for field in sorted(entry)]
+        keyed = sorted(entry | {_DECIDES[field] for field in self._lists if field in _DECIDES})
+        self._entry_key: Callable[[Evidence], Hashable] = attrgetter(*keyed) if keyed else _nothing
+
+        self._all_signals = "values" in fields
+        self._signals = sorted(r[1] for r in exact if len(r) > 1)
+        self._signal_cells = [(r[1], t) for r, t in compared.items() if len(r) > 1]
+        self._named = [*self._signals, *[name for name, _ in self._signal_cells]]
+        self._counts_dropped = DROPPED in self._named
+
+    def key(self, assessment: Assessment) -> Hashable:
+        """Return a key of all that `values` can tell apart."""
+        parts: list[Hashable] = [self._attributes(assessment)] if self._attributes else []
+        parts += [cell(get(assessment), thresholds) for get, thresholds in self._cells]
+        evidence = assessment.evidence
+        if evidence and self._lists:
+            cut = len(evidence) > MAX_EVIDENCE  # which entries stay depends on more than what is read of them
+            parts.append(evidence if cut else tuple(map(self._entry_key, evidence)))
+        elif self._lists:
+            parts.append(())
+        if self._named or self._all_signals:
+            found = signals(assessment) if self._all_signals or self._counts_dropped else assessment.values
+            if self._all_signals:
+                parts.append(tuple(found.items()))
+            parts += [found.get(name) for name in self._signals]
+            parts += [cell(found.get(name), thresholds) for name, thresholds in self._signal_cells]
+        return parts[0] if len(parts) == 1 else tuple(parts)
+
+    def values(self, assessment: Assessment) -> dict[str, Any]:
+        """Return the fields that are read, as the expression engine takes them."""
+        values = {name: get(assessment) for name, get in self._getters.items()}
+        for name in self._lists:
+            entries = DETECTOR_FIELDS[name].get(assessment)
+            values[name] = entries if name == "kinds" else [self._seen(entry) for entry in entries]
+        if self._named and not self._all_signals:
+            found = signals(assessment)
+            values["values"] = {key: found[key] for key in self._named if key in found}
+        return values
+
+    def _seen(self, evidence: Evidence) -> dict[str, Any]:
+        return {
+            field: number(get(evidence)) if field == "score" else get(evidence) for field, get in self._entry
+        }
+
+
+def cell(value: float | None, thresholds: Sequence[float]) -> int | None:
+    """Return which interval between thresholds, or which threshold, a number is; None when there is none.
+
+    Two numbers in one cell compare alike with every threshold, by every operator.
+    """
+    if value is None:
+        return None
+    if value != value:  # noqa: PLR0124 - NaN compares false with everything and needs a cell of its own
+        return -1
+    return bisect_left(thresholds, value) + bisect_right(thresholds, value)
+
+
+def _nothing(_: Evidence) -> Hashable:
+    """Key of an entry whose presence alone counts."""
+    return None
