@@ -44,8 +44,10 @@ class Projection:
     def key(self, trace: Trace, given: Mapping[str, Assessment]) -> Hashable:
         """Return a key; traces with equal keys look the same to every rule of the group."""
         parts = [view.key(given.get(view.name, view.missing)) for view in self._detectors]
-        parts += [get(trace) for _, get in self._trace]
-        parts += [cell(get(trace), thresholds) for _, get, thresholds in self._trace_cells]
+        for _, get in self._trace:
+            parts.append(get(trace))  # noqa: PERF401 - mostly empty: a loop that does not run costs less
+        for _, get, thresholds in self._trace_cells:
+            parts.append(cell(get(trace), thresholds))  # noqa: PERF401 - see above
         return tuple(parts)
 
     def values(self, trace: Trace, given: Mapping[str, Assessment]) -> dict[str, dict[str, Any]]:
@@ -89,7 +91,8 @@ class _DetectorView:
     def key(self, assessment: Assessment) -> Hashable:
         """Return a key of all that `values` can tell apart."""
         parts: list[Hashable] = [self._attributes(assessment)] if self._attributes else []
-        parts += [cell(get(assessment), thresholds) for get, thresholds in self._cells]
+        for get, thresholds in self._cells:
+            parts.append(cell(get(assessment), thresholds))  # noqa: PERF401 - see Projection.key
         evidence = assessment.evidence
         if evidence and self._lists:
             cut = len(evidence) > MAX_EVIDENCE  # which entries stay depends on more than what is read of them
@@ -100,8 +103,10 @@ class _DetectorView:
             found = signals(assessment) if self._all_signals or self._counts_dropped else assessment.values
             if self._all_signals:
                 parts.append(tuple(found.items()))
-            parts += [found.get(name) for name in self._signals]
-            parts += [cell(found.get(name), thresholds) for name, thresholds in self._signal_cells]
+            for name in self._signals:
+                parts.append(found.get(name))  # noqa: PERF401 - see Projection.key
+            for name, thresholds in self._signal_cells:
+                parts.append(cell(found.get(name), thresholds))  # noqa: PERF401 - see Projection.key
         return parts[0] if len(parts) == 1 else tuple(parts)
 
     def values(self, assessment: Assessment) -> dict[str, Any]:
