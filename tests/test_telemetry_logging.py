@@ -1,5 +1,6 @@
 """Logs: always one JSON object per line, and never a word of trace text."""
 
+import ast
 import io
 import json
 import logging
@@ -10,6 +11,7 @@ import textwrap
 import threading
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ import structlog
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from monitor.deliver import log as deliver_log
 from monitor.errors import ConfigError
 from monitor.findings import Severity
 from monitor.telemetry.logging import KEYS, MAX_CHARS, configure
@@ -109,6 +112,25 @@ def test_unknown_keys_and_other_values_are_left_out_and_named(out: io.StringIO) 
     assert line["dropped"] == "path prompt reason"
     assert line["topic"] == "t"
     assert CANARY not in out.getvalue()
+
+
+def test_every_key_that_riskmon_logs_is_known() -> None:
+    """No call in the package logs under a key that would be left out, or an event that is not a literal."""
+    methods = {"debug", "info", "warning", "error", "exception", "critical"}
+    found = 0
+    for path in (Path(__file__).resolve().parents[1] / "monitor").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            target = node.func.value
+            name = target.attr if isinstance(target, ast.Attribute) else getattr(target, "id", "")
+            if node.func.attr in methods and name.lstrip("_") == "log":
+                found += 1
+                assert isinstance(node.args[0], ast.Constant), (path.name, node.lineno)
+                keys = {keyword.arg for keyword in node.keywords} - {"exc_info", None}
+                assert keys <= KEYS, (path.name, node.lineno)
+    assert found > 10
+    assert {"rule", *deliver_log._LABELS, *deliver_log._ANNOTATIONS} <= KEYS
 
 
 def test_long_values_are_cut(out: io.StringIO) -> None:

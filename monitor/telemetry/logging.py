@@ -27,11 +27,12 @@ MAX_FRAMES: Final = 12
 
 KEYS: Final = frozenset(
     """
-    action batch cause code conditions cost count deadline destination detector error event
-    exception field file flags frames function group host incident instance key level line logger
-    message messages module name offset outcome partition partitions path pid port position reason
-    records remedy rows rule rules seconds severity signal stage status step tier timestamp topic
-    topics traces version where workers
+    action app batch cause code conditions consumed cost count dead_lettered deadline destination
+    detector environment error event exception field file flag_id flags frames function group host
+    incident instance key kinds level line logger message messages model module name offset outcome
+    partition partitions path pid port position reason recorded records released remedy rows rule
+    rules score seconds severity signal stage status step summary tier timestamp topic topics
+    trace_id traces version where workers
     """.split()  # noqa: SIM905 - sixty lines of quotes would read worse
 )
 """The keys a log line may have. Others are left out and named under `dropped`."""

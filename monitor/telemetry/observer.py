@@ -198,21 +198,11 @@ class TelemetryObserver:
 
     @_best_effort
     def tiers(self, tiers: Iterable[TierStatus]) -> None:
-        """Which tiers of the detectors can run here; a missing one is logged with what is missed."""
-        tiers = list(tiers)
+        """Which tiers of the detectors can run here."""
         self._metrics.replace(
             "tier_present",
             {(tier.detector, str(tier.tier), tier.name): float(tier.present) for tier in tiers},
         )
-        for tier in tiers:
-            if not tier.present:
-                self._log.warning(
-                    "detector tier missing",
-                    detector=tier.detector,
-                    tier=tier.tier,
-                    name=tier.name,
-                    cost=tier.cost,
-                )
 
     @_best_effort
     def delivered(self, destination: str, messages: int) -> None:
