@@ -31,7 +31,7 @@ _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")  # RFC 4291; outside are map
 _DENIED_V6 = [ipaddress.IPv6Network(net) for net in ("2001::/23", "2002::/16", "3fff::/20")]
 _DENIED_V4 = [ipaddress.IPv4Network(net) for net in ("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32")]
 # What `is_global` lets pass in some or all supported versions of Python: Teredo and its neighbours, 6to4 and
-# its relays, documentation, IETF protocol assignments (IANA special-purpose registries), Azure's metadata host.
+# its relays, documentation, protocol assignments (IANA special-purpose registries), Azure's metadata host.
 
 _PASSING: dict[int, Reason] = {
     HTTPStatus.REQUEST_TIMEOUT: Reason.TIMEOUT,
@@ -140,7 +140,7 @@ class Poster:
     ) -> None:
         self._url = url
         self._clock = clock
-        self._network = _Network(clock, resolver if guarded else None)
+        self._network = _Network(clock, resolver, guarded=guarded)
         secure = url.scheme == b"https"
         self._pool = httpcore.ConnectionPool(
             ssl_context=tls or (httpcore.default_ssl_context() if secure else None),
@@ -178,10 +178,11 @@ class Poster:
 
 
 class _Network(httpcore.NetworkBackend):
-    """Opens connections: guarded ones (with a resolver) only to checked public addresses."""
+    """Opens connections before the deadline; a guarded one only to public addresses."""
 
-    def __init__(self, clock: Clock, resolver: Resolve | None) -> None:
+    def __init__(self, clock: Clock, resolver: Resolve, *, guarded: bool) -> None:
         self._resolver = resolver
+        self._guarded = guarded
         self._system = httpcore.SyncBackend()
         self.deadline = Deadline(clock, 0.0)
 
@@ -213,13 +214,11 @@ class _Network(httpcore.NetworkBackend):
         return remaining
 
     def _checked(self, host: str, port: int) -> Sequence[str]:
-        if self._resolver is None:
-            return [host]
         try:
             addresses = self._resolver(host, port)
         except (OSError, UnicodeError):
             raise _ConnectionFailure(Reason.DNS) from None
-        if not all(map(is_public, addresses)):
+        if self._guarded and not all(map(is_public, addresses)):
             raise _ConnectionFailure(Reason.FORBIDDEN_ADDRESS)
         return addresses
 

@@ -30,7 +30,6 @@ IDLE_SECONDS = 1.0  # how often an idle lane looks for rows of other daemons and
 PENDING_SECONDS = 5.0  # how often the waiting rows are counted; a third of a usual scrape interval
 LEASE_MARGIN = 5.0  # seconds a lease outlasts its send, for the ledger to record the outcome
 LEDGER_SECONDS = 1.0  # longest wait for a busy ledger; several fit into LEASE_MARGIN
-MAX_RETRY_AFTER = 3600.0  # the longest wait a receiver may ask for
 _MAX_DOUBLINGS = 32  # 0.5 s * 2**32 is beyond any cap, and larger powers overflow a float
 
 log = structlog.get_logger(__name__)
@@ -100,7 +99,7 @@ class Delivered(NamedTuple):
 
 
 class Retry(NamedTuple):
-    """The world may change: send again, not before `after` seconds from now."""
+    """The world may change: send again, not before `after` seconds from now if the cap allows it."""
 
     reason: Reason
     after: float = 0.0
@@ -220,8 +219,10 @@ class Lane:
 
     def run(self, wake: threading.Event) -> None:
         """Turn until told to stop. Back-off ignores `wake`: new rows do not revive a dead receiver."""
-        while not self._stopping.is_set():
+        while True:
             wake.clear()
+            if self._stopping.is_set():  # looked at after clearing, or the wake of `stop` could be lost
+                return
             pause = self.turn()
             if pause is None:
                 wake.wait(IDLE_SECONDS)
@@ -267,7 +268,7 @@ class Lane:
         longest = 0.0
         for (retry, attempts), ids in failed.items():
             # Rows that failed together come due together, so that they can share a batch again.
-            after = min(retry.after, MAX_RETRY_AFTER)
+            after = min(retry.after, self._cap)  # a receiver cannot silence a pager for a day
             retry_at = max(next_try(attempts, now, BASE_SECONDS, self._cap, self._rng), now + after)
             self._owe(self._outbox.failed, ids, retry_at, retry.reason.value, now)
             self._observer.failed(self.destination, retry.reason.value, len(ids))
