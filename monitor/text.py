@@ -242,6 +242,20 @@ def declines(text: str) -> bool:
     return _DECLINES.search(text) is not None
 
 
+_COURTESY = re.compile(
+    r"(?:\W*(?:sure|of course|certainly|absolutely|great|okay|ok|hello|hi)\b[\s,.!]*)?"
+    r"(?:please\b|let\s+(?:me|us)\s+know\b|feel\s+free\b|if\s+you\s+(?:have|need|want|would|['\u2019]d)\b|thank|"
+    r"(?:i|we)\s+hope\b|(?:i|we)(?:['\u2019]m|\s+am|['\u2019]d|\s+are|\s+would)\s+(?:be\s+)?(?:happy|glad)\b|"
+    r"here(?:['\u2019]s|\s+is|\s+are)\b|you['\u2019]re\s+welcome\b|sorry\b|i\s+apologi[sz]e\b)",
+    re.IGNORECASE,
+)
+
+
+def is_courtesy(sentence: str) -> bool:
+    """Whether a sentence opens like one that serves the conversation: an offer, a thank-you, a lead-in."""
+    return _COURTESY.match(sentence) is not None
+
+
 _REFERENCES = re.compile(
     r"(?P<doi>\b10\.\d{4,9}/[^\s\"<>]{1,200})"
     r"|(?P<url>\bhttps?://[^\s<>\"'\]\uff09]{1,2000})"

@@ -50,9 +50,7 @@ def verified(name: str) -> Path:
             f"weights {name}: cannot be read ({type(error).__name__}); reinstall riskmon"
         ) from error
     if digest != pin["sha256"]:
-        raise ConfigError(
-            f"weights {name}: SHA-256 {digest[:12]}… is not the pinned one; reinstall riskmon"
-        )
+        raise ConfigError(f"weights {name}: SHA-256 {digest[:12]}… is not the pinned one; reinstall riskmon")
     return path
 
 

@@ -1,6 +1,6 @@
 """Groundedness: whether each sentence of a response is supported by the texts it was made from.
 
-A sentence becomes 20 measures of what the sources do not hold (words, rare words, word pairs, numbers,
+A sentence becomes 18 measures of what the sources do not hold (words, rare words, word pairs, numbers,
 names, negation, meaning by static embedding). Boosted trees, monotone in every measure of novelty, turn
 them into a probability. `cards/hallucination.md` says from which data, and how well it ranks.
 """
@@ -21,23 +21,21 @@ FEATURES: tuple[tuple[str, int], ...] = (
     ("new_words", 1),  # share of content words found in no source and not in the question
     ("new_weight", 1),  # the same, weighted by rarity
     ("new_rarest", 1),  # rarity of the rarest new word
+    ("new_tokens", 1),  # share of all words, function words included, found in no source
+    ("new_token_pairs", 1),  # share of neighbouring words that are neighbours in no source
     ("new_pairs", 1),  # share of neighbouring content words that are neighbours in no source
     ("regrouped", 1),  # share of such pairs whose words are both known
     ("meaning_new", 1),  # new words, by distance to the nearest word of the sources
     ("uncovered", 1),  # rarity-weighted share of words outside the best-matching source sentence
     ("meaning_far", 1),  # cosine distance to the nearest source sentence
-    ("numbers", 0),  # how many numbers, log(1 + n)
     ("new_numbers", 1),  # share of numbers that no source states
     ("any_new_number", 1),
     ("far_numbers", 1),  # share of numbers stated, but not in the two best-matching source sentences
-    ("names", 0),  # how many capitalised words, log(1 + n)
     ("new_names", 1),  # share of them in no source
     ("any_new_name", 1),
     ("far_names", 1),  # share of them known, but not in the two best-matching source sentences
     ("negation", 1),  # negated here or in the best-matching source sentence, not both; times the match
     ("question_only", 0),  # share of content words known from the question alone
-    ("words", 0),  # how many content words, log(1 + n)
-    ("source_words", 0),  # how many words the sources hold, log(1 + n)
 )
 """Name and direction of each measure; 1 means more of it never lowers the probability."""
 
@@ -107,6 +105,7 @@ class _Sources:
         self.windows: list[list[text.Token]] = []
         self.stems: list[set[str]] = []
         self.pairs: set[tuple[str, str]] = set()
+        self.token_pairs: set[tuple[str, str]] = set()
         self.numbers: set[str] = set()
         months: set[str] = set()
         for source in case.sources:
@@ -116,8 +115,7 @@ class _Sources:
         question = text.tokens(case.question)
         self.numbers |= text.stated_numbers(case.question)
         self.asked = {text.stem(token.word) for token in question} | _ABOUT_SOURCES
-        self.known = set().union(*self.stems, months)
-        self.count = sum(len(window) for window in self.windows)
+        self.known: set[str] = set().union(*self.stems, months)
         index = {word: i for i, word in enumerate(dict.fromkeys(t.word for w in self.windows for t in w))}
         vectors = embedding.words(list(index))
         self.meanings = _meanings(self.windows, index, vectors)
@@ -138,6 +136,7 @@ class _Sources:
                 self.windows.append(window)
                 self.stems.append({text.stem(token.word) for token in window})
         self.pairs.update(_pairs(_content(tokens)))
+        self.token_pairs.update(_pairs([text.stem(token.word) for token in tokens]))
 
 
 def _content(tokens: Iterable[text.Token]) -> list[str]:
@@ -184,8 +183,8 @@ class Groundedness:
     def claims(self, case: Case) -> list[Claim]:
         """Return the checkable sentences of a response with their measures.
 
-        Left out: questions, sentences without a content word, and sentences that only say that the answer
-        is not there.
+        Left out: questions, sentences without a content word, and refusals, courtesies and lead-ins that
+        hold no number or name which the sources lack.
         """
         sources = _Sources(case, self._embedding)
         sentences = [s for s in _split(case.response) if _checkable(case.response, s, sources)]
@@ -242,7 +241,13 @@ def _checkable(response: str, sentence: _Sentence, sources: _Sources) -> bool:
     words = response[sentence.span.start : sentence.span.end]
     if words.endswith("?") or not (sentence.stems or sentence.numbers):
         return False
-    return not text.declines(words) or any(n.value not in sources.numbers for n in sentence.numbers)
+    if not (text.declines(words) or text.is_courtesy(words) or words.endswith(":")):
+        return True
+    known = sources.known | sources.asked
+    names = text.names(response, sentence.tokens)
+    return any(n.value not in sources.numbers for n in sentence.numbers) or any(
+        text.stem(name.word) not in known for name in names
+    )
 
 
 def _meanings(groups: Sequence[Sequence[text.Token]], index: Mapping[str, int], vectors: Vectors) -> Vectors:
@@ -294,6 +299,8 @@ def _claim(
     stems = list(dict.fromkeys(sentence.stems))
     new = [stem for stem in stems if stem not in sources.known and stem not in sources.asked]
     total = sum(rarity[stem] for stem in stems)
+    every = [text.stem(token.word) for token in sentence.tokens]
+    every_pair = list(_pairs(every))
     pairs = list(_pairs(sentence.stems))
     new_pairs = [pair for pair in pairs if pair not in sources.pairs]
     regrouped = sum(a in sources.known and b in sources.known for a, b in new_pairs)
@@ -313,23 +320,21 @@ def _claim(
         _share(len(new), len(stems)),
         _share(sum(rarity[stem] for stem in new), total),
         max((rarity[stem] for stem in new), default=0.0),
+        _share(sum(stem not in sources.known for stem in every), len(every)),
+        _share(sum(pair not in sources.token_pairs for pair in every_pair), len(every_pair)),
         _share(len(new_pairs), len(pairs)),
         _share(regrouped, len(pairs)),
         _share(meaning_new, total),
         1 - match,
         1 - closeness,
-        np.log1p(len(numbers)),
         _share(len(new_numbers), len(numbers)),
         float(bool(new_numbers)),
         _share(far_numbers, len(numbers)),
-        np.log1p(len(names)),
         _share(len(new_names), len(names)),
         float(bool(new_names)),
         _share(far_names, len(names)),
         match if opposed else 0.0,
         _share(sum(stem in sources.asked and stem not in sources.known for stem in stems), len(stems)),
-        np.log1p(len(stems)),
-        np.log1p(sources.count),
     )
     return Claim(
         span=sentence.span,

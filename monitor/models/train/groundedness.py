@@ -1,12 +1,11 @@
 """Train the groundedness model: `python -m monitor.models.train.groundedness` (a few minutes on two cores).
 
-Data: the labelled sets of `shared/traindata/hallucination` whose licences allow training, and pairs made from
+Data: labelled sets of `shared/traindata/hallucination` whose licences allow training, and pairs made from
 `shared/traindata/text`. Nothing of `shared/evaldata` is trained on. It prints, as JSON, the AUROC on each set
 left out of training, and on each evaluation set.
 """
 
 import hashlib
-import itertools
 import json
 import random
 import re
@@ -27,15 +26,14 @@ Example = tuple[Case, int]
 EVALUATION = ("wice_claims", "begin_wow", "halueval_qa", "summedits", "faithbench")
 # Sets of two classes, how many rows of each class are used, and what the set weighs against the others.
 LABELLED = {
-    "fool_me_twice": (2400, 1.0),
+    "fool_me_twice": (2400, 0.5),
     "fever_symmetric": (700, 0.7),
-    "begin_rest": (400, 0.7),
+    "begin_rest": (400, 1.0),
     "q2_wow": (500, 0.5),
-    "breaking_nli": (900, 0.4),
-    "med_monotonicity": (900, 0.2),
+    "breaking_nli": (900, 0.2),
     "halueval_qa_rest": (150, 0.1),
 }
-MADE, WEIGHT_OF_MADE = "made_pairs", 3.0
+MADE, WEIGHT_OF_MADE = "made_pairs", 2.0
 PAIRS = 6000
 
 
@@ -49,7 +47,7 @@ def _cases(*parts: str) -> list[Example]:
 
 
 def labelled(name: str) -> list[Example]:
-    """Return at most the stated number of rows per class of a training set, chosen by the hash of their ids."""
+    """Return at most the stated number of rows per class of a training set, chosen by hash of id."""
     cases = _cases("traindata", "hallucination", f"{name}.jsonl")
     most = LABELLED[name][0]
     return [case for label in (0, 1) for case in [c for c in cases if c[1] == label][:most]]
@@ -69,8 +67,8 @@ def made_pairs() -> list[Example]:
     for body in texts[: PAIRS // 3]:
         sources = _with_others(body, texts, chance)
         sentence = _sentence_of(body, chance)
-        for supported in (sentence, _shortened(sentence, chance)):
-            found.append((Case(chance.choice(OPENINGS) + supported, sources), 0))
+        supported = (sentence, _shortened(sentence, chance))
+        found.extend((Case(chance.choice(OPENINGS) + version, sources), 0) for version in supported)
         found.extend((broken, 1) for broken in _broken(sentence, sources, texts, chance))
     return found
 
@@ -179,9 +177,9 @@ def fitted(
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     model = HistGradientBoostingClassifier(
-        max_iter=150,
+        max_iter=60,
         learning_rate=0.08,
-        max_leaf_nodes=12,
+        max_leaf_nodes=8,
         max_depth=5,
         min_samples_leaf=60,
         l2_regularization=5.0,
@@ -230,7 +228,7 @@ def main() -> None:
     }
     report: dict[str, Any] = {"claims": {name: len(labels) for name, (_, labels, _) in data.items()}}
 
-    def fit_on(chosen: Sequence[str], scaling: tuple[float, float] = (1.0, 0.0)) -> Trees | dict[str, Any]:
+    def fit_on(chosen: Sequence[str], scaling: tuple[float, float] = (1.0, 0.0)) -> dict[str, Any]:
         return fitted(
             np.concatenate([data[name][0] for name in chosen]),
             np.concatenate([data[name][1] for name in chosen]),
@@ -263,8 +261,6 @@ def main() -> None:
             "auroc": round(float(roc_auc_score(truth, scores)), 3),
             "flagged_at_0.8": {str(c): round(float((scores[truth == c] >= 0.8).mean()), 3) for c in (0, 1)},  # noqa: PLR2004 - the rules' threshold
         }
-    gains = itertools.islice(FEATURES, None)
-    report["measures"] = [name for name, _ in gains]
     sys.stdout.write(json.dumps(report, indent=1) + "\n")
 
 

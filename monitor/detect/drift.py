@@ -1,0 +1,100 @@
+"""Drift, worker side: the feature vector of a trace. The test keeps state and lives in `monitor.drift`."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from monitor import models, text
+from monitor.clock import Clock, SystemClock
+from monitor.drift import SCALARS
+from monitor.errors import ConfigError
+from monitor.findings import Assessment, Status, TierStatus
+from monitor.models import embedding
+from monitor.models.embedding import Embedding, normalised
+from monitor.trace import Trace
+
+NAME = "drift"
+DIMENSIONS = 128  # leading principal components of the embedding; the rest cost time and change little
+_LIMIT = 15.99  # signals live in [0, 16)
+
+
+class Drift:
+    """Turns traces into feature vectors."""
+
+    name = NAME
+
+    def __init__(self, model: Embedding, clock: Clock) -> None:
+        self.version = model.version
+        self._model = model
+        self._clock = clock
+
+    def assess(self, traces: Sequence[Trace]) -> Sequence[Assessment]:
+        """Return one assessment per trace, in order, with its vector: 128 of embedding, then `SCALARS`.
+
+        What is embedded is the question, else the prompt, else the response. The score is 0: the engine's
+        drift monitor sets it.
+        """
+        started = self._clock.monotonic()
+        prompts = normalised(self._model.encode([_subject(trace) for trace in traces])[:, :DIMENSIONS])
+        scalars = [_scalars(trace) for trace in traces]
+        vectors = np.hstack((prompts, np.asarray(scalars, dtype=np.float32).reshape(-1, len(SCALARS))))
+        seconds = (self._clock.monotonic() - started) / max(len(traces), 1)
+        return [
+            Assessment(
+                detector=NAME,
+                version=self.version,
+                status=Status.SCORED,
+                score=0.0,
+                values={
+                    name: value for name, value in zip(SCALARS, row, strict=True) if not math.isnan(value)
+                },
+                vector=vector.astype("<f4").tobytes(),
+                seconds=seconds,
+            )
+            for row, vector in zip(scalars, vectors, strict=True)
+        ]
+
+
+def _subject(trace: Trace) -> str:
+    return next((t for t in (trace.question(), trace.prompt()) if t.strip()), trace.response)
+
+
+def _scalars(trace: Trace) -> tuple[float, ...]:
+    tokens = trace.usage.output_tokens if trace.usage else None
+    return (
+        _log(sum(len(message.content) for message in trace.messages)),
+        _log(len(trace.response)),
+        _LIMIT if text.declines(trace.response) else 0.0,
+        math.nan if trace.latency is None else _log(1000 * trace.latency),
+        math.nan if tokens is None else _log(tokens),
+    )
+
+
+def _log(value: float) -> float:
+    return min(_LIMIT, math.log1p(max(0.0, value)))
+
+
+def build(**options: Any) -> Drift:
+    """Build the detector. It takes no options; raises ConfigError for one, or for unusable weights."""
+    _reject(options)
+    return Drift(Embedding.load(), SystemClock())
+
+
+def tiers(**options: Any) -> list[TierStatus]:
+    """Report whether the bundled embedding is there and unaltered. Raises ConfigError for an option."""
+    _reject(options)
+    names = (embedding.TABLE, embedding.SCALES, embedding.TOKENIZER)
+    try:
+        for name in names:
+            models.verified(name)
+        version, cost = models.version(1, *names), ""
+    except ConfigError as error:
+        version, cost = "", f"drift is not watched: {error}"
+    return [TierStatus(detector=NAME, tier=0, name="embedding", present=not cost, version=version, cost=cost)]
+
+
+def _reject(options: dict[str, Any]) -> None:
+    for name in options:
+        raise ConfigError(f"detectors.{NAME}.options.{name}: no such option; remove it (there are none)")
