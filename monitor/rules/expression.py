@@ -36,7 +36,7 @@ class Context:
     __slots__ = ("native",)
 
     def __init__(self, values: Mapping[str, Mapping[str, Any]]) -> None:
-        """Raise EvaluationError when a value does not fit the engine, such as an integer over 64 bits."""
+        """Raise EvaluationError when a value does not fit the engine, such as half a surrogate pair."""
         import cel  # 0.2 s: it loads a command line of its own
 
         try:

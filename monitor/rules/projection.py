@@ -45,9 +45,9 @@ class Projection:
         """Return a key; traces with equal keys look the same to every rule of the group."""
         parts = [view.key(given.get(view.name, view.missing)) for view in self._detectors]
         for _, get in self._trace:
-            parts.append(get(trace))  # noqa: PERF401 - mostly empty: a loop that does not run costs less
+            parts.append(get(trace))
         for _, get, thresholds in self._trace_cells:
-            parts.append(cell(get(trace), thresholds))  # noqa: PERF401 - see above
+            parts.append(cell(get(trace), thresholds))
         return tuple(parts)
 
     def values(self, trace: Trace, given: Mapping[str, Assessment]) -> dict[str, dict[str, Any]]:
@@ -92,7 +92,7 @@ class _DetectorView:
         """Return a key of all that `values` can tell apart."""
         parts: list[Hashable] = [self._attributes(assessment)] if self._attributes else []
         for get, thresholds in self._cells:
-            parts.append(cell(get(assessment), thresholds))  # noqa: PERF401 - see Projection.key
+            parts.append(cell(get(assessment), thresholds))
         evidence = assessment.evidence
         if evidence and self._lists:
             cut = len(evidence) > MAX_EVIDENCE  # which entries stay depends on more than what is read of them
@@ -106,7 +106,7 @@ class _DetectorView:
             for name in self._signals:
                 parts.append(found.get(name))  # noqa: PERF401 - see Projection.key
             for name, thresholds in self._signal_cells:
-                parts.append(cell(found.get(name), thresholds))  # noqa: PERF401 - see Projection.key
+                parts.append(cell(found.get(name), thresholds))
         return parts[0] if len(parts) == 1 else tuple(parts)
 
     def values(self, assessment: Assessment) -> dict[str, Any]:
