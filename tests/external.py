@@ -1,10 +1,13 @@
 """What tests of the outer files share: real programs, and the names a catalogue of metrics allows."""
 
+import importlib
+import importlib.util
 import os
 import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 
@@ -18,7 +21,18 @@ def need(*names: str) -> str:
         found = shutil.which(name) or shutil.which(name, path=str(beside))
         if found:
             return found
-    message = f"{' or '.join(names)} is not installed"
+    return _missing(" or ".join(names))
+
+
+def need_module(name: str) -> Any:
+    """An optional library; skips the test, or in CI fails it, without."""
+    if importlib.util.find_spec(name) is None:
+        _missing(name)
+    return importlib.import_module(name)
+
+
+def _missing(what: str) -> NoReturn:
+    message = f"{what} is not installed"
     if os.environ.get("CI"):
         pytest.fail(message)
     pytest.skip(message)

@@ -1,0 +1,331 @@
+"""The container files: valid, pinned, closed to the outside, and true when run natively."""
+
+import json
+import re
+import socket
+import subprocess
+import threading
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from external import need, need_module
+from structlog.testing import CapturingLogger
+
+from monitor.clock import SystemClock
+from monitor.config import load
+from monitor.console.http import HttpServer
+from monitor.findings import Assessment, Evidence, Flag, Judgement, Severity, Status, TierStatus
+from monitor.stream import Incident, Lag, PoolStats, Stage
+from monitor.telemetry.metrics import Metrics
+from monitor.telemetry.observer import TelemetryObserver
+from monitor.trace import Origin, Trace
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCKER = ROOT / "docker"
+DETECTORS = ("hallucination", "pii", "toxicity", "drift")
+TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
+
+
+def compose() -> dict[str, Any]:
+    """The compose file."""
+    loaded: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text())
+    return loaded
+
+
+def run(*command: str, cwd: Path = ROOT) -> None:
+    """Run a checker; its complaints are the failure."""
+    done = subprocess.run(command, cwd=cwd, text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_hadolint_has_no_complaint() -> None:
+    """The Dockerfile follows hadolint's rules."""
+    run(need("hadolint"), str(DOCKER / "Dockerfile"))
+
+
+def test_compose_obeys_the_compose_specification() -> None:
+    """A parser that validates against the specification takes the file, with all its services."""
+    spec = need_module("compose_spec")
+    parsed = spec.PyCompose.from_yaml((DOCKER / "compose.yaml").read_text())
+    assert set(parsed.service_names()) == set(compose()["services"])
+
+
+def test_images_are_pinned_and_ports_are_loopback() -> None:
+    """No moving tag, and nothing that other machines can reach."""
+    bases = re.findall(r"^FROM (\S+)", (DOCKER / "Dockerfile").read_text(), re.MULTILINE)
+    services = compose()["services"]
+    for image in bases + [service["image"] for service in services.values() if "build" not in service]:
+        assert re.fullmatch(r"[\w./-]+:v?\d+\.\d+\.\d+[\w.-]*", image), image
+    for name, service in services.items():
+        assert all(re.fullmatch(r"127\.0\.0\.1:\d+:\d+", port) for port in service.get("ports", [])), name
+
+
+def test_everything_mounted_or_copied_exists() -> None:
+    """Bind mounts and COPY sources are files of the repository that the ignore file lets through."""
+    for service in compose()["services"].values():
+        for volume in service.get("volumes", []):
+            source = volume.split(":")[0]
+            if source.startswith("."):
+                assert (DOCKER / source).exists(), volume
+                assert volume.endswith(":ro"), volume
+            else:
+                assert source in compose()["volumes"]
+    allowed = re.findall(r"^!(\S+)", (DOCKER / "Dockerfile.dockerignore").read_text(), re.MULTILINE)
+    copied: list[str] = []
+    for line in re.findall(r"^COPY (?!--from)(.+)$", (DOCKER / "Dockerfile").read_text(), re.MULTILINE):
+        copied += line.split()[:-1]
+    assert sorted(copied) == sorted(allowed)
+    assert {"monitor", "rules", "pyproject.toml"} <= set(copied)
+
+
+def test_the_container_is_confined() -> None:
+    """No root, no capabilities, a read-only root file system, and more time to stop than draining takes."""
+    dockerfile = (DOCKER / "Dockerfile").read_text()
+    assert re.search(r"^USER (?!0)\d+:\d+$", dockerfile, re.MULTILINE)
+    assert re.search(r'^ENTRYPOINT \["riskmon"\]$', dockerfile, re.MULTILINE)
+    assert "/livez" in dockerfile.partition("HEALTHCHECK")[2]
+    service = compose()["services"]["riskmon"]
+    assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])
+    config = load(DOCKER / "riskmon.yaml", {})
+    # The drain, then three seconds for what comes after it.
+    assert int(service["stop_grace_period"].removesuffix("s")) > config.shutdown.deadline_seconds + 3
+
+
+def test_the_configuration_fits_the_services() -> None:
+    """riskmon.yaml loads with the image's environment and names services and ports that compose has."""
+    environment = dict(re.findall(r"(RISKMON_\w+)=(\S+)", (DOCKER / "Dockerfile").read_text()))
+    config = load(DOCKER / "riskmon.yaml", environment)
+    services = compose()["services"]
+    for server in config.kafka.bootstrap_servers:
+        host, port = server.split(":")
+        assert f"INTERNAL://:{port}" in services[host]["environment"]["KAFKA_LISTENERS"]
+    [created] = services["topics"]["command"]
+    assert {*config.kafka.topics, config.deliver.feedback_topic} <= set(re.split(r"[\s;]+", created))
+    assert urllib.parse.urlsplit(config.deliver.alertmanager.url).hostname in services
+    assert config.http.host == "0.0.0.0"  # noqa: S104 - inside its container
+    assert f"127.0.0.1:{config.http.port}:{config.http.port}" in services["riskmon"]["ports"]
+    [scrape] = prometheus_config()["scrape_configs"]
+    assert scrape["static_configs"][0]["targets"] == [f"riskmon:{config.http.port}"]
+    mounts = [volume.split(":")[1] for volume in services["riskmon"]["volumes"]]
+    assert str(config.data_dir) in mounts
+
+
+def prometheus_config() -> dict[str, Any]:
+    """docker/prometheus.yml."""
+    loaded: dict[str, Any] = yaml.safe_load((DOCKER / "prometheus.yml").read_text())
+    return loaded
+
+
+def prometheus_home(folder: Path, config: Mapping[str, Any]) -> Path:
+    """A folder as compose mounts it: the configuration, and the rules beside it."""
+    (folder / "rules").symlink_to(ROOT / "rules" / "prometheus")
+    path = folder / "prometheus.yml"
+    path.write_text(yaml.safe_dump(dict(config)))
+    return path
+
+
+def test_promtool_and_amtool_accept_the_configurations(tmp_path: Path) -> None:
+    """Prometheus' configuration with its rules, and Alertmanager's, are valid."""
+    run(need("promtool"), "check", "config", str(prometheus_home(tmp_path, prometheus_config())))
+    run(need("amtool"), "check-config", str(DOCKER / "alertmanager.yml"))
+
+
+def test_the_watchdog_never_reaches_the_pager() -> None:
+    """Routing: the always-firing alert goes to its own receiver, a critical one to the page."""
+    amtool, config = need("amtool"), str(DOCKER / "alertmanager.yml")
+    routes = [amtool, "config", "routes", "test", f"--config.file={config}"]
+    run(*routes, "--verify.receivers=watchdog", "alertname=RiskmonWatchdog", "severity=none")
+    run(*routes, "--verify.receivers=page", "alertname=RiskmonDown", "severity=critical")
+
+
+class Health:
+    """Always well."""
+
+    def live(self) -> bool:
+        """Yes."""
+        return True
+
+    def ready(self) -> Mapping[str, bool]:
+        """Yes."""
+        return {"all": True}
+
+
+def feed(observer: TelemetryObserver, turn: int) -> None:
+    """Tell the observer everything an engine and its deliverers ever tell."""
+    evidence = (Evidence("response", 0, 3, "EMAIL_ADDRESS", 0.9, leaked=True),)
+    answers = tuple(
+        Assessment(
+            detector=name, version="1", status=Status.SCORED, score=0.4, evidence=evidence, seconds=0.001
+        )
+        for name in DETECTORS
+    )
+    failed = tuple(Assessment(detector=name, version="1", status=Status.TIMEOUT) for name in DETECTORS)
+    flag = Flag(
+        id="f", rule="Leak", rule_version="1", severity=Severity.CRITICAL, actions=(), detectors=("pii",)
+    )
+    now = SystemClock().now()
+    trace = Trace(
+        id="r",
+        time=now,
+        response="",
+        app="bot",
+        environment="production",
+        model="m",
+        trace_id=TRACE_ID,
+    )
+    batch = [
+        Judgement(origin=Origin("t", 0, turn, 0), trace=trace, assessments=answers, flags=(flag,)),
+        Judgement(origin=Origin("t", 0, turn, 1), trace=trace, assessments=failed, flags=()),
+    ]
+    observer.turned()
+    observer.consumed("t", 3)
+    observer.judged(batch, 0.0, 1.0)
+    observer.recorded("t", 1)
+    observer.dead_lettered("t", "invalid_json", 1)
+    observer.released("t", 1)
+    observer.transaction(0.01)
+    observer.lag([Lag("t", 0, 7, 1.0)])
+    for stage in Stage:
+        observer.waiting(stage, 3)
+    observer.pool(PoolStats(2, 2, 1, 64, {"timeout": turn}))
+    observer.incident(Incident.STUCK, "t", 0)
+    observer.rules_loaded("v1", ok=True)
+    observer.rule_failed("Leak")
+    observer.tiers([TierStatus(detector="pii", tier=0, name="patterns", present=True)])
+    observer.delivered("webhook", 1)
+    observer.failed("webhook", "timeout", 1)
+    observer.pending({"webhook": (2, 30.0)})
+
+
+def free_port() -> int:
+    """A port nobody listens on just now."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def ask(url: str) -> Any:
+    """The JSON that a server of ours answers with."""
+    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - our own URL, http
+        return json.load(answer)
+
+
+def until(check: Any, what: str) -> Any:
+    """Wait until `check` returns something true."""
+    last: object = None
+    for _ in range(120):
+        try:
+            last = check()
+        except OSError as error:
+            last = error
+        else:
+            if last:
+                return last
+        time.sleep(0.5)
+    pytest.fail(f"{what} within 60 s; last: {last}")
+
+
+@contextmanager
+def running(log: Path, *command: str) -> Iterator[None]:
+    """A program in the background, ended with the block."""
+    with log.open("w") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out)
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+@pytest.mark.slow
+def test_metrics_rules_dashboards_and_alerts_work_together(tmp_path: Path) -> None:
+    """The shipped configurations, run natively against a real scrape.
+
+    Prometheus takes the exemplars, every rule evaluates, every dashboard query finds series, and a stuck
+    partition is an active alert in Alertmanager.
+    """
+    prometheus, alertmanager = need("prometheus"), need("prometheus-alertmanager", "alertmanager")
+    metrics = Metrics(known={"topic": ["t"], "detector": DETECTORS, "rule": ["Leak"]})
+    observer = TelemetryObserver(metrics, SystemClock(), CapturingLogger())
+    feed(observer, 0)
+    server = HttpServer("127.0.0.1", 0, metrics.registry, Health())
+    server.start()
+    prometheus_at, alertmanager_at = free_port(), free_port()
+    config = prometheus_config()
+    config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+    config["scrape_configs"][0]["static_configs"][0]["targets"] = [f"127.0.0.1:{server.port}"]
+    config["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"] = [f"127.0.0.1:{alertmanager_at}"]
+    home = prometheus_home(tmp_path, config)
+    options = [option for option in compose()["services"]["prometheus"]["command"] if "feature" in option]
+    ended = threading.Event()
+
+    def keep_feeding() -> None:
+        turn = 1
+        while not ended.wait(0.3):
+            feed(observer, turn)
+            turn += 1
+
+    feeder = threading.Thread(target=keep_feeding)
+    feeder.start()
+    try:
+        with (
+            running(
+                tmp_path / "alertmanager.log", alertmanager, f"--config.file={DOCKER / 'alertmanager.yml'}",
+                f"--storage.path={tmp_path / 'am'}", f"--web.listen-address=127.0.0.1:{alertmanager_at}",
+                "--cluster.listen-address=",
+            ),
+            running(
+                tmp_path / "prometheus.log", prometheus, f"--config.file={home}", *options,
+                f"--storage.tsdb.path={tmp_path / 'tsdb'}", f"--web.listen-address=127.0.0.1:{prometheus_at}",
+            ),
+        ):  # fmt: skip
+            api = f"http://127.0.0.1:{prometheus_at}/api/v1"
+            check_rules(api)
+            check_dashboards(api)
+            check_exemplars(api)
+            stuck = f"http://127.0.0.1:{alertmanager_at}/api/v2/alerts?filter=alertname%3D%22RiskmonPartitionStuck%22"
+            [alert] = until(lambda: ask(stuck), "no alert reached Alertmanager")
+            assert alert["labels"]["topic"] == "t"
+            assert alert["annotations"]["runbook_url"].endswith("#riskmonpartitionstuck")
+    finally:
+        ended.set()
+        feeder.join()
+        server.stop()
+
+
+def check_rules(api: str) -> None:
+    """Every rule is loaded, and has been evaluated without a fault."""
+
+    def evaluated() -> list[dict[str, Any]]:
+        rules = [rule for group in ask(f"{api}/rules")["data"]["groups"] for rule in group["rules"]]
+        return rules if rules and all(rule["health"] != "unknown" for rule in rules) else []
+
+    rules = until(evaluated, "rules were not evaluated")
+    assert len(rules) == (ROOT / "rules/prometheus/riskmon.rules.yml").read_text().count("        expr: ")
+    assert {rule["name"]: rule.get("lastError") for rule in rules if rule["health"] != "ok"} == {}
+
+
+def check_dashboards(api: str) -> None:
+    """Every query of every dashboard finds series: names, labels and types are right."""
+    for path in sorted((ROOT / "grafana" / "dashboards").glob("*.json")):
+        for panel in json.loads(path.read_text())["panels"]:
+            for target in panel.get("targets", []):
+                expr = target["expr"].replace("$__rate_interval", "1m")
+                expr = expr.replace("$job", ".+").replace("$instance", ".+")
+                query = f"{api}/query?{urllib.parse.urlencode({'query': expr})}"
+                until(
+                    lambda query=query: ask(query)["data"]["result"], f"{panel['title']}: nothing for {expr}"
+                )
+
+
+def check_exemplars(api: str) -> None:
+    """The trace behind the latest flag can be followed from the metric."""
+    query = urllib.parse.urlencode({"query": "riskmon_flags_total", "start": "0", "end": "9999999999"})
+    found = until(lambda: ask(f"{api}/query_exemplars?{query}")["data"], "no exemplars")
+    assert found[0]["exemplars"][0]["labels"] == {"trace_id": TRACE_ID}
