@@ -6,7 +6,7 @@ characters. Offsets are Python string indices. English first; other languages ke
 
 import functools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from monitor.findings import Span
@@ -185,11 +185,11 @@ def _value(match: re.Match[str]) -> str:
     return f"{whole}.{fraction}" if fraction else whole
 
 
-def stated_numbers(text: str) -> set[str]:
+def stated_numbers(text: str, words: Iterable[str]) -> set[str]:
     """Return every canonical number that a text supports: those it states, and other ways to write them.
 
-    Months count as their numbers, hours after noon also on the twelve-hour clock, and a number with a
-    magnitude also bare ("5m" may be metres).
+    `words` are its lower-case words. Months count as their numbers, hours after noon also on the twelve-hour
+    clock, and a number with a magnitude also bare ("5m" may be metres).
     """
     known = {"0", "1"}
     for quantity in quantities(text):
@@ -199,7 +199,7 @@ def stated_numbers(text: str) -> set[str]:
             if _NOON < hour <= _LAST_HOUR:
                 known.add(str(hour - _NOON))
     known.update(match["digits"].lstrip("0") for match in _NUMBER.finditer(text) if match["magnitude"])
-    known.update(_MONTH_NUMBERS[t.word] for t in tokens(text) if t.word in _MONTH_NUMBERS)
+    known.update(_MONTH_NUMBERS[word] for word in words if word in _MONTH_NUMBERS)
     return known
 
 

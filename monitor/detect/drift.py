@@ -1,5 +1,6 @@
 """Drift, worker side: the feature vector of a trace. The test keeps state and lives in `monitor.drift`."""
 
+import inspect
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 
 from monitor import models, text
 from monitor.clock import Clock, SystemClock
-from monitor.drift import SCALARS
+from monitor.drift import SCALARS, DriftMonitor
 from monitor.errors import ConfigError
 from monitor.findings import Assessment, Status, TierStatus
 from monitor.models import embedding
@@ -77,14 +78,17 @@ def _log(value: float) -> float:
 
 
 def build(**options: Any) -> Drift:
-    """Build the detector. It takes no options; raises ConfigError for one, or for unusable weights."""
-    _reject(options)
+    """Build the worker's half. Options are those of `monitor.drift.DriftMonitor`, which the engine builds.
+
+    Raises ConfigError for an unknown or unusable option, or for unusable weights.
+    """
+    _check(options)
     return Drift(Embedding.load(), SystemClock())
 
 
 def tiers(**options: Any) -> list[TierStatus]:
-    """Report whether the bundled embedding is there and unaltered. Raises ConfigError for an option."""
-    _reject(options)
+    """Report whether the bundled embedding is there and unaltered. Raises ConfigError for a bad option."""
+    _check(options)
     names = (embedding.TABLE, embedding.SCALES, embedding.TOKENIZER)
     try:
         for name in names:
@@ -95,6 +99,10 @@ def tiers(**options: Any) -> list[TierStatus]:
     return [TierStatus(detector=NAME, tier=0, name="embedding", present=not cost, version=version, cost=cost)]
 
 
-def _reject(options: dict[str, Any]) -> None:
-    for name in options:
-        raise ConfigError(f"detectors.{NAME}.options.{name}: no such option; remove it (there are none)")
+def _check(options: dict[str, Any]) -> None:
+    known = set(inspect.signature(DriftMonitor).parameters)
+    for name in sorted(set(options) - known):
+        raise ConfigError(
+            f"detectors.{NAME}.options.{name}: no such option; use one of {', '.join(sorted(known))}"
+        )
+    DriftMonitor(**options)

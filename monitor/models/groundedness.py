@@ -109,11 +109,11 @@ class _Sources:
         self.numbers: set[str] = set()
         months: set[str] = set()
         for source in case.sources:
-            self._add(source)
-            self.numbers |= text.stated_numbers(source)
+            words = self._add(source)
+            self.numbers |= text.stated_numbers(source, words)
             months |= text.stated_months(source)
         question = text.tokens(case.question)
-        self.numbers |= text.stated_numbers(case.question)
+        self.numbers |= text.stated_numbers(case.question, {token.word for token in question})
         self.asked = {text.stem(token.word) for token in question} | _ABOUT_SOURCES
         self.known: set[str] = set().union(*self.stems, months)
         index = {word: i for i, word in enumerate(dict.fromkeys(t.word for w in self.windows for t in w))}
@@ -121,7 +121,7 @@ class _Sources:
         self.meanings = _meanings(self.windows, index, vectors)
         self.directions = normalised(vectors[[i for word, i in index.items() if word not in text.STOPWORDS]])
 
-    def _add(self, source: str) -> None:
+    def _add(self, source: str) -> set[str]:
         tokens = text.tokens(source)
         spans = text.sentences(source)
         step = -(-len(spans) // MAX_WINDOWS)
@@ -137,6 +137,7 @@ class _Sources:
                 self.stems.append({text.stem(token.word) for token in window})
         self.pairs.update(_pairs(_content(tokens)))
         self.token_pairs.update(_pairs([text.stem(token.word) for token in tokens]))
+        return {token.word for token in tokens}
 
 
 def _content(tokens: Iterable[text.Token]) -> list[str]:

@@ -1,0 +1,149 @@
+"""The text measures that detectors share."""
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitor import text
+
+TEXTS = st.text(alphabet=st.sampled_from("aA.!?… \n\"')1,2-*éß。[]\u2019") | st.characters(), max_size=200)
+
+
+def _split(body: str) -> list[str]:
+    return [body[span.start : span.end] for span in text.sentences(body)]
+
+
+@given(TEXTS)
+def test_sentences_cover_the_text_in_order(body: str) -> None:
+    """Sentences are disjoint, in order, trimmed, and hold every character that is not white space."""
+    position, kept = 0, ""
+    for span in text.sentences(body):
+        assert position <= span.start < span.end
+        assert not body[position : span.start].strip()
+        assert body[span.start : span.end] == body[span.start : span.end].strip()
+        kept += body[span.start : span.end]
+        position = span.end
+    assert not body[position:].strip()
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("Dr. Smith left. He went home.", ["Dr. Smith left.", "He went home."]),
+        ("It costs 1,000.50 EUR. Cheap!", ["It costs 1,000.50 EUR.", "Cheap!"]),
+        ("1. Open it.\n2. Close it.", ["1. Open it.", "2. Close it."]),
+        ("The answer is no. Ask again.", ["The answer is no.", "Ask again."]),
+        ("See No. 5 there. J. Doe said so.", ["See No. 5 there.", "J. Doe said so."]),
+        ('He said "Stop." Then he ran', ['He said "Stop."', "Then he ran"]),
+        ("", []),
+    ],
+)
+def test_sentence_ends(body: str, expected: list[str]) -> None:
+    """Abbreviations, initials, decimals and list markers end no sentence; quotes stay with theirs."""
+    assert _split(body) == expected
+
+
+@given(TEXTS)
+def test_offsets_point_at_what_was_found(body: str) -> None:
+    """Tokens, quantities and references lie in the text, in order, and tokens slice to their own word."""
+    for token in text.tokens(body):
+        assert body[token.start : token.end].lower().replace("\u2019", "'") == token.word
+    quantities = [(quantity.start, quantity.end) for quantity in text.quantities(body)]
+    references = [(reference.start, reference.end) for reference in text.references(body)]
+    for found in (quantities, references):
+        assert all(0 <= start < end <= len(body) for start, end in found)
+        assert all(a[1] <= b[0] for a, b in itertools.pairwise(found))
+
+
+@pytest.mark.parametrize(
+    ("body", "values"),
+    [
+        ("1,000 and 1000.0", ["1000", "1000"]),
+        ("$1.2 million, 5k, 3 bn", ["1200000", "5000", "3000000000"]),
+        ("twenty-four hours, Sixteen men, three", ["24", "16", "3"]),
+        ("1. First\n2) second [3] and [4, 5]", []),
+        ("on 2024-01-15", ["2024", "1", "15"]),
+        ("version 1.2.3", ["1.2.3"]),
+        ("007 and 0.50%", ["7", "0.5"]),
+    ],
+)
+def test_quantities_have_one_canonical_value(body: str, values: list[str]) -> None:
+    """However a number is written, its value is the same text; markers are no numbers."""
+    assert [quantity.value for quantity in text.quantities(body)] == values
+
+
+def test_stated_numbers_know_other_ways_to_write_them() -> None:
+    """A month supports its number, an afternoon hour the twelve-hour clock, an ISO date its month's name."""
+    words = {token.word for token in text.tokens("At 17:00 on March 3")}
+    assert {"3", "5", "17"} <= text.stated_numbers("At 17:00 on March 3", words)
+    assert text.stated_months("due 2024-01-15") == {"january"}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("policies", "policy"),
+        ("shipped", "shipping"),
+        ("requires", "require"),
+        ("agreed", "agree"),
+        ("days", "day"),
+    ],
+)
+def test_stems_join_inflections(one: str, other: str) -> None:
+    """Inflections of a word share a stem."""
+    assert text.stem(one) == text.stem(other)
+
+
+@given(st.text(alphabet="abcdefghijklmnopqrstuvwxyz'", min_size=1, max_size=20))
+def test_a_stem_is_never_empty(word: str) -> None:
+    """Stemming keeps something of every word that has a letter."""
+    if word.strip("'s"):
+        assert text.stem(word)
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("I could not find that in the documents.", True),
+        ("The documents don't mention a warranty.", True),
+        ("Sorry, I can\u2019t help with that.", True),
+        ("As an AI I have no opinion.", True),
+        ("Refunds take 5 days.", False),
+        ("Sale items cannot be returned.", False),
+    ],
+)
+def test_declines(body: str, expected: bool) -> None:  # noqa: FBT001 - a parametrised expectation
+    """A refusal or an answer that is not there is recognised; a plain negative statement is not."""
+    assert text.declines(body) is expected
+
+
+def test_references_are_found_and_normalised() -> None:
+    """URLs, DOIs and citations are found without their trailing punctuation."""
+    body = "See https://www.Example.com/a/. Smith et al. (2019), doi 10.1000/abc.def; Roe v. Wade,"
+    body += " arXiv:2301.12345."
+    found = [(reference.kind, reference.target) for reference in text.references(body)]
+    assert found == [
+        ("url", "example.com/a"),
+        ("citation", "smith et al. (2019)"),
+        ("doi", "10.1000/abc.def"),
+        ("citation", "roe v. wade"),
+        ("citation", "arxiv:2301.12345"),
+    ]
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "seed",
+    [" ", "\n", ".", ". a", "1.", "1,", "a", "no ", "don't  ", '"', "(1) ", "Aa. v. ", "http://a", "twenty-"],
+)
+def test_measures_take_linear_time(seed: str) -> None:
+    """Hostile text is measured well within the time-out; quadratic time would exceed it by far."""
+    body = seed * (200_000 // len(seed))
+    assert sum(span.end - span.start for span in text.sentences(body)) <= len(body)
+    assert len(text.tokens(body)) <= len(body)
+    assert len(text.quantities(body)) <= len(body)
+    assert len(list(text.references(body))) <= len(body)
+    assert text.declines(body) is False
+    assert text.is_courtesy(body) is False
