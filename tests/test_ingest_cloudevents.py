@@ -52,7 +52,7 @@ def test_binary_events_are_unwrapped() -> None:
 
 
 def test_the_trace_knows_better_than_its_envelope() -> None:
-    """id and time of the trace win over those of the event, and those of the event over the record's."""
+    """Id and time of the trace win over those of the event, and those of the event over the record's."""
     own = TRACE | {"id": "mine", "time": 7}
     for trace in (decode(EVENT | {"data": own}), decode(own, BINARY)):
         assert (trace.id, trace.time) == ("mine", 7.0)

@@ -58,7 +58,7 @@ def test_duplicate_keys_are_found_exactly(document: str) -> None:
         value = parse(document.encode(), 10, ())
     except BadTrace as error:
         assert error.reason == "duplicate_key"  # noqa: PT017 - both outcomes are legal
-        assert repeats(document)  # noqa: PT017 - see above
+        assert repeats(document)
     else:
         assert not repeats(document)
         assert value == json.loads(document)
