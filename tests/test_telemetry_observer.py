@@ -259,7 +259,7 @@ def test_an_empty_batch_is_no_event() -> None:
 def test_observing_costs_microseconds_per_trace() -> None:
     """A batch of 1,000 traces with four scored assessments each costs at most 10 µs of CPU per trace.
 
-    The loop below measured 2.2 µs on two shared cores; the bound leaves room for a slow one and still fails if
+    The loop below measured 2.2 µs on two shared cores; the bound leaves room for a slow one and fails if
     a per-trace label lookup creeps in.
     """
     it = Fixture()
