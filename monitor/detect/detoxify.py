@@ -53,8 +53,10 @@ class DetoxifyModel:
         check(checkpoint=checkpoint, config=config, sha256=sha256)
         os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
         import torch
+        import transformers
         from detoxify import Detoxify
 
+        transformers.utils.logging.disable_progress_bar()
         torch.set_num_threads(1)
         copy = _plain_copy(_verified(checkpoint, sha256), config)
         try:
@@ -123,7 +125,7 @@ def _verified(checkpoint: str, sha256: str) -> bytes:
 
 
 def _plain_copy(content: bytes, config: str) -> io.BytesIO:
-    """Return the checkpoint with nothing but tensors and plain values, its base model named by a local folder.
+    """Return the checkpoint with only tensors and plain values, its base model named by a local folder.
 
     Detoxify looks the base model up by name on the hub before it uses `config`; naming the folder keeps the
     search on this machine.

@@ -26,7 +26,8 @@ WINDOW = 400
 REGULARISATION = 16.0
 FOLDS = 5
 SEED = 7
-CAPS = {"sgd_neutral_chat": 5000, "passages": 3000, "stormfront_sentences": 6000}
+CUTS = (0.5, 0.8)
+CAPS = {"sgd_neutral_chat": 5000, "passages": 2000, "stormfront_sentences": 6000}
 
 TRAINED = {
     "davidson_train": ("traindata", "toxicity"),
@@ -39,6 +40,47 @@ TRAINED = {
     "surge": ("evaldata", "toxicity"),
     "openai_moderation": ("evaldata", "toxicity"),
 }
+# Neutral sentences about groups of people: in the data sets above, a group's name mostly stands in abuse of it
+# (Dixon et al. 2018, "Measuring and mitigating unintended bias in text classification").
+GROUPS = (
+    *("muslim", "jewish", "christian", "hindu", "buddhist", "catholic", "atheist", "black", "white", "asian"),
+    *(
+        "african",
+        "latino",
+        "mexican",
+        "chinese",
+        "indian",
+        "arab",
+        "american",
+        "european",
+        "immigrant",
+        "refugee",
+    ),
+    *("gay", "lesbian", "transgender", "straight", "queer", "bisexual", "female", "male", "disabled", "deaf"),
+    *("blind", "autistic", "elderly", "young", "homeless"),
+)
+NEUTRAL = (
+    "Our {} neighbours invited us to dinner last week.",
+    "The museum opens an exhibition of {} artists in spring.",
+    "She writes about {} families for the local newspaper.",
+    "I am {} and I work as a nurse.",
+    "Is there a {} community centre near the station?",
+    "The survey compared {} and {} voters in three states.",
+    "My {} friend is looking for a flat in Leeds.",
+    "Many {} people have lived in this city for decades.",
+    "The law gives {} citizens the same rights as everyone.",
+    "{} and {} students meet on Thursdays in room five.",
+    "Could you recommend a book by a {} author?",
+    "The festival celebrates {} music and food.",
+    "He was born into a {} family in 1962.",
+    "We offer counselling for {} employees, free of charge.",
+    "The article explains how {} and {} traditions differ.",
+    "A {} woman was elected mayor yesterday.",
+    "A {} man won the marathon.",
+    "Which rules apply to {} applicants?",
+    "{} people contribute to the economy.",
+    "This charity supports {} children and their parents.",
+)
 SCORED_ONLY = {"tweeteval_offensive": ("evaldata", "toxicity")}
 TWO_CLASSES = (
     "davidson_train",
@@ -57,6 +99,7 @@ class Row(NamedTuple):
     group: str
     text: str
     toxic: bool
+    category: str = ""
 
 
 def load() -> list[Row]:
@@ -64,13 +107,24 @@ def load() -> list[Row]:
     found = []
     for source, folder in {**TRAINED, **SCORED_ONLY}.items():
         mine = [
-            Row(source, _group(source, row), row["text"], bool(row.get("label", 0)))
+            Row(
+                source, _group(source, row), row["text"], bool(row.get("label", 0)), row.get("category") or ""
+            )
             for row in rows(*folder, f"{source}.jsonl")
             if row.get("category") != "self-harm"  # a cry for help is no abuse
         ]
         random.Random(SEED).shuffle(mine)  # noqa: S311 - sampling, not cryptography
         found.extend(mine[: CAPS.get(source)])
-    return found
+    return found + [
+        Row(
+            "identity_neutral",
+            f"neutral/{n}",
+            template.format(group, GROUPS[(k + 7) % len(GROUPS)]),
+            toxic=False,
+        )
+        for n, template in enumerate(NEUTRAL)
+        for k, group in enumerate(GROUPS)
+    ]
 
 
 def _group(source: str, row: dict[str, Any]) -> str:
@@ -134,6 +188,12 @@ def calibration_error(probability: Floats, toxic: npt.NDArray[np.bool_], bins: i
     )
 
 
+def by_category(category: Sequence[str], right: npt.NDArray[np.bool_]) -> dict[str, float]:
+    """Return the share that is right per category, the empty one left out."""
+    names = np.array(category)
+    return {name: round(float(right[names == name].mean()), 2) for name in sorted(set(category) - {""})}
+
+
 def main() -> None:
     """Train, measure, write the weights and pin them."""
     from sklearn.metrics import roc_auc_score
@@ -142,7 +202,7 @@ def main() -> None:
     toxic = np.array([row.toxic for row in data])
     source = np.array([row.source for row in data])
     design, scorer = matrix([row.text for row in data]), Scorer([row.text for row in data])
-    usable = np.isin(source, list(TRAINED))
+    usable = ~np.isin(source, list(SCORED_ONLY))
     rng = random.Random(SEED)  # noqa: S311 - sampling, not cryptography
     fold_of = {group: rng.randrange(FOLDS) for group in sorted({row.group for row in data})}
     fold = np.array([fold_of[row.group] for row in data])
@@ -196,15 +256,16 @@ def main() -> None:
             for name, scores in left_out.items()
         },
         "chat_false_positive_rate": {
-            str(cut): round(float((probability[chat] >= cut).mean()), 5) for cut in (0.5, 0.8)
+            str(cut): round(float((probability[chat] >= cut).mean()), 5) for cut in CUTS
         },
         "recall_cross_validated": {
-            name: {
-                str(c): round(float((probability[(source == name) & toxic] >= c).mean()), 3)
-                for c in (0.5, 0.8)
-            }
+            name: {str(c): round(float((probability[(source == name) & toxic] >= c).mean()), 3) for c in CUTS}
             for name in TWO_CLASSES
         },
+        "hatecheck_accuracy_cross_validated": by_category(
+            [row.category if row.source == "hatecheck" else "" for row in data],
+            (probability >= CUTS[0]) == toxic,
+        ),
         "bytes": (WEIGHTS / f"{NAME}.npy").stat().st_size,
     }
     print(json.dumps(report, indent=1))  # noqa: T201 - the report is the script's output
