@@ -176,9 +176,9 @@ class RuleFile(NamedTuple):
     spec: FileSpec
     node: yaml.Node
 
-    def at(self, path: Place, offset: int | None = None) -> str:
-        """Return `file:line:column` of a part, or of one character of its text."""
-        node = _find(self.node, path)
+    def at(self, path: Place, offset: int | None = None, *, key: bool = False) -> str:
+        """Return `file:line:column` of a part, of the key before it, or of one character of its text."""
+        node = _find(self.node, path, key=key)
         if offset is None or not isinstance(node, yaml.ScalarNode):
             return f"{self.name}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
         index = _source_index(self.text, node, offset)
