@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from threading import Thread
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 
 from structlog.typing import FilteringBoundLogger
 
@@ -19,6 +19,7 @@ from monitor.clock import Clock, Deadline
 from monitor.config import KafkaConfig
 from monitor.errors import ConfigError, Retryable
 from monitor.sources.kafka_client import BadFetch, Rebalance, open_consumer, settings
+from monitor.sources.kafka_commits import Commits
 from monitor.stream import (
     Assigned,
     Event,
@@ -32,12 +33,8 @@ from monitor.stream import (
 )
 from monitor.trace import Record
 
-T = TypeVar("T")
-
 LOOKUP_SECONDS: Final = 0.5  # least time one offset look-up gets, however short the poll
 END_SECONDS: Final = 5.0  # how often the ends of partitions that are not being fetched are asked for
-COMMIT_SECONDS: Final = 30.0  # a commit without an answer for this long counts as failed
-COMMIT_RETRY_SECONDS: Final = 1.0
 
 _REFUSALS: Mapping[str, str] = {
     "SaslAuthenticationFailedError": "check kafka.sasl_username and kafka.sasl_password",
@@ -107,18 +104,14 @@ class KafkaSource:
         self._closed = False
         self._connected = False
         self._ends_due = 0.0
-        self._to_commit: dict[TopicPartition, int] = {}
-        self._commit_number = 0
-        self._commit_sent: float | None = None
-        self._commit_due = 0.0
-        self._commit_failures = 0
+        self._commits = Commits(clock, log)
         self._poll_errors = 0
         self._rebalances = 0
 
     @property
     def stats(self) -> KafkaStats:
         """Counts for telemetry; cheap."""
-        return KafkaStats(self._commit_failures, self._poll_errors, self._rebalances, self._connected)
+        return KafkaStats(self._commits.failures, self._poll_errors, self._rebalances, self._connected)
 
     def poll(self, timeout: float, max_records: int) -> Sequence[Event]:
         """Return what happened, waiting at most about `timeout` seconds; must be called even while paused.
@@ -131,7 +124,7 @@ class KafkaSource:
         deadline = Deadline(self._clock, timeout)
         if self._consumer is None and not self._open(timeout):
             return ()
-        self._send_commit()
+        self._commits.send(self._consumer, self._partitions)
         try:
             batches = self._fetch(deadline.remaining(), min(max_records, self._config.max_poll_records))
         finally:
@@ -173,8 +166,9 @@ class KafkaSource:
 
     def commit(self, positions: Mapping[TopicPartition, int]) -> None:
         """Tell the broker the next offset per partition: at most one request at a time, the newest wins."""
-        self._to_commit.update(positions)
-        self._send_commit()
+        self._commits.add(positions)
+        if self._consumer is not None:
+            self._commits.send(self._consumer, self._partitions)
 
     def lag(self) -> Sequence[Lag]:
         """Lag per announced partition, from the ends last heard of."""
@@ -193,9 +187,8 @@ class KafkaSource:
                 self._opening.add_done_callback(_discard)
             return
         deadline = Deadline(self._clock, seconds)
-        self._to_commit.update(positions)
-        offsets = self._owned_offsets()
-        self._to_commit.clear()
+        self._commits.add(positions)
+        offsets = self._commits.take(self._partitions)
         if offsets:
             # Half of the time is for the commit: it is advice, while leaving lets others take over at once.
             self._bounded("commit", seconds / 2, partial(self._consumer.commit, offsets))
@@ -208,7 +201,7 @@ class KafkaSource:
         try:
             _in_thread(f"kafka-{step}", call).result(seconds)
         except Exception as error:  # noqa: BLE001 - a stop goes on, whatever the library raises
-            self._commit_failures += step == "commit"
+            self._commits.failures += step == "commit"
             self._log.warning("kafka_stop_failed", step=step, error=type(error).__name__)
 
     def _open(self, timeout: float) -> bool:
@@ -326,7 +319,7 @@ class KafkaSource:
     def _forget(self, topic: str, number: int) -> None:
         owned = self._partitions.pop((topic, number), None)
         self._lookups.pop((topic, number), None)
-        self._to_commit.pop((topic, number), None)
+        self._commits.forget((topic, number))
         if owned is not None and owned.announced:
             self._events.append(Revoked(topic, number))
 
@@ -427,51 +420,6 @@ class KafkaSource:
         behind = records > 0 and owned.last_time is not None
         seconds = max(0.0, self._clock.now() - owned.last_time) if behind and owned.last_time else 0.0
         return Lag(*key, records, seconds)
-
-    def _send_commit(self) -> None:
-        from kafka.errors import KafkaError
-
-        now = self._clock.monotonic()
-        if self._commit_sent is not None and now - self._commit_sent >= COMMIT_SECONDS:
-            self._commit_failed({}, "NoAnswer")
-        if not self._to_commit or self._commit_sent is not None or now < self._commit_due:
-            return
-        offsets = self._owned_offsets()
-        self._to_commit.clear()
-        if not offsets:
-            return
-        self._commit_number += 1
-        self._commit_sent = now
-        try:
-            self._consumer.commit_async(offsets, callback=partial(self._commit_done, self._commit_number))
-        except KafkaError as error:
-            self._commit_failed(offsets, type(error).__name__)
-
-    def _owned_offsets(self) -> dict[Any, Any]:
-        from kafka.structs import OffsetAndMetadata
-
-        return {
-            self._name(*key): OffsetAndMetadata(offset, "", -1)
-            for key, offset in self._to_commit.items()
-            if key in self._partitions
-        }
-
-    def _commit_done(self, number: int, offsets: Mapping[Any, Any], answer: Any) -> None:
-        # Called by the library from poll or commit_async, in our thread. One given up on may still come.
-        if number != self._commit_number:
-            return
-        if isinstance(answer, Exception):
-            self._commit_failed(offsets, type(answer).__name__)
-        else:
-            self._commit_sent = None
-
-    def _commit_failed(self, offsets: Mapping[Any, Any], error: str) -> None:
-        self._commit_number += 1
-        self._commit_sent = None
-        self._commit_due = self._clock.monotonic() + COMMIT_RETRY_SECONDS
-        self._commit_failures += 1
-        self._to_commit = {tuple(name): each.offset for name, each in offsets.items()} | self._to_commit
-        self._log.warning("kafka_commit_failed", error=error)
 
     def _watch_connection(self) -> None:
         connected = any(self._client.connected(broker.node_id) for broker in self._client.cluster.brokers())

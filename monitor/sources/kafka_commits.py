@@ -1,0 +1,78 @@
+"""Offset commits as advice: one request in flight, the newest position wins, a failure is tried again."""
+
+from collections.abc import Container, Mapping
+from functools import partial
+from typing import Any, Final
+
+from structlog.typing import FilteringBoundLogger
+
+from monitor.clock import Clock
+from monitor.stream import TopicPartition
+
+ANSWER_SECONDS: Final = 30.0  # a commit without an answer for this long counts as failed
+RETRY_SECONDS: Final = 1.0
+
+
+class Commits:
+    """Positions to commit, and the one request that is under way. `failures` counts requests that failed."""
+
+    def __init__(self, clock: Clock, log: FilteringBoundLogger) -> None:
+        self._clock = clock
+        self._log = log
+        self._waiting: dict[TopicPartition, int] = {}
+        self._number = 0
+        self._sent: float | None = None
+        self._due = 0.0
+        self.failures = 0
+
+    def add(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Want these next offsets committed."""
+        self._waiting.update(positions)
+
+    def forget(self, key: TopicPartition) -> None:
+        """A partition is no longer owned; a commit could set back whoever owns it now."""
+        self._waiting.pop(key, None)
+
+    def take(self, owned: Container[TopicPartition]) -> dict[Any, Any]:
+        """Remove what waits and return it as the library wants it, owned partitions only."""
+        from kafka.structs import OffsetAndMetadata
+        from kafka.structs import TopicPartition as Name
+
+        waiting, self._waiting = self._waiting, {}
+        return {Name(*key): OffsetAndMetadata(at, "", -1) for key, at in waiting.items() if key in owned}
+
+    def send(self, consumer: Any, owned: Container[TopicPartition]) -> None:
+        """Send what waits unless a request is under way or failed just now. Never blocks."""
+        from kafka.errors import KafkaError
+
+        now = self._clock.monotonic()
+        if self._sent is not None and now - self._sent >= ANSWER_SECONDS:
+            self._failed({}, "NoAnswer")
+        if not self._waiting or self._sent is not None or now < self._due:
+            return
+        offsets = self.take(owned)
+        if not offsets:
+            return
+        self._number += 1
+        self._sent = now
+        try:
+            consumer.commit_async(offsets, callback=partial(self._answered, self._number))
+        except KafkaError as error:
+            self._failed(offsets, type(error).__name__)
+
+    def _answered(self, number: int, offsets: Mapping[Any, Any], answer: Any) -> None:
+        # Called by the library from poll or commit_async, in our thread. One given up on may still come.
+        if number != self._number:
+            return
+        if isinstance(answer, Exception):
+            self._failed(offsets, type(answer).__name__)
+        else:
+            self._sent = None
+
+    def _failed(self, offsets: Mapping[Any, Any], error: str) -> None:
+        self._number += 1
+        self._sent = None
+        self._due = self._clock.monotonic() + RETRY_SECONDS
+        self.failures += 1
+        self._waiting = {tuple(name): each.offset for name, each in offsets.items()} | self._waiting
+        self._log.warning("kafka_commit_failed", error=error)
