@@ -236,9 +236,9 @@ class DriftMonitor:
 
         Skipped `warming_up` until the segment's reference is full; then scored with the log of the statistic
         over the log of its threshold, and `values`: `alarm` is 1 on the one trace that raises it,
-        `statistic`, `reference`, and by `drift_<kind>` the part each kind of signal has in the statistic. An assessment
-        that is not scored, or has no vector, is returned as it is. Another version of the vector begins a new
-        reference.
+        `statistic`, `reference`, and by `drift_<kind>` the part each kind of signal has in the statistic.
+        An assessment that is not scored, or has no vector, is returned as it is. Another version of the
+        vector begins a new reference.
         """
         if assessment.status is not Status.SCORED or not assessment.vector:
             return assessment

@@ -214,6 +214,13 @@ def worst(margins: Floats, owners: Sequence[int], count: int) -> Floats:
     return out
 
 
+def calibration_error(expected: Floats, labels: npt.NDArray[np.int64], weights: Floats) -> float:
+    """Return the expected calibration error over ten equal bins of probability, weighted."""
+    bins = np.minimum((expected * 10).astype(int), 9)
+    gaps = np.bincount(bins, weights * (expected - labels), minlength=10)
+    return float(np.abs(gaps).sum() / weights.sum())
+
+
 def main() -> None:
     """Measure, cross-validate by data set, calibrate on the sets left out, fit on all, write and pin."""
     from sklearn.linear_model import LogisticRegression
@@ -245,6 +252,8 @@ def main() -> None:
         out_of_domain.append((margins, data[name][1], weights[name]))
     margins, labels, weight = (np.concatenate(part) for part in zip(*out_of_domain, strict=True))
     platt = LogisticRegression(C=1e6).fit(margins[:, None], labels, sample_weight=weight)
+    expected = platt.predict_proba(margins[:, None])[:, 1]
+    report["left_out_calibration_error"] = round(calibration_error(expected, labels, weight), 3)
     arrays = fit_on(list(data), (float(platt.coef_[0, 0]), float(platt.intercept_[0])))
     report["platt"] = [round(float(platt.coef_[0, 0]), 3), round(float(platt.intercept_[0]), 3)]
 
