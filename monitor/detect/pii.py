@@ -10,7 +10,6 @@ warning it logs while a text is analysed turns the trace's status into `error`. 
 matched text, so they end here.
 """
 
-import functools
 import importlib.metadata
 import importlib.util
 import logging
@@ -18,12 +17,12 @@ import re
 import sys
 import unicodedata
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from monitor.clock import Clock, SystemClock
-from monitor.detect import secrets
+from monitor.detect import gates, secrets
 from monitor.errors import ConfigError
 from monitor.findings import Assessment, Evidence, Status, TierStatus
 from monitor.trace import Trace
@@ -39,17 +38,10 @@ MARGIN = 4_096  # longer than an RSA-4096 key in PEM; a span that is longer stil
 # the context word "pan" inside "company" that made 17 false findings in 1,000 passages of an encyclopaedia.
 DROPPED_PATTERNS = frozenset({("InPanRecognizer", "PAN (Low)")})
 PHONE_REGIONS = ("US", "GB", "DE", "FR", "IL", "IN", "CA", "BR")  # PhoneRecognizer.DEFAULT_SUPPORTED_REGIONS
-_FILLER = re.compile(r"[ \u00a0\t,-]+")
-_DIGITS = re.compile(r"\d+")
-_LEAD = 12  # two brackets or pluses with four signs of punctuation each, and the character before
-_EXTENSION = re.compile("(?i)[x#~,;\uff58\uff03\uff5e]|int|ｉｎｔ|доб|anexo")
-_PLUS = re.compile("[+\uff0b]")
 _WORD = re.compile(r"[^\W_]+")
 _LOGGER = "presidio-analyzer"
 
 Reason = Literal["", "regex_timeout", "recognizer_failed"]
-Slices = Iterable[tuple[int, int]]
-Gate = Callable[[str], Slices]
 
 
 class Found(NamedTuple):
@@ -80,7 +72,7 @@ def build(
 
     `spacy_model` is `auto` (the first installed of `SPACY_MODELS`, else none), `none`, a package or a path.
     `organization` reports names of organisations too (Presidio leaves them out: many are no personal data).
-    `threshold` is the least score reported, in [0, 1]. `regex_timeout_seconds` bounds one pattern on a window.
+    `threshold` is the least score reported, in [0, 1]; `regex_timeout_seconds` bounds one pattern per text.
     Raises ConfigError naming the option and the remedy.
     """
     if not 0.0 <= threshold <= 1.0:
@@ -287,7 +279,7 @@ class _Rule(NamedTuple):
     """A recognizer, the parts of a text it has to see, and whether it needs a context word to be believed."""
 
     recognizer: Any
-    gate: Gate
+    gate: gates.Gate
     needs_context: bool
 
 
@@ -473,14 +465,14 @@ def _rules(nlp: Any, *, gated: bool) -> list[_Rule]:
     for recognizer in enabled:
         if recognizer.name == "EmailRecognizer":
             recognizer.validate_result = lambda text: suffixes(text).fqdn != ""
-    gate = _gate if gated else lambda _name: _whole
+    gate = gates.needed if gated else lambda _name: gates.whole
     return [
         *(_Rule(r, gate(r.name), False) for r in (*enabled, *secrets.recognizers())),
-        *(_Rule(r, _context_gate(r.context) if gated else _whole, True) for r in optional),
+        *(_Rule(r, gates.context(r.context) if gated else gates.whole, True) for r in optional),
         *(
             _Rule(
                 predefined.PhoneRecognizer(supported_regions=(region,)),
-                _phone_gate(region) if gated else _whole,
+                gates.phone(region) if gated else gates.whole,
                 False,
             )
             for region in PHONE_REGIONS
@@ -488,107 +480,12 @@ def _rules(nlp: Any, *, gated: bool) -> list[_Rule]:
         *(
             [
                 _Rule(
-                    predefined.SpacyRecognizer(supported_entities=nlp.get_supported_entities()), _whole, False
+                    predefined.SpacyRecognizer(supported_entities=nlp.get_supported_entities()),
+                    gates.whole,
+                    False,
                 )
             ]
             if nlp
             else []
         ),
     ]
-
-
-def _whole(text: str) -> Slices:
-    return ((0, len(text)),)
-
-
-# What every match of a recognizer must contain; a test proves the digit from the patterns' syntax trees.
-_NEEDED: Mapping[str, re.Pattern[str]] = {
-    "EmailRecognizer": re.compile("@"),
-    "IpRecognizer": re.compile(r"[:.]"),
-    "MacAddressRecognizer": re.compile(r"[0-9A-Fa-f][:.-][0-9A-Fa-f]"),
-    "UrlRecognizer": re.compile(r"\.\w\w"),
-    "UuidRecognizer": re.compile(r"-[0-9A-Fa-f]{4}-"),
-    "ApiKeyRecognizer": re.compile(
-        r"sk-|A[A-Z]{3}[A-Z0-9]|gh[pousr]_|github_pat_|xox|AIza|k_live|k_test|[:=]"
-    ),
-    "PrivateKeyRecognizer": re.compile("-----BEGIN "),
-    "JwtRecognizer": re.compile("eyJ"),
-    "ConnectionStringRecognizer": re.compile("://|="),
-    "PasswordRecognizer": re.compile("(?i)pass|pwd"),
-}
-_DIGIT = re.compile(r"\d")
-
-
-def _gate(name: str) -> Gate:
-    needed = _NEEDED.get(name, _DIGIT)
-
-    def gate(text: str) -> Slices:
-        return ((0, len(text)),) if needed.search(text) else ()
-
-    return gate
-
-
-def _context_gate(words: Sequence[str]) -> Gate:
-    """Skip a text that holds no context word: a recognizer that needs one would not be believed anyway."""
-    lowered = [word.lower() for word in words]
-
-    def gate(text: str) -> Slices:
-        text_lowered = text.lower()
-        believed = any(word in text_lowered for word in lowered) and _DIGIT.search(text)
-        return ((0, len(text)),) if believed else ()
-
-    return gate
-
-
-def _phone_gate(region: str) -> Gate:
-    """Return the slices of a text that can hold a phone number when `region` is assumed.
-
-    A number the matcher accepts is valid somewhere, so it has at least as many digits as the shortest valid
-    number: of the region, or, behind an international prefix (two digits and a country code, or a plus), of any.
-    """
-    import phonenumbers
-
-    def shortest(code: str) -> int:
-        metadata: Any = phonenumbers.PhoneMetadata.metadata_for_region(code)
-        return min((n for n in metadata.general_desc.possible_length if n > 0), default=99)
-
-    anywhere = min(map(shortest, phonenumbers.SUPPORTED_REGIONS))
-    least = min(shortest(region), anywhere + 3)
-
-    def gate(text: str) -> Slices:
-        for start, end, digits in _digit_clusters(text):
-            if digits >= least or (digits > anywhere and _PLUS.search(text, start, end)):
-                yield start, end
-
-    return gate
-
-
-@functools.lru_cache(maxsize=1)  # each region asks about the same text
-def _digit_clusters(text: str) -> tuple[tuple[int, int, int], ...]:
-    """Return (start, end, number of digits) of the parts of a text around its digits.
-
-    Digits are in one part when one phone number could span them: at most four signs of punctuation apart, or an
-    extension's label, which is at most forty characters beside its blanks. Each part is widened by the leading
-    signs of a number and by the characters next to it that can rule it out, but never by another part's digits.
-    """
-    parts: list[tuple[int, int, int]] = []
-    for match in _DIGITS.finditer(text):
-        start, end = match.span()
-        if parts and _spans(text, parts[-1][1], start):
-            first, _, digits = parts[-1]
-            parts[-1] = first, end, digits + end - start
-        else:
-            parts.append((start, end, end - start))
-    befores = [0, *(end for _, end, _ in parts)]
-    afters = [*(start for start, _, _ in parts[1:]), len(text)]
-    return tuple(
-        (max(before, start - _LEAD), min(after, end + _LEAD), digits)
-        for (start, end, digits), before, after in zip(parts, befores, afters, strict=False)
-    )
-
-
-def _spans(text: str, end: int, start: int) -> bool:
-    if start - end <= 4:  # noqa: PLR2004 - phonenumbers' limit of punctuation between two groups of digits
-        return True
-    gap = _FILLER.sub("", text[end:start])
-    return not gap or (len(gap) <= 40 and _EXTENSION.search(gap) is not None)  # noqa: PLR2004 - see the caller

@@ -40,7 +40,7 @@ TRAINED = {
     "surge": ("evaldata", "toxicity"),
     "openai_moderation": ("evaldata", "toxicity"),
 }
-# Neutral sentences about groups of people: in the data sets above, a group's name mostly stands in abuse of it
+# Neutral sentences about groups of people: in the data sets above a group's name mostly stands in its abuse
 # (Dixon et al. 2018, "Measuring and mitigating unintended bias in text classification").
 GROUPS = (
     *("muslim", "jewish", "christian", "hindu", "buddhist", "catholic", "atheist", "black", "white", "asian"),
@@ -133,7 +133,7 @@ def _group(source: str, row: dict[str, Any]) -> str:
 
 def matrix(texts: Sequence[str]) -> Any:
     """Return the sparse design matrix: counts of n-grams over the square root of their number."""
-    from scipy.sparse import csr_matrix  # type: ignore[import-untyped] # stubs are not among our tools
+    from scipy.sparse import csr_matrix  # type: ignore[import-untyped] # its stubs are not among our tools
 
     buckets, owner = linear.hashed(texts)
     counts = np.bincount(owner, minlength=len(texts))
