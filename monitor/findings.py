@@ -1,7 +1,7 @@
 """What the stages find: assessments by detectors, flags by rules, and what the ledger keeps of them."""
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -151,6 +151,21 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     destination: str
     key: str
     body: dict[str, Any]
+
+
+class Leased(NamedTuple):
+    """A row of the outbox, held by this daemon for a while.
+
+    `key` is the idempotency key, unique per destination; `attempts` how many tries have failed so far;
+    `created` Unix seconds of when it was written.
+    """
+
+    id: int
+    destination: str
+    key: str
+    body: dict[str, Any]
+    attempts: int
+    created: float
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):

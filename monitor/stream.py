@@ -171,6 +171,18 @@ class Detectors(Protocol):
         ...
 
 
+class Drift(Protocol):
+    """The stateful side of the drift detector: fed every trace's feature vector, asked for its state."""
+
+    def update(self, trace: Trace, assessment: Assessment) -> Assessment:
+        """Take a worker's drift assessment in; return the final one."""
+        ...
+
+    def snapshot(self) -> Mapping[str, bytes]:
+        """State that changed since the last call, by name; written with the traces that changed it."""
+        ...
+
+
 class Stage(StrEnum):
     """Places where traces wait."""
 

@@ -20,8 +20,9 @@ from monitor.alerting import alert_of, outgoing_for
 from monitor.clock import Deadline, ManualClock, SystemClock
 from monitor.config import AlertmanagerConfig, DeliverConfig
 from monitor.deliver.alertmanager import AlertmanagerSender
-from monitor.deliver.outbox import Delivered, Dispatcher, Leased, Reason, Rejected, Result, Retry
+from monitor.deliver.outbox import Delivered, Dispatcher, Reason, Rejected, Result, Retry
 from monitor.errors import ConfigError
+from monitor.findings import Leased
 
 NOW = 1_700_000_000.0
 

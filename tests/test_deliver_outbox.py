@@ -19,7 +19,6 @@ from monitor.deliver.outbox import (
     Delivered,
     Dispatcher,
     Lane,
-    Leased,
     Outcome,
     Reason,
     Rejected,
@@ -29,6 +28,7 @@ from monitor.deliver.outbox import (
     next_try,
 )
 from monitor.errors import Retryable
+from monitor.findings import Leased
 
 CAP = 60.0
 

@@ -10,10 +10,10 @@ from monitor.alerting import alert_of, outgoing_for
 from monitor.clock import ManualClock
 from monitor.config import Config
 from monitor.deliver.log import LogSender
-from monitor.deliver.outbox import Delivered, Leased
+from monitor.deliver.outbox import Delivered
 from monitor.deliver.senders import senders
 from monitor.errors import ConfigError
-from monitor.findings import Severity
+from monitor.findings import Leased, Severity
 
 NOW = 1_700_000_000.0
 

@@ -75,11 +75,12 @@ def run(file: str, path: Path | None, *, as_json: bool) -> None:
                 "deliver": DeliverConfig(log=False, feedback_topic=""),
             }
         )
-        _scan(config, FileSource(file), as_json=as_json)
+        _scan(config, file, as_json=as_json)
 
 
-def _scan(config: Config, source: FileSource, *, as_json: bool) -> None:
+def _scan(config: Config, file: str, *, as_json: bool) -> None:
     clock = SystemClock()
+    source = FileSource(file, clock)
     ledger, vault = open_ledger(config, clock, create=True)
     lines, tally = _Lines(), _Tally()
     console = Console(stderr=True)

@@ -9,7 +9,8 @@ from monitor.alerting import rfc3339
 from monitor.clock import Clock, Deadline
 from monitor.config import AlertmanagerConfig
 from monitor.deliver.network import Poster, endpoint
-from monitor.deliver.outbox import Leased, Outcome, Reason, Rejected, Result, Retry
+from monitor.deliver.outbox import Outcome, Reason, Rejected, Result, Retry
+from monitor.findings import Leased
 
 
 class AlertmanagerSender:

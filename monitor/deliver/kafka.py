@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from monitor.clock import Clock, Deadline
-from monitor.deliver.outbox import Delivered, Leased, Outcome, Reason, Rejected, Result, Retry
+from monitor.deliver.outbox import Delivered, Outcome, Reason, Rejected, Result, Retry
+from monitor.findings import Leased
 
 CE_TYPE = "riskmon.feedback.v1"
 CE_SOURCE = "/riskmon"

@@ -6,8 +6,8 @@ from typing import Any
 
 import structlog
 
-from monitor.deliver.outbox import Delivered, Leased, Outcome
-from monitor.findings import Severity
+from monitor.deliver.outbox import Delivered, Outcome
+from monitor.findings import Leased, Severity
 
 _LEVELS = {
     Severity.INFO.value: logging.INFO,

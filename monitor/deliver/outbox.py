@@ -24,6 +24,7 @@ import structlog
 
 from monitor.clock import Clock, Deadline
 from monitor.errors import Retryable
+from monitor.findings import Leased
 
 BASE_SECONDS = 0.5  # upper end of the first back-off; doubles with each further try
 IDLE_SECONDS = 1.0  # how often an idle lane looks for rows of other daemons and for retries come due
@@ -33,21 +34,6 @@ LEDGER_SECONDS = 1.0  # longest wait for a busy ledger; several fit into LEASE_M
 _MAX_DOUBLINGS = 32  # 0.5 s * 2**32 is beyond any cap, and larger powers overflow a float
 
 log = structlog.get_logger(__name__)
-
-
-class Leased(NamedTuple):
-    """A row of the outbox, held by this daemon for a while.
-
-    `key` is the idempotency key, unique per destination; `attempts` how many tries have failed so far;
-    `created` Unix seconds of when it was written.
-    """
-
-    id: int
-    destination: str
-    key: str
-    body: dict[str, Any]
-    attempts: int
-    created: float
 
 
 class Outbox(Protocol):

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from monitor.clock import Clock, Deadline
 from monitor.config import WebhookConfig
 from monitor.deliver.network import Poster, Resolve, endpoint, resolve
-from monitor.deliver.outbox import Leased, Outcome
+from monitor.deliver.outbox import Outcome
+from monitor.findings import Leased
 
 SCHEMA = "riskmon.alert/1"
 

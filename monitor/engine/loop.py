@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from monitor.clock import Clock, Deadline
-from monitor.drift import DriftMonitor
 from monitor.effects import Judge, Policy, Transaction
 from monitor.engine.partitions import Claims, Partition, Partitions
 from monitor.engine.staging import Staged
@@ -21,6 +20,7 @@ from monitor.rules import RuleBook, RuleSet
 from monitor.stream import (
     Assigned,
     Detectors,
+    Drift,
     Event,
     Exhausted,
     Fetched,
@@ -102,7 +102,7 @@ class Engine:
         decode: Callable[[Record], Sequence[Trace]],
         detectors: Detectors,
         rules: RuleBook,
-        drift: DriftMonitor | None,
+        drift: Drift | None,
         ledger: LedgerPort,
         policy: Policy,
         observer: Observer,

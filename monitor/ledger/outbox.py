@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from monitor.clock import Clock
-from monitor.deliver.outbox import Leased
+from monitor.findings import Leased
 from monitor.ledger import schema as t
 from monitor.ledger.store import Ledger
 
@@ -67,7 +67,7 @@ class LedgerOutbox:
     def rejected(self, ids: Sequence[int], reason: str, now: float) -> None:
         """Park rows that can never be delivered; they stay, and are counted."""
         with self._ledger.begin() as connection:
-            chosen = t.outbox.update().where(t.outbox.c.id.in_(ids))
+            chosen = t.outbox.update().where(t.outbox.c.id.in_(ids), t.outbox.c.state == "waiting")
             connection.execute(chosen.values(state="rejected", reason=reason, due=now))
 
     def pending(self) -> dict[str, tuple[int, float]]:

@@ -1,0 +1,1 @@
+"""`riskmon bench`: measurements on this machine, interleaved and with their spread."""

@@ -1,0 +1,189 @@
+"""Public fakes: test your rules, detectors and operations without a broker or worker processes.
+
+`MemoryLog` and `MemorySource` stand for Kafka with faults in the data, `InlineDetectors` for the pool,
+`ManualClock` for time. `ScriptedDetectors` finishes batches when and in the order you say; `FlakyLedger`
+fails before or after the real ledger has written.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from monitor.clock import ManualClock
+from monitor.detect.inline import InlineDetectors
+from monitor.effects import Transaction
+from monitor.engine.loop import LedgerPort
+from monitor.engine.partitions import Claim
+from monitor.errors import Busy, Retryable
+from monitor.findings import Assessment, Judgement
+from monitor.progress import Placement
+from monitor.sources.memory import (
+    BAD_BATCH,
+    CRASH,
+    TRUNCATE,
+    Assign,
+    MemoryLog,
+    MemorySource,
+    Revoke,
+    SimulatedCrash,
+    Stall,
+)
+from monitor.stream import Assigned, Incident, Lag, PoolStats, Stage, Verdicts
+from monitor.trace import Trace
+
+__all__ = [
+    "BAD_BATCH",
+    "CRASH",
+    "TRUNCATE",
+    "Assign",
+    "FlakyLedger",
+    "InlineDetectors",
+    "ManualClock",
+    "MemoryLog",
+    "MemorySource",
+    "NullObserver",
+    "Revoke",
+    "ScriptedDetectors",
+    "SimulatedCrash",
+    "Stall",
+]
+
+
+class NullObserver:
+    """Observes nothing but keeps the incidents."""
+
+    def __init__(self) -> None:
+        self.incidents: list[tuple[Incident, str, int]] = []
+
+    def turned(self) -> None:
+        """Ignore."""
+
+    def consumed(self, topic: str, records: int) -> None:
+        """Ignore."""
+
+    def dead_lettered(self, topic: str, reason: str, records: int) -> None:
+        """Ignore."""
+
+    def recorded(self, topic: str, records: int) -> None:
+        """Ignore."""
+
+    def released(self, topic: str, records: int) -> None:
+        """Ignore."""
+
+    def judged(self, judgements: Sequence[Judgement], started: float, ended: float) -> None:
+        """Ignore."""
+
+    def transaction(self, seconds: float) -> None:
+        """Ignore."""
+
+    def rule_failed(self, rule: str) -> None:
+        """Ignore."""
+
+    def lag(self, lags: Sequence[Lag]) -> None:
+        """Ignore."""
+
+    def waiting(self, stage: Stage, traces: int) -> None:
+        """Ignore."""
+
+    def pool(self, stats: PoolStats) -> None:
+        """Ignore."""
+
+    def incident(self, incident: Incident, topic: str = "", partition: int = -1) -> None:
+        """Keep it."""
+        self.incidents.append((incident, topic, partition))
+
+    def rules_loaded(self, version: str, *, ok: bool) -> None:
+        """Ignore."""
+
+
+class ScriptedDetectors:
+    """Detectors that finish batches only when told, in the order told.
+
+    `assess` gives the assessments of one trace; at most `capacity` batches are in flight.
+    """
+
+    def __init__(
+        self, assess: Callable[[Trace], tuple[Assessment, ...]], *, batch_size: int = 3, capacity: int = 4
+    ) -> None:
+        self._assess = assess
+        self._batch_size = batch_size
+        self._capacity = capacity
+        self.in_flight: dict[int, Sequence[Trace]] = {}
+        self._finished: list[int] = []
+
+    def start(self) -> None:
+        """Nothing to load."""
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """One made-up detector."""
+        return {"scripted": "1"}
+
+    @property
+    def batch_size(self) -> int:
+        """As constructed."""
+        return self._batch_size
+
+    def submit(self, ticket: int, traces: Sequence[Trace]) -> None:
+        """Hold a batch."""
+        if len(self.in_flight) >= self._capacity:
+            raise Busy("scripted capacity")
+        self.in_flight[ticket] = traces
+
+    def finish(self, nth: int) -> None:
+        """Finish the nth batch in flight (modulo their number); the next `collect` returns it."""
+        waiting = [ticket for ticket in self.in_flight if ticket not in self._finished]
+        if waiting:
+            self._finished.append(waiting[nth % len(waiting)])
+
+    def finish_all(self) -> None:
+        """Finish everything in flight."""
+        self._finished += [ticket for ticket in self.in_flight if ticket not in self._finished]
+
+    def collect(self, timeout: float) -> Sequence[Verdicts]:
+        """Return what was finished; never waits."""
+        del timeout
+        finished, self._finished = self._finished, []
+        return [
+            Verdicts(ticket, [self._assess(trace) for trace in self.in_flight.pop(ticket)])
+            for ticket in finished
+        ]
+
+    def stats(self) -> PoolStats:
+        """One worker, always ready."""
+        return PoolStats(1, 1, len(self.in_flight), self._batch_size, {})
+
+    def close(self) -> None:
+        """Forget everything."""
+        self.in_flight.clear()
+
+
+class FlakyLedger:
+    """Wraps a ledger; each call of `record` or `claim` takes the next fault of `faults`, if any.
+
+    "before" raises Retryable without writing, "after" writes and raises Retryable all the same.
+    """
+
+    def __init__(self, ledger: LedgerPort) -> None:
+        self._ledger = ledger
+        self.faults: list[str] = []
+
+    def claim(self, assigned: Assigned, *, latest: bool) -> Claim | Placement:
+        """Claim, or fail first."""
+        if self._next() == "before":
+            raise Retryable("scripted")
+        return self._ledger.claim(assigned, latest=latest)
+
+    def position(self, topic: str, partition: int) -> int | None:
+        """Ask the ledger."""
+        return self._ledger.position(topic, partition)
+
+    def record(self, transaction: Transaction) -> None:
+        """Write, or fail before or after."""
+        fault = self._next()
+        if fault == "before":
+            raise Retryable("scripted")
+        self._ledger.record(transaction)
+        if fault == "after":
+            raise Retryable("scripted, although written")
+
+    def _next(self) -> str:
+        return self.faults.pop(0) if self.faults else ""
