@@ -512,10 +512,15 @@ def test_settings_that_break_the_promise_are_refused() -> None:
         "value_deserializer": "promise rests on it; remove it",
         "auto_offset_reset": "promise rests on it; remove it",
         "fetch_max_bytes": "has a setting of its own",
+        "sasl_plain_password": "has a setting of its own",
         "fetch_max_wait": "did you mean fetch_max_wait_ms",
     }.items():
         with pytest.raises(ConfigError, match=rf"kafka\.client\.{key}: .*{problem}"):
             source_of(KafkaConfig(client={key: 1}))
+    source = source_of(KafkaConfig(client={"fetch_max_wait_ms": 250, "ssl_check_hostname": False}))
+    assert source._settings["fetch_max_wait_ms"] == 250
+    assert source._settings["ssl_check_hostname"] is False
+    source.close({}, 1)
 
 
 def test_missing_crc32c_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -433,17 +433,20 @@ class KafkaSource:
 
     def _convert(self, records: Sequence[Any]) -> list[Record]:
         now = self._clock.now()
+        make = Record._make  # this and unpacking: 0.30 instead of 0.39 us a record
         return [
-            Record(
-                record.topic,
-                record.partition,
-                record.offset,
-                record.timestamp / 1000 if record.timestamp >= 0 else now,
-                record.key,
-                record.value,
-                tuple((name, value or b"") for name, value in record.headers) if record.headers else (),
+            make(
+                (
+                    topic,
+                    partition,
+                    offset,
+                    milliseconds / 1000 if milliseconds >= 0 else now,
+                    key,
+                    value,
+                    tuple((name, content or b"") for name, content in headers) if headers else (),
+                )
             )
-            for record in records
+            for topic, partition, _, offset, milliseconds, _, key, value, headers, _, _, _, _ in records
         ]
 
     def _name(self, topic: str, partition: int) -> Any:

@@ -81,7 +81,6 @@ def settings(config: KafkaConfig, client_id: str) -> dict[str, Any]:
             "pip install 'kafka-python[crc32c]'"
         )
     own: dict[str, Any] = {
-        "bootstrap_servers": config.bootstrap_servers,
         "client_id": client_id,
         "group_id": config.group_id,
         "enable_auto_commit": False,
@@ -96,20 +95,13 @@ def settings(config: KafkaConfig, client_id: str) -> dict[str, Any]:
         "max_poll_interval_ms": config.max_poll_interval_ms,
         "fetch_max_bytes": config.fetch_max_bytes,
         "max_partition_fetch_bytes": config.max_partition_fetch_bytes,
-        "security_protocol": config.security_protocol,
-        "sasl_mechanism": config.sasl_mechanism,
-        "sasl_plain_username": config.sasl_username,
-        "sasl_plain_password": config.sasl_password and config.sasl_password.get_secret_value(),
-        "ssl_cafile": config.ssl_cafile and str(config.ssl_cafile),
-        "ssl_certfile": config.ssl_certfile and str(config.ssl_certfile),
-        "ssl_keyfile": config.ssl_keyfile and str(config.ssl_keyfile),
-        "ssl_password": config.ssl_password and config.ssl_password.get_secret_value(),
     }
     defaults: dict[str, Any] = {
         "bootstrap_timeout_ms": BOOTSTRAP_MS,
         "reconnect_backoff_max_ms": RECONNECT_MS,
         "metadata_max_age_ms": METADATA_MS,
     }
+    own |= config.model_copy(update={"client": {}}).connection()
     _check_extras(config.client, own, KafkaConsumer.DEFAULT_CONFIG)
     _check_tls(config)
     return {**defaults, **config.client, **own}
