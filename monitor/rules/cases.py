@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from monitor.findings import Assessment, Evidence, Status
-from monitor.rules.checker import ExpressionError, Token, tokens
 from monitor.rules.expression import compile_
 from monitor.rules.files import AssessmentCase, CaseSpec, RuleFile, TraceCase, read
 from monitor.rules.inputs import variables
+from monitor.rules.lexer import ExpressionError, Token, number, tokens
 from monitor.rules.ruleset import DETECTORS, Rule, RuleSet, compile_files, parse_files
 from monitor.trace import Document, Message, Origin, ToolCall, Trace, Usage
 
@@ -101,7 +101,7 @@ def _variants(token: Token) -> tuple[str, ...]:
             f"{float(token.text) + step:.6f}" for step in (STEP, -STEP) if float(token.text) + step >= 0
         )
     if token.kind == "int":
-        return tuple(str(int(token.text, 0) + step) for step in (1, -1) if int(token.text, 0) + step >= 0)
+        return tuple(str(int(number(token)) + step) for step in (1, -1) if number(token) + step >= 0)
     if token.kind == "string":
         body, quote = token.text[1:-1], token.text[-1]
         others = [status.value for status in Status if status.value != body] if body in set(Status) else []

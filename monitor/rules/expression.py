@@ -8,8 +8,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from monitor.rules.checker import ExpressionError, check
+from monitor.rules.checker import check
 from monitor.rules.inputs import Reads, Type
+from monitor.rules.lexer import ExpressionError
 
 _POSITION = re.compile(r"<input>:(\d+):(\d+): ([^\n]*)")
 _KINDS: tuple[tuple[type[BaseException], str], ...] = (
@@ -17,7 +18,7 @@ _KINDS: tuple[tuple[type[BaseException], str], ...] = (
     (IndexError, "index_out_of_range"),
     (ZeroDivisionError, "division_by_zero"),
     (OverflowError, "overflow"),
-    (TypeError, "type_mismatch"),
+    (TypeError, "not_comparable"),  # the static check leaves only NaN, and integers over 64 bits
 )
 ERROR_KINDS = frozenset({*(kind for _, kind in _KINDS), "not_boolean", "failed"})
 

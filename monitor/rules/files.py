@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from monitor.config import MAX_FILE_BYTES, load_marked_yaml
 from monitor.errors import ConfigError
 from monitor.findings import Action, Severity, Status
-from monitor.rules.checker import suggestion
+from monitor.rules.lexer import suggestion
 
 MAX_DEPTH = 20
 # Labels that an alert gets from the trace and the rule; a rule's own may not replace them.

@@ -16,17 +16,17 @@ import msgspec
 from monitor.config import DetectorsConfig
 from monitor.errors import ConfigError
 from monitor.findings import Action, Assessment, Flag, Severity
-from monitor.rules.checker import ExpressionError, suggestion
 from monitor.rules.expression import Context, EvaluationError, Expression, compile_
 from monitor.rules.files import TEMPLATE, GroupSpec, Place, RuleFile, RuleSpec, parse, read
 from monitor.rules.inputs import TRACE, merged, variables
+from monitor.rules.lexer import ExpressionError, suggestion
 from monitor.rules.projection import Projection
 from monitor.trace import Origin, Trace
 
 DETECTORS = tuple(DetectorsConfig.model_fields)
 MAX_RULES = 500
-MEMO_ENTRIES = 16_384  # about 10 MB at most: longer evidence is not remembered
-MEMO_EVIDENCE = 32
+MEMO_ENTRIES = 8_192
+MEMO_EVIDENCE = 16
 MATCHES = 4_096  # distinct (app, environment, …) whose rules are remembered
 
 
