@@ -72,7 +72,7 @@ def run(path: Path | None, log_format: str) -> None:
 @click.option("--offline", is_flag=True, help="Do not connect to the broker.")
 def check(path: Path | None, *, as_json: bool, list_settings: bool, offline: bool) -> None:
     """Check configuration, rules, models, broker and ledger; exit 0 or 78."""
-    from monitor.cli import check as checks
+    from monitor.cli import checks
 
     if list_settings:
         checks.print_settings(as_json=as_json)
@@ -86,7 +86,7 @@ def check(path: Path | None, *, as_json: bool, list_settings: bool, offline: boo
 @_json
 def scan(file: str, path: Path | None, *, as_json: bool) -> None:
     """Judge a JSONL file of traces (`-`: standard input) without a broker."""
-    from monitor.cli import scan as scanning
+    from monitor.cli import scanning
 
     scanning.run(file, path, as_json=as_json)
 
@@ -239,9 +239,9 @@ def bench() -> None:
 @click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True)
 def bench_engine(records: int, rounds: int, *, as_json: bool) -> None:
     """Compare the engine with a bare kafka-python poll loop, interleaved in one run."""
-    from monitor.cli import bench as benches
+    from monitor.cli import benchmarks
 
-    benches.engine(records=records, rounds=rounds, as_json=as_json)
+    benchmarks.engine(records=records, rounds=rounds, as_json=as_json)
 
 
 @riskmon.command()

@@ -1,1 +1,0 @@
-"""`riskmon bench`: measurements on this machine, interleaved and with their spread."""
