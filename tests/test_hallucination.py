@@ -231,3 +231,13 @@ def test_seconds_come_from_the_clock() -> None:
     """An assessment's time is taken from the injected clock."""
     found: Assessment = DETECTOR.assess([_trace("Hi.", RETURNS)])[0]
     assert found.seconds == 0.0
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("context", [RETURNS * 800, RETURNS.replace(".", ",") * 800])
+def test_long_answers_over_long_sources_end(context: str) -> None:
+    """A very long answer over very long sources, in short sentences or one, is judged whole."""
+    response = "Refunds take 5 to 7 business days. " * 3000 + UNSUPPORTED[3][1]
+    [found] = DETECTOR.assess([_trace(response, context)])
+    assert found.values["claims"] == 3001
+    assert response[found.evidence[0].start : found.evidence[0].end] == UNSUPPORTED[3][1]

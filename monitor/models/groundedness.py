@@ -104,6 +104,8 @@ class _Sources:
     def __init__(self, case: Case, embedding: Embedding) -> None:
         self.windows: list[list[text.Token]] = []
         self.stems: list[set[str]] = []
+        self.words: list[set[str]] = []
+        self.negated: list[bool] = []
         self.pairs: set[tuple[str, str]] = set()
         self.token_pairs: set[tuple[str, str]] = set()
         self.numbers: set[str] = set()
@@ -116,6 +118,7 @@ class _Sources:
         self.numbers |= text.stated_numbers(case.question, {token.word for token in question})
         self.asked = {text.stem(token.word) for token in question} | _ABOUT_SOURCES
         self.known: set[str] = set().union(*self.stems, months)
+        self.held = self.known | self.asked
         index = {word: i for i, word in enumerate(dict.fromkeys(t.word for w in self.windows for t in w))}
         vectors = embedding.words(list(index))
         self.meanings = _meanings(self.windows, index, vectors)
@@ -135,6 +138,8 @@ class _Sources:
             if window:
                 self.windows.append(window)
                 self.stems.append({text.stem(token.word) for token in window})
+                self.words.append({token.word for token in window})
+                self.negated.append(_negated(window))
         self.pairs.update(_pairs(_content(tokens)))
         self.token_pairs.update(_pairs([text.stem(token.word) for token in tokens]))
         return {token.word for token in tokens}
@@ -244,10 +249,9 @@ def _checkable(response: str, sentence: _Sentence, sources: _Sources) -> bool:
         return False
     if not (text.declines(words) or text.is_courtesy(words) or words.endswith(":")):
         return True
-    known = sources.known | sources.asked
     names = text.names(response, sentence.tokens)
     return any(n.value not in sources.numbers for n in sentence.numbers) or any(
-        text.stem(name.word) not in known for name in names
+        text.stem(name.word) not in sources.held for name in names
     )
 
 
@@ -272,8 +276,11 @@ def _coverage(sentences: Sequence[_Sentence], sources: _Sources, rarity: Mapping
 
 def _distances(index: Mapping[str, int], vectors: Vectors, sources: _Sources) -> dict[str, float]:
     """Return how far each new word is from the sources' nearest word, in [0, 1]."""
-    known = sources.known | sources.asked | text.STOPWORDS
-    new = [word for word in index if text.stem(word) not in known]
+    new = [
+        word
+        for word in index
+        if text.stem(word) not in sources.held and text.stem(word) not in text.STOPWORDS
+    ]
     if not len(sources.directions):
         return dict.fromkeys(new, 1.0)
     found: dict[str, float] = {}
@@ -295,10 +302,8 @@ def _claim(
     match: float,
     closeness: float,
 ) -> Claim:
-    near_stems = set().union(*(sources.stems[j] for j in best))
-    near_words = {token.word for j in best for token in sources.windows[j]}
     stems = list(dict.fromkeys(sentence.stems))
-    new = [stem for stem in stems if stem not in sources.known and stem not in sources.asked]
+    new = [stem for stem in stems if stem not in sources.held]
     total = sum(rarity[stem] for stem in stems)
     every = [text.stem(token.word) for token in sentence.tokens]
     every_pair = list(_pairs(every))
@@ -310,13 +315,16 @@ def _claim(
     numbers = sentence.numbers
     new_numbers = [n for n in numbers if n.value not in sources.numbers]
     far_numbers = sum(
-        n.value in sources.numbers and not {n.value, response[n.start : n.end].lower()} & near_words
+        n.value in sources.numbers
+        and not any({n.value, response[n.start : n.end].lower()} & sources.words[j] for j in best)
         for n in numbers
     )
     names = [(name, text.stem(name.word)) for name in text.names(response, sentence.tokens)]
-    new_names = [name for name, stem in names if stem not in sources.known and stem not in sources.asked]
-    far_names = sum(stem in sources.known and stem not in near_stems for _, stem in names)
-    opposed = bool(best) and sentence.negated != _negated(sources.windows[best[0]])
+    new_names = [name for name, stem in names if stem not in sources.held]
+    far_names = sum(
+        stem in sources.known and not any(stem in sources.stems[j] for j in best) for _, stem in names
+    )
+    opposed = bool(best) and sentence.negated != sources.negated[best[0]]
     features = (
         _share(len(new), len(stems)),
         _share(sum(rarity[stem] for stem in new), total),
