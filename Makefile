@@ -1,0 +1,65 @@
+# `make help` lists what there is. Everything is installed into .venv; PYTHON chooses what makes it.
+
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+PIP_LOG := .venv/pip.log
+TO_RUN := -e .[demo,spacy]
+TO_TEST := -e .[demo,spacy,detoxify,dev,train]
+
+# Real brokers and deadlines need the machine for themselves, so tests marked slow run one by one.
+PARALLEL := -m "not slow" -n 2 --dist loadfile
+SERIAL := -m slow -p no:xdist
+
+.DELETE_ON_ERROR:
+.PHONY: help run test test-fast check models clean
+
+help: ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
+		printf '  make %-10s %s\n' "$$name" "$$text"; done
+
+run: .venv/run.stamp ## Show riskmon at work: embedded broker, traffic, daemon; options: ARGS="--seconds 60"
+	@$(BIN)/riskmon demo $(ARGS)
+
+test: .venv/all.stamp ## Run every test
+	$(BIN)/python -m pytest $(PARALLEL)
+	$(BIN)/python -m pytest $(SERIAL)
+
+test-fast: .venv/all.stamp ## Run the tests that take seconds
+	$(BIN)/python -m pytest $(PARALLEL)
+
+check: .venv/all.stamp ## Lint, formatting, types, import layers, generated dashboards
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python grafana/generate.py --check
+
+models: .venv/all.stamp ## Train the bundled weights again, from ../shared; see monitor/models/cards
+	$(BIN)/python -m monitor.models.train.embedding
+	$(BIN)/python -m monitor.models.train.groundedness
+	$(BIN)/python -m monitor.models.train.toxicity
+
+clean: ## Remove .venv and all caches
+	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find monitor tests grafana -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# $(call install,WHAT,MESSAGE) installs exactly the versions in constraints.txt; pip is heard only when it fails.
+define install
+	@echo '$(2)' >&2
+	@$(BIN)/python -m pip install --progress-bar off -c constraints.txt $(1) >$(PIP_LOG) 2>&1 \
+		|| { tail -n 25 $(PIP_LOG) >&2; echo 'pip failed; the whole log: $(PIP_LOG)' >&2; exit 1; }
+endef
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' \
+		|| { echo 'riskmon needs Python 3.11 to 3.14; name one: make PYTHON=python3.11' >&2; exit 1; }
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
+
+.venv/run.stamp: pyproject.toml constraints.txt | $(BIN)/python
+	$(call install,$(TO_RUN),Installing riskmon into .venv: about a minute)
+	@touch $@
+
+.venv/all.stamp: pyproject.toml constraints.txt | $(BIN)/python
+	$(call install,$(TO_TEST),Installing riskmon and everything to test it into .venv: some minutes)
+	@touch .venv/run.stamp $@
