@@ -39,6 +39,8 @@ COMMIT_SECONDS = 1.0  # Kafka's position is advisory, the ledger's is exact: no 
 LAG_SECONDS = 1.0
 IDLE_SECONDS = 0.1  # longest wait of an idle turn: how late a stop or a reload may be noticed
 BUSY_SECONDS = 0.02  # longest wait for detectors while there may be more to read
+POLL_SECONDS = 0.2  # longest time between polls with work at hand: heartbeats and rebalances need them
+ENOUGH_BATCHES = 2  # decoded batches at hand before intake waits
 RETRY_FIRST, RETRY_MOST = 0.1, 10.0  # back-off of a failing ledger, seconds
 
 
@@ -142,7 +144,7 @@ class Engine:
         self._judge = Judge.of({}, "")
         self._judged_by: tuple[object, object] = (None, None)
         self.totals = Totals()
-        self.turned_at = clock.monotonic()
+        self.turned_at = self._polled_at = clock.monotonic()
 
     def stop(self) -> None:
         """Ask the loop to end after draining. Safe from any thread and from a signal handler."""
@@ -197,8 +199,9 @@ class Engine:
         self.turned_at = self._clock.monotonic()
         self._observer.turned()
         self._throttle()
-        for event in self._poll(0.0 if self._queue or self._in_flight or self._staged else IDLE_SECONDS):
-            self._handle(event)
+        if self._wants_more():
+            for event in self._poll(0.0 if self._queue or self._in_flight or self._staged else IDLE_SECONDS):
+                self._handle(event)
         for assigned in self._partitions.due():
             self._own(assigned)
         if self._tries == 0:  # a transaction that may have been written must be repeated as it was
@@ -207,6 +210,12 @@ class Engine:
         if self._staged and self._clock.monotonic() >= self._retry_at:
             self._record()
         self._housekeeping()
+
+    def _wants_more(self) -> bool:
+        """Whether to poll: a poll costs a round through the client's other thread, so not for nothing."""
+        if len(self._queue) < ENOUGH_BATCHES * self._detectors.batch_size:
+            return True
+        return self.turned_at - self._polled_at >= POLL_SECONDS
 
     def _throttle(self) -> None:
         """Pause intake while there is enough to do, or no ledger to put it in; resume at half."""
@@ -223,6 +232,7 @@ class Engine:
         self._paused = hold
 
     def _poll(self, timeout: float) -> Sequence[Event]:
+        self._polled_at = self.turned_at
         try:
             return self._source.poll(timeout, self._settings.max_poll_records)
         except Retryable:
