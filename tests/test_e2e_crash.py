@@ -1,0 +1,46 @@
+"""Crashes of real daemons on a real broker: nothing lost, nothing done twice."""
+
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from daemons import FULL, TRACES, Rig, eventually
+
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+
+KILLS = 10 if FULL else 3
+SEED = 11
+
+
+@pytest.mark.slow
+def test_kills_at_random_moments_lose_nothing_and_repeat_nothing(tmp_path: Path) -> None:
+    """Two daemons share four partitions and one ledger; whoever is killed whenever, each trace counts once."""
+    chance = random.Random(SEED)
+    detectors = {
+        name: {"factory": "cheap_detectors:build", "options": {"name": name, "seconds": 0.0005}}
+        for name in ("toxicity", "hallucination")
+    }
+    with Rig(tmp_path, detectors=detectors) as rig:
+        daemons = [rig.daemon("one"), rig.daemon("two")]
+        for daemon in daemons:
+            eventually(daemon.ready, f"{daemon.name} ready")
+        share = TRACES // (KILLS + 1)
+        unfinished = 0
+        for _ in range(KILLS):
+            rig.produce_traces(share)
+            time.sleep(chance.uniform(0.0, 2.5))
+            victim = chance.choice(daemons)
+            unfinished += rig.done() < rig.produced
+            victim.kill()
+            victim.start()
+        assert unfinished, "every kill found the daemons idle: the test shows nothing"
+        rig.produce_traces(TRACES - rig.produced)
+        rig.finish(120)
+        rig.deliver("feedback", "log")
+        assert [daemon.stop()[0] for daemon in daemons] == [0, 0]
+        report = rig.verify()
+        assert (report["ok"], report["problems"], report["gaps"], report["open"]) == (True, [], [], [])
+        assert (report["records"], report["traces"], report["dead_letters"]) == (TRACES, TRACES, 0)
+        rig.check_effects(rig.oracle())
