@@ -73,13 +73,15 @@ class Report:
     """What the verifier found. `ok` means: nothing altered, nothing judged twice, no offset skipped.
 
     `problems` name the first bad places; `gaps` are offsets declared as never judged, with the reason on
-    record; `open` are offsets not judged yet while later ones are (a daemon is at work on them).
+    record; `open` are offsets not judged yet while later ones are (a daemon is at work on them). `letters` is
+    how many dead letters must be kept: fewer than `dead` where an operator had records judged again.
     """
 
     entries: int = 0
     records: int = 0
     traces: int = 0
     dead: int = 0
+    letters: int = 0
     flags: int = 0
     head: str = GENESIS.hex()
     problems: list[str] = field(default_factory=list)
@@ -139,6 +141,7 @@ def _apply(report: Report, covers: dict[str, _Cover], kind: str, body: dict[str,
         if body["to"] > covers[name].next:
             skipped = f"{name} offsets [{covers[name].next}, {body['to']})"
             report.gaps.append(f"{skipped}: {body['reason']}")
+        report.letters -= body.get("letters", 0)
         covers[name].move(body["to"])
     return None
 
@@ -155,6 +158,7 @@ def _apply_coverage(report: Report, cover: _Cover, name: str, body: dict[str, An
     report.records += body["records"]
     report.traces += body["traces"]
     report.dead += body["dead"]
+    report.letters += body["dead"]
     for status, count in body["statuses"].items():
         report.statuses[status] = report.statuses.get(status, 0) + count
     for start, end in body["ranges"]:

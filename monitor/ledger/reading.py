@@ -49,13 +49,18 @@ def verify(ledger: Ledger) -> audit.Report:
             report.problems.append(
                 f"the chain ends at entry {report.entries}, the head says {head.seq}: its tail was cut"
             )
+        known: set[str] = set()
         for row in connection.execute(sa.select(t.positions)):
             name = f"{row.topic}/{row.partition}"
+            known.add(name)
             covered = report.positions.get(name)
             if covered != row.next_offset:
                 report.problems.append(
                     f"{name}: the position is {row.next_offset}, the chain covers up to {covered}"
                 )
+        report.problems += [
+            f"{name}: the position is gone" for name in sorted(report.positions.keys() - known)
+        ]
         unseen = dict(report.flag_digests)
         for row in connection.execute(sa.select(t.flags)):
             expected = unseen.pop(row.id, None)
@@ -65,8 +70,8 @@ def verify(ledger: Ledger) -> audit.Report:
                 report.problems.append(f"flag {row.id} was altered")
         report.problems += [f"flag {flag} is on the chain but was removed" for flag in unseen]
         dead = connection.execute(sa.select(sa.func.count()).select_from(t.dead_letters)).scalar_one()
-        if dead < report.dead:
-            report.problems.append(f"{report.dead} dead letters are on the chain, {dead} are kept")
+        if dead < report.letters:
+            report.problems.append(f"{report.letters} dead letters are on the chain, {dead} are kept")
     return report
 
 

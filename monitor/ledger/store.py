@@ -139,7 +139,8 @@ class Ledger:
                 raise ConfigError(
                     f"{topic}/{partition}: the ledger has no such partition; see `riskmon positions list`"
                 )
-            mark = Mark(to) if to < row.next_offset else _restored(row, to)
+            back = to < row.next_offset
+            mark = Mark(to) if back else _restored(row, to)
             connection.execute(
                 t.positions.update()
                 .where(here)
@@ -151,8 +152,16 @@ class Ledger:
                 "from": row.next_offset,
                 "to": to,
                 "reason": reason,
+                "letters": self._letters_from(connection, topic, partition, to) if back else 0,
             }
             self._append(connection, [("moved", body)])
+
+    def _letters_from(self, connection: sa.Connection, topic: str, partition: int, offset: int) -> int:
+        """How many dead letters would be found again when reading from an offset."""
+        letters = t.dead_letters.c
+        there = sa.and_(letters.topic == topic, letters.partition == partition, letters.offset >= offset)
+        query = sa.select(sa.func.count()).select_from(t.dead_letters).where(there)
+        return int(connection.execute(query).scalar_one())
 
     def record(self, transaction: Transaction) -> None:
         """Write a batch: all of it or nothing, at most once.
