@@ -20,7 +20,8 @@ from test_deliver_outbox import within
 from monitor.alerting import feedback_item
 from monitor.clock import SystemClock
 from monitor.deliver.kafka import KafkaSender
-from monitor.deliver.outbox import Delivered, Leased, Reason, Rejected, Retry
+from monitor.deliver.outbox import Delivered, Reason, Rejected, Retry
+from monitor.findings import Leased
 
 # kafka-python reads its schemas by functions that Python 3.11 and 3.12 call deprecated.
 pytestmark = pytest.mark.filterwarnings(r"ignore:(read|open)_text is deprecated:DeprecationWarning")

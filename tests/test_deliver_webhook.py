@@ -25,9 +25,10 @@ from hypothesis import strategies as st
 from monitor.clock import Clock, ManualClock, SystemClock
 from monitor.config import WebhookConfig
 from monitor.deliver.network import MAX_RESPONSE_BYTES, Resolve, endpoint, is_public, resolve, verdict
-from monitor.deliver.outbox import Delivered, Leased, Outcome, Reason, Rejected, Result, Retry
+from monitor.deliver.outbox import Delivered, Outcome, Reason, Rejected, Result, Retry
 from monitor.deliver.webhook import WebhookSender
 from monitor.errors import ConfigError
+from monitor.findings import Leased
 
 ROW = Leased(1, "webhook:ops", "flag-1", {"labels": {"alertname": "Leak"}}, 0, 0.0)
 NOW = 1_700_000_000.0
