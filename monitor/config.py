@@ -9,6 +9,7 @@ import os
 import socket
 from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
+from types import UnionType
 from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
@@ -359,7 +360,8 @@ def _parse(path: str, raw: str, variable: str) -> Any:
     annotation: Any = Config
     for part in path.split("."):
         annotation = annotation.model_fields[part].annotation
-    plain_text = annotation is str or str in get_args(annotation) or SecretStr in get_args(annotation)
+    options = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    plain_text = any(option in (str, Path, SecretStr) for option in options)
     return raw if plain_text else load_yaml(raw, variable)
 
 
