@@ -251,9 +251,34 @@ _COURTESY = re.compile(
 )
 
 
+_POLITE = re.compile(
+    r"(?:ask(?:ing)?|assist|assistance|certainly|course|glad|happy|hello|help(?:ed|s)?|hi|hope|else|pleasure|"
+    r"questions?|sure|thank|thanks|understood|unclear|welcome)"
+)
+_FILLER = frozenset({
+    "a", "and", "answers", "any", "anything", "are", "can", "clear", "day", "feel", "for", "found", "further",
+    "good", "great", "have", "hear", "here", "how", "i", "if", "in", "is", "it", "just", "know", "let", "me",
+    "more", "my", "need", "of", "ok", "okay", "other", "out", "problem", "reach", "something", "sounds",
+    "that", "the", "there", "this", "to", "today", "touch", "up", "us", "we", "what", "will", "with",
+    "would", "you", "your",
+})  # fmt: skip
+_POLITE_WORDS = 14  # beyond this many words a sentence is about something
+
+
 def is_courtesy(sentence: str) -> bool:
-    """Whether a sentence opens like one that serves the conversation: an offer, a thank-you, a lead-in."""
-    return _COURTESY.match(sentence) is not None
+    """Whether a sentence only serves the conversation: an offer, a thank-you, a lead-in.
+
+    It opens like one, or it is short and holds nothing but polite words and fillers.
+    """
+    if _COURTESY.match(sentence) is not None:
+        return True
+    words = [
+        word.partition("'")[0] for word in re.findall(r"[\w']+", sentence.lower().replace("\u2019", "'"))
+    ]
+    polite = [_POLITE.fullmatch(word) is not None for word in words[: _POLITE_WORDS + 1]]
+    if not any(polite) or len(words) > _POLITE_WORDS:
+        return False
+    return all(kind or word in _FILLER for word, kind in zip(words, polite, strict=True))
 
 
 _REFERENCES = re.compile(

@@ -147,3 +147,21 @@ def test_measures_take_linear_time(seed: str) -> None:
     assert len(list(text.references(body))) <= len(body)
     assert text.declines(body) is False
     assert text.is_courtesy(body) is False
+
+
+@pytest.mark.parametrize(
+    ("sentence", "polite"),
+    [
+        ("Happy to help.", True),
+        ("Good question.", True),
+        ("Just ask if something is unclear.", True),
+        ("Anything else?", True),
+        ("Your parcel can help in four days.", False),
+        ("It is in here today.", False),
+        ("Sure, it is free.", False),
+        ("No.", False),
+    ],
+)
+def test_a_courtesy_claims_nothing(sentence: str, polite: bool) -> None:  # noqa: FBT001 - a table's column
+    """Sentences of nothing but polite words are courtesies; one further word makes them claims."""
+    assert text.is_courtesy(sentence) is polite

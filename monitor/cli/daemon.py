@@ -213,8 +213,9 @@ class Daemon:
         self.pool.close()
         if self._ready:
             totals = self.engine.totals
+            consumed = totals.consumed - totals.released  # what was handed back, someone consumes again
             try:
-                self.ledger.note("stopped", {"instance": self.config.name(), "consumed": totals.consumed})
+                self.ledger.note("stopped", {"instance": self.config.name(), "consumed": consumed})
             except Retryable:
                 log.warning("ledger_busy_at_stop")
             log.info(

@@ -1,11 +1,11 @@
-"""`riskmon demo`: an embedded broker, made-up traffic and the real daemon, watched live or summed up as JSON."""
+"""`riskmon demo`: an embedded broker, made-up traffic and the real daemon, live or summed up as JSON."""
 
 import signal
 import tempfile
 import threading
 from collections import Counter, deque
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import click
 from rich.console import Console
@@ -28,6 +28,7 @@ FEEDBACK_TOPIC = "riskmon.feedback"
 SHIFT_SECONDS = 60.0  # of an open-ended demo; a limited one shifts half-way
 CATCH_UP_SECONDS = 60.0  # longest wait for the daemon to judge what was produced
 TICK_SECONDS = 0.25
+DRIFT_REFERENCE = 60  # traces per app and model; the default of 200 would take minutes of this traffic
 SEED = 7
 
 
@@ -92,6 +93,7 @@ def run(*, seconds: float | None, rate: float, port: int, as_json: bool) -> None
                 "kafka": {"bootstrap_servers": [broker.bootstrap], "topics": [TOPIC]},
                 "deliver": {"feedback_topic": FEEDBACK_TOPIC},
                 "http": {"port": port},
+                "detectors": {"drift": {"options": {"reference": DRIFT_REFERENCE}}},
             }
         )
         watch = _Watch()
@@ -215,7 +217,7 @@ class _Demonstration:
 class _Quiet:
     """Stands in for the live picture where nobody watches."""
 
-    def __enter__(self) -> "_Quiet":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -17,7 +17,7 @@ from monitor.models.linear import Linear, windows
 from monitor.trace import Trace
 
 NAME = "toxicity"
-REVISION = 1
+REVISION = 2
 WINDOW = 400  # characters; the model is calibrated on the worst window of this size
 EVIDENCE_FROM = 0.5
 MAX_EVIDENCE = 64
@@ -110,7 +110,7 @@ class Worst(NamedTuple):
 
 
 class Toxicity:
-    """Scores prompt (system, user and tool messages) and response; the trace's score is the higher one.
+    """Scores prompt (user and tool messages) and response; the trace's score is the higher one.
 
     `values` holds `prompt` and `response`, `tier0` (the trace's score by the linear model) and, where tier 1
     looked, each of its labels. The linear model's score is calibrated on its training mixture, not on your
@@ -227,5 +227,7 @@ class Toxicity:
 
 
 def _fields(trace: Trace) -> list[tuple[str, str]]:
-    fields = [(f"messages.{n}", m.content) for n, m in enumerate(trace.messages) if m.role != "assistant"]
+    # A system message is the application's own text, the same in every trace: no finding about this one.
+    judged = ("user", "tool")
+    fields = [(f"messages.{n}", m.content) for n, m in enumerate(trace.messages) if m.role in judged]
     return [(field, text) for field, text in [*fields, ("response", trace.response)] if text]
