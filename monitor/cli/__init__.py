@@ -23,9 +23,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON for mac
 def main() -> None:
     """Run the command line; configuration errors exit 78, passing troubles 75."""
     try:
-        riskmon(standalone_mode=False)
-    except click.exceptions.Exit as done:
-        sys.exit(done.exit_code)
+        sys.exit(riskmon(standalone_mode=False))  # click returns the code of `Exit`; commands return None
     except click.Abort:
         sys.exit(130)  # 128 + SIGINT, as shells report it
     except click.ClickException as error:
