@@ -1,4 +1,4 @@
-"""Real daemons on a real broker: `riskmon run` as processes of their own, to be killed, stopped and looked into.
+"""Real daemons on a real broker: `riskmon run` as processes of their own, to be killed and stopped.
 
 A `Rig` is one installation: a broker, a folder with ledger and key file, a configuration per daemon.
 """
@@ -73,6 +73,14 @@ def eventually(look: Callable[[], _T], what: str, seconds: float = PATIENCE) -> 
         if time.monotonic() > end:
             raise AssertionError(f"not within {seconds} s: {what}")
         time.sleep(0.05)
+
+
+def cheap(seconds: float = 0.0) -> dict[str, dict[str, Any]]:
+    """Two cheap detectors, each of which takes this long for a trace."""
+    return {
+        name: {"factory": "cheap_detectors:build", "options": {"name": name, "seconds": seconds}}
+        for name in ("toxicity", "hallucination")
+    }
 
 
 class Daemon:
@@ -167,7 +175,7 @@ class Daemon:
 class Rig:
     """A broker and daemons that share a ledger; leaving kills them all.
 
-    `toxicity` and `hallucination` name factories and options of two cheap detectors, the rest are off.
+    `detectors` are sections of the enabled ones, by default two cheap ones; the rest are off.
     Further `settings` are sections of the configuration.
     """
 
@@ -187,10 +195,7 @@ class Rig:
         self._next = [0] * partitions
         self._producer: Any = None
         self._settings = settings
-        self._detectors = detectors or {
-            name: {"factory": "cheap_detectors:build", "options": {"name": name}}
-            for name in ("toxicity", "hallucination")
-        }
+        self._detectors = detectors or cheap()
 
     def __enter__(self) -> Self:
         from kafka import KafkaProducer

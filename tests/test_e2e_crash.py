@@ -1,12 +1,11 @@
 """Crashes of real daemons on a real broker: nothing lost, nothing done twice."""
 
 import random
-import signal
 import time
 from pathlib import Path
 
 import pytest
-from daemons import FULL, TRACES, Rig, eventually
+from daemons import FULL, TRACES, Rig, cheap, eventually
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 
@@ -16,13 +15,9 @@ SEED = 11
 
 @pytest.mark.slow
 def test_kills_at_random_moments_lose_nothing_and_repeat_nothing(tmp_path: Path) -> None:
-    """Two daemons share four partitions and one ledger; whoever is killed whenever, each trace counts once."""
+    """Two daemons share four partitions and one ledger; whoever is killed, each trace counts once."""
     chance = random.Random(SEED)
-    detectors = {
-        name: {"factory": "cheap_detectors:build", "options": {"name": name, "seconds": 0.0005}}
-        for name in ("toxicity", "hallucination")
-    }
-    with Rig(tmp_path, detectors=detectors) as rig:
+    with Rig(tmp_path, detectors=cheap(0.0005)) as rig:
         daemons = [rig.daemon("one"), rig.daemon("two")]
         for daemon in daemons:
             eventually(daemon.ready, f"{daemon.name} ready")
@@ -35,7 +30,7 @@ def test_kills_at_random_moments_lose_nothing_and_repeat_nothing(tmp_path: Path)
             unfinished += rig.done() < rig.produced
             victim.kill()
             victim.start()
-        assert unfinished, "every kill found the daemons idle: the test shows nothing"
+        assert unfinished >= KILLS // 2, "most kills found the daemons idle: the test shows too little"
         rig.produce_traces(TRACES - rig.produced)
         rig.finish(120)
         rig.deliver("feedback", "log")

@@ -33,7 +33,7 @@ def poisoned(size: int, poison: int, seed: int) -> tuple[list[bytes | None], dic
 
 @pytest.mark.slow
 def test_malformed_records_are_dead_lettered_and_all_others_judged(tmp_path: Path) -> None:
-    """Among the traces 1 % are malformed, in every known shape: just these are dead letters, byte for byte."""
+    """Of the records 1 % are malformed, in every known shape: just these are dead letters, byte for byte."""
     poison = max(TRACES // 100, len(MALFORMED))
     values, planted = poisoned(TRACES, poison, seed=5)
     with Rig(tmp_path) as rig:
@@ -105,9 +105,12 @@ def exclusive(database: Path) -> Iterator[None]:
 @pytest.mark.slow
 def test_a_black_hole_outside_delays_no_judgement(tmp_path: Path) -> None:
     """An Alertmanager that accepts and never answers: all is judged while its alerts wait in the outbox."""
-    with black_hole() as port, Rig(
-        tmp_path, deliver={"alertmanager": {"url": f"http://127.0.0.1:{port}"}, "timeout_seconds": 2.0}
-    ) as rig:
+    with (
+        black_hole() as port,
+        Rig(
+            tmp_path, deliver={"alertmanager": {"url": f"http://127.0.0.1:{port}"}, "timeout_seconds": 2.0}
+        ) as rig,
+    ):
         daemon = rig.daemon()
         eventually(daemon.ready, "ready")
         rig.produce_traces(TRACES)
@@ -178,7 +181,9 @@ def test_detector_faults_cost_only_the_guilty_verdicts(tmp_path: Path) -> None:
                 else:
                     assert assessment["status"] == "scored", where
                     assert assessment["score"] == score_of(assessment["detector"], trace), where
-        failed = rig.rows("SELECT trace_id FROM assessments WHERE body LIKE '%timeout%' OR body LIKE '%error%'")
+        failed = rig.rows(
+            "SELECT trace_id FROM assessments WHERE body LIKE '%timeout%' OR body LIKE '%error%'"
+        )
         assert {trace for (trace,) in failed} == {trace_id(number) for number in guilty}
 
 

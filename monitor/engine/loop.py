@@ -166,9 +166,15 @@ class Engine:
         return self._partitions.positions()
 
     def drain(self) -> Totals:
-        """Take nothing new, finish what was taken, record it, commit, leave; all within one deadline."""
+        """Finish what detectors have begun, record it, commit, leave; all within one deadline.
+
+        What only waits for a detector is released: with slow detectors it can be minutes of work, and a
+        deadline that runs out amid it would throw away what is in flight.
+        """
         deadline = Deadline(self._clock, self._settings.drain_seconds)
         self._stopping = True
+        self._queue.clear()
+        self._queue_bytes = 0
         while not self.idle and not deadline.expired():
             self.turn()
         positions = dict(self._committed)

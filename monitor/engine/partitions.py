@@ -91,7 +91,7 @@ class Partitions:
     @property
     def stuck(self) -> bool:
         """Whether a partition waits for an operator."""
-        return any(waiting.operator for waiting in self._waiting.values())
+        return any(waiting.operator for waiting in list(self._waiting.values()))  # asked from health, too
 
     def claim(self, assigned: Assigned) -> None:
         """Own a partition and begin reading it, now or as soon as the ledger answers."""

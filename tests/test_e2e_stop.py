@@ -1,0 +1,146 @@
+"""How a real daemon ends, or is set aside: a clean stop under load, a paused process, a wedged loop."""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from daemons import FULL, TESTS, TRACES, Rig, cheap, eventually
+
+from monitor.clock import ManualClock
+from monitor.engine.watchdog import EX_SOFTWARE, Watchdog
+
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+
+STOPS = 3 if FULL else 1
+BACKLOG = 4000  # 40 s of work, all of it taken at once: more than a stop has time for
+
+
+@pytest.mark.slow
+def test_a_stop_under_load_is_quick_and_judges_nothing_again(tmp_path: Path) -> None:
+    """SIGTERM amid work ends with status 0 within 25 s; after the restart no trace is looked at twice."""
+    notes = tmp_path / "judged.txt"
+    options = {"name": "toxicity", "seconds": 0.01, "notes": str(notes)}
+    detectors = {"toxicity": {"factory": "cheap_detectors:build", "options": options}}
+    with Rig(tmp_path, detectors=detectors) as rig:
+        daemon = rig.daemon()
+        rig.produce_traces(BACKLOG)
+        for _ in range(STOPS):
+            wait_for_progress(rig)
+            code, seconds = daemon.stop()
+            assert (code, seconds < 25) == (0, True), f"status {code} after {seconds} s"
+            assert rig.done() < BACKLOG, "it was stopped idle: the test shows nothing"
+            daemon.start()
+        eventually(daemon.ready, "ready")
+        assert daemon.stop()[0] == 0
+        daemon.config.write_text(daemon.config.read_text().replace("0.01", "0.0"))  # the rest may be quick
+        daemon.start()
+        rig.finish()
+        assert daemon.stop()[0] == 0
+        looked_at = Counter(notes.read_text(encoding="ascii").split())
+        assert len(looked_at) == BACKLOG
+        assert {trace for trace, times in looked_at.items() if times > 1} == set()
+        bodies = [json.loads(body) for (body,) in rig.rows("SELECT body FROM chain WHERE kind = 'stopped'")]
+        assert len(bodies) == STOPS + 2
+        assert sum(body["consumed"] for body in bodies) == BACKLOG
+        report = rig.verify()
+        assert (report["ok"], report["open"], report["records"]) == (True, [], BACKLOG)
+
+
+def wait_for_progress(rig: Rig) -> None:
+    """Wait until more is on record than now."""
+    before = rig.done()
+    eventually(lambda: rig.done() > before, "some work done")
+
+
+@pytest.mark.slow
+def test_a_daemon_that_was_paused_cannot_write_what_its_successor_judged(tmp_path: Path) -> None:
+    """SIGSTOP until the partitions have moved, then SIGCONT: no effect is doubled, the audit holds."""
+    size = TRACES // 2
+    with Rig(tmp_path, detectors=cheap(0.0005)) as rig:
+        first, second = rig.daemon("first"), rig.daemon("second")
+        for daemon in (first, second):
+            eventually(daemon.ready, f"{daemon.name} ready")
+        rig.produce_traces(size // 2)
+        eventually(lambda: rig.done() > size // 20, "work begun")
+        first.signal(signal.SIGSTOP)
+        before = rig.done()
+        assert before < size // 2, "it was paused idle: the test shows nothing"
+        eventually(lambda: owners(rig) == {"second"}, "the other one took over")
+        rig.produce_traces(size - rig.produced)
+        first.signal(signal.SIGCONT)
+        rig.finish()
+        eventually(lambda: owners(rig) == {"first", "second"}, "the paused one works again")
+        rig.deliver("feedback", "log")
+        assert [daemon.stop()[0] for daemon in (first, second)] == [0, 0]
+        report = rig.verify()
+        assert (report["ok"], report["open"], report["records"]) == (True, [], size)
+        assert report["traces"] == size
+        rig.check_effects(rig.oracle())
+
+
+def owners(rig: Rig) -> set[str]:
+    """Daemons that hold a claim."""
+    return {owner for (owner,) in rig.rows("SELECT owner FROM positions")}
+
+
+@pytest.mark.parametrize(("age", "overdue"), [(59.9, False), (60.0, False), (60.1, True)])
+def test_a_loop_is_overdue_after_its_limit(age: float, overdue: bool) -> None:  # noqa: FBT001 - a table of cases
+    """The watchdog bites after more than its limit without a turn, not before."""
+    clock = ManualClock()
+    turned_at = clock.monotonic()
+    watchdog = Watchdog(lambda: turned_at, 60.0, clock)
+    clock.advance(age)
+    assert watchdog.overdue() == overdue
+
+
+def test_a_wedged_loop_expires_once_and_a_stopped_watchdog_never() -> None:
+    """The thread calls `expire` once for a loop that hangs; one told to stop does not."""
+    clock = ManualClock()
+    expired, spared = threading.Event(), threading.Event()
+    watching = Watchdog(lambda: 0.0, 60.0, clock, expired.set)
+    stopped = Watchdog(lambda: 0.0, 60.0, clock, spared.set)
+    watching.start()
+    stopped.stop()
+    stopped.start()
+    assert not expired.wait(1.2)
+    clock.advance(61.0)
+    assert expired.wait(10)
+    assert not spared.is_set()
+
+
+_WEDGED = """
+import threading
+from monitor.clock import SystemClock
+from monitor.engine.watchdog import Watchdog
+
+def wedged_poll():
+    threading.Event().wait()
+
+clock = SystemClock()
+turned_at = clock.monotonic()
+Watchdog(lambda: turned_at, 0.5, clock).start()
+wedged_poll()
+"""
+
+
+def test_a_wedged_process_ends_with_its_stacks_on_standard_error() -> None:
+    """A process whose loop blocks for ever exits 70 and names the function it hangs in."""
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", _WEDGED],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+        cwd=TESTS.parent,
+    )
+    assert done.returncode == EX_SOFTWARE
+    assert "wedged_poll" in done.stderr
+    assert "_watch" in done.stderr
+    assert time.monotonic() - began < 15
