@@ -1,0 +1,404 @@
+"""The command line: exit codes, machine-readable output, and what each command does."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jsonschema
+import msgspec
+import pytest
+import sqlalchemy as sa
+from external import need_module
+
+from monitor import __version__
+from monitor.cli import main
+from monitor.clock import SystemClock
+from monitor.config import Config, load, settings
+from monitor.demo.broker import EmbeddedBroker
+from monitor.demo.traffic import Traffic
+from monitor.effects import Claimed, Judge, Policy, Transaction, coverage_of, effects
+from monitor.effects import Finished as Done
+from monitor.findings import Action, Assessment, DeadLetter, Flag, Judgement, Severity, Span, Status
+from monitor.ledger.store import Claim, Ledger
+from monitor.progress import Mark
+from monitor.stream import Assigned
+from monitor.testing import ManualClock
+from monitor.trace import Message, Origin, Trace
+from monitor.vault import Vault
+
+HELP_SECONDS = 0.5
+
+
+class Answer(NamedTuple):
+    """What a command did."""
+
+    code: int
+    out: str
+    err: str
+
+    def json(self) -> Any:
+        """Its standard output as JSON."""
+        return json.loads(self.out)
+
+
+Call = Callable[..., Answer]
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Call:
+    """Run a command in this process, its data in a fresh folder; keyword arguments are variables."""
+    for name in [name for name in os.environ if name.startswith("RISKMON_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("RISKMON_DATA_DIR", str(tmp_path / "data"))
+
+    def run(*arguments: object, **variables: str) -> Answer:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(sys, "argv", ["riskmon", *map(str, arguments)])
+        capfd.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        for name in variables:
+            monkeypatch.delenv(name)
+        return Answer(code, *capfd.readouterr())
+
+    return run
+
+
+class Stock(NamedTuple):
+    """A ledger with three flagged traces, two dead letters (one of them no text) and where it is."""
+
+    config: Config
+    ledger: Ledger
+
+
+@pytest.fixture
+def stock(tmp_path: Path) -> Iterator[Stock]:
+    """A ledger as a daemon leaves it, where `call` looks for it."""
+    config = load(None, {"RISKMON_DATA_DIR": str(tmp_path / "data")})
+    vault = Vault.open(config.data_dir / "riskmon.key")
+    ledger = Ledger.open(config.ledger_url(), vault, ManualClock(), "d0")
+    claim = ledger.claim(Assigned("llm.traces", 0, None, 0, 100), latest=False)
+    assert isinstance(claim, Claim)
+    flag = Flag(
+        id="",
+        rule="Some",
+        rule_version="1",
+        severity=Severity.WARNING,
+        actions=(Action.AUDIT, Action.FEEDBACK),
+        detectors=("pii",),
+    )
+    scored = Assessment(detector="pii", version="1", status=Status.SCORED, score=0.9)
+    judged = [
+        Judgement(
+            origin=Origin("llm.traces", 0, offset, 0),
+            trace=Trace(id=f"t-{offset}", time=1.0, response="Grüße", messages=(Message("user", "How?"),)),
+            assessments=(scored,),
+            flags=(msgspec.structs.replace(flag, id=f"flag-{offset}"),),
+        )
+        for offset in range(3)
+    ]
+    dead = [
+        DeadLetter(
+            topic="llm.traces",
+            partition=0,
+            offset=offset,
+            time=2.0,
+            reason=reason,
+            detail="see there",
+            key=b"k",
+            value=value,
+            headers=(("h", b"x"),),
+        )
+        for offset, reason, value in [(3, "invalid_json", b"{broken"), (4, "invalid_utf8", b"\xff\x00")]
+    ]
+    transaction = Transaction(
+        owner="d0",
+        judge=Judge.of({"pii": "1"}, "rules-1"),
+        marks={("llm.traces", 0): Claimed(claim.epoch, claim.version, Mark(5))},
+        coverage=coverage_of([Done("llm.traces", 0, Span(n, n + 1)) for n in range(5)], judged, dead),
+        flags=[],
+        feedback=[],
+        outgoing=[],
+        kept=[],
+        dead_letters=dead,
+        snapshots={},
+    )
+    effects(judged, Policy(deliver=config.deliver, excerpt_chars=99, sample_ratio=0.0), 10.0, transaction)
+    ledger.record(transaction)
+    yield Stock(config, ledger)
+    ledger.close()
+
+
+def test_help_answers_at_once() -> None:
+    """`riskmon --help` takes less than half a second of processor time, interpreter included."""
+    code = (
+        "import os, runpy, sys\nsys.argv = ['riskmon', '--help']\n"
+        "try:\n    runpy.run_module('monitor', run_name='__main__')\n"
+        "except SystemExit as end:\n    assert not end.code\n"
+        "times = os.times()\nprint(times.user + times.system)\n"
+    )
+    took = []
+    for _ in range(5):
+        output = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+        ).stdout
+        assert "Judge every LLM trace in Kafka" in output
+        took.append(float(output.splitlines()[-1]))
+    assert statistics.median(took) < HELP_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["version"], 0), (["--help"], 0), (["nonsense"], 2), (["audit", "verify"], 78), (["run", "--nope"], 2)],
+)
+def test_exit_codes_of_the_process(tmp_path: Path, arguments: list[str], code: int) -> None:
+    """The process itself ends with the code: 0, 2 for wrong usage, 78 for configuration."""
+    environment = {**os.environ, "RISKMON_DATA_DIR": str(tmp_path)}
+    command = [sys.executable, "-m", "monitor", *arguments]
+    ended = subprocess.run(command, capture_output=True, env=environment, timeout=60, check=False)
+    assert ended.returncode == code
+    assert b"Traceback" not in ended.stderr
+
+
+def test_version(call: Call) -> None:
+    """The version, for people and machines."""
+    assert call("version") == (0, f"riskmon {__version__}\n", "")
+    assert call("version", "--json").json() == {"version": __version__}
+
+
+@pytest.mark.parametrize("command", [["run"], ["audit", "verify"], ["scan", "-"], ["dlq", "list"]])
+def test_an_unknown_variable_stops_every_command(call: Call, command: list[str]) -> None:
+    """A mistyped variable is named with the nearest setting; nothing starts."""
+    answer = call(*command, RISKMON_KAFKA_TOPIC="x")
+    assert answer.code == 78
+    assert "did you mean RISKMON_KAFKA_TOPICS?" in answer.err
+    assert answer.out == ""
+
+
+@pytest.mark.parametrize(
+    ("yaml", "message"),
+    [
+        ("kafka: [", "not valid YAML"),
+        ("kafka: {topic: [a]}", "kafka.topic: no such setting"),
+        ("rules: {paths: [/no/such/rules]}", "/no/such/rules"),
+        ("deliver: {webhooks: [{url: 'http://example.org/'}]}", "deliver.webhooks"),
+        ("ledger: {url: nonsense}", "ledger.url"),
+        ("detectors: {pii: {factory: 'no.such:thing'}}", "detectors.pii.factory"),
+        ("detectors: {pii: {options: {spacy_model: no_such}}}", "spacy_model"),
+        ("kafka: {bootstrap_servers: ['127.0.0.1:1']}", "127.0.0.1:1 does not answer"),
+        ("kafka: {bootstrap_servers: [nonsense]}", "nonsense does not answer"),
+    ],
+)
+def test_what_cannot_run_is_found_by_check(call: Call, tmp_path: Path, yaml: str, message: str) -> None:
+    """`check` exits 78 for whatever would keep the daemon from working, and says what it is."""
+    path = tmp_path / "riskmon.yaml"
+    path.write_text(yaml, encoding="utf-8")
+    answer = call("check", "--config", path, "--json")
+    assert answer.code == 78
+    report = answer.json()
+    assert report["ok"] is False
+    failed = [finding["detail"] for finding in report["findings"] if finding["state"] == "failed"]
+    assert any(message in detail for detail in failed), failed
+
+
+def test_a_model_that_was_changed_is_found(call: Call, tmp_path: Path) -> None:
+    """A checkpoint whose digest is another one is never loaded: exit 78."""
+    for library in ("detoxify", "torch", "transformers"):
+        need_module(library)
+    checkpoint = tmp_path / "toxic.ckpt"
+    checkpoint.write_bytes(b"not what was pinned")
+    config = tmp_path / "config.json"
+    config.write_text('{"model_type": "bert"}', encoding="utf-8")
+    options = json.dumps({"checkpoint": str(checkpoint), "config": str(tmp_path), "sha256": "0" * 64})
+    answer = call("check", "--offline", "--json", RISKMON_DETECTORS_TOXICITY_OPTIONS=options)
+    assert answer.code == 78
+    failed = [finding for finding in answer.json()["findings"] if finding["state"] == "failed"]
+    (finding,) = failed
+    assert "toxicity.options.sha256" in finding["detail"]
+    assert "pin the digest" in finding["detail"]
+
+
+def test_check_finds_everything_in_order(call: Call) -> None:
+    """With a broker that answers, exit 0, and one finding per subject with its state and detail."""
+    with EmbeddedBroker() as kafka:
+        servers = json.dumps([kafka.bootstrap])
+        before = call("check", "--json", RISKMON_KAFKA_BOOTSTRAP_SERVERS=servers)
+        kafka.create_topic("llm.traces", 1)
+        answer = call("check", "--json", RISKMON_KAFKA_BOOTSTRAP_SERVERS=servers)
+        text = call("check", RISKMON_KAFKA_BOOTSTRAP_SERVERS=servers)
+    assert (before.code, answer.code, text.code) == (0, 0, 0)
+    findings = {finding["subject"]: finding for finding in answer.json()["findings"]}
+    assert {"configuration", "rules", "pii tier 0", "toxicity tier 0", "deliver", "ledger"} <= findings.keys()
+    assert {finding["state"] for finding in findings.values()} <= {"ok", "missing"}
+    assert all(finding["detail"] for finding in findings.values() if finding["state"] == "missing")
+    missing = {f["subject"]: f["state"] for f in before.json()["findings"]}
+    assert (missing["topic llm.traces"], findings["topic llm.traces"]["state"]) == ("missing", "ok")
+    assert text.out.endswith("riskmon can run\n")
+
+
+def test_check_lists_every_setting(call: Call) -> None:
+    """Every setting with its variable, default and description, also where nothing is configured."""
+    rows = call("check", "--settings", "--json").json()
+    assert [(row["setting"], row["variable"]) for row in rows] == [(s[0], s[1]) for s in settings()]
+    text = call("check", "--settings").out
+    assert all(f"{setting} ({variable}) =" in text for setting, variable, _, _ in settings())
+
+
+def test_schema_accepts_what_is_documented(call: Call) -> None:
+    """The printed schema is a valid JSON Schema and takes the documented trace, the least one and the demo's."""
+    schema = call("schema").json()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    documented = {
+        "id": "1",
+        "time": 1_700_000_000,
+        "app": "a",
+        "environment": "production",
+        "model": "m",
+        "messages": [{"role": "user", "content": "?"}],
+        "response": "!",
+        "context": [{"id": "d", "content": "c"}],
+    }
+    traffic = Traffic(1, SystemClock())
+    for trace in ({"response": ""}, documented, *(next(traffic).trace for _ in range(300))):
+        validator.validate(trace)
+    wrongs: tuple[Any, ...] = ({}, {"response": None}, {"response": "", "messages": "?"}, [])
+    for wrong in wrongs:
+        assert not validator.is_valid(wrong)
+
+
+def test_shipped_rules_pass_their_tests(call: Call) -> None:
+    """Without a path the packs that come with riskmon are tested."""
+    answer = call("rules", "test", "--json")
+    report = answer.json()
+    assert answer.code == 0
+    assert report["failed"] == 0
+    assert report["passed"] == len(report["tests"]) > 50
+    assert call("rules", "test", "rules").out.endswith(" 0 failed\n")
+
+
+def test_failing_rules_exit_1(call: Call, tmp_path: Path) -> None:
+    """A case that does not hold is shown with what was expected and what came."""
+    path = tmp_path / "bad.yaml"
+    text = Path("tests/data/every_trace.yaml").read_text(encoding="utf-8")
+    case = "tests: [{name: never, assessments: {toxicity: {score: 0.9}}, expect: []}]\n"
+    path.write_text(f"{text}\n{case}", encoding="utf-8")
+    answer = call("rules", "test", path)
+    assert answer.code == 1
+    assert answer.out.splitlines()[1:] == ["  expected [], got ['EveryTrace']", "0 passed, 1 failed"]
+    path.write_text(text.replace("toxicity", "toxicty"), encoding="utf-8")
+    broken = call("rules", "test", path)
+    assert broken.code == 78
+    assert "toxicity" in broken.err
+
+
+def test_audit_verify(call: Call, stock: Stock) -> None:
+    """An untouched ledger verifies; the numbers are those of what was recorded."""
+    assert stock.ledger.position("llm.traces", 0) == 5
+    answer = call("audit", "verify", "--json")
+    report = answer.json()
+    assert answer.code == 0
+    assert report["ok"] is True
+    assert [report[name] for name in ("records", "traces", "dead_letters", "flags")] == [5, 3, 2, 3]
+    assert report["positions"] == {"llm.traces/0": 5}
+    assert call("audit", "verify").out.splitlines()[-1].startswith("verified: nothing altered")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE chain SET body = replace(body, 'traces', 'tracks') WHERE kind = 'coverage'",
+        "DELETE FROM flags WHERE id = 'flag-1'",
+        "UPDATE flags SET body = replace(body, 'How', 'Who') WHERE id = 'flag-2'",
+        "DELETE FROM chain WHERE seq > 4",
+    ],
+)
+def test_tampering_exits_1(call: Call, stock: Stock, statement: str) -> None:
+    """Each alteration is a problem, shown with its place."""
+    with stock.ledger.begin() as connection:
+        assert connection.execute(sa.text(statement)).rowcount > 0
+    answer = call("audit", "verify")
+    assert answer.code == 1
+    assert "PROBLEM: " in answer.out
+    assert answer.out.endswith("NOT verified\n")
+    assert call("audit", "verify", "--json").code == 1
+
+
+def test_commands_on_no_ledger_explain(call: Call) -> None:
+    """Where there is no ledger nothing is made, and the remedy is named."""
+    for command in (["audit", "verify"], ["dlq", "list"], ["positions", "list"], ["feedback", "export"]):
+        answer = call(*command)
+        assert (answer.code, answer.out) == (78, "")
+        assert "there is no ledger yet" in answer.err
+
+
+def test_dead_letters_round_trip(call: Call, stock: Stock) -> None:
+    """They are listed without content, shown with it, and requeued to their topic as they were, once."""
+    from kafka import KafkaConsumer, TopicPartition
+
+    assert stock.ledger.position("llm.traces", 0) == 5
+    listed = [json.loads(line) for line in call("dlq", "list", "--json").out.splitlines()]
+    assert [row["reason"] for row in listed] == ["invalid_json", "invalid_utf8"]
+    assert "value" not in listed[0]
+    assert "2 dead letters" in call("dlq", "list").out
+    chosen = call("dlq", "list", "--json", "--reason", "invalid_utf8")
+    assert json.loads(chosen.out)["id"] == listed[1]["id"]
+    first = call("dlq", "show", listed[0]["id"]).json()
+    assert (first["value"], first["key"], first["headers"]) == ("{broken", "k", [["h", "x"]])
+    assert call("dlq", "show", listed[1]["id"]).json()["value"] == "base64:/wA="
+    assert call("dlq", "show", listed[0]["id"], "--raw").out == "{broken"
+    assert call("dlq", "show", 999).code == 78
+    assert call("dlq", "requeue").code == 2
+    assert call("dlq", "requeue", 1, "--all").code == 2
+    with EmbeddedBroker() as kafka:
+        kafka.create_topic("llm.traces", 1)
+        servers = json.dumps([kafka.bootstrap])
+        sent = call("dlq", "requeue", "--all", RISKMON_KAFKA_BOOTSTRAP_SERVERS=servers)
+        again = call("dlq", "requeue", "--all", RISKMON_KAFKA_BOOTSTRAP_SERVERS=servers)
+        consumer = KafkaConsumer(bootstrap_servers=kafka.bootstrap, auto_offset_reset="earliest")
+        consumer.assign([TopicPartition("llm.traces", 0)])
+        records = next(iter(consumer.poll(10_000).values()))
+        consumer.close()
+    assert (sent.out, again.out) == ("2 requeued\n", "0 requeued\n")
+    expected = [(b"k", b"{broken"), (b"k", b"\xff\x00")]
+    assert [(r.key, r.value) for r in records] == expected
+    assert [list(r.headers) for r in records] == [[("h", b"x")]] * 2
+    assert call("audit", "verify").code == 0
+
+
+def test_feedback_is_exported(call: Call, stock: Stock, tmp_path: Path) -> None:
+    """One JSON line per item to standard output or a file; the count goes to standard error."""
+    assert stock.ledger.position("llm.traces", 0) == 5
+    answer = call("feedback", "export")
+    items = [json.loads(line) for line in answer.out.splitlines()]
+    assert [item["id"] for item in items] == ["flag-0", "flag-1", "flag-2"]
+    assert answer.err == "3 items\n"
+    path = tmp_path / "items.jsonl"
+    assert call("feedback", "export", "--output", path).out == ""
+    assert path.read_text(encoding="utf-8") == answer.out
+
+
+def test_positions_are_listed_and_moved(call: Call, stock: Stock) -> None:
+    """A move is on record with its reason; a move to nowhere or to where it stands is refused."""
+    (row,) = call("positions", "list", "--json").json()
+    assert (row["topic"], row["partition"], row["next_offset"], row["owner"]) == ("llm.traces", 0, 5, "d0")
+    assert "llm.traces" in call("positions", "list").out
+    moved = call("positions", "move", "llm.traces", 0, 9, "--reason", "corrupt batch")
+    assert moved.code == 0
+    assert moved.out.startswith("llm.traces/0: 5 -> 9")
+    assert stock.ledger.position("llm.traces", 0) == 9
+    verified = call("audit", "verify")
+    assert "GAP: llm.traces/0 offsets [5, 9): corrupt batch" in verified.out
+    assert verified.code == 1
+    assert call("positions", "move", "llm.traces", 0, 9, "--reason", "again").code == 78
+    assert call("positions", "move", "typo", 0, 1, "--reason", "x").code == 78
+    assert call("positions", "move", "llm.traces", 0, 1).code == 2

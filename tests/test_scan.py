@@ -1,0 +1,90 @@
+"""`riskmon scan`: a file or standard input judged by the real pool, a line per trace, in order."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from monitor.config import DetectorsConfig
+
+LEAK = "Her social security number is 536-90-4399, and her card is 4111 1111 1111 1111."
+
+
+def scan(*arguments: object, stdin: bytes = b"", folder: Path) -> "subprocess.CompletedProcess[bytes]":
+    """Run the command with small batches, which finish out of order, and without spaCy, to be quick."""
+    variables = {
+        "RISKMON_DATA_DIR": str(folder / "data"),
+        "RISKMON_POOL_MAX_BATCH": "2",
+        "RISKMON_DETECTORS_PII_OPTIONS": "{spacy_model: none}",
+        "TMPDIR": str(folder),
+    }
+    command = [sys.executable, "-m", "monitor", "scan", *map(str, arguments)]
+    return subprocess.run(
+        command, input=stdin, capture_output=True, env={**os.environ, **variables}, timeout=180, check=False
+    )
+
+
+def lines() -> bytes:
+    """Twelve traces, the fourth of which leaks; a malformed line, a blank one and another malformed one."""
+    traces: list[dict[str, Any]] = [
+        {"id": f"t-{n}", "response": "It is sunny.", "messages": [{"role": "user", "content": "Weather?"}]}
+        for n in range(12)
+    ]
+    traces[3]["response"] = LEAK
+    good = [json.dumps(trace).encode() for trace in traces]
+    return b"\n".join([*good[:5], b"{broken", b"", *good[5:], b'{"id": "x"}'])
+
+
+@pytest.mark.slow
+def test_json_has_a_line_per_trace_in_order(tmp_path: Path) -> None:
+    """`scan - --json` prints the documented keys in input order, malformed lines where they stood."""
+    ended = scan("-", "--json", stdin=lines(), folder=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    rows = [json.loads(line) for line in ended.stdout.splitlines()]
+    before, behind = [f"t-{n}" for n in range(5)], [f"t-{n}" for n in range(5, 12)]
+    assert [row["id"] for row in rows] == [*before, None, *behind, None]
+    for row in rows:
+        if row["id"] is None:
+            assert row.keys() == {"id", "line", "reason", "detail", "assessments", "flags"}
+            assert row["assessments"] == row["flags"] == []
+            continue
+        assert row.keys() == {"id", "assessments", "flags"}
+        assert [a["detector"] for a in row["assessments"]] == list(DetectorsConfig.model_fields)
+        for assessment in row["assessments"]:
+            assert assessment.keys() == {"detector", "status", "score", "reason", "evidence"}
+            assert (assessment["status"] == "scored") == (assessment["score"] is not None)
+    dead = [(row["line"], row["reason"]) for row in rows if row["id"] is None]
+    assert dead == [(6, "invalid_json"), (15, "missing_field")]
+    assert {"rule": "PersonalDataLeak", "severity": "critical"} in rows[3]["flags"]
+    pii = next(a for a in rows[3]["assessments"] if a["detector"] == "pii")
+    assert {"US_SSN", "CREDIT_CARD"} <= {evidence["kind"] for evidence in pii["evidence"]}
+    assert all(e.keys() == {"field", "start", "end", "kind", "score"} for e in pii["evidence"])
+    assert b"536-90-4399" not in ended.stdout + ended.stderr
+
+
+@pytest.mark.slow
+def test_a_file_gives_a_summary_and_leaves_nothing(tmp_path: Path) -> None:
+    """Without --json a person reads what was found; neither a ledger nor a temporary file stays."""
+    path = tmp_path / "traces.jsonl"
+    path.write_bytes(lines())
+    ended = scan(path, folder=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    shown = ended.stdout.decode()
+    assert "PersonalDataLeak" in shown
+    assert "1 lines could not be read: invalid_json" in shown
+    assert "12 traces judged" in shown
+    assert "536-90-4399" not in shown
+    left = [entry.name for entry in tmp_path.rglob("*")]
+    assert not [name for name in left if "riskmon" in name or name in {"data", "ledger.db"}]
+
+
+def test_a_missing_file_is_a_configuration_error(tmp_path: Path) -> None:
+    """The message names the file; standard output stays empty."""
+    ended = scan(tmp_path / "none.jsonl", "--json", folder=tmp_path)
+    assert ended.returncode == 78
+    assert ended.stdout == b""
+    assert b"none.jsonl: cannot be read" in ended.stderr
