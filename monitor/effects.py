@@ -8,6 +8,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from operator import attrgetter
 
 import msgspec
 
@@ -30,6 +31,7 @@ from monitor.redact import TraceRedactor
 from monitor.stream import TopicPartition
 from monitor.trace import Origin, SafeText
 
+_outcome = attrgetter("detector", "status")
 EXCERPTS = 8  # evidence excerpts kept per flag; more would not be read
 
 
@@ -109,7 +111,7 @@ def coverage_of(
 ) -> list[Coverage]:
     """Summarise per partition what a transaction finished."""
     spans: defaultdict[TopicPartition, list[Span]] = defaultdict(list)
-    statuses: defaultdict[TopicPartition, Counter[str]] = defaultdict(Counter)
+    outcomes: defaultdict[TopicPartition, list[tuple[str, Status]]] = defaultdict(list)
     traces: Counter[TopicPartition] = Counter()
     flags: Counter[TopicPartition] = Counter()
     dead_count = Counter((letter.topic, letter.partition) for letter in dead)
@@ -119,9 +121,7 @@ def coverage_of(
         where = (judgement.origin.topic, judgement.origin.partition)
         traces[where] += 1
         flags[where] += len(judgement.flags)
-        counts = statuses[where]
-        for assessment in judgement.assessments:
-            counts[f"{assessment.detector}.{assessment.status}"] += 1
+        outcomes[where] += map(_outcome, judgement.assessments)
     return [
         Coverage(
             topic=where[0],
@@ -130,7 +130,9 @@ def coverage_of(
             records=len(spans[where]),
             dead=dead_count[where],
             traces=traces[where],
-            statuses=dict(statuses[where]),
+            statuses={
+                f"{detector}.{status}": n for (detector, status), n in Counter(outcomes[where]).items()
+            },
             flags=flags[where],
         )
         for where in sorted(spans.keys() | traces.keys())
@@ -172,10 +174,12 @@ def why_kept(judgement: Judgement, sample_ratio: float) -> Kept | None:
     """Decide whether a trace's assessments are kept; sampling is a function of its origin, so it repeats."""
     if judgement.flags:
         return Kept.FLAGGED
-    if any(a.status in {Status.TIMEOUT, Status.ERROR} for a in judgement.assessments):
-        return Kept.FAILED
+    for assessment in judgement.assessments:
+        if assessment.status is Status.TIMEOUT or assessment.status is Status.ERROR:
+            return Kept.FAILED
     if sample_ratio > 0:
-        digest = hashlib.blake2b(repr(judgement.origin).encode(), digest_size=4).digest()
+        topic, partition, offset, part = judgement.origin
+        digest = hashlib.blake2b(f"{topic}/{partition}/{offset}/{part}".encode(), digest_size=4).digest()
         if int.from_bytes(digest, "big") < sample_ratio * 2**32:
             return Kept.SAMPLED
     return None
