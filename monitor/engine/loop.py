@@ -206,7 +206,8 @@ class Engine:
         self._observer.turned()
         self._throttle()
         if self._wants_more():
-            for event in self._poll(0.0 if self._queue or self._in_flight or self._staged else IDLE_SECONDS):
+            at_work = self._tries == 0 and (self._queue or self._in_flight or self._staged)
+            for event in self._poll(0.0 if at_work else IDLE_SECONDS):
                 self._handle(event)
         for assigned in self._partitions.due():
             self._own(assigned)
@@ -219,8 +220,8 @@ class Engine:
 
     def _wants_more(self) -> bool:
         """Whether to poll: a poll costs a round through the client's other thread, so not for nothing."""
-        if len(self._queue) < ENOUGH_BATCHES * self._detectors.batch_size:
-            return True
+        if self._tries > 0 or len(self._queue) < ENOUGH_BATCHES * self._detectors.batch_size:
+            return True  # while the ledger fails, this is where the loop waits
         return self.turned_at - self._polled_at >= POLL_SECONDS
 
     def _throttle(self) -> None:
