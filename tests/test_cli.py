@@ -254,7 +254,7 @@ def test_check_lists_every_setting(call: Call) -> None:
 
 
 def test_schema_accepts_what_is_documented(call: Call) -> None:
-    """The printed schema is a valid JSON Schema and takes the documented trace, the least one and the demo's."""
+    """The printed schema is valid and takes the documented trace, the least one and the demo's."""
     schema = call("schema").json()
     jsonschema.Draft202012Validator.check_schema(schema)
     validator = jsonschema.Draft202012Validator(schema)
