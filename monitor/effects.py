@@ -99,11 +99,12 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Finished(msgspec.Struct, frozen=True):
-    """A record whose traces are all recorded by this transaction: the range it covers."""
+    """Adjacent records whose traces are all recorded by this transaction: the range they cover together."""
 
     topic: str
     partition: int
     span: Span
+    records: int = 1
 
 
 def coverage_of(
@@ -115,8 +116,10 @@ def coverage_of(
     traces: Counter[TopicPartition] = Counter()
     flags: Counter[TopicPartition] = Counter()
     dead_count = Counter((letter.topic, letter.partition) for letter in dead)
+    records: Counter[TopicPartition] = Counter()
     for item in finished:
         spans[item.topic, item.partition].append(item.span)
+        records[item.topic, item.partition] += item.records
     for judgement in judgements:
         where = (judgement.origin.topic, judgement.origin.partition)
         traces[where] += 1
@@ -127,7 +130,7 @@ def coverage_of(
             topic=where[0],
             partition=where[1],
             ranges=merge(spans[where]),
-            records=len(spans[where]),
+            records=records[where],
             dead=dead_count[where],
             traces=traces[where],
             statuses={

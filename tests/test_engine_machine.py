@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
 import sqlalchemy as sa
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -31,6 +32,7 @@ from monitor.testing import (
 from monitor.trace import Record, Trace
 from monitor.vault import Vault
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 SEQUENCES = 2000 if os.environ.get("CI") else 200
 PARTITIONS = [("t", 0), ("t", 1)]
 DAEMONS = 2

@@ -391,8 +391,8 @@ class Engine:
         """Tell everybody who counts, now that it is durable."""
         for partition in staged.partitions():
             partition.version += 1
-        for partition, _ in staged.finished:
-            partition.pending -= 1
+        for partition, records in staged.records().items():
+            partition.pending -= records
         for topic, records in staged.records_per_topic().items():
             self.totals.recorded += records
             self._observer.recorded(topic, records)

@@ -1,10 +1,11 @@
 """What is judged and not yet in the ledger, and its way there: retried whole, dropped only when fenced."""
 
 from collections.abc import Mapping
+from itertools import chain
 
 from monitor.effects import Claimed, Finished, Judge, Policy, Transaction, coverage_of, effects
 from monitor.engine.partitions import Partition
-from monitor.findings import DeadLetter, Judgement
+from monitor.findings import DeadLetter, Judgement, Span
 from monitor.stream import TopicPartition
 from monitor.trace import Record
 
@@ -15,7 +16,7 @@ class Staged:
     def __init__(self) -> None:
         self.judgements: list[tuple[Partition, Judgement]] = []
         self.dead: list[tuple[Partition, DeadLetter]] = []
-        self.finished: list[tuple[Partition, Finished]] = []
+        self.finished: dict[Partition, list[Finished]] = {}
         self.snapshots: dict[str, bytes] = {}
         self.started: float | None = None
 
@@ -25,8 +26,15 @@ class Staged:
     def finish(self, partition: Partition, offset: int, parts: tuple[int, ...]) -> None:
         """Count parts of a record as done (none: the record holds none, or is a dead letter)."""
         span = partition.progress.finish(offset, parts)
-        if span is not None:
-            self.finished.append((partition, Finished(*partition.name, span)))
+        if span is None:
+            return
+        ranges = self.finished.setdefault(partition, [])
+        if ranges and ranges[-1].span.end == span.start:  # the usual case: keeps one range per partition
+            last = ranges.pop()
+            span, records = Span(last.span.start, span.end), last.records + 1
+        else:
+            records = 1
+        ranges.append(Finished(*partition.name, span, records))
 
     def bury(self, partition: Partition, record: Record, reason: str, detail: str) -> DeadLetter:
         """Count a record as a dead letter."""
@@ -49,18 +57,22 @@ class Staged:
         """Forget the work of partitions that are not ours any more."""
         self.judgements = [item for item in self.judgements if item[0].name not in names]
         self.dead = [item for item in self.dead if item[0].name not in names]
-        self.finished = [item for item in self.finished if item[0].name not in names]
+        self.finished = {p: ranges for p, ranges in self.finished.items() if p.name not in names}
 
     def partitions(self) -> set[Partition]:
         """Partitions that the transaction advances."""
-        return {partition for partition, _ in self.judgements} | {partition for partition, _ in self.finished}
+        return {partition for partition, _ in self.judgements} | self.finished.keys()
+
+    def records(self) -> Mapping[Partition, int]:
+        """Finished records per partition, dead letters included."""
+        return {p: sum(item.records for item in ranges) for p, ranges in self.finished.items()}
 
     def records_per_topic(self) -> Mapping[str, int]:
         """Finished records that are not dead letters, per topic."""
         counts: dict[str, int] = {}
-        for partition, _ in self.finished:
+        for partition, records in self.records().items():
             topic = partition.name[0]
-            counts[topic] = counts.get(topic, 0) + 1
+            counts[topic] = counts.get(topic, 0) + records
         for partition, _ in self.dead:
             counts[partition.name[0]] -= 1
         return counts
@@ -76,7 +88,7 @@ class Staged:
                 partition.name: Claimed(partition.epoch, partition.version, partition.progress.mark())
                 for partition in self.partitions()
             },
-            coverage=coverage_of([finished for _, finished in self.finished], judgements, dead),
+            coverage=coverage_of(list(chain.from_iterable(self.finished.values())), judgements, dead),
             flags=[],
             feedback=[],
             outgoing=[],
