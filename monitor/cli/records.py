@@ -136,14 +136,18 @@ def requeue_letters(path: Path | None, ids: list[int], *, everything: bool) -> N
     with _ledger(path) as (config, ledger, vault):
         if everything:
             ids = [row.id for row in reading.letters(ledger, limit=1_000_000) if row.requeued is None]
-        records = []
+        records: list[Record] = []
+        left: list[int] = []
         for letter_id in ids:
             row, letter = reading.open_letter(ledger, vault, letter_id)
+            if letter.value is None:  # Kafka's tombstone: there is nothing to judge, now or later
+                left.append(letter_id)
+                continue
             place = (row.topic, row.partition, row.offset, row.time)
             records.append(Record(*place, letter.key, letter.value, letter.headers))
         produce(config.kafka, records, PRODUCE_SECONDS)
-        reading.mark_requeued(ledger, ids, SystemClock().now())
-    click.echo(f"{len(ids)} requeued")
+        reading.mark_requeued(ledger, [i for i in ids if i not in left], SystemClock().now())
+    click.echo(f"{len(records)} requeued" + (f"; {len(left)} without a value are left" if left else ""))
 
 
 def export_feedback(path: Path | None, form: str, output: IO[str]) -> None:

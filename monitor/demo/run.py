@@ -4,6 +4,8 @@ import signal
 import tempfile
 import threading
 from collections import Counter, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,6 +30,7 @@ FEEDBACK_TOPIC = "riskmon.feedback"
 SHIFT_SECONDS = 60.0  # of an open-ended demo; a limited one shifts half-way
 CATCH_UP_SECONDS = 60.0  # longest wait for the daemon to judge what was produced
 TICK_SECONDS = 0.25
+LOG_LINES = 20  # shown of a demonstration that failed
 DRIFT_REFERENCE = 60  # traces per app and model; the default of 200 would take minutes of this traffic
 SEED = 7
 
@@ -81,9 +84,12 @@ class _Publisher(threading.Thread):
 
 def run(*, seconds: float | None, rate: float, port: int, as_json: bool) -> None:
     """Run the demonstration until Ctrl-C or for `seconds` of traffic, then drain and sum up."""
-    configure("error")
     clock = SystemClock()
-    with tempfile.TemporaryDirectory(prefix="riskmon-demo-") as scratch, EmbeddedBroker(clock) as broker:
+    with (
+        tempfile.TemporaryDirectory(prefix="riskmon-demo-") as scratch,
+        _log_aside(Path(scratch) / "demo.log"),
+        EmbeddedBroker(clock) as broker,
+    ):
         broker.create_topic(TOPIC, PARTITIONS)
         broker.create_topic(FEEDBACK_TOPIC, 1)
         config = Config.model_validate(
@@ -98,6 +104,22 @@ def run(*, seconds: float | None, rate: float, port: int, as_json: bool) -> None
         )
         watch = _Watch()
         _Demonstration(config, watch, clock).show(broker.bootstrap, rate, seconds, machine=as_json)
+
+
+@contextmanager
+def _log_aside(path: Path) -> Iterator[None]:
+    """Keep log lines out of the picture; show the last ones when the demonstration fails."""
+    with path.open("w", encoding="utf-8") as log:
+        configure("info", stream=log)
+        try:
+            yield
+        except BaseException:
+            log.flush()
+            for line in path.read_text(encoding="utf-8").splitlines()[-LOG_LINES:]:
+                click.echo(line, err=True)
+            raise
+        finally:
+            configure("error")
 
 
 class _Demonstration:
