@@ -165,7 +165,11 @@ class Daemon:
 
     def ready(self) -> Mapping[str, bool]:
         """Conditions under which this daemon does its work, by name."""
-        conditions = {"started": self._ready, "loop_turning": self.live()}
+        conditions = {
+            "started": self._ready,
+            "loop_turning": self.live(),
+            "delivery_running": self.dispatcher.failure is None,
+        }
         return {**conditions, **self.engine.health()} if self._ready else conditions
 
     def run(self) -> Totals:
