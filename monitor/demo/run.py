@@ -28,7 +28,7 @@ TOPIC = "llm.traces"
 PARTITIONS = 4
 FEEDBACK_TOPIC = "riskmon.feedback"
 SHIFT_SECONDS = 60.0  # of an open-ended demo; a limited one shifts half-way
-CATCH_UP_SECONDS = 60.0  # longest wait for the daemon to judge what was produced
+CATCH_UP_SECONDS = 120.0  # longest wait for the daemon to judge what was produced
 TICK_SECONDS = 0.25
 LOG_LINES = 20  # shown of a demonstration that failed
 DRIFT_REFERENCE = 60  # traces per app and model; the default of 200 would take minutes of this traffic
@@ -178,15 +178,19 @@ class _Demonstration:
             thread.join(TICK_SECONDS)
 
     def _catch_up(self, thread: threading.Thread, produced: int, publisher: _Publisher, view: Any) -> None:
-        """Wait until everything produced was taken; an interrupt ends the wait."""
+        """Wait until everything produced is on record; an interrupt ends the wait."""
         until = self._clock.monotonic() + CATCH_UP_SECONDS
         second = threading.Event()
         signal.signal(signal.SIGINT, lambda *_: second.set())
-        while thread.is_alive() and self._taken() < produced and not second.is_set():
+        while thread.is_alive() and self._done() < produced and not second.is_set():
             if self._clock.monotonic() > until:
-                raise Retryable(f"{produced - self._taken()} traces were not judged in time")
+                raise Retryable(f"{produced - self._done()} traces were not judged in time")
             view.update(render(self._state(publisher, "catching up")), refresh=True)
             second.wait(TICK_SECONDS)
+
+    def _done(self) -> int:
+        totals = self._daemon.engine.totals
+        return totals.recorded + totals.dead_lettered
 
     def _taken(self) -> int:
         totals = self._daemon.engine.totals
