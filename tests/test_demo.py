@@ -21,6 +21,7 @@ def start(*options: str) -> "subprocess.Popen[str]":
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
 
 
@@ -46,7 +47,7 @@ def test_an_interrupt_drains_and_sums_up() -> None:
     """Ctrl-C ends the demo in order: what was taken is recorded and the summary is printed."""
     with start("--json") as demo:
         time.sleep(25)
-        demo.send_signal(signal.SIGINT)
+        os.killpg(demo.pid, signal.SIGINT)  # as a terminal does: every process of the group
         out, err = demo.communicate(timeout=120)
     assert demo.returncode == 0, err[-3000:]
     result = json.loads(out)

@@ -96,7 +96,12 @@ class EmbeddedBroker:
             command = [sys.executable, "-ISc", _DIE_WITH_PARENT, str(os.getpid()), *command]
         # An empty environment, because Tansu would take settings from a variable as plain as CLUSTER_ID.
         self._process = subprocess.Popen(
-            command, env={}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            command,
+            env={},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C in a terminal is for the daemon, which drains what is in here
         )
         self.bootstrap = f"127.0.0.1:{port}"
         deadline = Deadline(self._clock, START_SECONDS)
