@@ -43,6 +43,15 @@ def test_the_demo_finds_what_was_planted() -> None:
 
 
 @pytest.mark.slow
+def test_the_summary_is_printed_for_people() -> None:
+    """Without --json the demo ends with exit code 0 and a summary of what was recorded."""
+    with start("--seconds", "5") as demo:
+        out, err = demo.communicate(timeout=150)
+    assert demo.returncode == 0, err[-3000:]
+    assert "recorded" in out
+
+
+@pytest.mark.slow
 def test_an_interrupt_drains_and_sums_up() -> None:
     """Ctrl-C ends the demo in order: what was taken is recorded and the summary is printed."""
     with start("--json") as demo:

@@ -75,10 +75,8 @@ class HttpServer:
 
     @property
     def port(self) -> int:
-        """The port listened on; known after `start`."""
-        if self._server is None:
-            return self._address[1]
-        return int(self._server.sockets[0].getsockname()[1])
+        """The port listened on; known after `start`, and still after `stop`."""
+        return self._address[1]
 
     def start(self) -> None:
         """Listen. Raises ConfigError when the address cannot be bound."""
@@ -95,6 +93,7 @@ class HttpServer:
                 f"http.host, http.port: cannot listen on {host}:{port} "
                 f"({error.strerror or type(error).__name__}); take a free port, or 0 for any"
             ) from None
+        self._address = (host, int(self._server.sockets[0].getsockname()[1]))
         if not _is_loopback(host):
             log.warning(
                 "http_not_loopback", host=host, port=self.port, remedy="allow only your scraper to reach it"
