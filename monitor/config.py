@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
+from monitor.cascade import Profile
 from monitor.errors import ConfigError
 
 PREFIX = "RISKMON_"
@@ -212,6 +213,11 @@ class Config(_Section):
     kafka: KafkaConfig = Field(default_factory=KafkaConfig, description="Source.")
     ingest: IngestConfig = Field(default_factory=IngestConfig, description="Decoding.")
     pool: PoolConfig = Field(default_factory=PoolConfig, description="Worker processes.")
+    profile: Profile = Field(
+        "default",
+        description="`default`: dear tiers see what cheap ones are unsure of; `full`: everything; `offline`:"
+        " bundled tiers only.",
+    )
     detectors: DetectorsConfig = Field(default_factory=DetectorsConfig, description="Detectors.")
     rules: RulesConfig = Field(default_factory=RulesConfig, description="Rules.")
     ledger: LedgerConfig = Field(default_factory=LedgerConfig, description="Ledger.")

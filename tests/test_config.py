@@ -22,6 +22,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "ingest.formats": ("{t: native}", {"t": "native"}),
     "kafka.client": ("{check_crcs: false}", {"check_crcs": False}),
     "telemetry.allow": ("{app: [a]}", {"app": ["a"]}),
+    "profile": ("full", "full"),
     "telemetry.log_level": ("debug", "debug"),
     "ledger.sample_ratio": ("0.25", 0.25),
 }

@@ -1,7 +1,8 @@
 """Detectors: what one is, and which ones a configuration enables.
 
 A module that holds a detector exposes `build(**options) -> Detector` and, where it has tiers,
-`tiers(**options) -> list[TierStatus]`. Both raise ConfigError for options or files they cannot use.
+`tiers(**options) -> list[TierStatus]`. Both raise ConfigError for options or files they cannot use, and are
+given the configuration's `profile` (see `monitor.cascade`) where they have a parameter of that name.
 """
 
 import importlib
@@ -11,6 +12,7 @@ from typing import Any, Protocol, cast
 
 import msgspec
 
+from monitor.cascade import Profile
 from monitor.config import Config
 from monitor.errors import ConfigError
 from monitor.findings import Assessment, TierStatus
@@ -44,17 +46,19 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     factory: str
     options: dict[str, Any] = {}
+    profile: Profile = "default"
 
     def build(self) -> Detector:
         """Build it in this process. Raises ConfigError when it cannot be built or bears another name."""
         factory = _load(self, self.factory)
+        options = self.arguments(factory)
         try:
-            inspect.signature(factory).bind(**self.options)
+            inspect.signature(factory).bind(**options)
         except TypeError as error:
             raise ConfigError(
                 f"detectors.{self.name}.options: {error}; see `build` in {self.factory}"
             ) from None
-        detector = cast("Detector", factory(**self.options))
+        detector = cast("Detector", factory(**options))
         if detector.name != self.name:
             raise ConfigError(
                 f"detectors.{self.name}.factory: {self.factory} built a detector named {detector.name!r};"
@@ -62,11 +66,21 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
             )
         return detector
 
+    def arguments(self, function: Callable[..., Any]) -> dict[str, Any]:
+        """Return the options, and the profile for a function with a parameter of that name."""
+        asks = "profile" in inspect.signature(function).parameters
+        return {"profile": self.profile, **self.options} if asks else self.options
+
 
 def specs(config: Config) -> tuple[Spec, ...]:
     """Return the enabled detectors of a configuration, in the order of their assessments."""
     return tuple(
-        Spec(name=name, factory=section.factory or BUILT_IN[name], options=section.options)
+        Spec(
+            name=name,
+            factory=section.factory or BUILT_IN[name],
+            options=section.options,
+            profile=config.profile,
+        )
         for name, section in config.enabled_detectors().items()
     )
 
@@ -79,7 +93,7 @@ def tiers(config: Config) -> list[TierStatus]:
         _load(spec, spec.factory)
         of_module = getattr(importlib.import_module(module), "tiers", None)
         if of_module is not None:
-            found.extend(of_module(**spec.options))
+            found.extend(of_module(**spec.arguments(of_module)))
     return found
 
 
