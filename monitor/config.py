@@ -115,11 +115,14 @@ class DetectorConfig(_Section):
 
 
 class DetectorsConfig(_Section):
-    """The four kinds of risk."""
+    """The five kinds of risk."""
 
     hallucination: DetectorConfig = Field(default_factory=DetectorConfig, description="Unsupported answers.")
     pii: DetectorConfig = Field(default_factory=DetectorConfig, description="Personal data and secrets.")
     toxicity: DetectorConfig = Field(default_factory=DetectorConfig, description="Abusive text.")
+    injection: DetectorConfig = Field(
+        default_factory=DetectorConfig, description="Attempts to take over the model."
+    )
     drift: DetectorConfig = Field(default_factory=DetectorConfig, description="Change of traffic over time.")
 
 

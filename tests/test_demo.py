@@ -27,7 +27,7 @@ def start(*options: str) -> "subprocess.Popen[str]":
 
 @pytest.mark.slow
 def test_the_demo_finds_what_was_planted() -> None:
-    """Every trace is recorded, none dead-lettered, and with 60 s each of the four kinds is flagged."""
+    """Every trace is recorded, none dead-lettered, and with 60 s each of the five kinds is flagged."""
     with start("--seconds", str(SECONDS), "--json") as demo:
         out, err = demo.communicate(timeout=SECONDS + 200)
     assert demo.returncode == 0, err[-3000:]
@@ -38,7 +38,7 @@ def test_the_demo_finds_what_was_planted() -> None:
     assert result["released"] == 0
     assert result["alerts"] > 0
     assert result["feedback"] > 0
-    kinds = ["hallucination", "pii", "toxicity"] + (["drift"] if SECONDS >= 60 else [])
+    kinds = ["hallucination", "pii", "toxicity", "injection"] + (["drift"] if SECONDS >= 60 else [])
     assert all(result["flags"][kind] > 0 for kind in kinds), result
 
 

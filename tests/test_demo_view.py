@@ -21,7 +21,7 @@ STATE = DemoState(
     lag_records=55,
     lag_seconds=0.4,
     rates=[10, 40, 80, 120, 160],
-    detectors={"hallucination": 240, "pii": 251, "toxicity": 238, "drift": 3},
+    detectors={"hallucination": 240, "pii": 251, "toxicity": 238, "injection": 190, "drift": 3},
     rules=[
         RuleCount(rule="PersonalDataLeak", severity=Severity.CRITICAL, flags=120),
         RuleCount(rule="UnsupportedAnswer", severity=Severity.WARNING, flags=240),

@@ -34,7 +34,7 @@ def test_a_detector_keeps_the_contract(name: str, check: Callable[[Detector], No
     check(_built(name))
 
 
-def test_the_default_pool_judges_with_all_four_kinds() -> None:
+def test_the_default_pool_judges_with_all_five_kinds() -> None:
     """Built from the default configuration, real workers score the same traces with every kind of risk."""
     wanted = specs(Config())
     for spec in wanted:
@@ -58,6 +58,7 @@ def test_specs_follow_the_configuration() -> None:
     assert [(one.name, one.factory, one.options) for one in specs(config)] == [
         ("hallucination", BUILT_IN["hallucination"], {}),
         ("toxicity", BUILT_IN["toxicity"], {}),
+        ("injection", BUILT_IN["injection"], {}),
         ("drift", "mine:build", {"a": 1}),
     ]
 

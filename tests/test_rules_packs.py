@@ -94,7 +94,7 @@ def test_everyday_words_never_raise_a_flag(kind: str) -> None:
     assert decision == ((), ())
 
 
-@pytest.mark.parametrize("detector", ["hallucination", "pii", "toxicity", "drift"])
+@pytest.mark.parametrize("detector", ["hallucination", "pii", "toxicity", "injection", "drift"])
 @pytest.mark.parametrize("status", [Status.ERROR, Status.TIMEOUT])
 def test_a_blind_detector_is_a_finding(detector: str, status: Status) -> None:
     """Silence means judged and clean: what could not be judged is flagged, once."""

@@ -53,7 +53,7 @@ def test_every_trace_decodes() -> None:
         assert (trace.id, trace.response) == (sample.trace["id"], sample.trace["response"])
         assert trace.time == ManualClock().now()
         assert trace.question() == sample.trace["messages"][1]["content"]
-        assert bool(trace.context) == (sample.kind in {"rag", "unsupported"})
+        assert bool(trace.context) == (sample.kind in {"rag", "unsupported"}) or sample.kind == "injection"
         assert "{" not in trace.response + trace.prompt()
 
 
@@ -61,7 +61,7 @@ def test_kinds_come_at_their_rates() -> None:
     """Nearly half is grounded in context and each bad kind is about two in a hundred."""
     kinds = Counter(sample.kind for sample in samples(5_000))
     assert 0.42 < kinds["rag"] / 5_000 < 0.48
-    for kind in ("unsupported", "leak", "toxic"):
+    for kind in ("unsupported", "leak", "toxic", "injection"):
         assert 0.012 < kinds[kind] / 5_000 < 0.028
     only = Traffic(1, ManualClock(), rates={"leak": 1.0})
     assert {sample.kind for sample in islice(only, 50)} == {"leak"}
@@ -141,6 +141,20 @@ def test_abuse_comes_from_both_sides() -> None:
         assert bool(asked) != bool(answered)
         sides["prompt" if asked else "response"] += 1
     assert min(sides.values()) > 60
+
+
+def test_attacks_come_by_both_ways() -> None:
+    """Of the injected samples some attack in the question and some in a passage, never in both."""
+    told = [t.split("{")[0] for t in (*texts().injections.prompts, *texts().injections.documents)]
+    attack = re.compile("|".join(map(re.escape, told)))
+    ways = Counter[str]()
+    for sample in islice(Traffic(5, ManualClock(), rates={"injection": 1.0}), 200):
+        asked = attack.search(sample.trace["messages"][1]["content"])
+        shown = attack.search("".join(document["content"] for document in sample.trace["context"]))
+        assert bool(asked) != bool(shown)
+        assert not attack.search(sample.trace["response"])
+        ways["prompt" if asked else "passage"] += 1
+    assert min(ways.values()) > 60
 
 
 def test_published_traffic_arrives() -> None:

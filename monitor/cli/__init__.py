@@ -42,7 +42,7 @@ def main() -> None:
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def riskmon() -> None:
-    """Judge every LLM trace in Kafka for hallucination, leaked personal data, toxicity and drift."""
+    """Judge every LLM trace in Kafka for hallucination, leaked personal data, toxicity, injection and drift."""
 
 
 @riskmon.command()

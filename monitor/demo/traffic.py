@@ -19,8 +19,14 @@ from monitor.clock import Clock, SystemClock
 from monitor.config import load_yaml
 from monitor.errors import Retryable
 
-Kind: TypeAlias = Literal["ordinary", "rag", "unsupported", "leak", "toxic"]
-RATES: Mapping[Kind, float] = {"rag": 0.45, "unsupported": 0.02, "leak": 0.02, "toxic": 0.02}
+Kind: TypeAlias = Literal["ordinary", "rag", "unsupported", "leak", "toxic", "injection"]
+RATES: Mapping[Kind, float] = {
+    "rag": 0.45,
+    "unsupported": 0.02,
+    "leak": 0.02,
+    "toxic": 0.02,
+    "injection": 0.02,
+}
 MODELS = (("openai", "gpt-4o-2024-08-06"), ("mistral_ai", "mistral-small-2503"))
 TICK_SECONDS = 0.05
 STUCK_SECONDS = 15.0  # a broker on this machine that takes longer has died
@@ -61,6 +67,12 @@ class _Abuse(msgspec.Struct, frozen=True):
     questions: tuple[str, ...]
 
 
+class _Injections(msgspec.Struct, frozen=True):
+    prompts: tuple[str, ...]
+    documents: tuple[str, ...]
+    replies: tuple[str, ...]
+
+
 class _Texts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     words: dict[str, tuple[str, ...]]
     numbers: dict[str, tuple[int, int]]
@@ -70,6 +82,7 @@ class _Texts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     topics: tuple[_Topic, ...]
     leaks: tuple[_Chat, ...]
     abuse: _Abuse
+    injections: _Injections
 
 
 def texts() -> _Texts:
@@ -125,6 +138,8 @@ class Traffic(Iterator[Sample]):
             pick.shuffle(passages)
         elif kind == "toxic":
             question, answer = self._abuse(fill)
+        elif kind == "injection":
+            question, answer, passages = self._injection(topic, fill)
         else:
             chat = pick.choice(self._texts.leaks if kind == "leak" else topic.chats)
             question, answer = fill(chat.question), fill(chat.answer)
@@ -141,6 +156,15 @@ class Traffic(Iterator[Sample]):
         if pick.random() < 0.5:  # noqa: PLR2004 - one half each
             return tirade, pick.choice(abuse.replies)
         return fill(pick.choice(abuse.questions)), tirade
+
+    def _injection(self, topic: _Topic, fill: Callable[[str], str]) -> tuple[str, str, list[str]]:
+        """Either the user attacks and is refused, or a passage does and the question is answered."""
+        injections, pick = self._texts.injections, self._random
+        if pick.random() < 0.5:  # noqa: PLR2004 - one half each
+            return fill(pick.choice(injections.prompts)), pick.choice(injections.replies), []
+        fact = pick.choice(topic.facts)
+        passage = f"{fill(fact.passage)}\n{fill(pick.choice(injections.documents))}"
+        return fill(fact.question), fill(fact.answer), [passage]
 
     def _envelope(self, topic: _Topic, question: str, answer: str) -> dict[str, Any]:
         pick = self._random

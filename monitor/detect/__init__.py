@@ -22,6 +22,7 @@ BUILT_IN: Mapping[str, str] = {
     "hallucination": "monitor.detect.hallucination:build",
     "pii": "monitor.detect.pii:build",
     "toxicity": "monitor.detect.toxicity:build",
+    "injection": "monitor.detect.injection:build",
     "drift": "monitor.detect.drift:build",
 }
 
