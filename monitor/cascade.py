@@ -3,12 +3,22 @@
 A tier's cheap predecessor says of each trace whether it is unsure. Unsure traces are looked at with
 probability `effort`, which the engine lowers when the machine cannot carry the load; the others with
 probability `audit`, so that what the cheap tier misses is estimated too. Because the probability of every
-look is known and positive, rates can be corrected for it (Horvitz and Thompson, 1952,
-doi:10.1080/01621459.1952.10483446).
+look is known and positive, rates can be corrected for it (`monitor.rates`).
+
+What a detector with tiers promises, so that its looks can be counted and its rates corrected:
+
+- It exposes `cascades: tuple[Cascade, ...]`, one per dearer tier, lowest first, and asks each at most once
+  per trace. The worker sets their `effort` before a batch and reads their `tally` after it.
+- A tier that sees only what another dearer tier has seen is made with `after=` that tier, and asked with
+  `reached=` the answer that tier got. Both then share one draw: nested audits cost no extra variance.
+- `Assessment.tier` is the highest tier that looked and `probability` that tier's answer of `look`;
+  `values["tier0"]` is tier 0's own score wherever a dearer tier looked.
+- Where tiers lie between 0 and `tier` and looked too, `values["tier1"]` is the score after tier 1 and
+  `values["probability1"]` its answer of `look` (and so on), because a rate is corrected tier by tier.
 """
 
 import hashlib
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from monitor.errors import ConfigError
 
@@ -19,28 +29,71 @@ every tier looks at every trace. `offline`: as `default`, with the bundled tiers
 AUDIT: Final = 0.01
 
 
+class Tally(NamedTuple):
+    """What a tier did with the traces it was asked about. `left_out` were unsure; `spared` were not."""
+
+    tier: int
+    looked: int
+    left_out: int
+    spared: int
+
+
+DECISIONS: Final = Tally._fields[1:]
+
+
 class Cascade:
     """Decides for one tier of one detector. `effort` in [0, 1] is set between batches; 1: no hurry."""
 
     def __init__(
-        self, detector: str, tier: int, *, audit: float = AUDIT, profile: Profile = "default"
+        self,
+        detector: str,
+        tier: int,
+        *,
+        audit: float = AUDIT,
+        profile: Profile = "default",
+        after: "Cascade | None" = None,
     ) -> None:
         """Raise ConfigError when `audit` is not in (0, 1]: rates without any audit would be guesses."""
         if not 0.0 < audit <= 1.0:
             raise ConfigError(
                 f"detectors.{detector}.options.audit: {audit} is not in (0, 1]; give a share such as {AUDIT}"
             )
-        self._salt = f"{detector}:{tier}:"
-        self._audit = 1.0 if profile == "full" else audit
+        self.tier = tier
         self.effort = 1.0
+        self._nested = after is not None
+        self.salt: str = f"{detector}:{tier}:" if after is None else after.salt
+        self._audit = 1.0 if profile == "full" else audit
+        self._looked = self._left_out = self._spared = 0
 
-    def look(self, trace_id: str, *, unsure: bool) -> float:
+    def look(self, trace_id: str, *, unsure: bool, reached: float | None = None) -> float:
         """Return with which probability the tier was to look at this trace, 0.0 when it is not going to.
 
-        The draw depends on the trace's id alone, so a trace judged again is treated alike.
+        `reached` is the answer that the tier named by `after` got for this trace, and is needed exactly where
+        there is one. The draw depends on the trace's id alone, so a trace judged again is treated alike.
         """
+        if (reached is not None) is not self._nested:
+            raise TypeError("`reached` belongs to a cascade made with `after`, and to no other")
+        before = 1.0 if reached is None else reached
+        if before == 0.0:
+            return 0.0  # nobody asked this tier
         probability = max(self._audit, self.effort) if unsure else self._audit
-        if probability >= 1.0:
-            return 1.0
-        digest = hashlib.sha256(f"{self._salt}{trace_id}".encode("utf-8", "surrogatepass")).digest()
-        return probability if int.from_bytes(digest[:8]) < probability * 2**64 else 0.0
+        # The draw is shared with the tier before: below `before` is certain.
+        if probability >= before or self._draw(trace_id) < probability:
+            self._looked += 1
+            return min(before, probability)
+        if unsure:
+            self._left_out += 1
+        else:
+            self._spared += 1
+        return 0.0
+
+    def tally(self) -> Tally:
+        """Return what it did since the last call."""
+        tally = Tally(self.tier, self._looked, self._left_out, self._spared)
+        self._looked = self._left_out = self._spared = 0
+        return tally
+
+    def _draw(self, trace_id: str) -> float:
+        """Uniform in [0, 1), a function of detector and trace."""
+        digest = hashlib.sha256(f"{self.salt}{trace_id}".encode("utf-8", "surrogatepass")).digest()
+        return int.from_bytes(digest[:6]) / 2**48

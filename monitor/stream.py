@@ -5,6 +5,7 @@ Sources never decide: they report events, and the engine answers with `seek`, `p
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from types import MappingProxyType
 from typing import NamedTuple, Protocol, TypeAlias
 
 from monitor.findings import Assessment, Judgement
@@ -128,13 +129,19 @@ class Verdicts(NamedTuple):
 
 
 class PoolStats(NamedTuple):
-    """State of the detector pool. `restarts` counts workers replaced since the start, by cause."""
+    """State of the detector pool. `restarts` counts workers replaced since the start, by cause.
+
+    `effort` is that of the latest batch; `decisions` counts since the start what the dearer tiers did, by
+    (detector, tier, one of `monitor.cascade.DECISIONS`).
+    """
 
     workers: int
     ready: int
     in_flight: int
     batch_size: int
     restarts: Mapping[str, int]
+    effort: float = 1.0
+    decisions: Mapping[tuple[str, int, str], int] = MappingProxyType({})
 
 
 class Detectors(Protocol):
@@ -154,8 +161,11 @@ class Detectors(Protocol):
         """How many traces the next batch should hold."""
         ...
 
-    def submit(self, ticket: int, traces: Sequence[Trace]) -> None:
-        """Begin a batch. Raises Busy when no more can be in flight; the caller keeps the batch."""
+    def submit(self, ticket: int, traces: Sequence[Trace], effort: float = 1.0) -> None:
+        """Begin a batch. Raises Busy when no more can be in flight; the caller keeps the batch.
+
+        `effort` in [0, 1] is with which probability dearer tiers look at what cheap ones are unsure of.
+        """
         ...
 
     def collect(self, timeout: float) -> Sequence[Verdicts]:

@@ -107,6 +107,7 @@ class ScriptedDetectors:
         self._batch_size = batch_size
         self._capacity = capacity
         self.in_flight: dict[int, Sequence[Trace]] = {}
+        self.efforts: list[float] = []
         self._finished: list[int] = []
 
     def start(self) -> None:
@@ -122,10 +123,11 @@ class ScriptedDetectors:
         """As constructed."""
         return self._batch_size
 
-    def submit(self, ticket: int, traces: Sequence[Trace]) -> None:
-        """Hold a batch."""
+    def submit(self, ticket: int, traces: Sequence[Trace], effort: float = 1.0) -> None:
+        """Hold a batch; remember the effort asked for."""
         if len(self.in_flight) >= self._capacity:
             raise Busy("scripted capacity")
+        self.efforts.append(effort)
         self.in_flight[ticket] = traces
 
     def finish(self, nth: int) -> None:

@@ -72,6 +72,7 @@ def assemble(
     on_outgoing: Callable[[], None] = lambda: None,
     on_judged: Callable[[Judgement], None] | None = None,
     on_dead: Callable[[DeadLetter], None] | None = None,
+    sheds: bool = True,
 ) -> Engine:
     """Build the engine of a configuration among given adapters; drift continues from its snapshots."""
     section = config.detectors.drift
@@ -99,6 +100,7 @@ def assemble(
             max_poll_records=config.kafka.max_poll_records,
             drain_seconds=config.shutdown.deadline_seconds,
             rules_seconds=config.rules.reload_seconds,
+            sheds=sheds,
         ),
         on_outgoing=on_outgoing,
         on_judged=on_judged,

@@ -115,6 +115,7 @@ def _scan(config: Config, file: str, *, as_json: bool) -> None:
         observer=TelemetryObserver(Metrics(config.telemetry), clock, structlog.get_logger(__name__)),
         on_judged=on_judged,
         on_dead=on_dead,
+        sheds=False,  # a file waits
     )
     started = clock.monotonic()
     try:

@@ -1,5 +1,6 @@
 """Detectors without processes: for tests of detectors and rules, and for a look at one in a debugger."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from monitor.clock import Clock, SystemClock
@@ -25,7 +26,9 @@ class InlineDetectors:
         self._detectors = tuple(detectors)
         self._batch_size = batch_size
         self._clock = clock or SystemClock()
-        self._waiting: list[tuple[int, Sequence[Trace]]] = []
+        self._waiting: list[tuple[int, Sequence[Trace], float]] = []
+        self._effort = 1.0
+        self._decisions: Counter[tuple[str, int, str]] = Counter()
 
     def start(self) -> None:
         """Do nothing: the detectors are built."""
@@ -40,38 +43,40 @@ class InlineDetectors:
         """As constructed."""
         return self._batch_size
 
-    def submit(self, ticket: int, traces: Sequence[Trace]) -> None:
+    def submit(self, ticket: int, traces: Sequence[Trace], effort: float = 1.0) -> None:
         """Begin a batch. Raises Busy when two wait to be collected."""
         if len(self._waiting) >= _MAX_IN_FLIGHT:
             raise Busy("two batches wait to be collected")
-        self._waiting.append((ticket, traces))
+        self._effort = effort
+        self._waiting.append((ticket, traces, effort))
 
     def collect(self, timeout: float) -> Sequence[Verdicts]:
         """Judge what was submitted and return it. `timeout` cannot interrupt a detector."""
         del timeout
         waiting, self._waiting = self._waiting, []
-        return [Verdicts(ticket, self._judge(traces)) for ticket, traces in waiting]
+        return [Verdicts(ticket, self._judge(traces, effort)) for ticket, traces, effort in waiting]
 
     def stats(self) -> PoolStats:
         """One worker, always ready."""
-        return PoolStats(1, 1, len(self._waiting), self._batch_size, {})
+        decisions = dict(self._decisions)
+        return PoolStats(1, 1, len(self._waiting), self._batch_size, {}, self._effort, decisions)
 
     def close(self) -> None:
         """Forget what was not collected. Idempotent."""
         self._waiting.clear()
 
-    def _judge(self, traces: Sequence[Trace]) -> list[tuple[Assessment, ...]]:
-        columns = [self._assess(detector, traces) for detector in self._detectors]
+    def _judge(self, traces: Sequence[Trace], effort: float) -> list[tuple[Assessment, ...]]:
+        columns = [self._assess(detector, traces, effort) for detector in self._detectors]
         return list(zip(*columns, strict=True)) if columns else [()] * len(traces)
 
-    def _assess(self, detector: Detector, traces: Sequence[Trace]) -> list[Assessment]:
+    def _assess(self, detector: Detector, traces: Sequence[Trace], effort: float) -> list[Assessment]:
         if not traces:
             return []
         try:
-            _, distinct, index = step.take(detector, detector.version, traces, self._clock)
+            _, distinct, index = step.take(detector, detector.version, traces, self._clock, effort)
         except step.StepFailed as failure:
             if len(traces) > 1:
-                return [self._assess(detector, [trace])[0] for trace in traces]
+                return [self._assess(detector, [trace], effort)[0] for trace in traces]
             return [
                 Assessment(
                     detector=detector.name,
@@ -81,4 +86,5 @@ class InlineDetectors:
                     seconds=failure.seconds,
                 )
             ]
+        self._decisions.update(step.decisions(detector.name, step.tallies(detector)))
         return [distinct[place] for place in index]

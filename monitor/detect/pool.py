@@ -26,6 +26,7 @@ BUDGET = 8  # time-outs that one step of one batch may lose: with the first, 9 x
 MAX_WORK_BYTES = 64 * 2**20  # of traces in one frame; a larger batch goes in several
 LONGEST_BACKOFF = 60.0  # seconds between attempts to start a worker that does not come up
 REAP_SECONDS = 5.0
+MAX_TIERS = 10
 _GRACE = 1.0  # seconds for a worker that is in the middle of sending its answer
 
 log = structlog.get_logger(__name__)
@@ -39,6 +40,7 @@ class _Batch:
     traces: Sequence[Trace]
     columns: list[list[Assessment | None]]
     due: int
+    effort: float
 
 
 @dataclass(slots=True, eq=False)
@@ -106,6 +108,8 @@ class Pool:
         self._breakers = [Breaker(clock) for _ in self._specs]
         self._pace = Pace(len(self._specs), config.target_batch_seconds, config.max_batch)
         self._restarts: Counter[str] = Counter()
+        self._decisions: Counter[tuple[str, int, str]] = Counter()
+        self._effort = 1.0
         self._failed_starts = 0
         self._next_start = 0.0
 
@@ -133,12 +137,13 @@ class Pool:
         """How many traces the next batch should hold."""
         return self._pace.batch_size()
 
-    def submit(self, ticket: int, traces: Sequence[Trace]) -> None:
+    def submit(self, ticket: int, traces: Sequence[Trace], effort: float = 1.0) -> None:
         """Begin a batch. Raises Busy when two batches per ready worker are in flight."""
         if len(self._batches) >= QUEUE * self._ready():
             raise Busy("all detector workers have work")
         columns: list[list[Assessment | None]] = [[None] * len(traces) for _ in self._specs]
-        batch = _Batch(ticket, traces, columns, len(traces) * len(self._specs))
+        batch = _Batch(ticket, traces, columns, len(traces) * len(self._specs), effort)
+        self._effort = effort
         self._batches[ticket] = batch
         pieces = self._pieces(batch, Part(0, len(traces)))
         if pieces:
@@ -161,7 +166,15 @@ class Pool:
 
     def stats(self) -> PoolStats:
         """Current state. `restarts` counts by cause: timeout, crash, memory, startup."""
-        return PoolStats(self._size, self._ready(), len(self._batches), self.batch_size, dict(self._restarts))
+        return PoolStats(
+            self._size,
+            self._ready(),
+            len(self._batches),
+            self.batch_size,
+            dict(self._restarts),
+            self._effort,
+            dict(self._decisions),
+        )
 
     def close(self) -> None:
         """Kill all workers. What was in flight is forgotten. Idempotent."""
@@ -256,15 +269,13 @@ class Pool:
         if (answer.job, answer.step) != (job.number, number):
             return False
         if answer.reason:
-            if not step.is_reason(answer.reason):
-                return False
+            sound = step.is_reason(answer.reason)
         else:
-            name, version = self._specs[number].name, self._versions[number]
-            genuine = all(one.detector == name and one.version == version for one in answer.distinct)
-            if not genuine or len(answer.index) != size:
-                return False
-            if min(answer.index) < 0 or max(answer.index) >= len(answer.distinct):
-                return False
+            sound = len(answer.index) == size and _is_sound(
+                answer, self._specs[number].name, self._versions[number]
+            )
+        if not sound:
+            return False
         job.done += 1
         worker.deadline = self._clock.monotonic() + self._config.timeout_seconds
         if job.done == len(job.steps):
@@ -331,6 +342,7 @@ class Pool:
         lo, hi = job.part
         job.batch.columns[number][lo:hi] = [answer.distinct[place] for place in answer.index]
         job.batch.due -= hi - lo
+        self._decisions.update(step.decisions(self._specs[number].name, answer.tallies))
         self._breakers[number].succeeded()
         if job.repair is None:
             self._pace.took(number, hi - lo, answer.seconds)
@@ -402,7 +414,8 @@ class Pool:
             if not worker.jobs:
                 worker.deadline = self._clock.monotonic() + self._config.timeout_seconds
             worker.jobs.append(job)
-            worker.process.send(wire.encode(wire.Work(job.number, job.steps, job.payload)))
+            work = wire.Work(job.number, job.steps, job.payload, job.batch.effort)
+            worker.process.send(wire.encode(work))
             if worker.process.sending:
                 self._watch(worker)
 
@@ -444,6 +457,16 @@ class Pool:
         self._dying.append(_Dying(worker.process, cause, detector))
         if cause != "close":
             self._restarts[cause] += 1
+
+
+def _is_sound(answer: wire.Answer, name: str, version: str) -> bool:
+    """Whether a detector of this name and version can have answered so."""
+    return (
+        all(one.detector == name and one.version == version for one in answer.distinct)
+        and min(answer.index) >= 0
+        and max(answer.index) < len(answer.distinct)
+        and all(0 < tally.tier < MAX_TIERS and min(tally) >= 0 for tally in answer.tallies)
+    )
 
 
 def _reaped(dying: _Dying) -> bool:

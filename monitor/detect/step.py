@@ -2,10 +2,11 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from monitor.cascade import DECISIONS, Cascade, Tally
 from monitor.clock import Clock
 from monitor.detect import Detector
 from monitor.findings import Assessment, Evidence, Status
@@ -35,8 +36,22 @@ class StepFailed(Exception):  # noqa: N818 - never leaves the worker: it becomes
         self.seconds = seconds
 
 
+def tallies(detector: Detector) -> tuple[Tally, ...]:
+    """Return what each dearer tier of a detector did in the step just taken."""
+    return tuple(cascade.tally() for cascade in _cascades(detector))
+
+
+def decisions(detector: str, tallies: Iterable[Tally]) -> dict[tuple[str, int, str], int]:
+    """Return (detector, tier, field of `Tally`) to count, for `PoolStats`."""
+    return {
+        (detector, tally.tier, decision): count
+        for tally in tallies
+        for decision, count in zip(DECISIONS, tally[1:], strict=True)
+    }
+
+
 def take(
-    detector: Detector, version: str, traces: Sequence[Trace], clock: Clock
+    detector: Detector, version: str, traces: Sequence[Trace], clock: Clock, effort: float = 1.0
 ) -> tuple[float, list[Assessment], list[int]]:
     """Run a detector and return (seconds, distinct assessments, per trace which of them is its own).
 
@@ -44,6 +59,9 @@ def take(
     (an equal share of the step) are set here. Raises StepFailed when the detector raises, or answers with
     another number of results, another detector's name, a wrong type, or a number out of its range.
     """
+    for cascade in _cascades(detector):
+        cascade.effort = effort
+        cascade.tally()  # forget a step that failed
     start = clock.monotonic()
     try:
         answers = list(detector.assess(traces))
@@ -76,6 +94,12 @@ def exception_reason(error: BaseException) -> str:
 def is_reason(text: str) -> bool:
     """Whether this can be a reason: at most 64 characters of a name, not words somebody wrote."""
     return _REASON.fullmatch(text) is not None
+
+
+def _cascades(detector: Detector) -> tuple[Cascade, ...]:
+    """Those of its dearer tiers; a detector without any need not have the attribute."""
+    found: tuple[Cascade, ...] = getattr(detector, "cascades", ())
+    return found
 
 
 def _checked(answer: object) -> Assessment | None:

@@ -10,6 +10,7 @@ import struct
 
 import msgspec
 
+from monitor.cascade import Tally
 from monitor.detect import Spec
 from monitor.findings import Assessment
 
@@ -27,11 +28,12 @@ class Setup(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Work(msgspec.Struct, frozen=True, array_like=True):
-    """Traces (msgpack of `list[Trace]`) and the steps to take with them, in order."""
+    """Traces (msgpack of `list[Trace]`) and the steps to take with them, in order, with which effort."""
 
     job: int
     steps: tuple[int, ...]
     traces: msgspec.Raw
+    effort: float = 1.0
 
 
 class Ready(msgspec.Struct, frozen=True, array_like=True, tag=0):
@@ -50,7 +52,7 @@ class Answer(msgspec.Struct, frozen=True, array_like=True, tag=2):
     """The outcome of one step: trace i has the assessment `distinct[index[i]]`.
 
     Where the step failed, `reason` says why and both are empty. `seconds` is the wall time of the step,
-    `memory` the worker's resident bytes after it.
+    `memory` the worker's resident bytes after it, `tallies` what each dearer tier did in it.
     """
 
     job: int
@@ -60,6 +62,7 @@ class Answer(msgspec.Struct, frozen=True, array_like=True, tag=2):
     reason: str = ""
     distinct: tuple[Assessment, ...] = ()
     index: tuple[int, ...] = ()
+    tallies: tuple[Tally, ...] = ()
 
 
 encode = msgspec.msgpack.Encoder().encode

@@ -54,17 +54,28 @@ def _serve(peer: socket.socket, setup: wire.Setup) -> None:
         work = wire.decode_work(frame)
         traces = _decode_traces(work.traces)
         for number in work.steps:
-            _send(peer, _answer(work.job, number, detectors[number], versions[number], traces, clock))
+            _send(
+                peer,
+                _answer(work.job, number, detectors[number], versions[number], traces, clock, work.effort),
+            )
 
 
 def _answer(
-    job: int, number: int, detector: Detector, version: str, traces: Sequence[Trace], clock: Clock
+    job: int,
+    number: int,
+    detector: Detector,
+    version: str,
+    traces: Sequence[Trace],
+    clock: Clock,
+    effort: float,
 ) -> wire.Answer:
     try:
-        seconds, distinct, index = step.take(detector, version, traces, clock)
+        seconds, distinct, index = step.take(detector, version, traces, clock, effort)
     except step.StepFailed as failure:
         return wire.Answer(job, number, failure.seconds, _resident_bytes(), failure.reason)
-    return wire.Answer(job, number, seconds, _resident_bytes(), "", tuple(distinct), tuple(index))
+    return wire.Answer(
+        job, number, seconds, _resident_bytes(), "", tuple(distinct), tuple(index), step.tallies(detector)
+    )
 
 
 def _send(peer: socket.socket, message: msgspec.Struct) -> None:

@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 
 from monitor.clock import Clock, Deadline
 from monitor.effects import Judge, Policy, Transaction
+from monitor.engine.effort import Effort
 from monitor.engine.partitions import Claims, Partition, Partitions
 from monitor.engine.staging import Staged
 from monitor.errors import BadTrace, Busy, Fenced, Retryable
@@ -54,7 +55,11 @@ class LedgerPort(Claims, Protocol):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Bounds and choices of the loop. `max_waiting_*` bound what is decoded and not yet recorded."""
+    """Bounds and choices of the loop. `max_waiting_*` bound what is decoded and not yet recorded.
+
+    `sheds`: whether dearer tiers do less while traces queue up. Where the input waits for us, as a file does,
+    they need not.
+    """
 
     owner: str
     latest: bool = False
@@ -63,6 +68,7 @@ class Settings:
     max_waiting_bytes: int = 64 * 2**20
     drain_seconds: float = 20.0
     rules_seconds: float = 5.0
+    sheds: bool = True
 
 
 @dataclasses.dataclass
@@ -81,12 +87,13 @@ class Totals:
 
 
 class _Work(NamedTuple):
-    """A trace to judge. `size` is its record's bytes, on the record's first trace only."""
+    """A trace to judge, taken at `taken` (monotonic). `size`: its record's bytes, on its first trace only."""
 
     partition: Partition
     origin: Origin
     trace: Trace
     size: int
+    taken: float
 
 
 class _Batch(NamedTuple):
@@ -132,6 +139,7 @@ class Engine:
         self._queue_bytes = 0
         self._in_flight: dict[int, _Batch] = {}
         self._in_flight_traces = 0
+        self._effort = Effort(clock)
         self._ticket = 0
         self._staged = Staged()
         self._tries = 0
@@ -213,6 +221,7 @@ class Engine:
             self._own(assigned)
         if self._tries == 0:  # a transaction that may have been written must be repeated as it was
             self._submit()
+            self._effort.observe(self._clock.monotonic() - self._queue[0].taken if self._queue else 0.0)
             self._collect()
         if self._staged and self._clock.monotonic() >= self._retry_at:
             self._record()
@@ -288,7 +297,7 @@ class Engine:
         if partition is None:
             return  # revoked in the same poll: whoever owns it now gets these again
         deliver, expect = partition.progress.deliver, partition.progress.expect
-        taken = 0
+        taken, now = 0, self._clock.monotonic()
         for record in fetched.records:
             offset = record.offset
             if not deliver(offset):
@@ -308,7 +317,7 @@ class Engine:
             size = len(record.value or b"")
             for part in due:
                 origin = Origin(fetched.topic, fetched.partition, offset, part)
-                self._queue.append(_Work(partition, origin, traces[part], size))
+                self._queue.append(_Work(partition, origin, traces[part], size, now))
                 self._queue_bytes += size
                 size = 0
         partition.pending += taken
@@ -316,11 +325,12 @@ class Engine:
         self._observer.consumed(fetched.topic, taken)
 
     def _submit(self) -> None:
+        effort = self._effort.value if self._settings.sheds else 1.0
         while self._queue:
             size = min(self._detectors.batch_size, len(self._queue))
             work = [self._queue[i] for i in range(size)]
             try:
-                self._detectors.submit(self._ticket, [item.trace for item in work])
+                self._detectors.submit(self._ticket, [item.trace for item in work], effort)
             except Busy:
                 return
             for item in work:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, TypeAlias
 
+from monitor.cascade import DECISIONS
 from monitor.findings import Severity, Status
 from monitor.stream import Incident, Stage
 
@@ -29,6 +30,7 @@ CounterName: TypeAlias = Literal[
     "pii_entities",
     "incidents",
     "worker_restarts",
+    "tier_decisions",
     "rule_errors",
     "deliveries",
     "delivery_failures",
@@ -49,6 +51,7 @@ GaugeName: TypeAlias = Literal[
     "pool_batches_in_flight",
     "pool_batch_size_traces",
     "tier_present",
+    "effort_ratio",
     "drift_statistic_ratio",
     "rules_info",
     "rules_last_reload_successful",
@@ -233,6 +236,17 @@ FAMILIES: dict[MetricName, Family] = {
         Kind.GAUGE,
         "1 where a tier of a detector can run here, 0 where it is missing.",
         (_DETECTOR, Label("tier", Bound.CONFIG), Label("name", Bound.CONFIG)),
+    ),
+    "tier_decisions": Family(
+        Kind.COUNTER,
+        "Traces a dearer tier was asked about: `looked` at, `left_out` although unsure, or `spared` as sure.",
+        (_DETECTOR, Label("tier", Bound.CONFIG), _closed("decision", DECISIONS)),
+    ),
+    "effort_ratio": Family(
+        Kind.GAUGE,
+        "Share of the traces a cheap tier is unsure of that dearer tiers look at; below 1 under overload.",
+        (),
+        "ratio",
     ),
     "incidents": Family(
         Kind.COUNTER, "Things that happened to the engine.", (_closed("incident", Incident),)

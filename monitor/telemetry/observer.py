@@ -161,6 +161,11 @@ class TelemetryObserver:
         self._metrics.set("pool_batch_size_traces", stats.batch_size)
         for cause, restarts in stats.restarts.items():
             self._metrics.total("worker_restarts", restarts, cause=cause)
+        self._metrics.set("effort_ratio", stats.effort)
+        for (detector, tier, decision), traces in stats.decisions.items():
+            self._metrics.total(
+                "tier_decisions", traces, detector=detector, tier=str(tier), decision=decision
+            )
 
     @_best_effort
     def incident(self, incident: Incident, topic: str = "", partition: int = -1) -> None:
