@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import click
 
@@ -42,7 +42,7 @@ def main() -> None:
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def riskmon() -> None:
-    """Judge every LLM trace in Kafka for hallucination, leaked personal data, toxicity, injection and drift."""
+    """Judge every LLM trace in Kafka: hallucination, leaked personal data, toxicity, injection, drift."""
 
 
 @riskmon.command()
@@ -87,6 +87,49 @@ def scan(file: str, path: Path | None, *, as_json: bool) -> None:
     from monitor.cli import scanning
 
     scanning.run(file, path, as_json=as_json)
+
+
+@riskmon.command("eval")
+@click.argument("kind", type=click.Choice(["hallucination", "toxicity", "pii", "injection"]))
+@click.argument(
+    "files", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False)
+)
+@_config
+@click.option(
+    "--profile", type=click.Choice(["default", "full", "offline"]), help="Instead of the configured one."
+)
+@click.option(
+    "--compare", is_flag=True, help="Measure installed peers and published scores on the same rows."
+)
+@click.option(
+    "--anchors",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    multiple=True,
+    help="With --compare: a file of scores per row; else those in a folder `anchors` beside the data.",
+)
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for ROC and reliability diagrams.",
+)
+@click.option(
+    "--limit", type=click.IntRange(min=1), help="Only so many rows of each file, from its beginning."
+)
+@click.option(
+    "--negatives", is_flag=True, help="Rows without a label or spans are negative, e.g. plain chat."
+)
+@click.option(
+    "--types", help="pii: count only these types, with commas; for data that labels only some, e.g. PERSON."
+)
+@click.option("--categories", is_flag=True, help="Also by the rows' `category` (always in the JSON).")
+@_json
+def evaluate(kind: str, files: tuple[Path, ...], path: Path | None, **options: Any) -> None:
+    """Measure a detector on labelled JSONL files, as the daemon would judge them."""
+    from monitor.cli import evaluation
+
+    types = (options.pop("types") or "").split(",")
+    asked = evaluation.Options(types=tuple(t.strip().upper() for t in types if t.strip()), **options)
+    evaluation.run(kind, files, path, asked)
 
 
 @riskmon.command()

