@@ -1,0 +1,200 @@
+"""Who is looked at: known probabilities, kept promises, and effort that follows the load."""
+
+import itertools
+from collections.abc import Sequence
+
+import pytest
+import tiered_detectors
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitor.cascade import AUDIT, Cascade, Tally
+from monitor.clock import ManualClock, SystemClock
+from monitor.config import PoolConfig
+from monitor.detect import Spec
+from monitor.detect.inline import InlineDetectors
+from monitor.detect.pool import Pool
+from monitor.engine.effort import INTERVAL_SECONDS, TARGET_SECONDS, Effort
+from monitor.errors import ConfigError
+from monitor.stream import Detectors
+from monitor.trace import Trace
+
+IDS = [f"t-{number}" for number in range(20_000)]
+
+
+@pytest.mark.parametrize("effort", [0.0, 0.005, 0.3, 1.0])
+@pytest.mark.parametrize("unsure", [True, False])
+def test_the_share_looked_at_is_the_probability_reported(effort: float, unsure: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    """Unsure traces are looked at with probability `effort`, at least `audit`; the others with `audit`."""
+    cascade = Cascade("d", 1)
+    cascade.effort = effort
+    answers = [cascade.look(one, unsure=unsure) for one in IDS]
+    expected = max(AUDIT, effort) if unsure else AUDIT
+    assert {answer for answer in answers if answer} == {expected}
+    looked = sum(answer > 0 for answer in answers)
+    spread = 4 * (len(IDS) * expected * (1 - expected)) ** 0.5
+    assert abs(looked - len(IDS) * expected) <= spread
+
+
+def test_a_trace_is_treated_alike_again_and_apart_by_detectors() -> None:
+    """The draw is a function of detector and trace: a repeat changes nothing, and detectors differ."""
+    one, again, other = Cascade("a", 1), Cascade("a", 1), Cascade("b", 1)
+    drawn = [bool(one.look(i, unsure=False)) for i in IDS]
+    assert drawn == [bool(again.look(i, unsure=False)) for i in IDS]
+    assert drawn != [bool(other.look(i, unsure=False)) for i in IDS]
+
+
+def test_the_full_profile_looks_at_everything_whatever_the_load() -> None:
+    """In profile `full` every tier looks at every trace for certain."""
+    cascade = Cascade("d", 1, profile="full")
+    cascade.effort = 0.0
+    assert {cascade.look(i, unsure=unsure) for i in IDS[:100] for unsure in (True, False)} == {1.0}
+
+
+@given(
+    efforts=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+    unsure=st.tuples(st.booleans(), st.booleans()),
+    number=st.integers(0, 10**9),
+)
+def test_nested_tiers_share_one_draw(
+    efforts: tuple[float, float], unsure: tuple[bool, bool], number: int
+) -> None:
+    """A tier after another looks only where that one did, with the lower of both probabilities overall."""
+    first = Cascade("d", 1)
+    second = Cascade("d", 2, after=first)
+    first.effort, second.effort = efforts
+    mine = max(AUDIT, efforts[1]) if unsure[1] else AUDIT
+    reached = first.look(f"t-{number}", unsure=unsure[0])
+    answer = second.look(f"t-{number}", unsure=unsure[1], reached=reached)
+    assert answer in {0.0, min(reached, mine)}
+    if reached and mine >= reached:
+        assert answer == reached
+
+
+def test_nested_audits_are_as_frequent_as_single_ones() -> None:
+    """Tier 2 audits one trace in a hundred, not one in ten thousand, where both cheaper tiers are sure."""
+    first = Cascade("d", 1)
+    second = Cascade("d", 2, after=first)
+    looks = [second.look(i, unsure=False, reached=first.look(i, unsure=False)) for i in IDS]
+    assert 150 < sum(look > 0 for look in looks) < 250
+    assert set(looks) == {0.0, AUDIT}
+
+
+@pytest.mark.parametrize("audit", [0.0, -0.1, 1.01, float("nan")])
+def test_without_an_audit_there_are_no_rates(audit: float) -> None:
+    """An audit that is no positive share is refused, by name and with the remedy."""
+    with pytest.raises(ConfigError, match=r"detectors\.d\.options\.audit"):
+        Cascade("d", 1, audit=audit)
+
+
+def test_reached_belongs_to_nested_tiers_only() -> None:
+    """Forgetting `reached`, or giving it to a tier that follows none, is an error and no wrong rate."""
+    first = Cascade("d", 1)
+    with pytest.raises(TypeError, match="reached"):
+        first.look("t", unsure=True, reached=1.0)
+    with pytest.raises(TypeError, match="reached"):
+        Cascade("d", 2, after=first).look("t", unsure=True)
+
+
+def test_a_tally_says_what_was_done_since_the_last() -> None:
+    """Every trace asked about is looked at, left out or spared; asking again starts at nothing."""
+    first = Cascade("d", 1)
+    second = Cascade("d", 2, after=first)
+    first.effort = 0.25
+    for number, one in enumerate(IDS):
+        second.look(one, unsure=True, reached=first.look(one, unsure=number % 2 == 0))
+    tier, looked, left_out, spared = first.tally()
+    assert tier == 1
+    assert looked + left_out + spared == len(IDS)
+    assert 7000 < left_out < 8000
+    assert spared > 9800
+    assert second.tally() == Tally(2, looked, 0, 0)
+    assert first.tally() == Tally(1, 0, 0, 0)
+
+
+def _pool(specs: Sequence[Spec]) -> Detectors:
+    return Pool(specs, PoolConfig(workers=2), SystemClock())
+
+
+def _inline(specs: Sequence[Spec]) -> Detectors:
+    return InlineDetectors([one.build() for one in specs])
+
+
+@pytest.mark.parametrize("make", [_pool, _inline], ids=["pool", "inline"])
+def test_the_effort_of_a_batch_reaches_the_detectors_and_is_counted(make: object) -> None:
+    """A batch is judged with its own effort; what dearer tiers did is told by detector and tier."""
+    assert callable(make)
+    detectors: Detectors = make([tiered_detectors.spec("toxicity", unsure=1.0)])
+    detectors.start()
+    numbers = itertools.count()
+    try:
+        for ticket, effort in enumerate((1.0, 0.0, 1.0)):
+            batch = [Trace(id=f"t-{next(numbers)}", time=0.0, response="") for _ in range(50)]
+            detectors.submit(ticket, batch, effort)
+            (verdicts,) = detectors.collect(10.0)
+            tiers = [row[0].tier for row in verdicts.assessments]
+            assert (sum(tiers) == 50) if effort else (sum(tiers) < 10)
+            assert detectors.stats().effort == effort
+        decisions = detectors.stats().decisions
+        assert sum(decisions.values()) == 150
+        assert decisions["toxicity", 1, "left_out"] > 40
+        assert decisions["toxicity", 1, "looked"] >= 100
+    finally:
+        detectors.close()
+
+
+def _load(effort: Effort, clock: ManualClock, seconds: float, waits: Sequence[float]) -> None:
+    """Observe these waits in turn, every tenth of a second, for so long."""
+    for _, wait in zip(range(int(seconds * 10)), itertools.cycle(waits), strict=False):
+        clock.advance(0.1)
+        effort.observe(wait)
+
+
+def test_effort_falls_within_seconds_and_recovers_slowly() -> None:
+    """A standing queue costs nine tenths of the effort in 3 s; when it is gone, half a minute restores it."""
+    clock = ManualClock()
+    effort = Effort(clock)
+    _load(effort, clock, 3.0, [2 * TARGET_SECONDS])
+    assert effort.value < 0.1
+    _load(effort, clock, 5.0, [0.0])
+    assert 0.1 < effort.value < 0.4
+    _load(effort, clock, 30.0, [0.0])
+    assert effort.value == 1.0
+
+
+def test_a_burst_that_is_worked_off_costs_nothing() -> None:
+    """Long waits do not count while the queue gets empty within every interval."""
+    clock = ManualClock()
+    effort = Effort(clock)
+    _load(effort, clock, 20.0, [1.0, 2.0, 0.0])
+    assert effort.value == 1.0
+
+
+def test_between_room_and_overload_effort_stays() -> None:
+    """Waits between half the target and the target change nothing."""
+    clock = ManualClock()
+    effort = Effort(clock)
+    _load(effort, clock, 2.0, [1.0])
+    before = effort.value
+    _load(effort, clock, 20.0, [0.8 * TARGET_SECONDS])
+    assert effort.value == before
+
+
+def test_silence_is_no_evidence() -> None:
+    """An hour without a look at the queue raises effort by no more than two intervals would."""
+    clock = ManualClock()
+    effort = Effort(clock)
+    _load(effort, clock, 3.0, [1.0])
+    before = effort.value
+    clock.advance(3600.0)
+    assert effort.observe(0.0) <= before + 2 * INTERVAL_SECONDS / 30 + 1e-9
+
+
+@given(st.lists(st.tuples(st.floats(0, 10), st.floats(0, 1e6))))
+def test_effort_is_a_share(load: list[tuple[float, float]]) -> None:
+    """Whatever is observed, effort stays in [0, 1]."""
+    clock = ManualClock()
+    effort = Effort(clock)
+    for seconds, wait in load:
+        clock.advance(seconds)
+        assert 0.0 <= effort.observe(wait) <= 1.0
