@@ -270,6 +270,65 @@ def positions_move(topic: str, partition: int, offset: int, reason: str, path: P
 
 
 @riskmon.group()
+def models() -> None:
+    """See the bundled weights, and make a checkpoint of yours cheaper to run."""
+
+
+@models.command("list")
+@_json
+def models_list(*, as_json: bool) -> None:
+    """List the bundled weights: size, state, version, what made them, model card."""
+    from monitor.cli import models as of_models
+
+    of_models.show(as_json=as_json)
+
+
+@models.command("verify")
+@_json
+def models_verify(*, as_json: bool) -> None:
+    """Check that every bundled weight is the pinned one; exit 0 or 1."""
+    from monitor.cli import models as of_models
+
+    if not of_models.show(as_json=as_json):
+        raise click.exceptions.Exit(1)
+
+
+@models.group("export")
+def models_export() -> None:
+    """Turn a checkpoint into an ONNX file, checked to score alike."""
+
+
+@models_export.command("detoxify")
+@click.option("--checkpoint", required=True, help="Detoxify checkpoint (.ckpt).")
+@click.option("--config", "folder", required=True, help="Folder of the model's config.json and tokenizer.")
+@click.option(
+    "--type",
+    "model_type",
+    type=click.Choice(["original", "unbiased", "multilingual"]),
+    default="original",
+    show_default=True,
+    help="Which of Detoxify's models it is.",
+)
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File to write, ending in .onnx; the report goes beside it, ending in .json.",
+)
+@click.option("--int8", is_flag=True, help="Quantise: a quarter of the size, about three times as fast.")
+@_json
+def models_export_detoxify(
+    checkpoint: str, folder: str, model_type: str, out: Path, *, int8: bool, as_json: bool
+) -> None:
+    """Export Detoxify; exit 78 and write nothing when the scores differ."""
+    from monitor.cli import models as of_models
+
+    of_models.export_detoxify(
+        checkpoint, config=folder, model_type=model_type, out=out, int8=int8, as_json=as_json
+    )
+
+
+@riskmon.group()
 def bench() -> None:
     """Measure on this machine."""
 

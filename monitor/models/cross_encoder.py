@@ -109,7 +109,7 @@ class CrossEncoder:
                 f"{option}_tokenizer: {str(vocabulary)!r} cannot be read ({type(error).__name__}); give the"
                 " model's tokenizer.json"
             ) from error
-        content = verified(path, sha256, option=f"{option}_sha256")
+        content = verified(path, sha256, option=option, pin=f"{option}_sha256")
         session = Session(content, option=option)
         require_inputs(session, option=option)
         digest = hashlib.sha256(f"{sha256.lower()}:{text}".encode())

@@ -20,10 +20,10 @@ from monitor.errors import ConfigError
 Floats = npt.NDArray[np.float32]
 
 
-def verified(path: str, sha256: str, *, option: str) -> bytes:
+def verified(path: str, sha256: str, *, option: str, pin: str) -> bytes:
     """Return the content of a file whose SHA-256 is `sha256` (hex, any case).
 
-    Raises ConfigError naming `option` when the file cannot be read or has another digest.
+    Raises ConfigError naming `option` when the file cannot be read, and `pin` when it has another digest.
     """
     try:
         content = Path(path).read_bytes()
@@ -34,7 +34,7 @@ def verified(path: str, sha256: str, *, option: str) -> bytes:
     digest = hashlib.sha256(content).hexdigest()
     if digest != sha256.lower():
         raise ConfigError(
-            f"{option}: {path!r} has SHA-256 {digest[:12]}…, not {sha256[:12] or 'empty'}…; pin the digest of"
+            f"{pin}: {path!r} has SHA-256 {digest[:12]}…, not {sha256[:12] or 'empty'}…; pin the digest of"
             " the file you trust (sha256sum prints it)"
         )
     return content
