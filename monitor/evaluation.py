@@ -68,7 +68,7 @@ class Bin(NamedTuple):
 
 def reliability(labels: Labels, scores: Scores, bins: int = BINS) -> list[Bin]:
     """Return the bins of equal width that hold a row, lowest first; a score on an edge in the lower one."""
-    number = np.clip(np.ceil(scores * bins).astype(np.intp) - 1, 0, bins - 1)
+    number = np.searchsorted(np.linspace(0.0, 1.0, bins + 1)[1:-1], scores)
     return [
         Bin(int(inside.sum()), float(scores[inside].mean()), float(labels[inside].mean()))
         for inside in (number == one for one in range(bins))
