@@ -192,6 +192,10 @@ class TelemetryConfig(_Section):
     allow: dict[str, list[str]] = Field(
         default_factory=dict, description="Label name to the values always kept, e.g. `app: [support-bot]`."
     )
+    risk_thresholds: dict[str, float] = Field(
+        default_factory=dict,
+        description="Detector to the score from which its rate counts a trace as risky; others: 0.5.",
+    )
     otlp_endpoint: str = Field("", description="OTLP/HTTP base URL for riskmon's own spans; empty: none.")
 
 

@@ -135,7 +135,9 @@ class Daemon:
             },
         )
         self._tracer = _tracer(config)
-        self.observer = TelemetryObserver(self.metrics, clock, log, self._tracer)
+        self.observer = TelemetryObserver(
+            self.metrics, clock, log, self._tracer, risk_thresholds=config.telemetry.risk_thresholds
+        )
         self.pool = Pool(specs(config), config.pool, clock)
         self.dispatcher = Dispatcher(
             LedgerOutbox(self.ledger, clock),

@@ -103,7 +103,10 @@ def _cascades(detector: Detector) -> tuple[Cascade, ...]:
 
 
 def _checked(answer: object) -> Assessment | None:
-    """Return an equal assessment with every field of its declared type and range, None if there is none."""
+    """Return an equal assessment with every field of its declared type and range, None if there is none.
+
+    One whose tier looked by chance must tell tier 0's score: without it no rate can be corrected.
+    """
     if not isinstance(answer, Assessment):
         return None
     try:
@@ -118,6 +121,7 @@ def _checked(answer: object) -> Assessment | None:
             else checked.score is None and not scored
         )
         and checked.probability > 0.0
+        and (checked.probability == 1.0 or not scored or "tier0" in checked.values)
         and _share(checked.probability)
         and is_reason(checked.reason)
         and all(map(_sound_evidence, checked.evidence))

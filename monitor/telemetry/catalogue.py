@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias
 
 from monitor.cascade import DECISIONS
 from monitor.findings import Severity, Status
+from monitor.rates import TERMS
 from monitor.stream import Incident, Stage
 
 PREFIX = "riskmon_"
@@ -31,6 +32,7 @@ CounterName: TypeAlias = Literal[
     "incidents",
     "worker_restarts",
     "tier_decisions",
+    "risk_terms",
     "rule_errors",
     "deliveries",
     "delivery_failures",
@@ -52,6 +54,9 @@ GaugeName: TypeAlias = Literal[
     "pool_batch_size_traces",
     "tier_present",
     "effort_ratio",
+    "risk_ratio",
+    "risk_low_ratio",
+    "risk_high_ratio",
     "drift_statistic_ratio",
     "rules_info",
     "rules_last_reload_successful",
@@ -177,6 +182,33 @@ FAMILIES: dict[MetricName, Family] = {
         (_DETECTOR, _ENVIRONMENT),
         "ratio",
         (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0),
+    ),
+    "risk_terms": Family(
+        Kind.COUNTER,
+        "Sums that corrected risk rates and their intervals are computed from; of no meaning when added up.",
+        (_DETECTOR, _APP, _ENVIRONMENT, _closed("term", TERMS)),
+        cap=300 * len(TERMS),
+    ),
+    "risk_ratio": Family(
+        Kind.GAUGE,
+        "Share of risky traces in the last hour, corrected for what dearer tiers did not look at.",
+        (_DETECTOR, _APP, _ENVIRONMENT),
+        "ratio",
+        cap=300,
+    ),
+    "risk_low_ratio": Family(
+        Kind.GAUGE,
+        "Lower limit of the 95 % interval of `risk_ratio`.",
+        (_DETECTOR, _APP, _ENVIRONMENT),
+        "ratio",
+        cap=300,
+    ),
+    "risk_high_ratio": Family(
+        Kind.GAUGE,
+        "Upper limit of the 95 % interval of `risk_ratio`.",
+        (_DETECTOR, _APP, _ENVIRONMENT),
+        "ratio",
+        cap=300,
     ),
     "flags": Family(
         Kind.COUNTER,

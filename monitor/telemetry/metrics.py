@@ -164,6 +164,11 @@ class Metrics(Collector):
             bucket = bisect_left(FAMILIES[name].buckets, value)
             self._histogram(name, ()).exemplars[bucket] = Exemplar({"trace_id": trace_id}, value, now)
 
+    def admitted(self, name: MetricName, values: LabelSet) -> LabelSet:
+        """Return the labels under which a series is kept, its values beyond a bound replaced."""
+        with self._lock:
+            return self._admit(name, values, self._histograms.get(name) or self._values.get(name, {}))
+
     def value(self, name: CounterName | GaugeName, /, **labels: str) -> float:
         """Current value of one series. Raises KeyError when it does not exist."""
         with self._lock:

@@ -9,15 +9,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from itertools import chain
 from operator import attrgetter
+from types import MappingProxyType
 from typing import Concatenate, ParamSpec, Protocol, TypeAlias
 
 from monitor.clock import Clock
 from monitor.findings import Assessment, Evidence, Judgement, Status, TierStatus
+from monitor.rates import TERMS, THRESHOLD, Window, sums_of
 from monitor.stream import Incident, Lag, PoolStats, Stage, TopicPartition
-from monitor.telemetry.metrics import Metrics
+from monitor.telemetry.metrics import LabelSet, Metrics
 
 _P = ParamSpec("_P")
 
+RATES_SECONDS = 5.0  # between refreshes of the rates of the last hour; scrapes are 15 s apart
 PII = "pii"
 DRIFT = "drift"
 
@@ -75,7 +78,18 @@ class TelemetryObserver:
     Thread-safe: the engine's thread and a delivery thread may call at the same time.
     """
 
-    def __init__(self, metrics: Metrics, clock: Clock, log: Log, spans: Spans | None = None) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        clock: Clock,
+        log: Log,
+        spans: Spans | None = None,
+        *,
+        risk_thresholds: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
+        self._thresholds = risk_thresholds
+        self._risks: Window[LabelSet] = Window(clock)
+        self._rates_at = 0.0
         self._metrics = metrics
         self._clock = clock
         self._log = log
@@ -120,8 +134,15 @@ class TelemetryObserver:
         now = self._clock.now()
         traffic: list[_Traffic] = [*map(_traffic, judgements)]
         self._metrics.add("traces_judged", Counter(traffic))
+        groups: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
+        for place, (app, environment, _) in enumerate(traffic):
+            groups[app, environment].append(place)
         for column in zip(*map(_assessments, judgements), strict=True):
             self._column(column, traffic)
+            if column[0].detector == DRIFT:
+                continue  # its score is about the traffic, not about the trace
+            for (app, environment), places in groups.items():
+                self._risk((column[0].detector, app, environment), [column[place] for place in places])
         self._latency(judgements, now)
         self._flags(judgements, now)
         if self._spans is not None:
@@ -166,6 +187,16 @@ class TelemetryObserver:
             self._metrics.total(
                 "tier_decisions", traces, detector=detector, tier=str(tier), decision=decision
             )
+        if self._clock.monotonic() >= self._rates_at:
+            self._rates_at = self._clock.monotonic() + RATES_SECONDS
+            self._rates()
+
+    def _rates(self) -> None:
+        """Refresh the rates of the last hour."""
+        rates = self._risks.rates()
+        self._metrics.replace("risk_ratio", {key: rate.ratio for key, rate in rates.items()})
+        self._metrics.replace("risk_low_ratio", {key: rate.low for key, rate in rates.items()})
+        self._metrics.replace("risk_high_ratio", {key: rate.high for key, rate in rates.items()})
 
     @_best_effort
     def incident(self, incident: Incident, topic: str = "", partition: int = -1) -> None:
@@ -269,6 +300,16 @@ class TelemetryObserver:
             }
             for (app, model), score in latest.items():
                 self._metrics.set("drift_statistic_ratio", score, app=app, model=model)
+
+    def _risk(self, labels: LabelSet, column: Sequence[Assessment]) -> None:
+        """Some answers of one detector, of one kind of traffic."""
+        sums = sums_of(column, self._thresholds.get(labels[0], THRESHOLD))
+        *kept, _ = self._metrics.admitted("risk_terms", (*labels, TERMS[0]))
+        labels = tuple(kept)
+        self._metrics.add(
+            "risk_terms", {(*labels, term): value for term, value in zip(TERMS, sums, strict=True)}
+        )
+        self._risks.add(labels, sums)
 
     def _latency(self, judgements: Sequence[Judgement], now: float) -> None:
         # A producer's clock may run ahead of ours; a negative age would only corrupt the sum.
