@@ -1,0 +1,212 @@
+"""Personal data and secrets; a leak is what only the response holds.
+
+Tier 0 are patterns: what Presidio's English recognizers find (`presidio`, without loading Presidio), phone
+numbers, credentials, and what Presidio leaves out: street addresses, ages, titles, identifiers of other countries,
+disguised spellings. Tier 1 are names: the bundled tagger, or a spaCy model by option. Nothing is ever fetched.
+
+Fails closed: a pattern that runs out of time turns the trace's status into `error`.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from monitor.cascade import AUDIT, Cascade, Profile
+from monitor.clock import Clock, SystemClock
+from monitor.detect.pii import names
+from monitor.detect.pii.leaks import Given
+from monitor.detect.pii.names import Namer
+from monitor.detect.pii.scanner import Finding, Scanner
+from monitor.detect.pii.spans import Found
+from monitor.errors import ConfigError
+from monitor.findings import Assessment, Evidence, Status, TierStatus
+from monitor.trace import Trace
+
+__all__ = ["NAME", "Finding", "Found", "Given", "Pii", "build", "tiers"]
+
+NAME = "pii"
+REVISION = "2"
+MAX_EVIDENCE = 256
+
+# They point at nobody by themselves: evidence, which a rule may combine with more, but no score.
+INDIRECT = frozenset({"DATE_TIME", "LOCATION", "ORGANIZATION", "NRP", "TITLE", "URL", "ZIP_CODE"})
+
+
+def build(
+    *,
+    spacy_model: str = names.BUNDLED,
+    tag_names: bool = False,
+    organization: bool = True,
+    threshold: float = 0.4,
+    regex_timeout_seconds: float = 2.0,
+    audit: float = AUDIT,
+    profile: Profile = "default",
+    clock: Clock | None = None,
+) -> "Pii":
+    """Build the detector.
+
+    `spacy_model` is `none` (the bundled tagger finds names), a package or a path; profile `offline` ignores it.
+    `tag_names` false leaves tier 1 out. `organization` reports names of organisations too. `threshold` is the
+    least score a pattern reports, in [0, 1]; `regex_timeout_seconds` bounds one pattern per text; `audit` is the
+    share of the texts without any sign of a name that tier 1 sees all the same.
+    Raises ConfigError naming the option and the remedy.
+    """
+    if not 0.0 <= threshold <= 1.0:
+        raise ConfigError(
+            f"detectors.pii.options.threshold: {threshold} is not in [0, 1]; Presidio's usual is 0.4"
+        )
+    if regex_timeout_seconds <= 0:
+        raise ConfigError(
+            f"detectors.pii.options.regex_timeout_seconds: {regex_timeout_seconds} is not positive; give 2.0"
+        )
+    model = names.BUNDLED if profile == "offline" else spacy_model
+    return Pii(
+        Scanner(threshold, regex_timeout_seconds),
+        names.load(model) if tag_names else None,
+        Cascade(NAME, 1, audit=audit, profile=profile),
+        organization=organization,
+        everything=profile == "full",
+        clock=clock or SystemClock(),
+    )
+
+
+def tiers(
+    *, spacy_model: str = names.BUNDLED, tag_names: bool = False, profile: Profile = "default", **_: object
+) -> list[TierStatus]:
+    """Return which tiers can run here: patterns always can; raises ConfigError as `build` does."""
+    model = names.BUNDLED if profile == "offline" else spacy_model
+    return [
+        TierStatus(detector=NAME, tier=0, name="patterns", present=True, version=REVISION),
+        TierStatus(
+            detector=NAME,
+            tier=1,
+            name="names",
+            present=tag_names,
+            version=names.version(model) if tag_names else "",
+            cost=""
+            if tag_names
+            else "names, places and most addresses are not found; set detectors.pii.options.tag_names to true",
+        ),
+    ]
+
+
+class Pii:
+    """Finds personal data and secrets in all text of a trace and tells which of it the response leaks.
+
+    `score` is the highest score of a leaked entity that is not `INDIRECT`, 0.0 without one; it is the finder's
+    confidence, not a probability of harm. `values` counts entities of all kinds: `leaked`, and those in
+    `response`, `prompt` (all messages) and `context` (documents and tool results); `evidence_dropped` is how
+    many were found beyond the first 256; `tier0` is the score of the patterns alone, where names were looked for.
+    """
+
+    name = NAME
+
+    def __init__(
+        self,
+        scanner: Scanner,
+        namer: Namer | None,
+        cascade: Cascade,
+        *,
+        organization: bool,
+        everything: bool,
+        clock: Clock,
+    ) -> None:
+        self._scanner = scanner
+        self._namer = namer
+        self._cascade = cascade
+        self._organization = organization
+        self._everything = everything
+        self._clock = clock
+        self.cascades: tuple[Cascade, ...] = (cascade,) if namer else ()
+        names_version = f"{namer.version}{'.org' if organization else ''}" if namer else "no-names"
+        self.version = f"{REVISION}+{scanner.version}.{names_version}"
+
+    def assess(self, traces: Sequence[Trace]) -> Sequence[Assessment]:
+        """Return one assessment per trace, in order; equal texts of the batch are analysed once."""
+        started = self._clock.monotonic()
+        fields = [[(field, text) for field, text in _fields(trace) if text] for trace in traces]
+        patterns: dict[str, Finding] = {}
+        for parts in fields:
+            for _, text in parts:
+                if text not in patterns:
+                    patterns[text] = self._scanner.find(text)
+        likely = {text: names.is_likely(text) for text in patterns} if self._namer else {}
+        looks = [
+            self._cascade.look(trace.id, unsure=any(likely[text] for _, text in parts))
+            if self._namer
+            else 0.0
+            for trace, parts in zip(traces, fields, strict=True)
+        ]
+        named = self._named(
+            text
+            for look, parts in zip(looks, fields, strict=True)
+            if look
+            for _, text in parts
+            if likely[text] or self._everything or not any(likely[other] for _, other in parts)
+        )
+        share = (self._clock.monotonic() - started) / max(1, len(traces))
+        return [
+            self._assessment(parts, patterns, named, look, share)
+            for parts, look in zip(fields, looks, strict=True)
+        ]
+
+    def _named(self, texts: Iterator[str]) -> dict[str, list[Found]]:
+        unique = list(dict.fromkeys(texts))
+        if not unique or self._namer is None:
+            return {}
+        return {
+            text: [s for s in spans if self._organization or s.kind != "ORGANIZATION"]
+            for text, spans in zip(unique, self._namer.spans(unique), strict=True)
+        }
+
+    def _assessment(
+        self,
+        fields: Sequence[tuple[str, str]],
+        patterns: dict[str, Finding],
+        named: dict[str, list[Found]],
+        look: float,
+        seconds: float,
+    ) -> Assessment:
+        started = self._clock.monotonic()
+        reason = next((patterns[text].reason for _, text in fields if patterns[text].reason), "")
+        given = Given(text for field, text in fields if field != "response")
+        evidence: list[Evidence] = []
+        tier0 = 0.0
+        for field, text in fields:
+            found = patterns[text].spans
+            both = names.merged(found, named[text]) if look and text in named else found
+            for span in both:
+                leaked = field == "response" and not given.has(text[span.start : span.end], span.kind)
+                evidence.append(Evidence(field, span.start, span.end, span.kind, span.score, leaked))
+                if leaked and span.kind not in INDIRECT and span in found:
+                    tier0 = max(tier0, span.score)
+        evidence.sort(key=lambda e: (not e.leaked, e.field != "response"))  # stable: leaks are kept first
+        score = max((e.score for e in evidence if e.leaked and e.kind not in INDIRECT), default=0.0)
+        values = {
+            "leaked": sum(e.leaked for e in evidence),
+            "response": sum(e.field == "response" for e in evidence),
+            "prompt": sum(e.field.startswith("messages.") for e in evidence),
+            "context": sum(e.field.startswith(("context.", "tool_calls.")) for e in evidence),
+            "evidence_dropped": max(0, len(evidence) - MAX_EVIDENCE),
+        }
+        return Assessment(
+            detector=NAME,
+            version=self.version,
+            status=Status.ERROR if reason else Status.SCORED,
+            reason=reason,
+            score=None if reason else score,
+            evidence=tuple(evidence[:MAX_EVIDENCE]),
+            tier=1 if look else 0,
+            probability=look or 1.0,
+            values={name: float(count) for name, count in values.items()}
+            | ({"tier0": tier0} if look else {}),
+            seconds=seconds + self._clock.monotonic() - started,
+        )
+
+
+def _fields(trace: Trace) -> Iterator[tuple[str, str]]:
+    yield "response", trace.response
+    for n, message in enumerate(trace.messages):
+        yield f"messages.{n}", message.content
+    for n, document in enumerate(trace.context):
+        yield f"context.{n}", document.content
+    for n, call in enumerate(trace.tool_calls):
+        yield f"tool_calls.{n}.result", call.result

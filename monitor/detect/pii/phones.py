@@ -1,0 +1,86 @@
+"""Phone numbers: what `phonenumbers` accepts in eight regions, as Presidio's recognizer asks it to."""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+
+_FILLER = re.compile(r"[ \u00a0\t,-]+")
+_DIGITS = re.compile(r"\d+")
+_LEAD = 12  # two brackets or pluses with four signs of punctuation each, and the character before
+_GAP = 4  # phonenumbers' limit of punctuation between two groups of digits
+_LABEL = 40  # an extension's label is at most that long beside its blanks
+_EXTENSION = re.compile("(?i)[x#~,;\uff58\uff03\uff5e]|int|\uff49\uff4e\uff54|\u0434\u043e\u0431|anexo")
+_PLUS = re.compile("[+\uff0b]")
+
+
+class _Cluster(NamedTuple):
+    start: int
+    end: int
+    digits: int
+
+
+class Phones:
+    """Phone numbers of some regions, with or without their country's code.
+
+    A number the matcher accepts is valid somewhere, so it has at least as many digits as the shortest valid
+    number: of the region, or of any behind an international prefix (two digits and a country code, or a plus).
+    Parts of a text with fewer digits are left out.
+    """
+
+    def __init__(self, regions: Sequence[str]) -> None:
+        import phonenumbers
+
+        self._matcher: Any = phonenumbers.PhoneNumberMatcher
+        shortest = {code: _shortest(phonenumbers, code) for code in phonenumbers.SUPPORTED_REGIONS}
+        self._anywhere = min(shortest.values())
+        calling: dict[int, str] = {}  # regions that share a country code and its main region accept the same
+        for region in regions:
+            calling.setdefault(phonenumbers.country_code_for_region(region), region)
+        self._regions = [(r, min(shortest[r], self._anywhere + 3)) for r in calling.values()]
+        self._least = min(least for _, least in self._regions)
+
+    def find(self, text: str) -> Iterator[tuple[int, int]]:
+        """Yield start and end of what can be a phone number; one place may come several times."""
+        for start, end, digits in _clusters(text):
+            signed = digits > self._anywhere and _PLUS.search(text, start, end)
+            if digits < self._least and not signed:
+                continue
+            part = text[start:end]
+            for region, least in self._regions:
+                if digits >= least or signed:
+                    for match in self._matcher(part, region, leniency=1):
+                        yield start + match.start, start + match.end
+
+
+def _shortest(phonenumbers: Any, region: str) -> int:
+    metadata = phonenumbers.PhoneMetadata.metadata_for_region(region)
+    return min((n for n in metadata.general_desc.possible_length if n > 0), default=99)
+
+
+def _clusters(text: str) -> Iterator[_Cluster]:
+    """Yield the parts of a text around its digits.
+
+    Digits are in one part when one phone number could span them: at most four signs of punctuation apart, or
+    an extension's label. Each part is widened by the leading signs of a number and the characters that can
+    rule it out, but never by another part's digits.
+    """
+    parts: list[_Cluster] = []
+    for match in _DIGITS.finditer(text):
+        start, end = match.span()
+        if parts and _is_one_number(text, parts[-1].end, start):
+            first, _, digits = parts[-1]
+            parts[-1] = _Cluster(first, end, digits + end - start)
+        else:
+            parts.append(_Cluster(start, end, end - start))
+    befores = [0, *(part.end for part in parts)]
+    afters = [*(part.start for part in parts[1:]), len(text)]
+    for (start, end, digits), before, after in zip(parts, befores, afters, strict=False):
+        yield _Cluster(max(before, start - _LEAD), min(after, end + _LEAD), digits)
+
+
+def _is_one_number(text: str, end: int, start: int) -> bool:
+    if start - end <= _GAP:
+        return True
+    gap = _FILLER.sub("", text[end:start])
+    return not gap or (len(gap) <= _LABEL and _EXTENSION.search(gap) is not None)

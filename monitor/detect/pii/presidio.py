@@ -1,0 +1,172 @@
+"""What Presidio's English pattern recognizers find, without loading Presidio.
+
+The regular expressions, scores and context words are Presidio's own (`presidio.json`, MIT); they run in the
+`regex` module as there, on the digest of a text (`View`) instead of the text, and the weak ones only where one
+of their context words occurs. Every span Presidio's AnalyzerEngine reports at the same threshold is found,
+with its type, offsets and score; a test compares the two. Support by context words reaches a little further here.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from importlib import resources
+from typing import Any, NamedTuple
+
+from monitor.detect.pii import checks
+from monitor.detect.pii.context import context_words, is_supported
+from monitor.detect.pii.spans import Found
+from monitor.detect.pii.view import View
+
+_SUPPORT, _LEAST_SUPPORTED = 0.35, 0.4  # of LemmaContextAwareEnhancer
+_IBAN_START = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}[0-9]{2}")
+_IBAN_REACH = 64  # longer than an IBAN with a separator after every fourth character
+_VALIDATED: Mapping[str, Callable[[str], bool]] = {  # passing proves the value
+    "CREDIT_CARD": checks.luhn,
+    "UK_NHS": checks.nhs,
+    "CRYPTO": checks.bitcoin,
+    "EMAIL_ADDRESS": checks.email,
+    "MEDICAL_LICENSE": checks.dea,
+}
+_NOT_INVALID: Mapping[str, Callable[[str], bool]] = {  # passing proves nothing
+    "US_SSN": checks.ssn,
+    "IP_ADDRESS": checks.ip,
+    "MAC_ADDRESS": checks.mac,
+    "UUID": checks.uuid,
+}
+# What every match contains.
+_MARKS: Mapping[str, str] = {"EMAIL_ADDRESS": "@", "URL": ".", "UUID": "-"}
+
+
+class _Pattern(NamedTuple):
+    kind: str
+    finditer: Callable[..., Iterator[Any]]
+    score: float
+    context: tuple[str, ...]
+    mark: str
+    validate: Callable[[str], bool] | None
+    invalidate: Callable[[str], bool] | None
+
+
+def data() -> dict[str, Any]:
+    """Return the content of `presidio.json`."""
+    loaded: dict[str, Any] = json.loads(
+        resources.files("monitor.detect.pii").joinpath("presidio.json").read_text("utf-8")
+    )
+    return loaded
+
+
+class Patterns:
+    """Presidio's patterns at one threshold; `seconds` bounds each pattern on each text.
+
+    `find` raises TimeoutError when a pattern takes longer.
+    """
+
+    def __init__(self, threshold: float, seconds: float) -> None:
+        import regex
+
+        content = data()
+        self.version: str = content["version"]
+        self._threshold = threshold
+        self._seconds = seconds
+        self._strong: list[_Pattern] = []
+        self._weak: dict[tuple[str, ...], list[_Pattern]] = {}
+        for recognizer in content["recognizers"]:
+            kind, flags = recognizer["kind"], recognizer["flags"]
+            words = context_words(recognizer["context"])
+            for score, pattern in recognizer["patterns"]:
+                if kind == "IBAN_CODE":
+                    self._iban = regex.compile(pattern, flags).finditer
+                    self._iban_score, self._iban_context = score, words
+                    continue
+                compiled = _Pattern(
+                    kind,
+                    regex.compile(pattern, flags).finditer,
+                    score,
+                    words,
+                    _MARKS.get(kind, ""),
+                    _VALIDATED.get(kind),
+                    _NOT_INVALID.get(kind),
+                )
+                weak = score < threshold and kind not in _VALIDATED
+                if weak:
+                    self._weak.setdefault(words, []).append(compiled)
+                else:
+                    self._strong.append(compiled)
+        self._iban_formats = {code: regex.compile(p, 24) for code, p in content["iban"].items()}
+
+    def find(self, view: View) -> Iterator[Found]:
+        """Yield what the patterns find, spans inside others included, in no order."""
+        digest = view.digest
+        if not digest:
+            return
+        for pattern in self._strong:
+            if pattern.mark in digest:
+                yield from self._matches(view, digest, pattern)
+        for words, patterns in self._weak.items():
+            if any(word in view.lower for word in words):
+                for pattern in patterns:
+                    yield from self._matches(view, digest, pattern)
+        yield from self._ibans(view)
+
+    def _matches(self, view: View, digest: str, pattern: _Pattern) -> Iterator[Found]:
+        for match in pattern.finditer(digest, timeout=self._seconds):
+            start, end = match.span()
+            score = pattern.score
+            if start == end:
+                continue
+            if pattern.validate is not None:
+                if not pattern.validate(match.group()):
+                    continue
+                score = 1.0
+            elif pattern.invalidate is not None and not pattern.invalidate(match.group()):
+                continue
+            place = view.place(start)
+            score = supported(view.text, place, score, pattern.context)
+            if score >= self._threshold:
+                yield Found(place, place + end - start, pattern.kind, score)
+
+    def _ibans(self, view: View) -> Iterator[Found]:
+        for begin, end in _iban_windows(view):
+            for match in self._iban(view.text[begin:end], timeout=self._seconds):
+                # The last groups may be words after the number: try without them, as Presidio does.
+                for last in range(match.re.groups, 0, -1):
+                    start, stop = begin + match.start(), begin + match.end(last)
+                    score = self._iban_validity(view.text[start:stop])
+                    if score:
+                        score = supported(view.text, start, score, self._iban_context)
+                        if score >= self._threshold:
+                            yield Found(start, stop, "IBAN_CODE", score)
+                        break
+
+    def _iban_validity(self, value: str) -> float:
+        value = value.replace("-", "").replace(" ", "")
+        if not checks.iban(value):
+            return 0.0
+        if self._has_iban_format(value):
+            return 1.0
+        return self._iban_score if self._has_iban_format(value.upper()) else 0.0
+
+    def _has_iban_format(self, value: str) -> bool:
+        wanted = self._iban_formats.get(value[:2])
+        return wanted is not None and wanted.match(value, timeout=self._seconds) is not None
+
+
+def _iban_windows(view: View) -> Iterator[tuple[int, int]]:
+    """Yield the parts of the text around what can begin an IBAN, with the character before; disjoint."""
+    begin = end = -1
+    for match in _IBAN_START.finditer(view.digest):
+        at = view.place(match.start())
+        if at > end:
+            if end >= 0:
+                yield begin, end
+            begin = max(0, at - 1)
+        end = at + _IBAN_REACH
+    if end >= 0:
+        yield begin, end
+
+
+def supported(text: str, start: int, score: float, words: tuple[str, ...]) -> float:
+    """Return the score of a finding after Presidio's context enhancement."""
+    if words and score < 1.0 and is_supported(text, start, words):
+        return min(1.0, max(score + _SUPPORT, _LEAST_SUPPORTED))
+    return score

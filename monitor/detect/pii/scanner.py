@@ -1,0 +1,78 @@
+"""All patterns over one text: what they find, where, and which of several findings in one place counts."""
+
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+from monitor.detect.pii import presidio
+from monitor.detect.pii.context import context_words
+from monitor.detect.pii.phones import Phones
+from monitor.detect.pii.presidio import Patterns, supported
+from monitor.detect.pii.secrets import Secrets
+from monitor.detect.pii.spans import Found, without_contained
+from monitor.detect.pii.view import View
+
+WINDOW = 16_384
+MARGIN = 4_096  # longer than an RSA-4096 key in PEM; a span that is longer still is cut at the window's end
+
+Reason = Literal["", "regex_timeout"]
+
+
+class Finding(NamedTuple):
+    """What was found in one text; `reason` says why the text was not analysed to the end."""
+
+    spans: tuple[Found, ...]
+    reason: Reason = ""
+
+
+class Scanner:
+    """Every pattern at one threshold; each may take `seconds` per text and pattern."""
+
+    def __init__(self, threshold: float, seconds: float) -> None:
+        phone = presidio.data()["phone"]
+        self._threshold = threshold
+        self._patterns = Patterns(threshold, seconds)
+        self._phones = Phones(phone["regions"])
+        self._phone_score: float = phone["score"]
+        self._phone_context = context_words(phone["context"])
+        self._secrets = Secrets(seconds)
+        self.version = f"presidio-{self._patterns.version}"
+
+    def find(self, text: str) -> Finding:
+        """Return the entities of one text of any length, in order of position."""
+        spans: list[Found] = []
+        for start, end, core_start, core_end in _windows(len(text)):
+            try:
+                found = self._window(text[start:end])
+            except TimeoutError:
+                return Finding(tuple(sorted(spans)), "regex_timeout")
+            spans.extend(
+                Found(start + s.start, start + s.end, s.kind, s.score)
+                for s in found
+                if core_start <= start + s.start < core_end
+            )
+        return Finding(tuple(sorted(spans)))
+
+    def _window(self, text: str) -> list[Found]:
+        view = View(text)
+        theirs = list(self._patterns.find(view))
+        theirs.extend(self._phone_numbers(text))
+        ours = [s for s in self._own(view) if s.score >= self._threshold]
+        return without_contained([*theirs, *ours])
+
+    def _own(self, view: View) -> Iterator[Found]:
+        yield from self._secrets.find(view)
+
+    def _phone_numbers(self, text: str) -> Iterator[Found]:
+        for start, end in set(self._phones.find(text)):
+            score = supported(text, start, self._phone_score, self._phone_context)
+            if score >= self._threshold:
+                yield Found(start, end, "PHONE_NUMBER", score)
+
+
+def _windows(length: int) -> Iterator[tuple[int, int, int, int]]:
+    """Yield (start, end, core start, core end); cores tile the text, windows add a margin on both sides."""
+    if length <= WINDOW + 2 * MARGIN:
+        yield 0, length, 0, length + 1
+        return
+    for core in range(0, length, WINDOW):
+        yield max(0, core - MARGIN), min(length, core + WINDOW + MARGIN), core, core + WINDOW
