@@ -77,6 +77,10 @@ def _by(by: str) -> str:
 
 _FAILED: Final = 'status=~"timeout|error"'
 
+_LEFT_OUT: Final = (
+    f"""{rate("tier_decisions", "detector, tier", 'decision="left_out"')}"""
+    f""" / {rate("tier_decisions", "detector, tier")}"""
+)
 _FLAGS_PER_TRACE: Final = f"{rate('flags', 'app, model')} / {rate('traces_judged', 'app, model')}"
 
 OVERVIEW: Final = (
@@ -205,6 +209,17 @@ OVERVIEW: Final = (
                 ((gauge("drift_statistic_ratio", "app, model", "max"), "{{app}} {{model}}"),),
             ),
             Panel(
+                "Risk rate with 95 % interval",
+                "Share of risky traces in the last hour, corrected for those dearer tiers did not look at.",
+                "percentunit",
+                (
+                    (gauge("risk_ratio", "detector, app", "max"), "{{detector}} {{app}}"),
+                    (gauge("risk_low_ratio", "detector, app", "max"), "{{detector}} {{app}} low"),
+                    (gauge("risk_high_ratio", "detector, app", "max"), "{{detector}} {{app}} high"),
+                ),
+                width=24,
+            ),
+            Panel(
                 "High scores",
                 "The score that 95 % of the traces stay below, by detector.",
                 "percentunit",
@@ -232,6 +247,18 @@ OVERVIEW: Final = (
                 "The time that 95 % of the traces stay below, by detector.",
                 "s",
                 ((quantile(0.95, "detector_duration_seconds", "detector"), "{{detector}}"),),
+            ),
+            Panel(
+                "Effort",
+                "Share of the traces cheap tiers are unsure of that dearer ones see: below 1 under overload.",
+                "percentunit",
+                ((gauge("effort_ratio", "instance", "min"), "{{instance}}"),),
+            ),
+            Panel(
+                "Left out by dearer tiers",
+                "Share of the traces that a dearer tier should have seen and did not, for want of time.",
+                "percentunit",
+                ((_LEFT_OUT, "{{detector}} tier {{tier}}"),),
             ),
             Panel(
                 "Workers",

@@ -126,11 +126,10 @@ def estimate(sums: Sums) -> Rate:
     """Return the rate that the dearest tier would have found, with its interval. Needs at least one trace."""
     traces, certain = sums.traces, sums.certain
     total = certain + sums.found - sums.refuted
-    # Mean weight of the traces no look has seen, for those below the threshold and those above it.
-    weight = sums.look_squares / sums.unseen if sums.unseen else 0.0
-    unseen_clean = sums.unseen - sums.unseen_flagged
-    missable = weight * unseen_clean / (traces - certain) if traces > certain else 0.0
-    refutable = weight * sums.unseen_flagged / certain if certain else 0.0
+    # What an event that nobody has seen would weigh on average: among all traces, and among those flagged.
+    missable = sums.look_squares / traces
+    flagged = sums.unseen_flagged / certain if certain else 0.0
+    refutable = sums.look_squares / sums.unseen * flagged if sums.unseen else 0.0
     parts = (
         _limits(certain, certain, 1.0),
         _limits(sums.found, sums.found_squares, missable),
@@ -155,16 +154,15 @@ def _limits(total: float, squares: float, weight: float) -> tuple[float, float]:
         _limit(total + unseen * weight, squares + unseen * weight * weight, sign)
         for unseen, sign in ((LOWER_UNSEEN, -1.0), (UPPER_UNSEEN, 1.0))
     )
-    return min(low, total), max(high, total)
+    return low, high
 
 
 def _limit(total: float, squares: float, sign: float) -> float:
-    """Byar's limit of as many events as a sum with this variance is worth, in the sum's own unit."""
+    """Byar's limit, scaled: a sum with this variance is worth total² / squares events."""
     if not squares:
         return 0.0
     events = total * total / squares
-    root = 1.0 - 1.0 / (9.0 * events) + sign * Z / (3.0 * math.sqrt(events))
-    return squares / total * events * max(root, 0.0) ** 3
+    return total * max(0.0, 1.0 - 1.0 / (9.0 * events) + sign * Z / (3.0 * math.sqrt(events))) ** 3
 
 
 class Window(Generic[_Key]):

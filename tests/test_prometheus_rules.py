@@ -9,6 +9,8 @@ import pytest
 import yaml
 from external import exported_series, metrics_in, need
 
+from monitor.rates import Sums, estimate
+
 FOLDER = Path(__file__).resolve().parents[1] / "rules" / "prometheus"
 RULES = FOLDER / "riskmon.rules.yml"
 TESTS = FOLDER / "riskmon.tests.yml"
@@ -94,6 +96,56 @@ def mutants(name: str) -> dict[str, str]:
     for wait in re.findall(r"        for: (\S+)$", block[0], re.MULTILINE):
         changes += [(f"        for: {wait}", f"        for: {other}") for other in ("0s", "12m")]
     return {new.strip(): block[0].replace(old + "\n", new + "\n") for old, new in changes}
+
+
+RISKS = {
+    "nothing": Sums(traces=480.0, unseen=480.0),
+    "certain": Sums(traces=2400.0, unseen=2400.0, unseen_flagged=240.0, certain=240.0),
+    "found": Sums(24000.0, 21600.0, 0.0, 0.0, 240.0, 24000.0, 0.0, 0.0, 2.4e6),
+    "refuted": Sums(24000.0, 21600.0, 480.0, 720.0, 0.0, 0.0, 240.0, 24000.0, 2.4e6),
+    "all": Sums(72000.0, 64800.0, 2400.0, 3600.0, 2400.0, 120000.0, 1200.0, 96000.0, 7.2e6),
+}
+"""What an hour sums up to, by application."""
+
+
+def test_recorded_rates_are_those_of_the_estimator(tmp_path: Path) -> None:
+    """PromQL over two daemons' counters yields the ratio and the interval of `monitor.rates.estimate`."""
+    steps = 240  # of 15 s: one hour
+    half = [
+        {
+            "series": f'riskmon_risk_terms_total{{job="r", instance="{name}", app="{app}", term="{term}"}}',
+            "values": f"0+{value / steps / 2!r}x{steps}",
+        }
+        for app, sums in RISKS.items()
+        for term, value in sums._asdict().items()
+        for name in "ab"
+    ]
+    exact = [
+        {
+            "expr": f'count(abs({series}{{app="{app}", job="r"}} - {expected!r}) < 1e-9)',
+            "eval_time": "1h",
+            "exp_samples": [{"labels": "{}", "value": 1}],
+        }
+        for app, sums in RISKS.items()
+        for series, expected in zip(
+            ("riskmon:risk_ratio:1h", "riskmon:risk_ratio_low:1h", "riskmon:risk_ratio_high:1h"),
+            estimate(sums),
+            strict=True,
+        )
+    ]
+    (tmp_path / RULES.name).write_text(RULES.read_text())
+    (tmp_path / TESTS.name).write_text(
+        yaml.safe_dump(
+            {
+                "rule_files": [RULES.name],
+                "evaluation_interval": "15s",
+                "group_eval_order": ["riskmon.recording", "riskmon.risk", "riskmon.alerts"],
+                "tests": [{"interval": "15s", "input_series": half, "promql_expr_test": exact}],
+            }
+        )
+    )
+    done = run_tests(tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.slow

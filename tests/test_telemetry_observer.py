@@ -208,6 +208,50 @@ def test_pool_queues_rules_and_tiers_are_shown_as_they_are() -> None:
     assert value("tier_present", detector="toxicity", tier="1", name="detoxify") == 0
 
 
+def test_effort_and_what_dearer_tiers_did_are_shown() -> None:
+    """Effort is that of the latest batch; looks, left-out and spared traces are the pool's own totals."""
+    it = Fixture()
+    decisions = {("pii", 1, "looked"): 30, ("pii", 1, "left_out"): 12, ("pii", 1, "spared"): 58}
+    it.observer.pool(PoolStats(1, 1, 0, 64, {}, 0.25, decisions))
+    assert it.metrics.value("effort_ratio") == 0.25
+    assert it.metrics.value("tier_decisions", detector="pii", tier="1", decision="left_out") == 12
+    assert it.metrics.total_of("tier_decisions") == 100
+
+
+def test_risk_rates_are_corrected_for_what_was_not_looked_at() -> None:
+    """A miss found by an audit of one in ten counts tenfold; rates have an interval, by kind of traffic."""
+    it = Fixture()
+    audited = assess("toxicity", score=0.9, tier=1, probability=0.1, values={"tier0": 0.2})
+    answers = [audited] + [assess("toxicity", score=0.1)] * 96 + [assess("toxicity", score=0.8)] * 3
+    it.observer.judged([judgement(n, (answer,)) for n, answer in enumerate(answers)], 0.0, 1.0)
+    it.observer.judged([judgement(100, (assess("toxicity", score=0.1),), app="other-bot")], 0.0, 1.0)
+    it.observer.pool(PoolStats(1, 1, 0, 64, {}))
+    value = it.metrics.value
+    bot = {"detector": "toxicity", "app": "bot", "environment": "production"}
+    assert value("risk_ratio", **bot) == pytest.approx(0.13)
+    assert value("risk_low_ratio", **bot) < 0.13 < value("risk_high_ratio", **bot)
+    assert value("risk_ratio", **{**bot, "app": "other-bot"}) == 0.0
+    assert value("risk_terms", **bot, term="traces") == 100
+    assert value("risk_terms", **bot, term="found") == pytest.approx(10.0)
+    it.clock.advance(4000.0)
+    it.observer.pool(PoolStats(1, 1, 0, 64, {}))
+    assert "riskmon_risk_ratio{" not in it.text()
+    assert value("risk_terms", **bot, term="traces") == 100
+
+
+def test_the_threshold_of_a_risk_can_be_set_and_drift_has_none() -> None:
+    """A configured threshold decides what counts as risky; drift is about the traffic, so it has no rate."""
+    it = Fixture()
+    observer = TelemetryObserver(it.metrics, it.clock, it.log, risk_thresholds={"pii": 0.4})
+    observer.judged([judgement(0, (assess("pii", score=0.45), assess("toxicity", score=0.45)))], 0.0, 1.0)
+    observer.judged([judgement(1, (assess("drift", score=0.9),))], 0.0, 1.0)
+    observer.pool(PoolStats(1, 1, 0, 64, {}))
+    where = {"app": "bot", "environment": "production"}
+    assert it.metrics.value("risk_ratio", detector="pii", **where) == 1.0
+    assert it.metrics.value("risk_ratio", detector="toxicity", **where) == 0.0
+    assert 'riskmon_risk_ratio{app="bot",detector="drift"' not in it.text()
+
+
 def test_deliveries_are_counted_by_destination_and_outcome() -> None:
     """What was delivered, failed, refused and waits is exported, and a refusal is logged."""
     it = Fixture()
