@@ -1,0 +1,135 @@
+"""More traffic than the machine can carry: real workers, real time, and dear looks given up for it."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+import tiered_detectors
+from structlog.testing import CapturingLogger
+
+from monitor.clock import Clock, SystemClock
+from monitor.config import DeliverConfig, PoolConfig
+from monitor.detect.pool import Pool
+from monitor.effects import Policy
+from monitor.engine import Engine, Settings
+from monitor.findings import Judgement, Status
+from monitor.ledger.reading import verify
+from monitor.ledger.store import Ledger
+from monitor.rules import RuleBook
+from monitor.telemetry.metrics import Metrics
+from monitor.telemetry.observer import TelemetryObserver
+from monitor.testing import MemoryLog, MemorySource
+from monitor.trace import Record, Trace
+from monitor.vault import Vault
+
+PARTITION = ("t", 0)
+DEAR_SECONDS = 0.02
+UNSURE = 0.5
+CARRIED = 1 / (DEAR_SECONDS * UNSURE)  # traces per second that one worker can look at closely: 100
+
+
+def decode(record: Record) -> Sequence[Trace]:
+    """One trace per record."""
+    return [Trace(id=f"t-{record.offset}", time=record.time, response="r")]
+
+
+class Bench:
+    """An engine with one worker, fed in real time."""
+
+    def __init__(self, clock: Clock, *, sheds: bool = True) -> None:
+        self.clock = clock
+        self.log = MemoryLog({PARTITION: []})
+        self.metrics = Metrics(known={"detector": ["toxicity"]})
+        detector = tiered_detectors.spec("toxicity", unsure=UNSURE, cheap=0.0002, dear=DEAR_SECONDS)
+        self.pool = Pool([detector], PoolConfig(workers=1), clock)
+        self.ledger = Ledger.open("sqlite://", Vault(bytes(32)), clock, "d0")
+        self.judged: list[Judgement] = []
+        self.produced = 0
+        self.efforts: list[float] = []
+        self.engine = Engine(
+            source=MemorySource(self.log, clock, finite=False),
+            decode=decode,
+            detectors=self.pool,
+            rules=RuleBook([Path("rules/toxicity.yaml")], clock),
+            drift=None,
+            ledger=self.ledger,
+            policy=Policy(deliver=DeliverConfig(), excerpt_chars=10, sample_ratio=0.0),
+            observer=TelemetryObserver(self.metrics, clock, CapturingLogger()),
+            clock=clock,
+            settings=Settings(owner="d0", sheds=sheds),
+            on_judged=self.judged.append,
+        )
+
+    def feed(self, per_second: float, seconds: float, until: Callable[[], bool] = lambda: False) -> float:
+        """Turn while traces arrive at this rate; return after how many seconds that ended."""
+        began, before = self.clock.monotonic(), self.produced
+        while (passed := self.clock.monotonic() - began) < seconds and not until():
+            due = before + int(passed * per_second) - self.produced
+            self.log.append(PARTITION, [b"{}"] * due)
+            self.produced += due
+            self.engine.turn()
+            self.efforts.append(self.pool.stats().effort)
+        return passed
+
+    def finish(self) -> None:
+        """Turn until all that was produced is recorded."""
+        self.feed(0.0, 60.0, lambda: self.engine.totals.recorded == self.produced)
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    """One that sheds load."""
+    made = Bench(SystemClock())
+    made.pool.start()
+    yield made
+    made.pool.close()
+
+
+@pytest.mark.slow
+def test_under_overload_effort_falls_and_tier_zero_sees_everything(bench: Bench) -> None:
+    """At three times what it can carry, dearer looks are halved within seconds; nothing else is given up.
+
+    Every trace is scored and recorded, what was left out is a metric, and effort comes back with the calm.
+    """
+    assert bench.feed(0.5 * CARRIED, 4.0) >= 4.0
+    assert min(bench.efforts) == 1.0
+    assert bench.feed(3 * CARRIED, 20.0, lambda: bench.pool.stats().effort < 0.5) < 10.0
+    bench.feed(3 * CARRIED, 8.0)
+    strained = bench.pool.stats().effort
+    assert strained < 0.7
+    # It keeps up: what waits is far less than what has arrived.
+    assert bench.produced - bench.engine.totals.recorded < 2.5 * 3 * CARRIED
+    bench.finish()
+    assert bench.feed(0.2 * CARRIED, 60.0, lambda: bench.pool.stats().effort == 1.0) < 60.0
+    bench.finish()
+    totals = bench.engine.totals
+    assert totals.consumed == totals.recorded == totals.traces == bench.produced
+    assert {judgement.trace.id for judgement in bench.judged} == {f"t-{n}" for n in range(bench.produced)}
+    assert {judgement.assessments[0].status for judgement in bench.judged} == {Status.SCORED}
+    assert verify(bench.ledger).ok
+    bench.feed(0.0, 1.2)  # until the state of the pool is told again
+    value = bench.metrics.value
+    decided = {
+        what: value("tier_decisions", detector="toxicity", tier="1", decision=what)
+        for what in ("looked", "left_out", "spared")
+    }
+    assert sum(decided.values()) == bench.produced
+    assert decided["looked"] == sum(judgement.assessments[0].tier for judgement in bench.judged)
+    assert decided["left_out"] > 0.1 * bench.produced
+    assert value("effort_ratio") == 1.0
+
+
+@pytest.mark.slow
+def test_a_file_is_looked_at_in_full_however_long_it_takes() -> None:
+    """Without shedding, a long queue costs nothing but time: every unsure trace is looked at."""
+    bench = Bench(SystemClock(), sheds=False)
+    bench.pool.start()
+    try:
+        bench.log.append(PARTITION, [b"{}"] * 300)
+        bench.produced = 300
+        bench.finish()
+        assert min(bench.efforts) == 1.0
+        assert bench.engine.totals.recorded == 300
+        assert bench.pool.stats().decisions["toxicity", 1, "left_out"] == 0
+    finally:
+        bench.pool.close()
