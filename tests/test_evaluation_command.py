@@ -62,7 +62,7 @@ Call = Callable[..., Answer]
 
 @pytest.fixture
 def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Call:
-    """Run `riskmon eval` in this process; variables stay for the test; no text of the rows is ever printed."""
+    """Run `riskmon eval` in this process; variables stay for the test; no row's text is ever printed."""
     for name in [name for name in os.environ if name.startswith("RISKMON_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("RISKMON_DATA_DIR", str(tmp_path / "data"))
@@ -85,7 +85,10 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureF
 
 
 class Scripted:
-    """A toxicity detector that reads its score at a text's end; `?` it leaves unscored, `!` breaks it."""
+    """A toxicity detector that reads its score at a text's end.
+
+    `?` it leaves unscored, `!` breaks it, `full` scores 1 in the full profile and else 0.
+    """
 
     name = "toxicity"
 
@@ -101,7 +104,7 @@ class Scripted:
             raise RuntimeError(CANARY)
         if told == "?":
             return Assessment(detector=self.name, version="", status=Status.SKIPPED, reason="asked_to")
-        score = float(told)
+        score = float(self.version == "1+full") if told == "full" else float(told)
         return Assessment(
             detector=self.name,
             version="",
@@ -446,6 +449,7 @@ def test_published_scores_of_any_file(call: Call, tmp_path: Path) -> None:
         assert f"{other}:1: field {field}" in answer.err
 
 
+@pytest.mark.slow
 def test_peers_are_measured_on_the_same_texts(call: Call, tmp_path: Path) -> None:
     """alt-profanity-check and Presidio judge the same rows, and are timed."""
     need_module("profanity_check")
@@ -564,3 +568,20 @@ def test_public_data_is_read(call: Call, kind: str, name: str) -> None:
     assert result["rows"] == sum(result["statuses"].values()) == 40
     assert result["auroc"] > 0.5
     assert answer.err == ""
+
+
+def test_profiles_can_be_held_against_each_other(call: Call, tmp_path: Path) -> None:
+    """--against tells which share of the rows and flags of the other profile is flagged by this one too."""
+    path = scored(tmp_path / "a.jsonl", [("full", 1), (0.9, 1), (0.9, 0), (0.1, 0)])
+    ours, full = call("toxicity", path, "--against", "full", "--json", **SCRIPTED).results()
+    assert (ours["system"], full["system"]) == ("riskmon", "riskmon full")
+    assert (ours["recall"], full["recall"]) == (0.5, 1.0)
+    assert full["versus"]["riskmon"]["recall"] == 0.5
+    assert full["kept"] == {"flagged_rows": 3, "kept_rows": 0.6667, "flags": 3, "kept_flags": 0.6667}
+    assert (
+        "flags 3 rows by any shipped rule, of which riskmon flags 66.7%"
+        in call("toxicity", path, "--against", "full").out
+    )
+    quiet = scored(tmp_path / "b.jsonl", [(0.1, 0)])
+    _, full = call("toxicity", quiet, "--against", "full", "--json").results()
+    assert (full["kept"]["flagged_rows"], full["kept"]["kept_rows"]) == (0, None)

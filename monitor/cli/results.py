@@ -37,6 +37,18 @@ def rules_raised(rows: Sequence[Row], raised: Sequence[Sequence[str]]) -> Entry:
     }
 
 
+def kept(reference: Sequence[Sequence[str]], raised: Sequence[Sequence[str]]) -> Entry:
+    """Return which share of the rows and flags of a reference is flagged too; None when it flags none."""
+    rows = [(bool(mine)) for theirs, mine in zip(reference, raised, strict=True) if theirs]
+    flags = [rule in mine for theirs, mine in zip(reference, raised, strict=True) for rule in theirs]
+    return {
+        "flagged_rows": len(rows),
+        "kept_rows": sum(rows) / len(rows) if rows else None,
+        "flags": len(flags),
+        "kept_flags": sum(flags) / len(flags) if flags else None,
+    }
+
+
 def versus(kind: str, name: str, rows: Sequence[Row], theirs: Judged, ours: Judged) -> Entry:
     """Return a peer's measures, ours on the same rows, and the difference of the main one (ours - theirs).
 
