@@ -393,6 +393,21 @@ def bench_detectors(
     bench_detect.run(path, bench_detect.Options(traces, rounds, workers, price, given, stack, as_json))
 
 
+@bench.command("profiles")
+@click.argument("kind", type=click.Choice(["hallucination", "toxicity", "pii", "injection"]))
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@_config
+@_json
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many rows of each file.")
+def bench_profiles_of(
+    kind: str, files: tuple[Path, ...], path: Path | None, limit: int | None, *, as_json: bool
+) -> None:
+    """Count how much of what the full profile flags the configured one flags too, on rows as of eval."""
+    from monitor.cli import bench_profiles
+
+    bench_profiles.run(kind, files, path, limit=limit, as_json=as_json)
+
+
 @riskmon.command()
 def schema() -> None:
     """Print the JSON Schema of the native trace."""

@@ -59,10 +59,10 @@ def show(*, as_json: bool) -> bool:
     if as_json:
         click.echo(to_json({"weights": msgspec.to_builtins(found), "bytes": total, "intact": intact}))
         return intact
-    table = Table("file", "bytes", "state", "version", "made by", "card")
+    table = Table("file", "bytes", "state", "version", "card")
     table.columns[1].justify = "right"
     for one in found:
-        table.add_row(one.file, f"{one.bytes:,}", one.state, one.sha256[:12], one.trained_by, one.card)
+        table.add_row(one.file, f"{one.bytes:,}", one.state, one.sha256[:12], one.card)
     console = Console()
     console.print(table)
     console.print(

@@ -1,0 +1,224 @@
+"""`riskmon bench detect`: what judging every trace costs here, beside a stack written by hand.
+
+Each round measures everything once, in turn, so that a machine whose speed changes changes it for all.
+Figures are medians over the rounds; the ratio is formed within a round.
+"""
+
+import contextlib
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from monitor.cli.bench_arms import BATCH, Alone, Arm, Daemon, Handwritten, Timing
+from monitor.cli.bench_traces import characters, traces
+from monitor.cli.daemon import as_json as to_json
+from monitor.config import load
+from monitor.detect import tiers
+
+SEED: Final = 20261122
+HANDWRITTEN_SHARE: Final = 20  # it gets one trace of so many
+BAR: Final = 40  # characters
+_HOUR, _MILLION, _MIB = 3600.0, 1e6, 2**20
+
+
+class Options(NamedTuple):
+    """What is asked for. `price` is what a core costs per hour, in whatever currency."""
+
+    traces: int
+    rounds: int
+    workers: int
+    price: float
+    checkpoint: Mapping[str, str]
+    stack: Sequence[str] = ()
+    as_json: bool = False
+
+
+class _Round(NamedTuple):
+    one: Timing
+    all: Timing
+    alone: Mapping[str, Timing]
+    handwritten: Timing | None
+    models: Mapping[str, Timing]
+
+
+def run(path: Path | None, options: Options) -> None:
+    """Measure and print. Raises ConfigError for a configuration whose detectors cannot be built."""
+    config = load(path)
+    absent = [
+        f"{one.detector}, tier {one.tier} ({one.name}): {one.cost}"
+        for one in tiers(config)
+        if not one.present
+    ]
+    with contextlib.ExitStack() as stack:
+        daemon = stack.enter_context(Arm(Daemon, config))
+        alone = stack.enter_context(Arm(Alone, config))
+        peers = stack.enter_context(Arm(Handwritten, dict(options.checkpoint), tuple(options.stack)))
+        names, missing, notes = peers.call("about")
+        rounds = []
+        for number in range(options.rounds):
+            rounds.append(_round(daemon, alone, peers if names else None, number, options))
+            _tell(number, rounds[-1], options)
+    sizes = [characters(record) for record in traces(min(options.traces, 200), SEED)]
+    result = summary(rounds, options)
+    result |= {
+        "notes": [*notes, "the three read one text that joins all of a trace"] if names else notes,
+        "missing": [*missing, *absent],
+        "trace_characters": round(statistics.mean(sizes)),
+        "traces": options.traces,
+        "rounds": options.rounds,
+        "profile_name": config.profile,
+        "python": sys.version.split()[0],
+    }
+    if options.as_json:
+        click.echo(to_json(result))
+    else:
+        _show(result)
+
+
+def _round(daemon: Arm, alone: Arm, peers: Arm | None, number: int, options: Options) -> _Round:
+    """Measure everything once, on traces that no other measurement of the run has seen."""
+    seed = SEED + 10 * number
+    warm = traces(BATCH, seed + 1)
+    few = max(2, options.traces // HANDWRITTEN_SHARE)
+    return _Round(
+        daemon.call("measure", 1, warm, traces(options.traces, seed + 2)),
+        daemon.call("measure", options.workers, warm, traces(options.traces, seed + 3)),
+        alone.call("measure", warm, traces(max(few, options.traces // 4), seed + 4)),
+        peers.call("one_by_one", traces(few, seed + 5)) if peers else None,
+        peers.call("batched", traces(few, seed + 6)) if peers else {},
+    )
+
+
+def summary(rounds: Sequence[_Round], options: Options) -> dict[str, Any]:
+    """Return the measured figures of all rounds: medians, and the spread of ratios.
+
+    `ratio` is of traces per second, on all cores; `cpu_ratio` of the CPU time per trace, which a busy machine
+    changes less.
+    `outside_detectors_share` is the share of the wall time of a run with one worker in which that worker was
+    at no detector: waiting, reading, writing. `cpu_seconds_per_trace` counts all processes of the daemon.
+    """
+    rate = statistics.median(one.all.rate() for one in rounds)
+    cpu = [one.all.cpu / one.all.traces for one in rounds if one.all.cpu is not None]
+    hours = statistics.median(cpu) * _MILLION / _HOUR if cpu else None
+    peaks = [one.all.peak_bytes for one in rounds if one.all.peak_bytes is not None]
+    outside = [1.0 - sum(one.one.parts.values()) / one.one.seconds for one in rounds]
+    result: dict[str, Any] = {
+        "profile": {
+            "traces_per_second": _rounded(rate),
+            "workers": options.workers,
+            "traces_per_second_one_worker": _rounded(statistics.median(one.one.rate() for one in rounds)),
+        },
+        "handwritten": None,
+        "ratio": None,
+        "cpu_ratio": None,
+        "scaling": _rounded(statistics.median(one.all.rate() / one.one.rate() for one in rounds)),
+        "detectors": _table([one.alone for one in rounds]),
+        "models": _table([one.models for one in rounds]),
+        "peak_rss_mib": round(max(peaks) / _MIB) if peaks else None,
+        "outside_detectors_share": _rounded(statistics.median(outside)),
+        "cpu_hours_per_million": _rounded(hours) if hours is not None else None,
+        "cost_per_million": _rounded(hours * options.price) if hours is not None else None,
+        "price_per_core_hour": options.price,
+    }
+    handwritten = [one.handwritten for one in rounds if one.handwritten is not None]
+    if handwritten:
+        pairs = [(one.all, one.handwritten) for one in rounds if one.handwritten is not None]
+        by_hand = statistics.median(map(_busy, handwritten)) * _MILLION / _HOUR
+        result["handwritten"] = {
+            "traces_per_second": _rounded(statistics.median(one.rate() for one in handwritten)),
+            "cpu_hours_per_million": _rounded(by_hand),
+            "cost_per_million": _rounded(by_hand * options.price),
+            "peak_rss_mib": round(max(one.peak_bytes or 0 for one in handwritten) / _MIB) if peaks else None,
+            "milliseconds": {
+                name: _rounded(statistics.median(1e3 * one.parts[name] / one.traces for one in handwritten))
+                for name in handwritten[0].parts
+            },
+        }
+        result["ratio"] = _spread([mine.rate() / theirs.rate() for mine, theirs in pairs])
+        if cpu:
+            result["cpu_ratio"] = _spread([_busy(theirs) / _busy(mine) for mine, theirs in pairs])
+    return result
+
+
+def _busy(one: Timing) -> float:
+    """CPU seconds per trace."""
+    return (one.cpu or 0.0) / one.traces
+
+
+def _spread(values: Sequence[float]) -> dict[str, float]:
+    return {
+        "median": _rounded(statistics.median(values)),
+        "min": _rounded(min(values)),
+        "max": _rounded(max(values)),
+    }
+
+
+def _table(rounds: Sequence[Mapping[str, Timing]]) -> dict[str, Any]:
+    """Return per name: traces per second and, on one core, milliseconds of CPU per trace."""
+    return {
+        name: {
+            "traces_per_second": _rounded(statistics.median(one[name].rate() for one in rounds)),
+            "cpu_milliseconds": _rounded(statistics.median(1e3 * _busy(one[name]) for one in rounds)),
+        }
+        for name in (rounds[0] if rounds else ())
+    }
+
+
+def _tell(number: int, one: _Round, options: Options) -> None:
+    theirs = f", {one.handwritten.rate():.2f} by hand" if one.handwritten else ""
+    click.echo(
+        f"round {number + 1}/{options.rounds}: {one.one.rate():.0f} traces/s with 1 worker,"
+        f" {one.all.rate():.0f} with {options.workers}{theirs}",
+        err=True,
+    )
+
+
+def _show(result: Mapping[str, Any]) -> None:
+    console = Console()
+    table = Table("", "traces/s", "CPU ms per trace", "", title="One process each", title_justify="left")
+    for column in table.columns[1:3]:
+        column.justify = "right"
+    rows = {**result["detectors"], **{f"{name}, batched": one for name, one in result["models"].items()}}
+    most = max((one["cpu_milliseconds"] for one in rows.values()), default=0.0)
+    for name, one in rows.items():
+        bar = Text("█" * round(BAR * one["cpu_milliseconds"] / most)) if most else Text()
+        table.add_row(name, f"{one['traces_per_second']:,}", f"{one['cpu_milliseconds']:,}", bar)
+    console.print(table)
+    ours, theirs, ratio = result["profile"], result["handwritten"], result["ratio"]
+    console.print(
+        f"riskmon, profile {result['profile_name']}: {ours['traces_per_second']:,} traces/s with"
+        f" {ours['workers']} workers, {ours['traces_per_second_one_worker']:,} with one"
+        f" ({result['scaling']} times)"
+    )
+    if theirs is not None:
+        console.print(
+            f"by hand, one trace at a time: {theirs['traces_per_second']:,} traces/s;"
+            f" riskmon does {ratio['median']} times as many ({ratio['min']} to {ratio['max']})"
+        )
+    if result["cpu_hours_per_million"] is not None:
+        by_hand = f"; by hand {theirs['cost_per_million']:,}" if theirs is not None else ""
+        console.print(
+            f"a million traces: {result['cpu_hours_per_million']:,} CPU hours, {result['cost_per_million']:,}"
+            f" at {result['price_per_core_hour']} per core and hour{by_hand}"
+        )
+    memory = result["peak_rss_mib"]
+    console.print(
+        f"peak memory {memory if memory is not None else 'unknown'} MiB;"
+        f" {result['outside_detectors_share']:.1%} of the time outside the detectors"
+    )
+    for line in result["notes"]:
+        console.print(Text(f"note: {line}"))
+    for line in result["missing"]:
+        console.print(Text(f"missing: {line}"))
+
+
+def _rounded(value: float) -> float:
+    """Round to four digits that count."""
+    return float(f"{value:.4g}")
