@@ -100,7 +100,7 @@ class PoolConfig(_Section):
     timeout_seconds: Positive = Field(30.0, description="Longest time one detector may take for one batch.")
     startup_seconds: Positive = Field(180.0, description="Longest time a worker may take to load its models.")
     max_batch: Count = Field(256, description="Most traces in a batch.")
-    target_batch_seconds: Positive = Field(0.5, description="The batch size adapts to take this long.")
+    target_batch_seconds: Positive = Field(0.2, description="The batch size adapts to take this long.")
     max_worker_bytes: Count = Field(
         4 * 2**30, description="Resident memory over which a worker is replaced after its batch."
     )

@@ -151,10 +151,10 @@ def _load(effort: Effort, clock: ManualClock, seconds: float, waits: Sequence[fl
 
 
 def test_effort_falls_within_seconds_and_recovers_slowly() -> None:
-    """A standing queue costs nine tenths of the effort in 3 s; when it is gone, half a minute restores it."""
+    """A standing queue costs nine tenths of the effort in 4 s; when it is gone, half a minute restores it."""
     clock = ManualClock()
     effort = Effort(clock)
-    _load(effort, clock, 3.0, [2 * TARGET_SECONDS])
+    _load(effort, clock, 4.0, [2 * TARGET_SECONDS])
     assert effort.value < 0.1
     _load(effort, clock, 5.0, [0.0])
     assert 0.1 < effort.value < 0.4
@@ -168,6 +168,19 @@ def test_a_burst_that_is_worked_off_costs_nothing() -> None:
     effort = Effort(clock)
     _load(effort, clock, 20.0, [1.0, 2.0, 0.0])
     assert effort.value == 1.0
+
+
+def test_effort_waits_while_the_queue_shrinks() -> None:
+    """Once waits get shorter by themselves, nothing more is given up, however long they still are."""
+    clock = ManualClock()
+    effort = Effort(clock)
+    _load(effort, clock, 2.0, [10.0])
+    before = effort.value
+    for wait in (8.0, 6.0, 4.5, 3.5, 2.5, 1.5, 1.0, 0.7, 0.5, 0.4):
+        _load(effort, clock, 0.5, [wait])
+    assert effort.value == before
+    _load(effort, clock, 1.0, [0.4])
+    assert effort.value < before
 
 
 def test_between_room_and_overload_effort_stays() -> None:

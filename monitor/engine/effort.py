@@ -7,9 +7,12 @@ from monitor.clock import Clock
 TARGET_SECONDS: Final = 0.25
 """Longest time a trace may wait for a detector before the dearer tiers do less."""
 INTERVAL_SECONDS: Final = 0.5
-_LESS: Final = 0.6  # per interval: from 1 to 0.1 within 2.5 s
+_LESS: Final = 0.7  # per interval: from 1 to 0.1 in 3.5 s
 _MORE: Final = 1 / 30  # per second: from 0 to 1 in half a minute
 _ROOM: Final = 0.5  # of the target: below it there is room for more
+_EASING: Final = (
+    0.9  # of the wait before: below it the queue is shrinking, and less still would be too little
+)
 
 
 class Effort:
@@ -17,12 +20,14 @@ class Effort:
 
     It acts on the least wait of an interval, so a burst that is worked off within it costs nothing, and a
     queue that stands is noticed at once (CoDel: Nichols and Jacobson, 2012, doi:10.1145/2208917.2209336).
+    While a queue shrinks, it waits for what it has already done to work.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._since = clock.monotonic()
         self._least = float("inf")
+        self._before = 0.0
         self.value = 1.0
 
     def observe(self, waiting: float) -> float:
@@ -32,9 +37,10 @@ class Effort:
         elapsed = now - self._since
         if elapsed >= INTERVAL_SECONDS:
             if self._least > TARGET_SECONDS:
-                self.value *= _LESS
+                if self._least > self._before * _EASING:
+                    self.value *= _LESS
             elif self._least < TARGET_SECONDS * _ROOM:
                 # One look after a long silence says nothing of the time before it.
                 self.value = min(1.0, self.value + _MORE * min(elapsed, 2 * INTERVAL_SECONDS))
-            self._since, self._least = now, float("inf")
+            self._since, self._before, self._least = now, self._least, float("inf")
         return self.value
