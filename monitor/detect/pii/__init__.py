@@ -27,13 +27,13 @@ REVISION = "2"
 MAX_EVIDENCE = 256
 
 # They point at nobody by themselves: evidence, which a rule may combine with more, but no score.
-INDIRECT = frozenset({"DATE_TIME", "LOCATION", "ORGANIZATION", "NRP", "TITLE", "URL", "ZIP_CODE"})
+INDIRECT = frozenset({"DATE_TIME", "LOCATION", "ORGANIZATION", "NRP", "TITLE", "URL", "ZIP_CODE", "AGE", "UK_POSTCODE", "CA_POSTAL_CODE"})
 
 
 def build(
     *,
     spacy_model: str = names.BUNDLED,
-    tag_names: bool = False,
+    tag_names: bool = True,
     organization: bool = True,
     threshold: float = 0.4,
     regex_timeout_seconds: float = 2.0,
@@ -69,7 +69,7 @@ def build(
 
 
 def tiers(
-    *, spacy_model: str = names.BUNDLED, tag_names: bool = False, profile: Profile = "default", **_: object
+    *, spacy_model: str = names.BUNDLED, tag_names: bool = True, profile: Profile = "default", **_: object
 ) -> list[TierStatus]:
     """Return which tiers can run here: patterns always can; raises ConfigError as `build` does."""
     model = names.BUNDLED if profile == "offline" else spacy_model

@@ -1,8 +1,13 @@
 """Phone numbers: what `phonenumbers` accepts in eight regions, as Presidio's recognizer asks it to."""
 
+import functools
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
+
+from monitor.detect.pii.context import context_words, is_supported
+from monitor.detect.pii.spans import Found
+from monitor.detect.pii.view import View
 
 
 _FILLER = re.compile(r"[ \u00a0\t,-]+")
@@ -11,6 +16,7 @@ _LEAD = 12  # two brackets or pluses with four signs of punctuation each, and th
 _GAP = 4  # phonenumbers' limit of punctuation between two groups of digits
 _LABEL = 40  # an extension's label is at most that long beside its blanks
 _EXTENSION = re.compile("(?i)[x#~,;\uff58\uff03\uff5e]|int|\uff49\uff4e\uff54|\u0434\u043e\u0431|anexo")
+_SHORT = 6  # digits: a part with fewer is more often a year, a price or a time of day
 _PLUS = re.compile("[+\uff0b]")
 
 
@@ -47,10 +53,26 @@ class Phones:
             if digits < self._least and not signed:
                 continue
             part = text[start:end]
+            short = digits <= _SHORT and not signed and "".join(_DIGITS.findall(part))
             for region, least in self._regions:
-                if digits >= least or signed:
+                if (digits >= least or signed) and not (short and not _holds_number(short, region, least)):
                     for match in self._matcher(part, region, leniency=1):
                         yield start + match.start, start + match.end
+
+
+@functools.lru_cache(maxsize=16_384)  # years, prices and times of day come again and again
+def _holds_number(digits: str, region: str, least: int) -> bool:
+    """Whether some digits next to each other are a valid number of a region: no candidate is valid otherwise."""
+    import phonenumbers
+
+    for start in range(len(digits) - least + 1):
+        for end in range(start + least, len(digits) + 1):
+            try:
+                if phonenumbers.is_valid_number(phonenumbers.parse(digits[start:end], region)):
+                    return True
+            except phonenumbers.NumberParseException:
+                continue
+    return False
 
 
 def _shortest(phonenumbers: Any, region: str) -> int:
@@ -84,3 +106,33 @@ def _is_one_number(text: str, end: int, start: int) -> bool:
         return True
     gap = _FILLER.sub("", text[end:start])
     return not gap or (len(gap) <= _LABEL and _EXTENSION.search(gap) is not None)
+
+
+_FORM = re.compile(
+    r"(?<![\w./+(-])(?<!\d,)(?:\+|00)?\(?\d[\d ().\-/]{4,20}\d(?:(?: ?(?:x|ext\.?|#) ?)\d{1,6})?(?!\w|[/.,:-]\d)"
+)
+_SURE = re.compile(
+    r"(?:\+|00)[1-9]|\(0?\d{2,4}\) ?\d{3,4}[ -]\d{3,4}$|0\d{1,4}[ /-]\d{2,8}(?:[ -]\d{2,5}){0,3}$"
+)
+_BEFORE = context_words(
+    "phone tel call mobile cell fax whatsapp dial text reach contact sms answering ring messages handy".split()
+)
+_AFTER = re.compile(r"[ -]{0,2}\(?(?:office|fax|mobile|cell|phone|home|work|desk|tel)\b", re.IGNORECASE)
+_SHORTEST, _LONGEST = 6, 15  # ITU-T E.164; six is the shortest subscriber number people write in groups
+
+
+def written(view: View) -> Iterator[Found]:
+    """Yield numbers that no numbering plan confirms but their form or the words beside them call phone numbers."""
+    text = view.text
+    for match in _FORM.finditer(view.digest):
+        value = match.group()
+        number = re.split("x|ext|#", value, maxsplit=1)[0]
+        digits = sum(c.isdigit() for c in number)
+        if not _SHORTEST <= digits <= _LONGEST or number.count("(") != number.count(")") or "  " in value:
+            continue
+        start = view.place(match.start())
+        end = start + len(value)
+        if _AFTER.match(text, end) or is_supported(text, start, _BEFORE):
+            yield Found(start, end, "PHONE_NUMBER", 0.7)
+        elif _SURE.match(number) and 9 <= digits <= 13:  # noqa: PLR2004 - a national number with its trunk prefix
+            yield Found(start, end, "PHONE_NUMBER", 0.45)

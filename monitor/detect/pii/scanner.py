@@ -1,14 +1,15 @@
 """All patterns over one text: what they find, where, and which of several findings in one place counts."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
 
-from monitor.detect.pii import presidio
+from monitor.detect.pii import addresses, phones, presidio, wording
 from monitor.detect.pii.context import context_words
+from monitor.detect.pii.identifiers import Identifiers
 from monitor.detect.pii.phones import Phones
 from monitor.detect.pii.presidio import Patterns, supported
 from monitor.detect.pii.secrets import Secrets
-from monitor.detect.pii.spans import Found, without_contained
+from monitor.detect.pii.spans import Found, overlap, without_contained
 from monitor.detect.pii.view import View
 
 WINDOW = 16_384
@@ -35,6 +36,7 @@ class Scanner:
         self._phone_score: float = phone["score"]
         self._phone_context = context_words(phone["context"])
         self._secrets = Secrets(seconds)
+        self._identifiers = Identifiers(threshold)
         self.version = f"presidio-{self._patterns.version}"
 
     def find(self, text: str) -> Finding:
@@ -57,16 +59,25 @@ class Scanner:
         theirs = list(self._patterns.find(view))
         theirs.extend(self._phone_numbers(text))
         ours = [s for s in self._own(view) if s.score >= self._threshold]
-        return without_contained([*theirs, *ours])
+        found = without_contained([*theirs, *(s for s in ours if not _repeats(s, theirs))])
+        calls = [s for s in phones.written(view) if not any(overlap(s, other) for other in found)]
+        return [*found, *without_contained(calls)]
 
     def _own(self, view: View) -> Iterator[Found]:
         yield from self._secrets.find(view)
+        yield from self._identifiers.find(view)
+        yield from addresses.find(view)
+        yield from wording.find(view)
 
     def _phone_numbers(self, text: str) -> Iterator[Found]:
         for start, end in set(self._phones.find(text)):
             score = supported(text, start, self._phone_score, self._phone_context)
             if score >= self._threshold:
                 yield Found(start, end, "PHONE_NUMBER", score)
+
+
+def _repeats(span: Found, others: Iterable[Found]) -> bool:
+    return any(span.kind == other.kind and overlap(span, other) for other in others)
 
 
 def _windows(length: int) -> Iterator[tuple[int, int, int, int]]:

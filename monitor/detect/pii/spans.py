@@ -26,3 +26,8 @@ def without_contained(spans: Iterable[Found]) -> list[Found]:
             kept.append(span)
             alive.append(span)
     return kept
+
+
+def overlap(a: Found, b: Found) -> bool:
+    """Whether two spans share a character."""
+    return a.start < b.end and b.start < a.end

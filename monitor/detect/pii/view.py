@@ -5,6 +5,9 @@ from bisect import bisect_right
 from functools import cached_property
 
 _TRIGGER = re.compile(r"[\d@.:-](?:(?<=[\d@])|(?<=\.)(?=\w\w)|(?<=:)(?=[0-9A-Fa-f:])|(?<=-)(?=[A-Fa-f]{2}-))")
+_NUMBER = re.compile(r"(?<![\w.,$\u20ac\u00a3#/:-])\d+")
+_DIGIT = re.compile(r"\d")
+_WORD = re.compile(r"[^\W_]+")
 _GAP = 3
 
 
@@ -47,6 +50,24 @@ class View:
         """Return the offset in the text of an offset in the digest."""
         line = bisect_right(self._lines, at) - 1
         return self._starts[line] + at - self._lines[line]
+
+    @cached_property
+    def numbers(self) -> list[tuple[int, int]]:
+        """Start and end in the text of every run of digits that begins outside a word or another number."""
+        return [
+            (start := self.place(match.start()), start + len(match.group()))
+            for match in _NUMBER.finditer(self.digest)
+        ]
+
+    @cached_property
+    def most_digits(self) -> int:
+        """The number of digits on the line of the digest that has most of them."""
+        return max((len(_DIGIT.findall(line)) for line in self.digest.split("\n")), default=0)
+
+    @cached_property
+    def words(self) -> frozenset[str]:
+        """The words of the text, in lower case."""
+        return frozenset(_WORD.findall(self.lower))
 
     @cached_property
     def lower(self) -> str:
