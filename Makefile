@@ -39,6 +39,7 @@ models: .venv/all.stamp ## Train the bundled weights again, from ../shared; see 
 	$(BIN)/python -m monitor.models.train.embedding
 	$(BIN)/python -m monitor.models.train.groundedness
 	$(BIN)/python -m monitor.models.train.toxicity
+	$(BIN)/python -m monitor.models.train.injection
 
 clean: ## Remove .venv and all caches
 	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -10,8 +10,7 @@ from typing import NamedTuple
 from monitor import models
 from monitor.clock import Clock, SystemClock
 from monitor.findings import Assessment, Evidence, Status, TierStatus
-from monitor.models.injection import WINDOW, signals, undisguised
-from monitor.models.linear import windows
+from monitor.models.injection import signals, views
 from monitor.trace import Trace
 
 NAME = "injection"
@@ -100,8 +99,8 @@ def fields(trace: Trace) -> list[Field]:
 
 def _search(text: str) -> list[Found]:
     found = []
-    for start, end in windows(text, WINDOW):
-        kinds = signals(undisguised(text[start:end]))
+    for view in views(text):
+        kinds = signals(view.text)
         score = _SEVERAL if len(kinds) > 1 else _ONE_SIGNAL
-        found += [Found(start, end, kind, score) for kind in kinds]
+        found += [Found(view.start, view.end, kind, score) for kind in kinds]
     return found

@@ -1,99 +1,333 @@
-"""What a prompt injection looks like: a text undisguised, and named signals in it."""
+"""What a prompt injection looks like: a text undisguised, named signals in it, a linear model over n-grams.
 
+Features are word n-grams (1 to 3, and pairs with a gap) and character 4-grams within words, hashed into one
+table per side (Weinberger et al. 2009, "Feature hashing for large scale multitask learning"), and the named
+signals. The sides are `prompt` (what the user wrote) and `indirect` (documents, tool results), because an
+ordinary request is an attack where a document makes it (Greshake et al. 2023, arXiv:2302.12173).
+"""
+
+import base64
+import binascii
+import json
 import re
 import unicodedata
-from typing import Final, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
 
+import numpy as np
+import numpy.typing as npt
+
+from monitor import models
+
+Side: TypeAlias = Literal["prompt", "indirect"]
+SIDES: Final[tuple[Side, ...]] = get_args(Side)
+Floats: TypeAlias = npt.NDArray[np.float64]
+Codes: TypeAlias = npt.NDArray[np.uint32]
+Owners: TypeAlias = npt.NDArray[np.intp]
+
+TABLE, SETTINGS = "injection.npy", "injection.json"
 WINDOW: Final = 320  # characters, of whole sentences
+BITS: Final = 18
+SIZE: Final = 1 << BITS
 
 # Cyrillic and Greek letters that look like Latin ones.
-_LOOK_ALIKES = dict(
-    zip(
-        map(
-            ord,
-            "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0455\u0458\u03b1\u03bf\u03b5\u03b9\u03c5\u03ba\u03bd",
-        ),
-        "aeopcyxisjaoeiukv",
-        strict=True,
-    )
+_LOOK_ALIKES = str.maketrans(
+    "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0455\u0458\u03b1\u03bf\u03b5\u03b9\u03c5\u03ba\u03bd",
+    "aeopcyxisjaoeiukv",
 )
+_MIXED = re.compile(r"[a-z][\u0370-\u04ff]|[\u0370-\u04ff][a-z]", re.IGNORECASE)
 _INVISIBLE = re.compile(
-    "[\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufe00-\ufe0f\ufeff]"
+    "[\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufe00-\ufe0f\ufeff\U000e0000-\U000e007f]"
 )
-_SPACED = re.compile(r"(?<!\w)(?:\w[ .*_-]){3,}\w(?!\w)")
+_TAGS = re.compile("[\U000e0020-\U000e007e]{4,}")  # invisible twins of ASCII
+_SPACED = re.compile(r"(?<!\w)(?:[^\W\d_][ .*_-]){3,}[^\W\d_](?!\w)")
 _SEPARATORS = re.compile(r"[ .*_-]")
-_BLANK = re.compile(r"[ \t\r\f\v]+")
+_LEET_WORD = re.compile(r"(?<![\w.])[a-z]*[0134578@$][a-z0134578@$]*(?![\w.])")
+_LEET = str.maketrans("0134578@$", "oieastbas")
+_ORDINALS = {"st", "nd", "rd", "th"}
+_NUMBER = re.compile(r"\d+")
+_BASE64 = re.compile(r"(?<![\w+/])[A-Za-z0-9+/]{20,}={0,2}(?![\w+/])")
+_HEX = re.compile(r"(?<!\w)(?:[0-9a-fA-F]{2}[ ]?){12,}(?!\w)")
+_SENTENCE_END = re.compile(r"[.!?][\"')\]]*\s+|\n+")
+_READABLE: Final = 0.9
+
+
+class View(NamedTuple):
+    """A part [start, end) of a text as the model reads it. `disguised`: something had to be undone."""
+
+    start: int
+    end: int
+    text: str
+    disguised: bool
+
+
+def views(text: str) -> list[View]:
+    """Cut a text into windows of sentences and undisguise each; what it encodes is a view of its own."""
+    found = [View(a, b, *undisguised(text[a:b])) for a, b in windows(text, WINDOW)]
+    for start, end, payload in _payloads(text):
+        found += [View(start, end, undisguised(payload[a:b])[0], True) for a, b in windows(payload, WINDOW)]
+    return found
+
+
+def windows(text: str, size: int) -> list[tuple[int, int]]:
+    """Cut a text into (start, end) offsets of whole sentences of at most `size` characters; they tile it.
+
+    A longer sentence is cut at a blank, a longer word anywhere.
+    """
+    if len(text) <= size:
+        return [(0, len(text))]
+    cuts = [match.end() for match in _SENTENCE_END.finditer(text)]
+    cuts.append(len(text))
+    found: list[tuple[int, int]] = []
+    start, last = 0, 0  # of the open window: where it begins, where its last whole sentence ends
+    for cut in cuts:
+        if cut - start > size and last > start:
+            found.append((start, last))
+            start = last
+        while cut - start > size:
+            blank = text.rfind(" ", start + 1, start + size)
+            end = blank + 1 if blank > start else start + size
+            found.append((start, end))
+            start = end
+        last = cut
+    if last > start:
+        found.append((start, last))
+    return found
+
+
+def undisguised(text: str) -> tuple[str, bool]:
+    """Return the text in the form the model reads, and whether a disguise was undone.
+
+    Undone are invisible characters, look-alike letters inside Latin words, letters spaced out, and leet.
+    """
+    disguised = False
+    if not text.isascii():
+        plain = unicodedata.normalize("NFKC", _INVISIBLE.sub("", text))
+        if _MIXED.search(plain):
+            plain, disguised = plain.translate(_LOOK_ALIKES), True
+        text = plain
+    text = text.casefold()
+    joined = _SPACED.sub(lambda m: _SEPARATORS.sub("", m[0]), text)
+    joined = _LEET_WORD.sub(_unleet, joined)
+    disguised = disguised or joined != text
+    return " ".join(_NUMBER.sub("0", joined).split()), disguised
+
+
+def _unleet(match: re.Match[str]) -> str:
+    word = match[0]
+    letters = sum(char.isalpha() for char in word)
+    plain = letters < 2 or len(word) < 4 or word[-2:] in _ORDINALS  # noqa: PLR2004 - such as 3d, 4k, b2b
+    return word if plain else word.translate(_LEET)
+
+
+def _payloads(text: str) -> list[tuple[int, int, str]]:
+    """Return what readable text a text encodes in base64, hexadecimal or invisible twins, with its place."""
+    found = [
+        (m.start(), m.end(), "".join(chr(ord(char) - 0xE0000) for char in m[0])) for m in _TAGS.finditer(text)
+    ]
+    if len(text) >= 20:  # noqa: PLR2004 - the shortest chunk
+        for pattern, decode in ((_BASE64, _from_base64), (_HEX, _from_hex)):
+            for match in pattern.finditer(text):
+                payload = decode(match[0])
+                if payload and sum(c.isalpha() or c in " ,.!?'" for c in payload) >= _READABLE * len(payload):
+                    found.append((match.start(), match.end(), payload))
+    return found
+
+
+def _from_base64(chunk: str) -> str:
+    try:
+        return base64.b64decode(chunk.rstrip("=") + "=" * (-len(chunk.rstrip("=")) % 4)).decode()
+    except (binascii.Error, ValueError):
+        return ""  # a long word, an identifier
+
+
+def _from_hex(chunk: str) -> str:
+    try:
+        return bytes.fromhex(chunk).decode()
+    except ValueError:
+        return ""  # a hash
 
 
 class Signal(NamedTuple):
-    """A named pattern of normalised text. It is looked for where one of its `stems` occurs."""
+    """A named pattern of undisguised text. It is looked for where one of its `stems` occurs."""
 
     kind: str
     stems: tuple[str, ...]
     pattern: re.Pattern[str]
 
 
-def _signal(kind: str, stems: str, pattern: str) -> Signal:
-    return Signal(kind, tuple(stems.split()), re.compile(pattern))
-
-
 _EARLIER = (
     r"(?:(?:all|any|every|everything|each|the|your|my|our|of|previous|previously|prior|above|preceding|earlier|"
-    r"former|initial|original|foregoing|existing|current|these|those|this|that|past|other|system|given|default)"
-    r"[ ,]+){0,6}"
+    r"former|initial|original|foregoing|existing|current|these|those|this|that|past|other|system|given|"
+    r"default|last|old)[ ,]+){0,6}"
 )
 _ORDERS = (
     r"(?:instructions?|directives?|prompts?|commands?|orders?|rules?|guidelines?|guidance|context|assignments?|"
     r"tasks?|programming|training|restrictions?|limitations?|directions|messages?|text|conversation|policies)"
 )
+_DROP = r"(?:ignor(?:e|ing)|forget|disregard|override|overrule|bypass|neglect|dismiss|(?:stop|not) follow(?:ing)?)"
 
 SIGNALS: Final = (
-    _signal(
+    Signal(
         "override",
-        "ignor forget disregard overrid overrul bypass neglect stop\u0020follow not\u0020follow",
-        r"\b(?:ignor(?:e|ing)|forget|disregard|override|overrule|bypass|neglect|(?:stop|not) follow(?:ing)?)\b"
-        r" (?:about )?(?:(?:all|any|every|everything|whatever)\b.{0,40}\b"
-        rf"(?:above|before|previous|said|told|instruct)|{_EARLIER}{_ORDERS}\b|(?:the )?above\b)",
+        ("ignor", "forget", "disregard", "overrid", "overrul", "bypass", "neglect", "dismiss", " follow"),
+        re.compile(
+            rf"\b{_DROP} (?:about )?(?:(?:all|any|every|everything|whatever|what)\b.{{0,40}}\b"
+            rf"(?:above|before|previous|said|told|instruct)|{_EARLIER}{_ORDERS}\b|(?:the )?above\b)"
+        ),
     ),
-    _signal(
+    Signal(
         "override",
-        "vergi\u0020 vergiss ignorier olvid ignor oubli",
-        r"\b(?:vergiss|ignoriere?n?|olvid[ae]|ignora|oublie[zr]?|ignore[zr])\b.{0,40}"
-        r"\b(?:anweisung|instruktion|befehl|aufgabe|davor|vorher|bisher|obig|alles|instruc|consigne|"
-        r"ant[eé]rior|pr[eé]c[eé]dent)",
+        ("vergi", "vergess", "ignor", "olvid", "oubli", "dimentica", "missacht", "esque", "negeer"),
+        re.compile(
+            r"\b(?:vergiss|vergessen sie|missachte|ignoriere?n?|olvid[ae]|ignora|oublie[zr]?|ignore[zr]?|"
+            r"dimentica|esqueça|negeer)\b.{0,40}(?:anweisung|instru[kc]|befehl|aufgabe|davor|vorher|zuvor|"
+            r"bisher|obig|alles|consigne|[oó]rdenes|ant[eé]rior|pr[eé]c[eé]dent|istruzion|instruç)"
+        ),
     ),
-    _signal(
+    Signal(
         "fake_turn",
-        "<|im [inst <<sys ###",
-        r"<\|im_(?:start|end)\|>|\[/?inst\]|<</?sys>>|#{3,} ?(?:system|instructions?|human|assistant|user)\b",
+        ("<|", "[inst", "<<sys", "###", "\nsystem:", "</system", "system message", "[system"),
+        re.compile(
+            r"<\|im_(?:start|end)\|>|\[/?inst\]|<</?sys>>|</?system>|\[system\b|new system message|"
+            r"#{3,} ?(?:system|instructions?|human|assistant|user)\b"
+        ),
     ),
-    _signal(
+    Signal(
         "exfiltration",
-        "prompt instruction",
-        r"\b(?:reveal|show|print|repeat|display|output|tell|give|leak|expose|write out|what (?:is|was|are|were))"
-        r" (?:me )?(?:all )?(?:the |your |of )*(?:system|initial|original|hidden|secret|full|entire|own"
-        r"|exact|first|above|previous)? ?(?:prompts?|instructions?)(?: texts?)?\b(?! manual| book)",
+        ("prompt", "instruction", "directive", "anweisung", "consigne"),
+        re.compile(
+            r"\b(?:reveal|show|print|repeat|display|output|tell|give|leak|expose|write|list|"
+            r"what (?:is|was|are|were))(?: out| down)?(?: to)?(?: me| us)?(?: all)?(?: the| your| of)*"
+            r"(?: system| initial| hidden| secret| own| exact| internal| first)* ?(?:prompts?|instructions? "
+            r"(?:above|you)|prompt texts?)\b|\b(?:your|its) "
+            r"(?:system |initial |hidden |secret |original |first )+(?:prompt|instructions?|message|directives?)\b"
+        ),
     ),
-    _signal(
+    Signal(
         "role_play",
-        "anything\u0020now developer\u0020mode restriction filter jailb amoral unfiltered",
-        r"\bdo anything now\b|\bdeveloper mode\b|\bjailbr(?:eak|oken)\b|\bunfiltered\b|\bamoral\b|"
-        r"\b(?:no|without|free (?:of|from)|any) (?:any )?(?:ethical |moral )?(?:restrictions|filters)\b",
+        ("anything now", " mode", "restriction", "filter", "jailb", "amoral", "limits", "no rules"),
+        re.compile(
+            r"\bdo anything now\b|\b(?:developer|god|jailbreak|dan|debug|unrestricted|sudo) mode\b|"
+            r"\bjailbroken\b|\bunfiltered\b|\bamoral\b|\b"
+            r"no (?:ethical |moral |content )*(?:restrictions|filters?|limits|rules)\b|\bwithout (?:any )?(?:ethical |moral )*(?:restrictions|filters?|limits|rules)\b"
+        ),
+    ),
+    Signal(
+        "to_model",
+        ("ai ", "assistant", "language model", "llm", "chatbot", "chatgpt", "your re", "your answer"),
+        re.compile(
+            r"\b(?:note|message|instructions?|attention|dear|hello|hi|hey|important|to)\b.{0,20}\b(?:ai|assistants?|"
+            r"language models?|llms?|chatbots?|chatgpt)\b|\b(?:in|of|to|begin|end|start|modify|write|change) "
+            r"your (?:response|reply|answer|summary|output)\b"
+        ),
     ),
 )
-
-
-def undisguised(text: str) -> str:
-    """Return the text in the form the signals read: lower case, common disguises undone."""
-    text = unicodedata.normalize("NFKC", _INVISIBLE.sub("", text)).casefold().translate(_LOOK_ALIKES)
-    text = _SPACED.sub(lambda m: _SEPARATORS.sub("", m[0]), text)
-    return _BLANK.sub(" ", text).strip()
+KINDS: Final = tuple(dict.fromkeys(signal.kind for signal in SIGNALS))
 
 
 def signals(text: str) -> list[str]:
-    """Return the kinds of the signals in an undisguised text, each once."""
+    """Return the kinds of the signals in an undisguised text, each once, the weightiest first."""
     return list(
         dict.fromkeys(
             s.kind for s in SIGNALS if any(stem in text for stem in s.stems) and s.pattern.search(text)
         )
     )
+
+
+_MULTIPLIER = np.uint32(0x01000193)  # FNV-1's prime
+_SEEDS = np.array([0x9E3779B9, 0x85EBCA6B, 0xC2B2AE35, 0x27D4EB2F, 0x165667B1, 0xD3A2646C], np.uint32)
+_IS_LETTER = np.array([chr(code).isalnum() for code in range(128)] + [True])
+_POWERS = np.cumprod(np.full(64, _MULTIPLIER, np.uint32), dtype=np.uint32)
+
+
+def hashed(texts: Sequence[str]) -> tuple[Codes, Owners]:
+    """Return the buckets in [0, SIZE) of all features of undisguised texts, and each one's text's index."""
+    padded = [f" {text} " for text in texts]
+    codes = np.frombuffer("".join(padded).encode("utf-32-le", "surrogatepass"), np.uint32)
+    owner = np.repeat(np.arange(len(padded)), [len(text) for text in padded])
+    words, of = _words(codes, owner)
+    found, owners = [_mixed(words ^ _SEEDS[0])], [of]
+    for gap, seed in ((1, _SEEDS[1]), (2, _SEEDS[2])):
+        together = of[:-gap] == of[gap:]
+        found.append(_mixed(((words[:-gap] * _MULTIPLIER + words[gap:]) ^ seed)[together]))
+        owners.append(of[:-gap][together])
+    together = of[:-2] == of[2:]
+    triple = (words[:-2] * _MULTIPLIER + words[1:-1]) * _MULTIPLIER + words[2:]
+    found.append(_mixed((triple ^ _SEEDS[3])[together]))
+    owners.append(of[:-2][together])
+    grams = ((codes[:-3] * _MULTIPLIER + codes[1:-2]) * _MULTIPLIER + codes[2:-1]) * _MULTIPLIER + codes[3:]
+    letter = _IS_LETTER[np.minimum(codes, np.uint32(128))]
+    inside = letter[1:-2] & letter[2:-1] & (owner[:-3] == owner[3:])
+    found.append(_mixed((grams ^ _SEEDS[4])[inside]))
+    owners.append(owner[:-3][inside])
+    return np.concatenate(found), np.concatenate(owners)
+
+
+def _words(codes: Codes, owner: Owners) -> tuple[Codes, Owners]:
+    """Return a hash per word and the index of its text. Every padded text begins and ends with a blank."""
+    letter = _IS_LETTER[np.minimum(codes, np.uint32(128))]
+    starts = np.flatnonzero(letter[1:] & ~letter[:-1]) + 1
+    if not len(starts):
+        return np.zeros(0, np.uint32), np.zeros(0, np.intp)
+    ends = np.flatnonzero(letter[:-1] & ~letter[1:]) + 1
+    lengths = ends - starts
+    first = np.cumsum(lengths) - lengths
+    place = np.arange(lengths.sum()) - np.repeat(first, lengths)
+    letters = codes[letter] * _POWERS[np.minimum(place, len(_POWERS) - 1)]
+    return np.add.reduceat(letters, first, dtype=np.uint32), owner[starts]
+
+
+def _mixed(values: Codes) -> Codes:
+    """Spread hashes over the table (the finaliser of MurmurHash3, cut to `BITS` bits)."""
+    values = (values ^ (values >> np.uint32(16))) * np.uint32(0x85EBCA6B)
+    values = (values ^ (values >> np.uint32(13))) * np.uint32(0xC2B2AE35)
+    return values >> np.uint32(32 - BITS)
+
+
+class Linear:
+    """The linear model: int8 weights of shape (sides, SIZE), per side a weight per signal, an intercept.
+
+    `tier0` and `tier1` calibrate, per side: probability = 1 / (1 + exp(-(a * linear + b * encoder + c))).
+    """
+
+    def __init__(self, table: npt.NDArray[np.int8], settings: Mapping[str, Any]) -> None:
+        self._table = table.astype(np.float32) * np.float32(settings["scale"])
+        self._intercepts = np.array(settings["intercepts"])
+        self._signals = np.array([settings["signals"][kind] for kind in KINDS])
+        self._tier0 = np.array([settings["tier0"][side] for side in SIDES])
+        self._tier1 = np.array([settings["tier1"][side] for side in SIDES])
+
+    @classmethod
+    def load(cls) -> "Linear":
+        """Load the bundled weights. Raises ConfigError when a file is missing or altered."""
+        settings = json.loads(models.verified(SETTINGS).read_text(encoding="utf-8"))
+        return cls(np.load(models.verified(TABLE), allow_pickle=False), settings)
+
+    def logits(self, texts: Sequence[str], kinds: Sequence[Sequence[str]], sides: Sequence[int]) -> Floats:
+        """Return one logit per undisguised text, shape (len(texts),); `kinds` are its signals."""
+        if not texts:
+            return np.zeros(0)
+        side = np.asarray(sides)
+        buckets, owner = hashed(texts)
+        sums = np.bincount(owner, self._table[side[owner], buckets], len(texts))
+        counts = np.bincount(owner, minlength=len(texts))
+        found: Floats = sums / np.sqrt(np.maximum(counts, 1)) + self._intercepts[side]
+        for n, named in enumerate(kinds):
+            for kind in named:
+                found[n] += self._signals[KINDS.index(kind), sides[n]]
+        return found
+
+    def first(self, linear: Floats, sides: Sequence[int]) -> Floats:
+        """Return tier 0's probabilities for the logits of texts of these sides (indices of `SIDES`)."""
+        return _blend(self._tier0[np.asarray(sides, np.intp)], linear, np.zeros(len(linear)))
+
+    def second(self, linear: Floats, encoder: Floats, sides: Sequence[int]) -> Floats:
+        """Return the probabilities of both tiers together."""
+        return _blend(self._tier1[np.asarray(sides, np.intp)], linear, encoder)
+
+
+def _blend(weights: Floats, linear: Floats, encoder: Floats) -> Floats:
+    a, b, c = weights.T
+    found: Floats = 1.0 / (1.0 + np.exp(-np.clip(a * linear + b * encoder + c, -50.0, 50.0)))
+    return found
