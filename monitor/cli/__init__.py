@@ -349,6 +349,29 @@ def bench_engine(records: int, rounds: int, *, as_json: bool) -> None:
     benchmarks.engine(records=records, rounds=rounds, as_json=as_json)
 
 
+@bench.command("latency")
+@_config
+@_json
+@click.option(
+    "--rate", type=click.FloatRange(min=1), help="Traces per second; else a share of the full load."
+)
+@click.option(
+    "--share",
+    type=click.FloatRange(0.01, 2.0),
+    default=0.7,
+    show_default=True,
+    help="Of what can be carried.",
+)
+@click.option("--seconds", type=click.FloatRange(min=1), default=30.0, show_default=True)
+def bench_latencies(
+    path: Path | None, rate: float | None, share: float, seconds: float, *, as_json: bool
+) -> None:
+    """Measure how long traces take from an embedded broker to the ledger."""
+    from monitor.cli import bench_latency
+
+    bench_latency.run(path, bench_latency.Options(rate, share, seconds, as_json))
+
+
 @bench.command("detect")
 @_config
 @_json

@@ -1,0 +1,192 @@
+"""`riskmon bench latency`: time from the broker to the ledger at a share of the load that can be carried."""
+
+import json
+import statistics
+import tempfile
+import threading
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import click
+import structlog
+
+from monitor.cli.bench_traces import traces
+from monitor.cli.daemon import as_json as to_json
+from monitor.cli.daemon import assemble, open_ledger
+from monitor.clock import Clock, SystemClock
+from monitor.config import Config, DeliverConfig, LedgerConfig, load
+from monitor.demo.broker import EmbeddedBroker
+from monitor.detect import specs
+from monitor.detect.pool import Pool
+from monitor.errors import Retryable
+from monitor.findings import Judgement
+from monitor.rules import RuleBook, default_paths
+from monitor.sources.kafka import KafkaSource
+from monitor.telemetry.logging import configure
+from monitor.telemetry.metrics import Metrics
+from monitor.telemetry.observer import TelemetryObserver
+
+PARTITIONS: Final = 4
+BURST: Final = 1000  # traces that wait at once when the full load is measured
+WARM_SECONDS: Final = 3.0  # of paced traffic that are not counted: speeds are learnt in them
+TICK_SECONDS: Final = 0.01
+SEED: Final = 7
+
+
+class Options(NamedTuple):
+    """What is asked for. `rate` in traces per second; None takes `share` of what the machine can carry."""
+
+    rate: float | None
+    share: float
+    seconds: float
+    as_json: bool
+
+
+class _Run(NamedTuple):
+    """`seconds`: per trace, from the broker's timestamp to its being recorded. `efforts`: per turn."""
+
+    seconds: list[float]
+    efforts: list[float]
+    took: float
+
+
+def run(path: Path | None, options: Options) -> None:
+    """Measure and print. Raises ConfigError for a configuration whose detectors cannot be built."""
+    configure("error")
+    config = load(path)
+    clock = SystemClock()
+    capacity: float | None = None
+    with EmbeddedBroker(clock) as broker, tempfile.TemporaryDirectory(prefix="riskmon-bench-") as scratch:
+        bench = _Bench(config, broker, Path(scratch), clock)
+        rate = options.rate
+        if rate is None:
+            burst = bench.run(traces(BURST, SEED), None, sheds=False)
+            capacity = len(burst.seconds) / burst.took
+            rate = options.share * capacity
+            click.echo(f"{capacity:.0f} traces/s can be carried; pacing {rate:.0f}", err=True)
+        count = int(rate * (WARM_SECONDS + options.seconds))
+        paced = bench.run(traces(count, SEED + 1), rate, sheds=True)
+    counted = paced.seconds[int(rate * WARM_SECONDS) :]
+    at = statistics.quantiles(counted, n=100, method="inclusive")
+    result: dict[str, Any] = {
+        "capacity": capacity and {"traces_per_second": round(capacity, 1)},
+        "traces_per_second": round(rate, 1),
+        "traces": len(counted),
+        "seconds": {
+            "p50": round(at[49], 3),
+            "p90": round(at[89], 3),
+            "p99": round(at[98], 3),
+            "max": round(max(counted), 3),
+        },
+        "effort": {"min": round(min(paced.efforts), 3), "mean": round(statistics.mean(paced.efforts), 3)},
+    }
+    if options.as_json:
+        click.echo(to_json(result))
+        return
+    click.echo(f"{result['traces']} traces at {rate:.0f}/s, from broker timestamp to ledger:")
+    for name, value in result["seconds"].items():
+        click.echo(f"  {name:<4} {value:.3f} s")
+    click.echo(f"effort {result['effort']['mean']:.2f} (least {result['effort']['min']:.2f})")
+
+
+class _Bench:
+    """Runs the daemon's engine on traffic of its own."""
+
+    def __init__(self, config: Config, broker: EmbeddedBroker, folder: Path, clock: Clock) -> None:
+        self._config = config
+        self._broker = broker
+        self._folder = folder
+        self._clock = clock
+
+    def run(self, records: Sequence[bytes], rate: float | None, *, sheds: bool) -> _Run:
+        """Judge these traces, all at once or at a rate; return how long each took, in order of recording."""
+        clock, topic = self._clock, f"bench-{uuid.uuid4().hex[:8]}"
+        self._broker.create_topic(topic, PARTITIONS)
+        kafka = {"bootstrap_servers": [self._broker.bootstrap], "topics": [topic], "group_id": topic}
+        config = self._config.model_copy(
+            update={
+                "data_dir": self._folder / topic,
+                "ledger": LedgerConfig(),
+                "deliver": DeliverConfig(log=False, feedback_topic=""),
+                "kafka": self._config.kafka.model_validate(kafka),
+            }
+        )
+        log = structlog.get_logger(__name__)
+        ledger, vault = open_ledger(config, clock, create=True)
+        pool = Pool(specs(config), config.pool, clock)
+        seconds: list[float] = []
+        efforts: list[float] = []
+
+        def on_judged(judgement: Judgement) -> None:
+            # A record without a time of its own has the broker's.
+            seconds.append(clock.now() - judgement.trace.time)
+
+        engine = assemble(
+            config,
+            clock=clock,
+            source=KafkaSource(config.kafka, clock, client_id="bench", log=log),
+            pool=pool,
+            rules=RuleBook(config.rules.paths or default_paths(), clock),
+            ledger=ledger,
+            vault=vault,
+            observer=TelemetryObserver(Metrics(config.telemetry), clock, log),
+            on_judged=on_judged,
+            sheds=sheds,
+        )
+        feeder = _Feeder(self._broker.bootstrap, topic, records, rate, clock)
+        try:
+            pool.start()
+            while not engine.positions():
+                engine.turn()
+            feeder.start()
+            began = clock.monotonic()
+            while len(seconds) < len(records):
+                feeder.check()
+                engine.turn()
+                efforts.append(pool.stats().effort)
+            took = clock.monotonic() - began
+            engine.drain()
+        finally:
+            pool.close()
+            ledger.close()
+        return _Run(seconds, efforts, took)
+
+
+class _Feeder(threading.Thread):
+    """Produces records, at a rate or as fast as it can."""
+
+    def __init__(
+        self, bootstrap: str, topic: str, records: Sequence[bytes], rate: float | None, clock: Clock
+    ) -> None:
+        super().__init__(name="bench-feeder", daemon=True)
+        self._bootstrap = bootstrap
+        self._topic = topic
+        self._records = records
+        self._rate = rate
+        self._clock = clock
+        self._sent = 0
+
+    def check(self) -> None:
+        """Raise Retryable when it has ended before everything was sent."""
+        if not self.is_alive() and self._sent < len(self._records):
+            raise Retryable("the embedded broker took no more traces; try again")
+
+    def run(self) -> None:
+        """Send all records."""
+        from kafka import KafkaProducer
+
+        producer = KafkaProducer(bootstrap_servers=self._bootstrap)
+        began, count = self._clock.monotonic(), len(self._records)
+        while self._sent < count:
+            passed = self._clock.monotonic() - began
+            due = count if self._rate is None else min(count, int(passed * self._rate))
+            for number in range(self._sent, due):
+                trace = json.loads(self._records[number])
+                del trace["time"]  # so that the broker's counts
+                producer.send(self._topic, json.dumps(trace).encode(), partition=number % PARTITIONS)
+            self._sent = due
+            self._clock.sleep(TICK_SECONDS)
+        producer.flush(timeout=60.0)
+        producer.close(timeout=5.0)
