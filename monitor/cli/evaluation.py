@@ -213,6 +213,7 @@ _COLUMNS: Final[Mapping[str, str]] = {
     "rows": "rows",
     "positives": "positive",
     "auroc": "AUROC",
+    "auroc_interval": "95 %",
     "average_precision": "AP",
     "balanced_accuracy": "bal. acc.",
     "precision": "precision",
@@ -243,7 +244,9 @@ def _show(kind: str, results: Sequence[Entry], *, categories: bool) -> None:
                 _table([f"type ({name})"], columns, [([t], row) for t, row in entry["types"].items()])
             )
         if categories and entry.get("categories"):
-            columns = {key: name for key, name in _COLUMNS.items() if key != "texts_per_second"}
+            columns = {
+                key: name for key, name in _COLUMNS.items() if key in next(iter(entry["categories"].values()))
+            }
             within = [([category], row) for category, row in entry["categories"].items()]
             console.print(_table([f"category ({name})"], columns, within))
 
@@ -261,9 +264,11 @@ def _table(
     return table
 
 
-def _figure(value: float | None) -> str:
+def _figure(value: float | tuple[float, float] | None) -> str:
     if value is None:
         return "-"
+    if isinstance(value, tuple):
+        return f"{value[0]:.2f}-{value[1]:.2f}"
     return str(value) if isinstance(value, int) else f"{value:.3f}" if value <= 1.0 else f"{value:.0f}"
 
 
