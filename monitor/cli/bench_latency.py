@@ -154,13 +154,13 @@ class _Bench:
         return _Run(seconds, efforts, took)
 
 
-class _Feeder(threading.Thread):
-    """Produces records, at a rate or as fast as it can."""
+class _Feeder:
+    """Produces records in a thread of its own, at a rate or as fast as it can."""
 
     def __init__(
         self, bootstrap: str, topic: str, records: Sequence[bytes], rate: float | None, clock: Clock
     ) -> None:
-        super().__init__(name="bench-feeder", daemon=True)
+        self._thread = threading.Thread(target=self._send, name="bench-feeder", daemon=True)
         self._bootstrap = bootstrap
         self._topic = topic
         self._records = records
@@ -168,13 +168,16 @@ class _Feeder(threading.Thread):
         self._clock = clock
         self._sent = 0
 
+    def start(self) -> None:
+        """Begin to send."""
+        self._thread.start()
+
     def check(self) -> None:
         """Raise Retryable when it has ended before everything was sent."""
-        if not self.is_alive() and self._sent < len(self._records):
+        if not self._thread.is_alive() and self._sent < len(self._records):
             raise Retryable("the embedded broker took no more traces; try again")
 
-    def run(self) -> None:
-        """Send all records."""
+    def _send(self) -> None:
         from kafka import KafkaProducer
 
         producer = KafkaProducer(bootstrap_servers=self._bootstrap)
