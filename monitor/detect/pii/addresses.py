@@ -63,7 +63,7 @@ _KIND = (
     "|Ronda|Carretera|Rua|Pra\u00e7a|Travessa|Estrada|Rodovia|Alameda|ul\\.|Ulica|al\\.|os\\.|pl\\.|Aleja"
     "|Bulevardul|Jalan|Jl\\.|[Rr]ue|[Vv]ia|[Cc]alle|[Rr]ua"
 )
-_KIND_WORDS = frozenset(re.findall(r"[^\W_]+", _KIND.lower())) - {"c"} | {"rue", "via", "calle", "rua", "c"}
+_KINDS = tuple(f"{kind} " for kind in re.sub(r"\\(.)\??|\[(\w)\w\]", r"\1\2", _KIND).split("|"))
 # 12 Rue de la Paix; Via Roma 5; ul. Marszalkowska 10/5
 _KIND_FIRST = re.compile(
     rf"(?:(?<![\w.,]){_NUMBER}(?: (?:bis|ter))?,? ){{0,2}}(?<!\w)(?:{_KIND}) {_ARTICLE}{_CAP}(?:(?: {_ARTICLE}{_CAP}){{1,3}})?"
@@ -138,7 +138,7 @@ def _at_number(text: str, start: int, end: int) -> Iterator[Found]:
 def _named(view: View) -> Iterator[Found]:
     """Yield what a rare word or an unmistakable form announces."""
     text, words = view.text, view.words
-    if not words.isdisjoint(_KIND_WORDS):
+    if any(kind in text for kind in _KINDS):
         for match in _KIND_FIRST.finditer(text):
             if _HAS_DIGIT.search(match.group()):
                 yield Found(*match.span(), "ADDRESS", 0.7)

@@ -47,7 +47,7 @@ _TABLE = (
     _Identifier("KR_RRN", rf"{_DATE6}-[1-8]\d{{6}}", checks.kr_rrn, 0.5, "resident registration rrn"),
     _Identifier("JP_MY_NUMBER", r"\d{4}[ -]?\d{4}[ -]?\d{4}", checks.my_number, 0.0, "mynumber my-number individual"),
     _Identifier("IN_AADHAAR", r"[2-9]\d{3}[ -]?\d{4}[ -]?\d{4}", checks.verhoeff, 0.1, "aadhaar aadhar uidai"),
-    _Identifier("IN_PAN", r"[A-Z]{3}[ABCFGHLJPT][A-Z]\d{4}[A-Z]", None, 0.4, "pan permanent"),
+    _Identifier("IN_PAN", r"[A-Z]{3}[ABCFGHLJPT][A-Z]\d{4}[A-Z]", None, 0.3, "pan permanent"),
     _Identifier("IN_GSTIN", r"\d\d[A-Z]{5}\d{4}[A-Z][1-9A-Z]Z[\dA-Z]", None, 0.6, "gst gstin"),
     _Identifier("IN_VOTER", r"[A-Z]{3}\d{7}", None, 0.1, "voter epic elector"),
     _Identifier("IL_ID", r"\d{9}", checks.luhn, 0.0, "teudat zehut israeli"),
@@ -88,7 +88,7 @@ _TABLE = (
     _Identifier("RO_CNP", rf"[1-8]{_DATE6}\d{{6}}", checks.cnp, 0.4, "cnp"),
     _Identifier("HR_OIB", r"\d{11}", checks.iso7064, 0.0, "oib"),
     _Identifier("US_EIN", r"\d\d-\d{7}", None, 0.1, "ein employer federal tax"),
-    _Identifier("US_MBI", r"[1-9][AC-HJKMNP-RT-Y][0-9AC-HJKMNP-RT-Y]\d-?[AC-HJKMNP-RT-Y][0-9AC-HJKMNP-RT-Y]\d-?[AC-HJKMNP-RT-Y]{2}\d\d", None, 0.5, "medicare mbi"),
+    _Identifier("US_MBI", r"[1-9][AC-HJKMNP-RT-Y][0-9AC-HJKMNP-RT-Y]\d-?[AC-HJKMNP-RT-Y][0-9AC-HJKMNP-RT-Y]\d-?[AC-HJKMNP-RT-Y]{2}\d\d", None, 0.3, "medicare mbi"),
     _Identifier("US_NPI", r"[12]\d{9}", checks.npi, 0.0, "npi provider"),
     _Identifier("ABA_ROUTING_NUMBER", r"[0123678]\d{8}", checks.aba, 0.0, "aba routing"),
     _Identifier("US_DRIVER_LICENSE", r"[A-Z]{0,2}\d{4,13}[A-Z]?|[A-Z]?\d{3,4}(?:-\d{2,4}){2,4}", None, 0.0, "driver license licence permit driving"),
@@ -103,6 +103,7 @@ _TABLE = (
 
 
 _LEAST_DIGITS = 3  # of the shortest form, a registration plate
+_LEAST_ALONE = 7  # of the shortest form that needs no word beside it
 _SPACED = frozenset({"UK_NINO", "LICENSE_PLATE"})  # may hold a group without a digit, which no digest has
 
 
@@ -130,13 +131,16 @@ class Identifiers:
             for i in _TABLE
         ]
 
+        self._words = frozenset(word for entry in self._entries for word in entry.words)
+
     def find(self, view: View) -> Iterator[Found]:
         """Yield identifiers, in no order."""
         if view.most_digits < _LEAST_DIGITS:
             return
+        said = {word for word in self._words if word in view.lower}
         for kind, finditer, check, alone, words in self._entries:
-            named = any(word in view.lower for word in words)
-            if not named and alone < self._threshold:
+            named = not said.isdisjoint(words)
+            if not named and (alone < self._threshold or view.most_digits < _LEAST_ALONE):
                 continue
             whole = named and kind in _SPACED
             for match in finditer(view.text if whole else view.digest):

@@ -33,8 +33,9 @@ _NOT_INVALID: Mapping[str, Callable[[str], bool]] = {  # passing proves nothing
     "MAC_ADDRESS": checks.mac,
     "UUID": checks.uuid,
 }
-# What every match contains.
+# What every match contains: a character, and how many digits on its line.
 _MARKS: Mapping[str, str] = {"EMAIL_ADDRESS": "@", "URL": ".", "UUID": "-"}
+_DIGITS: Mapping[str, int] = {"CREDIT_CARD": 12, "UK_NHS": 10, "MEDICAL_LICENSE": 7, "US_ITIN": 9, "US_SSN": 9}
 
 
 class _Pattern(NamedTuple):
@@ -43,6 +44,7 @@ class _Pattern(NamedTuple):
     score: float
     context: tuple[str, ...]
     mark: str
+    digits: int
     validate: Callable[[str], bool] | None
     invalidate: Callable[[str], bool] | None
 
@@ -83,7 +85,8 @@ class Patterns:
                     regex.compile(pattern, flags).finditer,
                     score,
                     words,
-                    _MARKS.get(kind, ""),
+                    _mark(kind, pattern),
+                    _DIGITS.get(kind, 0),
                     _VALIDATED.get(kind),
                     _NOT_INVALID.get(kind),
                 )
@@ -100,7 +103,7 @@ class Patterns:
         if not digest:
             return
         for pattern in self._strong:
-            if pattern.mark in digest:
+            if pattern.mark in digest and pattern.digits <= view.most_digits:
                 yield from self._matches(view, digest, pattern)
         for words, patterns in self._weak.items():
             if any(word in view.lower for word in words):
@@ -163,6 +166,15 @@ def _iban_windows(view: View) -> Iterator[tuple[int, int]]:
         end = at + _IBAN_REACH
     if end >= 0:
         yield begin, end
+
+
+def _mark(kind: str, pattern: str) -> str:
+    """Return what every match contains, empty when nothing is known."""
+    if kind == "DATE_TIME":
+        return "/" if "/" in pattern else "." if r"\.(" in pattern else "-"
+    if kind == "IP_ADDRESS":
+        return ":" if "A-Fa-f" in pattern or "::" in pattern else "."
+    return _MARKS.get(kind, "")
 
 
 def supported(text: str, start: int, score: float, words: tuple[str, ...]) -> float:

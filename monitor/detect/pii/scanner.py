@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
 
-from monitor.detect.pii import addresses, phones, presidio, wording
+from monitor.detect.pii import addresses, disguise, phones, presidio, wording
 from monitor.detect.pii.context import context_words
 from monitor.detect.pii.identifiers import Identifiers
 from monitor.detect.pii.phones import Phones
@@ -55,9 +55,17 @@ class Scanner:
         return Finding(tuple(sorted(spans)))
 
     def _window(self, text: str) -> list[Found]:
+        found = self._plainly(text)
+        plain = disguise.plain(text)
+        if plain is not None:
+            hidden = (plain.back(span) for span in self._plainly(plain.text))
+            found.extend(span for span in hidden if not _repeats(span, found))
+        return found
+
+    def _plainly(self, text: str) -> list[Found]:
         view = View(text)
         theirs = list(self._patterns.find(view))
-        theirs.extend(self._phone_numbers(text))
+        theirs.extend(self._phone_numbers(view))
         ours = [s for s in self._own(view) if s.score >= self._threshold]
         found = without_contained([*theirs, *(s for s in ours if not _repeats(s, theirs))])
         calls = [s for s in phones.written(view) if not any(overlap(s, other) for other in found)]
@@ -68,10 +76,11 @@ class Scanner:
         yield from self._identifiers.find(view)
         yield from addresses.find(view)
         yield from wording.find(view)
+        yield from disguise.spelled(view.text, view.lower)
 
-    def _phone_numbers(self, text: str) -> Iterator[Found]:
-        for start, end in set(self._phones.find(text)):
-            score = supported(text, start, self._phone_score, self._phone_context)
+    def _phone_numbers(self, view: View) -> Iterator[Found]:
+        for start, end in set(self._phones.find(view.text)) if view.digest else ():
+            score = supported(view.text, start, self._phone_score, self._phone_context)
             if score >= self._threshold:
                 yield Found(start, end, "PHONE_NUMBER", score)
 

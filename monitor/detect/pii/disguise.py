@@ -1,0 +1,77 @@
+"""Spellings that hide an identifier: full-width and other digits, invisible characters, "at" and "dot" in words.
+
+A text with such signs is written plainly, with a way back to its own offsets, and searched once more.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from monitor.detect.pii.spans import Found
+
+_INVISIBLE = "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u206a-\u206f\ufeff"
+_DASHES = "\u2010-\u2015\u2212\ufe58\ufe63\uff0d"
+_SIGN = re.compile(rf"[{_INVISIBLE}{_DASHES}\u00a0\u2007\u202f\u3000\uff01-\uff5e]|(?=[^\x00-\x7f])\d|[\U0001d7ce-\U0001d7ff]")
+_HIDDEN = re.compile(f"[{_INVISIBLE}]")
+_DASH = re.compile(f"[{_DASHES}]")
+_AT = r"[ \t]{0,2}(?:[\[({<][ \t]?(?:at|@|arroba)[ \t]?[\])}>]|(?<=[ \t])at(?=[ \t]))[ \t]{0,2}"
+_DOT = r"[ \t]{0,2}(?:[\[({<][ \t]?(?:dot|\.|punkt|point)[ \t]?[\])}>]|(?<=[ \t])dot(?=[ \t]))[ \t]{0,2}"
+_SPELLED = re.compile(
+    rf"(?i)\b[a-z0-9_%+-]{{1,40}}(?:(?:\.|{_DOT})[a-z0-9_%+-]{{1,40}}){{0,3}}(?:@|{_AT})"
+    rf"[a-z0-9-]{{2,40}}(?:(?:\.|{_DOT})[a-z0-9-]{{2,20}}){{1,3}}\b"
+)
+_SPELLED_MARKS = (" dot ", "[dot]", "(dot)", "{dot}", "<dot>", " at ]", "[at]", "(at)", "{at}", "<at>", "[@]", "(@)", "[.]", "(.)")  # fmt: skip
+_DIGIT_WORDS = {
+    word: str(n)
+    for n, words in enumerate("zero|oh one two three four five six seven eight nine".split())
+    for word in words.split("|")
+}
+_SPOKEN = re.compile(
+    rf"(?i)\b(?:{'|'.join(_DIGIT_WORDS)})(?:[ ,.-]{{1,2}}(?:{'|'.join(_DIGIT_WORDS)}|double|triple)){{6,19}}\b"
+)
+
+
+class Plain(NamedTuple):
+    """A text written plainly; the character at `i` of it begins at `places[i]` of the original."""
+
+    text: str
+    places: list[int]
+
+    def back(self, span: Found) -> Found:
+        """Return a finding with the offsets of the original."""
+        return span._replace(start=self.places[span.start], end=self.places[span.end - 1] + 1)
+
+
+def plain(text: str) -> Plain | None:
+    """Return a text with its disguised characters replaced, None when it has none."""
+    if text.isascii() or not _SIGN.search(text):
+        return None
+    out: list[str] = []
+    places: list[int] = []
+    for place, c in enumerate(text):
+        if c.isascii():
+            written = c
+        elif _HIDDEN.match(c):
+            continue
+        elif _DASH.match(c):
+            written = "-"
+        elif c.isdecimal():
+            written = str(unicodedata.decimal(c))
+        else:
+            written = unicodedata.normalize("NFKC", c)
+            written = written if len(written) == 1 else c
+        out.append(written)
+        places.append(place)
+    return Plain("".join(out), places)
+
+
+def spelled(text: str, lower: str) -> Iterator[Found]:
+    """Yield e-mail addresses whose signs are written as words or put in brackets."""
+    if any(mark in lower for mark in _SPELLED_MARKS):
+        for match in _SPELLED.finditer(text):
+            if re.search(r"@\S{1,80}$", match.group()) is None:  # else it is written as usual
+                yield Found(*match.span(), "EMAIL_ADDRESS", 0.8)
+    if "four" in lower or "five" in lower or "seven" in lower:
+        for match in _SPOKEN.finditer(text):
+            yield Found(*match.span(), "PHONE_NUMBER", 0.5)
