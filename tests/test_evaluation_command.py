@@ -16,8 +16,8 @@ import pytest
 from external import need_module
 
 from monitor.cli import main
-from monitor.cli.evaluation import RULE, threshold
-from monitor.cli.labelled import one_type
+from monitor.cli.evaluation.judging import RULE, threshold
+from monitor.cli.evaluation.labelled import one_type
 from monitor.evaluation import auroc
 from monitor.findings import Assessment, Evidence, Status
 from monitor.rules import RuleSet
@@ -88,7 +88,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureF
 class Scripted:
     """A toxicity detector that reads its score at a text's end.
 
-    `?` it leaves unscored, `!` breaks it, `full` scores 1 in the full profile and else 0.
+    `?` it leaves unscored, `!` breaks it.
     """
 
     name = "toxicity"
@@ -105,7 +105,7 @@ class Scripted:
             raise RuntimeError(CANARY)
         if told == "?":
             return Assessment(detector=self.name, version="", status=Status.SKIPPED, reason="asked_to")
-        score = float(self.version == "1+full") if told == "full" else float(told)
+        score = float(told)
         return Assessment(
             detector=self.name,
             version="",
@@ -598,20 +598,3 @@ def test_public_data_is_read(call: Call, kind: str, name: str) -> None:
     assert result["rows"] == sum(result["statuses"].values()) == 40
     assert result["auroc"] > 0.5
     assert answer.err == ""
-
-
-def test_profiles_can_be_held_against_each_other(call: Call, tmp_path: Path) -> None:
-    """--against tells which share of the rows and flags of the other profile is flagged by this one too."""
-    path = scored(tmp_path / "a.jsonl", [("full", 1), (0.9, 1), (0.9, 0), (0.1, 0)])
-    ours, full = call("toxicity", path, "--against", "full", "--json", **SCRIPTED).results()
-    assert (ours["system"], full["system"]) == ("riskmon", "riskmon full")
-    assert (ours["recall"], full["recall"]) == (0.5, 1.0)
-    assert full["versus"]["riskmon"]["recall"] == 0.5
-    assert full["kept"] == {"flagged_rows": 3, "kept_rows": 0.6667, "flags": 3, "kept_flags": 0.6667}
-    assert (
-        "flags 3 rows by any shipped rule, of which riskmon flags 66.7%"
-        in call("toxicity", path, "--against", "full").out
-    )
-    quiet = scored(tmp_path / "b.jsonl", [(0.1, 0)])
-    _, full = call("toxicity", quiet, "--against", "full", "--json").results()
-    assert (full["kept"]["flagged_rows"], full["kept"]["kept_rows"]) == (0, None)

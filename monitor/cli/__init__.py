@@ -102,11 +102,6 @@ def scan(file: str, path: Path | None, *, as_json: bool) -> None:
     "--compare", is_flag=True, help="Measure installed peers and published scores on the same rows."
 )
 @click.option(
-    "--against",
-    type=click.Choice(["default", "full", "offline"]),
-    help="Judge with this profile too: which share of what it flags is flagged?",
-)
-@click.option(
     "--anchors",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     multiple=True,

@@ -292,7 +292,7 @@ class _Model(NamedTuple):
 
 
 def _presidio(notes: list[str]) -> _Model:
-    from monitor.cli.peers import SPACY_MODELS
+    from monitor.cli.evaluation.peers import SPACY_MODELS
 
     model = next((name for name in SPACY_MODELS if importlib.util.find_spec(name)), None)
     if model is None or importlib.util.find_spec("presidio_analyzer") is None:

@@ -15,7 +15,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from monitor.cli.daemon import as_json as to_json
-from monitor.cli.labelled import read
+from monitor.cli.evaluation.labelled import read
 from monitor.clock import SystemClock
 from monitor.config import Config, load
 from monitor.detect import specs

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import numpy as np
 
-from monitor.cli.labelled import BadRow, Judged, Row
+from monitor.cli.evaluation.labelled import BadRow, Judged, Row
 from monitor.clock import Clock
 from monitor.evaluation import Entity
 
@@ -45,15 +45,18 @@ def installed(kind: str, clock: Clock) -> Found:
     return Found(())
 
 
-def published(data: Path, anchors: Sequence[Path]) -> Found:
+def published(kind: str, data: Path, anchors: Sequence[Path]) -> Found:
     """Return the detectors whose scores are in `anchors`, or else in the folder of that name beside the data.
 
-    A line holds the `id` of a row and per detector how well supported it finds the response, in [0, 1].
+    A line holds the `id` of a row and per detector how well supported, or harmless, it finds the text, in
+    [0, 1].
     Raises BadRow for a line of another shape.
     """
     beside = f"{data.stem}_detector_scores.jsonl"
     folders = (data.parent / "anchors", data.parent.parent / "anchors")
     files = list(anchors) or [folder / beside for folder in folders if (folder / beside).is_file()][:1]
+    if not files and kind != "hallucination":
+        return Found(())  # nobody publishes any of the other kinds
     if not files:
         return Found((), (f"{data}: no published scores ({beside} in a folder anchors); give --anchors",))
     scores: dict[str, dict[str, float]] = {}

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 
 from monitor import evaluation as measure
-from monitor.cli.labelled import Judged, Row, one_type
+from monitor.cli.evaluation.labelled import Judged, Row, one_type
 from monitor.evaluation import Confusion, Entity, SpanCounts
 from monitor.findings import Assessment
 
@@ -34,18 +34,6 @@ def rules_raised(rows: Sequence[Row], raised: Sequence[Sequence[str]]) -> Entry:
     return {
         rule: {"positives": counts[rule, True], "negatives": counts[rule, False]}
         for rule in sorted({rule for rule, _ in counts})
-    }
-
-
-def kept(reference: Sequence[Sequence[str]], raised: Sequence[Sequence[str]]) -> Entry:
-    """Return which share of the rows and flags of a reference is flagged too; None when it flags none."""
-    rows = [(bool(mine)) for theirs, mine in zip(reference, raised, strict=True) if theirs]
-    flags = [rule in mine for theirs, mine in zip(reference, raised, strict=True) for rule in theirs]
-    return {
-        "flagged_rows": len(rows),
-        "kept_rows": sum(rows) / len(rows) if rows else None,
-        "flags": len(flags),
-        "kept_flags": sum(flags) / len(flags) if flags else None,
     }
 
 
