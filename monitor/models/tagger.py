@@ -154,11 +154,9 @@ def line_cases(cases: Ints, breaks: npt.NDArray[np.bool_]) -> Ints:
 class Tagger:
     """Tags whole texts of any length; a text's spans do not depend on the other texts of its batch."""
 
-    def __init__(
-        self, arrays: Mapping[str, npt.NDArray[Any]], static: Embedding, version: str, *, threshold: float
-    ) -> None:
+    def __init__(self, arrays: Mapping[str, npt.NDArray[Any]], static: Embedding, version: str) -> None:
         self.version = version
-        self.threshold = threshold
+        self.threshold = float(arrays["threshold"])  # the least probability of a token to be of any kind
         self._static = static
         self._lists = Lists(arrays["list_hashes"], arrays["list_bits"])
         self._table = arrays["table"].astype(np.float32) * arrays["scales"].astype(np.float32)[:, None]
@@ -183,7 +181,6 @@ class Tagger:
             arrays,
             static or Embedding.load(),
             models.version(1, WEIGHTS, embedding.TABLE, embedding.SCALES, embedding.TOKENIZER),
-            threshold=float(arrays["threshold"]),
         )
 
     def spans(self, texts: Sequence[str]) -> list[list[Named]]:
