@@ -272,6 +272,23 @@ def test_memory_is_transparent(trace: Trace, assessments: list[Assessment]) -> N
     assert REMEMBERING.decide(ORIGIN, trace, list(reversed(assessments))) == decision
 
 
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(TRACES, min_size=1, max_size=3),
+    st.lists(st.lists(ASSESSMENT, max_size=2, unique_by=lambda a: a.detector), min_size=1, max_size=3),
+    st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), max_size=12),
+)
+def test_neighbours_do_not_matter(
+    traces: list[Trace], several: list[list[Assessment]], order: list[tuple[int, int]]
+) -> None:
+    """Alike or different neighbours change no decision, even where a caller uses one list again and again."""
+    used: list[Assessment] = []
+    for trace_at, assessments_at in order:
+        trace = traces[trace_at % len(traces)]
+        used[:] = several[assessments_at % len(several)]
+        assert REMEMBERING.decide(ORIGIN, trace, used) == FORGETTING.decide(ORIGIN, trace, used)
+
+
 @settings(max_examples=300, deadline=None)
 @given(TRACES, st.lists(ASSESSMENT, max_size=4, unique_by=lambda a: a.detector))
 def test_the_projection_hides_nothing_a_rule_reads(trace: Trace, assessments: list[Assessment]) -> None:

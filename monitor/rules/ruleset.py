@@ -2,7 +2,8 @@
 
 Rules that match a trace and read the same detectors form a group. A group's outcome is a pure function of
 what it can tell apart, so it is remembered by that: a trace like earlier ones costs a few dictionary
-look-ups, and only an unseen combination reaches the expression engine.
+look-ups, and only an unseen combination reaches the expression engine. The very assessments of the trace
+before, as detectors give to many traces that hold nothing, cost one comparison.
 """
 
 import hashlib
@@ -18,7 +19,7 @@ from monitor.errors import ConfigError
 from monitor.findings import Action, Assessment, Flag, Severity
 from monitor.rules.expression import Context, EvaluationError, Expression, compile_
 from monitor.rules.files import TEMPLATE, GroupSpec, Place, RuleFile, RuleSpec, parse, read
-from monitor.rules.inputs import TRACE, merged, variables
+from monitor.rules.inputs import TRACE, TRACE_FIELDS, merged, variables
 from monitor.rules.lexer import ExpressionError, suggestion
 from monitor.rules.projection import Projection
 from monitor.trace import Origin, Trace
@@ -98,6 +99,11 @@ class RuleSet:
         self._groups: dict[tuple[int, ...], _Group] = {}
         self._memo: dict[Hashable, tuple[_Hit, ...]] = {}
         self._memo_entries = memo_entries
+        reads = merged(rule.expression.reads for rule in rules)
+        fields = {read[1] for read in (*reads.exact, *reads.compared) if read[0] == TRACE}
+        self._trace_reads = [TRACE_FIELDS[field].get for field in sorted(fields)]
+        self._last: tuple[Hashable, tuple[Assessment, ...]] = (None, ())
+        self._last_hits: tuple[_Hit, ...] = ()
 
     @classmethod
     def load(cls, paths: Sequence[Path] = (), detectors: Sequence[str] = DETECTORS) -> "RuleSet":
@@ -120,6 +126,15 @@ class RuleSet:
         A rule that cannot be evaluated is in `errors`, and in `flags` too if it says `on_error: flag`.
         """
         selected = self._selector(trace) if self._selector else None
+        seen = (selected, *[get(trace) for get in self._trace_reads])
+        latest = (seen, tuple(assessments))
+        if latest != self._last or not self._memo_entries:
+            self._last_hits = self._hits(selected, trace, assessments)
+            self._last = latest
+        hits = self._last_hits
+        return self._decision(origin, trace, sorted(hits)) if hits else QUIET
+
+    def _hits(self, selected: Hashable, trace: Trace, assessments: Sequence[Assessment]) -> tuple[_Hit, ...]:
         plan = self._plans.get(selected)
         if plan is None:
             plan = self._plan(selected, trace)
@@ -134,7 +149,7 @@ class RuleSet:
                     self._remember(key, outcome)
             if outcome:
                 hits += outcome
-        return self._decision(origin, trace, sorted(hits)) if hits else QUIET
+        return hits
 
     def _plan(self, selected: Hashable, trace: Trace) -> tuple[_Group, ...]:
         by_detectors: dict[tuple[str, ...], list[int]] = {}
