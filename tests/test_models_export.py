@@ -263,7 +263,7 @@ def test_the_re_tuned_threshold_errs_least(scores: Any, data: st.DataObject) -> 
 def test_a_shifted_model_gets_its_threshold_shifted() -> None:
     """A quantised model that scores everything lower gets a lower threshold, between its two groups."""
     wanted = np.array([0.1, 0.2, 0.8, 0.9])
-    assert detoxify_export.retuned(wanted / 4, wanted) == pytest.approx(0.125)
+    assert 0.05 < detoxify_export.retuned(wanted / 4, wanted) <= 0.2
 
 
 def test_bundled_weights_are_listed_and_verified() -> None:

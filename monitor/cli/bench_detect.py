@@ -5,6 +5,7 @@ Figures are medians over the rounds; the ratio is formed within a round.
 """
 
 import contextlib
+import functools
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -24,7 +25,7 @@ from monitor.detect import tiers
 
 SEED: Final = 20261122
 HANDWRITTEN_SHARE: Final = 20  # it gets one trace of so many
-BAR: Final = 40  # characters
+BAR: Final = 24  # characters
 _HOUR, _MILLION, _MIB = 3600.0, 1e6, 2**20
 
 
@@ -191,32 +192,33 @@ def _show(result: Mapping[str, Any]) -> None:
         bar = Text("█" * round(BAR * one["cpu_milliseconds"] / most)) if most else Text()
         table.add_row(name, f"{one['traces_per_second']:,}", f"{one['cpu_milliseconds']:,}", bar)
     console.print(table)
+    say = functools.partial(console.print, soft_wrap=True, highlight=False)
     ours, theirs, ratio = result["profile"], result["handwritten"], result["ratio"]
-    console.print(
+    say(
         f"riskmon, profile {result['profile_name']}: {ours['traces_per_second']:,} traces/s with"
         f" {ours['workers']} workers, {ours['traces_per_second_one_worker']:,} with one"
         f" ({result['scaling']} times)"
     )
     if theirs is not None:
-        console.print(
+        say(
             f"by hand, one trace at a time: {theirs['traces_per_second']:,} traces/s;"
             f" riskmon does {ratio['median']} times as many ({ratio['min']} to {ratio['max']})"
         )
     if result["cpu_hours_per_million"] is not None:
         by_hand = f"; by hand {theirs['cost_per_million']:,}" if theirs is not None else ""
-        console.print(
+        say(
             f"a million traces: {result['cpu_hours_per_million']:,} CPU hours, {result['cost_per_million']:,}"
             f" at {result['price_per_core_hour']} per core and hour{by_hand}"
         )
     memory = result["peak_rss_mib"]
-    console.print(
+    say(
         f"peak memory {memory if memory is not None else 'unknown'} MiB;"
         f" {result['outside_detectors_share']:.1%} of the time outside the detectors"
     )
     for line in result["notes"]:
-        console.print(Text(f"note: {line}"))
+        say(Text(f"note: {line}"))
     for line in result["missing"]:
-        console.print(Text(f"missing: {line}"))
+        say(Text(f"missing: {line}"))
 
 
 def _rounded(value: float) -> float:

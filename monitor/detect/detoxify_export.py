@@ -131,16 +131,18 @@ def export(
 def retuned(scores: Floats, wanted: Floats, *, at: float = DECISION) -> float:
     """Return the threshold on `scores` whose decisions are most nearly `wanted >= at`.
 
-    Both have shape (n,). Among equally good thresholds it is the one nearest to `at`, and halfway between
-    two scores if it must move.
+    Both have shape (n,). Among equally good thresholds it is the one nearest to where the median difference
+    of the logits puts it; it lies there, or halfway between two scores.
     """
     decisions = wanted >= at
+    moved = _sigmoid(
+        _logit(at) + float(np.median([_logit(a) - _logit(b) for a, b in zip(scores, wanted, strict=True)]))
+    )
     cuts = np.unique(scores)
-    middles = (cuts[:-1] + cuts[1:]) / 2
-    candidates = np.concatenate([[at], middles])
+    candidates = np.concatenate([[moved, at], (cuts[:-1] + cuts[1:]) / 2])
     wrong = ((scores[None, :] >= candidates[:, None]) != decisions[None, :]).sum(axis=1)
     best = candidates[wrong == wrong.min()]
-    return float(best[np.argmin(np.abs(best - at))])
+    return float(best[np.argmin(np.abs(best - moved))])
 
 
 class _Tried(NamedTuple):
@@ -297,6 +299,10 @@ def _delta(scores: Floats, wanted: Floats) -> float:
 def _logit(probability: float) -> float:
     bounded = min(max(probability, 1e-6), 1.0 - 1e-6)
     return math.log(bounded / (1.0 - bounded))
+
+
+def _sigmoid(logit: float) -> float:
+    return 1.0 / (1.0 + math.exp(-logit))
 
 
 def _write(path: Path, content: bytes) -> None:
