@@ -16,7 +16,7 @@ _BLANK = re.compile(r"\s")
 _FORMS = {"save": "saving", "security": "securities", "date": "dating", "license": "licensing"}
 
 # spaCy 3.8's English stop words (MIT), and what is left of contractions without their apostrophe.
-_STOP = frozenset(
+STOP_WORDS = frozenset(
     """
     a about above across after afterwards again against all almost alone along already also although always
     am among amongst amount an and another any anyhow anyone anything anyway anywhere are around as at back
@@ -73,7 +73,7 @@ def is_supported(text: str, start: int, words: tuple[str, ...]) -> bool:
 def _weigh(word: str, words: tuple[str, ...]) -> tuple[bool, bool]:
     """Return whether a word is certainly one of Presidio's keywords, and whether it supports a finding."""
     bare = word.strip(_PUNCTUATION)
-    pieces = [piece for piece in _PIECE.findall(bare) if piece not in _STOP]
+    pieces = [piece for piece in _PIECE.findall(bare) if piece not in STOP_WORDS]
     counts = bool(pieces) and ":" not in bare
     return counts, (bool(pieces) or not bare.isalnum()) and any(wanted in bare for wanted in words)
 

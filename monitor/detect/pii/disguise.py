@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from monitor.detect.pii.context import STOP_WORDS
 from monitor.detect.pii.spans import Found
 
 _INVISIBLE = "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u206a-\u206f\ufeff"
@@ -19,7 +20,7 @@ _AT = r"[ \t]{0,2}(?:[\[({<][ \t]?(?:at|@|arroba)[ \t]?[\])}>]|(?<=[ \t])at(?=[ 
 _DOT = r"[ \t]{0,2}(?:[\[({<][ \t]?(?:dot|\.|punkt|point)[ \t]?[\])}>]|(?<=[ \t])dot(?=[ \t]))[ \t]{0,2}"
 _SPELLED = re.compile(
     rf"(?i)\b[a-z0-9_%+-]{{1,40}}(?:(?:\.|{_DOT})[a-z0-9_%+-]{{1,40}}){{0,3}}(?:@|{_AT})"
-    rf"[a-z0-9-]{{2,40}}(?:(?:\.|{_DOT})[a-z0-9-]{{2,20}}){{1,3}}\b"
+    rf"(?P<host>[a-z0-9-]{{2,40}})(?:(?:\.|{_DOT})[a-z0-9-]{{2,20}}){{1,3}}\b"
 )
 _SPELLED_MARKS = (" dot ", "[dot]", "(dot)", "{dot}", "<dot>", " at ]", "[at]", "(at)", "{at}", "<at>", "[@]", "(@)", "[.]", "(.)")  # fmt: skip
 _DIGIT_WORDS = {
@@ -70,7 +71,8 @@ def spelled(text: str, lower: str) -> Iterator[Found]:
     """Yield e-mail addresses whose signs are written as words or put in brackets."""
     if any(mark in lower for mark in _SPELLED_MARKS):
         for match in _SPELLED.finditer(text):
-            if re.search(r"@\S{1,80}$", match.group()) is None:  # else it is written as usual
+            usual = re.search(r"@\S{1,80}$", match.group())
+            if usual is None and match.group("host").lower() not in STOP_WORDS:
                 yield Found(*match.span(), "EMAIL_ADDRESS", 0.8)
     if "four" in lower or "five" in lower or "seven" in lower:
         for match in _SPOKEN.finditer(text):
