@@ -1,92 +1,193 @@
 """Prompt injection and jailbreaks, in what the user wrote and in documents and tool results.
 
-Tier 0 looks in every trace for named signals: an order to ignore earlier instructions, a forged turn of the
-conversation, an attempt to get at the system prompt, a persona without limits.
+Tier 0 is the bundled linear model over n-grams and named signals, on every trace. Tier 1 is the shared
+encoder with an adapter, on the worst windows of the traces that tier 0 is unsure of, and of a random share of
+the rest.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from monitor import models
+from monitor.cascade import AUDIT, Cascade, Profile
 from monitor.clock import Clock, SystemClock
+from monitor.errors import ConfigError
 from monitor.findings import Assessment, Evidence, Status, TierStatus
-from monitor.models.injection import signals, views
+from monitor.models import encoder
+from monitor.models.encoder import Encoder
+from monitor.models.injection import SETTINGS, SIDES, TABLE, Linear, Side, View, signals, views
 from monitor.trace import Trace
 
 NAME = "injection"
 REVISION = 1
+LOW, HIGH = 0.1, 0.97
+EVIDENCE_FROM = 0.5
 MAX_EVIDENCE = 64
-_ONE_SIGNAL, _SEVERAL = 0.85, 0.97
+MAX_READ = 4  # windows of a trace that tier 1 reads: its worst by tier 0
+_WEIGHTS = (TABLE, SETTINGS)
+_ENCODER = (encoder.BASE, encoder.TOKENIZER, encoder.graph(NAME))
 
 
 class Field(NamedTuple):
-    """A text to judge. `side` is `prompt` for what the user wrote, else `indirect`."""
+    """A text through which an attack can come, its path in the trace, and its side."""
 
-    name: str
+    path: str
     text: str
-    side: str
+    side: Side
 
 
-class Found(NamedTuple):
-    """A suspicious window of a text."""
+class Window(NamedTuple):
+    """A part of a text, its signals, the linear model's logit, and the probability after the tiers so far."""
 
-    start: int
-    end: int
-    kind: str
-    score: float
-
-
-def build(*, clock: Clock | None = None) -> "Injection":
-    """Build the detector."""
-    return Injection(models.version(REVISION), clock or SystemClock())
+    view: View
+    kinds: Sequence[str]
+    side: int
+    logit: float
+    probability: float
 
 
-def tiers() -> list[TierStatus]:
-    """Return which tiers can run here: the bundled one always can."""
-    return [TierStatus(detector=NAME, tier=0, name="signals", present=True, version=models.version(REVISION))]
+Key: TypeAlias = tuple[str, Side]  # texts are judged once per batch and side
+Logit: TypeAlias = npt.NDArray[np.float32]  # the encoder's, one per side
+
+
+def build(
+    *,
+    low: float = LOW,
+    high: float = HIGH,
+    audit: float = AUDIT,
+    profile: Profile = "default",
+    clock: Clock | None = None,
+) -> "Injection":
+    """Build the detector. Tier 1 sees tier-0 scores in [`low`, `high`] and a share `audit` of the rest.
+
+    Raises ConfigError for an option out of range or unusable weights, naming the remedy.
+    """
+    if not 0.0 <= low <= high <= 1.0:
+        raise ConfigError(
+            f"detectors.{NAME}.options.low: low {low}, high {high} are not 0 <= low <= high <= 1;"
+            f" give e.g. {LOW} and {HIGH}"
+        )
+    cascade = Cascade(NAME, 1, audit=audit, profile=profile)
+    version = models.version(REVISION, *_WEIGHTS, *_ENCODER)
+    return Injection(Linear.load(), Encoder.load(NAME), cascade, (low, high), version, clock or SystemClock())
+
+
+def tiers(**_: object) -> list[TierStatus]:
+    """Return which tiers can run here. Raises ConfigError when bundled weights are missing or altered."""
+    for name in (*_WEIGHTS, *_ENCODER):
+        models.verified(name)
+    return [
+        TierStatus(detector=NAME, tier=n, name=name, present=True, version=models.version(REVISION, *weights))
+        for n, name, weights in ((0, "linear", _WEIGHTS), (1, "encoder", _ENCODER))
+    ]
 
 
 class Injection:
-    """Scores user messages (`values.prompt`), and documents and tool results (`values.indirect`).
+    """Scores user messages (`values["prompt"]`), and documents and tool results (`values["indirect"]`).
 
-    The trace's score is the higher one. System messages are the application's own and are not scored.
+    The trace's score is the higher one, that of its worst window. System messages are the application's own
+    and are not scored; assistant messages were the response of a trace of their own.
     """
 
     name = NAME
 
-    def __init__(self, version: str, clock: Clock) -> None:
+    def __init__(
+        self,
+        linear: Linear,
+        tier1: Encoder,
+        cascade: Cascade,
+        band: tuple[float, float],
+        version: str,
+        clock: Clock,
+    ) -> None:
+        self._linear = linear
+        self._tier1 = tier1
+        self._cascade = cascade
+        self._band = band
         self._clock = clock
+        self.cascades = (cascade,)
         self.version = version
 
     def assess(self, traces: Sequence[Trace]) -> Sequence[Assessment]:
         """Return one assessment per trace, in order; equal texts of the batch are scored once."""
         started = self._clock.monotonic()
-        found = {text: _search(text) for text in {f.text for trace in traces for f in fields(trace)}}
+        every = [fields(trace) for trace in traces]
+        windows = self._first(dict.fromkeys((f.text, f.side) for found in every for f in found))
+        read: dict[str, Logit] = {}
+        answers = [
+            self._judged(trace, found, windows, read) for trace, found in zip(traces, every, strict=True)
+        ]
         share = (self._clock.monotonic() - started) / max(1, len(traces))
-        return [self._assessment(trace, found, share) for trace in traces]
+        return [msgspec.structs.replace(answer, seconds=share) for answer in answers]
 
-    def _assessment(self, trace: Trace, found: Mapping[str, Sequence[Found]], seconds: float) -> Assessment:
-        values = {"prompt": 0.0, "indirect": 0.0}
-        evidence = []
-        for field in fields(trace):
-            for start, end, kind, score in found[field.text]:
-                values[field.side] = max(values[field.side], score)
-                evidence.append(Evidence(field.name, start, end, kind, score))
-        evidence.sort(key=lambda e: -e.score)
-        score = max(values.values())
+    def _first(self, keys: Iterable[Key]) -> dict[Key, list[Window]]:
+        """Return the windows of each text, judged by tier 0."""
+        parts = [
+            (key, view, signals(view.text), SIDES.index(key[1])) for key in keys for view in views(key[0])
+        ]
+        sides = [side for *_, side in parts]
+        logits = self._linear.logits(
+            [view.text for _, view, _, _ in parts], [kinds for _, _, kinds, _ in parts], sides
+        )
+        scores = self._linear.first(logits, sides)
+        found: dict[Key, list[Window]] = {}
+        for (key, view, kinds, side), logit, score in zip(
+            parts, logits.tolist(), scores.tolist(), strict=True
+        ):
+            found.setdefault(key, []).append(Window(view, kinds, side, logit, score))
+        return found
+
+    def _judged(
+        self,
+        trace: Trace,
+        found: Sequence[Field],
+        windows: Mapping[Key, Sequence[Window]],
+        read: dict[str, Logit],
+    ) -> Assessment:
+        mine = [(field, window) for field in found for window in windows[field.text, field.side]]
+        mine.sort(key=lambda pair: -pair[1].probability)
+        tier0 = mine[0][1].probability if mine else 0.0
+        low, high = self._band
+        looked = self._cascade.look(trace.id, unsure=low <= tier0 <= high) if mine else 0.0
+        if looked:
+            mine[:MAX_READ] = [(field, self._second(window, read)) for field, window in mine[:MAX_READ]]
+            mine.sort(key=lambda pair: -pair[1].probability)
+        values: dict[str, float] = {
+            side: max((w.probability for f, w in mine if f.side == side), default=0.0) for side in SIDES
+        }
+        evidence = [
+            Evidence(field.path, window.view.start, window.view.end, kind, window.probability)
+            for field, window in mine
+            if window.probability >= EVIDENCE_FROM
+            for kind in _kinds(window)
+        ]
         return Assessment(
             detector=NAME,
             version=self.version,
             status=Status.SCORED,
-            score=score,
+            score=max(values.values()),
+            calibrated=True,
             evidence=tuple(evidence[:MAX_EVIDENCE]),
-            values={**values, "tier0": score},
-            seconds=seconds,
+            tier=1 if looked else 0,
+            probability=looked or 1.0,
+            values={**values, "tier0": tier0},
         )
+
+    def _second(self, window: Window, read: dict[str, Logit]) -> Window:
+        """Return a window judged by both tiers; `read` remembers what the encoder said of a text."""
+        text = window.view.text
+        if text not in read:
+            read[text] = self._tier1.logits([text])[0]
+        linear, said = np.array([window.logit]), read[text][[window.side]].astype(np.float64)
+        return window._replace(probability=float(self._linear.second(linear, said, [window.side])[0]))
 
 
 def fields(trace: Trace) -> list[Field]:
-    """Return the texts of a trace through which an attack can come, with their paths."""
+    """Return the texts of a trace through which an attack can come."""
     found = [
         Field(f"messages.{n}", m.content, "prompt" if m.role == "user" else "indirect")
         for n, m in enumerate(trace.messages)
@@ -97,10 +198,7 @@ def fields(trace: Trace) -> list[Field]:
     return [field for field in found if field.text]
 
 
-def _search(text: str) -> list[Found]:
-    found = []
-    for view in views(text):
-        kinds = signals(view.text)
-        score = _SEVERAL if len(kinds) > 1 else _ONE_SIGNAL
-        found += [Found(view.start, view.end, kind, score) for kind in kinds]
-    return found
+def _kinds(window: Window) -> list[str]:
+    """Return what to call a suspicious window: its signals, else what is known of it."""
+    kinds = [*(["obfuscated"] if window.view.disguised else []), *window.kinds]
+    return kinds or ["indirect" if SIDES[window.side] == "indirect" else "other"]

@@ -42,7 +42,7 @@ _INVISIBLE = re.compile(
 _TAGS = re.compile("[\U000e0020-\U000e007e]{4,}")  # invisible twins of ASCII
 _SPACED = re.compile(r"(?<!\w)(?:[^\W\d_][ .*_-]){3,}[^\W\d_](?!\w)")
 _SEPARATORS = re.compile(r"[ .*_-]")
-_LEET_WORD = re.compile(r"(?<![\w.])[a-z]*[0134578@$][a-z0134578@$]*(?![\w.])")
+_LEET_WORD = re.compile(r"(?<![\w.])[a-z]*[0134578@$]+[a-z][a-z0134578@$]*(?![\w.])")
 _LEET = str.maketrans("0134578@$", "oieastbas")
 _ORDINALS = {"st", "nd", "rd", "th"}
 _NUMBER = re.compile(r"\d+")
@@ -165,7 +165,10 @@ _ORDERS = (
     r"(?:instructions?|directives?|prompts?|commands?|orders?|rules?|guidelines?|guidance|context|assignments?|"
     r"tasks?|programming|training|restrictions?|limitations?|directions|messages?|text|conversation|policies)"
 )
-_DROP = r"(?:ignor(?:e|ing)|forget|disregard|override|overrule|bypass|neglect|dismiss|(?:stop|not) follow(?:ing)?)"
+_DROP = (
+    r"(?:ignor(?:e|ing)|forget|disregard|override|overrule|bypass|neglect|dismiss|"
+    r"(?:stop|not) follow(?:ing)?)"
+)
 
 SIGNALS: Final = (
     Signal(
@@ -201,7 +204,8 @@ SIGNALS: Final = (
             r"what (?:is|was|are|were))(?: out| down)?(?: to)?(?: me| us)?(?: all)?(?: the| your| of)*"
             r"(?: system| initial| hidden| secret| own| exact| internal| first)* ?(?:prompts?|instructions? "
             r"(?:above|you)|prompt texts?)\b|\b(?:your|its) "
-            r"(?:system |initial |hidden |secret |original |first )+(?:prompt|instructions?|message|directives?)\b"
+            r"(?:system |initial |hidden |secret |original |first )+"
+            r"(?:prompt|instructions?|message|directives?)\b"
         ),
     ),
     Signal(
@@ -210,7 +214,8 @@ SIGNALS: Final = (
         re.compile(
             r"\bdo anything now\b|\b(?:developer|god|jailbreak|dan|debug|unrestricted|sudo) mode\b|"
             r"\bjailbroken\b|\bunfiltered\b|\bamoral\b|\b"
-            r"no (?:ethical |moral |content )*(?:restrictions|filters?|limits|rules)\b|\bwithout (?:any )?(?:ethical |moral )*(?:restrictions|filters?|limits|rules)\b"
+            r"no (?:ethical |moral |content )*(?:restrictions|filters?|limits|rules)\b|"
+            r"\bwithout (?:any )?(?:ethical |moral )*(?:restrictions|filters?|limits|rules)\b"
         ),
     ),
     Signal(
