@@ -69,11 +69,13 @@ class Judge:
         raised = [self._raised(row, assessment) for row, assessment in zip(rows, assessments, strict=True)]
         found = [_entities(assessment) for assessment in assessments]
         if self._kind == "pii":
+            # Its score is of what may harm by itself. Labels know no such difference: all evidence counts.
+            scores = [_highest(assessment) for assessment in assessments]
             flagged = [bool(entities) for entities in found]
         else:
+            scores = [assessment.score or 0.0 for assessment in assessments]
             flagged = [RULE[self._kind] in rules for rules in raised]
-        scores = np.array([assessment.score or 0.0 for assessment in assessments])
-        judged = Judged(scores, np.array(flagged), found, seconds, cpu)
+        judged = Judged(np.array(scores), np.array(flagged), found, seconds, cpu)
         return Answers(of_types(judged, types), assessments, raised)
 
     def _raised(self, row: Row, assessment: Assessment) -> tuple[str, ...]:
@@ -92,6 +94,11 @@ def _entities(assessment: Assessment) -> tuple[Entity, ...]:
     if assessment.status is not Status.SCORED:
         return ()
     return tuple(Entity(e.start, e.end, e.kind) for e in assessment.evidence)
+
+
+def _highest(assessment: Assessment) -> float:
+    scored = assessment.status is Status.SCORED
+    return max((e.score for e in assessment.evidence), default=0.0) if scored else 0.0
 
 
 def of_types(judged: Judged, types: Sequence[str]) -> Judged:
