@@ -244,6 +244,3 @@ def test_tiers_say_what_is_missing() -> None:
     assert present.version == pii.REVISION
     assert not absent.present
     assert "tag_names" in absent.cost
-
-
-

@@ -27,22 +27,9 @@ REAL = (
 GENERATED = 2500
 THRESHOLD = 0.4
 
-VALUES = (
-    "4111 1111 1111 1111|4111-1111-1111-1111|378282246310005|DE89370400440532013000|GB29 NWBK 6016 1331 9268 19"
-    "|de89 3704 0044 0532 0130 00|536-90-4399|536 90 4399|536904399|912-93-4444|912934444|123456789|A1234567"
-    '|a@b.com|j.doe@mail.example.co.uk|http://x.org/p?q=1|foo.bar|it.Then|end.Now|"www.a.com"|192.168.1.1'
-    "|10.0.0.1/8|::1|fe80::1%eth0|fe:dc::ba|::ffff:1.2.3.4|2001:db8:0:0:0:0:0:1|aa:bb:cc:dd:ee:ff"
-    "|aa-bb-cc-dd-ee-ff|aabb.ccdd.eeff|123e4567-e89b-42d3-a456-426614174000|12345678|7654321|98765|2019|#5"
-    "|1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa|bc1qar0srrr7xfkvy5l643lydnw9re59gtzzwf5mdq|AB1234563|BB1388568"
-    "|408-224-6236|+44 20 7946 0958|(415) 555-0132 ext. 12|030 1234567|+49 30 123456|12/05/1980|5/80|05/2024"
-    "|1980-07-28|3-JAN|JAN-2020|2020-06-20T14:11:22Z|9434765919|943 476 5919|943-476-5919|1234567890123|12 34"
-).split("|")
-CONTEXT = (
-    "phone number call card credit visa account bank check ssn social security passport travel document driver"
-    " license permit itin tax ip date birthday email iban nhs wallet btc medical url link mac uuid saving accounts"
-    " taxes us just discuss cell mobile"
-).split()
-FILLER = "the quick brown I'm don't and/or it's is was, (so) - : my your please well-known 10:30 today! $5 é ñ".split()
+VALUES = ["4111 1111 1111 1111", "4111-1111-1111-1111", "378282246310005", "DE89370400440532013000", "GB29 NWBK 6016 1331 9268 19", "de89 3704 0044 0532 0130 00", "536-90-4399", "536 90 4399", "536904399", "912-93-4444", "912934444", "123456789", "A1234567", "a@b.com", "j.doe@mail.example.co.uk", "http://x.org/p?q=1", "foo.bar", "it.Then", "end.Now", '"www.a.com"', "192.168.1.1", "10.0.0.1/8", "::1", "fe80::1%eth0", "fe:dc::ba", "::ffff:1.2.3.4", "2001:db8:0:0:0:0:0:1", "aa:bb:cc:dd:ee:ff", "aa-bb-cc-dd-ee-ff", "aabb.ccdd.eeff", "123e4567-e89b-42d3-a456-426614174000", "12345678", "7654321", "98765", "2019", "#5", "1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNa", "bc1qar0srrr7xfkvy5l643lydnw9re59gtzzwf5mdq", "AB1234563", "BB1388568", "408-224-6236", "+44 20 7946 0958", "(415) 555-0132 ext. 12", "030 1234567", "+49 30 123456", "12/05/1980", "5/80", "05/2024", "1980-07-28", "3-JAN", "JAN-2020", "2020-06-20T14:11:22Z", "9434765919", "943 476 5919", "943-476-5919", "1234567890123", "12 34"]
+CONTEXT = ["phone", "number", "call", "card", "credit", "visa", "account", "bank", "check", "ssn", "social", "security", "passport", "travel", "document", "driver", "license", "permit", "itin", "tax", "ip", "date", "birthday", "email", "iban", "nhs", "wallet", "btc", "medical", "url", "link", "mac", "uuid", "saving", "accounts", "taxes", "us", "just", "discuss", "cell", "mobile"]
+FILLER = ["the", "quick", "brown", "I'm", "don't", "and/or", "it's", "is", "was,", "(so)", "-", ":", "my", "your", "please", "well-known", "10:30", "today!", "$5", "é", "ñ"]
 SIGNS = "0123456789abcxyzABC@.:-/#+() "
 
 

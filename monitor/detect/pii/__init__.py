@@ -27,7 +27,20 @@ REVISION = "2"
 MAX_EVIDENCE = 256
 
 # They point at nobody by themselves: evidence, which a rule may combine with more, but no score.
-INDIRECT = frozenset({"DATE_TIME", "LOCATION", "ORGANIZATION", "NRP", "TITLE", "URL", "ZIP_CODE", "AGE", "UK_POSTCODE", "CA_POSTAL_CODE"})
+INDIRECT = frozenset(
+    {
+        "DATE_TIME",
+        "LOCATION",
+        "ORGANIZATION",
+        "NRP",
+        "TITLE",
+        "URL",
+        "ZIP_CODE",
+        "AGE",
+        "UK_POSTCODE",
+        "CA_POSTAL_CODE",
+    }
+)
 
 
 def build(

@@ -28,7 +28,9 @@ _PLAIN = "street|avenue|ave|road|rd|boulevard|blvd|crescent|terrace|lane|drive|p
 _CAP = "[^\\W\\d_a-z][\\w.'\u2019-]{0,24}"
 _NUMBER = r"\d{1,6}[A-Za-z]?(?:[-/]\d{1,5}[A-Za-z]?)?(?: 1/2)?"
 _SIDE = "(?:N|S|E|W|NE|NW|SE|SW|North|South|East|West|Northeast|Northwest|Southeast|Southwest)"
-_UNIT = r"(?:[,\n]? ?(?:Apartment|Apt|Suite|Ste|Unit|Floor|Flat|Room|Rm|No|#)\.? ?#?[A-Za-z]?-?\d{1,5}[A-Za-z]?)?"
+_UNIT = (
+    r"(?:[,\n]? ?(?:Apartment|Apt|Suite|Ste|Unit|Floor|Flat|Room|Rm|No|#)\.? ?#?[A-Za-z]?-?\d{1,5}[A-Za-z]?)?"
+)
 _TOWN = (
     rf"(?:,?\s{{1,3}}{_CAP}(?: {_CAP}){{0,3}})?(?:,?\s{{1,3}}(?:{_STATES})\b\.?)?"
     rf"(?:,?\s{{1,3}}\d{{5}}(?:-\d{{4}})?\b)?"
@@ -87,10 +89,10 @@ _BOX = re.compile(
     r"|\b(?:postfach|postbus|apartado|case postale|bo\u00eete postale|casella postale) \d{1,6}\b"
 )
 _BOX_WORDS = frozenset(
-    "box apo fpo dpo pobox postfach postbus apartado case bo\u00eete casella 0 postal".split()
+    ["box", "apo", "fpo", "dpo", "pobox", "postfach", "postbus", "apartado", "case", "boîte", "casella", "0", "postal"]
 )
-_UNIT_WORDS = frozenset("apt apartment suite ste".split())
-_ZIP_WORDS = frozenset("zip zipcode postcode postal code".split())
+_UNIT_WORDS = frozenset(["apt", "apartment", "suite", "ste"])
+_ZIP_WORDS = frozenset(["zip", "zipcode", "postcode", "postal", "code"])
 _ALONE = re.compile(r"(?i)\b(?:apt|apartment|suite|ste)\.? ?#?\d{1,5}[a-z]?\b")
 _STATE = re.compile(rf"\b(?:{_STATES}),? $")
 _ASKED_ZIP = re.compile(

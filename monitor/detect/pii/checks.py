@@ -145,7 +145,9 @@ def _weighted(value: Sequence[int], weights: Sequence[int]) -> int:
 def card(value: str) -> bool:
     """Whether a payment card number has an issuer's prefix, its length and the Luhn digit (ISO/IEC 7812)."""
     digits = "".join(map(str, _digits(value)))
-    return any(len(digits) in lengths and prefix.match(digits) for prefix, lengths in _ISSUERS) and luhn(digits)
+    return any(len(digits) in lengths and prefix.match(digits) for prefix, lengths in _ISSUERS) and luhn(
+        digits
+    )
 
 
 _ISSUERS = (
@@ -329,9 +331,17 @@ def npi(value: str) -> bool:
 
 def vin(value: str) -> bool:
     """Whether a vehicle identification number has its check character (ISO 3779, 49 CFR 565)."""
-    codes = dict(zip("ABCDEFGHJKLMNPRSTUVWXYZ", (1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 7, 9, 2, 3, 4, 5, 6, 7, 8, 9), strict=True))
+    codes = dict(
+        zip(
+            "ABCDEFGHJKLMNPRSTUVWXYZ",
+            (1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 7, 9, 2, 3, 4, 5, 6, 7, 8, 9),
+            strict=True,
+        )
+    )
     weights = (8, 7, 6, 5, 4, 3, 2, 10, 0, 9, 8, 7, 6, 5, 4, 3, 2)
-    total = sum((int(c) if c.isdigit() else codes[c]) * w for c, w in zip(value.upper(), weights, strict=True))
+    total = sum(
+        (int(c) if c.isdigit() else codes[c]) * w for c, w in zip(value.upper(), weights, strict=True)
+    )
     return "0123456789X"[total % 11] == value[8].upper()
 
 
@@ -378,7 +388,9 @@ def pps(value: str) -> bool:
     """Whether an Irish PPS number has its check letter."""
     value = value.upper()
     extra = ord(value[8]) - 64 if len(value) > 8 and value[8].isalpha() else 0  # noqa: PLR2004 - the second letter
-    return "WABCDEFGHIJKLMNOPQRSTUV"[(_weighted(_digits(value), range(8, 1, -1)) + 9 * extra) % 23] == value[7]
+    return (
+        "WABCDEFGHIJKLMNOPQRSTUV"[(_weighted(_digits(value), range(8, 1, -1)) + 9 * extra) % 23] == value[7]
+    )
 
 
 def kr_rrn(value: str) -> bool:

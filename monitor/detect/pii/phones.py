@@ -9,7 +9,6 @@ from monitor.detect.pii.context import context_words, is_supported
 from monitor.detect.pii.spans import Found
 from monitor.detect.pii.view import View
 
-
 _FILLER = re.compile(r"[ \u00a0\t,-]+")
 _DIGITS = re.compile(r"\d+")
 _LEAD = 12  # two brackets or pluses with four signs of punctuation each, and the character before
@@ -115,7 +114,10 @@ _SURE = re.compile(
     r"(?:\+|00)[1-9]|\(0?\d{2,4}\) ?\d{3,4}[ -]\d{3,4}$|0\d{1,4}[ /-]\d{2,8}(?:[ -]\d{2,5}){0,3}$"
 )
 _BEFORE = context_words(
-    "phone tel call mobile cell fax whatsapp dial text reach contact sms answering ring messages handy".split()
+    ["phone", "tel", "call", "mobile", "cell", "fax", "whatsapp", "dial", "text", "reach", "contact", "sms", "answering", "ring", "messages", "handy"]
+)
+_CALL = re.compile(
+    r"(?i)\b(?:call|ring|dial|text|fax)(?: (?:me|us|him|her|them|back|on|at|my|the))*[ :]{1,2}$"
 )
 _AFTER = re.compile(r"[ -]{0,2}\(?(?:office|fax|mobile|cell|phone|home|work|desk|tel)\b", re.IGNORECASE)
 _SHORTEST, _LONGEST = 6, 15  # ITU-T E.164; six is the shortest subscriber number people write in groups
@@ -132,7 +134,8 @@ def written(view: View) -> Iterator[Found]:
             continue
         start = view.place(match.start())
         end = start + len(value)
-        if _AFTER.match(text, end) or is_supported(text, start, _BEFORE):
+        asked = _CALL.search(text[max(0, start - _LABEL) : start])
+        if asked or _AFTER.match(text, end) or is_supported(text, start, _BEFORE):
             yield Found(start, end, "PHONE_NUMBER", 0.7)
         elif _SURE.match(number) and 9 <= digits <= 13:  # noqa: PLR2004 - a national number with its trunk prefix
             yield Found(start, end, "PHONE_NUMBER", 0.45)

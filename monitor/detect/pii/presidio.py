@@ -35,7 +35,13 @@ _NOT_INVALID: Mapping[str, Callable[[str], bool]] = {  # passing proves nothing
 }
 # What every match contains: a character, and how many digits on its line.
 _MARKS: Mapping[str, str] = {"EMAIL_ADDRESS": "@", "URL": ".", "UUID": "-"}
-_DIGITS: Mapping[str, int] = {"CREDIT_CARD": 12, "UK_NHS": 10, "MEDICAL_LICENSE": 7, "US_ITIN": 9, "US_SSN": 9}
+_DIGITS: Mapping[str, int] = {
+    "CREDIT_CARD": 12,
+    "UK_NHS": 10,
+    "MEDICAL_LICENSE": 7,
+    "US_ITIN": 9,
+    "US_SSN": 9,
+}
 
 
 class _Pattern(NamedTuple):

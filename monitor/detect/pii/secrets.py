@@ -35,7 +35,7 @@ _LABEL = r"(?i:\b(?:password|passwd|passphrase|passcode|pwd))"
 _SAID = r"(?i:\b(?:password|passphrase|passcode) (?:is|was|to)):? {1,2}[\"']?"
 _TOKEN = r"(?<![A-Za-z0-9+/_=.-])[A-Za-z0-9+/_-]{20,128}={0,2}(?![A-Za-z0-9+/_=-])"
 _TOKEN_CONTEXT = context_words(
-    "key token secret credential bearer authorization signature webhook auth apikey hmac".split()
+    ["key", "token", "secret", "credential", "bearer", "authorization", "signature", "webhook", "auth", "apikey", "hmac"]
 )
 _TOKEN_BITS = 3.2  # per character; hex digits reach 4.0, words written together 2.5 to 3.1 with a digit rule
 
