@@ -192,23 +192,32 @@ def test_files_that_do_not_fit_are_named(tiny: Checkpoint, tmp_path: Path) -> No
 
 @needs_torch
 def test_cascade_sends_the_unsure_and_a_known_share(tiny: Checkpoint, offline: list[Any]) -> None:
-    """Tier 1 looks at scores in the band with probability 1 and at a sample of the others with its share."""
+    """Detoxify looks where the encoder is unsure, at all of it; else at a share, with that probability."""
     traces = [Trace(id=f"t{n}", time=0.0, response="a nice day") for n in range(400)]
-    none = toxicity.build(**tiny._asdict(), low=0.99, high=1.0, sample=0.0).assess(traces)
-    every = toxicity.build(**tiny._asdict(), always=True).assess(traces[:5])
-    some = toxicity.build(**tiny._asdict(), low=0.99, high=1.0, sample=0.25).assess(traces)
-    assert {(a.tier, a.probability) for a in none} == {(0, 1.0)}
-    assert {(a.tier, a.probability) for a in every} == {(1, 1.0)}
-    sampled = [a for a in some if a.tier == 1]
-    assert {a.probability for a in sampled} == {0.25}
-    assert 60 < len(sampled) < 140
+    every = toxicity.build(**tiny._asdict(), profile="full").assess(traces[:5])
+    unsure = toxicity.build(**tiny._asdict(), low=0.0, high=1.0, audit=0.25).assess(traces)
+    some = toxicity.build(**tiny._asdict(), low=1.0, high=1.0, audit=0.25).assess(traces)
+    assert {(a.tier, a.probability) for a in every} == {(2, 1.0)}
+    assert {(a.tier, a.probability) for a in unsure} == {(0, 1.0), (2, 0.25)}
+    assert {(a.tier, a.probability) for a in some} == {(0, 1.0), (2, 0.25)}
+    assert 60 < sum(a.tier == 2 for a in some) < 140
     assert not offline
 
 
 @needs_torch
-def test_tier_one_decides_where_it_looked(tiny: Checkpoint, offline: list[Any]) -> None:
-    """The score is tier 1's, prompt and response apart, and the version names the checkpoint."""
-    detector = toxicity.build(**tiny._asdict(), always=True)
+def test_offline_profile_leaves_detoxify_alone(tiny: Checkpoint, offline: list[Any]) -> None:
+    """Offline, only bundled models judge, whatever is configured."""
+    detector = toxicity.build(**tiny._asdict(), profile="offline")
+    (got,) = detector.assess([Trace(id="x", time=0.0, response="you are an idiot")])
+    assert got.tier == 1
+    assert len(detector.cascades) == 1
+    assert not offline
+
+
+@needs_torch
+def test_detoxify_decides_where_it_looked(tiny: Checkpoint, offline: list[Any]) -> None:
+    """The score is tier 2's, prompt and response apart, and the version names the checkpoint."""
+    detector = toxicity.build(**tiny._asdict(), profile="full")
     trace = Trace(
         id="x", time=0.0, messages=(Message(content=f"you are an idiot {CANARY}"),), response="a nice day"
     )
@@ -219,7 +228,7 @@ def test_tier_one_decides_where_it_looked(tiny: Checkpoint, offline: list[Any]) 
     assert detector.version.endswith(tiny.sha256[:12])
     assert CANARY not in f"{got!r}{detector.version}"
     status = toxicity.tiers(**tiny._asdict())
-    assert [(t.tier, t.present) for t in status] == [(0, True), (1, True)]
+    assert [(t.tier, t.present) for t in status] == [(0, True), (1, True), (2, True)]
     assert not offline
 
 

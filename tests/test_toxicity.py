@@ -1,4 +1,4 @@
-"""Toxicity, tier 0: the bundled linear model and the detector around it."""
+"""Toxicity: the bundled linear model and encoder, and the detector around them."""
 
 import itertools
 import json
@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from monitor.cascade import AUDIT
 from monitor.detect import toxicity
 from monitor.detect.toxicity import Toxicity
 from monitor.errors import ConfigError
@@ -73,9 +74,6 @@ def test_civil_text_scores_low(detector: Toxicity, text: str) -> None:
     assert got.evidence == ()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="known limit of a linear model, stated in its card: group names add up"
-)
 def test_two_groups_in_one_sentence_are_left_alone(detector: Toxicity) -> None:
     """A neutral sentence that names two groups is no abuse."""
     (got,) = detector.assess([trace("The committee discussed the new rules for muslim and jewish holidays.")])
@@ -160,19 +158,49 @@ def test_options_out_of_range_are_named() -> None:
     """A wrong option is a configuration error with its name and a remedy."""
     with pytest.raises(ConfigError, match=r"toxicity\.options\.low"):
         toxicity.build(low=0.9, high=0.1)
-    with pytest.raises(ConfigError, match=r"toxicity\.options\.sample"):
-        toxicity.build(sample=2.0)
+    with pytest.raises(ConfigError, match=r"toxicity\.options\.audit"):
+        toxicity.build(audit=0.0)
     with pytest.raises(ConfigError, match=r"toxicity\.options\.config: empty"):
-        toxicity.build(checkpoint="model.ckpt")
+        toxicity.build(checkpoint="model.ckpt", sha256="0" * 64)
 
 
 def test_missing_tier_says_what_it_costs() -> None:
-    """Without a checkpoint tier 1 is reported absent with its price; tier 0 names its weights."""
-    linear_tier, detoxify_tier = toxicity.tiers()
+    """Both bundled tiers name their weights; without a checkpoint Detoxify is absent, with its price."""
+    linear_tier, encoder_tier, detoxify_tier = toxicity.tiers()
+    assert [(t.tier, t.name) for t in toxicity.tiers()] == [(0, "linear"), (1, "encoder"), (2, "detoxify")]
     assert linear_tier.present
-    assert linear_tier.version == toxicity.build().version
+    assert encoder_tier.present
+    assert linear_tier.version != encoder_tier.version
     assert not detoxify_tier.present
     assert "checkpoint" in detoxify_tier.cost
+
+
+def test_encoder_looks_where_the_linear_model_is_unsure(detector: Toxicity) -> None:
+    """Abuse reaches tier 1 for sure; of plain chat no more than the audited share and a few."""
+    abusive = detector.assess([trace(text, number=n) for n, text in enumerate(ABUSIVE)])
+    assert {(a.tier, a.probability) for a in abusive} == {(1, 1.0)}
+    plain = detector.assess([trace(CIVIL[0], number=n) for n in range(500)])
+    assert {(a.tier, a.probability) for a in plain} == {(0, 1.0), (1, AUDIT)}
+    assert sum(a.tier for a in plain) < 25
+
+
+def test_without_effort_the_linear_model_decides(detector: Toxicity) -> None:
+    """Where the encoder may not look, the score is tier 0's and says so."""
+    hurried = toxicity.build()
+    (cascade,) = hurried.cascades
+    cascade.effort = 0.0
+    (alone,) = hurried.assess([trace(ABUSIVE[0])])
+    (both,) = detector.assess([trace(ABUSIVE[0])])
+    assert (alone.tier, alone.score) == (0, alone.values["tier0"])
+    assert both.tier == 1
+    assert both.values["tier0"] == alone.values["tier0"]
+
+
+def test_full_profile_looks_everywhere() -> None:
+    """With the full profile the encoder judges every window of every trace, for certain."""
+    full = toxicity.build(profile="full")
+    got = full.assess([trace(CIVIL[0]), trace(f"{CIVIL[1]} " * 20), trace("")])
+    assert {(a.tier, a.probability) for a in got} == {(1, 1.0)}
 
 
 def test_no_network_and_no_text_outside(
@@ -191,12 +219,13 @@ def test_no_network_and_no_text_outside(
 
 
 def test_chat_is_left_alone(detector: Toxicity) -> None:
-    """On task-oriented chat at most 0.2 % of turns reach 0.8."""
+    """Of task-oriented chat at most 0.2 % of turns reach 0.8, and the encoder sees at most 3 %."""
     if not CHAT.is_file():
         pytest.skip("the labelled data beside the checkout is missing")
     lines = CHAT.read_text(encoding="utf-8").splitlines()[:3000]
     got = detector.assess([trace(json.loads(line)["text"], number=n) for n, line in enumerate(lines)])
     assert sum(a.score is not None and a.score >= 0.8 for a in got) <= 0.002 * len(lines)
+    assert sum(a.tier == 1 and a.probability == 1.0 for a in got) <= 0.03 * len(lines)
 
 
 def test_torch_stays_out_without_a_checkpoint() -> None:

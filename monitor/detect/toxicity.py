@@ -1,36 +1,70 @@
 """Abusive text in the prompt and in the response, scored apart.
 
-Tier 0 is the bundled linear model on every trace. Tier 1, if a checkpoint is configured, is Detoxify on the
-traces of whose score tier 0 is unsure, plus a random share of the rest with a recorded probability.
+Tier 0 is a linear model on every window of every text; it passes on what it cannot rule out. Tier 1 is the
+bundled encoder, on those windows. Tier 2, where a checkpoint is configured, is Detoxify, on the traces of
+which tier 1 is unsure. A random share of the other traces reaches each tier too (`monitor.cascade`).
 """
 
-import hashlib
+import json
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
 
 from monitor import models
-from monitor.clock import Clock, SystemClock
+from monitor.cascade import AUDIT, Cascade, Profile
 from monitor.detect import detoxify
 from monitor.errors import ConfigError
 from monitor.findings import Assessment, Evidence, Status, TierStatus
-from monitor.models.linear import Linear, windows
+from monitor.models import encoder
+from monitor.models.encoder import Encoder
+from monitor.models.linear import Calibration, Linear, normalised, windows
 from monitor.trace import Trace
 
 NAME = "toxicity"
-REVISION = 2
-WINDOW = 400  # characters; the model is calibrated on the worst window of this size
+REVISION = 3
+WINDOW = 400  # characters; both bundled models are calibrated on the worst window of this size
 EVIDENCE_FROM = 0.5
 MAX_EVIDENCE = 64
-_WEIGHTS = ("toxicity.npy", "toxicity.json")
+_LINEAR = ("toxicity.npy", "toxicity.json")
+_SETTINGS = "toxicity-encoder.json"
+_ENCODER = (encoder.BASE, encoder.TOKENIZER, encoder.graph(NAME), _SETTINGS)
 _OPTION = "detectors.toxicity.options"
 
+Place: TypeAlias = tuple[str, int, int]
+"""A window: its text, and its offsets there."""
 
-class Band(NamedTuple):
-    """Which traces tier 1 looks at: scores of tier 0 in [low, high], and a random `sample` of the others."""
 
-    low: float
-    high: float
-    sample: float
+class Bundled(NamedTuple):
+    """The bundled models: what tier 0 scores at `gate` or above is for the encoder."""
+
+    linear: Linear
+    gate: float
+    encoder: Encoder
+    calibration: Calibration
+
+    @classmethod
+    def load(cls) -> "Bundled":
+        """Load them. Raises ConfigError when a file is missing or altered."""
+        settings = json.loads(models.verified(_SETTINGS).read_text(encoding="utf-8"))
+        return cls(
+            Linear.load(NAME),
+            settings["gate"],
+            Encoder.load(NAME),
+            Calibration(settings["slope"], settings["offset"]),
+        )
+
+    def first(self, places: Sequence[Place]) -> dict[Place, float]:
+        """Return tier 0's probability of each window."""
+        scores = self.linear.probabilities([text[a:b] for text, a, b in places])
+        return dict(zip(places, scores.tolist(), strict=True))
+
+    def second(self, places: Sequence[Place]) -> dict[Place, float]:
+        """Return tier 1's probability of each window."""
+        logits = self.encoder.logits([normalised(text[a:b]) for text, a, b in places])[:, 0].astype(
+            np.float64
+        )
+        return dict(zip(places, self.calibration.probability(logits).tolist(), strict=True))
 
 
 def build(
@@ -39,191 +73,205 @@ def build(
     config: str = "",
     sha256: str = "",
     model_type: str = "original",
-    always: bool = False,
     low: float = 0.1,
     high: float = 0.9,
-    sample: float = 0.02,
-    clock: Clock | None = None,
+    audit: float = AUDIT,
+    profile: Profile = "default",
 ) -> "Toxicity":
-    """Build the detector; the last five options are about tier 1, which needs the first three.
+    """Build the detector.
 
-    `checkpoint` is a Detoxify checkpoint file, `config` the folder with its Hugging Face config and
-    tokenizer, `sha256` the checkpoint's digest. Tier 1 sees tier-0 scores in [`low`, `high`] (all with
-    `always`) and a random `sample` of the others. Raises ConfigError naming the option and the remedy.
+    `checkpoint`, `config`, `sha256` and `model_type` are as in `DetoxifyModel`; with them there is a tier 2,
+    for tier-1 scores in [`low`, `high`]. `audit` is the share of the other traces that reaches a dearer
+    tier. Raises ConfigError naming the option and the remedy.
     """
     if not 0.0 <= low <= high <= 1.0:
         raise ConfigError(
             f"{_OPTION}.low: low {low}, high {high} are not 0 <= low <= high <= 1; give e.g. 0.1 and 0.9"
         )
-    if not 0.0 <= sample <= 1.0:
-        raise ConfigError(f"{_OPTION}.sample: {sample} is not in [0, 1]; give a share such as 0.02")
-    tier1 = None
-    if _configured(checkpoint, config, sha256):
-        tier1 = detoxify.DetoxifyModel(
+    second = Cascade(NAME, 1, audit=audit, profile=profile)
+    third = None
+    version = models.version(REVISION, *_LINEAR, *_ENCODER)
+    if _configured(checkpoint, config, sha256) and profile != "offline":
+        model = detoxify.DetoxifyModel(
             checkpoint=checkpoint, config=config, sha256=sha256, model_type=model_type
         )
-    band = Band(0.0, 1.0, 1.0) if always else Band(low, high, sample)
-    version = models.version(REVISION, *_WEIGHTS) + (f".{sha256[:12].lower()}" if tier1 else "")
-    return Toxicity(Linear.load(NAME), tier1, band, version, clock or SystemClock())
+        third = Third(model, Cascade(NAME, 2, audit=audit, profile=profile, after=second), low, high)
+        version += f".{sha256[:12].lower()}"
+    return Toxicity(Bundled.load(), second, third, version, everything=profile == "full")
 
 
 def tiers(*, checkpoint: str = "", config: str = "", sha256: str = "", **_: Any) -> list[TierStatus]:
-    """Return whether the bundled model and Detoxify can run here. Raises ConfigError as `build` does."""
-    for name in _WEIGHTS:
-        models.verified(name)
+    """Return whether the bundled models and Detoxify can run here. Raises ConfigError as `build` does."""
+    found = []
+    for tier, (name, files) in enumerate((("linear", _LINEAR), ("encoder", _ENCODER))):
+        for file in files:
+            models.verified(file)
+        version = models.version(REVISION, *files)
+        found.append(TierStatus(detector=NAME, tier=tier, name=name, present=True, version=version))
     configured = _configured(checkpoint, config, sha256)
     if configured:
         detoxify.check(checkpoint=checkpoint, config=config, sha256=sha256)
-    return [
-        TierStatus(
-            detector=NAME, tier=0, name="linear", present=True, version=models.version(REVISION, *_WEIGHTS)
-        ),
-        TierStatus(
-            detector=NAME,
-            tier=1,
-            name="detoxify",
-            present=configured,
-            version=sha256[:12].lower() if configured else "",
-            cost=""
-            if configured
-            else "abuse without abusive words is missed, harmless profanity flagged; give a Detoxify"
-            f" checkpoint by {_OPTION}.checkpoint, config and sha256",
-        ),
-    ]
+    third = TierStatus(
+        detector=NAME,
+        tier=2,
+        name="detoxify",
+        present=configured,
+        version=sha256[:12].lower() if configured else "",
+        cost=""
+        if configured
+        else "no second opinion where the bundled encoder is unsure, and no labels such as threat; give a"
+        f" Detoxify checkpoint by {_OPTION}.checkpoint, config and sha256",
+    )
+    return [*found, third]
 
 
 def _configured(checkpoint: str, config: str, sha256: str) -> bool:
-    given = {"checkpoint": checkpoint, "config": config, "sha256": sha256}
+    given = {"checkpoint": checkpoint, "sha256": sha256}
+    if not checkpoint.endswith(detoxify.SUFFIX):
+        given["config"] = config
     missing = [name for name, value in given.items() if not value]
-    if missing and len(missing) < len(given):
+    if missing and any((checkpoint, config, sha256)):
         raise ConfigError(
-            f"{_OPTION}.{missing[0]}: empty; tier 1 needs checkpoint, config and sha256 together"
+            f"{_OPTION}.{missing[0]}: empty; tier 2 needs checkpoint and sha256, and config unless the"
+            f" checkpoint is a {detoxify.SUFFIX} file"
         )
     return not missing
 
 
-class Worst(NamedTuple):
-    """A text's score: that of its worst window, and the windows that reach `EVIDENCE_FROM`."""
+class Third(NamedTuple):
+    """Tier 2: a model, which traces it looks at, and of which scores of tier 1 it is to have a look."""
 
-    score: float
-    windows: tuple[tuple[int, int, float], ...]
+    model: "detoxify.DetoxifyModel"
+    cascade: Cascade
+    low: float
+    high: float
+
+
+class _Judged(NamedTuple):
+    """A trace after the bundled tiers: scored windows by field, tier 0's score, tier 1's probability."""
+
+    windows: Mapping[str, Sequence[tuple[Place, float]]]
+    tier0: float
+    probability: float
 
 
 class Toxicity:
     """Scores prompt (user and tool messages) and response; the trace's score is the higher one.
 
-    `values` holds `prompt` and `response`, `tier0` (the trace's score by the linear model) and, where tier 1
-    looked, each of its labels. The linear model's score is calibrated on its training mixture, not on your
-    traffic, so `calibrated` is false.
+    A window counts with the score of the dearest bundled model that looked at it, a text with its worst
+    window. `values` holds `prompt` and `response`, `tier0` (the trace's score by the linear model) and, where
+    tier 2 looked, each of its labels. Bundled scores are calibrated probabilities (`cards/toxicity.md` says
+    how well); Detoxify's are not, so there `calibrated` is false.
     """
 
     name = NAME
 
     def __init__(
-        self, model: Linear, tier1: "detoxify.DetoxifyModel | None", band: Band, version: str, clock: Clock
+        self, bundled: Bundled, second: Cascade, third: Third | None, version: str, *, everything: bool
     ) -> None:
-        self._model = model
-        self._tier1 = tier1
-        self._band = band
-        self._clock = clock
+        self._bundled = bundled
+        self._second = second
+        self._third = third
+        self._everything = everything
         self.version = version
+        self.cascades: tuple[Cascade, ...] = (second, third.cascade) if third else (second,)
 
     def assess(self, traces: Sequence[Trace]) -> Sequence[Assessment]:
         """Return one assessment per trace, in order; equal texts of the batch are scored once."""
-        started = self._clock.monotonic()
-        worst = self._worst(dict.fromkeys(text for trace in traces for _, text in _fields(trace)))
-        share = (self._clock.monotonic() - started) / max(1, len(traces))
-        first = [self._first(trace, worst, share) for trace in traces]
-        return first if self._tier1 is None else self._second(traces, first, self._tier1)
+        found = [self._assessment(mine) for mine in self._judged(traces)]
+        return found if self._third is None else self._with_third(traces, found, self._third)
 
-    def _worst(self, texts: Mapping[str, None]) -> dict[str, Worst]:
-        cuts = {text: windows(text, WINDOW) for text in texts}
-        parts = [text[a:b] for text, cut in cuts.items() for a, b in cut]
-        scores = iter(self._model.probabilities(parts).tolist())
-        found = {}
-        for text, cut in cuts.items():
-            scored = [(a, b, next(scores)) for a, b in cut]
-            found[text] = Worst(
-                max(score for _, _, score in scored), tuple(w for w in scored if w[2] >= EVIDENCE_FROM)
-            )
+    def _judged(self, traces: Sequence[Trace]) -> list[_Judged]:
+        """Run both bundled tiers."""
+        fields = [_fields(trace) for trace in traces]
+        cuts = {
+            text: [(text, a, b) for a, b in windows(text, WINDOW)]
+            for text in dict.fromkeys(text for mine in fields for _, text in mine)
+        }
+        first = self._bundled.first([place for places in cuts.values() for place in places])
+        asked: list[tuple[float, set[Place]]] = []
+        for trace, mine in zip(traces, fields, strict=True):
+            places = {place for _, text in mine for place in cuts[text]}
+            unsure = {place for place in places if first[place] >= self._bundled.gate}
+            probability = self._second.look(trace.id, unsure=bool(unsure))
+            wanted = places if self._everything or not unsure else unsure
+            asked.append((probability, wanted if probability else set()))
+        second = self._bundled.second(list(dict.fromkeys(p for _, wanted in asked for p in wanted)))
+        found = []
+        for mine, (probability, wanted) in zip(fields, asked, strict=True):
+            scored = {
+                field: [(p, second[p] if p in wanted else first[p]) for p in cuts[text]]
+                for field, text in mine
+            }
+            tier0 = max((first[p] for _, text in mine for p in cuts[text]), default=0.0)
+            found.append(_Judged(scored, tier0, probability))
         return found
 
-    def _first(self, trace: Trace, worst: Mapping[str, Worst], seconds: float) -> Assessment:
-        prompt = max(
-            (worst[text].score for field, text in _fields(trace) if field != "response"), default=0.0
-        )
-        response = worst[trace.response].score if trace.response else 0.0
+    def _assessment(self, judged: _Judged) -> Assessment:
+        sides = {"prompt": 0.0, "response": 0.0}
+        for field, places in judged.windows.items():
+            sides[_side(field)] = max(sides[_side(field)], *(score for _, score in places))
         evidence = [
             Evidence(field, start, end, NAME, score)
-            for field, text in _fields(trace)
-            for start, end, score in worst[text].windows
+            for field, places in judged.windows.items()
+            for (_, start, end), score in places
+            if score >= EVIDENCE_FROM
         ]
-        evidence.sort(key=lambda e: -e.score)
-        score = max(prompt, response)
-        return Assessment(
-            detector=NAME,
-            version=self.version,
-            status=Status.SCORED,
-            score=score,
-            evidence=tuple(evidence[:MAX_EVIDENCE]),
-            values={"prompt": prompt, "response": response, "tier0": score},
-            seconds=seconds,
-        )
-
-    def _second(
-        self, traces: Sequence[Trace], first: Sequence[Assessment], tier1: "detoxify.DetoxifyModel"
-    ) -> list[Assessment]:
-        started = self._clock.monotonic()
-        chance = [
-            self._probability(trace, assessment) for trace, assessment in zip(traces, first, strict=True)
-        ]
-        texts = dict.fromkeys(
-            text for trace, p in zip(traces, chance, strict=True) if p for _, text in _fields(trace)
-        )
-        labels = dict(zip(texts, tier1.score(list(texts)), strict=True))
-        share = (self._clock.monotonic() - started) / max(1, sum(p is not None for p in chance))
-        return [
-            assessment if p is None else self._merged(trace, assessment, labels, p, share)
-            for trace, assessment, p in zip(traces, first, chance, strict=True)
-        ]
-
-    def _probability(self, trace: Trace, assessment: Assessment) -> float | None:
-        """Return with which probability tier 1 was to look at this trace, None when it is not going to."""
-        if self._band.low <= (assessment.score or 0.0) <= self._band.high:
-            return 1.0
-        drawn = int.from_bytes(hashlib.sha256(f"{NAME}:{trace.id}".encode()).digest()[:8]) / 2**64
-        return self._band.sample if drawn < self._band.sample else None
-
-    def _merged(
-        self,
-        trace: Trace,
-        first: Assessment,
-        labels: Mapping[str, Mapping[str, float]],
-        probability: float,
-        seconds: float,
-    ) -> Assessment:
-        sides = {"prompt": 0.0, "response": 0.0}
-        highest: dict[str, float] = {}
-        evidence = []
-        for field, text in _fields(trace):
-            side = "response" if field == "response" else "prompt"
-            sides[side] = max(sides[side], *labels[text].values())
-            for label, score in labels[text].items():
-                highest[label] = max(highest.get(label, 0.0), score)
-                if score >= EVIDENCE_FROM:
-                    evidence.append(Evidence(field, 0, len(text), label, score))
         evidence.sort(key=lambda e: -e.score)
         return Assessment(
             detector=NAME,
             version=self.version,
             status=Status.SCORED,
             score=max(sides.values()),
-            evidence=tuple((evidence + list(first.evidence))[:MAX_EVIDENCE]),
-            tier=1,
-            probability=probability,
-            values={**highest, **sides, "tier0": first.values["tier0"]},
-            seconds=first.seconds + seconds,
+            calibrated=True,
+            evidence=tuple(evidence[:MAX_EVIDENCE]),
+            tier=1 if judged.probability else 0,
+            probability=judged.probability or 1.0,
+            values={**sides, "tier0": judged.tier0},
         )
+
+    def _with_third(
+        self, traces: Sequence[Trace], found: Sequence[Assessment], third: Third
+    ) -> list[Assessment]:
+        reached = [a.probability if a.tier == 1 else 0.0 for a in found]
+        chance = [
+            third.cascade.look(trace.id, unsure=third.low <= (a.score or 0.0) <= third.high, reached=before)
+            for trace, a, before in zip(traces, found, reached, strict=True)
+        ]
+        texts = list(
+            dict.fromkeys(text for t, p in zip(traces, chance, strict=True) if p for _, text in _fields(t))
+        )
+        labels = dict(zip(texts, third.model.score(texts), strict=True))
+        return [
+            _merged(trace, a, labels, p) if p else a
+            for trace, a, p in zip(traces, found, chance, strict=True)
+        ]
+
+
+def _merged(
+    trace: Trace, before: Assessment, labels: Mapping[str, Mapping[str, float]], probability: float
+) -> Assessment:
+    """Return the assessment with tier 2's scores in the place of tier 1's."""
+    sides = {"prompt": 0.0, "response": 0.0}
+    highest: dict[str, float] = {}
+    evidence = []
+    for field, text in _fields(trace):
+        sides[_side(field)] = max(sides[_side(field)], *labels[text].values())
+        for label, score in labels[text].items():
+            highest[label] = max(highest.get(label, 0.0), score)
+            if score >= EVIDENCE_FROM:
+                evidence.append(Evidence(field, 0, len(text), label, score))
+    evidence.sort(key=lambda e: -e.score)
+    return Assessment(
+        detector=NAME,
+        version=before.version,
+        status=Status.SCORED,
+        score=max(sides.values()),
+        evidence=tuple((evidence + list(before.evidence))[:MAX_EVIDENCE]),
+        tier=2,
+        probability=probability,
+        values={**highest, **sides, "tier0": before.values["tier0"]},
+    )
 
 
 def _fields(trace: Trace) -> list[tuple[str, str]]:
@@ -231,3 +279,7 @@ def _fields(trace: Trace) -> list[tuple[str, str]]:
     judged = ("user", "tool")
     fields = [(f"messages.{n}", m.content) for n, m in enumerate(trace.messages) if m.role in judged]
     return [(field, text) for field, text in [*fields, ("response", trace.response)] if text]
+
+
+def _side(field: str) -> str:
+    return "response" if field == "response" else "prompt"

@@ -1,16 +1,17 @@
-"""Train the bundled toxicity model: `python -m monitor.models.train.toxicity` (minutes on two cores).
+"""Train the bundled toxicity models: `python -m monitor.models.train.toxicity` (15 minutes of one core).
 
-Logistic regression on the hashed n-grams of `monitor.models.linear`, calibrated by Platt's method on
-out-of-fold scores (5 folds, grouped by source document or template). Prints, as JSON, what the model card
-quotes: AUROC per data set in cross-validation and with that data set left out of training, calibration error,
-and false positives on task-oriented chat. Data sets whose licence does not allow training are only scored.
+Tier 1 is an adapter of the shared encoder. Tier 0 is a linear model on hashed n-grams that learns the
+encoder's answers, and a threshold below which it may rule them out. Both are measured and calibrated on
+a third of the data, grouped by document or template, with models that have not seen it; the ones shipped then
+learn from everything. Prints, as JSON, what the model card quotes. Data sets whose licence does not allow
+training are only scored.
 """
 
 import collections
 import json
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,70 +19,34 @@ import numpy.typing as npt
 
 from monitor.models import WEIGHTS, linear
 from monitor.models.linear import Calibration, Floats
-from monitor.models.train import pin, rows
+from monitor.models.train import encoder, pin, rows
+from monitor.models.train.toxicity_sentences import disguised, sentences
 
 COMMAND = "python -m monitor.models.train.toxicity"
 NAME = "toxicity"
 WINDOW = 400
-REGULARISATION = 16.0
-FOLDS = 5
+FOLDS = 3
 SEED = 7
+EPOCHS, MAX_TOKENS = 2, 80
+FILLS, DISGUISED = 14, 1200
 CUTS = (0.5, 0.8)
-CAPS = {"sgd_neutral_chat": 5000, "passages": 2000, "stormfront_sentences": 6000}
+RECALL = 0.99  # of what the encoder flags, tier 0 lets pass
 
-TRAINED = {
-    "davidson_train": ("traindata", "toxicity"),
-    "stormfront_sentences": ("traindata", "toxicity"),
-    "wiki_talk_identity": ("traindata", "toxicity"),
-    "identity_madlibs": ("traindata", "toxicity"),
-    "sgd_neutral_chat": ("traindata", "toxicity"),
-    "passages": ("traindata", "text"),
-    "hatecheck": ("evaldata", "toxicity"),
-    "surge": ("evaldata", "toxicity"),
-    "openai_moderation": ("evaldata", "toxicity"),
+TRAINED: Mapping[str, tuple[tuple[str, str], int]] = {
+    "davidson_train": (("traindata", "toxicity"), 3600),
+    "stormfront_sentences": (("traindata", "toxicity"), 2200),
+    "wiki_talk_identity": (("traindata", "toxicity"), 1450),
+    "identity_madlibs": (("traindata", "toxicity"), 400),
+    "sgd_neutral_chat": (("traindata", "toxicity"), 2000),
+    "passages": (("traindata", "text"), 500),
+    "clinc150": (("evaldata", "drift"), 500),
+    "banking77": (("evaldata", "drift"), 400),
+    "hatecheck": (("evaldata", "toxicity"), 2000),
+    "surge": (("evaldata", "toxicity"), 1000),
+    "openai_moderation": (("evaldata", "toxicity"), 2000),
 }
-# Neutral sentences about groups of people: in the data sets above a group's name mostly stands in its abuse
-# (Dixon et al. 2018, "Measuring and mitigating unintended bias in text classification").
-GROUPS = (
-    *("muslim", "jewish", "christian", "hindu", "buddhist", "catholic", "atheist", "black", "white", "asian"),
-    *(
-        "african",
-        "latino",
-        "mexican",
-        "chinese",
-        "indian",
-        "arab",
-        "american",
-        "european",
-        "immigrant",
-        "refugee",
-    ),
-    *("gay", "lesbian", "transgender", "straight", "queer", "bisexual", "female", "male", "disabled", "deaf"),
-    *("blind", "autistic", "elderly", "young", "homeless"),
-)
-NEUTRAL = (
-    "Our {} neighbours invited us to dinner last week.",
-    "The museum opens an exhibition of {} artists in spring.",
-    "She writes about {} families for the local newspaper.",
-    "I am {} and I work as a nurse.",
-    "Is there a {} community centre near the station?",
-    "The survey compared {} and {} voters in three states.",
-    "My {} friend is looking for a flat in Leeds.",
-    "Many {} people have lived in this city for decades.",
-    "The law gives {} citizens the same rights as everyone.",
-    "{} and {} students meet on Thursdays in room five.",
-    "Could you recommend a book by a {} author?",
-    "The festival celebrates {} music and food.",
-    "He was born into a {} family in 1962.",
-    "We offer counselling for {} employees, free of charge.",
-    "The article explains how {} and {} traditions differ.",
-    "A {} woman was elected mayor yesterday.",
-    "A {} man won the marathon.",
-    "Which rules apply to {} applicants?",
-    "{} people contribute to the economy.",
-    "This charity supports {} children and their parents.",
-)
-SCORED_ONLY = {"tweeteval_offensive": ("evaldata", "toxicity")}
+"""Where a set is, and how many of its rows are used at most."""
+SCORED_ONLY = {"tweeteval_offensive": (("evaldata", "toxicity"), 2000)}
 TWO_CLASSES = (
     "davidson_train",
     "stormfront_sentences",
@@ -89,7 +54,17 @@ TWO_CLASSES = (
     "hatecheck",
     "surge",
     "openai_moderation",
+    "made",
 )
+WEIGHT = {"hatecheck": 3.0, "surge": 2.0, "openai_moderation": 2.0}
+# HateCheck calls insults of persons and of other groups harmless, because it is about hate alone.
+NOT_LEARNT = ("target_indiv_nh", "target_group_nh")
+
+
+CHAT = ("sgd_neutral_chat", "clinc150", "banking77")
+JUDGED = ("hatecheck", "surge", "openai_moderation", "tweeteval_offensive")
+RIDGE = 0.1
+FAR = 4.0  # logits beyond are sure enough
 
 
 class Row(NamedTuple):
@@ -100,35 +75,82 @@ class Row(NamedTuple):
     text: str
     toxic: bool
     category: str = ""
+    weight: float = 1.0
 
 
 def load() -> list[Row]:
     """Return the rows of all data sets, capped, in a fixed order."""
-    found = []
-    for source, folder in {**TRAINED, **SCORED_ONLY}.items():
-        mine = [
+    chance = random.Random(SEED)  # noqa: S311 - sampling, not cryptography
+    found: list[Row] = []
+    for source, (folder, cap) in {**TRAINED, **SCORED_ONLY}.items():
+        mine = list(rows(*folder, f"{source}.jsonl"))
+        chance.shuffle(mine)
+        if source == "stormfront_sentences":  # one in nine is hateful: keep those
+            mine.sort(key=lambda row: -row["label"])
+        found += [
             Row(
-                source, _group(source, row), row["text"], bool(row.get("label", 0)), row.get("category") or ""
+                source,
+                f"{source}/{row['id'].split('/')[1]}",
+                row["text"],
+                bool(row.get("label", 0)),
+                row.get("category") or "",
+                WEIGHT.get(source, 1.0),
             )
-            for row in rows(*folder, f"{source}.jsonl")
-            if row.get("category") != "self-harm"  # a cry for help is no abuse
+            for row in mine[:cap]
         ]
-        random.Random(SEED).shuffle(mine)  # noqa: S311 - sampling, not cryptography
-        found.extend(mine[: CAPS.get(source)])
+    found += [
+        Row("made", f"made/{made.pattern}", made.text, made.toxic, made.pattern.partition("/")[0])
+        for made in sentences(SEED, FILLS)
+    ]
+    short = [row for row in found if len(row.text) < WINDOW // 3 and row.source not in SCORED_ONLY]
     return found + [
-        Row(
-            "identity_neutral",
-            f"neutral/{n}",
-            template.format(group, GROUPS[(k + 7) % len(GROUPS)]),
-            toxic=False,
-        )
-        for n, template in enumerate(NEUTRAL)
-        for k, group in enumerate(GROUPS)
+        row._replace(source="disguised", text=disguised(row.text, chance))
+        for row in chance.sample(short, DISGUISED)
     ]
 
 
-def _group(source: str, row: dict[str, Any]) -> str:
-    return f"{source}/{row['id'].split('/')[1] if row['id'].count('/') > 1 else row['id']}"
+def learn(data: Sequence[Row], *, quiet: bool = False) -> encoder.Adapter:
+    """Train the encoder's adapter on the beginnings of the texts."""
+    data = [row for row in data if row.source not in SCORED_ONLY and row.category not in NOT_LEARNT]
+    return encoder.finetune(
+        [linear.normalised(row.text[: 2 * WINDOW]) for row in data],
+        np.array([float(row.toxic) for row in data]),
+        weights=np.array([row.weight for row in data]),
+        epochs=EPOCHS,
+        seed=SEED,
+        max_tokens=MAX_TOKENS,
+        batch_tokens=1536,
+        quiet=quiet,
+    )
+
+
+def folds(data: Sequence[Row]) -> npt.NDArray[np.intp]:
+    """Return the fold of each row: rows of a group share one."""
+    chance = random.Random(SEED)  # noqa: S311 - sampling, not cryptography
+    fold_of = {group: chance.randrange(FOLDS) for group in sorted({row.group for row in data})}
+    return np.array([fold_of[row.group] for row in data])
+
+
+class Windowed:
+    """The windows of many texts, and the worst score of each text."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        cuts = [linear.windows(text, WINDOW) for text in texts]
+        self.parts = [text[a:b] for text, cut in zip(texts, cuts, strict=True) for a, b in cut]
+        self._starts = np.cumsum([0, *map(len, cuts)])[:-1]
+
+    def encoded(self, adapter: encoder.Adapter) -> Floats:
+        """Return the encoder's logit of every window."""
+        found = encoder.predict(adapter, [linear.normalised(part) for part in self.parts])
+        return found[:, 0].astype(np.float64)
+
+    def worst(self, scores: Floats) -> Floats:
+        """Return the highest score of each text's windows."""
+        return np.maximum.reduceat(scores, self._starts)
+
+    def spread(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Repeat a value per text for each of its windows."""
+        return np.repeat(values, np.diff([*self._starts, len(self.parts)]))
 
 
 def matrix(texts: Sequence[str]) -> Any:
@@ -141,35 +163,24 @@ def matrix(texts: Sequence[str]) -> Any:
     return csr_matrix((values, (owner, buckets)), shape=(len(texts), 1 << linear.BITS))
 
 
-def fit(data: Sequence[Row], design: Any) -> tuple[Floats, float]:
-    """Return weights and intercept of a logistic regression; a data set counts by the root of its size."""
-    from sklearn.linear_model import LogisticRegression
+def fit(design: Any, logits: Floats) -> tuple[npt.NDArray[np.int8], float, float]:
+    """Return int8 weights, their scale and the intercept of a ridge regression on the encoder's logits.
 
-    sizes = collections.Counter(row.source for row in data)
-    weight = np.array([1.0 / np.sqrt(sizes[row.source]) for row in data])
-    model = LogisticRegression(C=REGULARISATION, solver="lbfgs", max_iter=300, tol=1e-3)
-    model.fit(design, [row.toxic for row in data], sample_weight=weight / weight.mean())
-    return model.coef_[0], float(model.intercept_[0])
+    Its logits teach more than its flags: at the same recall the gate then passes on a tenth of the chat.
+    """
+    from sklearn.linear_model import Ridge
 
-
-class Scorer:
-    """Scores texts as the detector does: the worst window of each."""
-
-    def __init__(self, texts: Sequence[str]) -> None:
-        parts = [text[a:b] for text in texts for a, b in linear.windows(text, WINDOW)]
-        counts = [len(linear.windows(text, WINDOW)) for text in texts]
-        self._design = matrix(parts)
-        self._starts = np.cumsum([0, *counts[:-1]])
-
-    def __call__(self, weights: Floats, intercept: float) -> Floats:
-        """Return the raw score of every text."""
-        return np.maximum.reduceat(self._design @ weights + intercept, self._starts)
+    model = Ridge(alpha=RIDGE, solver="sparse_cg", max_iter=100, random_state=SEED)
+    model.fit(design, np.clip(logits, -FAR, FAR))
+    scale = float(np.abs(model.coef_).max() / 127)
+    return np.round(model.coef_ / scale).astype(np.int8), scale, float(model.intercept_)
 
 
-def quantised(weights: Floats) -> tuple[npt.NDArray[np.int8], float]:
-    """Return int8 weights and their scale."""
-    scale = float(np.abs(weights).max() / 127)
-    return np.round(weights / scale).astype(np.int8), scale
+def scored(design: Any, fitted: tuple[npt.NDArray[np.int8], float, float]) -> Floats:
+    """Return a linear model's raw scores."""
+    weights, scale, intercept = fitted
+    found: Floats = design @ (weights.astype(np.float64) * scale) + intercept
+    return found
 
 
 def platt(scores: Floats, toxic: npt.NDArray[np.bool_]) -> Calibration:
@@ -180,7 +191,7 @@ def platt(scores: Floats, toxic: npt.NDArray[np.bool_]) -> Calibration:
     return Calibration(float(model.coef_[0, 0]), float(model.intercept_[0]))
 
 
-def calibration_error(probability: Floats, toxic: npt.NDArray[np.bool_], bins: int = 15) -> float:
+def calibration_error(probability: Floats, toxic: npt.NDArray[np.bool_], bins: int = 10) -> float:
     """Return the expected calibration error over bins of equal size."""
     parts = np.array_split(np.argsort(probability), bins)
     return float(
@@ -188,88 +199,140 @@ def calibration_error(probability: Floats, toxic: npt.NDArray[np.bool_], bins: i
     )
 
 
-def by_category(category: Sequence[str], right: npt.NDArray[np.bool_]) -> dict[str, float]:
-    """Return the share that is right per category, the empty one left out."""
-    names = np.array(category)
-    return {name: round(float(right[names == name].mean()), 2) for name in sorted(set(category) - {""})}
+class Measured(NamedTuple):
+    """Figures of one scoring of labelled rows, as the model card quotes them."""
+
+    auroc: dict[str, float]
+    ece: dict[str, float]
+    hatecheck_accuracy: dict[str, float]
+    false_positives: dict[str, float]
+
+
+def measured(data: Sequence[Row], probability: Floats) -> Measured:
+    """Measure probabilities of rows, per data set and for HateCheck's functions at 0.5."""
+    from sklearn.metrics import roc_auc_score
+
+    toxic = np.array([row.toxic for row in data])
+    source = np.array([row.source for row in data])
+    category = np.array([row.category for row in data])
+    right = (probability >= CUTS[0]) == toxic
+    check = source == "hatecheck"
+    spared = check & ~toxic & np.char.startswith(category, ("ident_"))
+    spared |= check & np.char.startswith(category, "counter_")
+    chat = np.isin(source, CHAT)
+    sets = [name for name in (*TWO_CLASSES, *SCORED_ONLY) if (source == name).any()]
+    judged = np.isin(source, JUDGED)
+    return Measured(
+        auroc={
+            name: _round(roc_auc_score(toxic[source == name], probability[source == name])) for name in sets
+        },
+        ece={
+            **{
+                name: _round(calibration_error(probability[source == name], toxic[source == name]))
+                for name in sets
+            },
+            "judged sets together": _round(calibration_error(probability[judged], toxic[judged])),
+        },
+        hatecheck_accuracy={
+            name: _round(right[check & (category == name)].mean()) for name in sorted(set(category[check]))
+        },
+        false_positives={
+            "hatecheck identity and counter-speech": _round(1 - right[spared].mean()),
+            **{f"chat at {cut}": _round((probability[chat] >= cut).mean()) for cut in CUTS},
+        },
+    )
+
+
+def _round(value: Any) -> float:
+    return round(float(value), 4)
 
 
 def main() -> None:
     """Train, measure, write the weights and pin them."""
-    from sklearn.metrics import roc_auc_score
-
     data = load()
-    toxic = np.array([row.toxic for row in data])
-    source = np.array([row.source for row in data])
-    design, scorer = matrix([row.text for row in data]), Scorer([row.text for row in data])
-    usable = ~np.isin(source, list(SCORED_ONLY))
-    rng = random.Random(SEED)  # noqa: S311 - sampling, not cryptography
-    fold_of = {group: rng.randrange(FOLDS) for group in sorted({row.group for row in data})}
-    fold = np.array([fold_of[row.group] for row in data])
+    fold = folds(data)
+    unseen = (fold == 0) | np.isin([row.source for row in data], list(SCORED_ONLY))
+    halves = learn([row for row, mine in zip(data, fold, strict=True) if mine])
+    ship(data, unseen, halves, learn(data))
 
-    def trained_on(chosen: npt.NDArray[np.bool_]) -> Floats:
-        index = np.flatnonzero(chosen)
-        return scorer(*fit([data[n] for n in index], design[index]))
 
-    held_out = np.zeros(len(data))
-    for n in range(FOLDS):
-        held_out[fold == n] = trained_on(usable & (fold != n))[fold == n]
-        print(f"fold {n + 1} of {FOLDS}", file=sys.stderr)  # noqa: T201 - progress of a script
-    calibration = platt(held_out[usable], toxic[usable])
-    probability = calibration.probability(held_out)
+def ship(
+    data: Sequence[Row],
+    unseen: npt.NDArray[np.bool_],
+    on_the_rest: encoder.Adapter,
+    adapter: encoder.Adapter,
+) -> None:
+    """Calibrate and measure on the unseen rows, make the gate, write, pin and report.
 
-    left_out = {}
-    for name in TWO_CLASSES:
-        mine = source == name
-        left_out[name] = trained_on(usable & ~mine)[mine]
-        print(f"without {name}", file=sys.stderr)  # noqa: T201 - progress of a script
-
-    index = np.flatnonzero(usable)
-    weights, intercept = fit([data[n] for n in index], design[index])
-    table, scale = quantised(weights)
-    final = calibration.probability(scorer(table.astype(np.float64) * scale, intercept))
-    np.save(WEIGHTS / f"{NAME}.npy", table)
-    settings = {"scale": scale, "intercept": intercept, **calibration._asdict()}
-    (WEIGHTS / f"{NAME}.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-    pin(COMMAND, f"{NAME}.npy", f"{NAME}.json")
-
-    chat = source == "sgd_neutral_chat"
-    report = {
-        "rows": dict(collections.Counter(source.tolist())),
-        "auroc_cross_validated": {
-            name: round(float(roc_auc_score(toxic[source == name], held_out[source == name])), 3)
-            for name in (*TWO_CLASSES, "identity_madlibs")
-        },
-        "auroc_left_out": {
-            **{
-                name: round(float(roc_auc_score(toxic[source == name], scores)), 3)
-                for name, scores in left_out.items()
-            },
-            **{
-                name: round(float(roc_auc_score(toxic[source == name], final[source == name])), 3)
-                for name in SCORED_ONLY
-            },
-        },
-        "ece_cross_validated": round(calibration_error(probability[usable], toxic[usable]), 4),
-        "ece_left_out": {
-            name: round(calibration_error(calibration.probability(scores), toxic[source == name]), 3)
-            for name, scores in left_out.items()
-        },
-        "chat_false_positive_rate": {
-            str(cut): round(float((probability[chat] >= cut).mean()), 5) for cut in CUTS
-        },
-        "recall_cross_validated": {
-            name: {str(c): round(float((probability[(source == name) & toxic] >= c).mean()), 3) for c in CUTS}
-            for name in TWO_CLASSES
-        },
-        "hatecheck_accuracy_cross_validated": by_category(
-            [row.category if row.source == "hatecheck" else "" for row in data],
-            (probability >= CUTS[0]) == toxic,
-        ),
-        "bytes": (WEIGHTS / f"{NAME}.npy").stat().st_size,
+    `on_the_rest` has learnt from the rows that are not unseen, `adapter` from all.
+    """
+    held = [row for row, mine in zip(data, unseen, strict=True) if mine and row.source != "disguised"]
+    windowed = Windowed([row.text for row in held])
+    logits = windowed.worst(windowed.encoded(on_the_rest))
+    mixture = np.isin([row.source for row in held], (*JUDGED, *CHAT)) & ~np.isin(
+        [row.source for row in held], list(SCORED_ONLY)
+    )
+    calibration = platt(logits[mixture], np.array([row.toxic for row in held])[mixture])
+    report: dict[str, Any] = {
+        "rows": dict(collections.Counter(row.source for row in data)),
+        "unseen": measured(held, calibration.probability(logits))._asdict(),
     }
+
+    chat = more_chat({row.text for row in data})
+    gated = Windowed([row.text for row in data] + chat)
+    apart = gated.spread(np.array([*unseen, *(n % FOLDS == 0 for n in range(len(chat)))]))
+    encoded = gated.encoded(adapter)
+    probability = calibration.probability(encoded)
+    design = matrix(gated.parts)
+    trial = scored(design, fit(design[~apart], encoded[~apart]))
+    gate = float(np.quantile(trial[apart & (probability >= CUTS[0])], 1 - RECALL))
+    tier0 = platt(trial[apart], probability[apart] >= CUTS[0])
+    names = np.array([*(row.source for row in data), *["more chat"] * len(chat)])
+    names = gated.spread(names)
+    report["gate"] = {
+        "threshold": _round(tier0.probability(np.array([gate]))[0]),
+        "recall of windows the encoder flags": {
+            name: _round((trial[apart & (probability >= CUTS[0]) & (names == name)] >= gate).mean())
+            for name in (*TWO_CLASSES, *SCORED_ONLY)
+        },
+        "windows passed on": {
+            name: _round((trial[apart & (names == name)] >= gate).mean())
+            for name in (*CHAT, "more chat", "passages")
+        },
+    }
+    weights, scale, intercept = fit(design, encoded)
+    np.save(WEIGHTS / f"{NAME}.npy", weights)
+    _write(f"{NAME}.json", {"scale": scale, "intercept": intercept, **tier0._asdict()})
+    threshold = float(tier0.probability(np.array([gate]))[0])
+    _write(f"{NAME}-encoder.json", {**calibration._asdict(), "gate": threshold})
+    graph = encoder.export(adapter, NAME)
+    pin(COMMAND, f"{NAME}.npy", f"{NAME}.json", f"{NAME}-encoder.json", graph)
+    report["parity"] = encoder.parity(adapter, [linear.normalised(part) for part in gated.parts[::60]], NAME)
     print(json.dumps(report, indent=1))  # noqa: T201 - the report is the script's output
 
 
+def more_chat(known: set[str]) -> list[str]:
+    """Return further task-oriented chat, for the gate: nobody is abusive there."""
+    texts = [row["text"] for name in CHAT for row in rows(*TRAINED[name][0], f"{name}.jsonl")]
+    return [text for text in texts if text not in known][::3]
+
+
+def _write(name: str, settings: Mapping[str, float]) -> None:
+    (WEIGHTS / name).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+
+
+def leave_out(name: str) -> None:
+    """Train without one data set and print how well it is ranked."""
+    data = load()
+    adapter = learn([row for row in data if row.source != name and row.group.partition("/")[0] != name])
+    held = [row for row in data if row.source == name]
+    windowed = Windowed([row.text for row in held])
+    probability = Calibration(1.0, 0.0).probability(windowed.worst(windowed.encoded(adapter)))
+    print(json.dumps({name: measured(held, probability).auroc}))  # noqa: T201 - the report is the script's output
+
+
 if __name__ == "__main__":
-    main()
+    for argument in sys.argv[1:]:
+        leave_out(argument)
+    if not sys.argv[1:]:
+        main()
