@@ -14,7 +14,7 @@ import structlog
 
 from monitor.cli.bench_traces import traces
 from monitor.cli.daemon import as_json as to_json
-from monitor.cli.daemon import assemble, open_ledger
+from monitor.cli.daemon import assemble, collect_rarely, open_ledger
 from monitor.clock import Clock, SystemClock
 from monitor.config import Config, DeliverConfig, LedgerConfig, load
 from monitor.demo.broker import EmbeddedBroker
@@ -137,6 +137,7 @@ class _Bench:
         )
         feeder = _Feeder(self._broker.bootstrap, topic, records, rate, clock)
         try:
+            collect_rarely()
             pool.start()
             while not engine.positions():
                 engine.turn()

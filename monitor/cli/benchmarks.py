@@ -12,7 +12,7 @@ import click
 import structlog
 
 from monitor.cli.daemon import as_json as to_json
-from monitor.cli.daemon import assemble, open_ledger
+from monitor.cli.daemon import assemble, collect_rarely, open_ledger
 from monitor.clock import Clock, SystemClock
 from monitor.config import Config, DetectorsConfig
 from monitor.demo.broker import EmbeddedBroker
@@ -141,6 +141,7 @@ def _ours(config: Config, records: int, clock: Clock) -> float:
         vault=vault,
         observer=TelemetryObserver(Metrics(config.telemetry), clock, log),
     )
+    collect_rarely()
     pool.start()
     try:
         began = clock.monotonic()

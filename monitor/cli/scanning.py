@@ -13,7 +13,7 @@ from rich.progress import Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from monitor.cli.daemon import as_json as to_json
-from monitor.cli.daemon import assemble, open_ledger
+from monitor.cli.daemon import assemble, collect_rarely, open_ledger
 from monitor.clock import SystemClock
 from monitor.config import Config, DeliverConfig, LedgerConfig, load
 from monitor.detect import specs
@@ -119,6 +119,7 @@ def _scan(config: Config, file: str, *, as_json: bool) -> None:
     )
     started = clock.monotonic()
     try:
+        collect_rarely()
         pool.start()
         with progress:
             task = progress.add_task("scanning", total=None, judged=0)
