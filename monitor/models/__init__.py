@@ -55,7 +55,13 @@ def verified(name: str) -> Path:
 
 
 def version(code: int, *names: str) -> str:
-    """Return `<code>+<12 hex>`: a revision of the code, and a digest over the pins of these files."""
+    """Return `<code>+<12 hex>`: a revision of the code, and a digest over the pins of these files.
+
+    Raises ConfigError when one of them is not pinned.
+    """
     pins = manifest()
+    for name in names:
+        if name not in pins:
+            raise ConfigError(f"weights {name}: not in {MANIFEST.name}; reinstall riskmon or run `make models`")
     digest = hashlib.sha256("".join(pins[name]["sha256"] for name in names).encode())
     return f"{code}+{digest.hexdigest()[:12]}"
