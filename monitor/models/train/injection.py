@@ -44,6 +44,8 @@ JAILBREAK_FROM: Final = (
     0.3  # logit by a model without jailbreaks from which one of their windows is an attack
 )
 FALSE_POSITIVES: Final = 0.03
+# Share of look-alike windows that may reach the alert: a prompt has one or two, the documents of a trace many.
+ALERTED: Final[Mapping[str, float]] = {"prompt": 0.03, "indirect": 0.005}
 EPOCHS, RANK, MAX_TOKENS = 2, 16, 96
 # Rows that the encoder learns from: of each source and class; CAP of those not named.
 CAPS: Final = {
@@ -169,8 +171,8 @@ def train(design: Design) -> Tiers:
 def calibrated(features: Floats, design: Design) -> dict[str, list[float]]:
     """Fit Platt's sigmoid per side on left-out rows, features of shape (rows, logits).
 
-    Where more than 3 % of the look-alikes would reach the alerts' threshold, the offset is lowered until they
-    do not.
+    Where more than `ALERTED` of the look-alikes would reach the alerts' threshold, the offset is lowered
+    until they do not.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -182,7 +184,7 @@ def calibrated(features: Floats, design: Design) -> dict[str, list[float]]:
             features[mine], attack, balanced([r for r in design.rows if r.side == side])
         )
         scores = features[mine] @ model.coef_[0] + model.intercept_[0]
-        highest = float(np.quantile(scores[~attack], 1 - FALSE_POSITIVES))
+        highest = float(np.quantile(scores[~attack], 1 - ALERTED[side]))
         excess = max(0.0, highest - np.log(ALERT / (1 - ALERT)))
         found[side] = [*model.coef_[0].tolist(), float(model.intercept_[0] - excess)]
     return found
