@@ -1,5 +1,7 @@
 """What Presidio leaves out: addresses, ages, titles, identifiers of many countries, keys, disguised spellings."""
 
+# ruff: noqa: E501 - a case reads best on one line
+
 import itertools
 import subprocess
 import sys

@@ -1,8 +1,10 @@
 """Personal data and secrets; a leak is what only the response holds.
 
 Tier 0 are patterns: what Presidio's English recognizers find (`presidio`, without loading Presidio), phone
-numbers, credentials, and what Presidio leaves out: street addresses, ages, titles, identifiers of other countries,
-disguised spellings. Tier 1 are names: the bundled tagger, or a spaCy model by option. Nothing is ever fetched.
+numbers, credentials, and what Presidio leaves out: street addresses, ages, titles, identifiers of other
+countries,
+disguised spellings. Tier 1 are names: the bundled tagger, or a spaCy model by option. Nothing is ever
+fetched.
 
 Fails closed: a pattern that runs out of time turns the trace's status into `error`.
 """
@@ -56,10 +58,11 @@ def build(
 ) -> "Pii":
     """Build the detector.
 
-    `spacy_model` is `none` (the bundled tagger finds names), a package or a path; profile `offline` ignores it.
+    `spacy_model` is `none` (the bundled tagger finds names), a package or a path; profile `offline` ignores
+    it.
     `tag_names` false leaves tier 1 out. `organization` reports names of organisations too. `threshold` is the
-    least score a pattern reports, in [0, 1]; `regex_timeout_seconds` bounds one pattern per text; `audit` is the
-    share of the texts without any sign of a name that tier 1 sees all the same.
+    least score a pattern reports, in [0, 1]; `regex_timeout_seconds` bounds one pattern per text; `audit`
+    is the share of the texts without any sign of a name that tier 1 sees all the same.
     Raises ConfigError naming the option and the remedy.
     """
     if not 0.0 <= threshold <= 1.0:
@@ -96,7 +99,8 @@ def tiers(
             version=names.version(model) if tag_names else "",
             cost=""
             if tag_names
-            else "names, places and most addresses are not found; set detectors.pii.options.tag_names to true",
+            else "names, places and most addresses are not found; set"
+            " detectors.pii.options.tag_names to true",
         ),
     ]
 
@@ -104,10 +108,12 @@ def tiers(
 class Pii:
     """Finds personal data and secrets in all text of a trace and tells which of it the response leaks.
 
-    `score` is the highest score of a leaked entity that is neither `INDIRECT` nor a name of one word; it is the finder's
+    `score` is the highest score of a leaked entity that is neither `INDIRECT` nor a name of one word; it is
+    the finder's
     confidence, not a probability of harm. `values` counts entities of all kinds: `leaked`, and those in
     `response`, `prompt` (all messages) and `context` (documents and tool results); `evidence_dropped` is how
-    many were found beyond the first 256; `tier0` is the score of the patterns alone, where names were looked for.
+    many were found beyond the first 256; `tier0` is the score of the patterns alone, where names were
+    looked for.
     """
 
     name = NAME

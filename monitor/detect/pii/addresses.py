@@ -4,6 +4,8 @@ Every pattern begins at a digit, a capital letter or a rare word and all repetit
 time is linear. A street without a number is left to the name tagger: it is a place, not an address.
 """
 
+# ruff: noqa: E501 - a regular expression or a row of a table reads best on one line
+
 import re
 from collections.abc import Iterator
 
@@ -89,7 +91,21 @@ _BOX = re.compile(
     r"|\b(?:postfach|postbus|apartado|case postale|bo\u00eete postale|casella postale) \d{1,6}\b"
 )
 _BOX_WORDS = frozenset(
-    ["box", "apo", "fpo", "dpo", "pobox", "postfach", "postbus", "apartado", "case", "boîte", "casella", "0", "postal"]
+    [
+        "box",
+        "apo",
+        "fpo",
+        "dpo",
+        "pobox",
+        "postfach",
+        "postbus",
+        "apartado",
+        "case",
+        "boîte",
+        "casella",
+        "0",
+        "postal",
+    ]
 )
 _UNIT_WORDS = frozenset(["apt", "apartment", "suite", "ste"])
 _ZIP_WORDS = frozenset(["zip", "zipcode", "postcode", "postal", "code"])
@@ -101,6 +117,11 @@ _ASKED_ZIP = re.compile(
 )
 _UK = re.compile(r"\b(?:GIR 0AA|[A-PR-UWYZ][A-HK-Y]?\d[A-Z\d]? \d[ABD-HJLNP-UW-Z]{2})\b")
 _CANADA = re.compile(r"\b[ABCEGHJ-NPRSTVXY]\d[ABCEGHJ-NPRSTV-Z] \d[ABCEGHJ-NPRSTV-Z]\d\b")
+_ANNOUNCED = (
+    (_BOX_WORDS, _BOX, "ADDRESS", 0.8),
+    (_UNIT_WORDS, _ALONE, "ADDRESS", 0.5),
+    (_ZIP_WORDS, _ASKED_ZIP, "ZIP_CODE", 0.8),
+)
 _HAS_DIGIT = re.compile(r"\d")
 _STREET_FOLLOWS = re.compile(rf"[A-Za-z]?(?:[-/]\d{{1,5}}[A-Za-z]?)?(?: 1/2)? (?:{_CAP}|\d{{1,5}})")
 _LOOK_BACK, _LOOK_AHEAD = 90, 160  # characters: longer than a street's name
@@ -144,15 +165,10 @@ def _named(view: View) -> Iterator[Found]:
         for match in _KIND_FIRST.finditer(text):
             if _HAS_DIGIT.search(match.group()):
                 yield Found(*match.span(), "ADDRESS", 0.7)
-    if not words.isdisjoint(_BOX_WORDS):
-        for match in _BOX.finditer(text):
-            yield Found(*match.span(), "ADDRESS", 0.8)
-    if not words.isdisjoint(_UNIT_WORDS):
-        for match in _ALONE.finditer(text):
-            yield Found(*match.span(), "ADDRESS", 0.5)
-    if not words.isdisjoint(_ZIP_WORDS):
-        for match in _ASKED_ZIP.finditer(text):
-            yield Found(*match.span(match.lastindex or 1), "ZIP_CODE", 0.8)
+    for announcing, pattern, kind, score in _ANNOUNCED:
+        if not words.isdisjoint(announcing):
+            for match in pattern.finditer(text):
+                yield Found(*match.span(match.lastindex or 0), kind, score)
     for pattern, kind in ((_UK, "UK_POSTCODE"), (_CANADA, "CA_POSTAL_CODE")):
         for match in pattern.finditer(view.digest):
             start = view.place(match.start())

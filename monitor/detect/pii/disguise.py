@@ -3,6 +3,8 @@
 A text with such signs is written plainly, with a way back to its own offsets, and searched once more.
 """
 
+# ruff: noqa: E501 - a regular expression or a row of a table reads best on one line
+
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -27,7 +29,9 @@ _SPELLED = re.compile(
 _SPELLED_MARKS = (" dot ", "[dot]", "(dot)", "{dot}", "<dot>", " at ]", "[at]", "(at)", "{at}", "<at>", "[@]", "(@)", "[.]", "(.)")  # fmt: skip
 _DIGIT_WORDS = {
     word: str(n)
-    for n, words in enumerate(["zero|oh", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"])
+    for n, words in enumerate(
+        ["zero|oh", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    )
     for word in words.split("|")
 }
 _SPOKEN = re.compile(

@@ -4,6 +4,8 @@ Each has its written form, its check digit where one exists, and words that name
 easily counts only beside such a word; kinds are named as Presidio names them where it knows them.
 """
 
+# ruff: noqa: E501 - a regular expression or a row of a table reads best on one line
+
 import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple

@@ -46,7 +46,7 @@ def load(spacy_model: str) -> Namer:
 
 
 def version(spacy_model: str) -> str:
-    """Return which weights `load` would use, without loading them. Raises ConfigError where there are none."""
+    """Return which weights `load` would use, without loading them; ConfigError when there are none."""
     if spacy_model == BUNDLED:
         from monitor import models
         from monitor.models.tagger import WEIGHTS
@@ -57,8 +57,8 @@ def version(spacy_model: str) -> str:
     if (Path(spacy_model) / "config.cfg").is_file():
         return f"{Path(spacy_model).name}-path"
     raise ConfigError(
-        f"detectors.pii.options.spacy_model: {spacy_model!r} is neither an installed package nor a folder with a"
-        " config.cfg, and models are never downloaded; install it, or set none for the bundled tagger"
+        f"detectors.pii.options.spacy_model: {spacy_model!r} is neither an installed package nor a folder"
+        " with a config.cfg, and models are never downloaded; install it, or set none for the bundled tagger"
     )
 
 
@@ -80,7 +80,8 @@ def _believed(text: str, name: Found) -> Found | None:
     """Return what to make of a tagged name, None for nothing.
 
     An address needs a number and a word: without a number it is a place, without a word it may be a postcode.
-    Short numbers are no phone numbers, and a person in lower case or capitals throughout takes more certainty.
+    Short numbers are no phone numbers, and a person in lower case or capitals throughout takes more
+    certainty.
     """
     value = text[name.start : name.end]
     digits = sum(c.isdigit() for c in value)
@@ -132,8 +133,8 @@ _WORD = re.compile(r"[^\W\d_]{2}")
 def is_likely(text: str) -> bool:
     """Whether a name may stand in a text: wherever there is a word, because chat writes names in lower case.
 
-    Asking for a capital letter lost 3 % of the people that looking everywhere finds, and spares only short texts
-    (`python -m monitor.models.train.pii_eval`).
+    Asking for a capital letter lost 3 % of the people that looking everywhere finds, and spares only short
+    texts (`python -m monitor.models.train.pii_eval`).
     """
     return _WORD.search(text) is not None
 

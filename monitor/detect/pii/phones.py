@@ -1,5 +1,7 @@
 """Phone numbers: what `phonenumbers` accepts in eight regions, as Presidio's recognizer asks it to."""
 
+# ruff: noqa: E501 - a regular expression or a row of a table reads best on one line
+
 import functools
 import re
 from collections.abc import Iterator, Sequence
@@ -114,7 +116,24 @@ _SURE = re.compile(
     r"(?:\+|00)[1-9]|\(0?\d{2,4}\) ?\d{3,4}[ -]\d{3,4}$|0\d{1,4}[ /-]\d{2,8}(?:[ -]\d{2,5}){0,3}$"
 )
 _BEFORE = context_words(
-    ["phone", "tel", "call", "mobile", "cell", "fax", "whatsapp", "dial", "text", "reach", "contact", "sms", "answering", "ring", "messages", "handy"]
+    [
+        "phone",
+        "tel",
+        "call",
+        "mobile",
+        "cell",
+        "fax",
+        "whatsapp",
+        "dial",
+        "text",
+        "reach",
+        "contact",
+        "sms",
+        "answering",
+        "ring",
+        "messages",
+        "handy",
+    ]
 )
 _CALL = re.compile(
     r"(?i)\b(?:call|ring|dial|text|fax)(?: (?:me|us|him|her|them|back|on|at|my|the))*[ :]{1,2}$"

@@ -1,9 +1,11 @@
 """What Presidio's English pattern recognizers find, without loading Presidio.
 
 The regular expressions, scores and context words are Presidio's own (`presidio.json`, MIT); they run in the
-`regex` module as there, on the digest of a text (`View`) instead of the text, and the weak ones only where one
+`regex` module as there, on the digest of a text (`View`) instead of the text, and the weak ones only where
+one
 of their context words occurs. Every span Presidio's AnalyzerEngine reports at the same threshold is found,
-with its type, offsets and score; a test compares the two. Support by context words reaches a little further here.
+with its type, offsets and score; a test compares the two. Support by context words reaches a little further
+here.
 """
 
 import json
@@ -70,7 +72,7 @@ class Patterns:
     """
 
     def __init__(self, threshold: float, seconds: float) -> None:
-        import regex
+        import regex  # type: ignore[import-untyped] # its stubs are not among our tools
 
         content = data()
         self.version: str = content["version"]

@@ -5,9 +5,12 @@ repetitions are bounded and no two adjacent ones overlap, so matching time is li
 only on a text that holds one of its marks; marks are in lower case.
 """
 
+# ruff: noqa: E501 - a regular expression or a row of a table reads best on one line
+
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from monitor.detect.pii.context import context_words, is_supported
@@ -33,11 +36,23 @@ _DSN_LAST = r";(?:password|pwd|accountkey|sharedaccesskey)=[^;\s\"']{3,200}"
 _USER_INFO = r"[^\s:/@]{0,128}:[^\s/@]{1,128}@"
 _LABEL = r"(?i:\b(?:password|passwd|passphrase|passcode|pwd))"
 _SAID = r"(?i:\b(?:password|passphrase|passcode) (?:is|was|to)):? {1,2}[\"']?"
-_TOKEN = r"(?<![A-Za-z0-9+/_=.-])[A-Za-z0-9+/_-]{20,128}={0,2}(?![A-Za-z0-9+/_=-])"
-_TOKEN_CONTEXT = context_words(
-    ["key", "token", "secret", "credential", "bearer", "authorization", "signature", "webhook", "auth", "apikey", "hmac"]
+_RANDOM = r"(?<![A-Za-z0-9+/_=.-])[A-Za-z0-9+/_-]{20,128}={0,2}(?![A-Za-z0-9+/_=-])"
+_RANDOM_CONTEXT = context_words(
+    [
+        "key",
+        "token",
+        "secret",
+        "credential",
+        "bearer",
+        "authorization",
+        "signature",
+        "webhook",
+        "auth",
+        "apikey",
+        "hmac",
+    ]
 )
-_TOKEN_BITS = 3.2  # per character; hex digits reach 4.0, words written together 2.5 to 3.1 with a digit rule
+_RANDOM_BITS = 3.2  # per character; hex digits reach 4.0, words written together 2.5 to 3.1 with a digit rule
 
 _MARKS_AND_PATTERNS: tuple[tuple[str, str, str, float], ...] = (
     (
@@ -111,7 +126,7 @@ class Secrets:
     """The patterns, each bounded to `seconds` per text; `find` raises TimeoutError when one takes longer."""
 
     def __init__(self, seconds: float) -> None:
-        import regex
+        import regex  # type: ignore[import-untyped] # its stubs are not among our tools
 
         self._seconds = seconds
         self.patterns = [
@@ -123,7 +138,7 @@ class Secrets:
             )
             for kind, marks, p, s in _MARKS_AND_PATTERNS
         ]
-        self._token = regex.compile(_TOKEN).finditer
+        self._token = regex.compile(_RANDOM).finditer
 
     def find(self, view: View) -> Iterator[Found]:
         """Yield credentials, in no order."""
@@ -134,17 +149,17 @@ class Secrets:
                     start, end = match.span()
                     weak = kind == "PASSWORD" and is_supported(text, start, _PASSWORD_CONTEXT)
                     yield Found(start, end, kind, score + 0.3 if weak else score)
-        if any(word in lower for word in _TOKEN_CONTEXT):
+        if any(word in lower for word in _RANDOM_CONTEXT):
             for match in self._token(view.digest, timeout=self._seconds):
                 start = view.place(match.start())
-                if _is_random(match.group()) and is_supported(text, start, _TOKEN_CONTEXT):
+                if _is_random(match.group()) and is_supported(text, start, _RANDOM_CONTEXT):
                     yield Found(start, start + len(match.group()), "API_KEY", 0.5)
 
 
 def _is_random(value: str) -> bool:
     """Whether a value has letters and digits mixed as chance mixes them, and no words or dates do."""
-    turns = sum(a.isdigit() != b.isdigit() for a, b in zip(value, value[1:], strict=False))
+    turns = sum(a.isdigit() != b.isdigit() for a, b in pairwise(value))
     if turns < 4 or not any(c.isalpha() for c in value) or "/" in value.strip("/")[:1]:  # noqa: PLR2004 - four runs
         return False
     counts = Counter(value).values()
-    return -sum(n / len(value) * math.log2(n / len(value)) for n in counts) >= _TOKEN_BITS
+    return -sum(n / len(value) * math.log2(n / len(value)) for n in counts) >= _RANDOM_BITS

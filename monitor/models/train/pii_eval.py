@@ -9,7 +9,7 @@ import json
 import resource
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from monitor.detect import pii
@@ -88,7 +88,10 @@ def kept_by_gate(namer: names.Namer) -> dict[str, float]:
     ]
     texts += [row["text"] for row in rows("evaldata", "drift", "clinc150.jsonl")]
     people = [sum(n.kind == "PERSON" for n in found) for found in namer.spans(texts)]
-    gates = {"a word": names.is_likely, "a capital": lambda text: any(c.isupper() for c in text)}
+    gates: dict[str, Callable[[str], bool]] = {
+        "a word": names.is_likely,
+        "a capital": lambda text: any(c.isupper() for c in text),
+    }
     return {
         gate: round(sum(n for text, n in zip(texts, people, strict=True) if passes(text)) / sum(people), 4)
         for gate, passes in gates.items()
