@@ -44,7 +44,7 @@ JAILBREAK_FROM: Final = (
     0.3  # logit by a model without jailbreaks from which one of their windows is an attack
 )
 FALSE_POSITIVES: Final = 0.03
-# Share of look-alike windows that may reach the alert: a prompt has one or two, the documents of a trace many.
+# Share of look-alike windows that may reach the alert: a prompt has one or two, the documents have many.
 ALERTED: Final[Mapping[str, float]] = {"prompt": 0.03, "indirect": 0.005}
 EPOCHS, RANK, MAX_TOKENS = 2, 16, 96
 # Rows that the encoder learns from: of each source and class; CAP of those not named.
