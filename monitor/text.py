@@ -110,6 +110,55 @@ NEGATIONS = _words(
     " weren't won't wouldn't shouldn't couldn't hasn't haven't hadn't without unable fail fails failed refuse"
     " refused deny denied prohibited forbidden excluded impossible lack lacks lacked"
 )
+_OPPOSED = (
+    "increase decrease|increases decreases|increased decreased|increasing decreasing|rise fall|"
+    "rises falls|rose fell|up down|high low|higher lower|highest lowest|more less|more fewer|"
+    "most least|before after|early late|earlier later|first last|win lose|won lost|victory defeat|"
+    "accept reject|accepted rejected|accepted refused|agreed refused|agree disagree|allow forbid|"
+    "allowed prohibited|allowed banned|approved rejected|approved denied|confirmed denied|"
+    "support oppose|supported opposed|supports opposes|love hate|good bad|best worst|better worse|"
+    "positive negative|success failure|successful unsuccessful|strong weak|large small|big small|"
+    "bigger smaller|larger smaller|largest smallest|long short|longer shorter|old young|older younger|"
+    "oldest youngest|old new|male female|man woman|men women|boy girl|father mother|son daughter|"
+    "brother sister|husband wife|king queen|he she|his her|northern southern|eastern western|"
+    "left right|buy sell|bought sold|open close|opened closed|open closed|start end|begin end|"
+    "began ended|start finish|include exclude|includes excludes|inside outside|above below|over under|"
+    "public private|legal illegal|possible impossible|able unable|happy unhappy|happy sad|"
+    "satisfied dissatisfied|rich poor|hot cold|hard easy|difficult easy|difficult simple|fast slow|"
+    "faster slower|alive dead|born died|true false|safe dangerous|same different|similar different|"
+    "common rare|majority minority|gain loss|gains losses|profit loss|growth decline|grew shrank|"
+    "grew declined|improve worsen|improved worsened|expand shrink|raise lower|raised lowered|"
+    "raised cut|add remove|added removed|join leave|joined left|arrived left|guilty innocent|"
+    "internal external|major minor|maximum minimum|optimistic pessimistic|confident doubtful|"
+    "interested uninterested|encourage discourage|remember forget|send receive|sent received|give take|"
+    "gave took|ancient modern|temporary permanent|voluntary mandatory|optional required|free paid|"
+    "cheap expensive|urban rural|domestic foreign|local international|natural artificial|"
+    "single married|single multiple|always never|all none|many few|several few|often rarely|"
+    "usually rarely|frequently rarely|with without|day night|morning evening|summer winter|"
+    "former current|previous next|deep shallow|wide narrow|full empty|near far|active inactive|"
+    "present absent|direct indirect|formal informal|friend enemy|agent client|agent customer|"
+    "buyer seller|simple complex|simple complicated|specific general|accurate inaccurate|"
+    "effective ineffective|efficient inefficient|superior inferior|benefit harm|advantage disadvantage|"
+    "reduce increase|reduced increased|declined increased|fell increased|upper lower|top bottom|"
+    "stable unstable|continue stop|keep discard|build destroy|built destroyed|praised criticized|"
+    "likely unlikely|certain uncertain"
+)
+_CLASSES = (
+    "january february march april may june july august september october november december",
+    "monday tuesday wednesday thursday friday saturday sunday",
+    "red blue green yellow black white orange purple pink brown gray",
+    "north south east west",
+    "first second third fourth fifth sixth seventh eighth ninth tenth",
+    "minutes hours days weeks months years decades",
+    "daily weekly monthly quarterly yearly",
+    "gold silver bronze",
+    "thousand million billion trillion",
+)
+OPPOSITES: dict[str, frozenset[str]] = {}
+"""Per word, those that cannot be true of the same thing: its antonyms, or the others of its class."""
+for _group in (*_OPPOSED.split("|"), *_CLASSES):
+    for _word in _group.split():
+        OPPOSITES[_word] = OPPOSITES.get(_word, frozenset()) | (frozenset(_group.split()) - {_word})
 _VOWEL = re.compile(r"[aeiouyà-öø-ÿ]")
 _STEM = 3  # letters a stem keeps at least, so that short words stay apart
 
@@ -242,6 +291,19 @@ def declines(text: str) -> bool:
     return _DECLINES.search(text) is not None
 
 
+_CUTOFF = re.compile(
+    r"\b(?:my|our)\s(?:knowledge|training)(?:\sdata)?\s(?:cut-?\s?off|only\s(?:goes|extends)|ends|ended|is\slimited)\b"
+    r"|\b(?:knowledge|training|data)\scut-?\s?off\b|\bas\sof\smy\s(?:last|latest|knowledge|training)\b"
+    r"|\b(?:was|were|been)\s(?:last\s)?(?:trained|updated)\s(?:up\s)?(?:until|through|to|in)\s(?:\w{3,9}\s)?20\d\d\b",
+    re.IGNORECASE,
+)
+
+
+def states_cutoff(text: str) -> bool:
+    """Whether a text says that its author's knowledge ends at some time."""
+    return _CUTOFF.search(text) is not None
+
+
 _COURTESY = re.compile(
     r"(?:\W*(?:sure|of course|certainly|absolutely|great|okay|ok|hello|hi)\b[\s,.!]*)?"
     r"(?:please\b|let\s+(?:me|us)\s+know\b|feel\s+free\b|if\s+you\s+(?:have|need|want|would|['\u2019]d)\b|thank|"
@@ -287,11 +349,16 @@ _REFERENCES = re.compile(
     r"|(?P<citation>\barXiv:\s?\d{4}\.\d{4,5}"
     r"|\b[A-Z][\w'\u2019-]{1,30}(?:\s(?:et\sal\.?|(?:and|&)\s[A-Z][\w'\u2019-]{1,30}))?,?\s\(?(?:19|20)\d\d[a-z]?\)"
     r"|\b[A-Z][\w.'\u2019-]{1,30}\sv\.\s[A-Z][\w.'\u2019-]{1,30})"
+    r"|\b(?:pip3?|uv(?:\spip)?|npm|yarn|pnpm|cargo|gem)\s(?:install|add|i)\s(?P<package>[@\w][\w./@-]{1,80})"
+    r"|[\u201c\"](?P<quote>[^\u201c\u201d\"\n]{30,400})[\u201d\"]"
 )
 
 
 class Reference(NamedTuple):
-    """A pointer to a source in a text: its span, its kind (`url`, `doi`, `citation`), its normal form."""
+    """A pointer to a source in a text: its span, its kind and its normal form.
+
+    Kinds: `url`, `doi`, `citation`, `package` (what an install command names) and `quote`.
+    """
 
     start: int
     end: int
@@ -300,10 +367,11 @@ class Reference(NamedTuple):
 
 
 def references(text: str) -> Iterator[Reference]:
-    """Yield the URLs, DOIs and literature or case citations of a text, normalised for comparison."""
+    """Yield URLs, DOIs, literature or case citations, packages and quotes, normalised for comparison."""
     for match in _REFERENCES.finditer(text):
-        found = match.group().rstrip(".,;:!?)*_`" if match.lastgroup != "citation" else ".,;")
-        yield Reference(match.start(), match.start() + len(found), str(match.lastgroup), normal_form(found))
+        kind = str(match.lastgroup)
+        found = match[kind].rstrip(".,;:!?)*_`" if kind != "citation" else ".,;")
+        yield Reference(match.start(kind), match.start(kind) + len(found), kind, normal_form(found))
 
 
 def normal_form(reference: str) -> str:

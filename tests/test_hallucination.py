@@ -13,7 +13,7 @@ from monitor.clock import ManualClock
 from monitor.detect.hallucination import Hallucination, build, tiers
 from monitor.errors import ConfigError
 from monitor.findings import Assessment, Status
-from monitor.models.groundedness import Groundedness
+from monitor.models.groundedness import FEATURES, Case, Groundedness
 from monitor.trace import Document, Message, ToolCall, Trace
 
 SHARED = Path(__file__).parents[2] / "shared"
@@ -81,7 +81,7 @@ def _score(trace: Trace) -> float:
 @pytest.mark.parametrize(("context", "response"), SUPPORTED)
 def test_supported_answers_score_low(context: str, response: str) -> None:
     """Ordinary grounded answers, paraphrases, refusals and courtesies stay below the rules' 0.8."""
-    assert _score(_trace(response, context)) < 0.75
+    assert _score(_trace(response, context)) < 0.8
 
 
 @pytest.mark.parametrize(("context", "response"), UNSUPPORTED)
@@ -218,13 +218,38 @@ def test_ranking_on_public_data(name: str, floor: float) -> None:
 
 
 def test_build_and_tiers() -> None:
-    """The factory loads the bundled weights, the tier says they are there, and an option is refused."""
-    [tier] = tiers()
-    assert tier.present
-    assert build().version == tier.version == DETECTOR.version
-    for refuse in (build, tiers):
-        with pytest.raises(ConfigError, match=r"options\.threshold"):
-            refuse(threshold=0.5)
+    """The factory loads the bundled weights; the tiers say that they are there and no cross-encoder is."""
+    bundled, reader = tiers()
+    assert bundled.present
+    assert build().version == bundled.version == DETECTOR.version
+    assert not reader.present
+    assert "cross_encoder" in reader.cost
+    with pytest.raises(ConfigError, match="cross_encoder"):
+        build(cross_encoder="missing.onnx", cross_encoder_sha256="0" * 64)
+    assert build(cross_encoder="missing.onnx", profile="offline").cascades == ()
+
+
+def test_what_a_response_says_of_itself_is_a_signal() -> None:
+    """A refusal and a stated cut-off are signals with and without context; an answer has neither."""
+    refusal = "Sorry, I could not find that in the documents."
+    for trace in (_trace(refusal), _trace(refusal, RETURNS)):
+        assert DETECTOR.assess([trace])[0].values["refusal"] == 1.0
+    assert DETECTOR.assess([_trace("My knowledge cutoff is 2023.")])[0].values == {"stated_cutoff": 1.0}
+    assert "refusal" not in DETECTOR.assess([_trace(SUPPORTED[0][1], RETURNS)])[0].values
+
+
+def test_words_regrouped_are_lonelier_than_words_kept_together() -> None:
+    """A sentence that joins what its source keeps apart is measured as less in company."""
+    source = (
+        "Anna Berg founded the bakery in Oslo in 1931 and ran it with her cousin until the war came. Many"
+        " years of quiet trade followed, and nothing much changed in the street. Karl Lund opened the cinema"
+        " in Bergen in 1956."
+    )
+    model = Groundedness.load()
+    [kept] = model.claims(Case("Karl Lund opened the cinema in Bergen.", [source]))
+    [moved] = model.claims(Case("Anna Berg opened the cinema in Oslo.", [source]))
+    apart = [name for name, _ in FEATURES].index("apart")
+    assert kept.features[apart] < moved.features[apart]
 
 
 def test_seconds_come_from_the_clock() -> None:

@@ -146,6 +146,7 @@ def test_measures_take_linear_time(seed: str) -> None:
     assert len(text.quantities(body)) <= len(body)
     assert len(list(text.references(body))) <= len(body)
     assert text.declines(body) is False
+    assert text.states_cutoff(body) is False
     assert text.is_courtesy(body) is False
 
 
@@ -165,3 +166,32 @@ def test_measures_take_linear_time(seed: str) -> None:
 def test_a_courtesy_claims_nothing(sentence: str, polite: bool) -> None:  # noqa: FBT001 - a table's column
     """Sentences of nothing but polite words are courtesies; one further word makes them claims."""
     assert text.is_courtesy(sentence) is polite
+
+
+def test_packages_and_quotes_are_references() -> None:
+    """What an install command names and a long quotation are references; short quotes are not."""
+    body = 'Run `pip install fast-json` or "now". He said "this is a sentence that somebody really spoke".'
+    found = [(reference.kind, reference.target) for reference in text.references(body)]
+    assert found == [("package", "fast-json"), ("quote", "this is a sentence that somebody really spoke")]
+
+
+@pytest.mark.parametrize(
+    ("body", "stated"),
+    [
+        ("As of my last update in 2023, it is open.", True),
+        ("My knowledge cutoff is April 2024.", True),
+        ("I was trained until March 2023.", True),
+        ("The cut-off for orders is noon.", False),
+        ("My knowledge of French is good.", False),
+    ],
+)
+def test_a_stated_cutoff_is_recognised(body: str, stated: bool) -> None:  # noqa: FBT001 - a table's column
+    """A response that says when its knowledge ends is told from one that merely uses the words."""
+    assert text.states_cutoff(body) is stated
+
+
+def test_opposites_are_mutual() -> None:
+    """If one word excludes another, the other excludes it, and none excludes itself."""
+    for word, others in text.OPPOSITES.items():
+        assert word not in others
+        assert all(word in text.OPPOSITES[other] for other in others)

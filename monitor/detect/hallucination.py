@@ -3,41 +3,74 @@
 With context documents or tool results, each sentence of the response is checked against them and the
 conversation, and the score is the calibrated probability that the worst sentence is unsupported. Without,
 there is nothing to check against: the score then comes from signs of invention (samples that disagree, unsure
-tokens, references that the prompt does not hold) and is not a probability.
+tokens, references, packages and quotes that the prompt does not hold) and is not a probability.
+
+Tier 1 is a cross-encoder that the user brings; it reads the sentences of responses of which tier 0 is unsure.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from monitor import models, text
+from monitor.cascade import AUDIT, Cascade, Profile
 from monitor.clock import Clock, SystemClock
 from monitor.errors import ConfigError
 from monitor.findings import Assessment, Evidence, Status, TierStatus
 from monitor.models import embedding
-from monitor.models.groundedness import TREES, Case, Claim, Groundedness
+from monitor.models.cross_encoder import CrossEncoder, Kind
+from monitor.models.groundedness import TREES, Case, Claim, Groundedness, Judged
 from monitor.trace import Trace
 
 NAME = "hallucination"
 UNSUPPORTED = 0.5  # a sentence at least this likely to be unsupported becomes evidence
 MAX_EVIDENCE = 32  # per trace, worst first: it is for people to read
-INVENTED = {"url": 0.6, "doi": 0.7, "citation": 0.6}
+UNSURE_SCORES = (0.2, 0.9)  # between these a response goes on to the cross-encoder
+WITHOUT_READER = (
+    "reversed and regrouped facts are often missed; set detectors.hallucination.options.cross_encoder"
+)
+INVENTED = {"url": 0.6, "doi": 0.7, "citation": 0.6, "package": 0.3, "quote": 0.4}
 """How telling a reference is that the prompt does not hold. A judgement, not measured."""
+STATED_WITHIN = 300  # characters: a refusal further on is about a detail
 UNSURE = 0.5  # mean token probability below this becomes evidence
 
 Scored = tuple[float, list[Evidence], dict[str, float]]
 
 
+class Reader(NamedTuple):
+    """Tier 1: the user's cross-encoder, and which traces it reads."""
+
+    model: CrossEncoder
+    cascade: Cascade
+
+    def read(self, sources: Sequence[str], response: str, judged: Judged) -> Judged:
+        """Judge the claims again: the mean log odds of both tiers; the worst claim decides."""
+        context = "\n".join(sources)
+        found = self.model.support([(response[c.span.start : c.span.end], context) for c, _ in judged.claims])
+        claims = [
+            (claim, _joined(score, 1.0 - support))
+            for (claim, score), support in zip(judged.claims, found, strict=True)
+        ]
+        return Judged(max((score for _, score in claims), default=judged.score), claims)
+
+
+def _joined(one: float, other: float) -> float:
+    odds = [np.log(p / (1.0 - p)) for p in np.clip((one, other), 1e-6, 1.0 - 1e-6)]
+    return float(1.0 / (1.0 + np.exp(-np.mean(odds))))
+
+
 class Hallucination:
-    """Tier 0: bundled and offline."""
+    """Tier 0 is bundled and offline; `reader` is tier 1, if there is one."""
 
     name = NAME
 
-    def __init__(self, model: Groundedness, clock: Clock) -> None:
-        self.version = model.version
+    def __init__(self, model: Groundedness, clock: Clock, reader: Reader | None = None) -> None:
+        self.version = f"{model.version}.{reader.model.version}" if reader else model.version
+        self.cascades: tuple[Cascade, ...] = (reader.cascade,) if reader else ()
         self._model = model
         self._clock = clock
+        self._reader = reader
 
     def assess(self, traces: Sequence[Trace]) -> Sequence[Assessment]:
         """Return one assessment per trace, in order; the whole response is scored, however long."""
@@ -55,25 +88,42 @@ class Hallucination:
         else:
             scored = self._ungrounded(trace)
             reason = "" if scored else "no_context"
+        stated = _stated(trace.response)
         seconds = self._clock.monotonic() - started
         if scored is None:
             return Assessment(
-                detector=NAME, version=self.version, status=Status.SKIPPED, reason=reason, seconds=seconds
+                detector=NAME,
+                version=self.version,
+                status=Status.SKIPPED,
+                reason=reason,
+                values=stated,
+                seconds=seconds,
             )
         score, evidence, values = scored
+        looked = values.pop("looked", 0.0)
         return Assessment(
             detector=NAME,
             version=self.version,
             status=Status.SCORED,
             score=min(1.0, max(0.0, score)),
-            calibrated=bool(sources),
+            calibrated=bool(sources) and not looked,
+            tier=int(looked > 0.0),
+            probability=looked or 1.0,
             evidence=tuple(sorted(evidence, key=lambda e: -e.score)[:MAX_EVIDENCE]),
-            values=values,
+            values=values | stated,
             seconds=seconds,
         )
 
     def _grounded(self, trace: Trace, sources: Sequence[str]) -> Scored:
-        [claims] = self._model.assess([Case(trace.response, sources, _conversation(trace))])
+        [judged] = self._model.assess([Case(trace.response, sources, _conversation(trace))])
+        looked: dict[str, float] = {}
+        if self._reader and judged.claims:
+            unsure = UNSURE_SCORES[0] <= judged.score < UNSURE_SCORES[1]
+            probability = self._reader.cascade.look(trace.id, unsure=unsure)
+            if probability:
+                looked = {"looked": probability, "tier0": judged.score}
+                judged = self._reader.read(sources, trace.response, judged)
+        risk, claims = judged
         scores = [score for _, score in claims]
         evidence: list[Evidence] = []
         for claim, score in claims:
@@ -88,7 +138,7 @@ class Hallucination:
             "worst_sentence": worst,
             "coverage": 1.0 - float(np.mean([_new_words(claim) for claim, _ in claims])) if claims else 1.0,
         }
-        return worst, evidence, values
+        return risk, evidence, values | looked
 
     def _ungrounded(self, trace: Trace) -> Scored | None:
         parts = [
@@ -107,11 +157,11 @@ class Hallucination:
             return None
         asked = _conversation(trace)
         answers = self._model.assess([Case(trace.response, [other], asked) for other in others])
-        claims = [claim for claim, _ in answers[0]]
+        claims = [claim for claim, _ in answers[0].claims]
         if not claims:
             return 0.0, [], {"inconsistency": 0.0}
         # Whether a courtesy is checkable depends on the sample, so claims are matched by span.
-        by_span = [{(c.span.start, c.span.end): score for c, score in answer} for answer in answers]
+        by_span = [{(c.span.start, c.span.end): score for c, score in answer.claims} for answer in answers]
         means = [
             float(np.mean([scores.get((c.span.start, c.span.end), 0.0) for scores in by_span]))
             for c in claims
@@ -123,6 +173,13 @@ class Hallucination:
         ]
         risk = float(np.mean(means))
         return risk, evidence, {"inconsistency": risk}
+
+
+def _stated(response: str) -> dict[str, float]:
+    """Return 1.0 under `refusal` or `stated_cutoff` where the response declines, or names a cut-off."""
+    opening = response[:STATED_WITHIN]
+    found = {"refusal": text.declines(opening), "stated_cutoff": text.states_cutoff(response)}
+    return {name: 1.0 for name, said in found.items() if said}
 
 
 def _sources(trace: Trace) -> list[str]:
@@ -169,27 +226,65 @@ def _invented(trace: Trace) -> Scored | None:
     return 1.0 - doubt, evidence, {"unknown_references": float(len(invented))}
 
 
-def build(**options: Any) -> Hallucination:
-    """Build the detector. It takes no options; raises ConfigError for one, or for unusable weights."""
-    _reject(options)
-    return Hallucination(Groundedness.load(), SystemClock())
+def build(
+    *,
+    cross_encoder: str = "",
+    cross_encoder_sha256: str = "",
+    cross_encoder_tokenizer: str = "",
+    cross_encoder_kind: Kind = "auto",
+    cross_encoder_supported: int | None = None,
+    cross_encoder_template: str = "",
+    cross_encoder_max_tokens: int = 512,
+    audit: float = AUDIT,
+    profile: Profile = "default",
+) -> Hallucination:
+    """Build the detector.
+
+    `cross_encoder` is the path of an ONNX file and `cross_encoder_sha256` its digest; the other options of
+    that name are those of `CrossEncoder.load`. `audit` is the share of traces that it reads although tier 0
+    is sure. Profile `offline` leaves it out. Raises ConfigError for what cannot be used.
+    """
+    reader = None
+    if cross_encoder and profile != "offline":
+        model = CrossEncoder.load(
+            cross_encoder,
+            sha256=cross_encoder_sha256,
+            tokenizer=cross_encoder_tokenizer,
+            kind=cross_encoder_kind,
+            supported=cross_encoder_supported,
+            template=cross_encoder_template,
+            max_tokens=cross_encoder_max_tokens,
+        )
+        reader = Reader(model, Cascade(NAME, 1, audit=audit, profile=profile))
+    return Hallucination(Groundedness.load(), SystemClock(), reader)
 
 
 def tiers(**options: Any) -> list[TierStatus]:
-    """Report whether the bundled weights are there and unaltered. Raises ConfigError for an option."""
-    _reject(options)
+    """Report whether weights and cross-encoder can run. Raises ConfigError as `build` does."""
     names = (TREES, embedding.TABLE, embedding.SCALES, embedding.TOKENIZER)
     try:
         for name in names:
             models.verified(name)
         version, cost = models.version(1, *names), ""
     except ConfigError as error:
-        version, cost = "", f"unsupported answers are not found: {error}"
+        return [
+            TierStatus(
+                detector=NAME,
+                tier=0,
+                name="groundedness",
+                present=False,
+                cost=f"unsupported answers are not found: {error}",
+            )
+        ]
+    reader = build(**options).cascades
     return [
-        TierStatus(detector=NAME, tier=0, name="groundedness", present=not cost, version=version, cost=cost)
+        TierStatus(detector=NAME, tier=0, name="groundedness", present=True, version=version, cost=cost),
+        TierStatus(
+            detector=NAME,
+            tier=1,
+            name="cross_encoder",
+            present=bool(reader),
+            version=options.get("cross_encoder_sha256", "")[:12] if reader else "",
+            cost="" if reader else WITHOUT_READER,
+        ),
     ]
-
-
-def _reject(options: dict[str, Any]) -> None:
-    for name in options:
-        raise ConfigError(f"detectors.{NAME}.options.{name}: no such option; remove it (there are none)")

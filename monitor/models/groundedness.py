@@ -1,8 +1,9 @@
 """Groundedness: whether each sentence of a response is supported by the texts it was made from.
 
-A sentence becomes 18 measures of what the sources do not hold (words, rare words, word pairs, numbers,
-names, negation, meaning by static embedding). Boosted trees, monotone in every measure of novelty, turn
-them into a probability. `cards/hallucination.md` says from which data, and how well it ranks.
+A sentence becomes 27 measures of what the sources do not hold (words, rare words, word pairs, numbers, names,
+negation, opposites, meaning by static embedding) or do not hold together. Boosted trees, monotone in every
+measure of novelty, turn them into a probability. `cards/hallucination.md` says from which data, and how well
+it ranks.
 """
 
 import itertools
@@ -36,6 +37,15 @@ FEATURES: tuple[tuple[str, int], ...] = (
     ("far_names", 1),  # share of them known, but not in the two best-matching source sentences
     ("negation", 1),  # negated here or in the best-matching source sentence, not both; times the match
     ("question_only", 0),  # share of content words known from the question alone
+    ("new_triples", 1),  # share of three words in a row that no source has in a row
+    ("strangest", 1),  # rarity times distance of the strangest new word
+    ("strange_second", 1),  # the same of the second strangest
+    ("apart", 1),  # share of neighbouring content words whose like are not near each other in a source
+    ("lonely", 1),  # known words whose neighbours are elsewhere: the loneliest
+    ("lonely_second", 1),
+    ("lonely_number", 1),  # the loneliest number
+    ("lonely_name", 1),
+    ("opposite", 1),  # opposites of words of the best-matching source sentences that these lack
 )
 """Name and direction of each measure; 1 means more of it never lowers the probability."""
 
@@ -67,6 +77,12 @@ _ABOUT_SOURCES = frozenset(
     )
 )  # words by which an answer speaks of its sources; no source needs to hold them
 _NEAR = 2  # source sentences that count as near a claim
+_OTHERS = 0.7  # how much the other sentences count for a response, chosen by leaving data sets out
+_MITIGATION = 0.5  # log odds that good sentences around the worst take away at most
+_QUESTION = 0.5  # log odds that a question to the user is less bad than a statement
+_COMPANY = (1, 3)  # steps that widen a place to the four content words on either side
+_RELATED = 0.35  # cosine of word vectors below which two words have nothing to do with each other
+_PLACES = 2048  # longer sources are aligned in places of several content words, which bounds the cost
 
 Floats = npt.NDArray[np.float64]
 
@@ -80,12 +96,41 @@ class Case(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """A checkable sentence of a response: its span, measures, and the words of it no source holds."""
+    """A sentence of a response: its span, measures, and the words of it no source holds.
+
+    A question is measured too, but states nothing: `states` is false and it is never evidence.
+    """
 
     span: Span
+    states: bool
     features: Floats
     new_numbers: tuple[Span, ...]
     new_names: tuple[Span, ...]
+
+
+class Judged(NamedTuple):
+    """The probability that a response is unsupported, and its claims in order, each with its own."""
+
+    score: float
+    claims: list[tuple[Claim, float]]
+
+
+def response_margin(claims: Sequence[Claim], margins: Floats) -> float:
+    """Return the log odds of a whole response from those of its sentences; without any, minus infinity.
+
+    The worst sentence counts, less as the others are better, and never by more than `_MITIGATION`. Questions
+    are among the others; a response of nothing but questions is as bad as they are, but mitigated.
+    """
+    if not claims:
+        return -np.inf
+    words = np.asarray([1.0 + claim.span.end - claim.span.start for claim in claims])
+    mean = float((words * margins).sum() / words.sum())
+    worst = max(
+        (float(margin) for claim, margin in zip(claims, margins, strict=True) if claim.states), default=None
+    )
+    if worst is None:
+        return mean - _QUESTION
+    return worst - min(_MITIGATION, _OTHERS * max(worst - mean, 0.0))
 
 
 class _Sentence(NamedTuple):
@@ -95,6 +140,7 @@ class _Sentence(NamedTuple):
     tokens: Sequence[text.Token]
     numbers: Sequence[text.Quantity]
     stems: Sequence[str]
+    names: frozenset[int]  # where its names start
     negated: bool
 
 
@@ -108,6 +154,7 @@ class _Sources:
         self.negated: list[bool] = []
         self.pairs: set[tuple[str, str]] = set()
         self.token_pairs: set[tuple[str, str]] = set()
+        self.token_triples: set[tuple[str, str, str]] = set()
         self.numbers: set[str] = set()
         months: set[str] = set()
         for source in case.sources:
@@ -122,6 +169,9 @@ class _Sources:
         index = {word: i for i, word in enumerate(dict.fromkeys(t.word for w in self.windows for t in w))}
         vectors = embedding.words(list(index))
         self.meanings = _meanings(self.windows, index, vectors)
+        content = [t.word for window in self.windows for t in window if t.word not in text.STOPWORDS]
+        self.columns = {word: i for i, word in enumerate(dict.fromkeys(content))}
+        self.places = np.fromiter((self.columns[word] for word in content), np.intp, len(content))
         self.directions = normalised(vectors[[i for word, i in index.items() if word not in text.STOPWORDS]])
 
     def _add(self, source: str) -> set[str]:
@@ -141,7 +191,9 @@ class _Sources:
                 self.words.append({token.word for token in window})
                 self.negated.append(_negated(window))
         self.pairs.update(_pairs(_content(tokens)))
-        self.token_pairs.update(_pairs([text.stem(token.word) for token in tokens]))
+        every = [text.stem(token.word) for token in tokens]
+        self.token_pairs.update(_pairs(every))
+        self.token_triples.update(zip(every, every[1:], every[2:], strict=False))
         return {token.word for token in tokens}
 
 
@@ -177,19 +229,30 @@ class Groundedness:
         names = (TREES, embedding.TABLE, embedding.SCALES, embedding.TOKENIZER)
         return cls(Embedding.load(), Trees.load(), models.version(1, *names))
 
-    def assess(self, cases: Sequence[Case]) -> list[list[tuple[Claim, float]]]:
-        """Return, per case, its claims in order, each with the probability that it is unsupported."""
+    def assess(self, cases: Sequence[Case]) -> list[Judged]:
+        """Return, per case, the probability that the response is unsupported, and its claims with theirs."""
         claims = [self.claims(case) for case in cases]
         rows = [claim.features for of_case in claims for claim in of_case]
         if not rows or self._trees is None:
-            return [[] for _ in cases]
-        scores = iter(self._trees.probabilities(np.stack(rows)).tolist())
-        return [[(claim, next(scores)) for claim in of_case] for of_case in claims]
+            return [Judged(0.0, []) for _ in cases]
+        margins = self._trees.margins(np.stack(rows))
+        scores = iter(self._trees.calibrated(margins).tolist())
+        found: list[Judged] = []
+        start = 0
+        for of_case in claims:
+            end = start + len(of_case)
+            whole = self._trees.calibrated(np.asarray([response_margin(of_case, margins[start:end])]))
+            stated = [(claim, next(scores)) for claim in of_case]
+            found.append(
+                Judged(float(whole[0]) if of_case else 0.0, [item for item in stated if item[0].states])
+            )
+            start = end
+        return found
 
     def claims(self, case: Case) -> list[Claim]:
         """Return the checkable sentences of a response with their measures.
 
-        Left out: questions, sentences without a content word, and refusals, courtesies and lead-ins that
+        Left out: sentences without a content word, and refusals, courtesies and lead-ins that
         hold no number or name which the sources lack.
         """
         sources = _Sources(case, self._embedding)
@@ -212,6 +275,7 @@ class Groundedness:
         meanings = _meanings([sentence.tokens for sentence in sentences], index, vectors)
         closeness = meanings @ sources.meanings.T if sources.windows else np.zeros((len(sentences), 1))
         distances = _distances(index, vectors, sources)
+        company = _company(sentences, index, vectors, sources)
         best = np.argsort(-(coverage + 0.1 * closeness), axis=1, kind="stable")[:, :_NEAR].tolist()
         return [
             _claim(
@@ -220,6 +284,7 @@ class Groundedness:
                 sources,
                 rarity,
                 distances,
+                company[i],
                 [j for j in best[i] if j < len(sources.windows)],
                 float(coverage[i].max()),
                 float(closeness[i].max()),
@@ -239,19 +304,23 @@ def _split(response: str) -> list[_Sentence]:
         while number < len(numbers) and numbers[number].start < span.end:
             number += 1
         here = tokens[first_token:token]
-        found.append(_Sentence(span, here, numbers[first_number:number], _content(here), _negated(here)))
+        names = frozenset(name.start for name in text.names(response, here))
+        found.append(
+            _Sentence(span, here, numbers[first_number:number], _content(here), names, _negated(here))
+        )
     return found
 
 
 def _checkable(response: str, sentence: _Sentence, sources: _Sources) -> bool:
     words = response[sentence.span.start : sentence.span.end]
-    if words.endswith("?") or not (sentence.stems or sentence.numbers):
+    if not (sentence.stems or sentence.numbers):
         return False
     if not (text.declines(words) or text.is_courtesy(words) or words.endswith(":")):
         return True
-    names = text.names(response, sentence.tokens)
     return any(n.value not in sources.numbers for n in sentence.numbers) or any(
-        text.stem(name.word) not in sources.held for name in names
+        text.stem(token.word) not in sources.held
+        for token in sentence.tokens
+        if token.start in sentence.names
     )
 
 
@@ -292,12 +361,75 @@ def _distances(index: Mapping[str, int], vectors: Vectors, sources: _Sources) ->
     return found
 
 
+def _company(
+    sentences: Sequence[_Sentence], index: Mapping[str, int], vectors: Vectors, sources: _Sources
+) -> list[tuple[float, ...]]:
+    """Return, per sentence, `apart` and the four `lonely` measures.
+
+    A word is at a place of the sources as far as the word there is the same or means the like; two neighbours
+    keep company as far as there is a place of the one with the other at most four content words away.
+    """
+    words = list(dict.fromkeys(t.word for s in sentences for t in s.tokens if t.word not in text.STOPWORDS))
+    if not words or not len(sources.places):
+        return [(0.0,) * 5] * len(sentences)
+    alike = normalised(vectors[[index[word] for word in words]]) @ sources.directions.T
+    alike[alike < _RELATED] = 0.0
+    stems: dict[str, list[int]] = {}
+    for word, column in sources.columns.items():
+        stems.setdefault(text.stem(word), []).append(column)
+        if word[0].isdigit():
+            alike[:, column] = 0.0
+    for i, word in enumerate(words):
+        if word[0].isdigit():
+            alike[i] = 0.0
+        alike[i, stems.get(text.stem(word), [])] = 1.0
+    rows = {word: i for i, word in enumerate(words)}
+    at = alike[:, sources.places]
+    step = -(-at.shape[1] // _PLACES)
+    at = np.maximum.reduceat(at, np.arange(0, at.shape[1], step), axis=1)
+    around = at
+    for by in _COMPANY:
+        around = _spread(around, by)
+    held = at.max(axis=1)
+    return [_lonely(sentence, rows, at, around, held) for sentence in sentences]
+
+
+def _spread(rows: Vectors, by: int) -> Vectors:
+    out = rows.copy()
+    np.maximum(out[:, by:], rows[:, :-by], out=out[:, by:])
+    np.maximum(out[:, :-by], rows[:, by:], out=out[:, :-by])
+    return out
+
+
+def _lonely(
+    sentence: _Sentence, rows: Mapping[str, int], at: Vectors, around: Vectors, held: Vectors
+) -> tuple[float, ...]:
+    tokens = [token for token in sentence.tokens if token.word in rows]
+    if len(tokens) < 2:  # noqa: PLR2004 - no neighbours
+        return (0.0,) * 5
+    order = np.asarray([rows[token.word] for token in tokens])
+    together = np.minimum(at[order[:-1]], around[order[1:]]).max(axis=1)
+    link = np.maximum(np.append(together, 0.0), np.insert(together, 0, 0.0))
+    lonely = np.maximum(held[order] - link, 0.0)
+    ranked = np.sort(lonely)[::-1]
+    numbers = [token.word[0].isdigit() for token in tokens]
+    names = [token.start in sentence.names for token in tokens]
+    return (
+        1.0 - float(together.mean()),
+        float(ranked[0]),
+        float(ranked[1]),
+        float(lonely[numbers].max(initial=0.0)),
+        float(lonely[names].max(initial=0.0)),
+    )
+
+
 def _claim(
     response: str,
     sentence: _Sentence,
     sources: _Sources,
     rarity: Mapping[str, float],
     distances: Mapping[str, float],
+    company: tuple[float, ...],
     best: Sequence[int],
     match: float,
     closeness: float,
@@ -311,7 +443,15 @@ def _claim(
     new_pairs = [pair for pair in pairs if pair not in sources.pairs]
     regrouped = sum(a in sources.known and b in sources.known for a, b in new_pairs)
     words = {token.word for token in sentence.tokens if token.word not in text.STOPWORDS}
-    meaning_new = sum(rarity[text.stem(word)] * distances.get(word, 0.0) for word in sorted(words))
+    strange = sorted((rarity[text.stem(word)] * distances.get(word, 0.0) for word in words), reverse=True)
+    meaning_new = sum(strange)
+    triples = list(zip(every, every[1:], every[2:], strict=False))
+    near_words = set().union(*(sources.words[j] for j in best))
+    own_words = {token.word for token in sentence.tokens}
+    opposite = sum(
+        not text.OPPOSITES.get(word, frozenset()).isdisjoint(near_words - own_words)
+        for word in own_words - near_words
+    )
     numbers = sentence.numbers
     new_numbers = [n for n in numbers if n.value not in sources.numbers]
     far_numbers = sum(
@@ -319,7 +459,7 @@ def _claim(
         and not any({n.value, response[n.start : n.end].lower()} & sources.words[j] for j in best)
         for n in numbers
     )
-    names = [(name, text.stem(name.word)) for name in text.names(response, sentence.tokens)]
+    names = [(name, text.stem(name.word)) for name in sentence.tokens if name.start in sentence.names]
     new_names = [name for name, stem in names if stem not in sources.held]
     far_names = sum(
         stem in sources.known and not any(stem in sources.stems[j] for j in best) for _, stem in names
@@ -344,9 +484,15 @@ def _claim(
         _share(far_names, len(names)),
         match if opposed else 0.0,
         _share(sum(stem in sources.asked and stem not in sources.known for stem in stems), len(stems)),
+        _share(sum(triple not in sources.token_triples for triple in triples), len(triples)),
+        strange[0] if strange else 0.0,
+        strange[1] if len(strange) > 1 else 0.0,
+        *company,
+        float(opposite),
     )
     return Claim(
         span=sentence.span,
+        states=not response[: sentence.span.end].endswith("?"),
         features=np.asarray(features, dtype=np.float64),
         new_numbers=tuple(Span(n.start, n.end) for n in new_numbers),
         new_names=tuple(Span(n.start, n.end) for n in new_names),
@@ -357,6 +503,7 @@ class Trees:
     """Boosted trees over the measures, as flat arrays, with Platt scaling on top."""
 
     def __init__(self, arrays: dict[str, npt.NDArray[np.float64]]) -> None:
+        self.arrays = arrays
         self._feature = arrays["feature"].astype(np.intp)  # (trees, nodes); leaves point at themselves
         self._threshold = arrays["threshold"]
         self._left = arrays["left"].astype(np.intp)
@@ -382,7 +529,7 @@ class Trees:
         total: Floats = self._base + self._value[trees, node].sum(axis=1)
         return total
 
-    def probabilities(self, features: Floats) -> Floats:
-        """Return calibrated probabilities for rows of measures, shape (n,)."""
-        out: Floats = 1 / (1 + np.exp(-(self._slope * self.margins(features) + self._offset)))
+    def calibrated(self, margins: Floats) -> Floats:
+        """Return the probability for each raw log odds, shape (n,)."""
+        out: Floats = 1 / (1 + np.exp(-(self._slope * margins + self._offset)))
         return out
