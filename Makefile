@@ -37,6 +37,8 @@ check: .venv/all.stamp ## Lint, formatting, types, import layers, generated dash
 
 models: .venv/all.stamp ## Train the bundled weights again, from ../shared; see monitor/models/cards
 	$(BIN)/python -m monitor.models.train.embedding
+	$(BIN)/python -m monitor.models.train.encoder
+	$(BIN)/python -m monitor.models.train.tagger
 	$(BIN)/python -m monitor.models.train.groundedness
 	$(BIN)/python -m monitor.models.train.toxicity
 	$(BIN)/python -m monitor.models.train.injection

@@ -62,6 +62,8 @@ def version(code: int, *names: str) -> str:
     pins = manifest()
     for name in names:
         if name not in pins:
-            raise ConfigError(f"weights {name}: not in {MANIFEST.name}; reinstall riskmon or run `make models`")
+            raise ConfigError(
+                f"weights {name}: not in {MANIFEST.name}; reinstall riskmon or run `make models`"
+            )
     digest = hashlib.sha256("".join(pins[name]["sha256"] for name in names).encode())
     return f"{code}+{digest.hexdigest()[:12]}"
