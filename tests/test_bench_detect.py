@@ -175,7 +175,6 @@ def test_agreement_counts_rows(pairs: list[tuple[frozenset[str], frozenset[str]]
 
 def test_profiles_are_compared_on_labelled_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A row that both profiles flag counts as agreed; rows need no label; a bad row is named."""
-    monkeypatch.setenv("RISKMON_DETECTORS_PII_OPTIONS", "{spacy_model: none}")
     for name in set(DetectorsConfig.model_fields) - {"pii"}:
         monkeypatch.setenv(f"RISKMON_DETECTORS_{name.upper()}_ENABLED", "false")
     rows = [

@@ -257,7 +257,7 @@ class Daemon:
             "http": {"port": 0},
             "rules": {"paths": [str(rules), "rules"]},
             "ledger": {"sample_ratio": 1.0},
-            "detectors": {"pii": {"options": {"spacy_model": "none"}, "factory": factory}},
+            "detectors": {"pii": {"factory": factory}},
             "telemetry": {"log_level": "debug", "otlp_endpoint": outside.url},
             "deliver": {
                 "alertmanager": {"url": outside.url},
