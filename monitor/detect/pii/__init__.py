@@ -1,19 +1,18 @@
 """Personal data and secrets; a leak is what only the response holds.
 
 Tier 0 are patterns: what Presidio's English recognizers find (`presidio`, without loading Presidio), phone
-numbers, credentials, and what Presidio leaves out: street addresses, ages, titles, identifiers of other
-countries,
-disguised spellings. Tier 1 are names: the bundled tagger, or a spaCy model by option. Nothing is ever
-fetched.
+numbers, credentials, what Presidio leaves out (street addresses, ages, titles, other countries' identifiers,
+disguised spellings), and the user's own recognizers. Tier 1 are names: the bundled tagger, or a spaCy model
+by option. Nothing is ever fetched.
 
-Fails closed: a pattern that runs out of time turns the trace's status into `error`.
+Fails closed: a pattern that runs out of time or fails turns the trace's status into `error`.
 """
 
 from collections.abc import Iterator, Sequence
 
 from monitor.cascade import AUDIT, Cascade, Profile
 from monitor.clock import Clock, SystemClock
-from monitor.detect.pii import names
+from monitor.detect.pii import custom, names
 from monitor.detect.pii.leaks import Given
 from monitor.detect.pii.names import Namer
 from monitor.detect.pii.scanner import Finding, Scanner
@@ -52,6 +51,7 @@ def build(
     organization: bool = True,
     threshold: float = 0.4,
     regex_timeout_seconds: float = 2.0,
+    recognizers: Sequence[str] = (),
     audit: float = AUDIT,
     profile: Profile = "default",
     clock: Clock | None = None,
@@ -61,7 +61,8 @@ def build(
     `spacy_model` is `none` (the bundled tagger finds names), a package or a path; profile `offline` ignores
     it.
     `tag_names` false leaves tier 1 out. `organization` reports names of organisations too. `threshold` is the
-    least score a pattern reports, in [0, 1]; `regex_timeout_seconds` bounds one pattern per text; `audit`
+    least score a pattern reports, in [0, 1]; `regex_timeout_seconds` bounds one pattern per text;
+    `recognizers` are files in Presidio's format with pattern and deny-list recognizers of your own; `audit`
     is the share of the texts without any sign of a name that tier 1 sees all the same.
     Raises ConfigError naming the option and the remedy.
     """
@@ -75,7 +76,7 @@ def build(
         )
     model = names.BUNDLED if profile == "offline" else spacy_model
     return Pii(
-        Scanner(threshold, regex_timeout_seconds),
+        Scanner(threshold, regex_timeout_seconds, custom.read(recognizers)),
         names.load(model) if tag_names else None,
         Cascade(NAME, 1, audit=audit, profile=profile),
         organization=organization,
@@ -85,12 +86,26 @@ def build(
 
 
 def tiers(
-    *, spacy_model: str = names.BUNDLED, tag_names: bool = True, profile: Profile = "default", **_: object
+    *,
+    spacy_model: str = names.BUNDLED,
+    tag_names: bool = True,
+    recognizers: Sequence[str] = (),
+    profile: Profile = "default",
+    **_: object,
 ) -> list[TierStatus]:
-    """Return which tiers can run here: patterns always can; raises ConfigError as `build` does."""
+    """Return which tiers can run here: patterns always can.
+
+    Raises ConfigError as `build` does, but for what is inside a recognizer: that takes Presidio to say.
+    """
     model = names.BUNDLED if profile == "offline" else spacy_model
     return [
-        TierStatus(detector=NAME, tier=0, name="patterns", present=True, version=REVISION),
+        TierStatus(
+            detector=NAME,
+            tier=0,
+            name="patterns",
+            present=True,
+            version=f"{REVISION}{custom.version(custom.read(recognizers))}",
+        ),
         TierStatus(
             detector=NAME,
             tier=1,

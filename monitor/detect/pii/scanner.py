@@ -1,9 +1,9 @@
 """All patterns over one text: what they find, where, and which of several findings in one place counts."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
-from monitor.detect.pii import addresses, disguise, phones, presidio, wording
+from monitor.detect.pii import addresses, custom, disguise, phones, presidio, wording
 from monitor.detect.pii.context import context_words
 from monitor.detect.pii.identifiers import Identifiers
 from monitor.detect.pii.phones import Phones
@@ -15,7 +15,7 @@ from monitor.detect.pii.view import View
 WINDOW = 16_384
 MARGIN = 4_096  # longer than an RSA-4096 key in PEM; a span that is longer still is cut at the window's end
 
-Reason = Literal["", "regex_timeout"]
+Reason = Literal["", "regex_timeout", "recognizer_failed"]
 
 
 class Finding(NamedTuple):
@@ -26,9 +26,12 @@ class Finding(NamedTuple):
 
 
 class Scanner:
-    """Every pattern at one threshold; each may take `seconds` per text and pattern."""
+    """Every pattern at one threshold; each may take `seconds` per text and pattern.
 
-    def __init__(self, threshold: float, seconds: float) -> None:
+    `recognizers` are the user's, from `custom.read`; raises ConfigError naming one that cannot be used.
+    """
+
+    def __init__(self, threshold: float, seconds: float, recognizers: Sequence[custom.File] = ()) -> None:
         phone = presidio.data()["phone"]
         self._threshold = threshold
         self._patterns = Patterns(threshold, seconds)
@@ -37,7 +40,8 @@ class Scanner:
         self._phone_context = context_words(phone["context"])
         self._secrets = Secrets(seconds)
         self._identifiers = Identifiers(threshold)
-        self.version = f"presidio-{self._patterns.version}"
+        self._custom = custom.Custom(recognizers, threshold, seconds)
+        self.version = f"presidio-{self._patterns.version}{custom.version(recognizers)}"
 
     def find(self, text: str) -> Finding:
         """Return the entities of one text of any length, in order of position."""
@@ -47,6 +51,8 @@ class Scanner:
                 found = self._window(text[start:end])
             except TimeoutError:
                 return Finding(tuple(sorted(spans)), "regex_timeout")
+            except custom.RecognizerError:
+                return Finding(tuple(sorted(spans)), "recognizer_failed")
             spans.extend(
                 Found(start + s.start, start + s.end, s.kind, s.score)
                 for s in found
@@ -66,6 +72,7 @@ class Scanner:
         view = View(text)
         theirs = list(self._patterns.find(view))
         theirs.extend(self._phone_numbers(view))
+        theirs.extend(self._custom.find(view))
         ours = [s for s in self._own(view) if s.score >= self._threshold]
         found = without_contained([*theirs, *(s for s in ours if not _repeats(s, theirs))])
         calls = [s for s in phones.written(view) if not any(overlap(s, other) for other in found)]
