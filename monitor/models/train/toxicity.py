@@ -30,7 +30,7 @@ SEED = 7
 EPOCHS, MAX_TOKENS = 2, 80
 FILLS, DISGUISED = 14, 1200
 CUTS = (0.5, 0.8)
-RECALL = 0.99  # of what the encoder flags, tier 0 lets pass
+RECALL = 0.98  # of what the encoder flags, tier 0 lets pass
 
 TRAINED: Mapping[str, tuple[tuple[str, str], int]] = {
     "davidson_train": (("traindata", "toxicity"), 3600),
@@ -63,8 +63,19 @@ NOT_LEARNT = ("target_indiv_nh", "target_group_nh")
 
 CHAT = ("sgd_neutral_chat", "clinc150", "banking77")
 JUDGED = ("hatecheck", "surge", "openai_moderation", "tweeteval_offensive")
-RIDGE = 0.1
-FAR = 4.0  # logits beyond are sure enough
+RIDGE = 0.5
+SURE = (-6.0, 3.0)  # logits beyond these teach the gate no more
+ORDINARY: Mapping[str, tuple[tuple[str, str], int]] = {
+    "passages": (("traindata", "text"), 3000),
+    "clinc150": (("evaldata", "drift"), 2500),
+    "banking77": (("evaldata", "drift"), 1000),
+    "sgd_neutral_chat": (("traindata", "toxicity"), 2500),
+    "wnut17_train": (("traindata", "pii"), 1500),
+    "btc_abef": (("traindata", "pii"), 1500),
+    "awesome_prompts_benign": (("traindata", "injection"), 300),
+    "bfcl_user_requests_benign": (("traindata", "injection"), 700),
+}
+"""Further prose, chat and prompts on which the gate learns what the encoder answers; they need no label."""
 
 
 class Row(NamedTuple):
@@ -171,7 +182,7 @@ def fit(design: Any, logits: Floats) -> tuple[npt.NDArray[np.int8], float, float
     from sklearn.linear_model import Ridge
 
     model = Ridge(alpha=RIDGE, solver="sparse_cg", max_iter=100, random_state=SEED)
-    model.fit(design, np.clip(logits, -FAR, FAR))
+    model.fit(design, np.clip(logits, *SURE))
     scale = float(np.abs(model.coef_).max() / 127)
     return np.round(model.coef_ / scale).astype(np.int8), scale, float(model.intercept_)
 
@@ -278,17 +289,16 @@ def ship(
         "unseen": measured(held, calibration.probability(logits))._asdict(),
     }
 
-    chat = more_chat({row.text for row in data})
-    gated = Windowed([row.text for row in data] + chat)
-    apart = gated.spread(np.array([*unseen, *(n % FOLDS == 0 for n in range(len(chat)))]))
+    more = ordinary({row.text for row in data})
+    gated = Windowed([row.text for row in data] + [row.text for row in more])
+    apart = gated.spread(np.array([*unseen, *(n % FOLDS == 0 for n in range(len(more)))]))
     encoded = gated.encoded(adapter)
     probability = calibration.probability(encoded)
     design = matrix(gated.parts)
     trial = scored(design, fit(design[~apart], encoded[~apart]))
     gate = float(np.quantile(trial[apart & (probability >= CUTS[0])], 1 - RECALL))
     tier0 = platt(trial[apart], probability[apart] >= CUTS[0])
-    names = np.array([*(row.source for row in data), *["more chat"] * len(chat)])
-    names = gated.spread(names)
+    names = gated.spread(np.array([row.source for row in (*data, *more)]))
     report["gate"] = {
         "threshold": _round(tier0.probability(np.array([gate]))[0]),
         "recall of windows the encoder flags": {
@@ -296,8 +306,7 @@ def ship(
             for name in (*TWO_CLASSES, *SCORED_ONLY)
         },
         "windows passed on": {
-            name: _round((trial[apart & (names == name)] >= gate).mean())
-            for name in (*CHAT, "more chat", "passages")
+            name: _round((trial[apart & (names == name)] >= gate).mean()) for name in ORDINARY
         },
     }
     weights, scale, intercept = fit(design, encoded)
@@ -311,10 +320,16 @@ def ship(
     print(json.dumps(report, indent=1))  # noqa: T201 - the report is the script's output
 
 
-def more_chat(known: set[str]) -> list[str]:
-    """Return further task-oriented chat, for the gate: nobody is abusive there."""
-    texts = [row["text"] for name in CHAT for row in rows(*TRAINED[name][0], f"{name}.jsonl")]
-    return [text for text in texts if text not in known][::3]
+def ordinary(known: set[str]) -> list[Row]:
+    """Return the further texts for the gate that are not `known`."""
+    chance = random.Random(SEED)  # noqa: S311 - sampling, not cryptography
+    found: list[Row] = []
+    for source, (folder, cap) in ORDINARY.items():
+        texts = [row["text"] for row in rows(*folder, f"{source}.jsonl")]
+        chance.shuffle(texts)
+        mine = [text for text in texts if text not in known][:cap]
+        found += [Row(source, "", text, toxic=False) for text in mine]
+    return found
 
 
 def _write(name: str, settings: Mapping[str, float]) -> None:
