@@ -160,8 +160,8 @@ class Toxicity:
 
     A window counts with the score of the dearest bundled model that looked at it, a text with its worst
     window. `values` holds `prompt` and `response`, `tier0` (the trace's score by the linear model) and, where
-    tier 2 looked, each of its labels. Bundled scores are calibrated probabilities (`cards/toxicity.md` says
-    how well); Detoxify's are not, so there `calibrated` is false.
+    tier 2 looked, each of its labels. Bundled scores are calibrated on unseen rows of the training sets, not
+    on your traffic, so `calibrated` is false.
     """
 
     name = NAME
@@ -223,7 +223,6 @@ class Toxicity:
             version=self.version,
             status=Status.SCORED,
             score=max(sides.values()),
-            calibrated=True,
             evidence=tuple(evidence[:MAX_EVIDENCE]),
             tier=1 if judged.probability else 0,
             probability=judged.probability or 1.0,
