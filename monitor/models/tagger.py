@@ -188,11 +188,17 @@ class Tagger:
         ids, firsts = self._ids([TOKEN.findall(text) for text in texts])
         judged = self._probabilities(ids)
         something = 1 - judged[:, 0]
-        kinds = np.where(something >= self.threshold, judged[:, 1:].argmax(axis=1) + 1, 0)
+        kinds = np.where((something >= self.threshold) & (ids > 0), judged[:, 1:].argmax(axis=1) + 1, 0)
+        edges = np.flatnonzero(np.diff(kinds, prepend=0, append=0))
+        borders = np.searchsorted(edges, [*firsts, len(ids)]).tolist()
         out: list[list[Named]] = []
-        for text, (first, end) in zip(texts, itertools.pairwise([*firsts, len(ids)]), strict=True):
-            part = slice(first, end - PAD)
-            out.append(_runs(text, kinds[part], something[part]) if kinds[part].any() else [])
+        for n, (text, (low, high)) in enumerate(zip(texts, itertools.pairwise(borders), strict=True)):
+            if low == high:
+                out.append([])
+                continue
+            first, end = firsts[n], firsts[n + 1] if n + 1 < len(firsts) else len(ids)
+            places = (edges[low:high] - first).tolist()
+            out.append(_runs(text, places, kinds[first:end].tolist(), something[first:end].tolist()))
         return out
 
     def _ids(self, texts: Sequence[Sequence[str]]) -> tuple[Ints, list[int]]:
@@ -255,28 +261,33 @@ class Tagger:
         return hidden @ self._out + self._out_bias
 
 
-def _runs(text: str, kinds: Ints, scores: Floats) -> list[Named]:
-    """Join neighbouring tokens of one kind, and of an address with its place and postal code."""
+def _runs(text: str, edges: Sequence[int], kinds: Sequence[int], scores: Sequence[float]) -> list[Named]:
+    """Join neighbouring tokens of one kind, and of an address with its place and postal code.
+
+    `edges` are the tokens whose kind differs from the one before.
+    """
     matches = list(TOKEN.finditer(text))
-    edges: list[int] = np.flatnonzero(np.diff(kinds, prepend=0, append=0)).tolist()
     runs: list[tuple[int, int, str]] = []
     for first, last in itertools.pairwise(edges):
         if not kinds[first]:
             continue
         kind = KINDS[kinds[first] - 1]
-        between = {match.group()[0] for match in matches[runs[-1][1] : first]} if runs else {""}
-        if between <= _BETWEEN and {kind, runs[-1][2]} in _ONE_ADDRESS:
+        if runs and {kind, runs[-1][2]} in _ONE_ADDRESS and _are_near(text, matches, runs[-1][1], first):
             runs[-1] = (runs[-1][0], last, "ADDRESS")
         else:
             runs.append((first, last, kind))
     out: list[Named] = []
     for first, last, kind in runs:
         start, end = first, last
-        while start < end and matches[start].group()[0] in _NOT_FIRST:
+        while start < end and text[matches[start].start()] in _NOT_FIRST:
             start += 1
-        while start < end and matches[end - 1].group()[0] in _NOT_LAST:
+        while start < end and text[matches[end - 1].start()] in _NOT_LAST:
             end -= 1
         if start < end:
-            score = float(scores[start:end].mean())
+            score = sum(scores[start:end]) / (end - start)
             out.append(Named(matches[start].start(), matches[end - 1].end(), kind, score))
     return out
+
+
+def _are_near(text: str, matches: Sequence[re.Match[str]], first: int, end: int) -> bool:
+    return all(text[match.start()] in _BETWEEN for match in matches[first:end])

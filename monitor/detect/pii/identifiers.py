@@ -133,14 +133,16 @@ class Identifiers:
             for i in _TABLE
         ]
 
+        self._alone = [entry for entry in self._entries if entry.alone >= threshold]
         self._words = frozenset(word for entry in self._entries for word in entry.words)
 
     def find(self, view: View) -> Iterator[Found]:
         """Yield identifiers, in no order."""
         if view.most_digits < _LEAST_DIGITS:
             return
-        said = {word for word in self._words if word in view.lower}
-        for kind, finditer, check, alone, words in self._entries:
+        lower = view.lower
+        said = {word for word in self._words if word in lower}
+        for kind, finditer, check, alone, words in self._entries if said else self._alone:
             named = not said.isdisjoint(words)
             if not named and (alone < self._threshold or view.most_digits < _LEAST_ALONE):
                 continue

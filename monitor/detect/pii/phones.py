@@ -84,8 +84,8 @@ def _shortest(phonenumbers: Any, region: str) -> int:
 def _clusters(text: str) -> Iterator[_Cluster]:
     """Yield the parts of a text around its digits.
 
-    Digits are in one part when one phone number could span them: at most four signs of punctuation apart, or
-    an extension's label. Each part is widened by the leading signs of a number and the characters that can
+    Digits are in one part when one phone number could span them: on one line, at most four signs of punctuation
+    apart, or an extension's label. Each part is widened by the leading signs of a number and the characters that can
     rule it out, but never by another part's digits.
     """
     parts: list[_Cluster] = []
@@ -103,9 +103,12 @@ def _clusters(text: str) -> Iterator[_Cluster]:
 
 
 def _is_one_number(text: str, end: int, start: int) -> bool:
+    gap = text[end:start]
+    if "\n" in gap:  # the matcher's pattern has no line break
+        return False
     if start - end <= _GAP:
         return True
-    gap = _FILLER.sub("", text[end:start])
+    gap = _FILLER.sub("", gap)
     return not gap or (len(gap) <= _LABEL and _EXTENSION.search(gap) is not None)
 
 

@@ -103,6 +103,7 @@ class Patterns:
                     self._weak.setdefault(words, []).append(compiled)
                 else:
                     self._strong.append(compiled)
+        self._words = {word for words in self._weak for word in words}
         self._iban_formats = {code: regex.compile(p, 24) for code, p in content["iban"].items()}
 
     def find(self, view: View) -> Iterator[Found]:
@@ -113,8 +114,10 @@ class Patterns:
         for pattern in self._strong:
             if pattern.mark in digest and pattern.digits <= view.most_digits:
                 yield from self._matches(view, digest, pattern)
+        lower = view.lower
+        said = {word for word in self._words if word in lower}
         for words, patterns in self._weak.items():
-            if any(word in view.lower for word in words):
+            if not said.isdisjoint(words):
                 for pattern in patterns:
                     yield from self._matches(view, digest, pattern)
         yield from self._ibans(view)

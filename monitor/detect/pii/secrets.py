@@ -117,7 +117,7 @@ _PASSWORD_CONTEXT = context_words(["login", "credential", "account", "username",
 
 class _Secret(NamedTuple):
     kind: str
-    marks: tuple[str, ...]
+    marks: frozenset[str]
     finditer: Callable[..., Iterator[Any]]
     score: float
 
@@ -132,19 +132,21 @@ class Secrets:
         self.patterns = [
             _Secret(
                 kind,
-                tuple(marks.split()) if marks.strip() == marks else (marks,),
+                frozenset(marks.split() if marks.strip() == marks else [marks]),
                 regex.compile(p).finditer,
                 s,
             )
             for kind, marks, p, s in _MARKS_AND_PATTERNS
         ]
+        self._marks = sorted({mark for secret in self.patterns for mark in secret.marks})
         self._token = regex.compile(_RANDOM).finditer
 
     def find(self, view: View) -> Iterator[Found]:
         """Yield credentials, in no order."""
         text, lower = view.text, view.lower
-        for kind, marks, finditer, score in self.patterns:
-            if any(mark in lower for mark in marks):
+        said = {mark for mark in self._marks if mark in lower}
+        for kind, marks, finditer, score in self.patterns if said else ():
+            if not said.isdisjoint(marks):
                 for match in finditer(text, timeout=self._seconds):
                     start, end = match.span()
                     weak = kind == "PASSWORD" and is_supported(text, start, _PASSWORD_CONTEXT)
