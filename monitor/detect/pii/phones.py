@@ -15,8 +15,11 @@ _FILLER = re.compile(r"[ \u00a0\t,-]+")
 _DIGITS = re.compile(r"\d+")
 _LEAD = 12  # two brackets or pluses with four signs of punctuation each, and the character before
 _GAP = 4  # phonenumbers' limit of punctuation between two groups of digits
-_LABEL = 40  # an extension's label is at most that long beside its blanks
-_EXTENSION = re.compile("(?i)[x#~,;\uff58\uff03\uff5e]|int|\uff49\uff4e\uff54|\u0434\u043e\u0431|anexo")
+# What stands between a number and its extension, as in phonenumbers' pattern of candidates.
+_EXTENSION = re.compile(
+    "(?i);ext=|[ \u00a0\t,]*(?:e?xt(?:ensi(?:o\u0301?|\u00f3))?n?|\uff45?\uff58\uff54\uff4e?|\u0434\u043e\u0431|anexo"
+    "|[x\uff58#\uff03~\uff5e]|int|\uff49\uff4e\uff54)[:.\uff0e]?[ \u00a0\t,-]*"
+)
 _SHORT = 6  # digits: a part with fewer is more often a year, a price or a time of day
 _PLUS = re.compile("[+\uff0b]")
 
@@ -84,8 +87,8 @@ def _shortest(phonenumbers: Any, region: str) -> int:
 def _clusters(text: str) -> Iterator[_Cluster]:
     """Yield the parts of a text around its digits.
 
-    Digits are in one part when one phone number could span them: on one line, at most four signs of punctuation
-    apart, or an extension's label. Each part is widened by the leading signs of a number and the characters that can
+    Digits are in one part when one phone number could span them: at most four signs of punctuation apart, or
+    an extension's label. Each part is widened by the leading signs of a number and the characters that can
     rule it out, but never by another part's digits.
     """
     parts: list[_Cluster] = []
@@ -103,13 +106,9 @@ def _clusters(text: str) -> Iterator[_Cluster]:
 
 
 def _is_one_number(text: str, end: int, start: int) -> bool:
-    gap = text[end:start]
-    if "\n" in gap:  # the matcher's pattern has no line break
-        return False
     if start - end <= _GAP:
         return True
-    gap = _FILLER.sub("", gap)
-    return not gap or (len(gap) <= _LABEL and _EXTENSION.search(gap) is not None)
+    return any(gap.fullmatch(text, end, start) for gap in (_FILLER, _EXTENSION))
 
 
 _FORM = re.compile(
@@ -142,6 +141,7 @@ _CALL = re.compile(
     r"(?i)\b(?:call|ring|dial|text|fax)(?: (?:me|us|him|her|them|back|on|at|my|the))*[ :]{1,2}$"
 )
 _AFTER = re.compile(r"[ -]{0,2}\(?(?:office|fax|mobile|cell|phone|home|work|desk|tel)\b", re.IGNORECASE)
+_ASKED = 40  # characters: the longest wording before a number
 _SHORTEST, _LONGEST = 6, 15  # ITU-T E.164; six is the shortest subscriber number people write in groups
 
 
@@ -156,7 +156,7 @@ def written(view: View) -> Iterator[Found]:
             continue
         start = view.place(match.start())
         end = start + len(value)
-        asked = _CALL.search(text[max(0, start - _LABEL) : start])
+        asked = _CALL.search(text[max(0, start - _ASKED) : start])
         if asked or _AFTER.match(text, end) or is_supported(text, start, _BEFORE):
             yield Found(start, end, "PHONE_NUMBER", 0.7)
         elif _SURE.match(number) and 9 <= digits <= 13:  # noqa: PLR2004 - a national number with its trunk prefix
