@@ -6,10 +6,11 @@ bundled tagger has seen the dev halves: with it these figures are in-sample, `ca
 """
 
 import json
+import re
 import resource
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from monitor.detect import pii
@@ -17,9 +18,13 @@ from monitor.detect.pii import names
 from monitor.models.train import rows
 from monitor.trace import Trace
 
+Spans = Sequence[tuple[int, int]]
+
 SETS = ("presidio_synth_v2", "presidio_generated_large")
 CHAT = ("traindata", "toxicity", "sgd_neutral_chat.jsonl")
 PLAIN = ("clinc150", "banking77")
+SIGN = re.compile(r"\d+|(?<=[\w,] )[^\W\d_a-z]\w*")  # a digit, or a capital that begins no sentence
+NEAR = 40  # characters: seven words, which is as far as the tagger sees
 SPEED_CHARS, SPEED_TRACES = 1500, 300
 
 
@@ -81,21 +86,37 @@ def flagged(detector: pii.Pii, name: str) -> dict[str, Any]:
     }
 
 
-def kept_by_gate(namer: names.Namer) -> dict[str, float]:
-    """Return the share of people found by looking everywhere that stand in texts a gate lets through."""
+def _around(text: str) -> Spans:
+    return [(m.start() - NEAR, m.end() + NEAR) for m in SIGN.finditer(text)]
+
+
+GATES: Mapping[str, Callable[[str], Spans]] = {
+    "texts with a word": lambda text: [(0, len(text))] if names.is_likely(text) else [],
+    "texts with a capital": lambda text: [(0, len(text))] if any(c.isupper() for c in text) else [],
+    "around a capital inside a sentence or a digit": _around,
+}
+
+
+def kept_by_gate(namer: names.Namer) -> dict[str, dict[str, float]]:
+    """Return for each gate the share of characters it lets through and of people that stand in them."""
     texts = [
         row["text"] for name in (*SETS, "wnut17", "btc") for row in rows("evaldata", "pii", f"{name}.jsonl")
     ]
     texts += [row["text"] for row in rows("evaldata", "drift", "clinc150.jsonl")]
-    people = [sum(n.kind == "PERSON" for n in found) for found in namer.spans(texts)]
-    gates: dict[str, Callable[[str], bool]] = {
-        "a word": names.is_likely,
-        "a capital": lambda text: any(c.isupper() for c in text),
-    }
-    return {
-        gate: round(sum(n for text, n in zip(texts, people, strict=True) if passes(text)) / sum(people), 4)
-        for gate, passes in gates.items()
-    }
+    people = [[(n.start, n.end) for n in found if n.kind == "PERSON"] for found in namer.spans(texts)]
+    report = {}
+    for gate, parts in GATES.items():
+        seen = [parts(text) for text in texts]
+        kept = sum(covered(one, let) for of, let in zip(people, seen, strict=True) for one in of)
+        looked = sum(
+            len({at for start, end in let for at in range(max(0, start), min(len(text), end))})
+            for text, let in zip(texts, seen, strict=True)
+        )
+        report[gate] = {
+            "people": round(kept / sum(map(len, people)), 4),
+            "characters": round(looked / sum(map(len, texts)), 4),
+        }
+    return report
 
 
 def main() -> None:
