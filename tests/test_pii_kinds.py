@@ -152,6 +152,26 @@ def test_names_that_overlap_a_pattern_give_way() -> None:
     assert names.merged(patterns, named) == [patterns[0], named[2], patterns[1]]
 
 
+def test_a_number_is_one_identifier() -> None:
+    """A number that a pattern knows is not reported by its form too, nor is the same place twice."""
+    card, postcode = Found(10, 29, "CREDIT_CARD", 1.0), Found(50, 55, "ZIP_CODE", 0.7)
+    named = [
+        Found(10, 29, "ID_NUMBER", 0.9),
+        Found(8, 29, "PHONE_NUMBER", 0.9),
+        Found(50, 55, "LOCATION", 0.9),
+    ]
+    assert names.merged([card, postcode], named) == [card, postcode]
+    assert names.merged([], named[:1]) == named[:1]
+
+
+def test_a_short_number_beside_a_driver_is_no_licence() -> None:
+    """Years, prices and watts near "driver" or "driving" are no licence numbers; longer numbers are."""
+    assert SCANNER.find("The drill driver of 1998 draws 1618 watts.").spans == ()
+    assert [s.kind for s in SCANNER.find("His driver license is 90341287 there.").spans] == [
+        "US_DRIVER_LICENSE"
+    ]
+
+
 def test_short_numbers_are_sifted_without_loss() -> None:
     """What the sieve for short digits drops, the phone matcher would not have accepted either."""
     import phonenumbers

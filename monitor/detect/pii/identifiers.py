@@ -93,7 +93,7 @@ _TABLE = (
     _Identifier("US_MBI", r"[1-9][AC-HJKMNP-RT-Y][0-9AC-HJKMNP-RT-Y]\d-?[AC-HJKMNP-RT-Y][0-9AC-HJKMNP-RT-Y]\d-?[AC-HJKMNP-RT-Y]{2}\d\d", None, 0.3, "medicare mbi"),
     _Identifier("US_NPI", r"[12]\d{9}", checks.npi, 0.0, "npi provider"),
     _Identifier("ABA_ROUTING_NUMBER", r"[0123678]\d{8}", checks.aba, 0.0, "aba routing"),
-    _Identifier("US_DRIVER_LICENSE", r"[A-Z]{0,2}\d{4,13}[A-Z]?|[A-Z]?\d{3,4}(?:-\d{2,4}){2,4}", None, 0.0, "driver license licence permit driving"),
+    _Identifier("US_DRIVER_LICENSE", r"[A-Z]{1,2}\d{4,13}[A-Z]?|\d{6,13}[A-Z]?|[A-Z]?\d{3,4}(?:-\d{2,4}){2,4}", None, 0.0, "driver license licence permit driving"),
     _Identifier("PASSPORT", r"[A-Z]{1,2}\d{6,8}|\d{8,9}", None, 0.0, "passport pasaporte passeport reisepass"),
     _Identifier("MEDICAL_RECORD_NUMBER", r"[A-Z]{0,3}-?\d{5,12}", None, 0.0, "mrn medical-record patient"),
     _Identifier("HEALTH_INSURANCE_ID", r"[A-Z]{1,4}-?\d{6,12}|\d{8,12}", None, 0.0, "member subscriber policy"),

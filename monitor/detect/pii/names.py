@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from monitor.detect.pii.spans import Found
+from monitor.detect.pii.spans import Found, overlap
 from monitor.errors import ConfigError
 
 BUNDLED = "none"  # the value of `spacy_model` that leaves names to the bundled tagger
@@ -140,13 +140,17 @@ def is_likely(text: str) -> bool:
 
 
 def merged(patterns: Sequence[Found], names: Sequence[Found]) -> list[Found]:
-    """Return both, without the names that overlap what a pattern found, unless they hold all of it."""
-    kept = [
-        name
-        for name in names
-        if all(
-            name.end <= p.start or p.end <= name.start or (name.start <= p.start and p.end <= name.end)
-            for p in patterns
-        )
-    ]
+    """Return both, without the names that overlap what a pattern found, unless they hold it and more.
+
+    A number the tagger calls by its form gives way wherever a pattern says what it is, or a card would be two
+    identifiers.
+    """
+    kept = [name for name in names if not any(_yields(name, pattern) for pattern in patterns)]
     return sorted([*patterns, *kept])
+
+
+def _yields(name: Found, pattern: Found) -> bool:
+    if not overlap(name, pattern):
+        return False
+    held = name.start <= pattern.start and pattern.end <= name.end
+    return name.kind in _LEAST_DIGITS or not held or name[:2] == pattern[:2]
