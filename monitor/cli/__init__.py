@@ -1,5 +1,6 @@
 """The `riskmon` command. Each sub-command imports what it needs when it runs, so `--help` answers at once."""
 
+import os
 import sys
 from pathlib import Path
 from typing import IO, Any
@@ -22,6 +23,8 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON for mac
 
 def main() -> None:
     """Run the command line; configuration errors exit 78, passing troubles 75."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(name, "1")  # our arrays are small: threads that spin for them cost half the speed
     try:
         sys.exit(riskmon(standalone_mode=False))  # click returns the code of `Exit`; commands return None
     except click.Abort:

@@ -8,6 +8,7 @@ it ranks.
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -77,6 +78,9 @@ _ABOUT_SOURCES = frozenset(
     )
 )  # words by which an answer speaks of its sources; no source needs to hold them
 _NEAR = 2  # source sentences that count as near a claim
+_NOVEL = [[name for name, _ in FEATURES].index(name) for name in ("new_tokens", "new_token_pairs")]
+NOVELTY = 1.5
+"""Log odds per unit of novelty, chosen between 0 and 4 on BEGIN, Q2, WiCE and Fool Me Twice left out."""
 _OTHERS = 0.7  # how much the other sentences count for a response, chosen by leaving data sets out
 _MITIGATION = 0.5  # log odds that good sentences around the worst take away at most
 _QUESTION = 0.5  # log odds that a question to the user is less bad than a statement
@@ -108,6 +112,13 @@ class Claim(NamedTuple):
     new_names: tuple[Span, ...]
 
 
+class Read(NamedTuple):
+    """A response read beside its sources: its checkable sentences, and the novelty of all of it."""
+
+    claims: list[Claim]
+    novelty: float
+
+
 class Judged(NamedTuple):
     """The probability that a response is unsupported, and its claims in order, each with its own."""
 
@@ -115,22 +126,47 @@ class Judged(NamedTuple):
     claims: list[tuple[Claim, float]]
 
 
-def response_margin(claims: Sequence[Claim], margins: Floats) -> float:
-    """Return the log odds of a whole response from those of its sentences; without any, minus infinity.
+def response_margin(read: Read, margins: Floats, line: Floats) -> float:
+    """Return the log odds of a whole response; without checkable sentences, minus infinity.
 
-    The worst sentence counts, less as the others are better, and never by more than `_MITIGATION`. Questions
-    are among the others; a response of nothing but questions is as bad as they are, but mitigated.
+    Three views are added up. The trees' `margins` (n,): the worst sentence counts, less as the others are
+    better, and never by more than `_MITIGATION`; a response of nothing but questions is as bad as they are,
+    but mitigated. A `line` (measures + 1,) over the worst of each measure, which sees weak signs that the
+    trees find in no single sentence. And novelty, half of the whole, which ranks free answers best, and half
+    of the newest sentence, which many that are not new cannot hide.
     """
-    if not claims:
+    if not read.claims:
         return -np.inf
-    words = np.asarray([1.0 + claim.span.end - claim.span.start for claim in claims])
+    newest = max(float(claim.features[_NOVEL].sum()) for claim in read.claims)
+    novel = float(worst_measures(read.claims) @ line[:-1] + line[-1])
+    novel += NOVELTY * (read.novelty + newest) / 2
+    words = np.asarray([1.0 + claim.span.end - claim.span.start for claim in read.claims])
     mean = float((words * margins).sum() / words.sum())
-    worst = max(
-        (float(margin) for claim, margin in zip(claims, margins, strict=True) if claim.states), default=None
-    )
+    stated = (float(margin) for claim, margin in zip(read.claims, margins, strict=True) if claim.states)
+    worst = max(stated, default=None)
     if worst is None:
-        return mean - _QUESTION
-    return worst - min(_MITIGATION, _OTHERS * max(worst - mean, 0.0))
+        return novel + mean - _QUESTION
+    return novel + worst - min(_MITIGATION, _OTHERS * max(worst - mean, 0.0))
+
+
+def worst_measures(claims: Sequence[Claim]) -> Floats:
+    """Return the highest of each measure over the claims that state something, else over all: (measures,)."""
+    stating = [claim.features for claim in claims if claim.states]
+    found: Floats = np.max(stating or [claim.features for claim in claims], axis=0)
+    return found
+
+
+def novelty(stems: Sequence[str], known: AbstractSet[str], pairs: AbstractSet[tuple[str, str]]) -> float:
+    """Return the share of words the sources lack, plus the share of word pairs they lack; in [0, 2].
+
+    All words count, in reading order and by their stems, small ones too: they are what a copy keeps.
+    """
+    if not stems:
+        return 0.0
+    new = sum(stem not in known for stem in stems) / len(stems)
+    if len(stems) == 1:
+        return 2.0 * new
+    return new + sum(pair not in pairs for pair in itertools.pairwise(stems)) / (len(stems) - 1)
 
 
 class _Sentence(NamedTuple):
@@ -231,36 +267,41 @@ class Groundedness:
 
     def assess(self, cases: Sequence[Case]) -> list[Judged]:
         """Return, per case, the probability that the response is unsupported, and its claims with theirs."""
-        claims = [self.claims(case) for case in cases]
-        rows = [claim.features for of_case in claims for claim in of_case]
+        reads = [self.read(case) for case in cases]
+        rows = [claim.features for read in reads for claim in read.claims]
         if not rows or self._trees is None:
             return [Judged(0.0, []) for _ in cases]
         margins = self._trees.margins(np.stack(rows))
-        scores = iter(self._trees.calibrated(margins).tolist())
+        line = self._trees.line
         found: list[Judged] = []
         start = 0
-        for of_case in claims:
-            end = start + len(of_case)
-            whole = self._trees.calibrated(np.asarray([response_margin(of_case, margins[start:end])]))
-            stated = [(claim, next(scores)) for claim in of_case]
-            found.append(
-                Judged(float(whole[0]) if of_case else 0.0, [item for item in stated if item[0].states])
-            )
+        for read in reads:
+            end = start + len(read.claims)
+            alone = [
+                response_margin(Read([claim], float(claim.features[_NOVEL].sum())), margins[i : i + 1], line)
+                for i, claim in enumerate(read.claims, start)
+            ]
+            whole, *each = self._trees.calibrated(
+                np.asarray([response_margin(read, margins[start:end], line), *alone])
+            ).tolist()
+            stated = [(claim, score) for claim, score in zip(read.claims, each, strict=True) if claim.states]
+            found.append(Judged(whole if read.claims else 0.0, stated))
             start = end
         return found
 
-    def claims(self, case: Case) -> list[Claim]:
-        """Return the checkable sentences of a response with their measures.
+    def read(self, case: Case) -> Read:
+        """Return the checkable sentences of a response with their measures, and how new the whole is.
 
-        Left out: sentences without a content word, and refusals, courtesies and lead-ins that
-        hold no number or name which the sources lack.
+        Left out of the sentences: those without a content word, and refusals, courtesies and lead-ins
+        that hold no number or name which the sources lack.
         """
         sources = _Sources(case, self._embedding)
         sentences = [s for s in _split(case.response) if _checkable(case.response, s, sources)]
         found: list[Claim] = []
         for start in range(0, len(sentences), _SENTENCES):
             found += self._measure(case.response, sentences[start : start + _SENTENCES], sources)
-        return found
+        stems = [text.stem(token.word) for token in text.tokens(case.response)]
+        return Read(found, novelty(stems, sources.known, sources.token_pairs))
 
     def _measure(self, response: str, sentences: Sequence[_Sentence], sources: _Sources) -> list[Claim]:
         rarity = {
@@ -511,6 +552,7 @@ class Trees:
         self._value = arrays["value"]
         self._depth = int(arrays["depth"])
         self._base, self._slope, self._offset = arrays["scaling"].tolist()
+        self.line = arrays["line"]  # (measures + 1,); the last is the constant
 
     @classmethod
     def load(cls) -> Self:

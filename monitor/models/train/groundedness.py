@@ -25,11 +25,12 @@ from monitor.models.groundedness import (
     FEATURES,
     TREES,
     Case,
-    Claim,
     Floats,
     Groundedness,
+    Read,
     Trees,
     response_margin,
+    worst_measures,
 )
 from monitor.models.train import pin, rows
 
@@ -46,9 +47,12 @@ FAMILIES = (
     ("made_pairs",),
 )
 """Sets of one origin: they are left out of training together."""
+CALIBRATED_ON = (*DEVELOPMENT, "made_pairs")
+"""Sets the probability is fitted to: answers as models write them, not claims written to fool a reader."""
 FOLDS = 4
 FLAGGED = 0.8  # the threshold of the shipped rules
 TREE_COUNT = 100
+LINE_C = 0.05  # inverse strength of the line's ridge penalty
 SETTINGS = {
     "objective": "binary",
     "num_leaves": 8,
@@ -226,34 +230,39 @@ def _negated(sentence: str) -> str:
 class Measured(NamedTuple):
     """A data set, measured: one row per sentence, with the label, group and number of its response."""
 
-    claims: list[Claim]
+    reads: list[Read]
     features: Floats
+    worst: Floats  # per response with sentences: the highest of each measure
     owners: npt.NDArray[np.int64]
     truth: npt.NDArray[np.int64]  # per response
     groups: npt.NDArray[np.int64]  # per response
 
-    def responses(self, margins: Floats) -> Floats:
+    def responses(self, model: Trees) -> Floats:
         """Return the log odds of each response; one without sentences has the lowest of all."""
+        margins = model.margins(self.features)
         starts = np.searchsorted(self.owners, np.arange(len(self.truth) + 1)).tolist()
-        lowest = float(margins.min())
-        return np.asarray([
-            max(lowest, response_margin(self.claims[a:b], margins[a:b]))
-            for a, b in itertools.pairwise(starts)
+        found = np.asarray([
+            response_margin(read, margins[a:b], model.line)
+            for read, (a, b) in zip(self.reads, itertools.pairwise(starts), strict=True)
         ])  # fmt: skip
+        odds: Floats = np.maximum(found, found[np.isfinite(found)].min())
+        return odds
 
-    def auroc(self, margins: Floats) -> float:
+    def auroc(self, odds: Floats) -> float:
         """Return the area under the curve of the responses, to three digits."""
         from sklearn.metrics import roc_auc_score
 
-        return round(float(roc_auc_score(self.truth, self.responses(margins))), 3)
+        return round(float(roc_auc_score(self.truth, odds)), 3)
 
 
 def measured(model: Groundedness, examples: Sequence[Example], groups: Sequence[str]) -> Measured:
     """Measure every sentence of every response."""
-    claims = [(claim, i) for i, (case, _) in enumerate(examples) for claim in model.claims(case)]
+    reads = [model.read(case) for case, _ in examples]
+    claims = [(claim, i) for i, read in enumerate(reads) for claim in read.claims]
     return Measured(
-        [claim for claim, _ in claims],
+        reads,
         np.stack([claim.features for claim, _ in claims]),
+        np.stack([worst_measures(read.claims) for read in reads if read.claims]),
         np.asarray([i for _, i in claims]),
         np.asarray([label for _, label in examples]),
         np.unique(list(groups) or np.arange(len(examples)), return_inverse=True)[1],
@@ -261,20 +270,33 @@ def measured(model: Groundedness, examples: Sequence[Example], groups: Sequence[
 
 
 def fitted(parts: Sequence[tuple[Measured, float, npt.NDArray[np.bool_] | None]]) -> Trees:
-    """Fit trees on sets with their weights, each class weighing the same; a mask chooses responses."""
+    """Fit trees and line on sets with their weights, both classes alike; a mask chooses responses."""
     import lightgbm
+    from sklearn.linear_model import LogisticRegression
 
     features, labels, weights = [], [], []
+    worst, truth, whole = [], [], []
     for part, share, chosen in parts:
-        kept = np.ones(len(part.owners), bool) if chosen is None else chosen[part.owners]
+        wanted = np.ones(len(part.truth), bool) if chosen is None else chosen
+        kept = wanted[part.owners]
         found = part.truth[part.owners][kept]
         features.append(part.features[kept])
         labels.append(found)
         weights.append(share * 1000 / np.bincount(found, minlength=2)[found])
+        read = np.asarray([bool(read.claims) for read in part.reads])
+        found = part.truth[read & wanted]
+        worst.append(part.worst[wanted[read]])
+        truth.append(found)
+        whole.append(share * 1000 / np.bincount(found, minlength=2)[found])
     data = lightgbm.Dataset(np.concatenate(features), np.concatenate(labels), weight=np.concatenate(weights))
     model = lightgbm.train(SETTINGS, data, TREE_COUNT)
     trees = [tree["tree_structure"] for tree in model.dump_model()["tree_info"]]
-    return Trees(_flat(trees, (0.0, 1.0, 0.0)))
+    measures, balanced = np.concatenate(worst), np.concatenate(whole)
+    scale = measures.std(axis=0) + 1e-9
+    linear = LogisticRegression(C=LINE_C, max_iter=1000)
+    linear.fit(measures / scale, np.concatenate(truth), sample_weight=balanced / balanced.mean())
+    line = np.append(linear.coef_[0] / scale, linear.intercept_)
+    return Trees(_flat(trees, (0.0, 1.0, 0.0)) | {"line": line})
 
 
 def _flat(trees: Sequence[dict[str, Any]], scaling: tuple[float, float, float]) -> dict[str, Any]:
@@ -333,30 +355,30 @@ def main() -> None:
             else _cases(name)
         )
         data[name] = measured(model, examples, groups)
-        _say(f"{name}: {len(examples)} responses, {len(data[name].claims)} sentences")
-    report: dict[str, Any] = {"sentences": {name: len(part.claims) for name, part in data.items()}}
+        _say(f"{name}: {len(examples)} responses, {len(data[name].owners)} sentences")
+    report: dict[str, Any] = {"sentences": {name: len(part.owners) for name, part in data.items()}}
 
     left_out: dict[str, Floats] = {}
     for family in FAMILIES:
         trees = fitted([(data[name], shares[name], None) for name in shares if name not in family])
-        left_out |= {name: trees.margins(data[name].features) for name in family}
+        left_out |= {name: data[name].responses(trees) for name in family}
     final = fitted([(data[name], shares[name], None) for name in shares])
-    left_out |= {name: final.margins(data[name].features) for name in NEVER_TRAINED_ON}
-    report["left_out"] = {name: data[name].auroc(margins) for name, margins in left_out.items()}
+    left_out |= {name: data[name].responses(final) for name in NEVER_TRAINED_ON}
+    report["left_out"] = {name: data[name].auroc(odds) for name, odds in left_out.items()}
     _say(f"left out: {report['left_out']}")
 
-    within = {name: np.zeros(len(data[name].claims)) for name in DEVELOPMENT}
+    within = {name: np.zeros(len(data[name].truth)) for name in DEVELOPMENT}
     for fold in range(FOLDS):
         trees = fitted([
             (data[name], shares[name], data[name].groups % FOLDS != fold if name in within else None)
             for name in shares
         ])  # fmt: skip
-        for name, margins in within.items():
-            here = data[name].groups[data[name].owners] % FOLDS == fold
-            margins[here] = trees.margins(data[name].features[here])
-    report["within"] = {name: data[name].auroc(margins) for name, margins in within.items()}
+        for name, odds in within.items():
+            here = data[name].groups % FOLDS == fold
+            odds[here] = data[name].responses(trees)[here]
+    report["within"] = {name: data[name].auroc(odds) for name, odds in within.items()}
 
-    judged = [(data[n].responses(within.get(n, left_out[n])), data[n].truth) for n in (*DEVELOPMENT, MADE)]
+    judged = [(within.get(n, left_out[n]), data[n].truth) for n in CALIBRATED_ON]
     weights = np.concatenate([1000 / np.bincount(truth, minlength=2)[truth] for _, truth in judged])
     margins, truth = (np.concatenate(part) for part in zip(*judged, strict=True))
     platt = LogisticRegression(C=1e6).fit(margins[:, None], truth, sample_weight=weights)
@@ -368,7 +390,7 @@ def main() -> None:
     }
     for name in (*DEVELOPMENT, *NEVER_TRAINED_ON):
         part = data[name]
-        expected = calibrated.calibrated(part.responses(within.get(name, left_out[name])))
+        expected = calibrated.calibrated(within.get(name, left_out[name]))
         balanced = 1 / np.bincount(part.truth)[part.truth]
         report["calibration_error"][name] = round(calibration_error(expected, part.truth, balanced), 3)
         flagged = {str(c): round(float((expected[part.truth == c] >= FLAGGED).mean()), 3) for c in (0, 1)}
