@@ -24,7 +24,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON for mac
 def main() -> None:
     """Run the command line; configuration errors exit 78, passing troubles 75."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ.setdefault(name, "1")  # our arrays are small: threads that spin for them cost half the speed
+        os.environ.setdefault(name, "1")  # for small arrays spinning threads cost half the speed
     try:
         sys.exit(riskmon(standalone_mode=False))  # click returns the code of `Exit`; commands return None
     except click.Abort:
