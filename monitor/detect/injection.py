@@ -24,7 +24,7 @@ from monitor.trace import Trace
 
 NAME = "injection"
 REVISION = 1
-LOW, HIGH = 0.6, 0.97
+LOW, HIGH = 0.68, 0.97
 EVIDENCE_FROM = 0.5
 MAX_EVIDENCE = 64
 MAX_READ = 2  # windows of a trace that tier 1 reads: its worst by tier 0

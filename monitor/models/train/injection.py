@@ -2,11 +2,13 @@
 
 Tier 0 is logistic regression on the hashed n-grams and signals of `monitor.models.injection`, with weights
 that both sides share and weights of each side, added up (Daumé 2007, "Frustratingly easy domain adaptation").
-Tier 1 is an adapter of the shared encoder with one output per side. Not every window of a jailbreak is an
-attack by itself: those are taken that a model without any jailbreak finds suspicious.
+Tier 1 is an adapter of the shared encoder with one output per side.
 
 Both are first trained without some sources; on these they are calibrated and measured. The weights written
-are trained on all. Prints, as JSON, what the model card quotes. The evaluation mix is only measured.
+are trained on all but the jailbreaks: not every window of one is an attack by itself, and learnt as such they
+make long harmless role-play suspicious. For calibration and figures, those windows of jailbreaks are taken
+that a model without any finds suspicious. Prints, as JSON, what the model card quotes. The evaluation mix is
+only measured.
 """
 
 import collections
@@ -49,20 +51,35 @@ ALERTED: Final[Mapping[str, float]] = {"prompt": 0.03, "indirect": 0.005}
 EPOCHS, RANK, MAX_TOKENS = 2, 16, 96
 # Rows that the encoder learns from: of each source and class; CAP of those not named.
 CAPS: Final = {
-    "jailbreak": 400,
-    "bipia": 500,
-    "passages": 400,
-    "sgd": 300,
-    "bfcl": 400,
+    "jailbreak": 350,
+    "bipia": 450,
+    "passages": 350,
+    "sgd": 250,
+    "bfcl": 350,
     "awesome": 600,
-    "own_indirect": 700,
-    "own_other_language": 450,
-    "own_question": 500,
-    "own_scenario": 600,
+    "own_indirect": 600,
+    "own_other_language": 300,
+    "own_question": 300,
+    "own_scenario": 300,
+    "direct_long_scene": 800,
+    "direct_german": 800,
+    "direct_sensitive": 450,
+    "direct_follow_up": 450,
 }
-CAP: Final = 220
+CAP: Final = 130
+DIRECT_CAP: Final = 320  # of a family of short prompts
 # Kinds of attack and of look-alike that the model behind calibration and left-out figures has never seen.
-LEFT_OUT: Final = ("bipia", "jailbreak", "awesome", "own_exfiltration", "own_system", "own_scary")
+LEFT_OUT: Final = (
+    *("bipia", "jailbreak", "awesome", "own_exfiltration", "own_system", "own_scary"),
+    *(
+        "direct_leak_sideways",
+        "direct_forced_answer",
+        "direct_pressure",
+        "direct_german_persona",
+        "direct_french",
+    ),
+    *("direct_odd", "direct_sensitive", "direct_emotional", "direct_french_plain"),
+)
 ALERT: Final = 0.8  # the threshold of rules/injection.yaml
 
 
@@ -152,7 +169,7 @@ def sampled(design: Design) -> Design:
     chosen: list[int] = []
     for (source, _), places in sorted(by.items()):
         chance.shuffle(places)
-        chosen += places[: CAPS.get(source, CAP)]
+        chosen += places[: CAPS.get(source, DIRECT_CAP if source.startswith("direct_") else CAP)]
     return design.take(sorted(chosen))
 
 
@@ -282,7 +299,7 @@ def main() -> None:
         report[name] = flagged(score, halves[1].rows)
     report["mix_without_left_out"] = measured(first, tier0, tier1, mix())
     print(json.dumps(report, indent=1), file=sys.stderr)  # noqa: T201 - progress of a script
-    final = train(design)
+    final = train(design.take(np.flatnonzero(source != "jailbreak").tolist()))
     report["mix"] = measured(final, tier0, tier1, mix())
     write(final, tier0, tier1)
     report["parity"] = encoder.parity(final.adapter, list(design.texts[:300]), NAME)

@@ -1,4 +1,6 @@
-"""The texts the injection model learns from: labelled sources, and those of `injection_texts.yaml`.
+"""The texts the injection model learns from: labelled sources, and what is made from templates.
+
+`injection_texts.yaml` has windows of both sides, `injection_direct.yaml` short prompts as people type them.
 
 A row is one window or short text of one side. Attacks in documents are planted in the same passages, chats
 and requests that stand without an attack among the negatives, so that the carrier tells nothing.
@@ -18,14 +20,18 @@ from monitor.models.train import rows
 
 SEED: Final = 7
 TEXTS: Final = Path(__file__).with_name("injection_texts.yaml")
+DIRECT: Final = Path(__file__).with_name("injection_direct.yaml")
 GENERATED: Final = 420  # texts of each list of templates; three times as many of the widest ones
 WIDEST: Final = frozenset({"other_language", "question", "scenario"})
 LOWER, UPPER = 0.06, 0.03  # shares of generated texts in one case
+TYPED: Final[Mapping[str, int]] = {"hostile": 360, "harmless": 480}  # short prompts of each family
+MANY: Final[Mapping[str, int]] = {"long_scene": 1600, "german": 1400, "sensitive": 900, "follow_up": 900}
+TYPO: Final = 0.15  # share of short prompts with a slip of the keyboard
 CARRIER: Final = 1000  # characters of the longest text in which another is planted
 DISGUISED: Final = 0.06  # share of generated attacks that are disguised
 _CAPS: Final = {"passages": 2500, "sgd": 2500, "bfcl": 1499, "awesome": 2500, "jailbreak": 4000}
 _PLAIN = {0x2039: "[", 0x203A: "]"}  # angle quotation marks stand for brackets that are no choice
-_SLOT = re.compile(r"<([A-Za-z_]+)>")
+_SLOT = re.compile(r"<([A-Za-z_]+)(\d?)>")
 
 
 class Row(NamedTuple):
@@ -44,11 +50,20 @@ class Row(NamedTuple):
 
 
 class Grammar:
-    """Expands templates: [a|b] is a choice, <name> an entry of a list, <Name> one with a capital."""
+    """Expands templates: [a|b] is a choice, <name> an entry of a list, <Name> one with a capital.
+
+    <name1> is the same entry wherever it stands in a text.
+    """
 
     def __init__(self, lists: Mapping[str, Sequence[str]], pick: random.Random) -> None:
         self._lists = lists
         self._pick = pick
+        self._bound: dict[str, str] = {}
+
+    def text(self, template: str) -> str:
+        """Return one text of a template on its own."""
+        self._bound.clear()
+        return self.expand(template)
 
     def expand(self, template: str) -> str:
         """Return one text of a template, its first letter as it comes."""
@@ -59,7 +74,9 @@ class Grammar:
         name = match[1]
         if name.lower() not in self._lists:
             return match[0]  # a tag, such as <system>
-        text = self.expand(self._pick.choice(self._lists[name.lower()]))
+        text = self._bound.get(match[0].lower()) or self.expand(self._pick.choice(self._lists[name.lower()]))
+        if match[2]:
+            self._bound[match[0].lower()] = text
         return text[:1].upper() + text[1:] if name[0].isupper() else text
 
     def _choose(self, template: str) -> str:
@@ -79,17 +96,21 @@ class Grammar:
 def load() -> list[Row]:
     """Return all rows in a fixed order."""
     pick = random.Random(SEED)  # noqa: S311 - sampling, not cryptography
-    texts: dict[str, Any] = load_yaml(TEXTS.read_text(encoding="utf-8"), TEXTS.name)
-    lists = {**texts["words"], **{k: v for k, v in texts.items() if isinstance(v, list)}}
-    grammar = Grammar(lists, pick)
+    texts, direct = (load_yaml(path.read_text(encoding="utf-8"), path.name) for path in (TEXTS, DIRECT))
+    grammar = Grammar({**_lists(texts), **_lists(direct)}, pick)
     clean = [*_passages(pick), *_chats(pick), *_requests(), *_personas(pick)]
     found = [*clean, *_bipia(), *_jailbreaks(pick)]
     carriers = [
         row.text for row in clean if row.source in {"passages", "sgd", "bfcl"} and len(row.text) < CARRIER
     ]
     found += list(_generated(texts, grammar, carriers, pick))
+    found += list(_typed(direct, grammar, carriers, pick))
     first = {(row.side, row.text): row for row in reversed(found)}
     return [row for row in found if row.text.strip() and first[row.side, row.text] is row]
+
+
+def _lists(texts: Mapping[str, Any]) -> dict[str, Sequence[str]]:
+    return {**texts["words"], **{k: v for k, v in texts.items() if isinstance(v, list)}}
 
 
 def _cut(row: Row) -> Iterator[Row]:
@@ -188,7 +209,7 @@ def _generated(
             yield planted(row)._replace(side="indirect")
     templates = texts["attacks_indirect"]
     for n in range(6 * GENERATED):
-        text = _capital(grammar.expand(templates[n % len(templates)]), pick)
+        text = _capital(grammar.text(templates[n % len(templates)]), pick)
         row = Row("own_indirect", f"own/indirect/{n % len(templates)}", "indirect", text, attack=True)
         if _happens(pick, DISGUISED):
             row = _disguised(row, pick)
@@ -207,8 +228,36 @@ def _made(
     for name, templates in texts[part].items():
         for n in range(GENERATED * (3 if name in WIDEST else 1)):
             place = n % len(templates)
-            text = _capital(grammar.expand(templates[place]), pick)
+            text = _capital(grammar.text(templates[place]), pick)
             yield Row(f"own_{name}", f"own/{part}/{name}/{place}", side, text, part.startswith("attacks"))
+
+
+def _typed(
+    texts: Mapping[str, Any], grammar: Grammar, carriers: Sequence[str], pick: random.Random
+) -> Iterator[Row]:
+    """Yield short prompts of both classes, with slips, some planted in a carrier."""
+    for part, usual in TYPED.items():
+        for name, templates in texts[part].items():
+            for n in range(MANY.get(name, usual)):
+                place = n % len(templates)
+                text = _capital(grammar.text(templates[place]), pick)
+                if _happens(pick, TYPO):
+                    text = _slipped(text, pick)
+                if _happens(pick, 0.06):
+                    text = _planted(pick.choice(carriers), text, pick)
+                attack = part == "hostile"
+                yield Row(f"direct_{name}", f"direct/{part}/{name}/{place}", "prompt", text[:WINDOW], attack)
+
+
+def _slipped(text: str, pick: random.Random) -> str:
+    """Return a text with letters swapped, lost or doubled, or without punctuation."""
+    if _happens(pick, 0.4):
+        return re.sub(r"[.,!?;:'¿]", "", text)
+    for _ in range(1 + len(text) // 80):
+        place = pick.randrange(max(1, len(text) - 1))
+        one, two = text[place : place + 1], text[place + 1 : place + 2]
+        text = text[:place] + pick.choice([two + one, one, one + one + two]) + text[place + 2 :]
+    return text
 
 
 def _happens(pick: random.Random, chance: float) -> bool:
