@@ -283,7 +283,7 @@ def test_plain_passages_are_left_alone(detector: Injection) -> None:
 @given(st.integers(0, 1000))
 def test_a_numbered_slot_is_filled_alike_throughout_a_text(seed: int) -> None:
     """In a training template <word1> is one entry wherever it stands, and drawn anew for the next text."""
-    grammar = Grammar({"word": [f"w{n}" for n in range(50)]}, random.Random(seed))  # noqa: S311 - no cryptography
+    grammar = Grammar({"word": [f"w{n}" for n in range(50)]}, random.Random(seed))
     texts = [grammar.text("<word1> <Word1> [<word1>|<word1>]") for _ in range(20)]
     assert all(len(set(text.lower().split())) == 1 for text in texts)
     assert len(set(texts)) > 1
