@@ -269,7 +269,13 @@ def _merged(
         evidence=tuple((evidence + list(before.evidence))[:MAX_EVIDENCE]),
         tier=2,
         probability=probability,
-        values={**highest, **sides, "tier0": before.values["tier0"]},
+        values={
+            **highest,
+            **sides,
+            "tier0": before.values["tier0"],
+            "tier1": before.score or 0.0,
+            "probability1": before.probability,
+        },
     )
 
 
