@@ -136,7 +136,9 @@ def test_observations_that_are_not_finite_are_left_out() -> None:
 
 def test_a_hundred_thousand_distinct_strings_stay_under_two_thousand_series() -> None:
     """Invariant R17: a flood of label values ends in `other`, is counted, and loses no event."""
-    metrics = Metrics(known={"topic": ["t"], "detector": ["hallucination", "pii", "toxicity", "injection", "drift"]})
+    metrics = Metrics(
+        known={"topic": ["t"], "detector": ["hallucination", "pii", "toxicity", "injection", "drift"]}
+    )
     rng = random.Random(17)
     for i in range(100_000):
         app, model, environment = f"app-{i}", f"model-{rng.random()}", f"env-{i}"

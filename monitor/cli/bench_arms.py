@@ -24,7 +24,7 @@ from typing import Any, Final, NamedTuple, Self
 
 import structlog
 
-from monitor.cli.daemon import assemble, open_ledger
+from monitor.cli.daemon import assemble, collect_rarely, open_ledger
 from monitor.clock import Clock, SystemClock
 from monitor.config import Config, DeliverConfig, IngestConfig, LedgerConfig
 from monitor.detect import specs
@@ -158,6 +158,7 @@ class Daemon:
         clock = self._clock
         ledger, vault = open_ledger(config, clock, create=True)
         pool = Pool(specs(config), config.pool, clock)
+        collect_rarely()  # as the daemon does
         engine = assemble(
             config,
             clock=clock,
