@@ -1,4 +1,4 @@
-"""Train the bundled injection model: `python -m monitor.models.train.injection` (ten minutes on a shared machine).
+"""Train the bundled injection model: `python -m monitor.models.train.injection` (ten minutes).
 
 Tier 0 is logistic regression on the hashed n-grams and signals of `monitor.models.injection`, with weights
 that both sides share and weights of each side, added up (Daumé 2007, "Frustratingly easy domain adaptation").
