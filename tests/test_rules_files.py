@@ -204,10 +204,11 @@ def test_a_folder_gives_only_its_own_yaml_files(tmp_path: Path) -> None:
 
 
 def test_no_paths_means_the_packs_that_come_with_riskmon() -> None:
-    """The default is the five packs, and they are the same by either spelling."""
+    """The default is the six packs, and they are the same by either spelling."""
     assert RuleSet.load().version == RuleSet.load(default_paths()).version
     assert {Path(rule.file).stem for rule in RuleSet.load().rules} == {
         "hallucination",
+        "hallucination_guardrails",
         "privacy",
         "toxicity",
         "injection",

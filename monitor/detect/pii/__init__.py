@@ -151,7 +151,8 @@ class Pii:
         self._clock = clock
         self.cascades: tuple[Cascade, ...] = (cascade,) if namer else ()
         names_version = f"{namer.version}{'.org' if organization else ''}" if namer else "no-names"
-        self.version = f"{REVISION}+{scanner.version}.{names_version}"
+        weights = f"{scanner.version}.{names_version}".replace("+", "-")
+        self.version = f"{REVISION}+{weights}"
 
     def assess(self, traces: Sequence[Trace]) -> Sequence[Assessment]:
         """Return one assessment per trace, in order; equal texts of the batch are analysed once."""
