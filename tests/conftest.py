@@ -29,7 +29,7 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 @pytest.fixture(autouse=True)
 def _logging_is_put_back() -> Iterator[None]:
-    """Logging is set per process, and a command run inside a test sets it; the next test starts as the first."""
+    """Logging is set per process, and commands run inside tests set it: each test starts as the first."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
