@@ -18,6 +18,7 @@ import yaml
 from external import need, need_module
 from structlog.testing import CapturingLogger
 
+from monitor.cascade import DECISIONS
 from monitor.clock import SystemClock
 from monitor.config import load
 from monitor.console.http import HttpServer
@@ -194,7 +195,8 @@ def feed(observer: TelemetryObserver, turn: int) -> None:
     observer.lag([Lag("t", 0, 7, 1.0)])
     for stage in Stage:
         observer.waiting(stage, 3)
-    observer.pool(PoolStats(2, 2, 1, 64, {"timeout": turn}))
+    decisions = {("toxicity", 1, decision): turn for decision in DECISIONS}
+    observer.pool(PoolStats(2, 2, 1, 64, {"timeout": turn}, 0.5, decisions))
     observer.incident(Incident.STUCK, "t", 0)
     observer.rules_loaded("v1", ok=True)
     observer.rule_failed("Leak")

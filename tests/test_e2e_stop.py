@@ -1,7 +1,9 @@
 """How a real daemon ends, or is set aside: a clean stop under load, a paused process, a wedged loop."""
 
+import contextlib
 import json
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -10,7 +12,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from daemons import FULL, TESTS, TRACES, Rig, cheap, eventually
+from daemons import FULL, TESTS, TRACES, Daemon, Rig, cheap, eventually
 
 from monitor.clock import ManualClock
 from monitor.engine.watchdog import EX_SOFTWARE, Watchdog
@@ -68,7 +70,7 @@ def test_a_daemon_that_was_paused_cannot_write_what_its_successor_judged(tmp_pat
             eventually(daemon.ready, f"{daemon.name} ready")
         rig.produce_traces(size // 2)
         eventually(lambda: rig.done() > size // 20, "work begun")
-        first.signal(signal.SIGSTOP)
+        pause(first, rig)
         before = rig.done()
         assert before < size // 2, "it was paused idle: the test shows nothing"
         eventually(lambda: owners(rig) == {"second"}, "the other one took over")
@@ -82,6 +84,19 @@ def test_a_daemon_that_was_paused_cannot_write_what_its_successor_judged(tmp_pat
         assert (report["ok"], report["open"], report["records"]) == (True, [], size)
         assert report["traces"] == size
         rig.check_effects(rig.oracle())
+
+
+def pause(daemon: Daemon, rig: Rig) -> None:
+    """Stop a process, but not amid a transaction: SQLite's write lock would stop the other one too."""
+    while True:
+        daemon.signal(signal.SIGSTOP)
+        with contextlib.closing(sqlite3.connect(rig.database, timeout=2.0)) as ledger:
+            try:
+                ledger.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                daemon.signal(signal.SIGCONT)
+            else:
+                return
 
 
 def owners(rig: Rig) -> set[str]:
