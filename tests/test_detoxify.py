@@ -7,6 +7,7 @@ import os
 import pickle
 import re
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -103,11 +104,13 @@ def own(tiny: Checkpoint) -> Any:
 
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
-    """Refuse and count every attempt to reach another machine."""
+    """Refuse every attempt to reach another machine; count those not made by an earlier test's thread."""
     attempts: list[Any] = []
+    earlier = set(threading.enumerate()) - {threading.current_thread()}
 
     def refuse(*args: Any, **_: Any) -> None:
-        attempts.append(args)
+        if threading.current_thread() not in earlier:
+            attempts.append(args)
         raise OSError("no network in this test")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
