@@ -2,7 +2,10 @@
 
 import logging
 import os
+import socket
+import threading
 from collections.abc import Generator, Iterator
+from typing import Any
 
 import pytest
 import structlog
@@ -36,3 +39,20 @@ def _logging_is_put_back() -> Iterator[None]:
     root.handlers[:] = handlers
     root.setLevel(level)
     structlog.reset_defaults()
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+    """Refuse every attempt to reach another machine; list those not made by an earlier test's thread."""
+    attempts: list[Any] = []
+    earlier = set(threading.enumerate()) - {threading.current_thread()}
+
+    def refuse(*args: Any, **_: Any) -> None:
+        if threading.current_thread() not in earlier:
+            attempts.append(args)
+        raise OSError("no network in this test")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    yield attempts
+    assert attempts == []

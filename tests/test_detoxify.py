@@ -6,9 +6,6 @@ import itertools
 import os
 import pickle
 import re
-import socket
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -100,23 +97,6 @@ def own(tiny: Checkpoint) -> Any:
     """Detoxify's own class."""
     content = Path(tiny.checkpoint).read_bytes()
     return detoxify.TorchRuntime(content, tiny.config, "original").detoxify
-
-
-@pytest.fixture
-def offline(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
-    """Refuse every attempt to reach another machine; count those not made by an earlier test's thread."""
-    attempts: list[Any] = []
-    earlier = set(threading.enumerate()) - {threading.current_thread()}
-
-    def refuse(*args: Any, **_: Any) -> None:
-        if threading.current_thread() not in earlier:
-            attempts.append(args)
-        raise OSError("no network in this test")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    yield attempts
-    assert attempts == []
 
 
 @pytest.fixture(autouse=True)

@@ -2,8 +2,6 @@
 
 import logging
 import re
-import socket
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -62,21 +60,6 @@ QUIET = (
 def patterns() -> Pii:
     """The detector without named entities."""
     return pii.build(tag_names=False)
-
-
-@pytest.fixture
-def offline(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
-    """Refuse and count every attempt to reach another machine."""
-    attempts: list[Any] = []
-
-    def refuse(*args: Any, **_: Any) -> None:
-        attempts.append(args)
-        raise OSError("no network in this test")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    yield attempts
-    assert attempts == []
 
 
 def judge(detector: Pii, response: str = "", **given_to_model: Any) -> Assessment:

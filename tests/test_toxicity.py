@@ -3,7 +3,6 @@
 import itertools
 import json
 import logging
-import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -204,18 +203,13 @@ def test_full_profile_looks_everywhere() -> None:
 
 
 def test_no_network_and_no_text_outside(
-    detector: Toxicity, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    detector: Toxicity, offline: list[Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Scoring opens no connection, and nothing of the text is logged or put in a name, reason or version."""
-
-    def refuse(*_: Any) -> None:
-        raise AssertionError("tried to reach the network")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
     caplog.set_level(logging.DEBUG)
     (got,) = detector.assess([trace(f"{ABUSIVE[0]} canary-4711")])
     assert "canary" not in f"{caplog.text}{got!r}"
+    assert not offline
 
 
 def test_chat_is_left_alone(detector: Toxicity) -> None:
