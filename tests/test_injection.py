@@ -16,7 +16,8 @@ from monitor.detect import injection
 from monitor.detect.injection import Injection
 from monitor.errors import ConfigError
 from monitor.findings import Assessment, Status
-from monitor.models.injection import SIDES, Linear, hashed, signals, undisguised, views, windows
+from monitor.models.injection import SIDES, Linear, hashed, signals, undisguised, views
+from monitor.models.linear import windows
 from monitor.models.train.injection_data import Grammar
 from monitor.trace import Document, Message, ToolCall, Trace
 

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor import models
+from monitor.models.linear import windows
 
 Side: TypeAlias = Literal["prompt", "indirect"]
 SIDES: Final[tuple[Side, ...]] = get_args(Side)
@@ -48,7 +49,6 @@ _ORDINALS = {"st", "nd", "rd", "th"}
 _NUMBER = re.compile(r"\d+")
 _BASE64 = re.compile(r"(?<![\w+/])[A-Za-z0-9+/]{20,}={0,2}(?![\w+/])")
 _HEX = re.compile(r"(?<!\w)(?:[0-9a-fA-F]{2}[ ]?){12,}(?!\w)")
-_SENTENCE_END = re.compile(r"[.!?][\"')\]]*\s+|\n+")
 _READABLE: Final = 0.9
 
 
@@ -66,32 +66,6 @@ def views(text: str) -> list[View]:
     found = [View(a, b, *undisguised(text[a:b])) for a, b in windows(text, WINDOW)]
     for start, end, payload in _payloads(text):
         found += [View(start, end, undisguised(payload[a:b])[0], True) for a, b in windows(payload, WINDOW)]
-    return found
-
-
-def windows(text: str, size: int) -> list[tuple[int, int]]:
-    """Cut a text into (start, end) offsets of whole sentences of at most `size` characters; they tile it.
-
-    A longer sentence is cut at a blank, a longer word anywhere.
-    """
-    if len(text) <= size:
-        return [(0, len(text))]
-    cuts = [match.end() for match in _SENTENCE_END.finditer(text)]
-    cuts.append(len(text))
-    found: list[tuple[int, int]] = []
-    start, last = 0, 0  # of the open window: where it begins, where its last whole sentence ends
-    for cut in cuts:
-        if cut - start > size and last > start:
-            found.append((start, last))
-            start = last
-        while cut - start > size:
-            blank = text.rfind(" ", start + 1, start + size)
-            end = blank + 1 if blank > start else start + size
-            found.append((start, end))
-            start = end
-        last = cut
-    if last > start:
-        found.append((start, last))
     return found
 
 

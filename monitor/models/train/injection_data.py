@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from monitor.config import load_yaml
-from monitor.models.injection import WINDOW, Side, windows
+from monitor.models.injection import WINDOW, Side
+from monitor.models.linear import windows
 from monitor.models.train import rows
 
 SEED: Final = 7
