@@ -4,6 +4,7 @@ Field names follow the OpenTelemetry GenAI conventions where one exists (`ecosys
 The structs are immutable and serialise to msgpack for the detector workers.
 """
 
+from enum import StrEnum
 from typing import NamedTuple, NewType
 
 import msgspec
@@ -58,6 +59,42 @@ class ToolCall(msgspec.Struct, frozen=True, gc=False):
     error: bool = False
 
 
+class StepKind(StrEnum):
+    """What a step of a run is, after the operation names of the OpenTelemetry GenAI conventions."""
+
+    AGENT = "agent"  # invoke_agent, create_agent
+    WORKFLOW = "workflow"
+    CHAT = "chat"  # an inference: chat, text_completion, generate_content
+    TOOL = "tool"
+    RETRIEVAL = "retrieval"
+    HANDOFF = "handoff"
+    GUARDRAIL = "guardrail"  # a check or an approval by a person
+    OTHER = "other"  # embeddings, and spans that are none of GenAI's
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One step of an agent's run, in order of start. The steps of a trace form a forest.
+
+    `parent` is the index of the step it ran under, -1 for none. `name` is the agent's, tool's, data source's
+    or model's, and `error` the type of error it ended with (empty: none); both were cleaned and may be logged.
+    `input` and `output` are a tool's arguments and result, a query, or a message: text that may not. `start`
+    is Unix seconds, `seconds` its duration, `cost` in the currency that the sender used.
+    """
+
+    kind: StepKind
+    name: str = ""
+    id: str = ""
+    parent: int = -1
+    start: float = 0.0
+    seconds: float = 0.0
+    error: str = ""
+    input: str = ""
+    output: str = ""
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cost: float | None = None
+
+
 class Usage(msgspec.Struct, frozen=True, gc=False):
     """Token counts as the provider billed them."""
 
@@ -70,8 +107,12 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     `id` is the response id, else trace:span, else a content hash. `time` is Unix seconds; `latency` seconds.
     `user` is a keyed pseudonym, never the raw id. Identifiers (`id`, `app`, `environment`, `model`, …) were
-    cleaned on entry and may be logged; `messages`, `response`, `context`, `tool_calls`, `alternatives` and
-    `labels` hold what people wrote and may not.
+    cleaned on entry and may be logged; `messages`, `response`, `context`, `tool_calls`, `alternatives`,
+    `steps` and `labels` hold what people wrote and may not.
+
+    `agent` names the agent whose run ends with this exchange, and `steps` are that run's. `missing` names, from
+    a bounded set, what was known to exist of the trace and did not arrive (`inference`, `root`, `parent`,
+    `content`: captured, but stored elsewhere).
     """
 
     id: str
@@ -96,6 +137,9 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     logprobs: tuple[float, ...] = ()
     usage: Usage | None = None
     latency: float | None = None
+    agent: str = ""
+    steps: tuple[Step, ...] = ()
+    missing: tuple[str, ...] = ()
     labels: dict[str, str] = {}
 
     def prompt(self) -> str:
@@ -105,3 +149,26 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def question(self) -> str:
         """Return the last user message, or an empty string."""
         return next((m.content for m in reversed(self.messages) if m.role == "user"), "")
+
+
+class Span(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One span of a distributed trace, or a log record about one: a piece that is assembled with others.
+
+    `exchange` is what an inference or agent span holds of prompt and response. `documents` are a retrieval's,
+    `call` a tool's. `partial` marks what a log record adds to a span of the same `span_id`: its messages come
+    before or after those of others by `step.start`, its response counts where the span has none. `elsewhere`: the
+    content was captured, but the span only points to it. Ids are lower-case hexadecimal, `parent_id` is empty
+    for a root; `end` is Unix seconds; `size` is about how many bytes it takes to keep.
+    """
+
+    trace_id: str
+    span_id: str
+    parent_id: str = ""
+    step: Step
+    end: float = 0.0
+    exchange: Trace | None = None
+    documents: tuple[Document, ...] = ()
+    call: ToolCall | None = None
+    partial: bool = False
+    elsewhere: bool = False
+    size: int = 0
