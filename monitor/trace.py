@@ -76,9 +76,9 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One step of an agent's run, in order of start. The steps of a trace form a forest.
 
     `parent` is the index of the step it ran under, -1 for none. `name` is the agent's, tool's, data source's
-    or model's, and `error` the type of error it ended with (empty: none); both were cleaned and may be logged.
-    `input` and `output` are a tool's arguments and result, a query, or a message: text that may not. `start`
-    is Unix seconds, `seconds` its duration, `cost` in the currency that the sender used.
+    or model's, and `error` the type of error it ended with (empty: none); both were cleaned and may be
+    logged. `input` and `output` are a tool's arguments and result, a query, or a message: text that may not.
+    `start` is Unix seconds, `seconds` its duration, `cost` in the currency that the sender used.
     """
 
     kind: StepKind
@@ -110,9 +110,9 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     cleaned on entry and may be logged; `messages`, `response`, `context`, `tool_calls`, `alternatives`,
     `steps` and `labels` hold what people wrote and may not.
 
-    `agent` names the agent whose run ends with this exchange, and `steps` are that run's. `missing` names, from
-    a bounded set, what was known to exist of the trace and did not arrive (`inference`, `root`, `parent`,
-    `content`: captured, but stored elsewhere).
+    `agent` names the agent whose run ends with this exchange, and `steps` are that run's. `missing` names,
+    from a bounded set, what was known to exist of the trace and did not arrive (`inference`, `root`,
+    `parent`, `content`: captured, but stored elsewhere).
     """
 
     id: str
@@ -156,9 +156,9 @@ class Span(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     `exchange` is what an inference or agent span holds of prompt and response. `documents` are a retrieval's,
     `call` a tool's. `partial` marks what a log record adds to a span of the same `span_id`: its messages come
-    before or after those of others by `step.start`, its response counts where the span has none. `elsewhere`: the
-    content was captured, but the span only points to it. Ids are lower-case hexadecimal, `parent_id` is empty
-    for a root; `end` is Unix seconds; `size` is about how many bytes it takes to keep.
+    before or after those of others by `step.start`, its response counts where the span has none. `elsewhere`:
+    the content was captured, but the span only points to it. Ids are lower-case hexadecimal, `parent_id` is
+    empty for a root; `end` is Unix seconds; `size` is about how many bytes it takes to keep.
     """
 
     trace_id: str
