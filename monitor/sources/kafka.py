@@ -33,7 +33,7 @@ from monitor.stream import (
 )
 from monitor.trace import Record
 
-LOOKUP_SECONDS: Final = 0.5  # least time one offset look-up gets, however short the poll
+LOOKUP_SECONDS: Final = 1.0  # least time one offset look-up gets beyond a fetch that waits before it
 END_SECONDS: Final = 5.0  # how often the ends of partitions that are not being fetched are asked for
 
 _REFUSALS: Mapping[str, str] = {
@@ -91,6 +91,8 @@ class KafkaSource:
         self._clock = clock
         self._log = log
         self._settings = settings(config, client_id)
+        # A look-up queues on the connection behind a fetch that waits for records to come.
+        self._lookup_seconds = LOOKUP_SECONDS + self._settings["fetch_max_wait_ms"] / 1000
         self._opening: Future[tuple[Any, Any]] | None = None
         self._consumer: Any = None
         self._client: Any = None
@@ -338,7 +340,7 @@ class KafkaSource:
         from kafka.errors import KafkaError
 
         for key in list(self._lookups):
-            milliseconds = int(max(deadline.remaining(), LOOKUP_SECONDS) * 1000)
+            milliseconds = int(max(deadline.remaining(), self._lookup_seconds) * 1000)
             name = self._name(*key)
             position = self._lookups.pop(key)
             try:
@@ -400,7 +402,7 @@ class KafkaSource:
         self._ends_due = now + END_SECONDS
         names = [self._name(*key) for key in idle]
         try:
-            ends = self._consumer.end_offsets(names, timeout_ms=int(LOOKUP_SECONDS * 1000))
+            ends = self._consumer.end_offsets(names, timeout_ms=int(self._lookup_seconds * 1000))
         except KafkaError as error:
             self._poll_errors += 1
             self._log.info("kafka_lookup_failed", error=type(error).__name__)

@@ -23,6 +23,7 @@ from monitor.errors import ConfigError
 
 BOOTSTRAP_MS = 10_000  # one attempt to reach any broker; the source begins another while it is polled
 RECONNECT_MS = 5_000  # longest wait between connections: caught up soon after a broker returns
+FETCH_WAIT_MS = 500  # how long the broker may hold a fetch for which there are no records
 METADATA_MS = 30_000  # longest time until a new topic or partition is noticed
 
 _OWNED = frozenset({
@@ -98,6 +99,7 @@ def settings(config: KafkaConfig, client_id: str) -> dict[str, Any]:
     }
     defaults: dict[str, Any] = {
         "bootstrap_timeout_ms": BOOTSTRAP_MS,
+        "fetch_max_wait_ms": FETCH_WAIT_MS,
         "reconnect_backoff_max_ms": RECONNECT_MS,
         "metadata_max_age_ms": METADATA_MS,
     }
