@@ -93,6 +93,20 @@ class IngestConfig(_Section):
     max_depth: Count = Field(64, description="Deepest nesting of JSON that is decoded.")
 
 
+class AssemblyConfig(_Section):
+    """How spans are joined into traces. Native traces and those of gateways arrive whole."""
+
+    settle_seconds: Positive = Field(
+        1.0, description="How long spans may still come after the root of their trace."
+    )
+    timeout_seconds: Positive = Field(
+        30.0, description="Silence after which a trace without a root is judged as it is."
+    )
+    max_seconds: Positive = Field(600.0, description="Age at which a trace is judged, whatever still comes.")
+    max_traces: Count = Field(10_000, description="Incomplete traces kept; beyond, the oldest are judged.")
+    max_bytes: Count = Field(64 * 2**20, description="Bytes of incomplete traces kept, likewise.")
+
+
 class PoolConfig(_Section):
     """Worker processes that run the detectors."""
 
@@ -219,6 +233,7 @@ class Config(_Section):
     data_dir: Path = Field(Path("data"), description="Folder of the ledger and the key file.")
     kafka: KafkaConfig = Field(default_factory=KafkaConfig, description="Source.")
     ingest: IngestConfig = Field(default_factory=IngestConfig, description="Decoding.")
+    assembly: AssemblyConfig = Field(default_factory=AssemblyConfig, description="Joining spans.")
     pool: PoolConfig = Field(default_factory=PoolConfig, description="Worker processes.")
     profile: Profile = Field(
         "default",

@@ -3,7 +3,9 @@
 Sources never decide: they report events, and the engine answers with `seek`, `pause`, `resume`, `commit`.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 from typing import NamedTuple, Protocol, TypeAlias
@@ -144,6 +146,34 @@ class PoolStats(NamedTuple):
     decisions: Mapping[tuple[str, int, str], int] = MappingProxyType({})
 
 
+class Completion(StrEnum):
+    """Why the spans of a trace were taken as all there will be."""
+
+    ROOT = "root"
+    TIMEOUT = "timeout"
+    FULL = "full"
+    LATE = "late"
+    ENDED = "ended"
+
+
+@dataclass
+class AssemblyStats:
+    """What became of spans since the start, and what waits now.
+
+    `completions` counts traces, `missing` what was named so in exchanges. `late` spans came after their trace
+    was complete, `repeated` ones stand for an exchange that was judged before; `foreign` traces held nothing
+    of a language model.
+    """
+
+    completions: Counter[Completion] = field(default_factory=Counter)
+    missing: Counter[str] = field(default_factory=Counter)
+    late: int = 0
+    repeated: int = 0
+    foreign: int = 0
+    waiting_traces: int = 0
+    waiting_bytes: int = 0
+
+
 class Detectors(Protocol):
     """Runs detectors over batches. Used from one thread only."""
 
@@ -256,6 +286,10 @@ class Observer(Protocol):
 
     def pool(self, stats: PoolStats) -> None:
         """State of the detector pool."""
+        ...
+
+    def assembly(self, stats: AssemblyStats) -> None:
+        """State of what joins spans into traces."""
         ...
 
     def incident(self, incident: Incident, topic: str = "", partition: int = -1) -> None:

@@ -26,7 +26,7 @@ from monitor.sources.memory import (
     SimulatedCrash,
     Stall,
 )
-from monitor.stream import Assigned, Incident, Lag, PoolStats, Stage, Verdicts
+from monitor.stream import AssemblyStats, Assigned, Incident, Lag, PoolStats, Stage, Verdicts
 from monitor.trace import Trace
 
 __all__ = [
@@ -84,6 +84,9 @@ class NullObserver:
         """Ignore."""
 
     def pool(self, stats: PoolStats) -> None:
+        """Ignore."""
+
+    def assembly(self, stats: AssemblyStats) -> None:
         """Ignore."""
 
     def incident(self, incident: Incident, topic: str = "", partition: int = -1) -> None:

@@ -102,6 +102,17 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
     output_tokens: int | None = None
 
 
+class Missing(StrEnum):
+    """What of a trace did not arrive."""
+
+    INFERENCE = "inference"  # no call of a model among its spans
+    ROOT = "root"
+    PARENT = "parent"  # a span that another one names as its parent
+    SPAN = "span"  # only log records of it
+    CONTENT = "content"  # captured, but stored elsewhere
+    EARLIER_SPANS = "earlier_spans"  # it came after the rest of its trace had been judged
+
+
 class Trace(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One exchange to judge.
 
@@ -111,8 +122,7 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     `steps` and `labels` hold what people wrote and may not.
 
     `agent` names the agent whose run ends with this exchange, and `steps` are that run's. `missing` names,
-    from a bounded set, what was known to exist of the trace and did not arrive (`inference`, `root`,
-    `parent`, `content`: captured, but stored elsewhere).
+    from the bounded set `Missing`, what was known to exist of the trace and did not arrive.
     """
 
     id: str
@@ -154,17 +164,20 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class Span(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One span of a distributed trace, or a log record about one: a piece that is assembled with others.
 
-    `exchange` is what an inference or agent span holds of prompt and response. `documents` are a retrieval's,
-    `call` a tool's. `partial` marks what a log record adds to a span of the same `span_id`: its messages come
-    before or after those of others by `step.start`, its response counts where the span has none. `elsewhere`:
-    the content was captured, but the span only points to it. Ids are lower-case hexadecimal, `parent_id` is
-    empty for a root; `end` is Unix seconds; `size` is about how many bytes it takes to keep.
+    `app` and `environment` are those of its resource, cleaned. `exchange` is what an inference or agent span
+    holds of prompt and response. `documents` are a retrieval's, `call` a tool's. `partial` marks what a log
+    record adds to a span of the same `span_id`: its messages come before or after those of others by
+    `step.start`, its response counts where the span has none. `elsewhere`: the content was captured, but the
+    span only points to it. Ids are lower-case hexadecimal, `parent_id` is empty for a root; `end` is Unix
+    seconds; `size` is about how many bytes it takes to keep.
     """
 
     trace_id: str
     span_id: str
     parent_id: str = ""
     step: Step
+    app: str = "unknown"
+    environment: str = "unknown"
     end: float = 0.0
     exchange: Trace | None = None
     documents: tuple[Document, ...] = ()

@@ -10,10 +10,10 @@ from structlog.testing import CapturingLogger
 
 from monitor.clock import ManualClock
 from monitor.findings import Assessment, Evidence, Flag, Judgement, Severity, Status, TierStatus
-from monitor.stream import Incident, Lag, Observer, PoolStats, Stage
+from monitor.stream import AssemblyStats, Completion, Incident, Lag, Observer, PoolStats, Stage
 from monitor.telemetry.metrics import Metrics
 from monitor.telemetry.observer import TelemetryObserver
-from monitor.trace import Origin, Trace
+from monitor.trace import Missing, Origin, Trace
 
 DETECTORS = ("hallucination", "pii", "toxicity", "injection", "drift")
 CANARY = "canary-5f2b"
@@ -206,6 +206,20 @@ def test_pool_queues_rules_and_tiers_are_shown_as_they_are() -> None:
     assert value("rules_last_reload_success_timestamp_seconds") == it.clock.now() - 60.0
     assert value("tier_present", detector="toxicity", tier="0", name="linear") == 1
     assert value("tier_present", detector="toxicity", tier="1", name="detoxify") == 0
+
+
+def test_what_became_of_spans_is_shown() -> None:
+    """Assembly's own totals are exported: completed traces by cause, missing parts, late and waiting."""
+    it = Fixture()
+    stats = AssemblyStats(late=3, repeated=1, foreign=2, waiting_traces=7, waiting_bytes=900)
+    stats.completions[Completion.ROOT] = 40
+    stats.missing[Missing.INFERENCE] = 5
+    it.observer.assembly(stats)
+    value = it.metrics.value
+    assert value("traces_assembled", completion="root") == 40
+    assert value("trace_parts_missing", part="inference") == 5
+    assert (value("spans_late"), value("exchanges_repeated"), value("traces_foreign")) == (3, 1, 2)
+    assert (value("assembly_waiting_traces"), value("assembly_waiting_bytes")) == (7, 900)
 
 
 def test_effort_and_what_dearer_tiers_did_are_shown() -> None:

@@ -11,6 +11,7 @@ from types import FrameType
 import structlog
 
 from monitor import __version__
+from monitor.assembly import Bounds
 from monitor.clock import Clock, Deadline, SystemClock
 from monitor.config import Config, DetectorsConfig
 from monitor.console.http import HttpServer
@@ -84,13 +85,14 @@ def assemble(
     on_dead: Callable[[DeadLetter], None] | None = None,
     sheds: bool = True,
 ) -> Engine:
-    """Build the engine of a configuration among given adapters; drift continues from its snapshots."""
+    """Build the engine of a configuration among given adapters; it continues from the ledger's snapshots."""
     section = config.detectors.drift
+    snapshots = ledger.restore()
     drift = None
     if section.enabled and not section.factory:
         drift = DriftMonitor(**section.options)
-        drift.restore(ledger.restore())
-    return Engine(
+        drift.restore(snapshots)
+    engine = Engine(
         source=source,
         decode=decoder_for(config.ingest, vault.pseudonym),
         detectors=pool,
@@ -111,11 +113,14 @@ def assemble(
             drain_seconds=config.shutdown.deadline_seconds,
             rules_seconds=config.rules.reload_seconds,
             sheds=sheds,
+            assembly=Bounds(**config.assembly.model_dump()),
         ),
         on_outgoing=on_outgoing,
         on_judged=on_judged,
         on_dead=on_dead,
     )
+    engine.assembler.restore(snapshots)
+    return engine
 
 
 class Daemon:

@@ -8,13 +8,15 @@ or the ledger fails, intake pauses and the loop keeps polling, so that the daemo
 import dataclasses
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
+from monitor.assembly import DEFAULT_BOUNDS, Assembler, Bounds
 from monitor.clock import Clock, Deadline
 from monitor.effects import Judge, Policy, Transaction
 from monitor.engine.effort import Effort
 from monitor.engine.partitions import Claims, Partition, Partitions
 from monitor.engine.staging import Staged
+from monitor.engine.work import Batch, Part, Rest, Work
 from monitor.errors import BadTrace, Busy, Fenced, Retryable
 from monitor.findings import Assessment, DeadLetter, Judgement
 from monitor.rules import RuleBook, RuleSet
@@ -34,7 +36,7 @@ from monitor.stream import (
     Stuck,
     TopicPartition,
 )
-from monitor.trace import Origin, Record, Trace
+from monitor.trace import Origin, Record, Span, Trace
 
 COMMIT_SECONDS = 1.0  # Kafka's position is advisory, the ledger's is exact: no need to be faster
 LAG_SECONDS = 1.0
@@ -69,6 +71,7 @@ class Settings:
     drain_seconds: float = 20.0
     rules_seconds: float = 5.0
     sheds: bool = True
+    assembly: Bounds = DEFAULT_BOUNDS
 
 
 @dataclasses.dataclass
@@ -86,21 +89,6 @@ class Totals:
     flags: Counter[str] = dataclasses.field(default_factory=Counter)
 
 
-class _Work(NamedTuple):
-    """A trace to judge, taken at `taken` (monotonic). `size`: its record's bytes, on its first trace only."""
-
-    partition: Partition
-    origin: Origin
-    trace: Trace
-    size: int
-    taken: float
-
-
-class _Batch(NamedTuple):
-    work: Sequence[_Work]
-    started: float
-
-
 class Engine:
     """Runs the loop on one source, one detector pool and one ledger. Not thread-safe, except `stop`."""
 
@@ -108,7 +96,7 @@ class Engine:
         self,
         *,
         source: Source,
-        decode: Callable[[Record], Sequence[Trace]],
+        decode: Callable[[Record], Sequence[Trace | Span]],
         detectors: Detectors,
         rules: RuleBook,
         drift: Drift | None,
@@ -135,11 +123,13 @@ class Engine:
         self._on_judged = on_judged
         self._on_dead = on_dead
         self._partitions = Partitions(source, ledger, observer, clock, latest=settings.latest)
-        self._queue: deque[_Work] = deque()
+        self._queue: deque[Work] = deque()
         self._queue_bytes = 0
-        self._in_flight: dict[int, _Batch] = {}
+        self._in_flight: dict[int, Batch] = {}
         self._in_flight_traces = 0
         self._effort = Effort(clock)
+        self.assembler: Assembler[Part] = Assembler(settings.assembly)
+        self._ended: list[Rest] = []  # of exchanges that were given up
         self._ticket = 0
         self._staged = Staged()
         self._tries = 0
@@ -195,8 +185,9 @@ class Engine:
 
     @property
     def idle(self) -> bool:
-        """Whether everything that was taken is recorded."""
-        return not (self._queue or self._in_flight or self._staged)
+        """Whether everything that was taken is recorded, save spans that wait for others of their trace."""
+        unfinished = self._exhausted and not self._stopping and self.assembler
+        return not (self._queue or self._in_flight or self._staged or unfinished)
 
     def health(self) -> dict[str, bool]:
         """Conditions of readiness, by name."""
@@ -220,6 +211,7 @@ class Engine:
         for assigned in self._partitions.due():
             self._own(assigned)
         if self._tries == 0:  # a transaction that may have been written must be repeated as it was
+            self._assemble()
             self._submit()
             self._effort.observe(self._clock.monotonic() - self._queue[0].taken if self._queue else 0.0)
             self._collect()
@@ -282,7 +274,13 @@ class Engine:
             return
         self._committed.pop(name, None)
         self._staged.drop(frozenset({name}))
-        self._queue = deque(work for work in self._queue if work.partition.alive)
+        self.assembler.drop(lambda part: not part.partition.alive)
+        queue, self._queue = self._queue, deque()
+        for work in queue:
+            if work.partition.alive:
+                self._queue.append(work)
+            elif work.rest is not None:
+                self._ended.append(work.rest)
         self._queue_bytes = sum(work.size for work in self._queue)
         self._release(partition)
 
@@ -316,13 +314,41 @@ class Engine:
                 continue
             size = len(record.value or b"")
             for part in due:
+                trace = traces[part]
+                if isinstance(trace, Span):
+                    self.assembler.add(Part(partition, offset, part), trace, now)
+                    continue
                 origin = Origin(fetched.topic, fetched.partition, offset, part)
-                self._queue.append(_Work(partition, origin, traces[part], size, now))
+                self._queue.append(Work(partition, origin, trace, size, now))
                 self._queue_bytes += size
                 size = 0
         partition.pending += taken
         self.totals.consumed += taken
         self._observer.consumed(fetched.topic, taken)
+
+    def _assemble(self) -> None:
+        """Queue the traces whose spans have arrived, or will not. At a stop the rest is released instead."""
+        ended, self._ended = self._ended, []
+        for rest in ended:
+            self._finish_rest(rest)
+        if not self.assembler or self._stopping:
+            return
+        now = self._clock.monotonic()
+        for assembled in self.assembler.flush() if self._exhausted else self.assembler.due(now):
+            rest = Rest(assembled.rest, len(assembled.exchanges))
+            for (partition, offset, part), judged, trace in assembled.exchanges:
+                origin = Origin(*partition.name, offset, part)
+                self._queue.append(Work(partition, origin, trace, 0, now, judged, rest))
+            if not assembled.exchanges:
+                self._staged.finish_parts(assembled.rest)
+
+    def _finish_rest(self, rest: Rest | None) -> None:
+        """Count an exchange of a trace as done with; the last one ends the trace's other parts."""
+        if rest is None:
+            return
+        rest.left -= 1
+        if rest.left == 0:
+            self._staged.finish_parts(rest.parts)
 
     def _submit(self) -> None:
         effort = self._effort.value if self._settings.sheds else 1.0
@@ -336,7 +362,7 @@ class Engine:
             for item in work:
                 self._queue.popleft()
                 self._queue_bytes -= item.size
-            self._in_flight[self._ticket] = _Batch(work, self._clock.now())
+            self._in_flight[self._ticket] = Batch(work, self._clock.now())
             self._in_flight_traces += size
             self._ticket += 1
 
@@ -353,8 +379,9 @@ class Engine:
             for work, assessments in zip(batch.work, verdicts.assessments, strict=True):
                 if work.partition.alive:
                     self._judge_one(work, assessments, rules)
+                self._finish_rest(work.rest)
 
-    def _judge_one(self, work: _Work, assessments: tuple[Assessment, ...], rules: RuleSet) -> None:
+    def _judge_one(self, work: Work, assessments: tuple[Assessment, ...], rules: RuleSet) -> None:
         if self._drift is not None:
             assessments = tuple(
                 self._drift.update(work.trace, a) if a.detector == "drift" else a for a in assessments
@@ -365,6 +392,8 @@ class Engine:
             self._observer.rule_failed(error.rule)
         judgement = Judgement(origin=origin, trace=work.trace, assessments=assessments, flags=decision.flags)
         self._staged.judgements.append((work.partition, judgement))
+        if work.judged is not None:
+            self._staged.assembled.append((work.partition, work.judged))
         self._staged.finish(work.partition, origin.offset, (origin.part,))
 
     def _record(self) -> None:
@@ -372,6 +401,8 @@ class Engine:
         if self._drift is not None:
             self._staged.snapshots.update(self._drift.snapshot())
         staged = self._staged
+        judged = [each for _, each in staged.assembled]
+        staged.snapshots.update(self.assembler.snapshot(judged))
         versions, rules = self._detectors.versions, self._rules.current.version
         if self._judged_by != (versions, rules):
             self._judge, self._judged_by = Judge.of(versions, rules), (versions, rules)
@@ -392,6 +423,7 @@ class Engine:
             return
         self._observer.transaction(self._clock.monotonic() - began)
         self._tries, self._retry_at = 0, 0.0
+        self.assembler.recorded(judged)
         self._staged = Staged()
         self._report(staged)
         if transaction.outgoing:
@@ -435,6 +467,7 @@ class Engine:
             self._lag_at = now + LAG_SECONDS
             self._observer.lag(self._source.lag())
             self._observer.pool(self._detectors.stats())
+            self._observer.assembly(self.assembler.stats)
             self._observer.waiting(Stage.DECODED, len(self._queue))
             self._observer.waiting(Stage.DETECTING, self._in_flight_traces)
             self._observer.waiting(Stage.RECORDING, len(self._staged.judgements))

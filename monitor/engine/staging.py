@@ -1,8 +1,9 @@
 """What is judged and not yet in the ledger, and its way there: retried whole, dropped only when fenced."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import chain
 
+from monitor.assembly import Judged
 from monitor.effects import Claimed, Finished, Judge, Policy, Transaction, coverage_of, effects
 from monitor.engine.partitions import Partition
 from monitor.findings import DeadLetter, Judgement, Span
@@ -15,13 +16,15 @@ class Staged:
 
     def __init__(self) -> None:
         self.judgements: list[tuple[Partition, Judgement]] = []
+        self.assembled: list[tuple[Partition, Judged]] = []
         self.dead: list[tuple[Partition, DeadLetter]] = []
         self.finished: dict[Partition, list[Finished]] = {}
+        self.touched: set[Partition] = set()  # a part of a record is done, without a judgement of its own
         self.snapshots: dict[str, bytes] = {}
         self.started: float | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.judgements or self.finished)
+        return bool(self.judgements or self.finished or self.touched)
 
     def finish(self, partition: Partition, offset: int, parts: tuple[int, ...]) -> None:
         """Count parts of a record as done (none: the record holds none, or is a dead letter)."""
@@ -35,6 +38,13 @@ class Staged:
         else:
             records = 1
         ranges.append(Finished(*partition.name, span, records))
+
+    def finish_parts(self, parts: Iterable[tuple[Partition, int, int]]) -> None:
+        """Count parts (partition, offset, part) as done that need no judgement of their own."""
+        for partition, offset, part in parts:
+            if partition.alive:
+                self.touched.add(partition)
+                self.finish(partition, offset, (part,))
 
     def bury(self, partition: Partition, record: Record, reason: str, detail: str) -> DeadLetter:
         """Count a record as a dead letter."""
@@ -56,12 +66,14 @@ class Staged:
     def drop(self, names: frozenset[TopicPartition]) -> None:
         """Forget the work of partitions that are not ours any more."""
         self.judgements = [item for item in self.judgements if item[0].name not in names]
+        self.assembled = [item for item in self.assembled if item[0].name not in names]
         self.dead = [item for item in self.dead if item[0].name not in names]
+        self.touched = {partition for partition in self.touched if partition.name not in names}
         self.finished = {p: ranges for p, ranges in self.finished.items() if p.name not in names}
 
     def partitions(self) -> set[Partition]:
         """Partitions that the transaction advances."""
-        return {partition for partition, _ in self.judgements} | self.finished.keys()
+        return {partition for partition, _ in self.judgements} | self.finished.keys() | self.touched
 
     def records(self) -> Mapping[Partition, int]:
         """Finished records per partition, dead letters included."""

@@ -13,7 +13,8 @@ from typing import Literal, TypeAlias
 from monitor.cascade import DECISIONS
 from monitor.findings import Severity, Status
 from monitor.rates import TERMS
-from monitor.stream import Incident, Stage
+from monitor.stream import Completion, Incident, Stage
+from monitor.trace import Missing
 
 PREFIX = "riskmon_"
 OTHER = "other"
@@ -38,6 +39,11 @@ CounterName: TypeAlias = Literal[
     "delivery_failures",
     "label_overflow",
     "telemetry_errors",
+    "traces_assembled",
+    "trace_parts_missing",
+    "spans_late",
+    "exchanges_repeated",
+    "traces_foreign",
 ]
 GaugeName: TypeAlias = Literal[
     "build_info",
@@ -63,6 +69,8 @@ GaugeName: TypeAlias = Literal[
     "rules_last_reload_success_timestamp_seconds",
     "outbox_pending",
     "outbox_oldest_seconds",
+    "assembly_waiting_traces",
+    "assembly_waiting_bytes",
 ]
 HistogramName: TypeAlias = Literal[
     "detector_duration_seconds", "score_ratio", "end_to_end_latency_seconds", "ledger_transaction_seconds"
@@ -158,6 +166,25 @@ FAMILIES: dict[MetricName, Family] = {
     ),
     "traces_judged": Family(
         Kind.COUNTER, "Traces judged and recorded.", (_APP, _ENVIRONMENT, _MODEL), cap=300
+    ),
+    "traces_assembled": Family(
+        Kind.COUNTER,
+        "Traces made of spans, by why they were taken as complete.",
+        (_closed("completion", Completion),),
+    ),
+    "trace_parts_missing": Family(
+        Kind.COUNTER,
+        "Traces made of spans that were judged without something that was known to exist.",
+        (_closed("part", Missing),),
+    ),
+    "spans_late": Family(Kind.COUNTER, "Spans that came after their trace had been judged."),
+    "exchanges_repeated": Family(
+        Kind.COUNTER, "Calls of a model that arrived again after they had been judged; they are not again."
+    ),
+    "traces_foreign": Family(Kind.COUNTER, "Traces of spans without any of a language model."),
+    "assembly_waiting_traces": Family(Kind.GAUGE, "Traces of which not all spans have arrived."),
+    "assembly_waiting_bytes": Family(
+        Kind.GAUGE, "Size of the traces of which not all spans have arrived.", (), "bytes"
     ),
     "assessments": Family(
         Kind.COUNTER,

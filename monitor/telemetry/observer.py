@@ -15,7 +15,7 @@ from typing import Concatenate, ParamSpec, Protocol, TypeAlias
 from monitor.clock import Clock
 from monitor.findings import Assessment, Evidence, Judgement, Status, TierStatus
 from monitor.rates import TERMS, THRESHOLD, Window, sums_of
-from monitor.stream import Incident, Lag, PoolStats, Stage, TopicPartition
+from monitor.stream import AssemblyStats, Incident, Lag, PoolStats, Stage, TopicPartition
 from monitor.telemetry.metrics import LabelSet, Metrics
 
 _P = ParamSpec("_P")
@@ -172,6 +172,19 @@ class TelemetryObserver:
     def waiting(self, stage: Stage, traces: int) -> None:
         """How many traces wait in a stage."""
         self._metrics.set("queue_traces", traces, stage=stage)
+
+    @_best_effort
+    def assembly(self, stats: AssemblyStats) -> None:
+        """State of what joins spans into traces."""
+        for completion, traces in stats.completions.items():
+            self._metrics.total("traces_assembled", traces, completion=completion)
+        for part, times in stats.missing.items():
+            self._metrics.total("trace_parts_missing", times, part=part)
+        self._metrics.total("spans_late", stats.late)
+        self._metrics.total("exchanges_repeated", stats.repeated)
+        self._metrics.total("traces_foreign", stats.foreign)
+        self._metrics.set("assembly_waiting_traces", stats.waiting_traces)
+        self._metrics.set("assembly_waiting_bytes", stats.waiting_bytes)
 
     @_best_effort
     def pool(self, stats: PoolStats) -> None:

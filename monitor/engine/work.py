@@ -1,0 +1,47 @@
+"""What is on its way through the loop: traces to judge, alone or made of parts of several records."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from monitor.assembly import Judged
+from monitor.engine.partitions import Partition
+from monitor.trace import Origin, Trace
+
+
+class Part(NamedTuple):
+    """What one record holds at one place: a trace, or a span of one."""
+
+    partition: Partition
+    offset: int
+    part: int
+
+
+@dataclasses.dataclass(slots=True)
+class Rest:
+    """Parts that are done once `left` more exchanges of their trace are."""
+
+    parts: Sequence[Part]
+    left: int
+
+
+class Work(NamedTuple):
+    """A trace to judge, taken at `taken` (monotonic). `size`: its record's bytes, on its first trace only.
+
+    One that was assembled from spans knows as what it is remembered, and what else its trace was made of.
+    """
+
+    partition: Partition
+    origin: Origin
+    trace: Trace
+    size: int
+    taken: float
+    judged: Judged | None = None
+    rest: Rest | None = None
+
+
+class Batch(NamedTuple):
+    """What detectors are working on since `started` (Unix seconds)."""
+
+    work: Sequence[Work]
+    started: float
