@@ -2,8 +2,9 @@
 
 One exchange per inference: its prompt and response, with the documents retrieved and the tools called before
 it began; the last one of an agent's run also gets the steps of that run. A trace is complete when its root
-has arrived (a root ends last; spans on other partitions get `settle_seconds` to catch up), when nothing of
-it came for `timeout_seconds`, or when the buffer is full. What is then missing is named, not waited for.
+has arrived (a root ends last; spans on other partitions get `settle_seconds` to catch up) and, if any of it
+is about a language model, a call of one; when nothing of it came for `timeout_seconds`; or when the buffer
+is full. What is then missing is named, not waited for.
 
 Pure: no clock, no input or output. Whoever adds a span gives it a key, and gets all keys back: each
 exchange's own, and those that are done once the exchanges of their trace are.
@@ -68,6 +69,9 @@ class _Group(Generic[Key]):
     first: float
     due: float
     completion: Completion
+    rooted: bool = False
+    called: bool = False  # there is a call of a model,
+    ours: bool = False  # or at least something about one
     pieces: list[tuple[Key, Span]] = field(default_factory=list)
     size: int = 0
 
@@ -101,11 +105,16 @@ class Assembler(Generic[Key]):
             wait = bounds.settle_seconds if late else bounds.timeout_seconds
             group = _Group(now, now + wait, Completion.LATE if late else Completion.TIMEOUT)
             self._groups[span.trace_id] = group
-        if group.completion is Completion.TIMEOUT:
-            if span.parent_id or span.partial:
+        group.rooted |= not (span.parent_id or span.partial)
+        group.called |= span.step.kind is StepKind.CHAT
+        group.ours |= span.step.kind is not StepKind.OTHER
+        if group.completion is not Completion.LATE:
+            settling = group.completion is Completion.ROOT
+            if not group.rooted or (group.ours and not group.called):
+                group.completion = Completion.TIMEOUT
                 group.due = min(now + bounds.timeout_seconds, group.first + bounds.max_seconds)
-            else:
-                group.due, group.completion = now + bounds.settle_seconds, Completion.ROOT
+            elif not settling:
+                group.completion, group.due = Completion.ROOT, now + bounds.settle_seconds
         group.pieces.append((key, span))
         group.size += span.size
         self._size += span.size

@@ -112,6 +112,19 @@ def test_a_trace_is_complete_a_moment_after_its_root() -> None:
     assert keys([done]) == [0, 1, 2, 3]
 
 
+def test_a_root_that_comes_before_the_call_waits_for_it() -> None:
+    """A rooted trace about a model waits for a call of it as long as for a root; others do not wait."""
+    assembler: Assembler[int] = Assembler(BOUNDS)
+    run = agent_run()
+    assembler.add(0, run[0], 0.0)
+    assembler.add(2, run[2], 0.0)
+    assembler.add(9, span(OTHER, 9, trace="web"), 0.0)
+    assert [keys([done]) for done in assembler.due(1.0)] == [[9]]
+    assembler.add(3, run[3], 20.0)
+    assert assembler.due(20.9) == []
+    assert [keys([done]) for done in assembler.due(21.0)] == [[0, 2, 3]]
+
+
 def test_a_trace_without_a_root_is_judged_after_the_time_out() -> None:
     """Silence completes a trace, which then names its root as missing."""
     assembler: Assembler[int] = Assembler(BOUNDS)

@@ -1,0 +1,129 @@
+"""Traces whose spans come shuffled, late or not at all, through a real broker and real daemons."""
+
+import random
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from daemons import FULL, Rig, cheap, eventually
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from monitor.trace import Missing
+
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+
+TRACES = 5_000 if FULL else 500
+PER_RECORD = 5  # spans
+LOST, DELAYED = 0.05, 0.10
+ASSEMBLY = {"settle_seconds": 2.0, "timeout_seconds": 12.0}
+SHARES = 6
+OPERATIONS = ("invoke_agent", "retrieval", "execute_tool", "chat")
+
+
+def spans_of(number: int) -> list[Span]:
+    """An agent's run of four spans: it looks something up, calls a tool, answers."""
+    trace_id = number.to_bytes(16, "big")
+    start = 1_700_000_000_000_000_000 + number * 1_000_000_000
+    spans = []
+    for place, operation in enumerate(OPERATIONS):
+        attributes = {
+            "gen_ai.operation.name": operation,
+            "gen_ai.request.model": "gpt-5",
+            "gen_ai.agent.name": "Returns",
+        }
+        if operation == "chat":
+            attributes["gen_ai.response.id"] = f"resp-{number}"
+            attributes["gen_ai.output.messages"] = (
+                '[{"role":"assistant","parts":[{"type":"text","content":"Within 30 days."}]}]'
+            )
+        if operation == "execute_tool":
+            attributes["gen_ai.tool.name"] = "get_order"
+            attributes["gen_ai.tool.call.result"] = "shipped"
+        span = Span(
+            trace_id=trace_id,
+            span_id=(number * 8 + place + 1).to_bytes(8, "big"),
+            parent_span_id=b"" if place == 0 else (number * 8 + 1).to_bytes(8, "big"),
+            name=operation,
+            start_time_unix_nano=start + place * 1000,
+            end_time_unix_nano=start + (5000 if place == 0 else place * 1000 + 500),
+        )
+        for key, text in attributes.items():
+            span.attributes.add(key=key).value.string_value = text
+        spans.append(span)
+    return spans
+
+
+def record_of(spans: list[Span]) -> bytes:
+    """What the Collector writes to Kafka: spans of several traces of one service."""
+    request = ExportTraceServiceRequest()
+    resource = request.resource_spans.add()
+    resource.resource.attributes.add(key="service.name").value.string_value = "shop"
+    resource.scope_spans.add().spans.extend(spans)
+    return request.SerializeToString()
+
+
+class Traffic:
+    """The spans of `TRACES` traces in `SHARES`, each in random order: some are lost, some come a share late."""
+
+    def __init__(self, seed: int) -> None:
+        chance = random.Random(seed)
+        self.shares: list[list[Span]] = [[] for _ in range(SHARES + 1)]
+        self.with_call: set[str] = set()
+        self.without: set[str] = set()
+        for number in range(TRACES):
+            left = [span for span in spans_of(number) if chance.random() >= LOST]
+            if any(span.name == "chat" for span in left):
+                self.with_call.add(f"resp-{number}")
+            elif left:
+                self.without.add(number.to_bytes(16, "big").hex())
+            for span in left:
+                share = number * SHARES // TRACES + (chance.random() < DELAYED)
+                self.shares[share].append(span)
+        for share_of_spans in self.shares:
+            chance.shuffle(share_of_spans)
+
+
+def records(spans: list[Span]) -> list[bytes]:
+    """Spans in records of `PER_RECORD`."""
+    return [record_of(spans[i : i + PER_RECORD]) for i in range(0, len(spans), PER_RECORD)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [0, 5])
+def test_each_trace_is_judged_once_although_its_spans_are_scattered(tmp_path: Path, kills: int) -> None:
+    """Shuffled over four partitions, 10 % late, 5 % lost, killed or not: one judgement each, holes named."""
+    traffic = Traffic(seed=kills)
+    settings: dict[str, dict[str, Any]] = {
+        "rules": {"paths": ["tests/data/every_trace.yaml"]},
+        "ingest": {"format": "otlp_proto"},
+        "assembly": ASSEMBLY,
+        "ledger": {"sample_ratio": 1.0},
+    }
+    with Rig(tmp_path, detectors=cheap(0.0), **settings) as rig:
+        daemon = rig.daemon()
+        eventually(daemon.ready, "ready")
+        for nth, spans in enumerate(traffic.shares):
+            rig.produce(records(spans))
+            time.sleep(random.Random(nth).uniform(0.2, 1.0))
+            if nth < kills:
+                daemon.kill()
+                daemon.start()
+        rig.finish(120)
+        eventually(lambda: daemon.metric("riskmon_assembly_waiting_traces") == 0, "empty buffer")
+        judged = Counter(trace_id for (trace_id,) in rig.rows("SELECT trace_id FROM flags"))
+        calls = {name: judged[name] for name in traffic.with_call}
+        assert set(calls.values()) == {1}
+        stand_ins = Counter(name.partition(":")[0] for name in judged.elements() if ":" in name)
+        assert {trace: stand_ins[trace] for trace in traffic.without} == dict.fromkeys(traffic.without, 1)
+        repeated = stand_ins.keys() - traffic.without
+        assert not repeated, f"{len(repeated)} traces were judged without the call that came later"
+        if not kills:
+            missing = daemon.metric(f'riskmon_trace_parts_missing_total{{part="{Missing.INFERENCE}"}}')
+            assert missing == len(traffic.without)
+        report = rig.verify()
+        assert (report["ok"], report["problems"], report["gaps"], report["open"]) == (True, [], [], [])
+        assert report["traces"] == sum(judged.values())
+        assert daemon.stop()[0] == 0
