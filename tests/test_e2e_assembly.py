@@ -62,11 +62,11 @@ def record_of(spans: list[Span]) -> bytes:
     resource = request.resource_spans.add()
     resource.resource.attributes.add(key="service.name").value.string_value = "shop"
     resource.scope_spans.add().spans.extend(spans)
-    return request.SerializeToString()
+    return bytes(request.SerializeToString())
 
 
 class Traffic:
-    """The spans of `TRACES` traces in `SHARES`, each in random order: some are lost, some come a share late."""
+    """The spans of `TRACES` traces in shares of random order; some are lost, some come a share late."""
 
     def __init__(self, seed: int) -> None:
         chance = random.Random(seed)
@@ -96,7 +96,7 @@ def records(spans: list[Span]) -> list[bytes]:
 def test_each_trace_is_judged_once_although_its_spans_are_scattered(tmp_path: Path, kills: int) -> None:
     """Shuffled over four partitions, 10 % late, 5 % lost, killed or not: one judgement each, holes named."""
     traffic = Traffic(seed=kills)
-    settings: dict[str, dict[str, Any]] = {
+    settings: Any = {
         "rules": {"paths": ["tests/data/every_trace.yaml"]},
         "ingest": {"format": "otlp_proto"},
         "assembly": ASSEMBLY,
