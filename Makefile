@@ -7,9 +7,10 @@ PIP_LOG := .venv/pip.log
 TO_RUN := -e .[demo,spacy]
 TO_TEST := -e .[demo,spacy,detoxify,export,eval,dev,train]
 
-# Real brokers and deadlines need the machine for themselves, so tests marked slow run one by one.
-PARALLEL := -m "not slow" -n 2 --dist loadfile
-SERIAL := -m slow -p no:xdist
+# Real brokers and deadlines need the machine for themselves, so tests marked alone run one by one.
+PARALLEL := -m "not alone" -n 2 --dist loadfile --no-loadscope-reorder
+ALONE := -m alone -p no:xdist
+FAST := -m "not alone and not slow" -n 2 --dist loadfile
 
 .DELETE_ON_ERROR:
 .PHONY: help run test test-fast check models clean
@@ -23,10 +24,10 @@ run: .venv/run.stamp ## Show riskmon at work: embedded broker, traffic, daemon; 
 
 test: .venv/all.stamp ## Run every test
 	$(BIN)/python -m pytest $(PARALLEL)
-	$(BIN)/python -m pytest $(SERIAL)
+	$(BIN)/python -m pytest $(ALONE)
 
 test-fast: .venv/all.stamp ## Run the tests that take seconds
-	$(BIN)/python -m pytest $(PARALLEL)
+	$(BIN)/python -m pytest $(FAST)
 
 check: .venv/all.stamp ## Lint, formatting, types, import layers, generated dashboards
 	$(BIN)/ruff check .

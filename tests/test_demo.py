@@ -25,7 +25,7 @@ def start(*options: str) -> "subprocess.Popen[str]":
     )
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 def test_the_demo_finds_what_was_planted() -> None:
     """Every trace is recorded, none dead-lettered, and with 60 s each of the five kinds is flagged."""
     with start("--seconds", str(SECONDS), "--json") as demo:
@@ -42,7 +42,7 @@ def test_the_demo_finds_what_was_planted() -> None:
     assert all(result["flags"][kind] > 0 for kind in kinds), result
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 def test_the_summary_is_printed_for_people() -> None:
     """Without --json the demo ends with exit code 0 and a summary of what was recorded."""
     with start("--seconds", "5") as demo:
@@ -51,7 +51,7 @@ def test_the_summary_is_printed_for_people() -> None:
     assert "recorded" in out
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 def test_an_interrupt_drains_and_sums_up() -> None:
     """Ctrl-C ends the demo in order: what was taken is recorded and the summary is printed."""
     with start("--json") as demo:

@@ -245,7 +245,7 @@ def running(log: Path, *command: str) -> Iterator[None]:
             process.wait(20)
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 def test_metrics_rules_dashboards_and_alerts_work_together(tmp_path: Path) -> None:
     """The shipped configurations, run natively against a real scrape.
 

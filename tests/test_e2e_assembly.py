@@ -91,7 +91,7 @@ def records(spans: list[Span]) -> list[bytes]:
     return [record_of(spans[i : i + PER_RECORD]) for i in range(0, len(spans), PER_RECORD)]
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.parametrize("kills", [0, 5])
 def test_each_trace_is_judged_once_although_its_spans_are_scattered(tmp_path: Path, kills: int) -> None:
     """Shuffled over four partitions, 10 % late, 5 % lost, killed or not: one judgement each, holes named."""

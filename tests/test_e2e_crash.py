@@ -13,7 +13,7 @@ KILLS = 10 if FULL else 3
 SEED = 11
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 def test_kills_at_random_moments_lose_nothing_and_repeat_nothing(tmp_path: Path) -> None:
     """Two daemons share four partitions and one ledger; whoever is killed, each trace counts once."""
     chance = random.Random(SEED)

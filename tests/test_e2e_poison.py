@@ -31,7 +31,7 @@ def poisoned(size: int, poison: int, seed: int) -> tuple[list[bytes | None], dic
     return [by_name[planted[n]] if n in planted else value_of(n) for n in range(size)], planted
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 def test_malformed_records_are_dead_lettered_and_all_others_judged(tmp_path: Path) -> None:
     """Of the records 1 % are malformed, in every known shape: just these are dead letters, byte for byte."""
     poison = max(TRACES // 100, len(MALFORMED))
@@ -57,7 +57,7 @@ def test_malformed_records_are_dead_lettered_and_all_others_judged(tmp_path: Pat
         assert daemon.stop()[0] == 0
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 def test_a_failing_ledger_pauses_intake_and_drops_nothing(tmp_path: Path) -> None:
     """While nothing can be written, records wait, the daemon keeps its membership, and says why."""
     size = TRACES // 2
@@ -102,7 +102,7 @@ def exclusive(database: Path) -> Iterator[None]:
         connection.execute("ROLLBACK")
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 def test_a_black_hole_outside_delays_no_judgement(tmp_path: Path) -> None:
     """An Alertmanager that accepts and never answers: all is judged while its alerts wait in the outbox."""
     with (
@@ -150,7 +150,7 @@ def black_hole() -> Iterator[int]:
 FAULTS = {"hang": "timeout", "raise": "error", "kill": "error", "too_few": "error"}
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 def test_detector_faults_cost_only_the_guilty_verdicts(tmp_path: Path) -> None:
     """One trace in 200 makes a detector hang, raise, die or answer too little: that verdict alone is lost."""
     size = TRACES // 5

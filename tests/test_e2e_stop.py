@@ -23,7 +23,7 @@ STOPS = 3 if FULL else 1
 BACKLOG = 4000  # 40 s of work, all of it taken at once: more than a stop has time for
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 def test_a_stop_under_load_is_quick_and_judges_nothing_again(tmp_path: Path) -> None:
     """SIGTERM amid work ends with status 0 within 25 s; after the restart no trace is looked at twice."""
     notes = tmp_path / "judged.txt"
@@ -60,7 +60,7 @@ def wait_for_progress(rig: Rig) -> None:
     eventually(lambda: rig.done() > before, "some work done")
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 def test_a_daemon_that_was_paused_cannot_write_what_its_successor_judged(tmp_path: Path) -> None:
     """SIGSTOP until the partitions have moved, then SIGCONT: no effect is doubled, the audit holds."""
     size = TRACES // 2

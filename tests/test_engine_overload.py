@@ -92,7 +92,7 @@ def bench() -> Iterator[Bench]:
     made.pool.close()
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 def test_under_overload_effort_falls_and_tier_zero_sees_everything(bench: Bench) -> None:
     """At three times what it can carry, dearer looks are halved within seconds; nothing else is given up.
 
@@ -126,7 +126,7 @@ def test_under_overload_effort_falls_and_tier_zero_sees_everything(bench: Bench)
     assert value("effort_ratio") == 1.0
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 def test_at_seven_tenths_of_the_load_traces_are_recorded_within_a_second(bench: Bench) -> None:
     """While the machine keeps up, batches stay short: 99 % of the traces are in the ledger in a second."""
     bench.feed(0.7 * CARRIED, 3.0)
@@ -137,7 +137,7 @@ def test_at_seven_tenths_of_the_load_traces_are_recorded_within_a_second(bench: 
     assert min(bench.efforts) == 1.0
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 def test_a_file_is_looked_at_in_full_however_long_it_takes() -> None:
     """Without shedding, a long queue costs nothing but time: every unsure trace is looked at."""
     bench = Bench(SystemClock(), sheds=False)

