@@ -116,7 +116,7 @@ def test_the_stack_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> Non
     assert all("install" in line for line in missing)
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 def test_the_hand_written_stack_is_real() -> None:
     """Detoxify's predict runs on a BERT-base of its real size, with one score per label and text."""
     need_module("detoxify")
@@ -129,7 +129,7 @@ def test_the_hand_written_stack_is_real() -> None:
     assert set(stack.batched(traces(2, 1))) == {"detoxify"}
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 def test_the_command_measures_everything_in_one_run() -> None:
     """With tiny sizes it prints every figure as JSON, and names each detector and model."""
     need_module("presidio_analyzer")

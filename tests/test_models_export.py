@@ -144,7 +144,7 @@ def whole(tiny: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
 
 
 @needs_exporter
-@pytest.mark.slow
+@pytest.mark.alone
 def test_the_exported_file_scores_like_detoxify(tiny: Checkpoint, whole: tuple[Path, dict[str, Any]]) -> None:
     """Texts that are not in the corpus, of any batch size, get what Detoxify's own predict gives."""
     out, report = whole
@@ -162,7 +162,7 @@ def test_the_exported_file_scores_like_detoxify(tiny: Checkpoint, whole: tuple[P
 
 
 @needs_exporter
-@pytest.mark.slow
+@pytest.mark.alone
 def test_int8_is_smaller_and_decides_alike(
     tiny: Checkpoint, whole: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -185,7 +185,7 @@ def test_int8_is_smaller_and_decides_alike(
 
 
 @needs_exporter
-@pytest.mark.slow
+@pytest.mark.alone
 def test_a_failed_parity_check_leaves_no_file(tiny: Checkpoint, tmp_path: Path) -> None:
     """When the graph's scores differ by more than allowed, nothing is written, beside or under the name."""
     with pytest.raises(detoxify_export.ParityError, match="differ by up to"):
