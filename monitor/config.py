@@ -93,7 +93,9 @@ class IngestConfig(_Section):
     format: Format = Field("native", description="Decoder of every topic not named in `formats`.")
     formats: dict[str, Format] = Field(default_factory=dict, description="Decoder per topic.")
     max_record_bytes: Count = Field(2 * 2**20, description="Largest record that is decoded.")
-    max_depth: Count = Field(64, description="Deepest nesting of JSON, and of an OTLP value, that is decoded.")
+    max_depth: Count = Field(
+        64, description="Deepest nesting of JSON, and of an OTLP value, that is decoded."
+    )
     max_spans: Count = Field(10_000, description="Most spans or events of one OTLP record.")
     document_keys: list[str] = Field(
         default_factory=lambda: ["content", "text", "page_content", "document.content", "chunk"],

@@ -27,7 +27,10 @@ ARGUMENTS = '{"order":"991"}'
 RESULT = "Order 991 left on 3 November."
 TOOL = {
     "type": "function",
-    "function": {"name": "get_order", "parameters": {"type": "object", "properties": {"order": {"type": "string"}}}},
+    "function": {
+        "name": "get_order",
+        "parameters": {"type": "object", "properties": {"order": {"type": "string"}}},
+    },
 }
 CHAT = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": QUESTION}]
 CALL = {"id": "call_1", "type": "function", "function": {"name": "get_order", "arguments": ARGUMENTS}}
@@ -64,6 +67,7 @@ class _Api(BaseHTTPRequestHandler):
 
 
 def _completion(asked: dict[str, Any]) -> dict[str, Any]:
+    answers: list[dict[str, Any]]
     if asked["messages"][-1]["role"] == "tool":
         answers, reason = [{"content": RESULT}], "stop"
     elif asked.get("tools"):
@@ -121,15 +125,17 @@ def _served(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
 
 def captured(emitter: str) -> tuple[list[bytes], list[bytes]]:
     """Bodies of the trace requests and of the log requests that this emitter's scenarios export."""
-    keeper = type("Keeper", (_Collector,), {"bodies": []})
+    bodies: list[tuple[str, bytes]] = []
+    keeper = type("Keeper", (_Collector,), {"bodies": bodies})
     with _served(_Api) as api, _served(keeper) as collector:
         subprocess.run(
             [sys.executable, __file__, emitter, api, collector],
             check=True,
             timeout=120,
-            env=os.environ | {"OTEL_SERVICE_NAME": "support-bot", "OPENAI_API_KEY": "none"} | _SWITCHES[emitter],
+            env=os.environ
+            | {"OTEL_SERVICE_NAME": "support-bot", "OPENAI_API_KEY": "none"}
+            | _SWITCHES[emitter],
         )
-    bodies: list[tuple[str, bytes]] = keeper.bodies
     return [b for path, b in bodies if path == "/v1/traces"], [b for path, b in bodies if path == "/v1/logs"]
 
 
@@ -175,7 +181,8 @@ def _instrumentor(emitter: str) -> Any:
     if emitter == "openinference":
         from openinference.instrumentation.openai import OpenAIInstrumentor as OpenInference
 
-        return OpenInference()
+        openinference: Any = OpenInference
+        return openinference()
     if emitter == "openllmetry":
         from opentelemetry.instrumentation.openai import OpenAIInstrumentor as OpenLLMetry
 

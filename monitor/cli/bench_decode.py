@@ -1,9 +1,11 @@
 """`riskmon bench decode`: how fast one core turns the bytes of records into traces and spans, by format."""
 
+import hashlib
 import json
 import statistics
 import sys
 import time
+from base64 import b64encode
 from typing import Any, Final
 
 import click
@@ -27,7 +29,7 @@ def run(*, records: int, rounds: int, as_json: bool) -> None:
     values: dict[Format, list[bytes]] = {
         "native": [native_record(number) for number in range(records)],
         "otlp_json": [json.dumps(request(number)).encode() for number in range(records)],
-        "otlp_proto": [_protobuf(request(number)) for number in range(records)],
+        "otlp_proto": [protobuf(request(number)) for number in range(records)],
     }
     found: dict[str, Any] = {}
     for form, given in values.items():
@@ -54,13 +56,13 @@ def run(*, records: int, rounds: int, as_json: bool) -> None:
     if as_json:
         click.echo(to_json(found | {"rounds": rounds, "python": sys.version.split()[0]}))
         return
-    for form, figures in found.items():
+    for name, figures in found.items():
         rate, speed = figures["spans_per_second"], figures["megabytes_per_second"]
-        click.echo(f"{form:<12}{rate:>8} spans/s{speed:>8} MB/s ({figures['bytes_per_span']} bytes each)")
+        click.echo(f"{name:<12}{rate:>8} spans/s{speed:>8} MB/s ({figures['bytes_per_span']} bytes each)")
 
 
 def request(number: int) -> dict[str, Any]:
-    """Return an export request of OTLP/JSON with `SPANS` chat spans of `opentelemetry.instrumentation.openai_v2`."""
+    """Return an export request of OTLP/JSON with `SPANS` chat spans, as `openai_v2` instruments them."""
     spans = [_span(number * SPANS + at) for at in range(SPANS)]
     resource = _attributes({
         "service.name": "support-bot", "service.namespace": "acme", "service.version": "2026.11.1",
@@ -81,13 +83,15 @@ def _span(number: int) -> dict[str, Any]:
     system = "Answer only from the policy. Be brief, name the paragraph, and do not promise refunds."
     attributes = _attributes({
         "gen_ai.operation.name": "chat", "gen_ai.provider.name": "openai", "gen_ai.request.model": "gpt-5",
-        "gen_ai.response.model": "gpt-5-2026-08-07", "gen_ai.response.id": f"chatcmpl-{number:024x}",
-        "gen_ai.response.finish_reasons": ["stop"], "gen_ai.conversation.id": f"conv_{number % 500:024x}",
+        "gen_ai.response.model": "gpt-5-2026-08-07", "gen_ai.response.id": f"chatcmpl-{_random(number)}",
+        "gen_ai.response.finish_reasons": ["stop"], "gen_ai.conversation.id": f"conv_{_random(number % 500)}",
         "gen_ai.usage.input_tokens": 97, "gen_ai.usage.output_tokens": 52,
         "gen_ai.usage.cache_read.input_tokens": 0, "gen_ai.request.temperature": 0.2,
         "server.address": "api.openai.com",
         "gen_ai.system_instructions": json.dumps([{"type": "text", "content": system}]),
-        "gen_ai.input.messages": json.dumps([{"role": "user", "parts": [{"type": "text", "content": asked}]}]),
+        "gen_ai.input.messages": json.dumps([
+            {"role": "user", "parts": [{"type": "text", "content": asked}]}
+        ]),
         "gen_ai.output.messages": json.dumps([
             {"role": "assistant", "parts": [{"type": "text", "content": answered}], "finish_reason": "stop"}
         ]),
@@ -97,6 +101,11 @@ def _span(number: int) -> dict[str, Any]:
         "name": "chat gpt-5", "startTimeUnixNano": str(start), "endTimeUnixNano": str(start + 1_840_000_000),
         "attributes": attributes, "status": {},
     }  # fmt: skip
+
+
+def _random(number: int) -> str:
+    """Return 24 letters and digits, as ids of responses have them."""
+    return b64encode(hashlib.sha256(str(number).encode()).digest(), b"xy").decode()[:24]
 
 
 def _attributes(values: dict[str, Any]) -> list[dict[str, Any]]:
@@ -115,14 +124,13 @@ def _value(value: Any) -> dict[str, Any]:
             return {"arrayValue": {"values": [_value(item) for item in value]}}
 
 
-def _protobuf(sent: dict[str, Any]) -> bytes:
+def protobuf(sent: dict[str, Any]) -> bytes:
     """Return the same request in protobuf; its parser takes ids in base64 where OTLP/JSON has hexadecimal."""
-    from base64 import b64encode
-
     from google.protobuf.json_format import ParseDict
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
     for span in sent["resourceSpans"][0]["scopeSpans"][0]["spans"]:
         for key in ("traceId", "spanId"):
             span[key] = b64encode(bytes.fromhex(span[key])).decode()
-    return ParseDict(sent, ExportTraceServiceRequest()).SerializeToString()
+    made: bytes = ParseDict(sent, ExportTraceServiceRequest()).SerializeToString()
+    return made

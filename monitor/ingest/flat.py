@@ -1,4 +1,4 @@
-"""Lists that a dialect flattens into attributes: `llm.input_messages.0.message.role`, `gen_ai.prompt.0.content`."""
+"""Lists that a dialect flattens into attributes, such as `llm.input_messages.0.message.role`."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ _MAX_DIGITS = 6  # more elements than a record has bytes for
 
 
 def unflatten(attributes: Attributes, prefix: str) -> list[Attributes]:
-    """Return the elements of the list under `prefix` (with its dot), in order, each by the rest of its keys."""
+    """Return the elements of the list under `prefix`, which ends in a dot, each by the rest of its keys."""
     found: dict[int, Attributes] = {}
     start = len(prefix)
     for key, value in attributes.items():

@@ -110,7 +110,7 @@ def read_attributes(attributes: Attributes, document_keys: tuple[str, ...]) -> R
 
 
 def read_event(event: Event, document_keys: tuple[str, ...]) -> Reading:
-    """Read one of `EVENTS`. Content stands in the body of a log record, or in attributes of a span's event."""
+    """Read one of `EVENTS`: content stands in a log record's body, or in the attributes of a span's event."""
     if event.name == DETAILS:
         body = event.body if type(event.body) is dict else {}
         return summarise(read_attributes(event.attributes | body, document_keys))
@@ -171,4 +171,3 @@ def _merge(reading: Reading, part: Reading, *, asked: bool, answered: bool) -> N
 def _first(get: Any, name: str, older: str) -> object:
     value = get(name)
     return get(older) if value is None else value
-

@@ -11,7 +11,7 @@ import msgspec
 from monitor.errors import BadTrace
 from monitor.ingest import strict_json
 from monitor.ingest.native import ROLES as NATIVE_ROLES
-from monitor.ingest.spans import plain
+from monitor.ingest.spans import number, plain
 from monitor.trace import Document, Message, ToolCall
 
 ROLES = NATIVE_ROLES | {"human": "user", "ai": "assistant", "bot": "assistant"}  # LangChain's names
@@ -35,11 +35,14 @@ class Output(NamedTuple):
 
 
 class _Said(NamedTuple):
-    """One message taken apart: its text, the calls in it, and results of calls by id, in order."""
+    """One message taken apart: its texts, the calls in it, and results of calls by id, in order."""
 
-    text: str
+    texts: list[str]
     calls: list[ToolCall]
     results: list[tuple[str, str]]
+
+    def text(self) -> str:
+        return "\n".join(self.texts)
 
 
 def structured(value: Any) -> Any:
@@ -66,16 +69,21 @@ def prompt(value: Any, system: Any = None) -> tuple[Message, ...]:
     """Read input messages, after the system instructions where they come apart; both may be JSON text."""
     messages = []
     if system:
-        instructions = _take_apart({"parts": structured(system)}).text
-        messages.append(Message("system", instructions))
+        item = {"parts": structured(system)}
+        text = _only_text(item)
+        messages.append(Message("system", _take_apart(item).text() if text is None else text))
     value = structured(value)
     for item in value if type(value) is list else [value]:
         if type(item) is dict:
-            role = ROLES.get(plain(item.get("role")).lower(), "user")
+            role = item.get("role")
+            role = (ROLES.get(role) or ROLES.get(role.lower(), "user")) if type(role) is str else "user"
+            if (text := _only_text(item)) is not None:
+                messages.append(Message(role, text))
+                continue
             said = _take_apart(item)
             messages.extend([Message("tool", result) for _, result in said.results])
-            if said.text or not said.results:
-                messages.append(Message(role, said.text))
+            if said.texts or not said.results:
+                messages.append(Message(role, said.text()))
         elif item is not None and item != "":
             messages.append(Message("user", text_of(item)))
     return tuple(messages)
@@ -91,23 +99,28 @@ def output(value: Any) -> Output:
     for item in value if type(value) is list else [value]:
         if type(item) is dict:
             finish = finish or item.get("finish_reason")
+            if (text := _only_text(item)) is not None:
+                if text:
+                    texts.append(text)
+                continue
             message = item.get("message")  # of a choice
             said = _take_apart({**item, **message} if type(message) is dict else item)
-            if said.text:
-                texts.append(said.text)
+            if said.texts:
+                texts.append(said.text())
             calls += said.calls
             results.update(said.results)
         elif item is not None and item != "":
             texts.append(text_of(item))
     if results:
         calls = [
-            msgspec.structs.replace(c, result=c.result or results[c.id]) if c.id in results else c for c in calls
+            msgspec.structs.replace(c, result=c.result or results[c.id]) if c.id in results else c
+            for c in calls
         ]
     return Output(texts[0] if texts else "", tuple(texts[1:]), tuple(calls), finish)
 
 
 def documents(value: Any, keys: tuple[str, ...]) -> tuple[Document, ...]:
-    """Read retrieved documents; `keys` are those under which a document's text may stand. May be JSON text."""
+    """Read retrieved documents, maybe JSON text; `keys` are those under which a document's text may stand."""
     value = structured(value)
     if type(value) is dict:
         nested = value.get("documents")
@@ -120,42 +133,47 @@ def document(item: Any, keys: tuple[str, ...]) -> Document:
     if type(item) is not dict:
         return Document("", text_of(item))
     content = next((text_of(found) for key in keys if (found := item.get(key))), "")
-    score = item.get("score")
-    return Document(plain(item.get("id")), content, float(score) if type(score) in {int, float} else None)
+    return Document(plain(item.get("id")), content, number(item.get("score")))
+
+
+def _only_text(message: dict[str, Any]) -> str | None:
+    """Return the text of a message that is one text and nothing else, the usual case; else None."""
+    parts = message.get("parts")
+    if type(parts) is list and len(parts) == 1 and "tool_calls" not in message and "message" not in message:
+        part = parts[0]
+        if type(part) is dict and part.get("type") == "text":
+            return _text(part)
+    return None
 
 
 def _take_apart(message: dict[str, Any]) -> _Said:
     parts = message.get("parts")
     if parts is None:
         parts = message.get("content")
-    if type(parts) is list and len(parts) == 1:  # the usual case, at half the time
-        part = parts[0]
-        if type(part) is dict and part.get("type") == "text" and "tool_calls" not in message:
-            return _Said(_text(part), [], [])
-    texts: list[str] = []
-    calls: list[ToolCall] = []
-    results: list[tuple[str, str]] = []
+    said = _Said([], [], [])
     for part in parts if type(parts) is list else [parts]:
-        if type(part) is not dict:
-            texts.append(text_of(part))
-            continue
-        kind = part.get("type")
-        if type(kind) is not str:
-            kind = ""
-        if kind in _CALLS:
-            calls.append(_call(part))
-        elif kind in _RESULTS:
-            results.append((plain(part.get("id") or part.get("tool_use_id")), _result(part)))
-        elif kind == _SERVER_CALL:
-            calls.append(_server_call(part))
-        elif kind == _SERVER_RESULT:
-            results.append((plain(part.get("id")), text_of(part.get(_SERVER_RESULT))))
-        elif kind not in _NOT_SAID:
-            texts.append(_text(part))
+        if type(part) is dict:
+            _take_part(part, said)
+        elif part:
+            said.texts.append(text_of(part))
     given = message.get("tool_calls")
     if type(given) is list:
-        calls += [_call(call) for call in given if type(call) is dict]
-    return _Said("\n".join([text for text in texts if text]), calls, results)
+        said.calls.extend([_call(call) for call in given if type(call) is dict])
+    return said
+
+
+def _take_part(part: dict[str, Any], said: _Said) -> None:
+    kind = plain(part.get("type"))
+    if kind in _CALLS:
+        said.calls.append(_call(part))
+    elif kind in _RESULTS:
+        said.results.append((plain(part.get("id") or part.get("tool_use_id")), _result(part)))
+    elif kind == _SERVER_CALL:
+        said.calls.append(_server_call(part))
+    elif kind == _SERVER_RESULT:
+        said.results.append((plain(part.get("id")), text_of(part.get(_SERVER_RESULT))))
+    elif kind not in _NOT_SAID and (text := _text(part)):
+        said.texts.append(text)
 
 
 def _text(part: dict[str, Any]) -> str:

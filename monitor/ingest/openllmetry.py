@@ -1,4 +1,4 @@
-"""OpenLLMetry (Traceloop): GenAI's attributes, and its own for workflows, flattened prompts and vector stores.
+"""OpenLLMetry (Traceloop): GenAI's attributes, its own of workflows, flattened prompts, vector stores.
 
 Source: ecosystem.md section 1.6; `opentelemetry-semantic-conventions-ai` 0.4 (flattened) and 0.5 (GenAI's).
 """
@@ -17,7 +17,6 @@ KINDS = {
     "tool": StepKind.TOOL,
 }
 _REQUESTS = {"chat": StepKind.CHAT, "completion": StepKind.CHAT, "rerank": StepKind.RETRIEVAL}
-_MARKS = ("traceloop.span.kind", "llm.request.type", "gen_ai.prompt.0.role", "gen_ai.completion.0.role")
 _FOUND = "db.query.result"
 _PROPERTIES = "traceloop.association.properties."
 _USER = ("user_id", "userId", "user")
@@ -27,7 +26,13 @@ _CONVERSATION = ("session_id", "sessionId", "conversation_id", "chat_id", "threa
 def speaks(span: WireSpan) -> bool:
     """Whether a span is of this dialect; its vector stores show in events only."""
     attributes = span.attributes
-    return any(mark in attributes for mark in _MARKS) or any(event.name == _FOUND for event in span.events)
+    return (
+        "traceloop.span.kind" in attributes
+        or "llm.request.type" in attributes
+        or "gen_ai.prompt.0.role" in attributes
+        or "gen_ai.completion.0.role" in attributes
+        or (bool(span.events) and any(event.name == _FOUND for event in span.events))
+    )
 
 
 def read(span: WireSpan, document_keys: tuple[str, ...]) -> Reading:
@@ -76,7 +81,7 @@ def _message(item: Attributes) -> dict[str, Any]:
 
 
 def _parts(content: Any) -> Any:
-    """Return content that is a JSON list of parts as that list; text that merely looks like JSON stays text."""
+    """Return content that is a JSON list of parts as that list; text that only looks like it stays text."""
     parts = messages.structured(content) if type(content) is str and content.startswith("[{") else None
     return parts if type(parts) is list and all(type(p) is dict and "type" in p for p in parts) else content
 
@@ -86,14 +91,18 @@ def _read_found(reading: Reading, span: WireSpan, document_keys: tuple[str, ...]
     found = [event.attributes for event in span.events if event.name == _FOUND]
     if found:
         reading.kind = StepKind.RETRIEVAL
-        reading.name = reading.name or span.attributes.get("db.system") or span.attributes.get("db.system.name")
+        reading.name = (
+            reading.name or span.attributes.get("db.system") or span.attributes.get("db.system.name")
+        )
         keys = ("document", *document_keys)
-        plain_keys = [{key.removeprefix(f"{_FOUND}."): value for key, value in item.items()} for item in found]
+        plain_keys = [
+            {key.removeprefix(f"{_FOUND}."): value for key, value in item.items()} for item in found
+        ]
         reading.documents = tuple([messages.document(item, keys) for item in plain_keys])
 
 
 def _read_properties(reading: Reading, attributes: Attributes) -> None:
-    """Read what the application tied to its traces: user and conversation by their usual names, else labels."""
+    """Read what the application tied to its traces: user and conversation by usual names, else labels."""
     start = len(_PROPERTIES)
     given = {key[start:]: plain(value) for key, value in attributes.items() if key.startswith(_PROPERTIES)}
     if given:

@@ -1,8 +1,8 @@
 """OTLP records to spans: any wire format, any dialect.
 
-A record holds spans of many traces, and a position in Kafka is either done or not; so one span whose ids cannot
-be used makes the whole record a dead letter, which names it. Values that a dialect cannot use cost nothing but
-themselves, and log records that are no events of GenAI's are passed over.
+A record holds spans of many traces, and a position in Kafka is either done or not; so one span whose ids or
+times cannot be used makes the whole record a dead letter, which names it. Values that a dialect cannot use
+cost nothing but themselves, and log records that are no events of GenAI's are passed over.
 """
 
 from collections.abc import Callable, Iterator
@@ -35,9 +35,9 @@ class OtlpDecoder:
     def decode(self, record: Record) -> tuple[Trace | Span, ...]:
         """Return the record's spans in its order; a `Trace` is a log record that belongs to no span.
 
-        Raises BadTrace with one of the reasons too_large, empty, invalid_protobuf, invalid_utf8, invalid_json,
-        too_deep, duplicate_key, wrong_type, missing_field, out_of_range, bad_id, too_many_spans; the detail
-        names the field and never holds a value.
+        Raises BadTrace with one of the reasons too_large, empty, invalid_protobuf, invalid_utf8,
+        invalid_json, too_deep, duplicate_key, wrong_type, missing_field, out_of_range, bad_id,
+        too_many_spans; the detail names the field and never holds a value.
         """
         value = record.value
         if not value:

@@ -113,14 +113,16 @@ _ORIGINAL = {
     for original, sent in zip(struct.__struct_fields__, struct.__struct_encode_fields__, strict=True)
     if original != sent
 }
-KNOWN = frozenset(sent for struct in _STRUCTS for sent in struct.__struct_encode_fields__) | frozenset(_ORIGINAL)
+KNOWN = frozenset(sent for struct in _STRUCTS for sent in struct.__struct_encode_fields__) | frozenset(
+    _ORIGINAL
+)
 
 
 def read(value: bytes, max_depth: int, wanted: Callable[[str], bool]) -> Iterator[Batch]:
     """Yield the batches of an export request of spans or of logs, with the log records of `wanted` events.
 
-    Raises BadTrace: those of `strict_json.parse`, wrong_type, out_of_range, missing_field, and, from a batch's
-    spans, bad_id, too_deep, duplicate_key.
+    Raises BadTrace: those of `strict_json.parse`, wrong_type, out_of_range, missing_field, and, from a
+    batch's spans, bad_id, too_deep, duplicate_key.
     """
     payload = strict_json.parse(value, _DEEPEST, KNOWN)
     if type(payload) is not dict:
@@ -132,18 +134,24 @@ def read(value: bytes, max_depth: int, wanted: Callable[[str], bool]) -> Iterato
     except msgspec.ValidationError as error:
         raise _explain(str(error)) from None
     if request.resource_spans is None and request.resource_logs is None:
-        raise BadTrace("missing_field", "resourceSpans or resourceLogs: required; is the topic of another format?")
+        raise BadTrace(
+            "missing_field", "resourceSpans or resourceLogs: required; is the topic of another format?"
+        )
     for r, resource in enumerate(request.resource_spans or ()):
         where = f"resourceSpans[{r}]"
-        attributes = _attributes(resource.resource and resource.resource.attributes, max_depth, where)
+        attributes = _of_resource(resource.resource, max_depth, where)
         for s, scope in enumerate(resource.scope_spans or ()):
-            yield Batch(attributes, spans=_spans(scope.spans or (), max_depth, f"{where}.scopeSpans[{s}].spans"))
+            yield Batch(
+                attributes, spans=_spans(scope.spans or (), max_depth, f"{where}.scopeSpans[{s}].spans")
+            )
     for r, logged in enumerate(request.resource_logs or ()):
         where = f"resourceLogs[{r}]"
-        attributes = _attributes(logged.resource and logged.resource.attributes, max_depth, where)
+        attributes = _of_resource(logged.resource, max_depth, where)
         for s, of_scope in enumerate(logged.scope_logs or ()):
             records = of_scope.log_records or ()
-            yield Batch(attributes, logs=_logs(records, max_depth, f"{where}.scopeLogs[{s}].logRecords", wanted))
+            yield Batch(
+                attributes, logs=_logs(records, max_depth, f"{where}.scopeLogs[{s}].logRecords", wanted)
+            )
 
 
 def _spans(items: Any, max_depth: int, where: str) -> Iterator[WireSpan]:
@@ -158,7 +166,9 @@ def _spans(items: Any, max_depth: int, where: str) -> Iterator[WireSpan]:
         if parent_id:
             parent_id = parent_id.lower()
             if not _is_id(parent_id, _SPAN_ID):
-                raise BadTrace("bad_id", f"{here}.parentSpanId: must be {_SPAN_ID} hexadecimal digits or none")
+                raise BadTrace(
+                    "bad_id", f"{here}.parentSpanId: must be {_SPAN_ID} hexadecimal digits or none"
+                )
         yield WireSpan(
             trace_id,
             span_id,
@@ -178,13 +188,16 @@ def _logs(items: Any, max_depth: int, where: str, wanted: Callable[[str], bool])
     for n, log in enumerate(items):
         here = f"{where}[{n}]"
         name = log.event_name or next(
-            (a.value.string_value or "" for a in log.attributes or () if a.key == "event.name" and a.value), ""
+            (a.value.string_value or "" for a in log.attributes or () if a.key == "event.name" and a.value),
+            "",
         )
         if not wanted(name):
             continue
         trace_id, span_id = (log.trace_id or "").lower(), (log.span_id or "").lower()
         if (trace_id and not _is_id(trace_id, _TRACE_ID)) or (span_id and not _is_id(span_id, _SPAN_ID)):
-            raise BadTrace("bad_id", f"{here}: traceId and spanId must be 32 and 16 hexadecimal digits, or none")
+            raise BadTrace(
+                "bad_id", f"{here}: traceId and spanId must be 32 and 16 hexadecimal digits, or none"
+            )
         known = trace_id.strip("0") and span_id.strip("0")
         event = Event(
             name,
@@ -200,12 +213,16 @@ def _is_id(text: str, digits: int) -> bool:
 
 
 def _integer(value: int | str, where: str) -> int:
-    if type(value) is int:
+    if isinstance(value, int):
         return value
     digits = value.removeprefix("-")
     if not (digits.isdecimal() and digits.isascii() and len(digits) <= _MAX_DIGITS):
         raise BadTrace("wrong_type", f"{where}: a 64-bit integer is none")
     return int(value)
+
+
+def _of_resource(resource: _Resource | None, max_depth: int, where: str) -> Attributes:
+    return _attributes(resource.attributes, max_depth, f"{where}.resource") if resource else {}
 
 
 def _attributes(pairs: list[_KeyValue] | None, max_depth: int, where: str) -> Attributes:
@@ -220,16 +237,18 @@ def _attributes(pairs: list[_KeyValue] | None, max_depth: int, where: str) -> At
 
 
 def _any(value: _AnyValue, depth: int, where: str) -> Any:
-    if value.string_value is not None:
-        return value.string_value
+    if value.array_value is not None or value.kvlist_value is not None:
+        return _nested(value, depth, where)
     if value.int_value is not None:
         return _integer(value.int_value, where)
-    if value.bool_value is not None:
-        return value.bool_value
     if value.double_value is not None:
         return _double(value.double_value, where)
-    if value.array_value is None and value.kvlist_value is None:
-        return value.bytes_value
+    if value.string_value is not None:
+        return value.string_value
+    return value.bytes_value if value.bool_value is None else value.bool_value
+
+
+def _nested(value: _AnyValue, depth: int, where: str) -> Any:
     if depth <= 0:
         raise BadTrace("too_deep", f"{where}: a value is nested too deep; flatten it")
     if value.array_value is not None:
@@ -249,7 +268,10 @@ def _double(value: float | str, where: str) -> float:
 
 
 def _renamed(value: Any) -> Any:
-    """Return the value with lowerCamelCase keys for protobuf's original names. Raises BadTrace: duplicate_key."""
+    """Return the value with lowerCamelCase keys for protobuf's original names.
+
+    Raises BadTrace: duplicate_key.
+    """
     if type(value) is list:
         return [_renamed(item) for item in value]
     if type(value) is not dict:

@@ -20,7 +20,8 @@ _Values = Callable[[Any, str], Attributes]
 def spans(value: bytes, max_depth: int, _wanted: Callable[[str], bool]) -> Iterator[Batch]:
     """Yield the batches of an ExportTraceServiceRequest, or of a TracesData: the bytes are alike.
 
-    Raises BadTrace: invalid_protobuf, missing_field, and, from a batch's spans, bad_id, too_deep, duplicate_key.
+    Raises BadTrace: invalid_protobuf, missing_field, and, from a batch's spans, bad_id, too_deep and
+    duplicate_key.
     """
     request = _parse(ExportTraceServiceRequest, value)
     attributes = _values(max_depth)
@@ -34,7 +35,7 @@ def spans(value: bytes, max_depth: int, _wanted: Callable[[str], bool]) -> Itera
 
 
 def logs(value: bytes, max_depth: int, wanted: Callable[[str], bool]) -> Iterator[Batch]:
-    """Yield the batches of an ExportLogsServiceRequest, or of a LogsData, with the records of `wanted` events.
+    """Yield the batches of an ExportLogsServiceRequest, or of a LogsData: the records of `wanted` events.
 
     Raises BadTrace as `spans` does.
     """
@@ -107,8 +108,8 @@ def _values(max_depth: int) -> _Values:
     """Return the function that makes a dict of attributes, nested at most `max_depth` deep."""
 
     def attributes(pairs: Any, where: str) -> Attributes:
-        # An empty string is the rare case: everything else that is no string looks like it.
-        made = {p.key: p.value.string_value or _any(p.value, max_depth, where) for p in pairs}
+        # What is no string, or an empty one, reads as an empty string here; what is no integer, as 0.
+        made = {p.key: (v := p.value).string_value or v.int_value or _any(v, max_depth, where) for p in pairs}
         if len(made) != len(pairs):
             check_keys([pair.key for pair in pairs], where)
         return made
@@ -120,7 +121,7 @@ def _any(value: Any, depth: int, where: str) -> Any:
     kind = value.WhichOneof("value")
     if kind is None:
         return None
-    if kind == "array_value" or kind == "kvlist_value":
+    if kind in {"array_value", "kvlist_value"}:
         if depth <= 0:
             raise BadTrace("too_deep", f"{where}: a value is nested too deep; flatten it")
         if kind == "array_value":

@@ -3,6 +3,7 @@
 A value of an attribute is str, bool, int, float, None, a list or a dict of these; bytes are base64 text.
 """
 
+import sys
 from typing import Any, NamedTuple
 
 import msgspec
@@ -17,6 +18,7 @@ READ = ("gen_ai.", "llm.", "input.", "output.", "retrieval.", "reranker.", "tool
 NANO = 10**9
 _OVERHEAD = 1000  # bytes of a span's structs; sys.getsizeof over a chat span without its text gives 900
 _MAX_TOKENS = 2**53
+_MAX_FLOAT = sys.float_info.max
 _FINISHED = {"tool_call": "tool_calls", "function_call": "tool_calls"}  # GenAI's and OpenAI's older name
 
 
@@ -30,7 +32,7 @@ class Event(msgspec.Struct, gc=False):
 
 
 class WireSpan(msgspec.Struct, gc=False):
-    """One span of either wire format: ids in lower-case hexadecimal, times in Unix nanoseconds, 0 for none."""
+    """One span of either wire format: ids in lower-case hexadecimal, times in Unix nanoseconds, 0 is none."""
 
     trace_id: str
     span_id: str
@@ -118,7 +120,11 @@ def light(span: WireSpan, time: float) -> Span:
     """Return a span that is none of GenAI's; only its place in the tree and its end matter."""
     start, end, seconds = _times(span, time)
     step = Step(
-        kind=StepKind.OTHER, id=span.span_id, start=start, seconds=seconds, error="error" if span.failed else ""
+        kind=StepKind.OTHER,
+        id=span.span_id,
+        start=start,
+        seconds=seconds,
+        error="error" if span.failed else "",
     )
     return Span(
         trace_id=span.trace_id,
@@ -131,7 +137,7 @@ def light(span: WireSpan, time: float) -> Span:
 
 
 def build(span: WireSpan, reading: Reading, resource: Resource, names: Names, time: float) -> Span:
-    """Clean what a dialect read and make the piece of it. `time`, Unix seconds, stands in for a missing one."""
+    """Clean what a dialect read and make the piece. `time`, Unix seconds, stands in for a missing one."""
     start, end, seconds = _times(span, time)
     error = _name(reading.error, names) or ("error" if span.failed else "")
     kind = reading.kind
@@ -149,9 +155,9 @@ def build(span: WireSpan, reading: Reading, resource: Resource, names: Names, ti
         error=error,
         input=reading.input,
         output=reading.output,
-        input_tokens=usage and usage.input_tokens,
-        output_tokens=usage and usage.output_tokens,
-        cost=_cost(reading.cost),
+        input_tokens=None if usage is None else usage.input_tokens,
+        output_tokens=None if usage is None else usage.output_tokens,
+        cost=number(reading.cost),
     )
     talks = kind is StepKind.CHAT or kind is StepKind.AGENT
     return Span(
@@ -238,6 +244,11 @@ def plain(value: object) -> str:
     return str(value) if type(value) is int else ""
 
 
+def number(value: object) -> float | None:
+    """Return a number that a float holds as one; anything else is none."""
+    return float(value) if isinstance(value, int | float) and abs(value) <= _MAX_FLOAT else None
+
+
 def check_keys(keys: list[str], where: str) -> None:
     """Refuse attributes of which a dialect would read one and another reader another; others may repeat.
 
@@ -257,8 +268,9 @@ def _times(span: WireSpan, time: float) -> tuple[float, float, float]:
 
 
 def _name(value: object, names: Names) -> str:
-    text = value if type(value) is str else plain(value)
-    return names.name(text) if text else ""
+    if type(value) is str:
+        return names.name(value) if value else ""
+    return names.name(str(value)) if type(value) is int else ""
 
 
 def _tokens(value: object) -> int | None:
@@ -268,10 +280,6 @@ def _tokens(value: object) -> int | None:
 def _usage(reading: Reading) -> Usage | None:
     given, made = _tokens(reading.input_tokens), _tokens(reading.output_tokens)
     return None if given is None and made is None else Usage(given, made)
-
-
-def _cost(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and 0 <= value < float("inf") else None
 
 
 def _size(reading: Reading) -> int:
