@@ -84,13 +84,23 @@ class KafkaConfig(_Section):
         }
 
 
+Format = Literal["auto", "native", "otlp_json", "otlp_proto", "otlp_proto_logs"]
+
+
 class IngestConfig(_Section):
     """Bounds on what is decoded. A record beyond them is dead-lettered."""
 
-    format: Literal["native"] = Field("native", description="Decoder of every topic not named in `formats`.")
-    formats: dict[str, Literal["native"]] = Field(default_factory=dict, description="Decoder per topic.")
+    format: Format = Field("native", description="Decoder of every topic not named in `formats`.")
+    formats: dict[str, Format] = Field(default_factory=dict, description="Decoder per topic.")
     max_record_bytes: Count = Field(2 * 2**20, description="Largest record that is decoded.")
-    max_depth: Count = Field(64, description="Deepest nesting of JSON that is decoded.")
+    max_depth: Count = Field(
+        64, description="Deepest nesting of JSON, and of an OTLP value, that is decoded."
+    )
+    max_spans: Count = Field(10_000, description="Most spans or events of one OTLP record.")
+    document_keys: list[str] = Field(
+        default_factory=lambda: ["content", "text", "page_content", "document.content", "chunk"],
+        description="Keys under which a retrieved document's text may stand, the first that is there counts.",
+    )
 
 
 class AssemblyConfig(_Section):

@@ -347,6 +347,19 @@ def bench_engine(records: int, rounds: int, *, as_json: bool) -> None:
     benchmarks.engine(records=records, rounds=rounds, as_json=as_json)
 
 
+@bench.command("decode")
+@_json
+@click.option(
+    "--records", type=click.IntRange(min=1), default=1000, show_default=True, help="Of each format."
+)
+@click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True)
+def bench_decoders(records: int, rounds: int, *, as_json: bool) -> None:
+    """Measure how fast one core decodes records of each format."""
+    from monitor.cli import bench_decode
+
+    bench_decode.run(records=records, rounds=rounds, as_json=as_json)
+
+
 @bench.command("latency")
 @_config
 @_json

@@ -31,7 +31,7 @@ from monitor.detect import specs
 from monitor.detect.pool import Pool
 from monitor.errors import ConfigError
 from monitor.findings import Judgement
-from monitor.ingest import decoder_for
+from monitor.ingest import NativeDecoder
 from monitor.rules import RuleBook, default_paths
 from monitor.sources.file import FileSource
 from monitor.telemetry.logging import configure
@@ -277,7 +277,8 @@ def whole_text(trace: Trace) -> str:
 
 def decoded(records: Sequence[bytes]) -> list[Trace]:
     """Decode native traces."""
-    decode = decoder_for(IngestConfig(), str)
+    config = IngestConfig()
+    decode = NativeDecoder(config.max_record_bytes, config.max_depth, str).decode
     return [
         trace for n, value in enumerate(records) for trace in decode(Record("bench", 0, n, 0.0, None, value))
     ]

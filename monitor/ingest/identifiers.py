@@ -70,3 +70,46 @@ def _is_iban(run: str) -> bool:
     if len(run) not in _IBAN_CHARS or not _IBAN.fullmatch(run):
         return False
     return int("".join(str(int(char, 36)) for char in run[4:] + run[:4])) % 97 == 1
+
+
+CACHED = 4096  # values of one daemon's `app`, `model`, `user`, …; bounds what a sender can make it keep
+ENVIRONMENTS = {
+    **dict.fromkeys(("prod", "prd", "live"), "production"),
+    **dict.fromkeys(("stage", "stg", "preprod", "pre-production", "uat"), "staging"),
+    **dict.fromkeys(("dev", "development", "test", "testing", "local", "sbx"), "sandbox"),
+}
+
+
+class _Remembered(dict[str, str]):
+    """A function's results by its argument: of short texts, and at most `CACHED`."""
+
+    def __init__(self, function: Callable[[str], str]) -> None:
+        super().__init__()
+        self._function = function
+
+    def __missing__(self, text: str) -> str:
+        made = self._function(text)
+        if len(text) <= MAX_CHARS:
+            if len(self) >= CACHED:
+                self.clear()
+            self[text] = made
+        return made
+
+
+class Names:
+    """What decoders do with names of a sender's, by the keyed `pseudonym`; see `clean_identifier`.
+
+    `name` and `id` clean; `name` is for what repeats, and remembers. `user` gives a pseudonym. `environment`
+    gives production, staging, internal or sandbox for their usual names in any case, else the cleaned name.
+    """
+
+    def __init__(self, pseudonym: Callable[[str], str]) -> None:
+        self.id: Callable[[str], str] = lambda text: clean_identifier(text, pseudonym)
+        self.name: Callable[[str], str] = _Remembered(self.id).__getitem__
+        self.user: Callable[[str], str] = _Remembered(pseudonym).__getitem__
+        self.environment: Callable[[str], str] = _Remembered(self._environment).__getitem__
+
+    def _environment(self, text: str) -> str:
+        plain = text.strip().lower()
+        known = plain in {"production", "staging", "internal", "sandbox"}
+        return plain if known else ENVIRONMENTS.get(plain) or self.id(text)

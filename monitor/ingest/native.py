@@ -6,7 +6,6 @@ Only `response` is required. Keys that are not listed are ignored; null means ab
 import hashlib
 from collections.abc import Callable
 from datetime import datetime
-from functools import lru_cache
 from typing import Annotated, Any
 
 import msgspec
@@ -14,11 +13,10 @@ from msgspec import Meta
 
 from monitor.errors import BadTrace
 from monitor.ingest import cloudevents, strict_json
-from monitor.ingest.identifiers import clean_identifier
+from monitor.ingest.identifiers import Names
 from monitor.trace import Document, Message, Record, ToolCall, Trace, Usage
 
 YEAR_2200 = 7_258_118_400  # Unix seconds; what lies beyond is milliseconds taken for seconds
-CACHED = 4096  # values of one daemon's `app`, `model`, `user`, …; bounds what a sender can make it keep
 ROLES = {
     "system": "system",
     "developer": "system",  # OpenAI's name since the o1 models
@@ -139,20 +137,18 @@ class NativeDecoder:
     def __init__(self, max_record_bytes: int, max_depth: int, pseudonym: Callable[[str], str]) -> None:
         self._max_bytes = max_record_bytes
         self._parse: Callable[[bytes], object] = lambda raw: strict_json.parse(raw, max_depth, KNOWN)
-        self._user = lru_cache(CACHED)(pseudonym)
-        # Ids hardly ever repeat: caching them would only push names out of the cache.
-        self._id: Callable[[str], str] = lambda text: clean_identifier(text, pseudonym)
-        name = lru_cache(CACHED)(self._id)
+        names = Names(pseudonym)
+        name, self._id = names.name, names.id
         self._make: dict[str, _Make] = {
             "app": name,
-            "environment": name,
+            "environment": names.environment,
             "provider": name,
             "model": name,
             "model_version": name,
             "prompt_name": name,
             "prompt_version": name,
             "conversation": name,
-            "user": lru_cache(CACHED)(pseudonym),
+            "user": names.user,
             "trace_id": self._id,
             "span_id": self._id,
             "finish_reason": name,

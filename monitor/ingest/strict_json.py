@@ -29,7 +29,16 @@ def parse(raw: bytes, max_depth: int, known: Collection[str]) -> Json:
     """
     try:
         value: Json = _decode(raw)
-        quotes = _quotes_of(value, raw, max_depth) if isinstance(value, dict | list) else None
+        if not isinstance(value, dict | list):
+            return value
+        # So few brackets that they cannot nest too deep, the usual case, leave the counting to the encoder.
+        if raw.count(b"{") + raw.count(b"[") <= max_depth:
+            written = _encode(value)
+            if written == raw:  # compact as the encoder writes it, which writes no key twice
+                return value
+            quotes = _count_quotes(written)
+        else:
+            quotes = 2 * _count_strings(value, max_depth)
     except UnicodeDecodeError:
         raise BadTrace("invalid_utf8", "a string is not UTF-8; send UTF-8 text") from None
     except msgspec.ValidationError:  # untyped decoding validates nothing but the range of numbers
@@ -40,21 +49,11 @@ def parse(raw: bytes, max_depth: int, known: Collection[str]) -> Json:
     except RecursionError:
         raise BadTrace("too_deep", f"nested deeper than {max_depth}; flatten it") from None
     # Of a key that stands twice the decoder keeps one, so fewer strings come out than were written.
-    if quotes is not None and quotes != _count_quotes(raw):
+    if quotes != _count_quotes(raw):
         raise BadTrace(
             "duplicate_key", f"{_duplicate_key(raw, known)} stands twice in one object; send it once"
         )
     return value
-
-
-def _quotes_of(value: dict[str, Any] | list[Any], raw: bytes, max_depth: int) -> int:
-    """Quotes it takes to write `value`, decoded from `raw`. Raises RecursionError beyond `max_depth`.
-
-    So few brackets that they cannot nest too deep, the usual case, leave the counting to the encoder.
-    """
-    if raw.count(b"{") + raw.count(b"[") <= max_depth:
-        return _count_quotes(_encode(value))
-    return 2 * _count_strings(value, max_depth)
 
 
 def _count_strings(value: dict[str, Any] | list[Any], depth: int) -> int:

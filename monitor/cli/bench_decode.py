@@ -1,0 +1,136 @@
+"""`riskmon bench decode`: how fast one core turns the bytes of records into traces and spans, by format."""
+
+import hashlib
+import json
+import statistics
+import sys
+import time
+from base64 import b64encode
+from typing import Any, Final
+
+import click
+
+from monitor.cli.benchmarks import record as native_record
+from monitor.cli.daemon import as_json as to_json
+from monitor.cli.daemon import collect_rarely
+from monitor.config import Format, IngestConfig
+from monitor.ingest import decoder_for
+from monitor.trace import Record
+
+SPANS: Final = 8  # chat spans in one record, as a batching exporter sends them
+
+
+def run(*, records: int, rounds: int, as_json: bool) -> None:
+    """Decode `records` records of each format `rounds` times, in turn, and print the medians.
+
+    Time is this process's processor time, so that what else the machine does is not counted.
+    """
+    collect_rarely()
+    values: dict[Format, list[bytes]] = {
+        "native": [native_record(number) for number in range(records)],
+        "otlp_json": [json.dumps(request(number)).encode() for number in range(records)],
+        "otlp_proto": [protobuf(request(number)) for number in range(records)],
+    }
+    found: dict[str, Any] = {}
+    for form, given in values.items():
+        decode = decoder_for(IngestConfig(format=form), str)
+        sent = [Record("bench", 0, at, 0.0, None, value) for at, value in enumerate(given)]
+        spans = sum(len(decode(one)) for one in sent)
+        seconds = []
+        for _ in range(rounds):
+            began = time.process_time()
+            for one in sent:
+                decode(one)
+            seconds.append(time.process_time() - began)
+        took = statistics.median(seconds)
+        size = sum(map(len, given))
+        found[form] = {
+            "records": records,
+            "spans": spans,
+            "bytes_per_span": round(size / spans),
+            "spans_per_second": round(spans / took),
+            "fastest": round(spans / min(seconds)),
+            "slowest": round(spans / max(seconds)),
+            "megabytes_per_second": round(size / took / 1e6, 1),
+        }
+    if as_json:
+        click.echo(to_json(found | {"rounds": rounds, "python": sys.version.split()[0]}))
+        return
+    for name, figures in found.items():
+        rate, speed = figures["spans_per_second"], figures["megabytes_per_second"]
+        click.echo(f"{name:<12}{rate:>8} spans/s{speed:>8} MB/s ({figures['bytes_per_span']} bytes each)")
+
+
+def request(number: int) -> dict[str, Any]:
+    """Return an export request of OTLP/JSON with `SPANS` chat spans, as `openai_v2` instruments them."""
+    spans = [_span(number * SPANS + at) for at in range(SPANS)]
+    resource = _attributes({
+        "service.name": "support-bot", "service.namespace": "acme", "service.version": "2026.11.1",
+        "deployment.environment.name": "prod", "telemetry.sdk.language": "python",
+    })  # fmt: skip
+    scope = {"name": "opentelemetry.instrumentation.openai_v2", "version": "2.4b0"}
+    return {
+        "resourceSpans": [
+            {"resource": {"attributes": resource}, "scopeSpans": [{"scope": scope, "spans": spans}]}
+        ]
+    }
+
+
+def _span(number: int) -> dict[str, Any]:
+    start = 1_795_327_200_000_000_000 + number * 10_000_000
+    asked = f"Can I return order {number}? I have worn the shoes once and still have the box."
+    answered = "Yes: shoes may be returned within 30 days if they come in their box. " * 2
+    system = "Answer only from the policy. Be brief, name the paragraph, and do not promise refunds."
+    attributes = _attributes({
+        "gen_ai.operation.name": "chat", "gen_ai.provider.name": "openai", "gen_ai.request.model": "gpt-5",
+        "gen_ai.response.model": "gpt-5-2026-08-07", "gen_ai.response.id": f"chatcmpl-{_random(number)}",
+        "gen_ai.response.finish_reasons": ["stop"], "gen_ai.conversation.id": f"conv_{_random(number % 500)}",
+        "gen_ai.usage.input_tokens": 97, "gen_ai.usage.output_tokens": 52,
+        "gen_ai.usage.cache_read.input_tokens": 0, "gen_ai.request.temperature": 0.2,
+        "server.address": "api.openai.com",
+        "gen_ai.system_instructions": json.dumps([{"type": "text", "content": system}]),
+        "gen_ai.input.messages": json.dumps([
+            {"role": "user", "parts": [{"type": "text", "content": asked}]}
+        ]),
+        "gen_ai.output.messages": json.dumps([
+            {"role": "assistant", "parts": [{"type": "text", "content": answered}], "finish_reason": "stop"}
+        ]),
+    })  # fmt: skip
+    return {
+        "traceId": f"{number + 1:032x}", "spanId": f"{number + 1:016x}", "parentSpanId": "", "kind": 3,
+        "name": "chat gpt-5", "startTimeUnixNano": str(start), "endTimeUnixNano": str(start + 1_840_000_000),
+        "attributes": attributes, "status": {},
+    }  # fmt: skip
+
+
+def _random(number: int) -> str:
+    """Return 24 letters and digits, as ids of responses have them."""
+    return b64encode(hashlib.sha256(str(number).encode()).digest(), b"xy").decode()[:24]
+
+
+def _attributes(values: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{"key": key, "value": _value(value)} for key, value in values.items()]
+
+
+def _value(value: Any) -> dict[str, Any]:
+    match value:
+        case str():
+            return {"stringValue": value}
+        case int():
+            return {"intValue": str(value)}
+        case float():
+            return {"doubleValue": value}
+        case _:
+            return {"arrayValue": {"values": [_value(item) for item in value]}}
+
+
+def protobuf(sent: dict[str, Any]) -> bytes:
+    """Return the same request in protobuf; its parser takes ids in base64 where OTLP/JSON has hexadecimal."""
+    from google.protobuf.json_format import ParseDict
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    for span in sent["resourceSpans"][0]["scopeSpans"][0]["spans"]:
+        for key in ("traceId", "spanId"):
+            span[key] = b64encode(bytes.fromhex(span[key])).decode()
+    made: bytes = ParseDict(sent, ExportTraceServiceRequest()).SerializeToString()
+    return made

@@ -1,0 +1,142 @@
+"""OpenInference: flattened messages and documents, `openinference.span.kind`.
+
+Source: ecosystem.md section 1.6; Arize-ai/openinference `spec/semantic_conventions.md` at 1fe497f1.
+"""
+
+from typing import Any
+
+from monitor.ingest import messages
+from monitor.ingest.flat import tool_calls, unflatten
+from monitor.ingest.genai import summarise
+from monitor.ingest.spans import Attributes, Reading, WireSpan
+from monitor.trace import Document, StepKind
+
+KIND = "openinference.span.kind"
+KINDS = {
+    "LLM": StepKind.CHAT,
+    "AGENT": StepKind.AGENT,
+    "CHAIN": StepKind.WORKFLOW,
+    "TOOL": StepKind.TOOL,
+    "RETRIEVER": StepKind.RETRIEVAL,
+    "RERANKER": StepKind.RETRIEVAL,
+    "GUARDRAIL": StepKind.GUARDRAIL,
+}
+_NAMED_BY = {
+    StepKind.AGENT: ("agent.name", "graph.node.id"),
+    StepKind.TOOL: ("tool.name",),
+    StepKind.CHAT: ("llm.request.model_name", "llm.model_name"),
+    StepKind.RETRIEVAL: ("reranker.model_name",),
+}
+_HANDOFF = ("transfer_to_", "handoff to ", "handoff_to_")  # OpenAI's and LangGraph's names of such tools
+
+
+def speaks(attributes: Attributes) -> bool:
+    """Whether a span with these attributes is of this dialect."""
+    return KIND in attributes
+
+
+def read(span: WireSpan, document_keys: tuple[str, ...]) -> Reading:
+    """Read a span."""
+    attributes = span.attributes
+    get = attributes.get
+    kind = KINDS.get(str(get(KIND)).upper(), StepKind.OTHER)
+    reading = Reading(
+        kind=kind,
+        name=_first(attributes, *_NAMED_BY.get(kind, ())),
+        provider=get("llm.provider") or get("llm.system"),
+        conversation=get("session.id"),
+        user=get("user.id"),
+        agent=get("agent.name"),
+        prompt_name=get("prompt.id"),
+        prompt_version=get("llm.prompt_template.version"),
+        finish=get("llm.finish_reason"),
+        error=_exception(span),
+        input_tokens=get("llm.token_count.prompt"),
+        output_tokens=get("llm.token_count.completion"),
+        cost=get("llm.cost.total"),
+        input=messages.text_of(get("input.value")),
+        output=messages.text_of(get("output.value")),
+    )
+    if kind is StepKind.CHAT or kind is StepKind.AGENT:
+        _read_model(reading, attributes)
+        _read_exchange(reading, attributes)
+    elif kind is StepKind.TOOL:
+        _read_tool(reading, attributes)
+    elif kind is StepKind.RETRIEVAL:
+        reading.input = reading.input or messages.text_of(get("reranker.query"))
+        # A reranker's output is what the model sees; without it nothing was left out.
+        for prefix in ("reranker.output_documents.", "retrieval.documents."):
+            if found := unflatten(attributes, prefix):
+                reading.documents = tuple([_document(item, document_keys) for item in found])
+                break
+    return summarise(reading)
+
+
+def _read_model(reading: Reading, attributes: Attributes) -> None:
+    """Tell the model that was asked for from the one that answered; `llm.model_name` may be either."""
+    named = attributes.get("llm.model_name")
+    asked = attributes.get("llm.request.model_name")
+    if asked is None:
+        parameters = messages.structured(attributes.get("llm.invocation_parameters"))
+        asked = parameters.get("model") if type(parameters) is dict else None
+    reading.model = asked or named
+    reading.model_version = attributes.get("llm.response.model_name") or named
+
+
+def _read_exchange(reading: Reading, attributes: Attributes) -> None:
+    given = [_message(item) for item in unflatten(attributes, "llm.input_messages.")]
+    if not given:
+        given = [{"content": item.get("prompt.text")} for item in unflatten(attributes, "llm.prompts.")]
+    made = [_message(item) for item in unflatten(attributes, "llm.output_messages.")]
+    if not made:
+        made = [{"content": item.get("completion.text")} for item in unflatten(attributes, "llm.choices.")]
+    reading.messages = messages.prompt(given or _inside(reading.input, "messages"))
+    reading.response, reading.alternatives, reading.tool_calls, finish = messages.output(
+        made or _inside(reading.output, "choices")
+    )
+    reading.finish = reading.finish or finish
+    reading.input = reading.output = ""  # the exchange says it, without what else the request held
+
+
+def _read_tool(reading: Reading, attributes: Attributes) -> None:
+    reading.call_id = attributes.get("tool_call.id") or attributes.get("tool.id")
+    arguments = attributes.get("tool_call.function.arguments") or attributes.get("tool.parameters")
+    reading.input = reading.input or messages.text_of(arguments)
+    if type(reading.name) is str and reading.name.lower().startswith(_HANDOFF):
+        reading.kind = StepKind.HANDOFF
+
+
+def _message(item: Attributes) -> dict[str, Any]:
+    content = item.get("message.content")
+    if content is None:
+        content = [
+            {
+                "type": part.get("message_content.type"),
+                "text": part.get("message_content.text"),
+            }
+            for part in unflatten(item, "message.contents.")
+        ]
+    calls = tool_calls(item, "message.tool_calls.", "tool_call.", "function.")
+    if name := item.get("message.function_call_name"):
+        calls.append({"name": name, "arguments": item.get("message.function_call_arguments_json")})
+    return {"role": item.get("message.role"), "content": content, "tool_calls": calls}
+
+
+def _document(item: Attributes, document_keys: tuple[str, ...]) -> Document:
+    found = {key.removeprefix("document."): value for key, value in item.items()}
+    return messages.document(found, ("content", *document_keys))
+
+
+def _inside(text: str, key: str) -> Any:
+    """Return the list under `key` where the text is a request or an answer of an API, else the text."""
+    value = messages.structured(text)
+    inner = value.get(key) if type(value) is dict else None
+    return inner if type(inner) is list else text
+
+
+def _exception(span: WireSpan) -> object:
+    return next((e.attributes.get("exception.type") for e in span.events if e.name == "exception"), None)
+
+
+def _first(attributes: Attributes, *keys: str) -> object:
+    return next((attributes[key] for key in keys if key in attributes), None)

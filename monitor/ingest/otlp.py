@@ -1,0 +1,84 @@
+"""OTLP records to spans: any wire format, any dialect.
+
+A record holds spans of many traces, and a position in Kafka is either done or not; so one span whose ids or
+times cannot be used makes the whole record a dead letter, which names it. Values that a dialect cannot use
+cost nothing but themselves, and log records that are no events of GenAI's are passed over.
+"""
+
+from collections.abc import Callable, Iterator
+
+from monitor.config import IngestConfig
+from monitor.errors import BadTrace
+from monitor.ingest import genai, openinference, openllmetry
+from monitor.ingest.identifiers import Names
+from monitor.ingest.native import YEAR_2200
+from monitor.ingest.spans import NANO, Batch, Resource, WireSpan, build, build_log, light, resource_of
+from monitor.trace import Record, Span, Trace
+
+Read = Callable[[bytes, int, Callable[[str], bool]], Iterator[Batch]]
+_wanted = genai.EVENTS.__contains__
+
+
+class OtlpDecoder:
+    """Decodes records whose bytes `read` takes apart, within the bounds of `config`.
+
+    `pseudonym` is the keyed function that replaces user ids.
+    """
+
+    def __init__(self, read: Read, config: IngestConfig, pseudonym: Callable[[str], str]) -> None:
+        self._read = read
+        self._max_bytes, self._max_depth = config.max_record_bytes, config.max_depth
+        self._max_spans = config.max_spans
+        self._document_keys = tuple(config.document_keys)
+        self._names = Names(pseudonym)
+
+    def decode(self, record: Record) -> tuple[Trace | Span, ...]:
+        """Return the record's spans in its order; a `Trace` is a log record that belongs to no span.
+
+        Raises BadTrace with one of the reasons too_large, empty, invalid_protobuf, invalid_utf8,
+        invalid_json, too_deep, duplicate_key, wrong_type, missing_field, out_of_range, bad_id,
+        too_many_spans; the detail names the field and never holds a value.
+        """
+        value = record.value
+        if not value:
+            raise BadTrace("empty", "no value; send the export request as the record's value")
+        if len(value) > self._max_bytes:
+            limit = f"ingest.max_record_bytes is {self._max_bytes}"
+            raise BadTrace("too_large", f"{len(value)} bytes; {limit}: raise it or send smaller batches")
+        pieces: list[Trace | Span] = []
+        add, time, names, keys = pieces.append, record.time, self._names, self._document_keys
+        for batch in self._read(value, self._max_depth, _wanted):
+            resource = resource_of(batch.resource, names)
+            for span in batch.spans:
+                add(self._piece(span, resource, time))
+                if len(pieces) > self._max_spans:
+                    raise self._too_many()
+            for log in batch.logs:
+                _check_time(log.event.time)
+                add(build_log(log, genai.read_event(log.event, keys), resource, names, time))
+                if len(pieces) > self._max_spans:
+                    raise self._too_many()
+        return tuple(pieces)
+
+    def _piece(self, span: WireSpan, resource: Resource, time: float) -> Span:
+        _check_time(span.start)
+        _check_time(span.end)
+        attributes = span.attributes
+        if openinference.speaks(attributes):
+            reading = openinference.read(span, self._document_keys)
+        elif openllmetry.speaks(span):
+            reading = openllmetry.read(span, self._document_keys)
+        elif genai.speaks(attributes):
+            reading = genai.read(span, self._document_keys)
+        else:
+            return light(span, time)
+        return build(span, reading, resource, self._names, time)
+
+    def _too_many(self) -> BadTrace:
+        limit = f"ingest.max_spans is {self._max_spans}"
+        return BadTrace("too_many_spans", f"more spans; {limit}: raise it or send smaller batches")
+
+
+def _check_time(nanoseconds: int) -> None:
+    if not 0 <= nanoseconds < YEAR_2200 * NANO:
+        raise BadTrace("out_of_range", "a time: must be Unix nanoseconds from 1970 to 2199")

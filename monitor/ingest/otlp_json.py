@@ -1,0 +1,282 @@
+"""OTLP as JSON: ids in hexadecimal, 64-bit integers as strings or numbers, bytes in base64.
+
+Not protobuf's JSON mapping, whose parser takes hexadecimal ids for base64 and corrupts them. Source: OTLP
+specification 1.x, "JSON Protobuf Encoding". Keys are lowerCamelCase; protobuf's original names are read too.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import msgspec
+
+from monitor.errors import BadTrace
+from monitor.ingest import strict_json
+from monitor.ingest.native import _explain
+from monitor.ingest.spans import Attributes, Batch, Event, WireLog, WireSpan, check_keys
+
+_ERROR: Final = 2
+_HEX: Final = "0123456789abcdef"
+_TRACE_ID, _SPAN_ID = 32, 16  # hexadecimal digits
+_NO_TRACE, _NO_SPAN = "0" * _TRACE_ID, "0" * _SPAN_ID
+_DEEPEST: Final = 10**9  # containers of the format itself; values are bounded where they are read
+_MAX_DIGITS: Final = 20  # of a 64-bit integer
+
+
+class _AnyValue(msgspec.Struct, rename="camel", gc=False):
+    string_value: str | None = None
+    int_value: int | str | None = None
+    double_value: float | str | None = None
+    bool_value: bool | None = None
+    array_value: "_ArrayValue | None" = None
+    kvlist_value: "_KvList | None" = None
+    bytes_value: str | None = None
+
+
+class _ArrayValue(msgspec.Struct, gc=False):
+    values: list[_AnyValue | None] | None = None
+
+
+class _KeyValue(msgspec.Struct, gc=False):
+    key: str = ""
+    value: _AnyValue | None = None
+
+
+class _KvList(msgspec.Struct, gc=False):
+    values: list[_KeyValue] | None = None
+
+
+class _Event(msgspec.Struct, rename="camel", gc=False):
+    time_unix_nano: int | str = 0
+    name: str = ""
+    attributes: list[_KeyValue] | None = None
+
+
+class _Status(msgspec.Struct, gc=False):
+    code: int | str | None = None
+
+
+class _Span(msgspec.Struct, rename="camel", gc=False):
+    trace_id: str = ""
+    span_id: str = ""
+    parent_span_id: str | None = None
+    start_time_unix_nano: int | str = 0
+    end_time_unix_nano: int | str = 0
+    attributes: list[_KeyValue] | None = None
+    events: list[_Event] | None = None
+    status: _Status | None = None
+
+
+class _Log(msgspec.Struct, rename="camel", gc=False):
+    trace_id: str | None = None
+    span_id: str | None = None
+    event_name: str | None = None
+    time_unix_nano: int | str = 0
+    observed_time_unix_nano: int | str = 0
+    attributes: list[_KeyValue] | None = None
+    body: _AnyValue | None = None
+
+
+class _Resource(msgspec.Struct, gc=False):
+    attributes: list[_KeyValue] | None = None
+
+
+class _ScopeSpans(msgspec.Struct, gc=False):
+    spans: list[_Span] | None = None
+
+
+class _ScopeLogs(msgspec.Struct, rename="camel", gc=False):
+    log_records: list[_Log] | None = None
+
+
+class _ResourceSpans(msgspec.Struct, rename="camel", gc=False):
+    resource: _Resource | None = None
+    scope_spans: list[_ScopeSpans] | None = None
+
+
+class _ResourceLogs(msgspec.Struct, rename="camel", gc=False):
+    resource: _Resource | None = None
+    scope_logs: list[_ScopeLogs] | None = None
+
+
+class _Request(msgspec.Struct, rename="camel", gc=False):
+    resource_spans: list[_ResourceSpans] | None = None
+    resource_logs: list[_ResourceLogs] | None = None
+
+
+_STRUCTS = (
+    _AnyValue, _ArrayValue, _KeyValue, _KvList, _Event, _Status, _Span, _Log, _Resource, _ScopeSpans,
+    _ScopeLogs, _ResourceSpans, _ResourceLogs, _Request,
+)  # fmt: skip
+_ORIGINAL = {
+    original: sent
+    for struct in _STRUCTS
+    for original, sent in zip(struct.__struct_fields__, struct.__struct_encode_fields__, strict=True)
+    if original != sent
+}
+KNOWN = frozenset(sent for struct in _STRUCTS for sent in struct.__struct_encode_fields__) | frozenset(
+    _ORIGINAL
+)
+
+
+def read(value: bytes, max_depth: int, wanted: Callable[[str], bool]) -> Iterator[Batch]:
+    """Yield the batches of an export request of spans or of logs, with the log records of `wanted` events.
+
+    Raises BadTrace: those of `strict_json.parse`, wrong_type, out_of_range, missing_field, and, from a
+    batch's spans, bad_id, too_deep, duplicate_key.
+    """
+    payload = strict_json.parse(value, _DEEPEST, KNOWN)
+    if type(payload) is not dict:
+        raise BadTrace("wrong_type", "the record: must hold one JSON object")
+    if "resource_spans" in payload or "resource_logs" in payload:
+        payload = _renamed(payload)
+    try:
+        request = msgspec.convert(payload, _Request)
+    except msgspec.ValidationError as error:
+        raise _explain(str(error)) from None
+    if request.resource_spans is None and request.resource_logs is None:
+        raise BadTrace(
+            "missing_field", "resourceSpans or resourceLogs: required; is the topic of another format?"
+        )
+    for r, resource in enumerate(request.resource_spans or ()):
+        where = f"resourceSpans[{r}]"
+        attributes = _of_resource(resource.resource, max_depth, where)
+        for s, scope in enumerate(resource.scope_spans or ()):
+            yield Batch(
+                attributes, spans=_spans(scope.spans or (), max_depth, f"{where}.scopeSpans[{s}].spans")
+            )
+    for r, logged in enumerate(request.resource_logs or ()):
+        where = f"resourceLogs[{r}]"
+        attributes = _of_resource(logged.resource, max_depth, where)
+        for s, of_scope in enumerate(logged.scope_logs or ()):
+            records = of_scope.log_records or ()
+            yield Batch(
+                attributes, logs=_logs(records, max_depth, f"{where}.scopeLogs[{s}].logRecords", wanted)
+            )
+
+
+def _spans(items: Any, max_depth: int, where: str) -> Iterator[WireSpan]:
+    for n, span in enumerate(items):
+        here = f"{where}[{n}]"
+        trace_id, span_id = span.trace_id.lower(), span.span_id.lower()
+        if not _is_id(trace_id, _TRACE_ID) or trace_id == _NO_TRACE:
+            raise BadTrace("bad_id", f"{here}.traceId: must be {_TRACE_ID} hexadecimal digits, not all zero")
+        if not _is_id(span_id, _SPAN_ID) or span_id == _NO_SPAN:
+            raise BadTrace("bad_id", f"{here}.spanId: must be {_SPAN_ID} hexadecimal digits, not all zero")
+        parent_id = span.parent_span_id
+        if parent_id:
+            parent_id = parent_id.lower()
+            if not _is_id(parent_id, _SPAN_ID):
+                raise BadTrace(
+                    "bad_id", f"{here}.parentSpanId: must be {_SPAN_ID} hexadecimal digits or none"
+                )
+        yield WireSpan(
+            trace_id,
+            span_id,
+            "" if not parent_id or parent_id == _NO_SPAN else parent_id,
+            _integer(span.start_time_unix_nano, here),
+            _integer(span.end_time_unix_nano, here),
+            span.status is not None and span.status.code in {_ERROR, "STATUS_CODE_ERROR"},
+            _attributes(span.attributes, max_depth, here),
+            [
+                Event(e.name, _integer(e.time_unix_nano, here), _attributes(e.attributes, max_depth, here))
+                for e in span.events or ()
+            ],
+        )
+
+
+def _logs(items: Any, max_depth: int, where: str, wanted: Callable[[str], bool]) -> Iterator[WireLog]:
+    for n, log in enumerate(items):
+        here = f"{where}[{n}]"
+        name = log.event_name or next(
+            (a.value.string_value or "" for a in log.attributes or () if a.key == "event.name" and a.value),
+            "",
+        )
+        if not wanted(name):
+            continue
+        trace_id, span_id = (log.trace_id or "").lower(), (log.span_id or "").lower()
+        if (trace_id and not _is_id(trace_id, _TRACE_ID)) or (span_id and not _is_id(span_id, _SPAN_ID)):
+            raise BadTrace(
+                "bad_id", f"{here}: traceId and spanId must be 32 and 16 hexadecimal digits, or none"
+            )
+        known = trace_id.strip("0") and span_id.strip("0")
+        event = Event(
+            name,
+            _integer(log.time_unix_nano, here) or _integer(log.observed_time_unix_nano, here),
+            _attributes(log.attributes, max_depth, here),
+            _any(log.body, max_depth, here) if log.body else None,
+        )
+        yield WireLog(trace_id if known else "", span_id if known else "", event)
+
+
+def _is_id(text: str, digits: int) -> bool:
+    return len(text) == digits and not text.strip(_HEX)
+
+
+def _integer(value: int | str, where: str) -> int:
+    if isinstance(value, int):
+        return value
+    digits = value.removeprefix("-")
+    if not (digits.isdecimal() and digits.isascii() and len(digits) <= _MAX_DIGITS):
+        raise BadTrace("wrong_type", f"{where}: a 64-bit integer is none")
+    return int(value)
+
+
+def _of_resource(resource: _Resource | None, max_depth: int, where: str) -> Attributes:
+    return _attributes(resource.attributes, max_depth, f"{where}.resource") if resource else {}
+
+
+def _attributes(pairs: list[_KeyValue] | None, max_depth: int, where: str) -> Attributes:
+    if not pairs:
+        return {}
+    made = {
+        p.key: p.value.string_value or _any(p.value, max_depth, where) for p in pairs if p.value is not None
+    }
+    if len(made) != len(pairs):
+        check_keys([pair.key for pair in pairs], where)
+    return made
+
+
+def _any(value: _AnyValue, depth: int, where: str) -> Any:
+    if value.array_value is not None or value.kvlist_value is not None:
+        return _nested(value, depth, where)
+    if value.int_value is not None:
+        return _integer(value.int_value, where)
+    if value.double_value is not None:
+        return _double(value.double_value, where)
+    if value.string_value is not None:
+        return value.string_value
+    return value.bytes_value if value.bool_value is None else value.bool_value
+
+
+def _nested(value: _AnyValue, depth: int, where: str) -> Any:
+    if depth <= 0:
+        raise BadTrace("too_deep", f"{where}: a value is nested too deep; flatten it")
+    if value.array_value is not None:
+        return [v and _any(v, depth - 1, where) for v in value.array_value.values or ()]
+    pairs = (value.kvlist_value and value.kvlist_value.values) or []
+    made = {p.key: p.value and _any(p.value, depth - 1, where) for p in pairs}
+    if len(made) != len(pairs):
+        raise BadTrace("duplicate_key", f"{where}: a key stands twice in one value; send it once")
+    return made
+
+
+def _double(value: float | str, where: str) -> float:
+    try:
+        return float(value)  # "NaN" and "Infinity" are strings here
+    except ValueError:
+        raise BadTrace("wrong_type", f"{where}: a double is none") from None
+
+
+def _renamed(value: Any) -> Any:
+    """Return the value with lowerCamelCase keys for protobuf's original names.
+
+    Raises BadTrace: duplicate_key.
+    """
+    if type(value) is list:
+        return [_renamed(item) for item in value]
+    if type(value) is not dict:
+        return value
+    made = {_ORIGINAL.get(key, key): _renamed(item) for key, item in value.items()}
+    if len(made) != len(value):
+        raise BadTrace("duplicate_key", "a field stands in one object under both of its names; send it once")
+    return made

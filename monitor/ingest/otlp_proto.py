@@ -1,0 +1,135 @@
+"""OTLP as protobuf: the bodies of export requests, as an OpenTelemetry Collector writes them to Kafka."""
+
+from base64 import b64encode
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final
+
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from monitor.errors import BadTrace
+from monitor.ingest.spans import Attributes, Batch, Event, WireLog, WireSpan, check_keys
+
+_ERROR: Final = 2  # STATUS_CODE_ERROR
+_TRACE_ID, _SPAN_ID = 16, 8  # bytes
+_NO_TRACE, _NO_SPAN = bytes(_TRACE_ID), bytes(_SPAN_ID)
+_Values = Callable[[Any, str], Attributes]
+
+
+def spans(value: bytes, max_depth: int, _wanted: Callable[[str], bool]) -> Iterator[Batch]:
+    """Yield the batches of an ExportTraceServiceRequest, or of a TracesData: the bytes are alike.
+
+    Raises BadTrace: invalid_protobuf, missing_field, and, from a batch's spans, bad_id, too_deep and
+    duplicate_key.
+    """
+    request = _parse(ExportTraceServiceRequest, value)
+    attributes = _values(max_depth)
+    for r, resource in enumerate(request.resource_spans):
+        of_resource = attributes(resource.resource.attributes, f"resource_spans[{r}].resource")
+        for s, scope in enumerate(resource.scope_spans):
+            where = f"resource_spans[{r}].scope_spans[{s}].spans"
+            yield Batch(of_resource, spans=_spans(scope.spans, attributes, where))
+    if not request.resource_spans:
+        raise BadTrace("missing_field", "resource_spans: none; is the topic of another format?")
+
+
+def logs(value: bytes, max_depth: int, wanted: Callable[[str], bool]) -> Iterator[Batch]:
+    """Yield the batches of an ExportLogsServiceRequest, or of a LogsData: the records of `wanted` events.
+
+    Raises BadTrace as `spans` does.
+    """
+    request = _parse(ExportLogsServiceRequest, value)
+    attributes = _values(max_depth)
+    for r, resource in enumerate(request.resource_logs):
+        of_resource = attributes(resource.resource.attributes, f"resource_logs[{r}].resource")
+        for s, scope in enumerate(resource.scope_logs):
+            where = f"resource_logs[{r}].scope_logs[{s}].log_records"
+            yield Batch(of_resource, logs=_logs(scope.log_records, attributes, where, wanted, max_depth))
+    if not request.resource_logs:
+        raise BadTrace("missing_field", "resource_logs: none; is the topic of another format?")
+
+
+def _parse(kind: Any, value: bytes) -> Any:
+    try:
+        return kind.FromString(value)
+    except DecodeError:
+        detail = "not an export request, or cut off, or a string is not UTF-8"
+        raise BadTrace("invalid_protobuf", f"{detail}; is the topic of another format?") from None
+
+
+def _spans(items: Iterable[Any], attributes: _Values, where: str) -> Iterator[WireSpan]:
+    for n, span in enumerate(items):
+        trace_id, span_id, parent_id = span.trace_id, span.span_id, span.parent_span_id
+        if len(trace_id) != _TRACE_ID or trace_id == _NO_TRACE:
+            raise BadTrace("bad_id", f"{where}[{n}].trace_id: must be {_TRACE_ID} bytes, not all zero")
+        if len(span_id) != _SPAN_ID or span_id == _NO_SPAN:
+            raise BadTrace("bad_id", f"{where}[{n}].span_id: must be {_SPAN_ID} bytes, not all zero")
+        if parent_id and len(parent_id) != _SPAN_ID:
+            raise BadTrace("bad_id", f"{where}[{n}].parent_span_id: must be {_SPAN_ID} bytes or none")
+        yield WireSpan(
+            trace_id.hex(),
+            span_id.hex(),
+            "" if parent_id == _NO_SPAN else parent_id.hex(),
+            span.start_time_unix_nano,
+            span.end_time_unix_nano,
+            span.status.code == _ERROR,
+            attributes(span.attributes, f"{where}[{n}]"),
+            [
+                Event(e.name, e.time_unix_nano, attributes(e.attributes, f"{where}[{n}].events"))
+                for e in span.events
+            ],
+        )
+
+
+def _logs(
+    items: Iterable[Any], attributes: _Values, where: str, wanted: Callable[[str], bool], max_depth: int
+) -> Iterator[WireLog]:
+    for n, log in enumerate(items):
+        name = log.event_name or next(
+            (a.value.string_value for a in log.attributes if a.key == "event.name"), ""
+        )
+        if not wanted(name):
+            continue
+        trace_id, span_id = log.trace_id, log.span_id
+        if len(trace_id) not in {0, _TRACE_ID} or len(span_id) not in {0, _SPAN_ID}:
+            raise BadTrace("bad_id", f"{where}[{n}]: trace_id and span_id must be 16 and 8 bytes, or none")
+        known = trace_id.strip(b"\0") and span_id.strip(b"\0")
+        event = Event(
+            name,
+            log.time_unix_nano or log.observed_time_unix_nano,
+            attributes(log.attributes, f"{where}[{n}]"),
+            _any(log.body, max_depth, where),
+        )
+        yield WireLog(trace_id.hex() if known else "", span_id.hex() if known else "", event)
+
+
+def _values(max_depth: int) -> _Values:
+    """Return the function that makes a dict of attributes, nested at most `max_depth` deep."""
+
+    def attributes(pairs: Any, where: str) -> Attributes:
+        # What is no string, or an empty one, reads as an empty string here; what is no integer, as 0.
+        made = {p.key: (v := p.value).string_value or v.int_value or _any(v, max_depth, where) for p in pairs}
+        if len(made) != len(pairs):
+            check_keys([pair.key for pair in pairs], where)
+        return made
+
+    return attributes
+
+
+def _any(value: Any, depth: int, where: str) -> Any:
+    kind = value.WhichOneof("value")
+    if kind is None:
+        return None
+    if kind in {"array_value", "kvlist_value"}:
+        if depth <= 0:
+            raise BadTrace("too_deep", f"{where}: a value is nested too deep; flatten it")
+        if kind == "array_value":
+            return [v.string_value or _any(v, depth - 1, where) for v in value.array_value.values]
+        pairs = value.kvlist_value.values
+        made = {p.key: p.value.string_value or _any(p.value, depth - 1, where) for p in pairs}
+        if len(made) != len(pairs):
+            raise BadTrace("duplicate_key", f"{where}: a key stands twice in one value; send it once")
+        return made
+    found = getattr(value, kind)
+    return b64encode(found).decode() if type(found) is bytes else found
