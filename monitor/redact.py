@@ -97,8 +97,14 @@ class TraceRedactor:
         """Redact a window of one field (a path as in `Evidence.field`); `WITHHELD` if PII was not judged."""
         if not self._judged:
             return WITHHELD
-        spans = [Mask(e.start, e.end, e.kind) for e in self._evidence if e.field == path]
-        return Redacted(text_of(self._trace, path), spans).render(start, end, limit)
+        text = text_of(self._trace, path)
+        # A text that stands in several fields, as a tool's result does in a run's steps, was read in one.
+        spans = [
+            Mask(e.start, e.end, e.kind)
+            for e in self._evidence
+            if e.field == path or text_of(self._trace, e.field) == text
+        ]
+        return Redacted(text, spans).render(start, end, limit)
 
     def prompt(self, limit: int) -> SafeText:
         """Redact the last user message."""
@@ -124,6 +130,9 @@ def text_of(trace: Trace, path: str) -> str:
         if head == "tool_calls":
             call = trace.tool_calls[item]
             return call.arguments if rest[1:] == ["arguments"] else call.result
+        if head == "steps":
+            step = trace.steps[item]
+            return {"input": step.input, "output": step.output}.get(rest[1] if rest[1:] else "", "")
         return trace.alternatives[item] if head == "alternatives" else ""
     except (IndexError, ValueError):
         return ""

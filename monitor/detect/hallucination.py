@@ -183,8 +183,7 @@ def _stated(response: str) -> dict[str, float]:
 
 
 def _sources(trace: Trace) -> list[str]:
-    found = [document.content for document in trace.context]
-    found += [call.result for call in trace.tool_calls]
+    found = [source for _, source in trace.shown()]
     found += [message.content for message in trace.messages if message.role == "tool"]
     return [source for source in found if source.strip()]
 
