@@ -73,6 +73,10 @@ class StepKind(StrEnum):
     OTHER = "other"  # embeddings, and spans that are none of GenAI's
 
 
+RETURNS = frozenset({StepKind.TOOL, StepKind.RETRIEVAL})
+"""Kinds of steps whose output comes from outside the model: calls."""
+
+
 class Step(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One step of an agent's run, in order of start. The steps of a trace form a forest.
 
@@ -163,18 +167,15 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         if self.steps:
             held = {call.result for call in self.tool_calls} | {d.content for d in self.context}
             for n, step in enumerate(self.steps):
-                if step.kind in _RETURNS and step.output not in held:
+                if step.kind in RETURNS and step.output not in held:
                     yield f"steps.{n}.output", step.output
 
     def written(self) -> Iterator[tuple[str, str]]:
         """Yield path and text of all else in the steps of the run: arguments, requests and messages."""
         for n, step in enumerate(self.steps):
             yield f"steps.{n}.input", step.input
-            if step.kind not in _RETURNS:
+            if step.kind not in RETURNS:
                 yield f"steps.{n}.output", step.output
-
-
-_RETURNS = frozenset({StepKind.TOOL, StepKind.RETRIEVAL})  # their output comes from outside the model
 
 
 class Span(msgspec.Struct, frozen=True, kw_only=True, gc=False):
