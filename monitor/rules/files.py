@@ -18,7 +18,7 @@ MAX_DEPTH = 20
 OWNED_LABELS = frozenset(
     {"alertname", "app", "environment", "model", "provider", "rule", "rule_version", "rule_error", "instance"}
 )
-TEMPLATE_LABELS = ("app", "environment", "provider", "model", "rule", "severity")
+TEMPLATE_LABELS = ("agent", "app", "environment", "provider", "model", "rule", "severity")
 TEMPLATE = re.compile(r"\{\{\s*\$labels\.([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
 
 Place: TypeAlias = tuple[str | int, ...]

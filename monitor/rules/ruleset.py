@@ -246,6 +246,7 @@ def _flag(rule: Rule, origin: Origin, trace: Trace, error: str) -> Flag:
     # What an environment lowers to information neither alerts nor asks anybody to look.
     silent = severity is Severity.INFO and rule.severity is not Severity.INFO
     known = {
+        "agent": trace.agent or "unknown",
         **rule.labels,
         "app": trace.app,
         "environment": trace.environment,
