@@ -94,8 +94,9 @@ def _only(answer: str, is_such: Callable[[str], bool]) -> bool:
 
 
 def cites(answer: str, results: Iterable[str], question: str) -> bool:
-    """Whether an answer tells something of the results: a number of theirs, or two words not in the question."""
-    told = {text.stem(t.word) for t in text.tokens(answer)} - {text.stem(t.word) for t in text.tokens(question)}
+    """Whether an answer tells something of the results: a number or two words that the question lacks."""
+    asked = {text.stem(token.word) for token in text.tokens(question)}
+    told = {text.stem(token.word) for token in text.tokens(answer)} - asked
     held: set[str] = set()
     left = _LOOKED_AT
     for result in results:
@@ -115,21 +116,29 @@ class Deed(NamedTuple):
 
 
 _DEEDS = (
-    (r"cancell?ed", "cancel|terminat|revok|void|delet|refund|unsubscri"),
-    (r"booked|reserved|scheduled", "book|reserv|schedul|appoint|calendar|creat|order|slot|event"),
-    (r"refunded|reimbursed", "refund|reimburs|credit|payment|compens|certificate|return"),
-    (r"sent|e-?mailed|mailed|notified|messaged|forwarded|texted", "send|sent|mail|notif|messag|sms|post|publish|forward"),
-    (r"deleted|removed|erased|purged", "delet|remov|eras|purg|drop|clean|rm|clear|cancel|updat"),
-    (r"updated|changed|modified|renamed|upgraded", "updat|chang|modif|edit|set|patch|writ|put|renam|mv|save|upgrad|adjust|fix"),
-    (r"created|opened|registered", "creat|open|add|regist|new|insert|submit|writ|post|make|start|fil"),
-    (r"ordered|purchased|bought", "order|purchas|buy|bought|checkout|request|book"),
-    (r"blocked|locked|disabled|suspended|deactivated", "block|lock|freez|froz|disabl|suspend|deactiv|set|state"),
-    (r"transferred|paid|wired", "transfer|pay|paid|wire|send|move|charg|book"),
-    (r"restarted|rebooted|redeployed", "restart|reboot|deploy|start|run"),
-)  # fmt: skip
+    ("cancell?ed", "cancel|terminat|revok|void|delet|refund|unsubscri"),
+    ("booked|reserved|scheduled", "book|reserv|schedul|appoint|calendar|creat|order|slot|event"),
+    ("refunded|reimbursed", "refund|reimburs|credit|payment|compens|certificate|return"),
+    (
+        "sent|e-?mailed|mailed|notified|messaged|forwarded",
+        "send|sent|mail|notif|messag|sms|post|publi|forward",
+    ),
+    ("deleted|removed|erased|purged", "delet|remov|eras|purg|drop|clean|rm|clear|cancel|updat"),
+    ("updated|changed|modified", "updat|chang|modif|edit|set|patch|writ|put|save|upgrad|adjust|fix|apply"),
+    ("renamed", "renam|mv|move|updat|edit|patch"),
+    ("created|opened|registered", "creat|open|add|regist|new|insert|submit|writ|post|make|start|fil"),
+    ("ordered|purchased|bought", "order|purchas|buy|bought|checkout|request|book"),
+    ("blocked|locked|disabled|suspended", "block|lock|freez|froz|disabl|suspend|deactiv|set|state"),
+    ("transferred|paid|wired", "transfer|pay|paid|wire|send|move|charg|book"),
+    ("restarted|rebooted|redeployed", "restart|reboot|deploy|start|run"),
+)
+"""What an answer can claim, and what stands in a call or result where it was done."""
 _DID = re.compile(
-    r"\b(?:i|we)(?:['\u2019]ve|\s+have)?\s+(?:now\s+|just\s+|also\s+|successfully\s+|already\s+)?(?P<did>{0})\b(?P<rest>[^.!?\n]{{0,200}})"
-    .replace("{0}", "|".join(claim for claim, _ in _DEEDS)).replace("{{", "{").replace("}}", "}"),
+    r"\b(?:i|we)(?:['\u2019]ve|\s+have)?\s+(?:now\s+|just\s+|also\s+|successfully\s+|already\s+)?(?P<did>{0})\b(?P<rest>[^.!?\n]{{0,200}})".replace(
+        "{0}", "|".join(claim for claim, _ in _DEEDS)
+    )
+    .replace("{{", "{")
+    .replace("}}", "}"),
     re.IGNORECASE,
 )
 _AND = re.compile(rf"\band\s+(?:also\s+)?({'|'.join(claim for claim, _ in _DEEDS)})\b", re.IGNORECASE)

@@ -9,6 +9,7 @@ is a repetition, and one that in the end brought something else was worth it.
 
 import fnmatch
 import functools
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -17,12 +18,14 @@ import msgspec
 
 from monitor import text
 from monitor.errors import ConfigError
+from monitor.findings import Evidence
 from monitor.trace import RETURNS, Step, StepKind, Trace
 
 DESTRUCTIVE = ("*delete*", "*drop*", "*destroy*", "*purge*", "*remove*", "*truncate*", "*wipe*")
 USER = "user"  # the approval that is a person's "yes" in the conversation
 MAX_PERIOD = 8  # calls; longer cycles look like work
 ALIKE = 0.75  # share of content words that two free texts have in common, to be alike
+BACK_OFF = 1.25  # growth of a pause; by less it is a tool that happens to be slow
 _LONG = 4096  # characters beyond which a text is compared as it is
 _GROUPS = 16  # differently worded calls of one form that a new one is compared with
 _UNSEEN = 2  # how many more repetitions it takes where results were not captured
@@ -243,8 +246,8 @@ def repetitions(found: Sequence[Call], steps: Sequence[Step]) -> list[Circle]:
 def _waited(same: Sequence[Step], between: Sequence[Step]) -> bool:
     if any(_WAITS.search(step.name) for step in between):
         return True
-    pauses = [after.start - before.start for before, after in zip(same, same[1:], strict=False)]
-    grows = (after >= 1.25 * before for before, after in zip(pauses, pauses[1:], strict=False))  # noqa: PLR2004 - a pause that grows by less is a tool that happens to be slow
+    pauses = [after.start - before.start for before, after in itertools.pairwise(same)]
+    grows = (after >= BACK_OFF * before for before, after in itertools.pairwise(pauses))
     return len(pauses) > 1 and min(pauses) > 0 and all(grows)
 
 
@@ -303,6 +306,17 @@ def _makes_good(call: Call, later: Call) -> bool:
     share = len(call.words & later.words) / len(call.words) if call.words else 1.0
     same = later.tool == call.tool
     return share >= (1 / 3 if same else 1 / 2) and (same or bool(call.words))
+
+
+def noisy_or(evidence: Sequence[Evidence]) -> float:
+    """Return one minus the chance that none of the kinds is right, taking the worst of each kind."""
+    worst: dict[str, float] = {}
+    for entry in evidence:
+        worst[entry.kind] = max(worst.get(entry.kind, 0.0), entry.score)
+    none = 1.0
+    for score in worst.values():
+        none *= 1.0 - score
+    return 1.0 - none
 
 
 class Budgets(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -156,7 +156,7 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return next((m.content for m in reversed(self.messages) if m.role == "user"), "")
 
     def shown(self) -> Iterator[tuple[str, str]]:
-        """Yield path and text of each source the model was shown: documents, and results of tools and searches.
+        """Yield path and text of each source the model was shown: documents, results of tools and searches.
 
         What a step of the run returned counts too, unless it stands among the documents and tool calls.
         """

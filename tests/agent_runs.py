@@ -11,7 +11,14 @@ from monitor.trace import Record, Trace
 
 FOLDER = Path(__file__).parent / "data" / "agents"
 BEGIN = 1_770_000_000.0
-KINDS = {"tool": "tool", "fail": "tool", "find": "retrieval", "say": "chat", "gate": "guardrail", "agent": "agent"}
+KINDS = {
+    "tool": "tool",
+    "fail": "tool",
+    "find": "retrieval",
+    "say": "chat",
+    "gate": "guardrail",
+    "agent": "agent",
+}
 
 
 class Labelled(NamedTuple):
@@ -41,7 +48,9 @@ def labelled(name: str) -> list[Labelled]:
 
 def native(run: dict[str, Any]) -> dict[str, Any]:
     """A run as a native trace: an agent's step, under it the steps, one second each unless told otherwise."""
-    steps: list[dict[str, Any]] = [{"kind": "agent", "name": run["agent"], "input": run["ask"], "start": BEGIN}]
+    steps: list[dict[str, Any]] = [
+        {"kind": "agent", "name": run["agent"], "input": run["ask"], "start": BEGIN}
+    ]
     for kind, name, asked, *rest in run["steps"]:
         extras: dict[str, Any] = rest[-1] if rest and isinstance(rest[-1], dict) else {}
         came = rest[0] if rest and not isinstance(rest[0], dict) else ""

@@ -1,4 +1,4 @@
-"""Agent runs: loops, failing tools and ignored errors, budgets, policy breaches, abandoned goals, empty claims.
+"""Agent runs: loops, failing tools, ignored errors, budgets, policy breaches, abandoned goals, empty claims.
 
 Deterministic, from the steps of the run and its final answer; no model. Whether what the answer states is
 supported by the results of tools is the hallucination detector's part, which reads those results too. How a
@@ -12,7 +12,7 @@ from typing import Any
 from monitor import answers, runs
 from monitor.clock import Clock, SystemClock
 from monitor.findings import Assessment, Evidence, Status, TierStatus
-from monitor.runs import Call, Circle, Compiled, Run, Rulebook
+from monitor.runs import Call, Circle, Compiled, Rulebook, Run
 from monitor.trace import Step, StepKind, Trace
 
 NAME = "agent"
@@ -74,7 +74,7 @@ class Agent:
             detector=NAME,
             version=VERSION,
             status=Status.SCORED,
-            score=noisy_or(evidence),
+            score=runs.noisy_or(evidence),
             evidence=tuple(sorted(evidence, key=lambda e: -e.score)[:MAX_EVIDENCE]),
             values=values
             | {
@@ -103,17 +103,6 @@ class Agent:
 
 
 _NO_STEPS = Assessment(detector=NAME, version=VERSION, status=Status.SKIPPED, reason="no_steps")
-
-
-def noisy_or(evidence: Sequence[Evidence]) -> float:
-    """Return one minus the chance that none of the kinds is right, taking the worst of each kind."""
-    worst: dict[str, float] = {}
-    for entry in evidence:
-        worst[entry.kind] = max(worst.get(entry.kind, 0.0), entry.score)
-    none = 1.0
-    for score in worst.values():
-        none *= 1.0 - score
-    return 1.0 - none
 
 
 def _at(step: int, text: str, part: str, kind: str, score: float) -> Evidence:
@@ -146,7 +135,9 @@ def _over(trace: Trace, run: Run, policy: Compiled) -> Iterator[Evidence]:
 def _dearest(steps: Sequence[Step], name: str) -> int:
     def used(n: int) -> float:
         step = steps[n]
-        own = (step.input_tokens or 0) + (step.output_tokens or 0) if name == "tokens" else getattr(step, name)
+        own = (
+            (step.input_tokens or 0) + (step.output_tokens or 0) if name == "tokens" else getattr(step, name)
+        )
         return own or 0.0
 
     return max(range(len(steps)), key=used)
@@ -201,9 +192,7 @@ def _ending(trace: Trace, found: Sequence[Call]) -> Iterator[Evidence]:
             yield Evidence("response", deed.span.start, deed.span.end, "unsupported_action", 0.8)
 
 
-_READS = re.compile(
-    r"(?:get|list|search|find|read|query|describe|fetch|check|look|show|view)(?:_|[A-Z]|\b)"
-)
+_READS = re.compile(r"(?:get|list|search|find|read|query|describe|fetch|check|look|show|view)(?:_|[A-Z]|\b)")
 
 
 def _doings(trace: Trace, tools: Sequence[Step]) -> Iterator[str]:

@@ -167,9 +167,7 @@ _EVIDENCE = {"field": STRING, "start": INT, "end": INT, "kind": STRING, "score":
 
 FIELDS: Mapping[str, Mapping[str, Type]] = {
     "detector": {name: field.type for name, field in DETECTOR_FIELDS.items()},
-    **{
-        subject: {name: field.type for name, field in fields.items()} for subject, fields in SUBJECTS.items()
-    },
+    **{subject: {name: field.type for name, field in fields.items()} for subject, fields in SUBJECTS.items()},
     "evidence": _EVIDENCE,
 }
 """Fields of each object type. `latency`, tokens and `cost` are absent when unknown: guard with `has()`.

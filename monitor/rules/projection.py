@@ -15,6 +15,7 @@ from monitor.rules.inputs import (
     number,
     signals,
 )
+
 _LISTS = frozenset({"evidence", "leaked", "kinds"})
 _DECIDES = {"leaked": "leaked", "kinds": "kind"}  # the field of an entry that decides what such a list holds
 _ATTRIBUTES = {"scored": "status"}  # what a field is made of, if not itself
