@@ -14,8 +14,8 @@ from monitor.findings import Span
 _LOOKED_AT = 20_000  # characters of results that are searched for what an answer cites
 
 _PROMISE = re.compile(
-    r"\b(?:let\s+me|i['\u2019]ll|i\s+will|i['\u2019]?\s?a?m\s+(?:going\s+to|about\s+to|now\s+\w+ing|\w+ing\s+(?:into|up))|"
-    r"i\s+am\s+(?:going\s+to|about\s+to|looking|checking)|we['\u2019]ll|we\s+will|(?:one|a|just\s+a)\s+(?:moment|second|minute)|"
+    r"\b(?:let\s+me|i['\u2019]ll|i\s+will(?!\s+not)|i['\u2019]?\s?a?m\s+(?:going\s+to|about\s+to|now\s+\w+ing|\w+ing\s+(?:into|up))|"
+    r"i\s+am\s+(?:going\s+to|about\s+to|looking|checking)|we['\u2019]ll|we\s+will(?!\s+not)|(?:one|a|just\s+a)\s+(?:moment|second|minute)|"
     r"hold\s+on|hang\s+on|bear\s+with\s+me|please\s+wait|stand\s+by|working\s+on\s+(?:it|that|this))\b"
     r"|\b(?:einen\s+(?:moment|augenblick)|ich\s+(?:schaue|sehe|pr\u00fcfe|melde|k\u00fcmmere|werde)|un\s+(?:momento|instant|attimo)|"
     r"je\s+(?:v\u00e9rifie|vais|regarde)|voy\s+a|d\u00e9jame|controllo\s+subito)\b",
