@@ -28,7 +28,7 @@ LEAST_FACTOR = 3.0  # over the median: less is no news, however regular the agen
 DEVIATIONS = 5.0
 FAILED_TURNS = 3  # in a row
 SAME_REQUESTS = 3  # in a row
-_LEAST_WORDS = 3  # a shorter request ("yes, please") may well come again
+_LEAST_WORDS = 4  # different ones; a shorter request ("yes, please") may well come again
 _FAILING = frozenset(
     {"repeated_call", "call_cycle", "failing_tool", "ignored_error", "unsupported_action", "abandoned"}
 )
@@ -271,8 +271,8 @@ class AgentMonitor:
 
 
 def _words(request: str) -> frozenset[str]:
-    """Return the content words of a request, by their stems, and its numbers."""
-    return frozenset(text.stem(t.word) for t in text.tokens(request) if t.word not in text.STOPWORDS)
+    """Return the words of a request, by their stems, and its numbers."""
+    return frozenset(text.stem(token.word) for token in text.tokens(request))
 
 
 def _same_request(one: frozenset[str], other: frozenset[str]) -> bool:

@@ -38,7 +38,7 @@ _CHANGES = re.compile(r"\d{4}-\d\d-\d\d[T ][\d:.]+Z?|\b[0-9a-f]{8,}(?:-[0-9a-f]{
 _WAITS = re.compile(r"(?:^|_)(?:sleep|wait|pause|delay)", re.IGNORECASE)
 _FAILED = re.compile(
     r"\s*(?:error|exception|traceback|failed|failure|fatal|panic|http(?:/\d\S*)?\s?[45]\d\d|[45]\d\d\s[A-Z])\b"
-    r"|\s*\{[^{}]{0,200}\"(?:error|errors|error_message|exception)\"\s*:\s*(?!null|false|\"\"|\[\]|\{\}|0\b)"
+    r"|\s*\{[^{}]{0,200}\"(?:error|errors|error_message|exception)\"\s*:\s*+(?!null|false|\"\"|\[\]|\{\}|0\b)"
     r"|\s*\{[^{}]{0,200}\"(?:success|ok|succeeded)\"\s*:\s*false"
     r"|\s*\{[^{}]{0,200}\"(?:is_?error\"\s*:\s*true|status\"\s*:\s*\"error\")",
     re.IGNORECASE,

@@ -296,7 +296,7 @@ def test_errors_must_be_made_good_or_told() -> None:
 
 
 def test_an_action_must_show_in_the_run() -> None:
-    """What an answer says was done stands in a call that does more than read, a result, or an earlier turn."""
+    """What an answer says was done stands in a call that does more than read, a result or an earlier turn."""
     said = "I have cancelled your booking."
     read = tool("get_booking", '{"id": 7}', '{"state": "active"}')
     assert kinds(run(read, answer=said)) == {"unsupported_action"}
