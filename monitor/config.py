@@ -139,7 +139,7 @@ class DetectorConfig(_Section):
 
 
 class DetectorsConfig(_Section):
-    """The five kinds of risk."""
+    """The six kinds of risk."""
 
     hallucination: DetectorConfig = Field(default_factory=DetectorConfig, description="Unsupported answers.")
     pii: DetectorConfig = Field(default_factory=DetectorConfig, description="Personal data and secrets.")
@@ -148,6 +148,9 @@ class DetectorsConfig(_Section):
         default_factory=DetectorConfig, description="Attempts to take over the model."
     )
     drift: DetectorConfig = Field(default_factory=DetectorConfig, description="Change of traffic over time.")
+    agent: DetectorConfig = Field(
+        default_factory=DetectorConfig, description="Agent runs: loops, failures, budgets, policies."
+    )
 
 
 class RulesConfig(_Section):

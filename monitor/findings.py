@@ -37,9 +37,10 @@ class Action(StrEnum):
 class Evidence(msgspec.Struct, frozen=True, gc=False):
     """A span of the trace that made the score, by offset; the text itself stays in the trace.
 
-    `field` is a path such as `response`, `messages.0`, `context.2`, `tool_calls.0.result`; `start` and `end`
-    are character offsets into it; `kind` is an enum-like name (entity type, label, signal), never text;
-    `score` is in [0, 1]; `leaked` marks personal data that neither prompt nor context held.
+    `field` is a path such as `response`, `messages.0`, `context.2`, `tool_calls.0.result`, `steps.4.input`;
+    `steps.4` alone names a step and holds no text. `start` and `end` are character offsets into it; `kind` is
+    an enum-like name (entity type, label, signal), never text; `score` is in [0, 1]; `leaked` marks personal
+    data that neither prompt nor context held.
     """
 
     field: str

@@ -37,6 +37,16 @@ _NET = (
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
 
 
+_PARTS = {
+    "messages": ("content",),
+    "context": ("content",),
+    "tool_calls": ("result", "arguments"),
+    "alternatives": ("",),
+    "steps": ("", "input", "output"),
+}
+"""Texts of the items of a trace's fields; the first is meant where a path names none."""
+
+
 class Mask(NamedTuple):
     """A masked range of a text: offsets [start, end) and the name shown in its place."""
 
@@ -97,8 +107,14 @@ class TraceRedactor:
         """Redact a window of one field (a path as in `Evidence.field`); `WITHHELD` if PII was not judged."""
         if not self._judged:
             return WITHHELD
-        spans = [Mask(e.start, e.end, e.kind) for e in self._evidence if e.field == path]
-        return Redacted(text_of(self._trace, path), spans).render(start, end, limit)
+        text = text_of(self._trace, path)
+        # A text that stands in several fields, as a tool's result does in a run's steps, was read in one.
+        spans = [
+            Mask(e.start, e.end, e.kind)
+            for e in self._evidence
+            if e.field == path or text_of(self._trace, e.field) == text
+        ]
+        return Redacted(text, spans).render(start, end, limit)
 
     def prompt(self, limit: int) -> SafeText:
         """Redact the last user message."""
@@ -115,18 +131,14 @@ def text_of(trace: Trace, path: str) -> str:
     head, *rest = path.split(".")
     if head == "response":
         return trace.response
+    parts = _PARTS.get(head, ("",))
+    part = rest[1] if rest[1:] else parts[0]
     try:
-        item = int(rest[0]) if rest else 0
-        if head == "messages":
-            return trace.messages[item].content
-        if head == "context":
-            return trace.context[item].content
-        if head == "tool_calls":
-            call = trace.tool_calls[item]
-            return call.arguments if rest[1:] == ["arguments"] else call.result
-        return trace.alternatives[item] if head == "alternatives" else ""
+        item = getattr(trace, head)[int(rest[0]) if rest else 0] if head in _PARTS else ""
     except (IndexError, ValueError):
         return ""
+    found: str = item if isinstance(item, str) else getattr(item, part) if part and part in parts else ""
+    return found
 
 
 def constant(text: str) -> SafeText:

@@ -211,15 +211,19 @@ class Detectors(Protocol):
         ...
 
 
-class Drift(Protocol):
-    """The stateful side of the drift detector: fed every trace's feature vector, asked for its state."""
+class Monitor(Protocol):
+    """The stateful side of a detector: sees its assessment of every trace, and is asked for its state."""
 
     def update(self, trace: Trace, assessment: Assessment) -> Assessment:
-        """Take a worker's drift assessment in; return the final one."""
+        """Take a worker's assessment in; return the final one."""
         ...
 
     def snapshot(self) -> Mapping[str, bytes]:
         """State that changed since the last call, by name; written with the traces that changed it."""
+        ...
+
+    def restore(self, snapshot: Mapping[str, bytes]) -> None:
+        """Replace all state by what successive snapshots left behind. Raises ConfigError."""
         ...
 
 

@@ -4,6 +4,7 @@ Field names follow the OpenTelemetry GenAI conventions where one exists (`ecosys
 The structs are immutable and serialise to msgpack for the detector workers.
 """
 
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import NamedTuple, NewType
 
@@ -70,6 +71,10 @@ class StepKind(StrEnum):
     HANDOFF = "handoff"
     GUARDRAIL = "guardrail"  # a check or an approval by a person
     OTHER = "other"  # embeddings, and spans that are none of GenAI's
+
+
+RETURNS = frozenset({StepKind.TOOL, StepKind.RETRIEVAL})
+"""Kinds of steps whose output comes from outside the model: calls."""
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -159,6 +164,28 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def question(self) -> str:
         """Return the last user message, or an empty string."""
         return next((m.content for m in reversed(self.messages) if m.role == "user"), "")
+
+    def shown(self) -> Iterator[tuple[str, str]]:
+        """Yield path and text of each source the model was shown: documents, results of tools and searches.
+
+        What a step of the run returned counts too, unless it stands among the documents and tool calls.
+        """
+        for n, document in enumerate(self.context):
+            yield f"context.{n}", document.content
+        for n, call in enumerate(self.tool_calls):
+            yield f"tool_calls.{n}.result", call.result
+        if self.steps:
+            held = {call.result for call in self.tool_calls} | {d.content for d in self.context}
+            for n, step in enumerate(self.steps):
+                if step.kind in RETURNS and step.output not in held:
+                    yield f"steps.{n}.output", step.output
+
+    def written(self) -> Iterator[tuple[str, str]]:
+        """Yield path and text of all else in the steps of the run: arguments, requests and messages."""
+        for n, step in enumerate(self.steps):
+            yield f"steps.{n}.input", step.input
+            if step.kind not in RETURNS:
+                yield f"steps.{n}.output", step.output
 
 
 class Span(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -83,7 +83,7 @@ class Bench:
             decode=decode,
             detectors=self.detectors,
             rules=RuleBook([rules or Path("tests/data/every_trace.yaml")], self.clock),
-            drift=None,
+            monitors={},
             ledger=self.flaky,
             policy=Policy(deliver=DeliverConfig(), excerpt_chars=10, sample_ratio=0.0),
             observer=self.observer,

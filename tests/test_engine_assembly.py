@@ -82,7 +82,7 @@ class Bench:
             decode=decode,
             detectors=self.detectors,
             rules=RULES,
-            drift=None,
+            monitors={},
             ledger=self.flaky,
             policy=Policy(deliver=DeliverConfig(), excerpt_chars=10, sample_ratio=0.0),
             observer=NullObserver(),

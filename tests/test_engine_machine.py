@@ -99,7 +99,7 @@ class EngineMachine(RuleBasedStateMachine):
             decode=decode,
             detectors=self.detectors[daemon],
             rules=RULES,
-            drift=None,
+            monitors={},
             ledger=self.ledgers[daemon],
             policy=Policy(deliver=DeliverConfig(), excerpt_chars=10, sample_ratio=0.0),
             observer=NullObserver(),

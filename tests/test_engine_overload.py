@@ -53,7 +53,7 @@ class Bench:
             decode=decode,
             detectors=self.pool,
             rules=RuleBook([Path("rules/toxicity.yaml")], clock),
-            drift=None,
+            monitors={},
             ledger=self.ledger,
             policy=Policy(deliver=DeliverConfig(), excerpt_chars=10, sample_ratio=0.0),
             observer=TelemetryObserver(self.metrics, clock, CapturingLogger()),

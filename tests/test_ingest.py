@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from monitor.config import IngestConfig
 from monitor.errors import BadTrace
 from monitor.ingest import NativeDecoder, decoder_for, schema
-from monitor.trace import Document, Message, Record, ToolCall, Trace, Usage
+from monitor.trace import Document, Message, Record, Step, StepKind, ToolCall, Trace, Usage
 
 REASONS = {
     "too_large",
@@ -51,6 +51,22 @@ FULL: dict[str, Any] = {
     "logprobs": [-0.1, -2.5],
     "usage": {"input_tokens": 20, "output_tokens": 7},
     "latency": 0.8,
+    "agent": "desk",
+    "steps": [
+        {"kind": "agent", "name": "desk", "start": 1_700_000_000.0, "seconds": 2.5},
+        {
+            "kind": "tool",
+            "name": "lookup",
+            "id": "s1",
+            "parent": 0,
+            "error": "timeout",
+            "input": '{"order": "7"}',
+            "output": "no answer",
+            "input_tokens": 3,
+            "output_tokens": 4,
+            "cost": 0.01,
+        },
+    ],
     "labels": {"region": "eu"},
 }
 
@@ -103,6 +119,22 @@ def test_every_documented_field_reaches_the_trace() -> None:
         logprobs=(-0.1, -2.5),
         usage=Usage(20, 7),
         latency=0.8,
+        agent="desk",
+        steps=(
+            Step(kind=StepKind.AGENT, name="desk", start=1_700_000_000.0, seconds=2.5),
+            Step(
+                kind=StepKind.TOOL,
+                name="lookup",
+                id="s1",
+                parent=0,
+                error="timeout",
+                input='{"order": "7"}',
+                output="no answer",
+                input_tokens=3,
+                output_tokens=4,
+                cost=0.01,
+            ),
+        ),
         labels={"region": "eu"},
     )
 
@@ -227,6 +259,30 @@ def test_bounds_are_inclusive() -> None:
         assert caught.value.reason == reason
 
 
+@pytest.mark.parametrize(
+    ("step", "reason", "field"),
+    [
+        ({"kind": "CANARY"}, "out_of_range", "steps[1].kind"),
+        ({"parent": 1}, "out_of_range", "steps[1].parent"),
+        ({"parent": -2}, "out_of_range", "steps[1].parent"),
+        ({"seconds": -1}, "out_of_range", "steps[1].seconds"),
+        ({"input": {"CANARY": 1}}, "wrong_type", "steps[1].input"),
+    ],
+)
+def test_steps_that_cannot_be_are_refused(step: dict[str, Any], reason: str, field: str) -> None:
+    """A step's kind is a known one and its parent stands before it, so that a run is a tree."""
+    error = refusal(json.dumps({"response": "", "steps": [{}, step]}).encode())
+    assert error.reason == reason
+    assert error.detail.startswith(field)
+    assert "CANARY" not in str(error)
+
+
+def test_names_of_steps_are_cleaned() -> None:
+    """Names, ids and errors of steps may be logged, so one that looks like personal data is replaced."""
+    trace = decode(agent="jane@example.com", steps=[{"name": "jane@example.com", "error": "Jane Doe"}])
+    assert "jane" not in f"{trace.agent}{trace.steps[0].name}{trace.steps[0].error}".lower()
+
+
 def test_a_duplicate_of_an_unknown_key_is_not_named() -> None:
     """A key that is not documented may be somebody's text, so the message does not repeat it."""
     error = refusal(b'{"response": "", "x": {"jane doe": 1, "jane doe": 2}}')
@@ -343,9 +399,9 @@ def test_the_schema_refuses_what_the_decoder_refuses(name: str) -> None:
 
 
 def test_the_schema_describes_every_field() -> None:
-    """Each property of the published schema tells a producer what to send."""
+    """Each property tells a producer what to send; only `missing` is not theirs: assembly finds it."""
     parts = schema()["$defs"]
-    assert set(parts["NativeTrace"]["properties"]) == set(Trace.__struct_fields__)
+    assert set(parts["NativeTrace"]["properties"]) == set(Trace.__struct_fields__) - {"missing"}
     for part in parts.values():
         for name, field in part["properties"].items():
             assert field.get("description") or "$ref" in json.dumps(field), name

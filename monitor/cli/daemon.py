@@ -25,16 +25,19 @@ from monitor.engine import Engine, Settings, Totals
 from monitor.engine.watchdog import Watchdog
 from monitor.errors import ConfigError, Retryable
 from monitor.findings import DeadLetter, Judgement
+from monitor.history import AgentMonitor
 from monitor.ingest import decoder_for
 from monitor.ledger.outbox import LedgerOutbox
 from monitor.ledger.store import Ledger
 from monitor.rules import RuleBook, default_paths
-from monitor.stream import Detectors, Observer, Source
+from monitor.stream import Detectors, Monitor, Observer, Source
 from monitor.telemetry.metrics import Metrics
 from monitor.telemetry.observer import TelemetryObserver
 from monitor.telemetry.tracing import BatchTracer, connect
 from monitor.vault import Vault
 
+MONITORS: Mapping[str, Callable[..., Monitor]] = {"drift": DriftMonitor, "agent": AgentMonitor}
+"""Detectors that keep state: what the engine builds beside them, with the same options."""
 LIVE_SECONDS = 15.0  # invariant R7: a stuck client makes readiness false within 15 s
 
 log = structlog.get_logger(__name__)
@@ -70,6 +73,22 @@ def collect_rarely() -> None:
     gc.set_threshold(50_000, 20, 100)
 
 
+def monitors(config: Config, snapshots: Mapping[str, bytes]) -> dict[str, Monitor]:
+    """Build the stateful side of each enabled built-in detector that has one, from "detector/name" to state.
+
+    Raises ConfigError for a bad option, or for state that cannot be read.
+    """
+    found: dict[str, Monitor] = {}
+    for name, section in config.enabled_detectors().items():
+        if name in MONITORS and not section.factory:
+            found[name] = monitor = MONITORS[name](**section.options)
+            own = f"{name}/"
+            monitor.restore(
+                {key.removeprefix(own): body for key, body in snapshots.items() if key.startswith(own)}
+            )
+    return found
+
+
 def assemble(
     config: Config,
     *,
@@ -86,18 +105,13 @@ def assemble(
     sheds: bool = True,
 ) -> Engine:
     """Build the engine of a configuration among given adapters; it continues from the ledger's snapshots."""
-    section = config.detectors.drift
     snapshots = ledger.restore()
-    drift = None
-    if section.enabled and not section.factory:
-        drift = DriftMonitor(**section.options)
-        drift.restore(snapshots)
     engine = Engine(
         source=source,
         decode=decoder_for(config.ingest, vault.pseudonym),
         detectors=pool,
         rules=rules,
-        drift=drift,
+        monitors=monitors(config, snapshots),
         ledger=ledger,
         policy=Policy(
             deliver=config.deliver,

@@ -24,6 +24,7 @@ BUILT_IN: Mapping[str, str] = {
     "toxicity": "monitor.detect.toxicity:build",
     "injection": "monitor.detect.injection:build",
     "drift": "monitor.detect.drift:build",
+    "agent": "monitor.detect.agent:build",
 }
 
 

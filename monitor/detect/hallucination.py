@@ -21,7 +21,7 @@ from monitor.findings import Assessment, Evidence, Status, TierStatus
 from monitor.models import embedding
 from monitor.models.cross_encoder import CrossEncoder, Kind
 from monitor.models.groundedness import TREES, Case, Claim, Groundedness, Judged
-from monitor.trace import Trace
+from monitor.trace import RETURNS, Trace
 
 NAME = "hallucination"
 UNSUPPORTED = 0.5  # a sentence at least this likely to be unsupported becomes evidence
@@ -34,6 +34,8 @@ INVENTED = {"url": 0.6, "doi": 0.7, "citation": 0.6, "package": 0.3, "quote": 0.
 """How telling a reference is that the prompt does not hold. A judgement, not measured."""
 STATED_WITHIN = 300  # characters: a refusal further on is about a detail
 UNSURE = 0.5  # mean token probability below this becomes evidence
+
+_PLAIN = str.maketrans('_"', "  ")
 
 Scored = tuple[float, list[Evidence], dict[str, float]]
 
@@ -184,8 +186,12 @@ def _stated(response: str) -> dict[str, float]:
 
 def _sources(trace: Trace) -> list[str]:
     found = [document.content for document in trace.context]
-    found += [call.result for call in trace.tool_calls]
     found += [message.content for message in trace.messages if message.role == "tool"]
+    # A terse result ("up", "ok") supports little without what the tool was asked.
+    returned = [step for step in trace.steps if step.kind in RETURNS]
+    found += [f"{step.name} {step.input} {step.output}".translate(_PLAIN) for step in returned if step.output]
+    told = {step.output for step in returned}
+    found += [call.result for call in trace.tool_calls if call.result not in told]
     return [source for source in found if source.strip()]
 
 

@@ -193,8 +193,7 @@ def fields(trace: Trace) -> list[Field]:
         for n, m in enumerate(trace.messages)
         if m.role in {"user", "tool"}
     ]
-    found += [Field(f"context.{n}", d.content, "indirect") for n, d in enumerate(trace.context)]
-    found += [Field(f"tool_calls.{n}.result", c.result, "indirect") for n, c in enumerate(trace.tool_calls)]
+    found += [Field(path, source, "indirect") for path, source in trace.shown()]
     return [field for field in found if field.text]
 
 

@@ -7,7 +7,7 @@ or the ledger fails, intake pauses and the loop keeps polling, so that the daemo
 
 import dataclasses
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from monitor.assembly import DEFAULT_BOUNDS, Assembler, Bounds
@@ -23,11 +23,11 @@ from monitor.rules import RuleBook, RuleSet
 from monitor.stream import (
     Assigned,
     Detectors,
-    Drift,
     Event,
     Exhausted,
     Fetched,
     Incident,
+    Monitor,
     Observer,
     OutOfRange,
     Revoked,
@@ -99,7 +99,7 @@ class Engine:
         decode: Callable[[Record], Sequence[Trace | Span]],
         detectors: Detectors,
         rules: RuleBook,
-        drift: Drift | None,
+        monitors: Mapping[str, Monitor],
         ledger: LedgerPort,
         policy: Policy,
         observer: Observer,
@@ -113,7 +113,7 @@ class Engine:
         self._decode = decode
         self._detectors = detectors
         self._rules = rules
-        self._drift = drift
+        self._monitors = monitors
         self._ledger = ledger
         self._policy = policy
         self._observer = observer
@@ -382,9 +382,10 @@ class Engine:
                 self._finish_rest(work.rest)
 
     def _judge_one(self, work: Work, assessments: tuple[Assessment, ...], rules: RuleSet) -> None:
-        if self._drift is not None:
+        if self._monitors:
             assessments = tuple(
-                self._drift.update(work.trace, a) if a.detector == "drift" else a for a in assessments
+                monitor.update(work.trace, a) if (monitor := self._monitors.get(a.detector)) else a
+                for a in assessments
             )
         origin = work.origin
         decision = rules.decide(origin, work.trace, assessments)
@@ -398,8 +399,9 @@ class Engine:
 
     def _record(self) -> None:
         """Write what is staged: one transaction. Held and retried while the ledger fails."""
-        if self._drift is not None:
-            self._staged.snapshots.update(self._drift.snapshot())
+        for detector, monitor in self._monitors.items():
+            changed = monitor.snapshot()
+            self._staged.snapshots.update({f"{detector}/{name}": body for name, body in changed.items()})
         staged = self._staged
         judged = [each for _, each in staged.assembled]
         staged.snapshots.update(self.assembler.snapshot(judged))

@@ -14,7 +14,7 @@ from msgspec import Meta
 from monitor.errors import BadTrace
 from monitor.ingest import cloudevents, strict_json
 from monitor.ingest.identifiers import Names
-from monitor.trace import Document, Message, Record, ToolCall, Trace, Usage
+from monitor.trace import Document, Message, Record, Step, StepKind, ToolCall, Trace, Usage
 
 YEAR_2200 = 7_258_118_400  # Unix seconds; what lies beyond is milliseconds taken for seconds
 ROLES = {
@@ -55,6 +55,32 @@ class NativeToolCall(msgspec.Struct, gc=False):
     result: Annotated[str | None, Meta(description="What came back, as text.")] = ""
     id: Annotated[str | None, Meta(description="Id of the call.")] = ""
     error: Annotated[bool, Meta(description="Whether the tool reported an error.")] = False
+
+
+class NativeStep(msgspec.Struct, gc=False):
+    """One step of an agent's run."""
+
+    kind: Annotated[
+        str, Meta(description=f"{', '.join(StepKind)}; guardrail is a check, or an approval by a person.")
+    ] = "other"
+    name: Annotated[str | None, Meta(description="The agent, tool, data source or model; logged.")] = ""
+    id: Annotated[str | None, Meta(description="Id of the step or its span.")] = ""
+    parent: Annotated[
+        Annotated[int, Meta(ge=-1)] | None,
+        Meta(description="Index in `steps` of the step it ran under, which stands before it. Absent: none."),
+    ] = None
+    start: Annotated[Annotated[float, Meta(ge=0)] | None, Meta(description="Unix seconds.")] = None
+    seconds: Annotated[Annotated[float, Meta(ge=0)] | None, Meta(description="How long it took.")] = None
+    error: Annotated[str | None, Meta(description="Type of the error it ended with. Absent: none.")] = ""
+    input: Annotated[
+        str | None, Meta(description="A tool's arguments (JSON as a rule), a query, or a message, as text.")
+    ] = ""
+    output: Annotated[str | None, Meta(description="What came back, as text.")] = ""
+    input_tokens: Annotated[_Tokens | None, Meta(description="Of its prompt.")] = None
+    output_tokens: Annotated[_Tokens | None, Meta(description="Of its response.")] = None
+    cost: Annotated[
+        Annotated[float, Meta(ge=0)] | None, Meta(description="In one currency of the sender's choice.")
+    ] = None
 
 
 class NativeUsage(msgspec.Struct, gc=False):
@@ -110,15 +136,24 @@ class NativeTrace(msgspec.Struct, kw_only=True, gc=False):
     latency: Annotated[
         Annotated[float, Meta(ge=0)] | None, Meta(description="Seconds from request to the last token.")
     ] = None
+    agent: _Name = None
+    steps: Annotated[
+        tuple[NativeStep, ...] | None,
+        Meta(description="The agent's run that ends with this exchange, in order of start."),
+    ] = None
     labels: Annotated[
         dict[str, str] | None, Meta(description="Whatever rules should see; never exported as it is.")
     ] = None
 
 
 KNOWN = cloudevents.KEYS.union(
-    *(s.__struct_fields__ for s in (NativeTrace, NativeMessage, NativeDocument, NativeToolCall, NativeUsage))
+    *(
+        part.__struct_fields__
+        for part in (NativeTrace, NativeMessage, NativeDocument, NativeToolCall, NativeUsage, NativeStep)
+    )
 )
 ABSENT = (None, "")
+_KINDS = {kind.value: kind for kind in StepKind}
 _Make = Callable[[Any], Any]
 
 
@@ -159,6 +194,8 @@ class NativeDecoder:
             "logprobs": tuple,
             "usage": _usage,
             "latency": float,
+            "agent": name,
+            "steps": lambda steps: _steps(steps, name),
             "labels": dict,
         }
 
@@ -221,6 +258,32 @@ def _documents(items: tuple[NativeDocument | str, ...]) -> tuple[Document, ...]:
 def _tool_calls(calls: tuple[NativeToolCall, ...]) -> tuple[ToolCall, ...]:
     return tuple(
         [ToolCall(call.name, call.arguments, call.result or "", call.id or "", call.error) for call in calls]
+    )
+
+
+def _steps(steps: tuple[NativeStep, ...], clean: Callable[[str], str]) -> tuple[Step, ...]:
+    return tuple([_step(n, step, clean) for n, step in enumerate(steps)])
+
+
+def _step(n: int, step: NativeStep, clean: Callable[[str], str]) -> Step:
+    parent = -1 if step.parent is None else step.parent
+    if step.kind not in _KINDS:
+        raise BadTrace("out_of_range", f"steps[{n}].kind: must be one of {', '.join(StepKind)}")
+    if parent >= n:
+        raise BadTrace("out_of_range", f"steps[{n}].parent: must be the index of a step before it, or -1")
+    return Step(
+        kind=_KINDS[step.kind],
+        name=clean(step.name) if step.name else "",
+        id=clean(step.id) if step.id else "",
+        parent=parent,
+        start=step.start or 0.0,
+        seconds=step.seconds or 0.0,
+        error=clean(step.error) if step.error else "",
+        input=step.input or "",
+        output=step.output or "",
+        input_tokens=step.input_tokens,
+        output_tokens=step.output_tokens,
+        cost=step.cost,
     )
 
 

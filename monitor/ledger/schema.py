@@ -125,7 +125,12 @@ def _first(connection: sa.Connection) -> None:
     connection.execute(head.insert().values(id=1, seq=0, hash=GENESIS))
 
 
-MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_first,)
+def _snapshots_by_detector(connection: sa.Connection) -> None:
+    """Only drift had snapshots; now their names begin with the detector's."""
+    connection.execute(snapshots.update().values(name=sa.literal("drift/") + snapshots.c.name))
+
+
+MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_first, _snapshots_by_detector)
 """The n-th brings the schema from version n to n + 1. Never changed once released, only added to."""
 
 

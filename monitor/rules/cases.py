@@ -4,13 +4,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from monitor.findings import Assessment, Evidence, Status
 from monitor.rules.expression import compile_
-from monitor.rules.files import AssessmentCase, CaseSpec, RuleFile, TraceCase, read
+from monitor.rules.files import AssessmentCase, CaseSpec, RuleFile, RunCase, TraceCase, read
 from monitor.rules.inputs import variables
 from monitor.rules.lexer import ExpressionError, Token, number, tokens
 from monitor.rules.ruleset import DETECTORS, Rule, RuleSet, compile_files, parse_files
-from monitor.trace import Document, Message, Origin, ToolCall, Trace, Usage
+from monitor.trace import Document, Message, Origin, Step, StepKind, ToolCall, Trace, Usage
 
 STEP = 0.01  # how far a threshold is moved to see whether a case notices
 _ORIGIN = Origin("test", 0, 0, 0)
@@ -118,7 +120,10 @@ def _loaded(paths: Sequence[Path], detectors: Sequence[str]) -> list[tuple[RuleF
 
 
 def _inputs(case: CaseSpec) -> tuple[Trace, list[Assessment]]:
-    return _trace(case.trace), [_assessment(name, said) for name, said in case.assessments.items()]
+    trace = _trace(case.trace)
+    if case.run is not None:
+        trace = msgspec.structs.replace(trace, agent=case.run.agent, steps=_steps(case.run))
+    return trace, [_assessment(name, said) for name, said in case.assessments.items()]
 
 
 def _trace(case: TraceCase) -> Trace:
@@ -139,6 +144,30 @@ def _trace(case: TraceCase) -> Trace:
         messages=(Message(),) * case.messages,
         context=(Document(),) * case.context,
         tool_calls=(ToolCall(),) * case.tool_calls,
+    )
+
+
+def _steps(case: RunCase) -> tuple[Step, ...]:
+    """Return steps of which `runs.facts` says what the case says."""
+    counts = {
+        StepKind.TOOL: case.tool_calls,
+        StepKind.CHAT: case.chats,
+        StepKind.RETRIEVAL: case.retrievals,
+        StepKind.HANDOFF: case.handoffs,
+    }
+    kinds = [kind for kind, count in counts.items() for _ in range(count)]
+    kinds += [StepKind.OTHER] * (max(case.steps, case.depth) - len(kinds))
+    return tuple(
+        Step(
+            kind=kind,
+            name=f"t{n % max(1, case.tools)}",
+            parent=n - 1 if n < case.depth else -1,
+            error="error" if n < case.tool_errors else "",
+            seconds=case.seconds if n == 0 else 0.0,
+            input_tokens=case.tokens if n == 0 else None,
+            cost=case.cost if n == 0 else None,
+        )
+        for n, kind in enumerate(kinds)
     )
 
 

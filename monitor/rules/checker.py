@@ -18,7 +18,7 @@ from monitor.rules.inputs import (
     SIGNALS,
     STATUS,
     STRING,
-    TRACE,
+    SUBJECTS,
     Read,
     Reads,
     Type,
@@ -328,7 +328,7 @@ class _Checker:
         fields = FIELDS[owner.element]
         if name.text not in fields:
             what = "an evidence entry" if owner.element == "evidence" else f"a {owner.element}"
-            what = TRACE if owner.element == TRACE else what
+            what = owner.element if owner.element in SUBJECTS else what
             raise ExpressionError(
                 name.offset, f"{what} has no field {name.text}{suggestion(name.text, fields)}"
             )

@@ -18,7 +18,7 @@ MAX_DEPTH = 20
 OWNED_LABELS = frozenset(
     {"alertname", "app", "environment", "model", "provider", "rule", "rule_version", "rule_error", "instance"}
 )
-TEMPLATE_LABELS = ("app", "environment", "provider", "model", "rule", "severity")
+TEMPLATE_LABELS = ("agent", "app", "environment", "provider", "model", "rule", "severity")
 TEMPLATE = re.compile(r"\{\{\s*\$labels\.([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
 
 Place: TypeAlias = tuple[str | int, ...]
@@ -37,6 +37,7 @@ LabelName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 Glob = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Size = Annotated[int, Field(ge=0, le=1000)]
+Count = Annotated[int, Field(ge=0, le=10_000)]
 
 
 class _Strict(BaseModel):
@@ -152,20 +153,51 @@ class TraceCase(_Strict):
     tool_calls: Size = 0
 
 
+class RunCase(_Strict):
+    """The run of a test case. `steps` are at least those of the kinds given."""
+
+    agent: str = ""
+    steps: Count = 0
+    tool_calls: Count = 0
+    tools: Count = 1
+    tool_errors: Count = 0
+    chats: Count = 0
+    retrievals: Count = 0
+    handoffs: Count = 0
+    depth: Count = 1
+    tokens: int | None = None
+    cost: float | None = None
+    seconds: float = 0.0
+
+
 class CaseSpec(_Strict):
     """A test of the file's own rules: the alerts expected, no more and no less."""
 
     name: Annotated[Text, Field(min_length=1)]
     trace: TraceCase = TraceCase()
+    run: RunCase | None = None
     assessments: dict[str, AssessmentCase] = {}
     expect: list[str]
 
 
-class FileSpec(_Strict):
-    """A rule file."""
+class EnvironmentSpec(_Strict):
+    """What holds for every rule in an environment: no flag is more severe than this."""
 
-    groups: Annotated[list[GroupSpec], Field(min_length=1)]
+    max_severity: Annotated[Severity, Field(strict=False)]
+
+
+class FileSpec(_Strict):
+    """A rule file: rules with tests, or the environments, which one file sets for the rules of all."""
+
+    groups: list[GroupSpec] = []
     tests: list[CaseSpec] = []
+    environments: dict[Glob, EnvironmentSpec] = {}
+
+    @model_validator(mode="after")
+    def _holds_something(self) -> "FileSpec":
+        if not self.groups and not self.environments:
+            raise ValueError("holds no groups; add one with rules, or environments")
+        return self
 
 
 class RuleFile(NamedTuple):

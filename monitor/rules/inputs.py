@@ -7,10 +7,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple, TypeAlias
 
+from monitor import runs
 from monitor.findings import Assessment, Evidence, Status
+from monitor.runs import Run
+from monitor.trace import Trace
 
 MAX_EVIDENCE = 256  # entries of one assessment a rule sees; the evaluator needs about 10 µs for each
-TRACE = "trace"
+TRACE, RUN = "trace", "run"
 DROPPED = "evidence_dropped"
 
 Read: TypeAlias = tuple[str, ...]
@@ -130,16 +133,50 @@ TRACE_FIELDS: dict[str, Field] = {
     "tool_calls": Field(INT, lambda t: len(t.tool_calls)),
 }
 
+RUN_FIELDS: dict[str, Field] = {
+    "agent": _plain(STRING, "agent"),
+    **{
+        name: _plain(INT, name)
+        for name in (
+            "steps",
+            "tool_calls",
+            "tools",
+            "tool_errors",
+            "chats",
+            "retrievals",
+            "handoffs",
+            "agents",
+            "depth",
+            "tokens",
+        )
+    },
+    "cost": Field(DOUBLE, lambda r: None if r.cost is None else number(r.cost)),
+    "seconds": Field(DOUBLE, lambda r: number(r.seconds)),
+}
+
+SUBJECTS: Mapping[str, Mapping[str, Field]] = {TRACE: TRACE_FIELDS, RUN: RUN_FIELDS}
+"""Variables that are no detector's, with their fields."""
+
+
+def subjects(trace: Trace) -> dict[str, Trace | Run]:
+    """Return the objects behind `SUBJECTS`."""
+    return {TRACE: trace, RUN: runs.facts(trace)}
+
+
 _EVIDENCE = {"field": STRING, "start": INT, "end": INT, "kind": STRING, "score": DOUBLE, "leaked": BOOL}
 
 FIELDS: Mapping[str, Mapping[str, Type]] = {
     "detector": {name: field.type for name, field in DETECTOR_FIELDS.items()},
-    "trace": {name: field.type for name, field in TRACE_FIELDS.items()},
+    **{subject: {name: field.type for name, field in fields.items()} for subject, fields in SUBJECTS.items()},
     "evidence": _EVIDENCE,
 }
-"""Fields of each object type. `latency` and the token counts are absent when unknown: guard with `has()`."""
+"""Fields of each object type. `latency`, tokens and `cost` are absent when unknown: guard with `has()`.
+
+Without steps a run has zero of everything, and `agent` is empty unless the trace names one.
+"""
 
 
 def variables(detectors: Sequence[str]) -> dict[str, Type]:
-    """Return the variables of an expression: one for each detector, and `trace`."""
-    return {**{name: Type("object", "detector") for name in detectors}, TRACE: Type("object", TRACE)}
+    """Return the variables of an expression: one for each detector, `trace` and `run`."""
+    named = {name: Type("object", "detector") for name in detectors}
+    return named | {subject: Type("object", subject) for subject in SUBJECTS}

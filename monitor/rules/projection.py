@@ -10,13 +10,11 @@ from monitor.rules.inputs import (
     DETECTOR_FIELDS,
     DROPPED,
     MAX_EVIDENCE,
-    TRACE,
-    TRACE_FIELDS,
+    SUBJECTS,
     Reads,
     number,
     signals,
 )
-from monitor.trace import Trace
 
 _LISTS = frozenset({"evidence", "leaked", "kinds"})
 _DECIDES = {"leaked": "leaked", "kinds": "kind"}  # the field of an entry that decides what such a list holds
@@ -24,39 +22,42 @@ _ATTRIBUTES = {"scored": "status"}  # what a field is made of, if not itself
 
 
 class Projection:
-    """What a group of rules sees of a trace and its assessments.
+    """What a group of rules sees of a trace, its run (`about`, by `SUBJECTS`) and its assessments (`given`).
 
     A number that the rules only compare with thresholds enters the key as the interval it falls into, so
     scores that never repeat still give keys that do.
     """
 
     def __init__(self, reads: Reads) -> None:
-        self._detectors = [_DetectorView(name, reads) for name in sorted(reads.variables() - {TRACE})]
-        self._trace = [
-            (read[1], TRACE_FIELDS[read[1]].get) for read in sorted(reads.exact) if read[0] == TRACE
+        self._detectors = [_DetectorView(name, reads) for name in sorted(reads.variables() - set(SUBJECTS))]
+        self._plain = [
+            (read[0], read[1], SUBJECTS[read[0]][read[1]].get)
+            for read in sorted(reads.exact)
+            if read[0] in SUBJECTS
         ]
-        self._trace_cells = [
-            (read[1], TRACE_FIELDS[read[1]].get, sorted(thresholds))
+        self._cells = [
+            (read[0], read[1], SUBJECTS[read[0]][read[1]].get, sorted(thresholds))
             for read, thresholds in sorted(reads.compared.items())
-            if read[0] == TRACE
+            if read[0] in SUBJECTS
         ]
 
-    def key(self, trace: Trace, given: Mapping[str, Assessment]) -> Hashable:
+    def key(self, about: Mapping[str, Any], given: Mapping[str, Assessment]) -> Hashable:
         """Return a key; traces with equal keys look the same to every rule of the group."""
         parts = [view.key(given.get(view.name, view.missing)) for view in self._detectors]
-        for _, get in self._trace:
-            parts.append(get(trace))
-        for _, get, thresholds in self._trace_cells:
-            parts.append(cell(get(trace), thresholds))
+        for subject, _, get in self._plain:
+            parts.append(get(about[subject]))
+        for subject, _, get, thresholds in self._cells:
+            parts.append(cell(get(about[subject]), thresholds))
         return tuple(parts)
 
-    def values(self, trace: Trace, given: Mapping[str, Assessment]) -> dict[str, dict[str, Any]]:
+    def values(self, about: Mapping[str, Any], given: Mapping[str, Assessment]) -> dict[str, dict[str, Any]]:
         """Return the variables, each with only the fields that are read."""
         values = {view.name: view.values(given.get(view.name, view.missing)) for view in self._detectors}
-        getters = [*self._trace, *[(name, get) for name, get, _ in self._trace_cells]]
-        if getters:
-            fields = {name: get(trace) for name, get in getters}
-            values[TRACE] = {name: value for name, value in fields.items() if value is not None}
+        for subject, name, get in (*self._plain, *[part[:3] for part in self._cells]):
+            fields = values.setdefault(subject, {})
+            value = get(about[subject])
+            if value is not None:
+                fields[name] = value
         return values
 
 

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Hashable, Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -19,7 +19,7 @@ from monitor.errors import ConfigError
 from monitor.findings import Action, Assessment, Flag, Severity
 from monitor.rules.expression import Context, EvaluationError, Expression, compile_
 from monitor.rules.files import TEMPLATE, GroupSpec, Place, RuleFile, RuleSpec, parse, read
-from monitor.rules.inputs import TRACE, TRACE_FIELDS, merged, variables
+from monitor.rules.inputs import SUBJECTS, merged, subjects, variables
 from monitor.rules.lexer import ExpressionError, suggestion
 from monitor.rules.projection import Projection
 from monitor.trace import Origin, Trace
@@ -32,7 +32,10 @@ MATCHES = 4_096  # distinct (app, environment, …) whose rules are remembered
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A compiled rule. `version` hashes all that makes its decision; `file` and `line` are its place."""
+    """A compiled rule. `version` hashes all that makes its decision; `file` and `line` are its place.
+
+    `caps` are the highest severities by glob of the environment; the first that matches holds.
+    """
 
     name: str
     group: str
@@ -49,6 +52,12 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     expression: Expression
     file: str
     line: int
+    caps: tuple[tuple[str, Severity], ...] = ()
+
+    def severity_in(self, environment: str) -> Severity:
+        """Return the severity of its flags in an environment; one that no cap names keeps the rule's own."""
+        cap = next((most for glob, most in self.caps if matches(environment, glob)), self.severity)
+        return min(self.severity, cap, key=list(Severity).index)
 
 
 class RuleError(NamedTuple):
@@ -66,6 +75,7 @@ class Decision(NamedTuple):
 
 
 QUIET = Decision((), ())
+_LOUD = frozenset({Action.ALERT, Action.REVIEW})
 
 
 class _Hit(NamedTuple):
@@ -100,8 +110,8 @@ class RuleSet:
         self._memo: dict[Hashable, tuple[_Hit, ...]] = {}
         self._memo_entries = memo_entries
         reads = merged(rule.expression.reads for rule in rules)
-        fields = {read[1] for read in (*reads.exact, *reads.compared) if read[0] == TRACE}
-        self._trace_reads = [TRACE_FIELDS[field].get for field in sorted(fields)]
+        told = {read[:2] for read in (*reads.exact, *reads.compared) if read[0] in SUBJECTS}
+        self._told = [(read[0], SUBJECTS[read[0]][read[1]].get) for read in sorted(told)]
         self._last: tuple[Hashable, tuple[Assessment, ...]] = (None, ())
         self._last_hits: tuple[_Hit, ...] = ()
 
@@ -126,25 +136,32 @@ class RuleSet:
         A rule that cannot be evaluated is in `errors`, and in `flags` too if it says `on_error: flag`.
         """
         selected = self._selector(trace) if self._selector else None
-        seen = (selected, *[get(trace) for get in self._trace_reads])
+        about = subjects(trace)
+        seen = (selected, *[get(about[subject]) for subject, get in self._told])
         latest = (seen, tuple(assessments))
         if latest != self._last or not self._memo_entries:
-            self._last_hits = self._hits(selected, trace, assessments)
+            self._last_hits = self._hits(selected, trace, about, assessments)
             self._last = latest
         hits = self._last_hits
         return self._decision(origin, trace, sorted(hits)) if hits else QUIET
 
-    def _hits(self, selected: Hashable, trace: Trace, assessments: Sequence[Assessment]) -> tuple[_Hit, ...]:
+    def _hits(
+        self,
+        selected: Hashable,
+        trace: Trace,
+        about: Mapping[str, Any],
+        assessments: Sequence[Assessment],
+    ) -> tuple[_Hit, ...]:
         plan = self._plans.get(selected)
         if plan is None:
             plan = self._plan(selected, trace)
         given = {assessment.detector: assessment for assessment in assessments}
         hits: tuple[_Hit, ...] = ()
         for group in plan:
-            key = (group.number, group.projection.key(trace, given))
+            key = (group.number, group.projection.key(about, given))
             outcome = self._memo.get(key)
             if outcome is None:
-                outcome = self._evaluate(group, trace, given)
+                outcome = self._evaluate(group, about, given)
                 if sum(len(assessment.evidence) for assessment in assessments) <= MEMO_EVIDENCE:
                     self._remember(key, outcome)
             if outcome:
@@ -172,9 +189,11 @@ class RuleSet:
             self._groups[indexes] = _Group(len(self._groups), Projection(reads), indexes)
         return self._groups[indexes]
 
-    def _evaluate(self, group: _Group, trace: Trace, given: Mapping[str, Assessment]) -> tuple[_Hit, ...]:
+    def _evaluate(
+        self, group: _Group, about: Mapping[str, Any], given: Mapping[str, Assessment]
+    ) -> tuple[_Hit, ...]:
         try:
-            context = Context(group.projection.values(trace, given))
+            context = Context(group.projection.values(about, given))
         except EvaluationError as error:
             return tuple(_Hit(index, error.kind) for index in group.rules)
         hits = []
@@ -223,21 +242,25 @@ def matches(text: str, glob: str) -> bool:
 
 
 def _flag(rule: Rule, origin: Origin, trace: Trace, error: str) -> Flag:
+    severity = rule.severity_in(trace.environment)
+    # What an environment lowers to information neither alerts nor asks anybody to look.
+    silent = severity is Severity.INFO and rule.severity is not Severity.INFO
     known = {
+        "agent": trace.agent or "unknown",
         **rule.labels,
         "app": trace.app,
         "environment": trace.environment,
         "provider": trace.provider,
         "model": trace.model,
         "rule": rule.name,
-        "severity": rule.severity.value,
+        "severity": severity.value,
     }
     return Flag(
         id=flag_id(origin, rule.name),
         rule=rule.name,
         rule_version=rule.version,
-        severity=rule.severity,
-        actions=rule.actions,
+        severity=severity,
+        actions=tuple(a for a in rule.actions if a not in _LOUD) if silent else rule.actions,
         detectors=rule.detectors,
         labels={**rule.labels, "rule_error": error} if error else rule.labels,
         annotations={
@@ -264,8 +287,8 @@ def parse_files(contents: Sequence[tuple[str, bytes]]) -> list[RuleFile]:
 def compile_files(files: Sequence[RuleFile], detectors: Sequence[str] = DETECTORS) -> list[Rule]:
     """Compile the rules of all files. Raises ConfigError that lists every fault of meaning."""
     rules: list[Rule] = []
-    problems: list[str] = []
     seen: dict[str, str] = {}
+    caps, problems = _caps(files)
     for file in files:
         for g, group in enumerate(file.spec.groups):
             for r, spec in enumerate(group.rules):
@@ -278,7 +301,7 @@ def compile_files(files: Sequence[RuleFile], detectors: Sequence[str] = DETECTOR
                 seen.setdefault(spec.alert, here)
                 try:
                     expression = compile_(spec.expr, variables(detectors))
-                    rules.append(_rule(spec, group, expression, here, detectors))
+                    rules.append(_rule(spec, group, expression, here, detectors, caps))
                 except ExpressionError as error:
                     where = file.at((*place, "expr"), error.offset)
                     problems.append(f"{where}: expr of {spec.alert}: {error}")
@@ -290,16 +313,33 @@ def compile_files(files: Sequence[RuleFile], detectors: Sequence[str] = DETECTOR
     return rules
 
 
+def _caps(files: Sequence[RuleFile]) -> tuple[tuple[tuple[str, Severity], ...], list[str]]:
+    """Return the caps of the one file that sets them, and what is wrong if several do."""
+    setting = [file for file in files if file.spec.environments]
+    problems = [
+        f"{file.at(('environments',), key=True)}: environments stand at"
+        f" {setting[0].at(('environments',), key=True)} too; set them in one file"
+        for file in setting[1:]
+    ]
+    spec = setting[0].spec.environments if setting else {}
+    return tuple((glob, most.max_severity) for glob, most in spec.items()), problems
+
+
 def _rule(
-    spec: RuleSpec, group: GroupSpec, expression: Expression, here: str, detectors: Sequence[str]
+    spec: RuleSpec,
+    group: GroupSpec,
+    expression: Expression,
+    here: str,
+    detectors: Sequence[str],
+    caps: tuple[tuple[str, Severity], ...],
 ) -> Rule:
     file, line, _ = here.rsplit(":", 2)
-    read_from = expression.reads.variables() - {TRACE}
+    read_from = expression.reads.variables() - set(SUBJECTS)
     return Rule(
         name=spec.alert,
         group=group.name,
         expr=spec.expr,
-        version=_hash([group.name, group.match.given(), spec.model_dump(mode="json")]),
+        version=_hash([group.name, group.match.given(), spec.model_dump(mode="json"), *caps]),
         severity=spec.severity,
         actions=tuple(dict.fromkeys(spec.actions)),
         controls=tuple(spec.controls),
@@ -311,6 +351,7 @@ def _rule(
         expression=expression,
         file=file,
         line=int(line),
+        caps=caps,
     )
 
 

@@ -355,7 +355,7 @@ def _direction(evidence: Evidence) -> str:
             return "response"
         case "context":
             return "context"
-        case "tool_calls":
+        case "tool_calls" | "steps":
             return "tool"
         case _:
             return "prompt"

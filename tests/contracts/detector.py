@@ -7,7 +7,7 @@ from typing import Any
 from monitor.clock import SystemClock
 from monitor.detect import Detector, step
 from monitor.findings import Assessment, Status
-from monitor.trace import Document, Message, ToolCall, Trace, Usage
+from monitor.trace import Document, Message, Step, StepKind, ToolCall, Trace, Usage
 
 CANARY = "Zyxwvut-canary-80312"
 
@@ -38,6 +38,27 @@ ORDINARY = (
         messages=(Message("user", "Was kostet das?"),),
         response="Das kostet 12,50 €. Kartennummer 4111 1111 1111 1111, IBAN DE89 3704 0044 0532 0130 00.",
         context=(Document("p", "Preis: 15 €."),),
+    ),
+    Trace(
+        id="o-5",
+        time=1_700_000_004.0,
+        agent="desk",
+        messages=(Message("user", "Where is my parcel?"),),
+        response=f"The parcel {CANARY} is in Leeds, ask for Anna Berg on 020 7946 0018.",
+        steps=(
+            Step(kind=StepKind.AGENT, name="desk", input="Where is my parcel?"),
+            *[
+                Step(
+                    kind=StepKind.TOOL,
+                    name="track",
+                    parent=0,
+                    error="timeout",
+                    input=f'{{"parcel": "{CANARY}"}}',
+                    output=f"no answer for {CANARY}, call 020 7946 0018",
+                )
+            ]
+            * 4,
+        ),
     ),
 )
 
@@ -131,6 +152,8 @@ def text_of(trace: Trace, field: str) -> str:
     here: Any = trace
     for part in field.split("."):
         here = here[int(part)] if isinstance(here, tuple) else getattr(here, part)
+    if isinstance(here, Step):
+        return ""  # names a step
     text = here.content if isinstance(here, Message | Document) else here
     assert isinstance(text, str), f"{field} is no text"
     return text

@@ -9,6 +9,7 @@ Fails closed: a pattern that runs out of time or fails turns the trace's status 
 """
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from monitor.cascade import AUDIT, Cascade, Profile
 from monitor.clock import Clock, SystemClock
@@ -120,6 +121,14 @@ def tiers(
     ]
 
 
+class Part(NamedTuple):
+    """A text of a trace by its path, and whether the model was given it rather than wrote it."""
+
+    field: str
+    text: str
+    given: bool
+
+
 class Pii:
     """Finds personal data and secrets in all text of a trace and tells which of it the response leaks.
 
@@ -157,15 +166,15 @@ class Pii:
     def assess(self, traces: Sequence[Trace]) -> Sequence[Assessment]:
         """Return one assessment per trace, in order; equal texts of the batch are analysed once."""
         started = self._clock.monotonic()
-        fields = [[(field, text) for field, text in _fields(trace) if text] for trace in traces]
+        fields = [[part for part in _parts(trace) if part.text] for trace in traces]
         patterns: dict[str, Finding] = {}
         for parts in fields:
-            for _, text in parts:
-                if text not in patterns:
-                    patterns[text] = self._scanner.find(text)
+            for part in parts:
+                if part.text not in patterns:
+                    patterns[part.text] = self._scanner.find(part.text)
         likely = {text: names.is_likely(text) for text in patterns} if self._namer else {}
         looks = [
-            self._cascade.look(trace.id, unsure=any(likely[text] for _, text in parts))
+            self._cascade.look(trace.id, unsure=any(likely[part.text] for part in parts))
             if self._namer
             else 0.0
             for trace, parts in zip(traces, fields, strict=True)
@@ -174,8 +183,8 @@ class Pii:
             text
             for look, parts in zip(looks, fields, strict=True)
             if look
-            for _, text in parts
-            if likely[text] or self._everything or not any(likely[other] for _, other in parts)
+            for _, text, _ in parts
+            if likely[text] or self._everything or not any(likely[other.text] for other in parts)
         )
         share = (self._clock.monotonic() - started) / max(1, len(traces))
         return [
@@ -194,18 +203,18 @@ class Pii:
 
     def _assessment(
         self,
-        fields: Sequence[tuple[str, str]],
+        fields: Sequence[Part],
         patterns: dict[str, Finding],
         named: dict[str, list[Found]],
         look: float,
         seconds: float,
     ) -> Assessment:
         started = self._clock.monotonic()
-        reason = next((patterns[text].reason for _, text in fields if patterns[text].reason), "")
-        given = Given(text for field, text in fields if field != "response")
+        reason = next((patterns[text].reason for _, text, _ in fields if patterns[text].reason), "")
+        given = Given(part.text for part in fields if part.given)
         evidence: list[Evidence] = []
         score = tier0 = 0.0
-        for field, text in fields:
+        for field, text, _ in fields:
             found = patterns[text].spans
             both = names.merged(found, named[text]) if look and text in named else found
             for span in both:
@@ -220,7 +229,7 @@ class Pii:
             "leaked": sum(e.leaked for e in evidence),
             "response": sum(e.field == "response" for e in evidence),
             "prompt": sum(e.field.startswith("messages.") for e in evidence),
-            "context": sum(e.field.startswith(("context.", "tool_calls.")) for e in evidence),
+            "context": sum(e.field.startswith(("context.", "tool_calls.", "steps.")) for e in evidence),
             "evidence_dropped": max(0, len(evidence) - MAX_EVIDENCE),
         }
         return Assessment(
@@ -243,11 +252,15 @@ def _points_at_somebody(kind: str, value: str) -> bool:
     return kind not in INDIRECT and (kind != "PERSON" or len(value.split()) > 1)
 
 
-def _fields(trace: Trace) -> Iterator[tuple[str, str]]:
-    yield "response", trace.response
+def _parts(trace: Trace) -> Iterator[Part]:
+    yield Part("response", trace.response, given=False)
     for n, message in enumerate(trace.messages):
-        yield f"messages.{n}", message.content
-    for n, document in enumerate(trace.context):
-        yield f"context.{n}", document.content
-    for n, call in enumerate(trace.tool_calls):
-        yield f"tool_calls.{n}.result", call.result
+        yield Part(f"messages.{n}", message.content, given=True)
+    for field, text in trace.shown():
+        yield Part(field, text, given=True)
+    if trace.steps:
+        read = {trace.response, *[message.content for message in trace.messages]}
+        for field, text in trace.written():
+            if text not in read:  # redaction masks a text wherever it stands
+                read.add(text)
+                yield Part(field, text, given=False)

@@ -1,0 +1,155 @@
+"""What the final answer of an agent's run does: give up, put off, ask back, admit trouble, claim an action.
+
+Wording, so English first, with the commonest German, French, Spanish and Italian phrases. All patterns run
+in linear time.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from monitor import text
+from monitor.findings import Span
+
+_LOOKED_AT = 20_000  # characters of results that are searched for what an answer cites
+
+_PROMISE = re.compile(
+    r"\b(?:let\s+me|i['\u2019]ll|i\s+will(?!\s+not)|i['\u2019]?\s?a?m\s+(?:going\s+to|about\s+to|now\s+\w+ing|\w+ing\s+(?:into|up))|"
+    r"i\s+am\s+(?:going\s+to|about\s+to|looking|checking)|we['\u2019]ll|we\s+will(?!\s+not)|(?:one|a|just\s+a)\s+(?:moment|second|minute)|"
+    r"hold\s+on|hang\s+on|bear\s+with\s+me|please\s+wait|stand\s+by|working\s+on\s+(?:it|that|this))\b"
+    r"|\b(?:einen\s+(?:moment|augenblick)|ich\s+(?:schaue|sehe|pr\u00fcfe|melde|k\u00fcmmere|werde)|un\s+(?:momento|instant|attimo)|"
+    r"je\s+(?:v\u00e9rifie|vais|regarde)|voy\s+a|d\u00e9jame|controllo\s+subito)\b",
+    re.IGNORECASE,
+)
+_TROUBLE = re.compile(
+    r"n['\u2019]t\b|\b(?:not\s+(?:be\s+)?(?:able|possible|find|found|available|complete|completed|reach|load|access)|"
+    r"(?:could|can|did|was|were|does|has|have|is|are|do)\s+not|cannot|unable|unfortunately|regret|"
+    r"(?<!no\s)(?:problem|trouble|issue)s?|errors?|fail(?:s|ed|ing|ure|ures)?|unavailable|missing|denied|"
+    r"declined|rejected|refused|unsuccessful|timed\s+out|time-?outs?|insufficient|too\s+(?:low|few|many|large)|"
+    r"unreachable|broken|down\s+(?:right\s+now|at\s+the\s+moment|for)|no\s+longer|already\s+taken|invalid|"
+    r"except(?:ion|\s+for)|but\s+no|went\s+wrong|without\s+success|"
+    r"leider|nicht|fehler|fehlgeschlagen|d\u00e9sol\u00e9|impossible|erreur|\u00e9chec|lamento|siento|no\s+(?:pude|fue|se\s+pudo)|"
+    r"purtroppo|errore|impossibile)\b",
+    re.IGNORECASE,
+)
+_GIVES_UP = re.compile(
+    r"\b(?:sorry|apolog\w*|(?:i|we)(?:['\u2019]m|\s+am|['\u2019]re|\s+are|\s+was|\s+were)\s+(?:unable|not\s+able)|"
+    r"(?:i|we)\s+(?:ca(?:n['\u2019]t|n\s?not)|could(?:n['\u2019]t|\s+not)|wo(?:n['\u2019]t)|do(?:n['\u2019]t|\s+not)\s+(?:know|have))|"
+    r"leider|d\u00e9sol\u00e9e?|lo\s+siento|mi\s+dispiace)\b",
+    re.IGNORECASE,
+)
+_CLAIMS_DONE = re.compile(
+    r"\b(?:done|all\s+set|success(?:ful|fully)?|completed?|(?:has|have|had)\s+(?:now\s+)?been|"
+    r"(?:is|are)\s+(?:now\s+)?\w+ed|i(?:['\u2019]ve|\s+have)?\s+(?:now\s+|just\s+|also\s+)?(?:\w+ed|sent|made|set|put|paid)|"
+    r"pass(?:es|ed)?|erledigt|wurde|effectu\u00e9|hecho|fatto)\b",
+    re.IGNORECASE,
+)
+_NOTHING = re.compile(
+    r"\W*(?:no|none|nothing|null|not|ok|okay|true|false|done)?\W*\Z|\W*(?:no|none|nothing|not|0)\b"
+    r"|.{0,200}:\s*(?:\[\]|\{\}|null|0)\s*\}\s*\Z",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def informs(output: str) -> bool:
+    """Whether a result holds something to tell: neither empty nor "nothing found"."""
+    return bool(output.strip()) and _NOTHING.match(output, 0, 400) is None
+
+
+def admits_trouble(answer: str) -> bool:
+    """Whether an answer says that something did not work."""
+    return _TROUBLE.search(answer) is not None
+
+
+def claims_done(answer: str) -> bool:
+    """Whether an answer says that something was done."""
+    return _CLAIMS_DONE.search(answer) is not None
+
+
+def gives_up(answer: str) -> bool:
+    """Whether an answer is nothing but an apology or a refusal."""
+    return _only(answer, lambda sentence: _GIVES_UP.search(sentence) is not None)
+
+
+def puts_off(answer: str) -> bool:
+    """Whether an answer is nothing but a promise to go on."""
+    return _only(answer, lambda sentence: _PROMISE.search(sentence) is not None)
+
+
+def asks_back(answer: str) -> bool:
+    """Whether an answer is nothing but a question to the user."""
+    return _only(answer, lambda sentence: sentence.rstrip("\"')*_ ").endswith("?"))
+
+
+def _only(answer: str, is_such: Callable[[str], bool]) -> bool:
+    """Whether each sentence is such, or a courtesy, and one is such."""
+    found = False
+    for span in text.sentences(answer):
+        sentence = answer[span.start : span.end]
+        such = is_such(sentence)
+        if not such and not text.is_courtesy(sentence):
+            return False
+        found = found or such
+    return found
+
+
+def cites(answer: str, results: Iterable[str], question: str) -> bool:
+    """Whether an answer tells something of the results: a number or two words that the question lacks."""
+    asked = {text.stem(token.word) for token in text.tokens(question)}
+    told = {text.stem(token.word) for token in text.tokens(answer)} - asked
+    held: set[str] = set()
+    left = _LOOKED_AT
+    for result in results:
+        held.update(text.stem(token.word) for token in text.tokens(result[:left]))
+        left -= len(result)
+        if left <= 0:
+            break
+    common = {word for word in told & held if word not in text.STOPWORDS}
+    return len(common) > 1 or any(word[0].isdigit() for word in common)
+
+
+class Deed(NamedTuple):
+    """Something an answer says was done: where it says so, and what shows in a run in which it was."""
+
+    span: Span
+    traces: re.Pattern[str]
+
+
+_DEEDS = (
+    ("cancell?ed", "cancel|terminat|revok|void|delet|refund|unsubscri"),
+    ("booked|reserved|scheduled", "book|reserv|schedul|appoint|calendar|creat|order|slot|event"),
+    ("refunded|reimbursed", "refund|reimburs|credit|payment|compens|certificate|return"),
+    (
+        "sent|e-?mailed|mailed|notified|messaged|forwarded",
+        "send|sent|mail|notif|messag|sms|post|publi|forward",
+    ),
+    ("deleted|removed|erased|purged", "delet|remov|eras|purg|drop|clean|rm|clear|cancel|updat"),
+    ("updated|changed|modified", "updat|chang|modif|edit|set|patch|writ|put|save|upgrad|adjust|fix|apply"),
+    ("renamed", "renam|mv|move|updat|edit|patch"),
+    ("created|opened|registered", "creat|open|add|regist|new|insert|submit|writ|post|make|start|fil"),
+    ("ordered|purchased|bought", "order|purchas|buy|bought|checkout|request|book"),
+    ("blocked|locked|disabled|suspended", "block|lock|freez|froz|disabl|suspend|deactiv|set|state"),
+    ("transferred|paid|wired", "transfer|pay|paid|wire|send|move|charg|book"),
+    ("restarted|rebooted|redeployed", "restart|reboot|deploy|start|run"),
+)
+"""What an answer can claim, and what stands in a call or result where it was done."""
+_DID = re.compile(
+    r"\b(?:i|we)(?:['\u2019]ve|\s+have)?\s+(?:now\s+|just\s+|also\s+|successfully\s+|already\s+)?(?P<did>{0})\b(?P<rest>[^.!?\n]{{0,200}})".replace(
+        "{0}", "|".join(claim for claim, _ in _DEEDS)
+    )
+    .replace("{{", "{")
+    .replace("}}", "}"),
+    re.IGNORECASE,
+)
+_AND = re.compile(rf"\band\s+(?:also\s+)?({'|'.join(claim for claim, _ in _DEEDS)})\b", re.IGNORECASE)
+_OF = tuple((re.compile(claim, re.IGNORECASE), re.compile(shows, re.IGNORECASE)) for claim, shows in _DEEDS)
+
+
+def deeds(answer: str) -> Iterator[Deed]:
+    """Yield what an answer says that its author did, in the first person and the past tense."""
+    for match in _DID.finditer(answer):
+        said: Sequence[str] = [match["did"], *_AND.findall(match["rest"])]
+        for word in said:
+            for claim, shows in _OF:
+                if claim.fullmatch(word):
+                    yield Deed(Span(match.start(), match.end()), shows)

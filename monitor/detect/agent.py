@@ -1,0 +1,236 @@
+"""Agent runs: loops, failing tools, ignored errors, budgets, policy breaches, abandoned goals, empty claims.
+
+Deterministic, from the steps of the run and its final answer; no model. Whether what the answer states is
+supported by the results of tools is the hallucination detector's part, which reads those results too. How a
+run compares with the agent's others, and with its conversation, is added in the engine by `monitor.history`.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from monitor import answers, runs
+from monitor.clock import Clock, SystemClock
+from monitor.findings import Assessment, Evidence, Status, TierStatus
+from monitor.runs import Call, Circle, Compiled, Rulebook, Run
+from monitor.trace import Step, StepKind, Trace
+
+NAME = "agent"
+VERSION = "1"
+MAX_EVIDENCE = 32  # per trace, worst first: it is for people to read
+LEAST_REPEATS = 2  # once more may be a double check
+LEAST_FAILURES = 3  # of a tool in a row, to its last call
+_MORE_CALLS = frozenset({"tool_calls", "tool_use", "function_call", "tool_call"})  # the run is not at its end
+_DENIES = re.compile(
+    r"\b(?:den(?:y|ied|ies)|reject\w*|declin\w*|refus\w*|disapprov\w*|not\s+approved|no)\b"
+    r"|\"(?:approved|granted|allowed|ok)\"\s*:\s*false",
+    re.IGNORECASE,
+)
+_AGREES = re.compile(
+    r"\W*(?:yes|yep|yeah|sure|ok|okay|confirm|confirmed|correct|agreed|approved|do\s+it|go\s+ahead|proceed|ja|oui|s[i\u00ed])\b"
+    r"|.{0,400}\b(?:go\s+ahead|please\s+(?:do|proceed|continue)|i\s+(?:confirm|agree|approve)|you\s+may\s+proceed)\b",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+class Agent:
+    """Judges runs. The score is the noisy-or of the worst of each kind of evidence; it is no probability.
+
+    Kinds: `repeated_call`, `call_cycle`, `failing_tool`, `ignored_error`, `over_steps`, `over_tokens`,
+    `over_cost`, `over_seconds`, `tool_not_allowed`, `unapproved_call`, `unsupported_action`, `abandoned`.
+    `values` are the facts of the run as far as they are known, `repeats` (calls that were repeated in vain)
+    and `destructive_calls`.
+    """
+
+    name = NAME
+    version = VERSION
+
+    def __init__(self, policies: Rulebook, clock: Clock) -> None:
+        self._policies = policies
+        self._clock = clock
+
+    def assess(self, traces: Sequence[Trace]) -> Sequence[Assessment]:
+        """Return one assessment per trace, in order; skipped `no_steps` where no run was captured."""
+        return [self._one(trace) if trace.steps else _NO_STEPS for trace in traces]
+
+    def _one(self, trace: Trace) -> Assessment:
+        started = self._clock.monotonic()
+        run = runs.facts(trace)
+        found = runs.calls(trace.steps)
+        circles = runs.repetitions(found, trace.steps)
+        destructive, breaches = self._policy(trace, found)
+        evidence = [
+            *_circles(circles, runs.cycles(found), runs.failing(found)),
+            *breaches,
+            *_over(trace, run, self._policies.of(trace.agent)),
+            *_ending(trace, found),
+        ]
+        values = {
+            name: float(value)
+            for name, value in zip(run._fields, run, strict=True)
+            if isinstance(value, int | float)
+        }
+        return Assessment(
+            detector=NAME,
+            version=VERSION,
+            status=Status.SCORED,
+            score=runs.noisy_or(evidence),
+            evidence=tuple(sorted(evidence, key=lambda e: -e.score)[:MAX_EVIDENCE]),
+            values=values
+            | {
+                "repeats": float(sum(circle.times for circle in circles)),
+                "destructive_calls": float(destructive),
+            },
+            seconds=self._clock.monotonic() - started,
+        )
+
+    def _policy(self, trace: Trace, found: Sequence[Call]) -> tuple[int, list[Evidence]]:
+        """Return how many calls were destructive, and the calls that the policy forbids."""
+        breaches: list[Evidence] = []
+        destructive = 0
+        for call in found:
+            step = trace.steps[call.step]
+            if step.kind is not StepKind.TOOL or not step.name:
+                continue
+            policy = self._policies.of(_owner(trace, call.step))
+            if not policy.allow.fullmatch(step.name):
+                breaches.append(_at(call.step, step.input, "input", "tool_not_allowed", 1.0))
+            if policy.destructive.fullmatch(step.name):
+                destructive += 1
+                if policy.approval is not None and not _approved(trace, call.step, policy):
+                    breaches.append(_at(call.step, step.input, "input", "unapproved_call", 1.0))
+        return destructive, breaches
+
+
+_NO_STEPS = Assessment(detector=NAME, version=VERSION, status=Status.SKIPPED, reason="no_steps")
+
+
+def _at(step: int, text: str, part: str, kind: str, score: float) -> Evidence:
+    return Evidence(f"steps.{step}.{part}", 0, len(text), kind, score)
+
+
+def _circles(
+    repeated: Sequence[Circle], cycles: Sequence[Circle], failing: Sequence[Circle]
+) -> Iterator[Evidence]:
+    """Score what went wrong n times 1 - 2^-n."""
+    for kind, circles, least, first in (
+        ("repeated_call", repeated, LEAST_REPEATS, 0),
+        ("call_cycle", cycles, 1, -1),
+        ("failing_tool", failing, LEAST_FAILURES, 1),
+    ):
+        for circle in circles:
+            if circle.times >= least:
+                yield Evidence(f"steps.{circle.step}", 0, 0, kind, 1.0 - 0.5 ** (circle.times - first))
+
+
+def _over(trace: Trace, run: Run, policy: Compiled) -> Iterator[Evidence]:
+    """Score what is over its budget 1 - budget / (2 * use): a half at the line, towards one beyond."""
+    for name in runs.Budgets.__struct_fields__:
+        used, most = getattr(run, name), getattr(policy.budgets, name)
+        if most is not None and used is not None and used > most:
+            step = _dearest(trace.steps, name) if name != "steps" else min(int(most), run.steps - 1)
+            yield Evidence(f"steps.{step}", 0, 0, f"over_{name}", 1.0 - most / (2.0 * used))
+
+
+def _dearest(steps: Sequence[Step], name: str) -> int:
+    def used(n: int) -> float:
+        step = steps[n]
+        own = (
+            (step.input_tokens or 0) + (step.output_tokens or 0) if name == "tokens" else getattr(step, name)
+        )
+        return own or 0.0
+
+    return max(range(len(steps)), key=used)
+
+
+def _owner(trace: Trace, at: int) -> str:
+    """Name of the agent under which a step ran."""
+    seen = len(trace.steps)
+    while 0 <= at < seen:
+        step = trace.steps[at]
+        if step.kind is StepKind.AGENT and step.name:
+            return step.name
+        seen, at = at, step.parent  # only to earlier steps, so this ends whatever the sender wrote
+    return trace.agent
+
+
+def _approved(trace: Trace, call: int, policy: Compiled) -> bool:
+    assert policy.approval is not None
+    for step in reversed(trace.steps[:call]):
+        if step.kind in {StepKind.GUARDRAIL, StepKind.TOOL} and policy.approval.fullmatch(step.name):
+            return not step.error and _DENIES.search(step.output) is None
+    if not policy.by_user:
+        return False
+    answered = [
+        after.content
+        for before, after in zip(trace.messages, trace.messages[1:], strict=False)
+        if (before.role, after.role) == ("assistant", "user")
+    ]
+    return any(_AGREES.match(text) for text in answered)
+
+
+def _ending(trace: Trace, found: Sequence[Call]) -> Iterator[Evidence]:
+    """Judge the final answer against what the calls brought."""
+    if trace.finish_reason in _MORE_CALLS:
+        return
+    answer, steps = trace.response, trace.steps
+    whole = len(answer)
+    if not answer.strip():
+        yield Evidence("response", 0, whole, "abandoned", 0.9)
+    elif abandoned := _abandoned(trace, found):
+        yield Evidence("response", 0, whole, "abandoned", abandoned)
+    elif not answers.admits_trouble(answer):
+        claims = answers.claims_done(answer)
+        for call, works in runs.unrecovered(found):
+            if answers.cites(answer, [steps[call.step].output], trace.question()):
+                continue  # it tells of what went wrong in its own words
+            score = 0.9 if claims else 0.5 if works else 0.75
+            yield Evidence(f"steps.{call.step}", 0, 0, "ignored_error", score)
+    tools = [step for step in steps if step.kind is StepKind.TOOL]
+    for deed in answers.deeds(answer) if tools else ():
+        if not any(deed.traces.search(text) for text in _doings(trace, tools)):
+            yield Evidence("response", deed.span.start, deed.span.end, "unsupported_action", 0.8)
+
+
+_READS = re.compile(r"(?:get|list|search|find|read|query|describe|fetch|check|look|show|view)(?:_|[A-Z]|\b)")
+
+
+def _doings(trace: Trace, tools: Sequence[Step]) -> Iterator[str]:
+    """What could have been done: by tools that do more than read, by what results say, by earlier turns."""
+    for step in tools:
+        if not _READS.match(step.name):
+            yield step.name
+            yield step.input
+        yield step.output
+    for message in trace.messages:
+        if message.role in {"assistant", "tool"}:
+            yield message.content
+
+
+def _abandoned(trace: Trace, found: Sequence[Call]) -> float:
+    """Return how likely the answer gave up although it could have told something; 0 if it did not."""
+    answer, steps = trace.response, trace.steps
+    put_off = answers.puts_off(answer)
+    if not put_off and not answers.asks_back(answer) and not answers.gives_up(answer):
+        return 0.0
+    results = [steps[call.step].output for call in found if not call.failed]
+    results = [output for output in results if answers.informs(output)]
+    broken = bool(found) and found[-1].failed
+    if not results and not (put_off and broken):
+        return 0.0
+    if answers.cites(answer, results, trace.question()):
+        return 0.0
+    if put_off:
+        return 0.85
+    return 0.0 if broken else 0.75
+
+
+def build(*, clock: Clock | None = None, **options: Any) -> Agent:
+    """Build the worker's half. Options are those of `monitor.runs.Options`. Raises ConfigError."""
+    return Agent(runs.policies(runs.options(options)), clock or SystemClock())
+
+
+def tiers(**options: Any) -> list[TierStatus]:
+    """Report the one tier, which needs nothing. Raises ConfigError for a bad option."""
+    runs.options(options)
+    return [TierStatus(detector=NAME, tier=0, name="rules", present=True, version=VERSION)]

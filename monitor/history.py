@@ -1,0 +1,285 @@
+"""Agent monitor: how a run compares with the agent's others, and with the rest of its conversation.
+
+Keeps the latest runs of each app and agent, and the running conversations. A run is unusual in what it used
+when that is over three times the median of the agent's latest runs and over five of their deviations (1.4826
+times the median absolute deviation, on logarithms), so one long run among many changes nothing. Pure and
+deterministic; bounded, the least recently used is forgotten first. What is kept is numbers and identifiers:
+the words of the last request, by which the next one is compared, are in memory only.
+"""
+
+import bisect
+import math
+from array import array
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import msgspec
+
+from monitor import text
+from monitor.errors import ConfigError
+from monitor.findings import Assessment, Evidence, Status
+from monitor.runs import ALIKE, Budgets, Options, noisy_or, options
+from monitor.trace import Trace
+
+USED = Budgets.__struct_fields__
+"""What is compared: steps, tokens, cost, seconds."""
+LEAST_FACTOR = 3.0  # over the median: less is no news, however regular the agent
+DEVIATIONS = 5.0
+FAILED_TURNS = 3  # in a row
+SAME_REQUESTS = 3  # in a row
+_LEAST_WORDS = 4  # different ones; a shorter request ("yes, please") may well come again
+_FAILING = frozenset(
+    {"repeated_call", "call_cycle", "failing_tool", "ignored_error", "unsupported_action", "abandoned"}
+)
+_FAILED = 0.5
+_FORMAT = 1
+
+
+class _Key(NamedTuple):
+    """An app, and one of its agents or conversations."""
+
+    app: str
+    name: str
+
+
+class _Past:
+    """The latest values of one measure, in order of arrival and of size."""
+
+    def __init__(self, size: int, values: Sequence[float] = ()) -> None:
+        self.size = size
+        self.latest = array("f", values)
+        self.ranked = sorted(self.latest)
+
+    def add(self, value: float) -> None:
+        if len(self.latest) >= self.size:
+            oldest = self.latest.pop(0)
+            del self.ranked[bisect.bisect_left(self.ranked, oldest)]
+        self.latest.append(value)
+        bisect.insort(self.ranked, self.latest[-1])
+
+    def median(self) -> float:
+        return self.ranked[len(self.ranked) // 2]
+
+    def line(self) -> float:
+        """Return the value over which another would be unusual."""
+        middle = math.log1p(self.median())
+        deviations = sorted(abs(math.log1p(value) - middle) for value in self.ranked)
+        spread = DEVIATIONS * 1.4826 * deviations[len(deviations) // 2]
+        return math.expm1(middle + max(math.log(LEAST_FACTOR), spread))
+
+
+class _Conversation(msgspec.Struct):
+    """Running totals of a conversation. `failed` and `repeats` count turns in a row."""
+
+    last: float = 0.0
+    turns: int = 0
+    failed: int = 0
+    repeats: int = 0
+    used: dict[str, float] = {}
+    words: frozenset[str] = frozenset()
+
+
+class _Saved(msgspec.Struct, frozen=True):
+    """An entry as snapshots hold it; `tick` tells which was used last."""
+
+    format: int
+    tick: int
+    app: str
+    name: str
+
+
+class _SavedAgent(_Saved, frozen=True):
+    used: dict[str, bytes]
+
+
+class _SavedConversation(_Saved, frozen=True):
+    last: float
+    turns: int
+    failed: int
+    repeats: int
+    used: dict[str, float]
+
+
+_Kept = TypeVar("_Kept")
+
+
+class _Slots(Generic[_Kept]):
+    """A bounded map that forgets the least recently used; each entry has a slot, which another may take."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.entries: OrderedDict[_Key, tuple[int, int, _Kept]] = OrderedDict()
+
+    def find(self, key: _Key) -> _Kept | None:
+        entry = self.entries.get(key)
+        return entry and entry[2]
+
+    def put(self, key: _Key, tick: int, value: _Kept) -> int:
+        """Keep a value as the latest used; return its slot."""
+        entry = self.entries.pop(key, None)
+        if entry is not None:
+            slot = entry[0]
+        elif len(self.entries) < self.size:
+            slot = len(self.entries)
+        else:
+            slot = self.entries.popitem(last=False)[1][0]
+        self.entries[key] = (slot, tick, value)
+        return slot
+
+    def by_slot(self) -> dict[int, tuple[_Key, int, _Kept]]:
+        return {slot: (key, tick, value) for key, (slot, tick, value) in self.entries.items()}
+
+
+class AgentMonitor:
+    """Keeps what agents and conversations used. Used from one thread. Options: `monitor.runs.Options`."""
+
+    def __init__(self, **given: Any) -> None:
+        self._options: Options = options(given)
+        self._clear()
+
+    def _clear(self) -> None:
+        self._agents: _Slots[dict[str, _Past]] = _Slots(self._options.max_agents)
+        self._conversations: _Slots[_Conversation] = _Slots(self._options.max_conversations)
+        self._dirty: set[tuple[str, int]] = set()
+        self._tick = 0
+
+    def update(self, trace: Trace, assessment: Assessment) -> Assessment:
+        """Take a judged run in and return its assessment with what only its past can tell.
+
+        Adds evidence `unusual_<measure>` once the agent has `warm_up` runs, `repeated_request`,
+        `failing_conversation` and `conversation_over_budget`; and `values`: `history` (runs of the agent
+        before this one), `turns` (of the conversation so far, this one included). One that is not scored is
+        returned as it is, and counts for nothing.
+        """
+        if assessment.status is not Status.SCORED:
+            return assessment
+        self._tick += 1
+        values: dict[str, float] = {}
+        evidence = [*self._unusual(trace, assessment, values)]
+        if trace.conversation:
+            evidence += self._turn(trace, assessment, values)
+        if evidence:
+            evidence = [*assessment.evidence, *evidence]
+            assessment = msgspec.structs.replace(
+                assessment,
+                evidence=tuple(sorted(evidence, key=lambda e: -e.score)),
+                score=noisy_or(evidence),
+            )
+        return msgspec.structs.replace(assessment, values={**assessment.values, **values})
+
+    def _unusual(self, trace: Trace, assessment: Assessment, values: dict[str, float]) -> Iterator[Evidence]:
+        key = _Key(trace.app, trace.agent)
+        past = self._agents.find(key) or {}
+        values["history"] = float(len(past["steps"].latest)) if "steps" in past else 0.0
+        for name in USED:
+            used = assessment.values.get(name)
+            if used is None:
+                continue
+            measure = past.setdefault(name, _Past(self._options.history))
+            enough = len(measure.latest) >= self._options.warm_up
+            if enough and used > LEAST_FACTOR * measure.median() and used > (line := measure.line()):
+                last = max(0, len(trace.steps) - 1)
+                yield Evidence(f"steps.{last}", 0, 0, f"unusual_{name}", 1.0 - line / (2.0 * used))
+            measure.add(used)
+        self._dirty.add(("agent", self._agents.put(key, self._tick, past)))
+
+    def _turn(self, trace: Trace, assessment: Assessment, values: dict[str, float]) -> Iterator[Evidence]:
+        key = _Key(trace.app, trace.conversation)
+        kept = self._conversations.find(key)
+        if kept is None or trace.time - kept.last > self._options.window_seconds:
+            kept = _Conversation()
+        kept.last = max(kept.last, trace.time)
+        kept.turns += 1
+        bad = any(e.kind in _FAILING and e.score >= _FAILED for e in assessment.evidence)
+        kept.failed = kept.failed + 1 if bad else 0
+        asks = _words(trace.question())
+        if len(asks) >= _LEAST_WORDS:
+            kept.repeats = kept.repeats + 1 if _same_request(asks, kept.words) else 0
+            kept.words = asks
+        kept.used = {
+            name: kept.used.get(name, 0.0) + assessment.values.get(name, 0.0)
+            for name in USED
+            if name in assessment.values or name in kept.used
+        }
+        self._dirty.add(("conversation", self._conversations.put(key, self._tick, kept)))
+        values["turns"] = float(kept.turns)
+        whole = len(trace.response)
+        if kept.repeats >= SAME_REQUESTS - 1 and (asked := _last_request(trace)):
+            yield Evidence(*asked, "repeated_request", 1.0 - 0.5**kept.repeats)
+        if kept.failed >= FAILED_TURNS:
+            yield Evidence("response", 0, whole, "failing_conversation", 1.0 - 0.5 ** (kept.failed - 1))
+        for name in USED:
+            most, used = getattr(self._options.conversation, name), kept.used.get(name)
+            if most is not None and used is not None and used > most:
+                score = 1.0 - most / (2.0 * used)
+                yield Evidence("response", 0, whole, "conversation_over_budget", score)
+
+    def snapshot(self) -> dict[str, bytes]:
+        """Return what changed since the last call, by kind and slot; a later value replaces an earlier."""
+        agents, conversations = self._agents.by_slot(), self._conversations.by_slot()
+        found: dict[str, bytes] = {}
+        for kind, slot in sorted(self._dirty):
+            if kind == "agent":
+                key, tick, past = agents[slot]
+                used = {name: measure.latest.tobytes() for name, measure in past.items()}
+                saved: _Saved = _SavedAgent(_FORMAT, tick, *key, used)
+            else:
+                key, tick, kept = conversations[slot]
+                saved = _SavedConversation(
+                    _FORMAT, tick, *key, kept.last, kept.turns, kept.failed, kept.repeats, kept.used
+                )
+            found[f"{kind}/{slot}"] = msgspec.msgpack.encode(saved)
+        self._dirty.clear()
+        return found
+
+    def restore(self, snapshot: Mapping[str, bytes]) -> None:
+        """Replace all state by what successive snapshots left behind; the words of requests begin anew.
+
+        Entries beyond a bound that was lowered are dropped, the least recently used first. Raises ConfigError
+        for what this version cannot read.
+        """
+        self._clear()
+        agents, conversations = [], []
+        for name, raw in snapshot.items():
+            try:
+                if name.startswith("agent/"):
+                    agents.append(msgspec.msgpack.decode(raw, type=_SavedAgent))
+                else:
+                    conversations.append(msgspec.msgpack.decode(raw, type=_SavedConversation))
+            except msgspec.DecodeError as error:
+                raise ConfigError(
+                    f"agent snapshot {name}: cannot be read ({type(error).__name__}); delete the agent"
+                    " snapshots to begin with a new history"
+                ) from error
+        for agent in sorted(agents, key=lambda saved: saved.tick):
+            past = {name: self._past(raw) for name, raw in agent.used.items()}
+            self._agents.put(_Key(agent.app, agent.name), agent.tick, past)
+            self._tick = max(self._tick, agent.tick)
+        for talk in sorted(conversations, key=lambda saved: saved.tick):
+            kept = _Conversation(talk.last, talk.turns, talk.failed, talk.repeats, talk.used)
+            self._conversations.put(_Key(talk.app, talk.name), talk.tick, kept)
+            self._tick = max(self._tick, talk.tick)
+        # Slots may now differ from those they were saved in, so all are written again.
+        self._dirty = {("agent", slot) for slot in self._agents.by_slot()}
+        self._dirty |= {("conversation", slot) for slot in self._conversations.by_slot()}
+
+    def _past(self, raw: bytes) -> _Past:
+        values = array("f")
+        values.frombytes(raw[: len(raw) // values.itemsize * values.itemsize])
+        return _Past(self._options.history, values[-self._options.history :])
+
+
+def _words(request: str) -> frozenset[str]:
+    """Return the words of a request, by their stems, and its numbers."""
+    return frozenset(text.stem(token.word) for token in text.tokens(request))
+
+
+def _same_request(one: frozenset[str], other: frozenset[str]) -> bool:
+    numbers = {word for word in one ^ other if word[:1].isdigit()}
+    return not numbers and len(one & other) >= ALIKE * len(one | other)
+
+
+def _last_request(trace: Trace) -> tuple[str, int, int] | None:
+    users = [n for n, message in enumerate(trace.messages) if message.role == "user"]
+    return (f"messages.{users[-1]}", 0, len(trace.messages[users[-1]].content)) if users else None
