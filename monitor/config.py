@@ -25,6 +25,7 @@ MAX_FILE_BYTES = (
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+Format = Literal["native", "openai", "litellm", "kong", "auto"]
 
 
 class _Section(BaseModel):
@@ -87,8 +88,8 @@ class KafkaConfig(_Section):
 class IngestConfig(_Section):
     """Bounds on what is decoded. A record beyond them is dead-lettered."""
 
-    format: Literal["native"] = Field("native", description="Decoder of every topic not named in `formats`.")
-    formats: dict[str, Literal["native"]] = Field(default_factory=dict, description="Decoder per topic.")
+    format: Format = Field("native", description="Decoder of every topic not named in `formats`.")
+    formats: dict[str, Format] = Field(default_factory=dict, description="Decoder per topic.")
     max_record_bytes: Count = Field(2 * 2**20, description="Largest record that is decoded.")
     max_depth: Count = Field(64, description="Deepest nesting of JSON that is decoded.")
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from monitor.config import IngestConfig
 from monitor.errors import BadTrace
-from monitor.ingest import NativeDecoder, decoder_for, schema
+from monitor.ingest import decoder_for, schema
 from monitor.trace import Document, Message, Record, ToolCall, Trace, Usage
 
 REASONS = {
@@ -27,6 +27,7 @@ REASONS = {
     "missing_field",
     "out_of_range",
     "invalid_cloudevent",
+    "invalid_framing",
 }
 FULL: dict[str, Any] = {
     "id": "chatcmpl-9",
@@ -62,7 +63,8 @@ def record(value: bytes | None, **changes: Any) -> Record:
 
 def decoder(max_record_bytes: int = 2**21, max_depth: int = 64) -> Callable[[Record], tuple[Trace, ...]]:
     """A decoder with a pseudonym that shows it was used."""
-    return NativeDecoder(max_record_bytes, max_depth, lambda user: f"pseudonym-{len(user)}").decode
+    config = IngestConfig(max_record_bytes=max_record_bytes, max_depth=max_depth)
+    return decoder_for(config, lambda user: f"pseudonym-{len(user)}")
 
 
 def decode(**fields: Any) -> Trace:
