@@ -59,7 +59,10 @@ class Identifiers:
 
 def event_id(record: Record) -> str:
     """Id of the CloudEvent that a record was (`framing.unframe` leaves it in a header); empty for none."""
-    return next((value.decode() for name, value in record.headers if name == "ce_id"), "")
+    for name, value in record.headers:
+        if name == "ce_id":
+            return value.decode()
+    return ""
 
 
 def unix_seconds(given: float | str | None, fallback: float, field: str = "time") -> float:

@@ -16,7 +16,7 @@ Shapes: TypeAlias = Mapping[str, Any]
 """Path from the root (`ai.payload.request`; empty: the root itself) to the type that is read there."""
 UNNAMED = "…"
 """Stands for keys that do not look like a name, and may be somebody's text."""
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 
 
 def names_of(shapes: Shapes) -> frozenset[str]:
@@ -66,14 +66,15 @@ def _walk(value: object, shape: Any, where: str, shapes: Shapes, found: Counter[
             _walk(item, shape, where, shapes, found, parse)
     elif isinstance(value, dict) and fields:
         for key, item in value.items():
-            path = f"{where}.{_shown(key)}".lstrip(".")
+            path = f"{where}.{name_of(key)}".lstrip(".")
             if key in fields:
                 _walk(item, fields[key], path, shapes, found, parse)
             elif path not in shapes:
                 found[path] += 1
 
 
-def _shown(key: str) -> str:
+def name_of(key: str) -> str:
+    """Return a sender's key if it may be shown: an identifier without personal data; else `…`."""
     return key if _NAME.fullmatch(key) and clean_identifier(key, str) == key else UNNAMED
 
 
