@@ -84,7 +84,7 @@ class KafkaConfig(_Section):
         }
 
 
-Format = Literal["auto", "native", "otlp_json", "otlp_proto", "otlp_proto_logs"]
+Format = Literal["native", "otlp_json", "otlp_proto", "otlp_proto_logs", "openai", "litellm", "kong", "auto"]
 
 
 class IngestConfig(_Section):

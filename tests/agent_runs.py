@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from monitor.ingest.native import NativeDecoder
+from monitor.config import IngestConfig
+from monitor.ingest import decoder
 from monitor.trace import Record, Trace
 
 FOLDER = Path(__file__).parent / "data" / "agents"
@@ -38,10 +39,11 @@ def policies() -> dict[str, Any]:
 def labelled(name: str) -> list[Labelled]:
     """Runs of one file."""
     runs = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
-    decode = NativeDecoder(2**21, 64, str).decode
+    decode = decoder("native", IngestConfig(), str)
     found = []
     for run in runs:
         (trace,) = decode(Record("t", 0, 0, BEGIN, None, json.dumps(native(run)).encode()))
+        assert isinstance(trace, Trace)
         found.append(Labelled(run["id"], frozenset(run["expect"]), trace))
     return found
 

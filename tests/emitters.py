@@ -189,7 +189,7 @@ def _instrumentor(emitter: str) -> Any:
         return OpenLLMetry()
     from opentelemetry.instrumentation.openai_v2 import OpenAIInstrumentor as GenAI
 
-    return GenAI()
+    return GenAI()  # type: ignore[no-untyped-call] # the library is untyped
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Decoding of native traces: every valid record becomes a trace, every other a dead letter with a reason."""
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import jsonschema
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 
 from monitor.config import IngestConfig
 from monitor.errors import BadTrace
-from monitor.ingest import NativeDecoder, decoder_for, schema
+from monitor.ingest import Decode, decoder_for, schema
 from monitor.trace import Document, Message, Record, Step, StepKind, ToolCall, Trace, Usage
 
 REASONS = {
@@ -27,6 +26,7 @@ REASONS = {
     "missing_field",
     "out_of_range",
     "invalid_cloudevent",
+    "invalid_framing",
 }
 FULL: dict[str, Any] = {
     "id": "chatcmpl-9",
@@ -76,14 +76,16 @@ def record(value: bytes | None, **changes: Any) -> Record:
     return Record("llm.traces", 0, 7, 1_600_000_000.0, None, value)._replace(**changes)
 
 
-def decoder(max_record_bytes: int = 2**21, max_depth: int = 64) -> Callable[[Record], tuple[Trace, ...]]:
+def decoder(max_record_bytes: int = 2**21, max_depth: int = 64) -> Decode:
     """A decoder with a pseudonym that shows it was used."""
-    return NativeDecoder(max_record_bytes, max_depth, lambda user: f"pseudonym-{len(user)}").decode
+    config = IngestConfig(max_record_bytes=max_record_bytes, max_depth=max_depth)
+    return decoder_for(config, lambda user: f"pseudonym-{len(user)}")
 
 
 def decode(**fields: Any) -> Trace:
     """The trace of a record with these fields."""
     (trace,) = decoder()(record(json.dumps({"response": ""} | fields).encode()))
+    assert isinstance(trace, Trace)
     return trace
 
 
@@ -143,10 +145,11 @@ def test_a_response_alone_is_a_trace() -> None:
     """Everything but `response` is optional: id is a hash of the record, time the record's, names unknown."""
     value = b'{"response": "Hi."}'
     (trace,) = decoder()(record(value))
+    assert isinstance(trace, Trace)
     assert trace == Trace(id=trace.id, time=1_600_000_000.0, response="Hi.")
     assert trace.id.startswith("sha256:")
     assert len(trace.id) == len("sha256:") + 32
-    assert decoder()(record(value, offset=8))[0].id == trace.id
+    assert decoder()(record(value, offset=8)) == (trace,)
 
 
 def test_null_means_absent() -> None:
@@ -412,6 +415,8 @@ def test_the_decoder_is_chosen_per_topic() -> None:
     config = IngestConfig(max_record_bytes=20, formats={"other": "native"})
     decode_record = decoder_for(config, str)
     for topic in ("llm.traces", "other"):
-        assert decode_record(record(b'{"response": "a"}', topic=topic))[0].response == "a"
+        (trace,) = decode_record(record(b'{"response": "a"}', topic=topic))
+        assert isinstance(trace, Trace)
+        assert trace.response == "a"
         with pytest.raises(BadTrace):
             decode_record(record(b'{"response": "much more"}', topic=topic))

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from monitor.config import IngestConfig
 from monitor.errors import BadTrace
-from monitor.ingest import NativeDecoder
+from monitor.ingest import decoder_for
 from monitor.trace import Record, Trace
 
 TRACE = {"response": "Hi.", "app": "shop"}
@@ -25,7 +26,9 @@ BINARY = tuple((f"ce_{name}", str(text).encode()) for name, text in EVENT.items(
 def decode(value: object, headers: tuple[tuple[str, bytes], ...] = ()) -> Trace:
     """The trace of a record with this JSON value and these headers."""
     raw = value if isinstance(value, bytes) else json.dumps(value).encode()
-    (trace,) = NativeDecoder(10_000, 20, str).decode(Record("t", 0, 0, 5.0, None, raw, headers))
+    decode_record = decoder_for(IngestConfig(max_record_bytes=10_000, max_depth=20), str)
+    (trace,) = decode_record(Record("t", 0, 0, 5.0, None, raw, headers))
+    assert isinstance(trace, Trace)
     return trace
 
 
@@ -119,7 +122,8 @@ def test_the_payload_of_an_event_is_as_strict_as_a_bare_one() -> None:
     duplicate = base64.b64encode(b'{"response": "a", "response": "b"}').decode()
     deep = b'{"response": "", "x": ' + b"[" * 30 + b"]" * 30 + b"}"
     for value, headers, reason in (
-        (EVENT | {"data": "Hi."}, (), "wrong_type"),
+        (EVENT | {"data": "Hi."}, (), "invalid_json"),
+        (EVENT | {"data": "7"}, (), "wrong_type"),
         (EVENT | {"data": {"response": None}}, (), "wrong_type"),
         (EVENT | {"data_base64": duplicate}, (), "duplicate_key"),
         (EVENT | {"data_base64": base64.b64encode(deep).decode()}, (), "too_deep"),

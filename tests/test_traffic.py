@@ -11,10 +11,11 @@ from itertools import islice
 import pytest
 
 from monitor.clock import ManualClock
+from monitor.config import IngestConfig
 from monitor.demo.broker import EmbeddedBroker
 from monitor.demo.traffic import Sample, Traffic, publish, texts
-from monitor.ingest import NativeDecoder
-from monitor.trace import Record
+from monitor.ingest import decoder_for
+from monitor.trace import Record, Trace
 
 # kafka-python reads its schemas with functions that Python 3.11 and 3.12 deprecate and 3.13 took back.
 pytestmark = pytest.mark.filterwarnings(r"ignore:(read|open)_text is deprecated:DeprecationWarning")
@@ -46,10 +47,11 @@ def test_the_same_seed_gives_the_same_traffic() -> None:
 
 def test_every_trace_decodes() -> None:
     """Each sample is a native trace with its times, names and texts intact."""
-    decode = NativeDecoder(100_000, 10, str).decode
+    decode = decoder_for(IngestConfig(max_record_bytes=100_000, max_depth=10), str)
     for sample in samples(1_000, shift_after=500):
         value = json.dumps(sample.trace).encode()
         (trace,) = decode(Record("t", 0, 0, 0.0, None, value))
+        assert isinstance(trace, Trace)
         assert (trace.id, trace.response) == (sample.trace["id"], sample.trace["response"])
         assert trace.time == ManualClock().now()
         assert trace.question() == sample.trace["messages"][1]["content"]

@@ -10,7 +10,8 @@ import click
 from monitor import __version__
 from monitor.errors import EX_CONFIG, ConfigError, Retryable
 
-EX_TEMPFAIL = 75  # sysexits.h
+EX_DATAERR = 65  # sysexits.h
+EX_TEMPFAIL = 75
 
 _config = click.option(
     "--config",
@@ -90,6 +91,24 @@ def scan(file: str, path: Path | None, *, as_json: bool) -> None:
     from monitor.cli import scanning
 
     scanning.run(file, path, as_json=as_json)
+
+
+@riskmon.command("decode")
+@click.argument("form", metavar="FORMAT")
+@click.argument("file", type=click.Path(allow_dash=True))
+@_config
+@_json
+@click.option("--raw", is_flag=True, help="Print texts as they are instead of redacted previews.")
+def decode_file(form: str, file: str, path: Path | None, *, as_json: bool, raw: bool) -> None:
+    """Show what is made of payloads in FORMAT, field by field, and what is not used; exit 0 or 65.
+
+    FORMAT is one that `ingest.format` takes, `auto` included. FILE (`-`: standard input) holds one payload,
+    or a JSON object per line.
+    """
+    from monitor.cli import decoding
+
+    if not decoding.run(form, file, path, as_json=as_json, raw=raw):
+        raise click.exceptions.Exit(EX_DATAERR)
 
 
 @riskmon.command("eval")

@@ -31,7 +31,7 @@ from monitor.detect import specs
 from monitor.detect.pool import Pool
 from monitor.errors import ConfigError
 from monitor.findings import Judgement
-from monitor.ingest import NativeDecoder
+from monitor.ingest import decoder
 from monitor.rules import RuleBook, default_paths
 from monitor.sources.file import FileSource
 from monitor.telemetry.logging import configure
@@ -277,11 +277,9 @@ def whole_text(trace: Trace) -> str:
 
 def decoded(records: Sequence[bytes]) -> list[Trace]:
     """Decode native traces."""
-    config = IngestConfig()
-    decode = NativeDecoder(config.max_record_bytes, config.max_depth, str).decode
-    return [
-        trace for n, value in enumerate(records) for trace in decode(Record("bench", 0, n, 0.0, None, value))
-    ]
+    decode = decoder("native", IngestConfig(), str)
+    found = [decode(Record("bench", 0, n, 0.0, None, value)) for n, value in enumerate(records)]
+    return [trace for traces in found for trace in traces if isinstance(trace, Trace)]
 
 
 class _MissingError(Exception):

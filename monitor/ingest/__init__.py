@@ -1,72 +1,129 @@
-"""Decoders: bytes of a record in, traces and spans out. What cannot be decoded raises BadTrace.
+"""Decoders: a record in, traces and spans out. What cannot be decoded raises BadTrace.
 
-`FORMATS.md` lists every format and dialect with the fields that are taken.
+Around the payload of every format may be a schema registry's prefix or a CloudEvents envelope (`framing`).
+What each format and dialect takes is in FORMATS.md.
 """
 
-import re
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+from typing import TypeAlias
 
 from monitor.config import Format, IngestConfig
-from monitor.ingest.native import NativeDecoder, schema
+from monitor.ingest import kong, litellm, openai, strict_json
+from monitor.ingest.auto import recognise
+from monitor.ingest.fields import Parse
+from monitor.ingest.framing import unframe
+from monitor.ingest.identifiers import Names
+from monitor.ingest.native import KNOWN, NativeDecoder, NativeTrace, schema
+from monitor.ingest.unused import Shapes, names_of, unused_names
 from monitor.trace import Record, Span, Trace
 
-__all__ = ["Decode", "NativeDecoder", "decoder_for", "schema"]
+__all__ = ["FORMATS", "PROTOBUF", "Decode", "decoder", "decoder_for", "schema", "unused"]
 
-Decode = Callable[[Record], Sequence[Trace | Span]]
-_OTLP_JSON = re.compile(rb'\s*\{\s*"resource(?:Spans|Logs|_spans|_logs)"')
+Decode: TypeAlias = Callable[[Record], Sequence[Trace | Span]]
+
+PROTOBUF: frozenset[str] = frozenset({"otlp_proto", "otlp_proto_logs"})
+"""Formats that are binary."""
+SHAPES: Mapping[str, Shapes] = {
+    "native": {"": NativeTrace},
+    "openai": openai.SHAPES,
+    "litellm": litellm.SHAPES,
+    "kong": kong.SHAPES,
+}
+"""Of formats of typed JSON, what is read."""
+_KNOWN = {name: KNOWN | names_of(shapes) for name, shapes in SHAPES.items()}
 
 
 def decoder_for(config: IngestConfig, pseudonym: Callable[[str], str]) -> Decode:
-    """Build the decoder of all topics; it picks by `record.topic`. It raises BadTrace as `FORMATS` do.
-
-    `pseudonym` is the keyed function that replaces user ids.
-    """
-    built = {name: FORMATS[name](config, pseudonym) for name in {config.format, *config.formats.values()}}
-    default = built[config.format]
-    by_topic = {topic: built[name] for topic, name in config.formats.items()}
+    """Build the decoder of all topics; it picks by `record.topic`. See `decoder` for its errors."""
+    names = {config.format, *config.formats.values()}
+    by_format = {name: decoder(name, config, pseudonym) for name in names}
+    default = by_format[config.format]
+    by_topic = {topic: by_format[name] for topic, name in config.formats.items()}
     return lambda record: by_topic.get(record.topic, default)(record)
 
 
-def _native(config: IngestConfig, pseudonym: Callable[[str], str]) -> Decode:
-    return NativeDecoder(config.max_record_bytes, config.max_depth, pseudonym).decode
+def decoder(name: Format, config: IngestConfig, pseudonym: Callable[[str], str]) -> Decode:
+    """Build the decoder of one format. `pseudonym` is the keyed function that replaces user ids.
+
+    It raises BadTrace with a reason of a bounded set: those of `unframe` and of `strict_json.parse`,
+    wrong_type, missing_field, out_of_range, and for OTLP those of `OtlpDecoder`; the detail names the field
+    and never holds a value.
+    """
+    plain = FORMATS[name](config, Names(pseudonym))
+    parse, max_bytes = _parse(config, _KNOWN.get(name, KNOWN)), config.max_record_bytes
+    protobuf = name in PROTOBUF
+    return lambda record: plain(unframe(record, parse, max_bytes, protobuf=protobuf))
 
 
-def _otlp_json(config: IngestConfig, pseudonym: Callable[[str], str]) -> Decode:
+def unused(name: str, config: IngestConfig, record: Record) -> Counter[str]:
+    """Count what the format's decoder does not read of a record it decodes, by name; see `unused_names`.
+
+    Empty for formats that are not typed JSON.
+    """
+    parse = _parse(config, KNOWN)
+    if name in PROTOBUF:
+        return Counter()
+    value = unframe(record, parse, config.max_record_bytes).value or b""
+    shapes = SHAPES.get(recognise(value) if name == "auto" else name)
+    return unused_names(parse(value), shapes, parse) if shapes else Counter()
+
+
+def _native(config: IngestConfig, names: Names) -> Decode:
+    return NativeDecoder(_parse(config, _KNOWN["native"]), names).decode
+
+
+def _openai(config: IngestConfig, names: Names) -> Decode:
+    return partial(openai.decode, parse=_parse(config, _KNOWN["openai"]), clean=names)
+
+
+def _litellm(config: IngestConfig, names: Names) -> Decode:
+    return partial(litellm.decode, parse=_parse(config, _KNOWN["litellm"]), clean=names)
+
+
+def _kong(config: IngestConfig, names: Names) -> Decode:
+    return partial(kong.decode, parse=_parse(config, _KNOWN["kong"]), clean=names)
+
+
+def _otlp_json(config: IngestConfig, names: Names) -> Decode:
     from monitor.ingest import otlp, otlp_json
 
-    return otlp.OtlpDecoder(otlp_json.read, config, pseudonym).decode
+    return otlp.OtlpDecoder(otlp_json.read, config, names).decode
 
 
-def _otlp_proto(config: IngestConfig, pseudonym: Callable[[str], str]) -> Decode:
+def _otlp_proto(config: IngestConfig, names: Names) -> Decode:
     from monitor.ingest import otlp, otlp_proto
 
-    return otlp.OtlpDecoder(otlp_proto.spans, config, pseudonym).decode
+    return otlp.OtlpDecoder(otlp_proto.spans, config, names).decode
 
 
-def _otlp_proto_logs(config: IngestConfig, pseudonym: Callable[[str], str]) -> Decode:
+def _otlp_proto_logs(config: IngestConfig, names: Names) -> Decode:
     from monitor.ingest import otlp, otlp_proto
 
-    return otlp.OtlpDecoder(otlp_proto.logs, config, pseudonym).decode
+    return otlp.OtlpDecoder(otlp_proto.logs, config, names).decode
 
 
-def _auto(config: IngestConfig, pseudonym: Callable[[str], str]) -> Decode:
-    """Tell the formats apart by their first bytes: a convenience for trying out, not for production."""
-    native, otlp_json, otlp_proto = (make(config, pseudonym) for make in (_native, _otlp_json, _otlp_proto))
-
-    def decode(record: Record) -> Sequence[Trace | Span]:
-        value = record.value or b""
-        if value[:1] == b"\n":  # the tag of resource_spans; JSON hardly starts with a blank line
-            return (native if value.lstrip()[:1] == b"{" else otlp_proto)(record)
-        return (otlp_json if _OTLP_JSON.match(value) else native)(record)
-
-    return decode
+def _auto(config: IngestConfig, names: Names) -> Decode:
+    """Tell the formats apart by what they look like: a convenience for trying out, not for production."""
+    plain: dict[Format, Decode] = {
+        name: make(config, names) for name, make in FORMATS.items() if name != "auto"
+    }
+    return lambda record: plain[recognise(record.value or b"")](record)
 
 
-FORMATS: dict[Format, Callable[[IngestConfig, Callable[[str], str]], Decode]] = {
+FORMATS: Mapping[Format, Callable[[IngestConfig, Names], Decode]] = {
     "native": _native,
     "otlp_json": _otlp_json,
     "otlp_proto": _otlp_proto,
     "otlp_proto_logs": _otlp_proto_logs,
+    "openai": _openai,
+    "litellm": _litellm,
+    "kong": _kong,
     "auto": _auto,
 }
 """What makes the decoder of each format, by the name it has in the configuration."""
+
+
+def _parse(config: IngestConfig, known: Collection[str]) -> Parse:
+    return lambda raw: strict_json.parse(raw, config.max_depth, known)

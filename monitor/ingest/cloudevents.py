@@ -1,56 +1,59 @@
-"""CloudEvents 1.0 around a trace, as the Kafka protocol binding carries them.
+"""CloudEvents 1.0 around a payload, as the Kafka protocol binding carries them.
 
 Structured: the header `content-type` starts with `application/cloudevents`, or (a file has no headers) the
-object has `specversion` and `data`. Binary: `ce_` headers beside the plain payload.
+object has `specversion` and no `response`. The payload is `data`, `data_base64`, or JSON in a string as
+`data`. Binary: `ce_` headers beside the plain payload.
 """
 
 import binascii
 from base64 import b64decode
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from monitor.errors import BadTrace
+from monitor.ingest.fields import Parse, unix_seconds
 from monitor.trace import Record
 
 KEYS = frozenset({
     "specversion", "id", "source", "type", "subject", "time", "datacontenttype", "dataschema", "data",
     "data_base64",
 })  # fmt: skip
+HINT = b'"specversion"'
+"""What a structured event without a header holds, as any writer spells it."""
 REASON = "invalid_cloudevent"
 _REQUIRED = ("specversion", "id", "source", "type")
-_Parse = Callable[[bytes], object]
+_JSON = frozenset({"", "application/json", "text/json"})
+_BINARY = frozenset({"", "application/x-protobuf", "application/protobuf", "application/octet-stream"})
 
 
-class Unwrapped(msgspec.Struct, frozen=True, gc=False):
-    """The payload, and the event's id and time, which stand in where the payload has none."""
-
-    payload: object
-    id: str = ""
-    time: str = ""
+class _Data(msgspec.Struct, gc=False):
+    data: msgspec.Raw
 
 
-def unwrap(record: Record, value: bytes, parse: _Parse) -> Unwrapped:
-    """Parse `value`, the record's, and take a CloudEvents envelope off if there is one.
+def unwrap(record: Record, value: bytes, parse: Parse, *, protobuf: bool) -> Record:
+    """Return the record of an event's payload: its bytes, the event's time, its id in the header `ce_id`.
 
-    Raises BadTrace: invalid_cloudevent, and whatever `parse` raises.
+    A record that is no event comes back without headers. `parse` reads the envelope. Raises BadTrace:
+    invalid_cloudevent, out_of_range for its time, and whatever `parse` raises.
     """
     headers = _headers(record) if record.headers else {}
     content_type = headers.get("content-type", "").lower()
     if content_type.startswith("application/cloudevents"):
         if not content_type.partition(";")[0].strip() == "application/cloudevents+json":
             raise BadTrace(REASON, "header content-type: of the event formats only +json is read")
-        return _structured(parse(value), parse)
+        return _structured(record, value, parse(value), protobuf=protobuf)
     if "ce_specversion" in headers:
         attributes = {name[3:]: text for name, text in headers.items() if name.startswith("ce_")}
         _check(attributes, "header ce_")
-        _check_content_type(content_type, "header content-type")
-        return Unwrapped(parse(value), attributes["id"], attributes.get("time", ""))
-    payload = parse(value)
-    if isinstance(payload, dict) and "specversion" in payload and "response" not in payload:
-        return _structured(payload, parse)
-    return Unwrapped(payload)
+        _check_content_type(content_type, "header content-type", protobuf=protobuf)
+        return _event(record, value, attributes)
+    if HINT in value and not protobuf:
+        payload = parse(value)
+        if isinstance(payload, dict) and "specversion" in payload and "response" not in payload:
+            return _structured(record, value, payload, protobuf=protobuf)
+    return record._replace(headers=())
 
 
 def _headers(record: Record) -> dict[str, str]:
@@ -67,26 +70,42 @@ def _headers(record: Record) -> dict[str, str]:
     return found
 
 
-def _structured(event: object, parse: _Parse) -> Unwrapped:
+def _event(record: Record, payload: bytes, attributes: Mapping[str, Any]) -> Record:
+    if not payload:
+        raise BadTrace("empty", "the event's data are empty; send the trace as its data")
+    return record._replace(
+        value=payload,
+        time=unix_seconds(attributes.get("time"), record.time),
+        headers=(("ce_id", attributes["id"].encode()),),
+    )
+
+
+def _structured(record: Record, value: bytes, event: object, *, protobuf: bool) -> Record:
     if not isinstance(event, dict):
         raise BadTrace(REASON, "must be a JSON object; batches are not part of the Kafka binding")
     _check(event, "")
-    event_time = event.get("time") or ""
-    if not isinstance(event_time, str):
-        raise BadTrace(REASON, "time: must be a string")
-    if event.get("data") is not None:
-        content_type = event.get("datacontenttype") or ""
-        if not isinstance(content_type, str):
-            raise BadTrace(REASON, "datacontenttype: must be a string")
-        _check_content_type(content_type, "datacontenttype")
-        return Unwrapped(event["data"], event["id"], event_time)
+    for name in ("time", "datacontenttype"):
+        if not isinstance(event.get(name), str | None):
+            raise BadTrace(REASON, f"{name}: must be a string")
+    if event.get("data") is not None and not protobuf:
+        _check_content_type(event.get("datacontenttype") or "", "datacontenttype", protobuf=protobuf)
+        data = event["data"]
+        # The bytes as they were sent: what is written anew is not what was judged.
+        raw = data.encode() if isinstance(data, str) else bytes(msgspec.json.decode(value, type=_Data).data)
+        return _event(record, raw, event)
     encoded = event.get("data_base64")
     if not isinstance(encoded, str):
-        raise BadTrace(REASON, "data: missing; send the trace as data or data_base64")
+        raise BadTrace(
+            REASON,
+            "data_base64: missing; Protobuf needs it"
+            if protobuf
+            else "data: missing; send the trace as data or data_base64",
+        )
     try:
-        return Unwrapped(parse(b64decode(encoded, validate=True)), event["id"], event_time)
+        payload = b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):
         raise BadTrace(REASON, "data_base64: not base64") from None
+    return _event(record, payload, event)
 
 
 def _check(attributes: Mapping[str, Any], prefix: str) -> None:
@@ -98,7 +117,10 @@ def _check(attributes: Mapping[str, Any], prefix: str) -> None:
         raise BadTrace(REASON, f"{prefix}specversion: must be 1.0")
 
 
-def _check_content_type(content_type: str, where: str) -> None:
+def _check_content_type(content_type: str, where: str, *, protobuf: bool) -> None:
     media_type = content_type.partition(";")[0].strip().lower()
-    if media_type not in {"", "application/json", "text/json"} and not media_type.endswith("+json"):
+    if protobuf:
+        if media_type not in _BINARY:
+            raise BadTrace(REASON, f"{where}: must be application/x-protobuf")
+    elif media_type not in _JSON and not media_type.endswith("+json"):
         raise BadTrace(REASON, f"{where}: must be application/json")

@@ -109,6 +109,18 @@ class Names:
         self.user: Callable[[str], str] = _Remembered(pseudonym).__getitem__
         self.environment: Callable[[str], str] = _Remembered(self._environment).__getitem__
 
+    def optional(self, text: str | None, absent: str = "") -> str:
+        """Return the cleaned name, or `absent` for none."""
+        return self.name(text) if text else absent
+
+    def trace_id(self, own: str | None, trace_id: str, span_id: str, value: bytes, part: int = 0) -> str:
+        """Return a trace's id: its own, else trace:span (both cleaned already), else a hash of the record."""
+        if own:
+            return self.id(own)
+        if trace_id and span_id:
+            return f"{trace_id}:{span_id}"
+        return "sha256:" + hashlib.sha256(value).hexdigest()[:32] + (f":{part}" if part else "")
+
     def _environment(self, text: str) -> str:
         plain = text.strip().lower()
         known = plain in {"production", "staging", "internal", "sandbox"}

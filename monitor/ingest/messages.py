@@ -10,7 +10,7 @@ import msgspec
 
 from monitor.errors import BadTrace
 from monitor.ingest import strict_json
-from monitor.ingest.native import ROLES as NATIVE_ROLES
+from monitor.ingest.fields import ROLES as NATIVE_ROLES
 from monitor.ingest.spans import number, plain
 from monitor.trace import Document, Message, ToolCall
 

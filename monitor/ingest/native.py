@@ -1,31 +1,19 @@
-"""The native trace: one JSON object per record, bare or in a CloudEvents envelope.
+"""The native trace: one JSON object per record.
 
 Only `response` is required. Keys that are not listed are ignored; null means absent, except for `response`.
 """
 
-import hashlib
 from collections.abc import Callable
-from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
 from monitor.errors import BadTrace
-from monitor.ingest import cloudevents, strict_json
+from monitor.ingest import cloudevents
+from monitor.ingest.fields import ROLES, Parse, convert, event_id, one_object, unix_seconds
 from monitor.ingest.identifiers import Names
 from monitor.trace import Document, Message, Record, Step, StepKind, ToolCall, Trace, Usage
-
-YEAR_2200 = 7_258_118_400  # Unix seconds; what lies beyond is milliseconds taken for seconds
-ROLES = {
-    "system": "system",
-    "developer": "system",  # OpenAI's name since the o1 models
-    "user": "user",
-    "assistant": "assistant",
-    "model": "assistant",  # Gemini
-    "tool": "tool",
-    "function": "tool",  # OpenAI's name before tools
-}
 
 _Name = Annotated[str | None, Meta(description="Name; a label of metrics. Absent: `unknown`.")]
 _Id = Annotated[str | None, Meta(description="Identifier; logged and exported.")]
@@ -164,28 +152,24 @@ def schema() -> dict[str, Any]:
 
 
 class NativeDecoder:
-    """Decodes records of native JSON, at most `max_record_bytes` long and `max_depth` containers deep.
+    """Decodes plain records of native JSON (`framing.unframe` makes them), which `parse` reads."""
 
-    `pseudonym` is the keyed function that replaces user ids.
-    """
-
-    def __init__(self, max_record_bytes: int, max_depth: int, pseudonym: Callable[[str], str]) -> None:
-        self._max_bytes = max_record_bytes
-        self._parse: Callable[[bytes], object] = lambda raw: strict_json.parse(raw, max_depth, KNOWN)
-        names = Names(pseudonym)
-        name, self._id = names.name, names.id
+    def __init__(self, parse: Parse, clean: Names) -> None:
+        self._parse = parse
+        self._clean = clean
+        name = clean.name
         self._make: dict[str, _Make] = {
             "app": name,
-            "environment": names.environment,
+            "environment": clean.environment,
             "provider": name,
             "model": name,
             "model_version": name,
             "prompt_name": name,
             "prompt_version": name,
             "conversation": name,
-            "user": names.user,
-            "trace_id": self._id,
-            "span_id": self._id,
+            "user": clean.user,
+            "trace_id": clean.id,
+            "span_id": clean.id,
             "finish_reason": name,
             "messages": _messages,
             "context": _documents,
@@ -202,36 +186,21 @@ class NativeDecoder:
     def decode(self, record: Record) -> tuple[Trace, ...]:
         """Return the record's one trace.
 
-        Raises BadTrace with one of the reasons too_large, empty, invalid_utf8, invalid_json, too_deep,
-        duplicate_key, wrong_type, missing_field, out_of_range, invalid_cloudevent; the detail names the field
-        and never holds a value.
+        Raises BadTrace with one of the reasons invalid_utf8, invalid_json, too_deep, duplicate_key,
+        wrong_type, missing_field, out_of_range; the detail names the field and never holds a value.
         """
-        value = record.value
-        if not value:
-            raise BadTrace("empty", "no value; send the trace as the record's value")
-        if len(value) > self._max_bytes:
-            limit = f"ingest.max_record_bytes is {self._max_bytes}"
-            raise BadTrace("too_large", f"{len(value)} bytes; {limit}: raise it or send less context")
-        event = cloudevents.unwrap(record, value, self._parse)
-        if not isinstance(event.payload, dict):
-            raise BadTrace("wrong_type", "the record: must hold one JSON object")
-        try:
-            native = msgspec.convert(event.payload, NativeTrace)
-        except msgspec.ValidationError as error:
-            raise _explain(str(error)) from None
+        value = record.value or b""
+        payload = one_object(self._parse(value))
+        native = convert(payload, NativeTrace)
         # Only what was given, by our own (interned) keys: anything else slows msgspec down many times.
         fields = {
             key: make(given)
             for key, make in self._make.items()
-            if key in event.payload and (given := getattr(native, key)) not in ABSENT
+            if key in payload and (given := getattr(native, key)) not in ABSENT
         }
-        if own := native.id or event.id:
-            trace_id = self._id(own)
-        elif native.trace_id and native.span_id:
-            trace_id = f"{fields['trace_id']}:{fields['span_id']}"
-        else:
-            trace_id = "sha256:" + hashlib.sha256(value).hexdigest()[:32]
-        time = _seconds(native.time, event.time, record.time)
+        own = native.id or event_id(record)
+        trace_id = self._clean.trace_id(own, fields.get("trace_id", ""), fields.get("span_id", ""), value)
+        time = unix_seconds(native.time, record.time)
         return (Trace(id=trace_id, time=time, response=native.response, **fields),)
 
 
@@ -289,29 +258,3 @@ def _step(n: int, step: NativeStep, clean: Callable[[str], str]) -> Step:
 
 def _usage(usage: NativeUsage) -> Usage:
     return Usage(usage.input_tokens, usage.output_tokens)
-
-
-def _seconds(given: float | str | None, event: str, record: float) -> float:
-    """Unix seconds of the trace, else of its event, else of its record."""
-    if given is None or given == "":
-        given = event or record
-    if isinstance(given, str):
-        try:
-            moment: datetime = msgspec.convert(given, Annotated[datetime, Meta(tz=True)])
-            given = moment.timestamp()
-        except (msgspec.ValidationError, OverflowError):
-            raise BadTrace("out_of_range", "time: must be Unix seconds or RFC 3339 with a zone") from None
-    if not 0 <= given < YEAR_2200:
-        raise BadTrace("out_of_range", "time: must be Unix seconds (not milliseconds) from 1970 to 2199")
-    return float(given)
-
-
-def _explain(message: str) -> BadTrace:
-    """Classify msgspec's message, which holds types, bounds and the path but nothing the sender wrote."""
-    what, _, path = message.partition(" - at ")
-    field = path.strip("`").removeprefix("$.") or "the record"
-    if what.startswith("Object missing"):
-        missing = what.split("`")[1]
-        return BadTrace("missing_field", f"{missing}: required; send it, empty if the model said nothing")
-    reason = "out_of_range" if "out of range" in what or ">=" in what or "<=" in what else "wrong_type"
-    return BadTrace(reason, f"{field}: {what[:1].lower()}{what[1:].replace('`', '')}")

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from monitor.config import IngestConfig
 from monitor.errors import BadTrace
 from monitor.ingest import genai, openinference, openllmetry
+from monitor.ingest.fields import YEAR_2200
 from monitor.ingest.identifiers import Names
-from monitor.ingest.native import YEAR_2200
 from monitor.ingest.spans import NANO, Batch, Resource, WireSpan, build, build_log, light, resource_of
 from monitor.trace import Record, Span, Trace
 
@@ -22,15 +22,15 @@ _wanted = genai.EVENTS.__contains__
 class OtlpDecoder:
     """Decodes records whose bytes `read` takes apart, within the bounds of `config`.
 
-    `pseudonym` is the keyed function that replaces user ids.
+    `names` cleans what may be logged.
     """
 
-    def __init__(self, read: Read, config: IngestConfig, pseudonym: Callable[[str], str]) -> None:
+    def __init__(self, read: Read, config: IngestConfig, names: Names) -> None:
         self._read = read
         self._max_bytes, self._max_depth = config.max_record_bytes, config.max_depth
         self._max_spans = config.max_spans
         self._document_keys = tuple(config.document_keys)
-        self._names = Names(pseudonym)
+        self._names = names
 
     def decode(self, record: Record) -> tuple[Trace | Span, ...]:
         """Return the record's spans in its order; a `Trace` is a log record that belongs to no span.

@@ -11,7 +11,7 @@ import msgspec
 
 from monitor.errors import BadTrace
 from monitor.ingest import strict_json
-from monitor.ingest.native import _explain
+from monitor.ingest.fields import explain
 from monitor.ingest.spans import Attributes, Batch, Event, WireLog, WireSpan, check_keys
 
 _ERROR: Final = 2
@@ -132,7 +132,7 @@ def read(value: bytes, max_depth: int, wanted: Callable[[str], bool]) -> Iterato
     try:
         request = msgspec.convert(payload, _Request)
     except msgspec.ValidationError as error:
-        raise _explain(str(error)) from None
+        raise explain(str(error)) from None
     if request.resource_spans is None and request.resource_logs is None:
         raise BadTrace(
             "missing_field", "resourceSpans or resourceLogs: required; is the topic of another format?"

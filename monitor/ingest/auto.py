@@ -1,0 +1,31 @@
+"""Which format a record is in, told by the keys of its object."""
+
+import msgspec
+
+from monitor.config import Format
+from monitor.ingest.litellm import WRAPPER
+
+_MARKS: tuple[tuple[Format, set[str]], ...] = (
+    *(("otlp_json", {key}) for key in ("resourceSpans", "resourceLogs", "resource_spans", "resource_logs")),
+    ("litellm", {WRAPPER}),
+    ("litellm", {"call_type", "startTime"}),
+    ("kong", {"started_at", "latencies"}),
+    ("openai", {"request", "response"}),
+    ("openai", {"request", "chunks"}),
+    ("openai", {"request", "error"}),
+)
+_keys = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+def recognise(value: bytes) -> Format:
+    """Name the format of a plain record: `native` for what shows no mark, so that its error says why.
+
+    Protobuf is taken for spans; logs look the same.
+    """
+    if value[:1] == b"\n" and value.lstrip()[:1] not in (b"{", b"["):  # the tag of resource_spans
+        return "otlp_proto"
+    try:
+        keys = _keys(value).keys()
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return "litellm" if value.lstrip()[:1] == b"[" else "native"
+    return next((name for name, marks in _MARKS if marks <= keys), "native")

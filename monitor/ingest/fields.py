@@ -1,0 +1,117 @@
+"""What decoders share: roles, times, bounded labels, and errors that name the field."""
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Annotated, Any, TypeAlias, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from monitor.errors import BadTrace
+from monitor.trace import Record
+
+YEAR_2200 = 7_258_118_400  # Unix seconds; what lies beyond is milliseconds taken for seconds
+MAX_LABELS = 32
+MAX_LABEL_CHARS = 256
+LABELS_LEFT_OUT = "labels_left_out"
+ROLES = {
+    "system": "system",
+    "developer": "system",  # OpenAI's name since the o1 models
+    "user": "user",
+    "assistant": "assistant",
+    "model": "assistant",  # Gemini
+    "tool": "tool",
+    "function": "tool",  # OpenAI's name before tools
+}
+
+Parse: TypeAlias = Callable[[bytes], object]
+"""Strict JSON (`strict_json.parse`) with the configured depth and the keys of the format."""
+_T = TypeVar("_T")
+
+
+def event_id(record: Record) -> str:
+    """Id of the CloudEvent that a record was (`framing.unframe` leaves it in a header); empty for none."""
+    for name, value in record.headers:
+        if name == "ce_id":
+            return value.decode()
+    return ""
+
+
+def unix_seconds(given: float | str | None, fallback: float, field: str = "time") -> float:
+    """Unix seconds of a number or an RFC 3339 string; `fallback` where none is given.
+
+    Raises BadTrace: out_of_range.
+    """
+    if given is None or given == "":
+        given = fallback
+    if isinstance(given, str):
+        try:
+            moment: datetime = msgspec.convert(given, Annotated[datetime, Meta(tz=True)])
+            given = moment.timestamp()
+        except (msgspec.ValidationError, OverflowError):
+            raise BadTrace("out_of_range", f"{field}: must be Unix seconds or RFC 3339 with a zone") from None
+    if not 0 <= given < YEAR_2200:
+        raise BadTrace("out_of_range", f"{field}: must be Unix seconds (not milliseconds) from 1970 to 2199")
+    return float(given)
+
+
+def labels_of(pairs: Iterable[tuple[str, object]]) -> dict[str, str]:
+    """Scalars as text: at most 32, each cut after 256 characters; of equal names the first.
+
+    Nothing (null, empty) and containers are no labels. `labels_left_out` counts what was one too many.
+    """
+    labels: dict[str, str] = {}
+    left_out = 0
+    for name, value in pairs:
+        if value is None or value == "" or not isinstance(value, str | int | float) or name in labels:
+            continue
+        if len(labels) == MAX_LABELS:
+            left_out += 1
+            continue
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        labels[name[:MAX_LABEL_CHARS]] = text[:MAX_LABEL_CHARS]
+    if left_out:
+        labels[LABELS_LEFT_OUT] = str(left_out)
+    return labels
+
+
+def convert(value: object, type_: type[_T], where: str = "") -> _T:
+    """Give decoded JSON its type. Raises BadTrace whose detail begins with the path, `where` before it."""
+    try:
+        return msgspec.convert(value, type_)
+    except msgspec.ValidationError as error:
+        raise within(where, explain(str(error))) from None
+
+
+def parse_within(where: str, text: str, parse: Parse) -> object:
+    """Parse JSON that a string holds. Raises BadTrace as `parse` does, naming the string."""
+    try:
+        return parse(text.encode())
+    except BadTrace as error:
+        raise within(f"{where}, a string", error) from None
+
+
+def within(where: str, error: BadTrace) -> BadTrace:
+    """Return the error of a part as one of the whole."""
+    if not where:
+        return error
+    joint = ": " if error.detail.startswith(("the record", "a ", "an ")) or where.endswith("string") else "."
+    return BadTrace(error.reason, f"{where}{joint}{error.detail.removeprefix('the record: ')}")
+
+
+def explain(message: str) -> BadTrace:
+    """Classify msgspec's message, which holds types, bounds and the path but nothing the sender wrote."""
+    what, _, path = message.partition(" - at ")
+    field = path.strip("`").removeprefix("$").removeprefix(".") or "the record"
+    if what.startswith("Object missing"):
+        missing = what.split("`")[1]
+        return BadTrace("missing_field", f"{missing}: required; send it, empty if the model said nothing")
+    reason = "out_of_range" if "out of range" in what or ">=" in what or "<=" in what else "wrong_type"
+    return BadTrace(reason, f"{field}: {what[:1].lower()}{what[1:].replace('`', '')}")
+
+
+def one_object(payload: object) -> dict[str, Any]:
+    """Return the payload if it is a JSON object. Raises BadTrace: wrong_type."""
+    if not isinstance(payload, dict):
+        raise BadTrace("wrong_type", "the record: must hold one JSON object")
+    return payload

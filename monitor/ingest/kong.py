@@ -1,0 +1,204 @@
+"""Entries of Kong's `kafka-log` plugin for requests that its AI proxy served, one per record.
+
+Sources: developer.konghq.com, "Kafka Log" and "AI Gateway audit log reference", and Kong's
+`kong/llm/plugin/shared-filters/serialize-analytics.lua`. Older gateways have the statistics under the name of
+each plugin (`ai.ai-proxy`) and count `prompt_token`, newer ones under `ai.proxy` and count `prompt_tokens`.
+Texts are logged only with `logging.log_payloads`.
+"""
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from monitor.errors import BadTrace
+from monitor.ingest.chat import Answer, Prompt, answer_of, common, left_out_of, prompt_of
+from monitor.ingest.fields import Parse, convert, event_id, labels_of, one_object, unix_seconds
+from monitor.ingest.identifiers import Names
+from monitor.ingest.openai_shapes import FAILED, Body, Request
+from monitor.ingest.unused import Shapes
+from monitor.trace import Record, Trace, Usage
+
+_PROXIES = ("proxy", "ai-proxy", "ai-proxy-advanced")
+_FIRST_FAILURE = 400  # HTTP status codes from here on are errors
+_Tokens = Annotated[int, Meta(ge=0, le=2**53)]
+_Milliseconds = Annotated[float, Meta(ge=0)]
+
+
+class Bodies(msgspec.Struct, gc=False):
+    """Bodies of request and response, JSON in strings as a rule."""
+
+    request: Any = None
+    response: Any = None
+
+
+class Target(msgspec.Struct, gc=False):
+    """What the request went to."""
+
+    provider_name: str | None = None
+    request_model: str | None = None
+    response_model: str | None = None
+    request_mode: str | None = None
+    llm_latency: _Milliseconds | None = None
+
+
+class Counts(msgspec.Struct, gc=False):
+    """Tokens and cost."""
+
+    prompt_tokens: _Tokens | None = None
+    completion_tokens: _Tokens | None = None
+    prompt_token: _Tokens | None = None
+    completion_token: _Tokens | None = None
+    cost: float | None = None
+
+
+class Cache(msgspec.Struct, gc=False):
+    """Whether the response came from the cache."""
+
+    cache_status: str | None = None
+
+
+class Proxy(msgspec.Struct, gc=False):
+    """Statistics of the AI proxy."""
+
+    meta: Target | None = None
+    usage: Counts | None = None
+    payload: Bodies | None = None
+    cache: Cache | None = None
+
+
+class Named(msgspec.Struct, gc=False):
+    """A consumer, service or route."""
+
+    username: str | None = None
+    name: str | None = None
+
+
+class HttpRequest(msgspec.Struct, gc=False):
+    """The client's request."""
+
+    id: str | None = None
+
+
+class HttpResponse(msgspec.Struct, gc=False):
+    """The response to the client."""
+
+    status: int | None = None
+
+
+class Latencies(msgspec.Struct, gc=False):
+    """Milliseconds."""
+
+    request: _Milliseconds | None = None
+
+
+class Entry(msgspec.Struct, gc=False):
+    """What is read of an entry."""
+
+    ai: dict[str, Any] | None = None
+    started_at: float | None = None
+    request: HttpRequest | None = None
+    response: HttpResponse | None = None
+    latencies: Latencies | None = None
+    consumer: Named | None = None
+    service: Named | None = None
+    route: Named | None = None
+    workspace_name: str | None = None
+    trace_id: dict[str, Any] | str | None = None
+
+
+SHAPES: Shapes = {
+    "": Entry,
+    "ai.payload": Bodies,
+    "ai.payload.request": Request,
+    **{f"ai.{name}": Proxy for name in _PROXIES},
+    **{f"ai.{name}.payload.request": Request for name in _PROXIES},
+    **{f"ai.{name}.payload.response": Body for name in _PROXIES},
+}
+
+
+def decode(record: Record, parse: Parse, clean: Names) -> tuple[Trace, ...]:
+    """Return the entry's trace; none for a request that no AI proxy served.
+
+    Without logged payloads the trace has no texts and `missing` says `content`. The application is the
+    consumer, else the service, else the route. Raises BadTrace: wrong_type, missing_field, out_of_range, and
+    what `parse` raises.
+    """
+    value = record.value or b""
+    entry = convert(one_object(parse(value)), Entry)
+    ai = entry.ai or {}
+    name = next((name for name in _PROXIES if isinstance(ai.get(name), dict)), None)
+    if name is None:
+        return ()
+    proxy = convert(ai[name], Proxy, f"ai.{name}")
+    shared = convert(ai.get("payload") or {}, Bodies, "ai.payload")
+    meta, usage, own = proxy.meta or Target(), proxy.usage or Counts(), proxy.payload or Bodies()
+    asked, where = (own.request, f"ai.{name}.payload") if own.request else (shared.request, "ai.payload")
+    prompt = prompt_of(asked, f"{where}.request", parse) if asked else Prompt()
+    failed = entry.response is not None and (entry.response.status or 0) >= _FIRST_FAILURE
+    answer = _answer(own.response, f"ai.{name}.payload.response", parse, failed=failed)
+    fields = common(prompt, answer, clean)
+    if model := meta.response_model or meta.request_model:
+        fields["model"] = clean.name(model)
+    tokens = (
+        usage.prompt_token if usage.prompt_tokens is None else usage.prompt_tokens,
+        usage.completion_token if usage.completion_tokens is None else usage.completion_tokens,
+    )
+    if tokens != (None, None):
+        fields["usage"] = Usage(*tokens)
+    app = next((n for n in _names(entry) if n), None)
+    trace_id = entry.trace_id.get("w3c") if isinstance(entry.trace_id, dict) else entry.trace_id
+    latency = meta.llm_latency or (entry.latencies.request if entry.latencies else None)
+    request_id = entry.request.id if entry.request else None
+    return (
+        Trace(
+            id=clean.trace_id(answer.id or request_id or event_id(record), "", "", value),
+            time=unix_seconds(
+                None if entry.started_at is None else entry.started_at / 1000,
+                record.time,
+                "started_at / 1000",
+            ),
+            app=clean.optional(app, "unknown"),
+            provider=clean.optional(meta.provider_name, "unknown"),
+            user=clean.user(prompt.user) if prompt.user else "",
+            trace_id=clean.id(trace_id) if isinstance(trace_id, str) and trace_id else "",
+            latency=None if latency is None else latency / 1000,
+            missing=() if asked and (own.response or failed) else ("content",),
+            labels=labels_of(
+                [*_labels(entry, proxy, answer), *left_out_of(prompt, answer), *prompt.metadata.items()]
+            ),
+            **fields,
+        ),
+    )
+
+
+def _answer(given: object, where: str, parse: Parse, *, failed: bool) -> Answer:
+    if failed:
+        try:
+            answer = answer_of(given, where, parse) if given else Answer()
+        except BadTrace:  # an error page of whatever answered
+            answer = Answer()
+        answer.failed, answer.finish_reason = answer.failed or FAILED, FAILED
+        return answer
+    return answer_of(given, where, parse) if given else Answer()
+
+
+def _names(entry: Entry) -> Iterator[str | None]:
+    for named in (entry.consumer, entry.service, entry.route):
+        if named:
+            yield named.username or named.name
+
+
+def _labels(entry: Entry, proxy: Proxy, answer: Answer) -> Iterator[tuple[str, object]]:
+    yield "error", answer.failed
+    yield "refused", answer.refused or None
+    yield "status", entry.response.status if entry.response else None
+    yield "service", entry.service.name if entry.service else None
+    yield "route", entry.route.name if entry.route else None
+    yield "consumer", entry.consumer.username if entry.consumer else None
+    yield "workspace", entry.workspace_name
+    yield "request_mode", proxy.meta.request_mode if proxy.meta else None
+    yield "request_model", proxy.meta.request_model if proxy.meta else None
+    yield "cost", proxy.usage.cost if proxy.usage else None
+    yield "cache_status", proxy.cache.cache_status if proxy.cache else None
