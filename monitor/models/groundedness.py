@@ -82,7 +82,7 @@ _NEAR = 2  # source sentences that count as near a claim
 _REACH = 3  # content words within which two are together
 _CLAUSE = re.compile(r"[,;:()\u2014]|\b(?:and|but|which|who|where|while|when|because|although)\b")
 _DOUBT = 0.7  # how far a clause of nothing but new words is taken to be unsupported
-_MITIGATION = 0.5  # log odds that the rest of a response takes away from its worst sentence at most
+_MITIGATION = 1.0  # log odds that the rest of a response takes away from its worst sentence at most
 _QUESTION = 0.5  # log odds that a question to the user is less bad than a statement
 
 Floats = npt.NDArray[np.float64]
@@ -127,8 +127,8 @@ class Judged(NamedTuple):
 def response_margin(whole: float, claims: Sequence[Claim], margins: Floats) -> float:
     """Return the log odds of a response from those of the whole and of each claim, shape (claims,).
 
-    The mean of the whole and of the worst sentence that states something, but never more than `_MITIGATION`
-    below the latter: good sentences do not hide a bad one. A response of nothing but questions is as bad as
+    A third of the worst sentence that states something and the rest of the whole, but never more than
+    `_MITIGATION` below the worst sentence: good ones do not hide a bad one. A response of nothing but questions is as bad as
     the whole, but mitigated. Without checkable sentences, minus infinity.
     """
     if not claims:
@@ -136,7 +136,7 @@ def response_margin(whole: float, claims: Sequence[Claim], margins: Floats) -> f
     worst = max((float(m) for claim, m in zip(claims, margins, strict=True) if claim.states), default=None)
     if worst is None:
         return whole - _QUESTION
-    return max((whole + worst) / 2, worst - _MITIGATION)
+    return max((2 * whole + worst) / 3, worst - _MITIGATION)
 
 
 class _Sentence(NamedTuple):
@@ -250,8 +250,9 @@ class Groundedness:
         that hold no number or name which the sources lack.
         """
         sources = _Sources(case)
-        sentences = [s for s in _split(case.response) if _checkable(case.response, s, sources)]
-        if not sentences:
+        sentences = [s for s in _split(case.response) if s.tokens]
+        checkable = [_checkable(case.response, sentence, sources) for sentence in sentences]
+        if not any(checkable):
             return Read([], np.zeros(len(FEATURES)))
         rarity = {
             stem: self._embedding.rarity(token.word)
@@ -273,7 +274,9 @@ class Groundedness:
                 new_numbers=numbers,
                 new_names=names,
             )
-            for sentence, row, (_, numbers, names) in zip(sentences, measures[:-1], counted, strict=True)
+            for sentence, row, (_, numbers, names) in itertools.compress(
+                zip(sentences, measures[:-1], counted, strict=True), checkable
+            )
         ]
         return Read(claims, measures[-1])
 
@@ -307,7 +310,8 @@ def _checkable(response: str, sentence: _Sentence, sources: _Sources) -> bool:
     if not (sentence.content or sentence.numbers):
         return False
     words = response[sentence.span.start : sentence.span.end]
-    if not (text.declines(words) or text.is_courtesy(words) or words.endswith(":")):
+    declines = text.declines(words) and not any(token.word == "but" for token in sentence.tokens)
+    if not (declines or text.is_courtesy(words) or words.endswith(":")):
         return True
     return any(_is_new(response, number, sources) for number in sentence.numbers) or any(
         text.stem(name.word) not in sources.held for name in sentence.names

@@ -41,7 +41,7 @@ FAMILIES = (
     ("wice_claims",),
     ("begin_wow", "begin_rest", "q2_wow"),
     ("halueval_qa", "halueval_qa_rest"),
-    ("fool_me_twice", "elsewhere"),
+    ("fool_me_twice", "elsewhere", "edited"),
     ("fever_symmetric",),
     ("breaking_nli",),
     ("made_pairs",),
@@ -51,7 +51,7 @@ CALIBRATED_ON = (*DEVELOPMENT, "made_pairs")
 """Sets the probability is fitted to: answers as models write them, not claims written to fool a reader."""
 FOLDS = 4
 FLAGGED = 0.8  # the threshold of the shipped rules
-TREE_COUNT = 80
+TREE_COUNT = 120
 SETTINGS = {
     "num_leaves": 8,
     "learning_rate": 0.05,
@@ -69,7 +69,7 @@ SETTINGS = {
 # Sets of two classes, how many rows of each class are used, and what the set weighs against the others.
 LABELLED = {
     "wice_claims": (400, 1.5),
-    "begin_wow": (400, 1.5),
+    "begin_wow": (400, 4.0),
     "halueval_qa": (200, 0.3),
     "fool_me_twice": (2600, 1.5),
     "fever_symmetric": (700, 0.7),
@@ -78,8 +78,8 @@ LABELLED = {
     "breaking_nli": (900, 0.2),
     "halueval_qa_rest": (150, 0.2),
 }
-MADE, ELSEWHERE = "made_pairs", "elsewhere"
-WEIGHT_OF_MADE = {MADE: 4.0, ELSEWHERE: 0.5}
+MADE, ELSEWHERE, EDITED = "made_pairs", "elsewhere", "edited"
+WEIGHT_OF_MADE = {MADE: 4.0, ELSEWHERE: 0.5, EDITED: 4.0}
 PAIRS = 3000
 
 
@@ -122,11 +122,29 @@ def elsewhere() -> list[Example]:
     return found
 
 
+def _passages() -> list[str]:
+    passages = sorted(rows("traindata", "text", "passages.jsonl"), key=lambda row: _order(row["id"]))
+    return [" ".join(passage["text"].split()) for passage in passages]
+
+
+def edited() -> list[Example]:
+    """Return true claims of Fool Me Twice, and each with a change that makes it unsupported."""
+    chance = random.Random(11)  # noqa: S311 - sampling, not cryptography
+    texts = _passages()
+    found: list[Example] = []
+    for row in rows("traindata", "hallucination", "fool_me_twice.jsonl"):
+        if row["label"] == 0:
+            case = Case(row["response"], [row["context"]], row["question"])
+            broken = list(_broken(case.response, case.sources, texts, chance))
+            found += [(case, 0)] * bool(broken)
+            found += [(case._replace(response=other.response), 1) for other in broken]
+    return found
+
+
 def made_pairs() -> list[Example]:
     """Return supported and unsupported sentences made from passages: copies, rewrites, swaps, intrusions."""
     chance = random.Random(7)  # noqa: S311 - sampling, not cryptography
-    passages = sorted(rows("traindata", "text", "passages.jsonl"), key=lambda row: _order(row["id"]))
-    texts = [" ".join(p["text"].split()) for p in passages]
+    texts = _passages()
     rewrites, _ = _cases("wikisplit_faithful")
     found: list[Example] = []
     for (case, _), _ in zip(rewrites, range(PAIRS // 3), strict=False):
@@ -142,6 +160,7 @@ def made_pairs() -> list[Example]:
     return found
 
 
+MAKERS = {MADE: made_pairs, ELSEWHERE: elsewhere, EDITED: edited}
 OPENINGS = (
     "",
     "",
@@ -296,10 +315,10 @@ def fitted(parts: Sequence[tuple[Measured, float, npt.NDArray[np.bool_] | None]]
             found: Floats = 1 / (1 + np.exp(-(start + odds + constants[owner])))
             return found
 
-        for _ in range(3):  # Newton steps; they start from the constants of the tree before
+        for _ in range(4):  # Newton steps; they start from the constants of the tree before
             p = expected()
-            slopes = np.bincount(owner, weight * (p - labels))
-            constants[:] -= slopes / (np.bincount(owner, weight * p * (1 - p)) + 1e-3)
+            step = np.bincount(owner, weight * (p - labels)) / np.bincount(owner, weight * p * (1 - p))
+            constants[:] -= np.clip(step, -1, 1)
         p = expected()
         return weight * (p - labels), weight * p * (1 - p)
 
@@ -355,10 +374,8 @@ def main() -> None:
     data: dict[str, Measured] = {}
     for name in (*shares, *NEVER_TRAINED_ON):
         examples, groups = (
-            (made_pairs(), [])
-            if name == MADE
-            else (elsewhere(), [])
-            if name == ELSEWHERE
+            (MAKERS[name](), [])
+            if name in MAKERS
             else labelled(name)
             if name in LABELLED
             else _cases(name)
