@@ -265,7 +265,7 @@ def tiers(**options: Any) -> list[TierStatus]:
     try:
         for name in names:
             models.verified(name)
-        version, cost = models.version(1, *names), ""
+        version, cost = models.version(2, *names), ""
     except ConfigError as error:
         return [
             TierStatus(

@@ -86,6 +86,9 @@ _MITIGATION = 1.0  # log odds that the rest of a response takes away from its wo
 _QUESTION = 0.5  # log odds that a question to the user is less bad than a statement
 
 Floats = npt.NDArray[np.float64]
+_SOURCE_LENGTH = [name for name, _ in FEATURES].index("source_length")
+_LENGTHS = (3.5, 5.0)
+"""Log of words, about 30 to 150: outside, the length of sources does not count. Chosen on the sets of the card."""
 _PRIOR = np.asarray([NOVELTY * (name in {"new_tokens", "new_token_pairs"}) for name, _ in FEATURES])
 
 
@@ -229,13 +232,14 @@ class Groundedness:
         rows = [row for read in reads for row in (read.whole, *(claim.features for claim in read.claims))]
         if not rows or self._trees is None:
             return [Judged(0.0, []) for _ in cases]
-        margins = self._trees.margins(np.stack(rows))
+        features = np.stack(rows)
+        margins = self._trees.margins(features)
         start = 0
         for read in reads:
             end = start + 1 + len(read.claims)
             margins[start] = response_margin(float(margins[start]), read.claims, margins[start + 1 : end])
             start = end
-        scores = iter(self._trees.calibrated(margins).tolist())
+        scores = iter(self._trees.calibrated(margins, features).tolist())
         found: list[Judged] = []
         for read in reads:
             whole = next(scores)
@@ -499,7 +503,7 @@ class Trees:
         self._right = arrays["right"].astype(np.intp)
         self._value = arrays["value"]
         self._depth = int(arrays["depth"])
-        self._slope, self._offset = arrays["scaling"].tolist()
+        self.scaling = arrays["scaling"]  # of the log odds, of the sources' length, and a constant
 
     @classmethod
     def load(cls) -> Self:
@@ -518,10 +522,20 @@ class Trees:
         total: Floats = prior(features) + self._value[trees, node].sum(axis=1)
         return total
 
-    def calibrated(self, margins: Floats) -> Floats:
-        """Return the probability for each raw log odds, shape (n,)."""
-        out: Floats = 1 / (1 + np.exp(-(self._slope * margins + self._offset)))
+    def calibrated(self, margins: Floats, features: Floats) -> Floats:
+        """Return the probability for each raw log odds and its row of measures, shape (n,)."""
+        out: Floats = 1 / (1 + np.exp(-(scaled(margins, features) @ self.scaling)))
         return out
+
+
+def scaled(margins: Floats, features: Floats) -> Floats:
+    """Return what the scaling weighs, shape (n, 3): log odds, the sources' length within `_LENGTHS`, 1.
+
+    What is new beside a long source is less often wrong than beside a short one: the more a text says, the
+    less of it an answer copies.
+    """
+    lengths = np.clip(features[:, _SOURCE_LENGTH], *_LENGTHS)
+    return np.stack((margins, lengths, np.ones(len(margins))), axis=1)
 
 
 def prior(features: Floats) -> Floats:

@@ -31,6 +31,7 @@ from monitor.models.groundedness import (
     Trees,
     prior,
     response_margin,
+    scaled,
 )
 from monitor.models.train import pin, rows
 
@@ -256,6 +257,10 @@ class Measured(NamedTuple):
         """How many sentences are measured."""
         return sum(len(read.claims) for read in self.reads)
 
+    def balance(self) -> Floats:
+        """Return a weight per response that gives both classes the same sum, one."""
+        return 1 / np.bincount(self.truth, minlength=2)[self.truth]
+
     def wholes(self, chosen: npt.NDArray[np.bool_] | None = None) -> Floats:
         """Return the measures of the chosen responses, shape (responses, measures)."""
         rows = np.stack([read.whole for read in self.reads])
@@ -274,11 +279,11 @@ class Measured(NamedTuple):
         odds: Floats = np.maximum(found, found[np.isfinite(found)].min())
         return odds
 
-    def auroc(self, odds: Floats) -> float:
-        """Return the area under the curve of the responses, to three digits."""
+    def auroc(self, odds: Floats, scaling: Floats) -> float:
+        """Return the area under the curve of the responses, scaled, to three digits."""
         from sklearn.metrics import roc_auc_score
 
-        return round(float(roc_auc_score(self.truth, odds)), 3)
+        return round(float(roc_auc_score(self.truth, scaled(odds, self.wholes()) @ scaling)), 3)
 
 
 def measured(model: Groundedness, examples: Sequence[Example], groups: Sequence[str]) -> Measured:
@@ -324,10 +329,10 @@ def fitted(parts: Sequence[tuple[Measured, float, npt.NDArray[np.bool_] | None]]
 
     data = lightgbm.Dataset(rows, labels)
     model = lightgbm.train(SETTINGS | {"objective": gradients}, data, TREE_COUNT)
-    return Trees(_flat([tree["tree_structure"] for tree in model.dump_model()["tree_info"]], (1.0, 0.0)))
+    return Trees(_flat([tree["tree_structure"] for tree in model.dump_model()["tree_info"]], (1.0, 0.0, 0.0)))
 
 
-def _flat(trees: Sequence[dict[str, Any]], scaling: tuple[float, float]) -> dict[str, Any]:
+def _flat(trees: Sequence[dict[str, Any]], scaling: tuple[float, float, float]) -> dict[str, Any]:
     """Return the trees as arrays of shape (trees, nodes); leaves point at themselves."""
     nodes: list[list[tuple[float, float, float, float, float]]] = []
     deepest = 0
@@ -354,6 +359,19 @@ def _flat(trees: Sequence[dict[str, Any]], scaling: tuple[float, float]) -> dict
     return named | {"depth": np.asarray(deepest), "scaling": np.asarray(scaling)}
 
 
+def scaling_for(judged: Sequence[tuple[Measured, Floats]]) -> Floats:
+    """Return the scaling (of `Trees.scaling`) that fits the log odds of sets best, both classes alike."""
+    from sklearn.linear_model import LogisticRegression
+
+    rows = np.concatenate([scaled(odds, part.wholes()) for part, odds in judged])
+    truth = np.concatenate([part.truth for part, _ in judged])
+    weights = np.concatenate([part.balance() for part, _ in judged])
+    model = LogisticRegression(C=1e6, fit_intercept=False, max_iter=1000)
+    model.fit(rows, truth, sample_weight=1000 * weights)
+    found: Floats = model.coef_[0]
+    return found
+
+
 def calibration_error(expected: Floats, labels: npt.NDArray[np.int64], weights: Floats) -> float:
     """Return the expected calibration error over ten equal bins of probability, weighted."""
     bins = np.minimum((expected * 10).astype(int), 9)
@@ -367,8 +385,6 @@ def _say(what: str) -> None:
 
 def main() -> None:
     """Measure, cross-validate by data set and by page, calibrate, fit on all, write and pin."""
-    from sklearn.linear_model import LogisticRegression
-
     model = Groundedness(Embedding.load(), None, "")
     shares = {name: share for name, (_, share) in LABELLED.items()} | WEIGHT_OF_MADE
     data: dict[str, Measured] = {}
@@ -384,15 +400,11 @@ def main() -> None:
         _say(f"{name}: {len(examples)} responses, {data[name].sentences} sentences")
     report: dict[str, Any] = {"sentences": {name: part.sentences for name, part in data.items()}}
 
-    left_out: dict[str, Floats] = {}
+    final = fitted([(data[name], shares[name], None) for name in shares])
+    left_out: dict[str, Floats] = {name: data[name].responses(final) for name in NEVER_TRAINED_ON}
     for family in FAMILIES:
         trees = fitted([(data[name], shares[name], None) for name in shares if name not in family])
         left_out |= {name: data[name].responses(trees) for name in family}
-    final = fitted([(data[name], shares[name], None) for name in shares])
-    left_out |= {name: data[name].responses(final) for name in NEVER_TRAINED_ON}
-    report["left_out"] = {name: data[name].auroc(odds) for name, odds in left_out.items()}
-    _say(f"left out: {report['left_out']}")
-
     within = {name: np.zeros(len(data[name].truth)) for name in DEVELOPMENT}
     for fold in range(FOLDS):
         trees = fitted([
@@ -402,24 +414,32 @@ def main() -> None:
         for name, odds in within.items():
             here = data[name].groups % FOLDS == fold
             odds[here] = data[name].responses(trees)[here]
-    report["within"] = {name: data[name].auroc(odds) for name, odds in within.items()}
 
-    judged = [(within.get(n, left_out[n]), data[n].truth) for n in CALIBRATED_ON]
-    weights = np.concatenate([1000 / np.bincount(truth, minlength=2)[truth] for _, truth in judged])
-    margins, truth = (np.concatenate(part) for part in zip(*judged, strict=True))
-    platt = LogisticRegression(C=1e6).fit(margins[:, None], truth, sample_weight=weights)
-    scaling = (float(platt.coef_[0, 0]), float(platt.intercept_[0]))
-    report["scaling"] = [round(value, 3) for value in scaling]
-    calibrated = Trees(final.arrays | {"scaling": np.asarray(scaling)})
-    report["calibration_error"] = {
-        "calibrated on": round(calibration_error(calibrated.calibrated(margins), truth, weights), 3)
+    judged = {name: (data[name], within.get(name, left_out[name])) for name in CALIBRATED_ON}
+    scaling = scaling_for(list(judged.values()))
+    report["scaling"] = scaling.round(3).tolist()
+    report["left_out"] = {}
+    for family in (*FAMILIES, NEVER_TRAINED_ON):
+        others = scaling_for([judged[name] for name in judged if name not in family])
+        report["left_out"] |= {name: data[name].auroc(left_out[name], others) for name in family}
+    report["within"] = {name: data[name].auroc(odds, scaling) for name, odds in within.items()}
+
+    calibrated = Trees(final.arrays | {"scaling": scaling})
+    expected = {
+        name: calibrated.calibrated(within.get(name, odds), data[name].wholes())
+        for name, odds in left_out.items()
     }
+    pooled = (
+        np.concatenate([expected[name] for name in CALIBRATED_ON]),
+        np.concatenate([data[name].truth for name in CALIBRATED_ON]),
+        np.concatenate([data[name].balance() for name in CALIBRATED_ON]),
+    )
+    report["calibration_error"] = {"calibrated on": round(calibration_error(*pooled), 3)}
     for name in (*DEVELOPMENT, *NEVER_TRAINED_ON):
-        part = data[name]
-        expected = calibrated.calibrated(within.get(name, left_out[name]))
-        balanced = 1 / np.bincount(part.truth)[part.truth]
-        report["calibration_error"][name] = round(calibration_error(expected, part.truth, balanced), 3)
-        flagged = {str(c): round(float((expected[part.truth == c] >= FLAGGED).mean()), 3) for c in (0, 1)}
+        part, found = data[name], expected[name]
+        error = calibration_error(found, part.truth, part.balance())
+        report["calibration_error"][name] = round(error, 3)
+        flagged = {str(c): round(float((found[part.truth == c] >= FLAGGED).mean()), 3) for c in (0, 1)}
         report.setdefault("flagged_at_0.8", {})[name] = flagged
 
     np.savez_compressed(WEIGHTS / TREES, allow_pickle=False, **calibrated.arrays)
