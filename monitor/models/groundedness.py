@@ -82,7 +82,7 @@ _NEAR = 2  # source sentences that count as near a claim
 _REACH = 3  # content words within which two are together
 _CLAUSE = re.compile(r"[,;:()\u2014]|\b(?:and|but|which|who|where|while|when|because|although)\b")
 _DOUBT = 0.7  # how far a clause of nothing but new words is taken to be unsupported
-_MITIGATION = 1.0  # log odds that the rest of a response takes away from its worst sentence at most
+_MITIGATION = 0.3  # log odds that the rest of a response takes away from its worst sentence at most
 _QUESTION = 0.5  # log odds that a question to the user is less bad than a statement
 
 Floats = npt.NDArray[np.float64]
