@@ -88,7 +88,7 @@ _QUESTION = 0.5  # log odds that a question to the user is less bad than a state
 Floats = npt.NDArray[np.float64]
 _SOURCE_LENGTH = [name for name, _ in FEATURES].index("source_length")
 _LENGTHS = (3.5, 5.0)
-"""Log of words, about 30 to 150: outside, the length of sources does not count. Chosen on the sets of the card."""
+"""Log of words, about 30 to 150: outside, the length of sources does not count. Chosen on the card's sets."""
 _PRIOR = np.asarray([NOVELTY * (name in {"new_tokens", "new_token_pairs"}) for name, _ in FEATURES])
 
 
@@ -131,8 +131,8 @@ def response_margin(whole: float, claims: Sequence[Claim], margins: Floats) -> f
     """Return the log odds of a response from those of the whole and of each claim, shape (claims,).
 
     A third of the worst sentence that states something and the rest of the whole, but never more than
-    `_MITIGATION` below the worst sentence: good ones do not hide a bad one. A response of nothing but questions is as bad as
-    the whole, but mitigated. Without checkable sentences, minus infinity.
+    `_MITIGATION` below the worst sentence: good ones do not hide a bad one. A response of nothing but
+    questions is as bad as the whole, but mitigated. Without checkable sentences, minus infinity.
     """
     if not claims:
         return -np.inf
@@ -265,7 +265,7 @@ class Groundedness:
             if token.word not in text.STOPWORDS
         }
         counted = [_counted(case.response, sentence, sources, rarity) for sentence in sentences]
-        counts = np.asarray([row for row, _, _ in counted])
+        counts = np.asarray([row for row, _, _ in counted], dtype=np.float64)
         for start in range(0, len(sentences), _SENTENCES):
             part = sentences[start : start + _SENTENCES]
             counts[start : start + len(part), _MATCHED] = _matched(part, sources, rarity)
@@ -330,21 +330,49 @@ def _share(part: float, whole: float) -> float:
     return part / whole if whole else 0.0
 
 
-_COUNTS = (
-    "words content small pairs triples quads content_pairs weight numbers names"
-    " new new_to_sources new_tokens new_small new_pairs new_triples new_quads apart regrouped new_weight"
-    " new_numbers new_names copied rarest doubt negation opposite uncovered"
-).split()  # noqa: SIM905 - the words in order read better than a list of strings
-_AT = {name: i for i, name in enumerate(_COUNTS)}
+class _Counts(NamedTuple):
+    """What is counted of a sentence, see `FEATURES`; the last three come from `_matched`."""
+
+    words: float
+    content: float
+    small: float
+    pairs: float
+    triples: float
+    quads: float
+    content_pairs: float
+    weight: float  # summed rarity of content words
+    numbers: float
+    names: float
+    new: float
+    new_to_sources: float
+    new_tokens: float
+    new_small: float
+    new_pairs: float
+    new_triples: float
+    new_quads: float
+    apart: float
+    regrouped: float
+    new_weight: float
+    new_numbers: float
+    new_names: float
+    copied: float
+    rarest: float
+    doubt: float
+    negation: float = 0.0
+    opposite: float = 0.0
+    uncovered: float = 0.0
+
+
+_AT = {name: i for i, name in enumerate(_Counts._fields)}
 _LARGEST = [_AT[name] for name in ("copied", "rarest", "negation", "opposite")]
+"""Of a whole response the counts of its sentences are summed up, but of these the largest is taken."""
 _MATCHED = [_AT[name] for name in ("negation", "opposite", "uncovered")]
-"""What is counted of a sentence; of a whole response they are summed up, but these are the largest."""
 
 
 def _counted(
     response: str, sentence: _Sentence, sources: _Sources, rarity: Mapping[str, float]
-) -> tuple[list[float], tuple[Span, ...], tuple[Span, ...]]:
-    """Return the counts of a sentence, what it must be matched for left 0, its new numbers and names."""
+) -> tuple[_Counts, tuple[Span, ...], tuple[Span, ...]]:
+    """Return the counts of a sentence but for the matched ones, its new numbers and its new names."""
     stems, content = sentence.stems, sentence.content
     known, held, runs = sources.known, sources.held, sources.runs
     pairs = [pair in runs for pair in itertools.pairwise(stems)]
@@ -356,37 +384,34 @@ def _counted(
     new_to_sources = sum(stem not in known for stem in content)
     numbers = [Span(n.start, n.end) for n in sentence.numbers if _is_new(response, n, sources)]
     names = [Span(n.start, n.end) for n in sentence.names if text.stem(n.word) not in held]
-    counts = (
-        len(stems),
-        len(content),
-        len(stems) - len(content),
-        len(pairs),
-        len(triples),
-        len(quads),
-        max(len(content) - 1, 0),
-        sum(rarity[stem] for stem in content),
-        len(sentence.numbers),
-        len(sentence.names),
-        len(new),
-        new_to_sources,
-        new_tokens,
-        new_tokens - new_to_sources,
-        len(pairs) - sum(pairs),
-        sum(triple not in runs for triple in triples),
-        sum(quad not in runs for quad in quads),
-        len(apart),
-        sum(a in held and b in held for a, b in apart),
-        sum(new),
-        len(numbers),
-        len(names),
-        _longest(pairs) + 1 if any(pairs) else float(new_tokens < len(stems)),
-        max(new, default=0.0),
-        _doubt(response, sentence, held, rarity) if new else 0.0,
-        0.0,
-        0.0,
-        0.0,
+    counts = _Counts(
+        words=len(stems),
+        content=len(content),
+        small=len(stems) - len(content),
+        pairs=len(pairs),
+        triples=len(triples),
+        quads=len(quads),
+        content_pairs=max(len(content) - 1, 0),
+        weight=sum(rarity[stem] for stem in content),
+        numbers=len(sentence.numbers),
+        names=len(sentence.names),
+        new=len(new),
+        new_to_sources=new_to_sources,
+        new_tokens=new_tokens,
+        new_small=new_tokens - new_to_sources,
+        new_pairs=len(pairs) - sum(pairs),
+        new_triples=sum(triple not in runs for triple in triples),
+        new_quads=sum(quad not in runs for quad in quads),
+        apart=len(apart),
+        regrouped=sum(a in held and b in held for a, b in apart),
+        new_weight=sum(new),
+        new_numbers=len(numbers),
+        new_names=len(names),
+        copied=_longest(pairs) + 1 if any(pairs) else float(new_tokens < len(stems)),
+        rarest=max(new, default=0.0),
+        doubt=_doubt(response, sentence, held, rarity) if new else 0.0,
     )
-    return [float(count) for count in counts], tuple(numbers), tuple(names)
+    return counts, tuple(numbers), tuple(names)
 
 
 def _apart(pair: tuple[str, str], near: AbstractSet[tuple[str, str]]) -> bool:
@@ -401,9 +426,7 @@ def _longest(held: Iterable[bool]) -> int:
     return longest
 
 
-def _doubt(
-    response: str, sentence: _Sentence, held: AbstractSet[str], rarity: Mapping[str, float]
-) -> float:
+def _doubt(response: str, sentence: _Sentence, held: AbstractSet[str], rarity: Mapping[str, float]) -> float:
     """Return minus the log of the chance that each clause is supported."""
     ends = [match.end() for match in _CLAUSE.finditer(response, sentence.span.start, sentence.span.end)]
     clause, new, total, doubt = 0, 0.0, 0.0, 0.0
@@ -419,7 +442,7 @@ def _doubt(
 
 def _matched(sentences: Sequence[_Sentence], sources: _Sources, rarity: Mapping[str, float]) -> Floats:
     """Return, per sentence, negation, opposites, and the rarity outside the best-matching window."""
-    columns = {stem: i for i, stem in enumerate({stem for s in sentences for stem in s.content})}
+    columns = {stem: i for i, stem in enumerate(dict.fromkeys(stem for s in sentences for stem in s.content))}
     weights = np.zeros((len(sentences), len(columns)))
     for i, sentence in enumerate(sentences):
         for stem in sentence.content:
@@ -456,10 +479,11 @@ def _together(counts: Floats) -> Floats:
 
 def _measures(counts: Floats, source_length: int) -> Floats:
     """Return the measures of rows of counts, shape (rows, measures)."""
-    of = dict(zip(_COUNTS, counts.T, strict=True))
+    of = dict(zip(_Counts._fields, counts.T, strict=True))
 
     def share(part: str, whole: str) -> Floats:
-        return of[part] / np.maximum(of[whole], 1e-9)
+        found: Floats = of[part] / np.maximum(of[whole], 1e-9)
+        return found
 
     columns = {
         "new_words": share("new", "content"),
@@ -497,11 +521,13 @@ class Trees:
 
     def __init__(self, arrays: dict[str, npt.NDArray[np.float64]]) -> None:
         self.arrays = arrays
-        self._feature = arrays["feature"].astype(np.intp)  # (trees, nodes); leaves point at themselves
-        self._threshold = arrays["threshold"]
-        self._left = arrays["left"].astype(np.intp)
-        self._right = arrays["right"].astype(np.intp)
-        self._value = arrays["value"]
+        roots = arrays["feature"].shape[1] * np.arange(len(arrays["feature"]))[:, None]
+        children = np.stack((arrays["left"] + roots, arrays["right"] + roots), axis=-1)
+        self._roots = roots.ravel()
+        self._feature = arrays["feature"].astype(np.intp).ravel()  # all trees' nodes in a row
+        self._threshold = arrays["threshold"].ravel()
+        self._children = children.astype(np.intp).ravel()  # left, right; leaves point at themselves
+        self._value = arrays["value"].ravel()
         self._depth = int(arrays["depth"])
         self.scaling = arrays["scaling"]  # of the log odds, of the sources' length, and a constant
 
@@ -513,13 +539,13 @@ class Trees:
 
     def margins(self, features: Floats) -> Floats:
         """Return the raw log odds for rows of measures, shape (n,)."""
-        trees = np.arange(len(self._feature))
-        rows = np.arange(len(features))[:, None]
-        node = np.zeros((len(features), len(trees)), dtype=np.intp)
+        flat = np.ascontiguousarray(features).ravel()
+        rows = features.shape[1] * np.arange(len(features))[:, None]
+        node = np.broadcast_to(self._roots, (len(features), len(self._roots)))
         for _ in range(self._depth):
-            goes_left = features[rows, self._feature[trees, node]] <= self._threshold[trees, node]
-            node = np.where(goes_left, self._left[trees, node], self._right[trees, node])
-        total: Floats = prior(features) + self._value[trees, node].sum(axis=1)
+            right = flat.take(rows + self._feature.take(node)) > self._threshold.take(node)
+            node = self._children.take(2 * node + right)
+        total: Floats = prior(features) + self._value.take(node).sum(axis=1)
         return total
 
     def calibrated(self, margins: Floats, features: Floats) -> Floats:

@@ -390,11 +390,7 @@ def main() -> None:
     data: dict[str, Measured] = {}
     for name in (*shares, *NEVER_TRAINED_ON):
         examples, groups = (
-            (MAKERS[name](), [])
-            if name in MAKERS
-            else labelled(name)
-            if name in LABELLED
-            else _cases(name)
+            (MAKERS[name](), []) if name in MAKERS else labelled(name) if name in LABELLED else _cases(name)
         )
         data[name] = measured(model, examples, groups)
         _say(f"{name}: {len(examples)} responses, {data[name].sentences} sentences")
