@@ -92,6 +92,11 @@ def tokens(text: str) -> list[Token]:
     return [Token(m.start(), m.end(), m.group().lower().replace("\u2019", "'")) for m in _WORD.finditer(text)]
 
 
+def words(text: str) -> list[str]:
+    """Return the lower-case forms of `tokens`, several times as fast."""
+    return [word.lower() for word in _WORD.findall(text.replace("\u2019", "'"))]
+
+
 STOPWORDS = _words(
     "a about above after again all also although always am an and any are aren't as at be because been before"
     " being below between both but by can can't cannot could couldn't did didn't do does doesn't doing don't"

@@ -83,7 +83,6 @@ def test_supported_answers_score_low(context: str, response: str) -> None:
     assert _score(_trace(response, context)) < 0.8
 
 
-@pytest.mark.xfail(strict=True, reason="known limit, stated in the card: it draws no conclusions")
 def test_a_conclusion_from_the_context_scores_low() -> None:
     """That nothing else holds follows from `only`; an answer that says so is supported."""
     response = "We ship only to the United States and Canada, so we cannot ship elsewhere."
