@@ -18,7 +18,7 @@ from monitor.errors import ConfigError
 from monitor.findings import Assessment, Evidence, Status, TierStatus
 from monitor.models import encoder
 from monitor.models.encoder import Encoder
-from monitor.models.linear import Calibration, Linear, normalised, windows
+from monitor.models.linear import Calibration, Linear, all_normalised, windows
 from monitor.trace import Trace
 
 NAME = "toxicity"
@@ -61,9 +61,8 @@ class Bundled(NamedTuple):
 
     def second(self, places: Sequence[Place]) -> dict[Place, float]:
         """Return tier 1's probability of each window."""
-        logits = self.encoder.logits([normalised(text[a:b]) for text, a, b in places])[:, 0].astype(
-            np.float64
-        )
+        texts = all_normalised([text[a:b] for text, a, b in places])
+        logits = self.encoder.logits(texts)[:, 0].astype(np.float64)
         return dict(zip(places, self.calibration.probability(logits).tolist(), strict=True))
 
 
