@@ -166,7 +166,7 @@ class Linear:
     ) -> None:
         self._weights = weights.astype(np.float32) * np.float32(scale)
         self._intercept = intercept
-        self._calibration = calibration
+        self.calibration = calibration
 
     @classmethod
     def load(cls, name: str) -> "Linear":
@@ -178,9 +178,14 @@ class Linear:
 
     def probabilities(self, texts: Sequence[str]) -> Floats:
         """Return one probability per text, of shape (len(texts),)."""
+        return self.calibration.probability(self.scores(texts))
+
+    def scores(self, texts: Sequence[str]) -> Floats:
+        """Return one raw score per text, of shape (len(texts),)."""
         if not texts:
             return np.zeros(0)
         buckets, owner = hashed(texts)
         sums = np.bincount(owner, self._weights[buckets], len(texts))
         counts = np.bincount(owner, minlength=len(texts))
-        return self._calibration.probability(sums / np.sqrt(np.maximum(counts, 1)) + self._intercept)
+        found: Floats = sums / np.sqrt(np.maximum(counts, 1)) + self._intercept
+        return found
