@@ -23,8 +23,8 @@ from monitor.models.injection import SETTINGS, SIDES, TABLE, Linear, Side, View,
 from monitor.trace import Trace
 
 NAME = "injection"
-REVISION = 1
-LOW, HIGH = 0.68, 0.97
+REVISION = 2
+LOW, HIGH = 0.3, 0.995
 EVIDENCE_FROM = 0.5
 MAX_EVIDENCE = 64
 MAX_READ = 2  # windows of a trace that tier 1 reads: its worst by tier 0
