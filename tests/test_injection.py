@@ -16,7 +16,17 @@ from monitor.detect import injection
 from monitor.detect.injection import Injection
 from monitor.errors import ConfigError
 from monitor.findings import Assessment, Status
-from monitor.models.injection import SIDES, Linear, hashed, signals, undisguised, views
+from monitor.models.injection import (
+    SIDES,
+    SIGNALS,
+    Linear,
+    all_signals,
+    all_views,
+    hashed,
+    signals,
+    undisguised,
+    views,
+)
 from monitor.models.linear import windows
 from monitor.models.train.injection_data import Grammar
 from monitor.trace import Document, Message, ToolCall, Trace
@@ -212,6 +222,27 @@ def test_windows_tile_the_text(text: str, size: int) -> None:
     assert (found[0][0], found[-1][1]) == (0, len(text))
     assert all(end - start <= size for start, end in found)
     assert all(earlier[1] == later[0] for earlier, later in itertools.pairwise(found))
+
+
+@given(st.lists(st.text(alphabet="abAB0139@$! .*_-\n\t\x1cw:/é\u200b½\u043e", max_size=60), max_size=4))
+def test_plain_texts_of_a_batch_are_read_as_alone(texts: list[str]) -> None:
+    """What is left out for texts that hold no disguise would have changed nothing."""
+    for text, found in zip(texts, all_views(texts), strict=True):
+        first = [view for view in found if not view.disguised or view.text == undisguised(text)[0]][:1]
+        assert [(v.text, v.disguised) for v in first] == [undisguised(text)]
+
+
+@given(st.lists(st.sampled_from([stem for s in SIGNALS for stem in s.stems] + [*ATTACKS]), max_size=6))
+def test_signals_of_a_batch_are_those_of_each_text(texts: list[str]) -> None:
+    """Stems are looked for in all texts at once; none is found across the border of two."""
+    read = [undisguised(text)[0] for text in texts]
+    assert all_signals(read) == [signals(text) for text in read]
+
+
+@pytest.mark.parametrize("text", [encoded(ATTACKS[0]), ATTACKS[0].encode().hex(), f"see {'QUFB' * 7}!"])
+def test_an_encoded_text_is_looked_for_in_any_company(text: str) -> None:
+    """Its windows are the same alone and between plain texts."""
+    assert all_views(["plain", text, "", "é"])[1] == views(text)
 
 
 @given(st.text(max_size=300))

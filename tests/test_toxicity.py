@@ -117,6 +117,12 @@ def test_disguise_changes_nothing(disguised: str) -> None:
     assert linear.normalised(disguised).replace("uu", "u") == plain
 
 
+@given(st.lists(st.text(alphabet="abAB0139@$! .*_-\n\t\x1cw:/é\u200b½\u043e", max_size=40), max_size=4))
+def test_plain_texts_of_a_batch_are_read_as_alone(texts: list[str]) -> None:
+    """What is left out for texts that hold no disguise would have changed nothing."""
+    assert linear.all_normalised(texts) == [linear.normalised(text) for text in texts]
+
+
 def test_answers_stand_in_order_and_do_not_depend_on_the_batch(detector: Toxicity) -> None:
     """One assessment per trace, in order; alone or in any company the score is the same."""
     traces = [trace(text, number=n) for n, text in enumerate((*ABUSIVE, *CIVIL, "", *ABUSIVE))]

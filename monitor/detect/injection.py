@@ -19,12 +19,12 @@ from monitor.errors import ConfigError
 from monitor.findings import Assessment, Evidence, Status, TierStatus
 from monitor.models import encoder
 from monitor.models.encoder import Encoder
-from monitor.models.injection import SETTINGS, SIDES, TABLE, Linear, Side, View, signals, views
+from monitor.models.injection import SETTINGS, SIDES, TABLE, Linear, Side, View, all_signals, all_views
 from monitor.trace import Trace
 
 NAME = "injection"
-REVISION = 1
-LOW, HIGH = 0.68, 0.97
+REVISION = 2
+LOW, HIGH = 0.3, 0.995
 EVIDENCE_FROM = 0.5
 MAX_EVIDENCE = 64
 MAX_READ = 2  # windows of a trace that tier 1 reads: its worst by tier 0
@@ -126,20 +126,17 @@ class Injection:
 
     def _first(self, keys: Iterable[Key]) -> dict[Key, list[Window]]:
         """Return the windows of each text, judged by tier 0."""
-        parts = [
-            (key, view, signals(view.text), SIDES.index(key[1])) for key in keys for view in views(key[0])
-        ]
-        sides = [side for *_, side in parts]
-        logits = self._linear.logits(
-            [view.text for _, view, _, _ in parts], [kinds for _, _, kinds, _ in parts], sides
-        )
-        scores = self._linear.first(logits, sides)
-        found: dict[Key, list[Window]] = {}
-        for (key, view, kinds, side), logit, score in zip(
-            parts, logits.tolist(), scores.tolist(), strict=True
-        ):
-            found.setdefault(key, []).append(Window(view, kinds, side, logit, score))
-        return found
+        keys = list(keys)
+        every = all_views([text for text, _ in keys])
+        parts = [(key, view) for key, found in zip(keys, every, strict=True) for view in found]
+        texts, sides = [view.text for _, view in parts], [SIDES.index(side) for (_, side), _ in parts]
+        kinds = all_signals(texts)
+        logits = self._linear.logits(texts, kinds, sides)
+        scores = self._linear.first(logits, sides).tolist()
+        windows: dict[Key, list[Window]] = {}
+        for (key, view), *rest in zip(parts, kinds, sides, logits.tolist(), scores, strict=True):
+            windows.setdefault(key, []).append(Window(view, *rest))
+        return windows
 
     def _judged(
         self,

@@ -18,11 +18,11 @@ from monitor.errors import ConfigError
 from monitor.findings import Assessment, Evidence, Status, TierStatus
 from monitor.models import encoder
 from monitor.models.encoder import Encoder
-from monitor.models.linear import Calibration, Linear, normalised, windows
+from monitor.models.linear import Calibration, Linear, all_normalised, windows
 from monitor.trace import Trace
 
 NAME = "toxicity"
-REVISION = 3
+REVISION = 4
 WINDOW = 400  # characters; both bundled models are calibrated on the worst window of this size
 EVIDENCE_FROM = 0.5
 MAX_EVIDENCE = 64
@@ -36,11 +36,15 @@ Place: TypeAlias = tuple[str, int, int]
 
 
 class Bundled(NamedTuple):
-    """The bundled models: what tier 0 scores at `gate` or above is for the encoder."""
+    """The bundled models: what tier 0 scores at `gate` or above is for the encoder.
+
+    Where the encoder looks, its logit and `blend` times tier 0's raw score are calibrated together.
+    """
 
     linear: Linear
     gate: float
     encoder: Encoder
+    blend: float
     calibration: Calibration
 
     @classmethod
@@ -51,20 +55,22 @@ class Bundled(NamedTuple):
             Linear.load(NAME),
             settings["gate"],
             Encoder.load(NAME),
+            settings["blend"],
             Calibration(settings["slope"], settings["offset"]),
         )
 
-    def first(self, places: Sequence[Place]) -> dict[Place, float]:
-        """Return tier 0's probability of each window."""
-        scores = self.linear.probabilities([text[a:b] for text, a, b in places])
-        return dict(zip(places, scores.tolist(), strict=True))
+    def first(self, places: Sequence[Place]) -> dict[Place, tuple[float, float]]:
+        """Return tier 0's raw score and probability of each window."""
+        scores = self.linear.scores([text[a:b] for text, a, b in places])
+        probabilities = self.linear.calibration.probability(scores)
+        return dict(zip(places, zip(scores.tolist(), probabilities.tolist(), strict=True), strict=True))
 
-    def second(self, places: Sequence[Place]) -> dict[Place, float]:
-        """Return tier 1's probability of each window."""
-        logits = self.encoder.logits([normalised(text[a:b]) for text, a, b in places])[:, 0].astype(
-            np.float64
-        )
-        return dict(zip(places, self.calibration.probability(logits).tolist(), strict=True))
+    def second(self, places: Mapping[Place, float]) -> dict[Place, float]:
+        """Return the probability by both tiers of each window, given with tier 0's raw score."""
+        texts = all_normalised([text[a:b] for text, a, b in places])
+        logits = self.encoder.logits(texts)[:, 0].astype(np.float64)
+        both = logits + self.blend * np.fromiter(places.values(), np.float64, len(places))
+        return dict(zip(places, self.calibration.probability(both).tolist(), strict=True))
 
 
 def build(
@@ -158,7 +164,7 @@ class _Judged(NamedTuple):
 class Toxicity:
     """Scores prompt (user and tool messages) and response; the trace's score is the higher one.
 
-    A window counts with the score of the dearest bundled model that looked at it, a text with its worst
+    A window counts with the score of tier 0 or, where the encoder looked, of both; a text with its worst
     window. `values` holds `prompt` and `response`, `tier0` (the trace's score by the linear model) and, where
     tier 2 looked, each of its labels. Bundled scores are calibrated on unseen rows of the training sets, not
     on your traffic, so `calibrated` is false.
@@ -188,7 +194,8 @@ class Toxicity:
             text: [(text, a, b) for a, b in windows(text, WINDOW)]
             for text in dict.fromkeys(text for mine in fields for _, text in mine)
         }
-        first = self._bundled.first([place for places in cuts.values() for place in places])
+        read = self._bundled.first([place for places in cuts.values() for place in places])
+        first = {place: probability for place, (_, probability) in read.items()}
         asked: list[tuple[float, set[Place]]] = []
         for trace, mine in zip(traces, fields, strict=True):
             places = {place for _, text in mine for place in cuts[text]}
@@ -196,7 +203,7 @@ class Toxicity:
             probability = self._second.look(trace.id, unsure=bool(unsure))
             wanted = places if self._everything or not unsure else unsure
             asked.append((probability, wanted if probability else set()))
-        second = self._bundled.second(list(dict.fromkeys(p for _, wanted in asked for p in wanted)))
+        second = self._bundled.second({p: read[p][0] for _, wanted in asked for p in wanted})
         found = []
         for mine, (probability, wanted) in zip(fields, asked, strict=True):
             scored = {

@@ -8,6 +8,8 @@ ordinary request is an attack where a document makes it (Greshake et al. 2023, a
 
 import base64
 import binascii
+import bisect
+import itertools
 import json
 import re
 import unicodedata
@@ -18,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor import models
+from monitor.models.ascii import BASE64, DIGIT, HEX_OR_BLANK, LEET, LETTER, SEPARATOR, Batch
 from monitor.models.linear import windows
 
 Side: TypeAlias = Literal["prompt", "indirect"]
@@ -63,10 +66,35 @@ class View(NamedTuple):
 
 def views(text: str) -> list[View]:
     """Cut a text into windows of sentences and undisguise each; what it encodes is a view of its own."""
-    found = [View(a, b, *undisguised(text[a:b])) for a, b in windows(text, WINDOW)]
-    for start, end, payload in _payloads(text):
-        found += [View(start, end, undisguised(payload[a:b])[0], True) for a, b in windows(payload, WINDOW)]
-    return found
+    return all_views([text])[0]
+
+
+def all_views(texts: Sequence[str]) -> list[list[View]]:
+    """Return `views` of each text. What takes time is done only for texts that may hold something to undo."""
+    batch = Batch(texts)
+    spaced = batch.sequence(*(LETTER, SEPARATOR) * 3, LETTER)
+    odd = (spaced | batch.sequence(LEET, LETTER)).tolist()
+    encodes = (batch.run(BASE64, 20) | batch.run(HEX_OR_BLANK, 24)).tolist()
+    numbers = batch.any(DIGIT).tolist()
+    every = []
+    for n, text in enumerate(texts):
+        read = undisguised if odd[n] else _masked if numbers[n] else _lowered
+        found = [View(a, b, *read(text[a:b])) for a, b in windows(text, WINDOW)]
+        for start, end, payload in _payloads(text) if encodes[n] else ():
+            cuts = windows(payload, WINDOW)
+            found += [View(start, end, undisguised(payload[a:b])[0], True) for a, b in cuts]
+        every.append(found)
+    return every
+
+
+def _lowered(text: str) -> tuple[str, bool]:
+    """Undisguise an ASCII text without disguise or digits."""
+    return " ".join(text.lower().split()), False
+
+
+def _masked(text: str) -> tuple[str, bool]:
+    """Undisguise an ASCII text without disguise."""
+    return " ".join(_NUMBER.sub("0", text.lower()).split()), False
 
 
 def undisguised(text: str) -> tuple[str, bool]:
@@ -207,11 +235,26 @@ KINDS: Final = tuple(dict.fromkeys(signal.kind for signal in SIGNALS))
 
 def signals(text: str) -> list[str]:
     """Return the kinds of the signals in an undisguised text, each once, the weightiest first."""
-    return list(
-        dict.fromkeys(
-            s.kind for s in SIGNALS if any(stem in text for stem in s.stems) and s.pattern.search(text)
-        )
-    )
+    return all_signals([text])[0]
+
+
+def all_signals(texts: Sequence[str]) -> list[list[str]]:
+    """Return `signals` of each text. Stems are looked for in all texts at once."""
+    joined = "\0".join((*texts, ""))  # no stem holds the separator
+    starts = list(itertools.accumulate((len(text) + 1 for text in texts), initial=0))
+    found: list[dict[str, None]] = [{} for _ in texts]
+    for signal in SIGNALS:
+        likely = set()
+        for stem in signal.stems:
+            at = joined.find(stem)
+            while at >= 0:
+                n = bisect.bisect_right(starts, at) - 1
+                likely.add(n)
+                at = joined.find(stem, starts[n + 1])
+        for n in likely:
+            if signal.kind not in found[n] and signal.pattern.search(texts[n]):
+                found[n][signal.kind] = None
+    return [list(kinds) for kinds in found]
 
 
 _MULTIPLIER = np.uint32(0x01000193)  # FNV-1's prime
@@ -271,7 +314,7 @@ class Linear:
     """
 
     def __init__(self, table: npt.NDArray[np.int8], settings: Mapping[str, Any]) -> None:
-        self._table = table.astype(np.float32) * np.float32(settings["scale"])
+        self._table = table.astype(np.float32).ravel() * np.float32(settings["scale"])
         self._intercepts = np.array(settings["intercepts"])
         self._signals = np.array([settings["signals"][kind] for kind in KINDS])
         self._tier0 = np.array([settings["tier0"][side] for side in SIDES])
@@ -289,7 +332,7 @@ class Linear:
             return np.zeros(0)
         side = np.asarray(sides)
         buckets, owner = hashed(texts)
-        sums = np.bincount(owner, self._table[side[owner], buckets], len(texts))
+        sums = np.bincount(owner, self._table[(side * SIZE)[owner] + buckets], len(texts))
         counts = np.bincount(owner, minlength=len(texts))
         found: Floats = sums / np.sqrt(np.maximum(counts, 1)) + self._intercepts[side]
         for n, named in enumerate(kinds):

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor import models
+from monitor.models.ascii import BORDER, LEET, LETTER, SEPARATOR, Batch
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Buckets: TypeAlias = npt.NDArray[np.uint32]
@@ -34,7 +35,7 @@ _LEET_WORD = re.compile(r"(?=[a-z0-9@$!]*[a-z])[a-z0-9@$!]*[0134578@$!](?=[a-z])
 _LEET = str.maketrans("0134578@$!", "oieastbasi")
 _REPEATED = re.compile(r"(.)\1{2,}")
 _NUMBER = re.compile(r"\d")
-_BLANK = re.compile(r"\s+")
+_DIGITS = str.maketrans("123456789", "000000000")
 # Cyrillic and Greek letters that look like Latin ones; zero-width characters and soft hyphens are dropped.
 _LOOK_ALIKES = str.maketrans(
     "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0455\u0458\u043a\u043c\u0442\u0432\u043d\u03b1\u03bf\u03b5\u03b9\u03c5\u03ba\u03bd",
@@ -51,6 +52,8 @@ def windows(text: str, size: int) -> list[tuple[int, int]]:
 
     A longer sentence is cut at a blank, a longer word anywhere.
     """
+    if len(text) <= size:
+        return [(0, len(text))]
     cuts = [match.end() for match in _SENTENCE_END.finditer(text)]
     cuts.append(len(text))
     found: list[tuple[int, int]] = []
@@ -76,13 +79,33 @@ def normalised(text: str) -> str:
     text = _HANDLE.sub("@user", _LINK.sub("url", text))
     text = _SPACED.sub(lambda m: _SEPARATORS.sub("", m[0]), text)
     text = _LEET_WORD.sub(lambda m: m[0].translate(_LEET), text)
-    text = _REPEATED.sub(r"\1\1", _NUMBER.sub("0", text))
-    return _BLANK.sub(" ", text).strip()
+    return " ".join(_REPEATED.sub(r"\1\1", _NUMBER.sub("0", text)).split())
+
+
+def all_normalised(texts: Sequence[str]) -> list[str]:
+    """Return `normalised` of each text; of plain ones only case, digits and blanks are touched."""
+    batch = Batch(texts)
+    disguised = batch.sequence(BORDER, *(LETTER, SEPARATOR) * 2, LETTER, BORDER) | batch.sequence(
+        LEET, LETTER
+    )
+    odd = (disguised | batch.thrice()).tolist()
+    return [normalised(text) if n else _plain(text) for n, text in zip(odd, texts, strict=True)]
+
+
+def _plain(text: str) -> str:
+    """Return `normalised` of an ASCII text that holds no disguise; a link or a handle it may hold."""
+    text = text.lower()
+    if "@" in text or "://" in text or "www." in text:
+        return normalised(text)
+    text = text.translate(_DIGITS)
+    while "000" in text:
+        text = text.replace("000", "00")
+    return " ".join(text.split())
 
 
 def hashed(texts: Sequence[str]) -> tuple[Buckets, npt.NDArray[np.intp]]:
     """Return the buckets of all n-grams of all texts, and beside each the index of its text."""
-    padded = [f" {normalised(text)} " for text in texts]
+    padded = [f" {text} " for text in all_normalised(texts)]
     codes = np.frombuffer("".join(padded).encode("utf-32-le", "surrogatepass"), np.uint32)
     owner = np.repeat(np.arange(len(padded)), [len(text) for text in padded])
     buckets, owners = [], []
@@ -143,7 +166,7 @@ class Linear:
     ) -> None:
         self._weights = weights.astype(np.float32) * np.float32(scale)
         self._intercept = intercept
-        self._calibration = calibration
+        self.calibration = calibration
 
     @classmethod
     def load(cls, name: str) -> "Linear":
@@ -155,9 +178,14 @@ class Linear:
 
     def probabilities(self, texts: Sequence[str]) -> Floats:
         """Return one probability per text, of shape (len(texts),)."""
+        return self.calibration.probability(self.scores(texts))
+
+    def scores(self, texts: Sequence[str]) -> Floats:
+        """Return one raw score per text, of shape (len(texts),)."""
         if not texts:
             return np.zeros(0)
         buckets, owner = hashed(texts)
         sums = np.bincount(owner, self._weights[buckets], len(texts))
         counts = np.bincount(owner, minlength=len(texts))
-        return self._calibration.probability(sums / np.sqrt(np.maximum(counts, 1)) + self._intercept)
+        found: Floats = sums / np.sqrt(np.maximum(counts, 1)) + self._intercept
+        return found

@@ -48,7 +48,7 @@ JAILBREAK_FROM: Final = (
 FALSE_POSITIVES: Final = 0.03
 # Share of look-alike windows that may reach the alert: a prompt has one or two, the documents have many.
 ALERTED: Final[Mapping[str, float]] = {"prompt": 0.03, "indirect": 0.005}
-EPOCHS, RANK, MAX_TOKENS = 2, 16, 96
+EPOCHS, RANK, MAX_TOKENS = 3, 16, 96
 # Rows that the encoder learns from: of each source and class; CAP of those not named.
 CAPS: Final = {
     "jailbreak": 350,
@@ -56,6 +56,8 @@ CAPS: Final = {
     "passages": 350,
     "sgd": 250,
     "bfcl": 350,
+    "clinc": 700,
+    "banking": 350,
     "awesome": 600,
     "own_indirect": 600,
     "own_other_language": 300,
@@ -67,7 +69,7 @@ CAPS: Final = {
     "direct_follow_up": 450,
 }
 CAP: Final = 130
-DIRECT_CAP: Final = 320  # of a family of short prompts
+DIRECT_CAP: Final = 360  # of a family of short prompts
 # Kinds of attack and of look-alike that the model behind calibration and left-out figures has never seen.
 LEFT_OUT: Final = (
     *("bipia", "jailbreak", "awesome", "own_exfiltration", "own_system", "own_scary"),
@@ -79,6 +81,7 @@ LEFT_OUT: Final = (
         "direct_french",
     ),
     *("direct_odd", "direct_sensitive", "direct_emotional", "direct_french_plain"),
+    *("banking", "direct_next_test", "direct_next_step"),
 )
 ALERT: Final = 0.8  # the threshold of rules/injection.yaml
 

@@ -100,7 +100,8 @@ def load() -> list[Row]:
     texts, direct = (load_yaml(path.read_text(encoding="utf-8"), path.name) for path in (TEXTS, DIRECT))
     grammar = Grammar({**_lists(texts), **_lists(direct)}, pick)
     clean = [*_passages(pick), *_chats(pick), *_requests(), *_personas(pick)]
-    found = [*clean, *_bipia(), *_jailbreaks(pick)]
+    turns = list(_turns())
+    found = [*clean, *turns, *_bipia(), *_jailbreaks(pick)]
     carriers = [
         row.text for row in clean if row.source in {"passages", "sgd", "bfcl"} and len(row.text) < CARRIER
     ]
@@ -145,6 +146,14 @@ def _chats(pick: random.Random) -> list[Row]:
 def _requests() -> list[Row]:
     path = ("traindata", "injection", "bfcl_user_requests_benign.jsonl")
     return [w for r in rows(*path) for w in _cut(Row("bfcl", r["id"], "prompt", r["text"], attack=False))]
+
+
+def _turns() -> Iterator[Row]:
+    """Short turns of task-oriented chats, grouped by intent."""
+    for source, name in (("clinc", "clinc150"), ("banking", "banking77")):
+        for r in rows("evaldata", "drift", f"{name}.jsonl"):
+            group = f"{source}/{r['intent_or_topic']}"
+            yield Row(source, group, "prompt", r["text"], attack=False)
 
 
 def _personas(pick: random.Random) -> list[Row]:

@@ -1,10 +1,11 @@
 """Train the bundled toxicity models: `python -m monitor.models.train.toxicity` (15 minutes of one core).
 
 Tier 1 is an adapter of the shared encoder. Tier 0 is a linear model on hashed n-grams that learns the
-encoder's answers, and a threshold below which it may rule them out. Both are measured and calibrated on
-a third of the data, grouped by document or template, with models that have not seen it; the ones shipped then
-learn from everything. Prints, as JSON, what the model card quotes. Data sets whose licence does not allow
-training are only scored.
+encoder's answers, and a threshold below which it may rule them out. Where the encoder looks, both count: the
+linear model knows the words, the encoder what is said with them. Both are measured and calibrated on a third
+of the data, grouped by document or template, that neither has learnt from; the encoder measured is the one
+shipped. Prints, as JSON, what the model card quotes. Data sets whose licence does not allow training are only
+scored: nothing is fitted to them, not even the gate.
 """
 
 import collections
@@ -27,10 +28,14 @@ NAME = "toxicity"
 WINDOW = 400
 FOLDS = 3
 SEED = 7
-EPOCHS, MAX_TOKENS = 2, 80
+EPOCHS, MAX_TOKENS = 3, 80
 FILLS, DISGUISED = 14, 1200
 CUTS = (0.5, 0.8)
-RECALL = 0.98  # of what the encoder flags, tier 0 lets pass
+RECALL = 0.99  # of what the encoder flags, tier 0 lets pass
+SHRUNK = 0.8
+"""The share of the adapter's changes that is kept. Half-way to the base model, texts unlike the training data
+are ranked better (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models", arXiv:2109.01903)."""
+BLEND = 0.5  # weight of tier 0's raw score beside the encoder's logit
 
 TRAINED: Mapping[str, tuple[tuple[str, str], int]] = {
     "davidson_train": (("traindata", "toxicity"), 3600),
@@ -258,50 +263,60 @@ def _round(value: Any) -> float:
     return round(float(value), 4)
 
 
+def shrunk(adapter: encoder.Adapter) -> encoder.Adapter:
+    """Return an adapter that keeps the share `SHRUNK` of its changes to the base."""
+    low_rank = {name: (down, (SHRUNK * up).astype(up.dtype)) for name, (down, up) in adapter.low_rank.items()}
+    return adapter._replace(low_rank=low_rank)
+
+
 def main() -> None:
     """Train, measure, write the weights and pin them."""
     data = load()
-    fold = folds(data)
-    unseen = (fold == 0) | np.isin([row.source for row in data], list(SCORED_ONLY))
-    halves = learn([row for row, mine in zip(data, fold, strict=True) if mine])
-    ship(data, unseen, halves, learn(data))
+    unseen = (folds(data) == 0) | np.isin([row.source for row in data], list(SCORED_ONLY))
+    ship(data, unseen, shrunk(learn([row for row, mine in zip(data, unseen, strict=True) if not mine])))
 
 
-def ship(
-    data: Sequence[Row],
-    unseen: npt.NDArray[np.bool_],
-    on_the_rest: encoder.Adapter,
-    adapter: encoder.Adapter,
-) -> None:
-    """Calibrate and measure on the unseen rows, make the gate, write, pin and report.
+def ship(data: Sequence[Row], unseen: npt.NDArray[np.bool_], adapter: encoder.Adapter) -> None:
+    """Make tier 0 and its gate, calibrate and measure on the unseen rows, write, pin and report.
 
-    `on_the_rest` has learnt from the rows that are not unseen, `adapter` from all.
+    `adapter` has learnt from the rows that are not unseen. The figures are of a tier 0 that has not read the
+    unseen rows; the one shipped reads them too, but for those only scored, with the encoder's answers.
     """
-    held = [row for row, mine in zip(data, unseen, strict=True) if mine and row.source != "disguised"]
-    windowed = Windowed([row.text for row in held])
-    logits = windowed.worst(windowed.encoded(on_the_rest))
-    mixture = np.isin([row.source for row in held], (*JUDGED, *CHAT)) & ~np.isin(
-        [row.source for row in held], list(SCORED_ONLY)
-    )
-    calibration = platt(logits[mixture], np.array([row.toxic for row in held])[mixture])
-    report: dict[str, Any] = {
-        "rows": dict(collections.Counter(row.source for row in data)),
-        "unseen": measured(held, calibration.probability(logits))._asdict(),
-    }
-
     more = ordinary({row.text for row in data})
     gated = Windowed([row.text for row in data] + [row.text for row in more])
     apart = gated.spread(np.array([*unseen, *(n % FOLDS == 0 for n in range(len(more)))]))
+    names = gated.spread(np.array([row.source for row in (*data, *more)]))
+    scored_only = np.isin(names, list(SCORED_ONLY))
     encoded = gated.encoded(adapter)
-    probability = calibration.probability(encoded)
     design = matrix(gated.parts)
     trial = scored(design, fit(design[~apart], encoded[~apart]))
-    gate = float(np.quantile(trial[apart & (probability >= CUTS[0])], 1 - RECALL))
-    tier0 = platt(trial[apart], probability[apart] >= CUTS[0])
-    names = gated.spread(np.array([row.source for row in (*data, *more)]))
+    both = encoded + BLEND * trial
+
+    text = gated.worst(both)[: len(data)]
+    toxic = np.array([row.toxic for row in data])
+    judged = np.isin([row.source for row in data], [name for name in JUDGED if name not in SCORED_ONLY])
+    calibration = platt(text[unseen & judged], toxic[unseen & judged])
+    tier0 = platt(gated.worst(trial)[: len(data)][unseen & judged], toxic[unseen & judged])
+    held = [n for n, row in enumerate(data) if unseen[n] and row.source != "disguised"]
+    alone = platt(gated.worst(encoded)[: len(data)][unseen & judged], toxic[unseen & judged])
+    report: dict[str, Any] = {
+        "rows": dict(collections.Counter(row.source for row in data)),
+        "unseen": measured([data[n] for n in held], calibration.probability(text[held]))._asdict(),
+        "unseen, by the encoder alone": measured(
+            [data[n] for n in held], alone.probability(gated.worst(encoded)[held])
+        )._asdict(),
+    }
+
+    probability = calibration.probability(both)
+    known = apart & ~scored_only
+    gate = float(np.quantile(trial[known & (probability >= CUTS[0])], 1 - RECALL))
+    passed = np.where(trial >= gate, probability, tier0.probability(trial))
+    report["unseen, through the gate"] = measured(
+        [data[n] for n in held], gated.worst(passed)[held]
+    )._asdict()
     report["gate"] = {
         "threshold": _round(tier0.probability(np.array([gate]))[0]),
-        "recall of windows the encoder flags": {
+        "recall of windows both flag": {
             name: _round((trial[apart & (probability >= CUTS[0]) & (names == name)] >= gate).mean())
             for name in (*TWO_CLASSES, *SCORED_ONLY)
         },
@@ -309,11 +324,11 @@ def ship(
             name: _round((trial[apart & (names == name)] >= gate).mean()) for name in ORDINARY
         },
     }
-    weights, scale, intercept = fit(design, encoded)
+    weights, scale, intercept = fit(design[~scored_only], encoded[~scored_only])
     np.save(WEIGHTS / f"{NAME}.npy", weights)
     _write(f"{NAME}.json", {"scale": scale, "intercept": intercept, **tier0._asdict()})
     threshold = float(tier0.probability(np.array([gate]))[0])
-    _write(f"{NAME}-encoder.json", {**calibration._asdict(), "gate": threshold})
+    _write(f"{NAME}-encoder.json", {**calibration._asdict(), "blend": BLEND, "gate": threshold})
     graph = encoder.export(adapter, NAME)
     pin(COMMAND, f"{NAME}.npy", f"{NAME}.json", f"{NAME}-encoder.json", graph)
     report["parity"] = encoder.parity(adapter, [linear.normalised(part) for part in gated.parts[::60]], NAME)
@@ -337,9 +352,10 @@ def _write(name: str, settings: Mapping[str, float]) -> None:
 
 
 def leave_out(name: str) -> None:
-    """Train without one data set and print how well it is ranked."""
+    """Train without one data set and print how well it is ranked by the encoder."""
     data = load()
-    adapter = learn([row for row in data if row.source != name and row.group.partition("/")[0] != name])
+    rest = [row for row in data if row.source != name and row.group.partition("/")[0] != name]
+    adapter = shrunk(learn(rest))
     held = [row for row in data if row.source == name]
     windowed = Windowed([row.text for row in held])
     probability = Calibration(1.0, 0.0).probability(windowed.worst(windowed.encoded(adapter)))
