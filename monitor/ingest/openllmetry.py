@@ -43,7 +43,7 @@ def read(span: WireSpan, document_keys: tuple[str, ...]) -> Reading:
     request = _REQUESTS.get(plain(get("llm.request.type")).lower())
     own = KINDS.get(plain(get("traceloop.span.kind")).lower())
     if "gen_ai.operation.name" not in attributes:
-        reading.kind = request or own or StepKind.OTHER
+        reading.kind = request or own or (StepKind.CHAT if genai.speaks(attributes) else StepKind.OTHER)
     if own and reading.kind is own:
         reading.name = get("traceloop.entity.name") or reading.name
         if own is StepKind.AGENT:

@@ -16,6 +16,7 @@ from monitor.ingest.spans import NANO, Batch, Resource, WireSpan, build, build_l
 from monitor.trace import Record, Span, Trace
 
 Read = Callable[[bytes, int, Callable[[str], bool]], Iterator[Batch]]
+_END_OF_TIME = YEAR_2200 * NANO
 _wanted = genai.EVENTS.__contains__
 
 
@@ -50,19 +51,19 @@ class OtlpDecoder:
         for batch in self._read(value, self._max_depth, _wanted):
             resource = resource_of(batch.resource, names)
             for span in batch.spans:
+                _check_time(span.start, len(pieces))
+                _check_time(span.end, len(pieces))
                 add(self._piece(span, resource, time))
                 if len(pieces) > self._max_spans:
                     raise self._too_many()
             for log in batch.logs:
-                _check_time(log.event.time)
+                _check_time(log.event.time, len(pieces))
                 add(build_log(log, genai.read_event(log.event, keys), resource, names, time))
                 if len(pieces) > self._max_spans:
                     raise self._too_many()
         return tuple(pieces)
 
     def _piece(self, span: WireSpan, resource: Resource, time: float) -> Span:
-        _check_time(span.start)
-        _check_time(span.end)
         attributes = span.attributes
         if openinference.speaks(attributes):
             reading = openinference.read(span, self._document_keys)
@@ -79,6 +80,7 @@ class OtlpDecoder:
         return BadTrace("too_many_spans", f"more spans; {limit}: raise it or send smaller batches")
 
 
-def _check_time(nanoseconds: int) -> None:
-    if not 0 <= nanoseconds < YEAR_2200 * NANO:
-        raise BadTrace("out_of_range", "a time: must be Unix nanoseconds from 1970 to 2199")
+def _check_time(nanoseconds: int, number: int) -> None:
+    if not 0 <= nanoseconds < _END_OF_TIME:
+        where = f"number {number} of the record, counted from 0"
+        raise BadTrace("out_of_range", f"{where}: a time must be Unix nanoseconds from 1970 to 2199")
