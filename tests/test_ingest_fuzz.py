@@ -1,4 +1,4 @@
-"""No bytes break a decoder: they make traces and spans, or a dead letter with a reason of the documented set."""
+"""No bytes break a decoder: they make traces and spans, or a dead letter with a documented reason."""
 
 import random
 
@@ -11,10 +11,10 @@ from monitor.ingest import FORMATS
 
 
 def test_mutated_payloads_are_decoded_or_refused() -> None:
-    """Thousands of mutations of good payloads, for each decoder; `python tests/fuzz.py 1000000` runs more."""
-    found = fuzz.run(2000 * len(FORMATS), seed=random.randrange(2**32))
+    """Hundreds of mutations of good payloads, for each decoder; `python tests/fuzz.py 1000000` runs more."""
+    found = fuzz.run(500 * len(FORMATS), seed=random.randrange(2**32))
     for name in FORMATS:
-        assert found[name, "accepted"] > 50
+        assert found[name, "accepted"] > 20
 
 
 @settings(max_examples=300)
