@@ -181,7 +181,7 @@ class NativeDecoder:
         try:
             native = msgspec.convert(event.payload, NativeTrace)
         except msgspec.ValidationError as error:
-            raise _explain(str(error)) from None
+            raise explain(str(error)) from None
         # Only what was given, by our own (interned) keys: anything else slows msgspec down many times.
         fields = {
             key: make(given)
@@ -243,7 +243,7 @@ def _seconds(given: float | str | None, event: str, record: float) -> float:
     return float(given)
 
 
-def _explain(message: str) -> BadTrace:
+def explain(message: str) -> BadTrace:
     """Classify msgspec's message, which holds types, bounds and the path but nothing the sender wrote."""
     what, _, path = message.partition(" - at ")
     field = path.strip("`").removeprefix("$.") or "the record"

@@ -12,12 +12,12 @@ from monitor.errors import BadTrace
 from monitor.ingest import genai, openinference, openllmetry
 from monitor.ingest.identifiers import Names
 from monitor.ingest.native import YEAR_2200
-from monitor.ingest.spans import NANO, Batch, Resource, WireSpan, build, build_log, light, resource_of
+from monitor.ingest.spans import NANO, Batch, Resource, Wanted, WireSpan, build, build_log, light, resource_of
 from monitor.trace import Record, Span, Trace
 
-Read = Callable[[bytes, int, Callable[[str], bool]], Iterator[Batch]]
+Read = Callable[[bytes, int, Wanted], Iterator[Batch]]
 _END_OF_TIME = YEAR_2200 * NANO
-_wanted = genai.EVENTS.__contains__
+_WANTED = Wanted(genai.EVENTS | {"exception", openllmetry.FOUND}, genai.EVENTS)
 
 
 class OtlpDecoder:
@@ -48,7 +48,7 @@ class OtlpDecoder:
             raise BadTrace("too_large", f"{len(value)} bytes; {limit}: raise it or send smaller batches")
         pieces: list[Trace | Span] = []
         add, time, names, keys = pieces.append, record.time, self._names, self._document_keys
-        for batch in self._read(value, self._max_depth, _wanted):
+        for batch in self._read(value, self._max_depth, _WANTED):
             resource = resource_of(batch.resource, names)
             for span in batch.spans:
                 _check_time(span.start, len(pieces))

@@ -52,6 +52,13 @@ class WireLog(msgspec.Struct, gc=False):
     event: Event
 
 
+class Wanted(NamedTuple):
+    """Names of what is read: events of spans, and log records that are events. Others are not even built."""
+
+    events: frozenset[str]
+    logs: frozenset[str]
+
+
 class Batch(NamedTuple):
     """What one resource sent in one scope. `spans` and `logs` are iterators: a bad one raises in its turn."""
 
