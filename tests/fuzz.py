@@ -92,8 +92,8 @@ _HOLDS = {
 }
 
 
-def mutation(form: str, given: dict[str, list[Any]], rng: random.Random) -> bytes:
-    """A mutated payload, mostly of what this format holds."""
+def mutations(form: str, given: dict[str, list[Any]], rng: random.Random) -> Iterator[bytes]:
+    """A few mutated payloads, mostly of what this format holds: first its structure, then its bytes too."""
     holds = _HOLDS.get(form, tuple(given)) if rng.random() < 0.9 else tuple(given)
     value = copy.deepcopy(rng.choice(given[rng.choice(holds)]))
     for _ in range(rng.choice((0, 1, 1, 1, 2, 4))):
@@ -104,12 +104,18 @@ def mutation(form: str, given: dict[str, list[Any]], rng: random.Random) -> byte
             raw = protobuf(value)
         except Exception:  # noqa: BLE001 - the converter fails in many ways, and is not what is tested
             raw = raw[: rng.randrange(len(raw))]
-    return raw if rng.random() < 0.8 else _bytes(raw, rng)
+    yield raw
+    for _ in range(3):
+        yield _bytes(raw, rng)
 
 
 def _bytes(raw: bytes, rng: random.Random) -> bytes:
-    """Flip, cut, repeat or insert at one to three places."""
+    """Flip, mostly, or cut, repeat or insert at one to three places; flips keep the lengths in protobuf."""
     made = bytearray(raw)
+    if rng.random() < 0.7:
+        for _ in range(rng.randint(1, 3) if made else 0):
+            made[rng.randrange(len(made))] = rng.choice((rng.randrange(256), 0, 0x20, 0x22, 0x30, 0x39, 0x61))
+        return bytes(made)
     for _ in range(rng.randint(1, 3)):
         at = rng.randrange(len(made) + 1)
         until = min(len(made), at + rng.choice((1, 1, 2, 8, 64)))
@@ -192,14 +198,18 @@ def outcome(decode: Callable[[Record], Any], value: bytes) -> str:
 
 
 def run(count: int, seed: int) -> Counter[tuple[str, str]]:
-    """Decode `count` mutations, each with one format in turn; return how often each outcome came of each."""
+    """Decode `count` mutations, a few of each format in turn; return how often each outcome came of each."""
     rng = random.Random(seed)
     config = IngestConfig()
     decoders = [(name, make(config, str)) for name, make in FORMATS.items()]
     found: Counter[tuple[str, str]] = Counter()
     given = seeds()
-    for name, decode in itertools.islice(itertools.cycle(decoders), count):
-        value = mutation(name, given, rng)
+    payloads = (
+        (name, decode, value)
+        for name, decode in itertools.cycle(decoders)
+        for value in mutations(name, given, rng)
+    )
+    for name, decode, value in itertools.islice(payloads, count):
         try:
             found[name, outcome(decode, value)] += 1
         except Exception as error:

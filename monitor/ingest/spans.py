@@ -32,7 +32,10 @@ class Event(msgspec.Struct, gc=False):
 
 
 class WireSpan(msgspec.Struct, gc=False):
-    """One span of either wire format: ids in lower-case hexadecimal, times in Unix nanoseconds, 0 is none."""
+    """One span of either wire format: ids in lower-case hexadecimal, times in Unix nanoseconds, 0 is none.
+
+    The ids are random bytes of a fixed length, so they may be logged as they are.
+    """
 
     trace_id: str
     span_id: str
