@@ -1,4 +1,4 @@
-"""`riskmon bench detect` and `bench profiles`: what they measure, count and print."""
+"""`riskmon bench detect`, `bench profiles` and `bench decode`: what they measure, count and print."""
 
 import json
 import os
@@ -191,3 +191,18 @@ def test_profiles_are_compared_on_labelled_rows(tmp_path: Path, monkeypatch: pyt
     assert got["results"][0]["rows"] == 2
     path.write_text('{"no": "text"}\n', encoding="utf-8")
     assert "rows.jsonl:1" in str(CliRunner().invoke(riskmon, ["bench", "profiles", "pii", str(path)]).output)
+
+
+def test_decoders_are_measured_by_format() -> None:
+    """Each format has its records, spans and rates; OTLP records hold several spans."""
+    words = ["bench", "decode", "--records", "2", "--rounds", "2"]
+    figures = json.loads(CliRunner().invoke(riskmon, [*words, "--json"], catch_exceptions=False).output)
+    assert {form: figures[form]["spans"] for form in ("native", "otlp_json", "otlp_proto")} == {
+        "native": 2,
+        "otlp_json": 16,
+        "otlp_proto": 16,
+    }
+    for form in ("native", "otlp_json", "otlp_proto"):
+        rates = [figures[form][name] for name in ("slowest", "spans_per_second", "fastest")]
+        assert 0 < rates[0] <= rates[1] <= rates[2]
+    assert "otlp_proto" in CliRunner().invoke(riskmon, words, catch_exceptions=False).output

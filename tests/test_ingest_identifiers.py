@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.ingest.identifiers import clean_identifier
+from monitor.ingest.identifiers import CACHED, Names, clean_identifier
 
 HASHED = re.compile(r"h:[0-9a-f]{16}")
 
@@ -102,3 +102,48 @@ def test_no_card_number_passes(digits: str, separator: str, before: str, after: 
 def test_the_result_can_always_be_logged(text: str) -> None:
     """Whatever comes in, what goes out has the allowed characters and length."""
     assert re.fullmatch(r"[A-Za-z0-9._:/+=@-]{1,128}", clean_identifier(text, keyed))
+
+
+@pytest.mark.parametrize(
+    ("text", "environment"),
+    [
+        ("prod", "production"),
+        ("Production", "production"),
+        (" LIVE ", "production"),
+        ("stage", "staging"),
+        ("dev", "sandbox"),
+        ("internal", "internal"),
+        ("eu-west", "eu-west"),
+        ("jane@example.com", clean_identifier("jane@example.com", keyed)),
+    ],
+)
+def test_environments_have_one_name(text: str, environment: str) -> None:
+    """The usual names in any case become one of the four; another name stays, if it may be logged."""
+    assert Names(keyed).environment(text) == environment
+
+
+@given(st.lists(st.text(max_size=200)))
+def test_names_are_the_same_when_remembered(texts: list[str]) -> None:
+    """A name is cleaned alike the first time and every other, and a user always gets the same pseudonym."""
+    names = Names(keyed)
+    for text in texts * 2:
+        assert names.name(text) == names.id(text) == clean_identifier(text, keyed)
+        assert names.user(text) == keyed(text)
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    """However many users there are, and however long their ids, only so many short ones are kept."""
+    calls: list[str] = []
+
+    def pseudonym(text: str) -> str:
+        calls.append(text)
+        return "p"
+
+    names = Names(pseudonym)
+    names.user("x" * 1000)
+    names.user("x" * 1000)
+    for number in range(CACHED + 1):
+        names.user(str(number))
+    names.user(str(CACHED))
+    names.user("0")
+    assert len(calls) == 2 + CACHED + 1 + 1

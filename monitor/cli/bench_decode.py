@@ -18,6 +18,7 @@ from monitor.ingest import decoder_for
 from monitor.trace import Record
 
 SPANS: Final = 8  # chat spans in one record, as a batching exporter sends them
+_IDS: Final = frozenset({"traceId", "spanId", "parentSpanId"})
 
 
 def run(*, records: int, rounds: int, as_json: bool) -> None:
@@ -124,13 +125,24 @@ def _value(value: Any) -> dict[str, Any]:
             return {"arrayValue": {"values": [_value(item) for item in value]}}
 
 
-def protobuf(sent: dict[str, Any]) -> bytes:
-    """Return the same request in protobuf; its parser takes ids in base64 where OTLP/JSON has hexadecimal."""
+def protobuf(sent: Any) -> bytes:
+    """Return a request of OTLP/JSON, of spans or of logs, in protobuf."""
     from google.protobuf.json_format import ParseDict
+    from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-    for span in sent["resourceSpans"][0]["scopeSpans"][0]["spans"]:
-        for key in ("traceId", "spanId"):
-            span[key] = b64encode(bytes.fromhex(span[key])).decode()
-    made: bytes = ParseDict(sent, ExportTraceServiceRequest()).SerializeToString()
+    kind: Any = ExportLogsServiceRequest if "resourceLogs" in sent else ExportTraceServiceRequest
+    made: bytes = ParseDict(_with_base64_ids(sent), kind()).SerializeToString()
     return made
+
+
+def _with_base64_ids(value: Any) -> Any:
+    """Return the value with ids as protobuf's JSON parser wants them; OTLP/JSON has hexadecimal."""
+    if isinstance(value, list):
+        return [_with_base64_ids(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: b64encode(bytes.fromhex(item)).decode() if key in _IDS else _with_base64_ids(item)
+        for key, item in value.items()
+    }

@@ -67,12 +67,14 @@ def read_attributes(attributes: Attributes, document_keys: tuple[str, ...]) -> R
     """Read the attributes of a span or of an event with a span's attributes."""
     get = attributes.get
     operation = get("gen_ai.operation.name")
-    kind = KINDS.get(operation, StepKind.OTHER) if type(operation) is str else StepKind.CHAT
+    kind = KINDS.get(operation) if type(operation) is str else StepKind.CHAT
     system, given, made = (
         get("gen_ai.system_instructions"),
         get("gen_ai.input.messages") or get("gen_ai.prompt"),
         get("gen_ai.output.messages") or get("gen_ai.completion"),
     )
+    if kind is None:  # an operation that is not of the conventions; what answered is judged all the same
+        kind = StepKind.CHAT if made else StepKind.OTHER
     finish = get("gen_ai.response.finish_reasons")
     reading = Reading(
         kind=kind,

@@ -24,9 +24,9 @@ KINDS = {
 _NAMED_BY = {
     StepKind.AGENT: ("agent.name", "graph.node.id"),
     StepKind.TOOL: ("tool.name",),
-    StepKind.CHAT: ("llm.request.model_name", "llm.model_name"),
     StepKind.RETRIEVAL: ("reranker.model_name",),
 }
+_HIDDEN = "__REDACTED__"  # what stands for content under OPENINFERENCE_HIDE_INPUTS and …_OUTPUTS
 _HANDOFF = ("transfer_to_", "handoff to ", "handoff_to_")  # OpenAI's and LangGraph's names of such tools
 
 
@@ -54,8 +54,8 @@ def read(span: WireSpan, document_keys: tuple[str, ...]) -> Reading:
         input_tokens=get("llm.token_count.prompt"),
         output_tokens=get("llm.token_count.completion"),
         cost=get("llm.cost.total"),
-        input=messages.text_of(get("input.value")),
-        output=messages.text_of(get("output.value")),
+        input=_value(attributes, "input.value"),
+        output=_value(attributes, "output.value"),
     )
     if kind is StepKind.CHAT or kind is StepKind.AGENT:
         _read_model(reading, attributes)
@@ -80,6 +80,8 @@ def _read_model(reading: Reading, attributes: Attributes) -> None:
         parameters = messages.structured(attributes.get("llm.invocation_parameters"))
         asked = parameters.get("model") if type(parameters) is dict else None
     reading.model = asked or named
+    if reading.kind is StepKind.CHAT:
+        reading.name = reading.model
     reading.model_version = attributes.get("llm.response.model_name") or named
 
 
@@ -132,6 +134,11 @@ def _inside(text: str, key: str) -> Any:
     value = messages.structured(text)
     inner = value.get(key) if type(value) is dict else None
     return inner if type(inner) is list else text
+
+
+def _value(attributes: Attributes, key: str) -> str:
+    text = messages.text_of(attributes.get(key))
+    return "" if text == _HIDDEN else text
 
 
 def _exception(span: WireSpan) -> object:

@@ -17,7 +17,7 @@ KINDS = {
     "tool": StepKind.TOOL,
 }
 _REQUESTS = {"chat": StepKind.CHAT, "completion": StepKind.CHAT, "rerank": StepKind.RETRIEVAL}
-_FOUND = "db.query.result"
+FOUND = "db.query.result"
 _PROPERTIES = "traceloop.association.properties."
 _USER = ("user_id", "userId", "user")
 _CONVERSATION = ("session_id", "sessionId", "conversation_id", "chat_id", "thread_id")
@@ -31,7 +31,7 @@ def speaks(span: WireSpan) -> bool:
         or "llm.request.type" in attributes
         or "gen_ai.prompt.0.role" in attributes
         or "gen_ai.completion.0.role" in attributes
-        or (bool(span.events) and any(event.name == _FOUND for event in span.events))
+        or (bool(span.events) and any(event.name == FOUND for event in span.events))
     )
 
 
@@ -43,7 +43,7 @@ def read(span: WireSpan, document_keys: tuple[str, ...]) -> Reading:
     request = _REQUESTS.get(plain(get("llm.request.type")).lower())
     own = KINDS.get(plain(get("traceloop.span.kind")).lower())
     if "gen_ai.operation.name" not in attributes:
-        reading.kind = request or own or StepKind.OTHER
+        reading.kind = request or own or (StepKind.CHAT if genai.speaks(attributes) else StepKind.OTHER)
     if own and reading.kind is own:
         reading.name = get("traceloop.entity.name") or reading.name
         if own is StepKind.AGENT:
@@ -88,16 +88,14 @@ def _parts(content: Any) -> Any:
 
 def _read_found(reading: Reading, span: WireSpan, document_keys: tuple[str, ...]) -> None:
     """Read what a vector store found: an event for each document."""
-    found = [event.attributes for event in span.events if event.name == _FOUND]
+    found = [event.attributes for event in span.events if event.name == FOUND]
     if found:
         reading.kind = StepKind.RETRIEVAL
         reading.name = (
             reading.name or span.attributes.get("db.system") or span.attributes.get("db.system.name")
         )
         keys = ("document", *document_keys)
-        plain_keys = [
-            {key.removeprefix(f"{_FOUND}."): value for key, value in item.items()} for item in found
-        ]
+        plain_keys = [{key.removeprefix(f"{FOUND}."): value for key, value in item.items()} for item in found]
         reading.documents = tuple([messages.document(item, keys) for item in plain_keys])
 
 

@@ -12,11 +12,12 @@ from monitor.errors import BadTrace
 from monitor.ingest import genai, openinference, openllmetry
 from monitor.ingest.fields import YEAR_2200
 from monitor.ingest.identifiers import Names
-from monitor.ingest.spans import NANO, Batch, Resource, WireSpan, build, build_log, light, resource_of
+from monitor.ingest.spans import NANO, Batch, Resource, Wanted, WireSpan, build, build_log, light, resource_of
 from monitor.trace import Record, Span, Trace
 
-Read = Callable[[bytes, int, Callable[[str], bool]], Iterator[Batch]]
-_wanted = genai.EVENTS.__contains__
+Read = Callable[[bytes, int, Wanted], Iterator[Batch]]
+_END_OF_TIME = YEAR_2200 * NANO
+_WANTED = Wanted(genai.EVENTS | {"exception", openllmetry.FOUND}, genai.EVENTS)
 
 
 class OtlpDecoder:
@@ -27,7 +28,7 @@ class OtlpDecoder:
 
     def __init__(self, read: Read, config: IngestConfig, names: Names) -> None:
         self._read = read
-        self._max_bytes, self._max_depth = config.max_record_bytes, config.max_depth
+        self._max_depth = config.max_depth
         self._max_spans = config.max_spans
         self._document_keys = tuple(config.document_keys)
         self._names = names
@@ -35,34 +36,29 @@ class OtlpDecoder:
     def decode(self, record: Record) -> tuple[Trace | Span, ...]:
         """Return the record's spans in its order; a `Trace` is a log record that belongs to no span.
 
-        Raises BadTrace with one of the reasons too_large, empty, invalid_protobuf, invalid_utf8,
-        invalid_json, too_deep, duplicate_key, wrong_type, missing_field, out_of_range, bad_id,
-        too_many_spans; the detail names the field and never holds a value.
+        Raises BadTrace with one of the reasons invalid_protobuf, invalid_utf8, invalid_json, too_deep,
+        duplicate_key, wrong_type, missing_field, out_of_range, bad_id, too_many_spans; the detail names the
+        field and never holds a value.
         """
-        value = record.value
-        if not value:
-            raise BadTrace("empty", "no value; send the export request as the record's value")
-        if len(value) > self._max_bytes:
-            limit = f"ingest.max_record_bytes is {self._max_bytes}"
-            raise BadTrace("too_large", f"{len(value)} bytes; {limit}: raise it or send smaller batches")
+        value = record.value or b""
         pieces: list[Trace | Span] = []
         add, time, names, keys = pieces.append, record.time, self._names, self._document_keys
-        for batch in self._read(value, self._max_depth, _wanted):
+        for batch in self._read(value, self._max_depth, _WANTED):
             resource = resource_of(batch.resource, names)
             for span in batch.spans:
+                _check_time(span.start, len(pieces))
+                _check_time(span.end, len(pieces))
                 add(self._piece(span, resource, time))
                 if len(pieces) > self._max_spans:
                     raise self._too_many()
             for log in batch.logs:
-                _check_time(log.event.time)
+                _check_time(log.event.time, len(pieces))
                 add(build_log(log, genai.read_event(log.event, keys), resource, names, time))
                 if len(pieces) > self._max_spans:
                     raise self._too_many()
         return tuple(pieces)
 
     def _piece(self, span: WireSpan, resource: Resource, time: float) -> Span:
-        _check_time(span.start)
-        _check_time(span.end)
         attributes = span.attributes
         if openinference.speaks(attributes):
             reading = openinference.read(span, self._document_keys)
@@ -79,6 +75,7 @@ class OtlpDecoder:
         return BadTrace("too_many_spans", f"more spans; {limit}: raise it or send smaller batches")
 
 
-def _check_time(nanoseconds: int) -> None:
-    if not 0 <= nanoseconds < YEAR_2200 * NANO:
-        raise BadTrace("out_of_range", "a time: must be Unix nanoseconds from 1970 to 2199")
+def _check_time(nanoseconds: int, number: int) -> None:
+    if not 0 <= nanoseconds < _END_OF_TIME:
+        where = f"number {number} of the record, counted from 0"
+        raise BadTrace("out_of_range", f"{where}: a time must be Unix nanoseconds from 1970 to 2199")

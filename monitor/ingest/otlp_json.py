@@ -4,7 +4,7 @@ Not protobuf's JSON mapping, whose parser takes hexadecimal ids for base64 and c
 specification 1.x, "JSON Protobuf Encoding". Keys are lowerCamelCase; protobuf's original names are read too.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
@@ -12,7 +12,7 @@ import msgspec
 from monitor.errors import BadTrace
 from monitor.ingest import strict_json
 from monitor.ingest.fields import explain
-from monitor.ingest.spans import Attributes, Batch, Event, WireLog, WireSpan, check_keys
+from monitor.ingest.spans import Attributes, Batch, Event, Wanted, WireLog, WireSpan, check_keys
 
 _ERROR: Final = 2
 _HEX: Final = "0123456789abcdef"
@@ -118,7 +118,7 @@ KNOWN = frozenset(sent for struct in _STRUCTS for sent in struct.__struct_encode
 )
 
 
-def read(value: bytes, max_depth: int, wanted: Callable[[str], bool]) -> Iterator[Batch]:
+def read(value: bytes, max_depth: int, wanted: Wanted) -> Iterator[Batch]:
     """Yield the batches of an export request of spans or of logs, with the log records of `wanted` events.
 
     Raises BadTrace: those of `strict_json.parse`, wrong_type, out_of_range, missing_field, and, from a
@@ -142,7 +142,8 @@ def read(value: bytes, max_depth: int, wanted: Callable[[str], bool]) -> Iterato
         attributes = _of_resource(resource.resource, max_depth, where)
         for s, scope in enumerate(resource.scope_spans or ()):
             yield Batch(
-                attributes, spans=_spans(scope.spans or (), max_depth, f"{where}.scopeSpans[{s}].spans")
+                attributes,
+                spans=_spans(scope.spans or (), max_depth, f"{where}.scopeSpans[{s}].spans", wanted),
             )
     for r, logged in enumerate(request.resource_logs or ()):
         where = f"resourceLogs[{r}]"
@@ -154,7 +155,7 @@ def read(value: bytes, max_depth: int, wanted: Callable[[str], bool]) -> Iterato
             )
 
 
-def _spans(items: Any, max_depth: int, where: str) -> Iterator[WireSpan]:
+def _spans(items: Any, max_depth: int, where: str, wanted: Wanted) -> Iterator[WireSpan]:
     for n, span in enumerate(items):
         here = f"{where}[{n}]"
         trace_id, span_id = span.trace_id.lower(), span.span_id.lower()
@@ -180,18 +181,19 @@ def _spans(items: Any, max_depth: int, where: str) -> Iterator[WireSpan]:
             [
                 Event(e.name, _integer(e.time_unix_nano, here), _attributes(e.attributes, max_depth, here))
                 for e in span.events or ()
+                if e.name in wanted.events
             ],
         )
 
 
-def _logs(items: Any, max_depth: int, where: str, wanted: Callable[[str], bool]) -> Iterator[WireLog]:
+def _logs(items: Any, max_depth: int, where: str, wanted: Wanted) -> Iterator[WireLog]:
     for n, log in enumerate(items):
         here = f"{where}[{n}]"
         name = log.event_name or next(
             (a.value.string_value or "" for a in log.attributes or () if a.key == "event.name" and a.value),
             "",
         )
-        if not wanted(name):
+        if name not in wanted.logs:
             continue
         trace_id, span_id = (log.trace_id or "").lower(), (log.span_id or "").lower()
         if (trace_id and not _is_id(trace_id, _TRACE_ID)) or (span_id and not _is_id(span_id, _SPAN_ID)):

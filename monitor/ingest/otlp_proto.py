@@ -9,7 +9,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from monitor.errors import BadTrace
-from monitor.ingest.spans import Attributes, Batch, Event, WireLog, WireSpan, check_keys
+from monitor.ingest.spans import Attributes, Batch, Event, Wanted, WireLog, WireSpan, check_keys
 
 _ERROR: Final = 2  # STATUS_CODE_ERROR
 _TRACE_ID, _SPAN_ID = 16, 8  # bytes
@@ -17,7 +17,7 @@ _NO_TRACE, _NO_SPAN = bytes(_TRACE_ID), bytes(_SPAN_ID)
 _Values = Callable[[Any, str], Attributes]
 
 
-def spans(value: bytes, max_depth: int, _wanted: Callable[[str], bool]) -> Iterator[Batch]:
+def spans(value: bytes, max_depth: int, wanted: Wanted) -> Iterator[Batch]:
     """Yield the batches of an ExportTraceServiceRequest, or of a TracesData: the bytes are alike.
 
     Raises BadTrace: invalid_protobuf, missing_field, and, from a batch's spans, bad_id, too_deep and
@@ -29,12 +29,12 @@ def spans(value: bytes, max_depth: int, _wanted: Callable[[str], bool]) -> Itera
         of_resource = attributes(resource.resource.attributes, f"resource_spans[{r}].resource")
         for s, scope in enumerate(resource.scope_spans):
             where = f"resource_spans[{r}].scope_spans[{s}].spans"
-            yield Batch(of_resource, spans=_spans(scope.spans, attributes, where))
+            yield Batch(of_resource, spans=_spans(scope.spans, attributes, where, wanted.events))
     if not request.resource_spans:
         raise BadTrace("missing_field", "resource_spans: none; is the topic of another format?")
 
 
-def logs(value: bytes, max_depth: int, wanted: Callable[[str], bool]) -> Iterator[Batch]:
+def logs(value: bytes, max_depth: int, wanted: Wanted) -> Iterator[Batch]:
     """Yield the batches of an ExportLogsServiceRequest, or of a LogsData: the records of `wanted` events.
 
     Raises BadTrace as `spans` does.
@@ -58,7 +58,9 @@ def _parse(kind: Any, value: bytes) -> Any:
         raise BadTrace("invalid_protobuf", f"{detail}; is the topic of another format?") from None
 
 
-def _spans(items: Iterable[Any], attributes: _Values, where: str) -> Iterator[WireSpan]:
+def _spans(
+    items: Iterable[Any], attributes: _Values, where: str, events: frozenset[str]
+) -> Iterator[WireSpan]:
     for n, span in enumerate(items):
         trace_id, span_id, parent_id = span.trace_id, span.span_id, span.parent_span_id
         if len(trace_id) != _TRACE_ID or trace_id == _NO_TRACE:
@@ -78,18 +80,19 @@ def _spans(items: Iterable[Any], attributes: _Values, where: str) -> Iterator[Wi
             [
                 Event(e.name, e.time_unix_nano, attributes(e.attributes, f"{where}[{n}].events"))
                 for e in span.events
+                if e.name in events
             ],
         )
 
 
 def _logs(
-    items: Iterable[Any], attributes: _Values, where: str, wanted: Callable[[str], bool], max_depth: int
+    items: Iterable[Any], attributes: _Values, where: str, wanted: Wanted, max_depth: int
 ) -> Iterator[WireLog]:
     for n, log in enumerate(items):
         name = log.event_name or next(
             (a.value.string_value for a in log.attributes if a.key == "event.name"), ""
         )
-        if not wanted(name):
+        if name not in wanted.logs:
             continue
         trace_id, span_id = log.trace_id, log.span_id
         if len(trace_id) not in {0, _TRACE_ID} or len(span_id) not in {0, _SPAN_ID}:

@@ -32,7 +32,10 @@ class Event(msgspec.Struct, gc=False):
 
 
 class WireSpan(msgspec.Struct, gc=False):
-    """One span of either wire format: ids in lower-case hexadecimal, times in Unix nanoseconds, 0 is none."""
+    """One span of either wire format: ids in lower-case hexadecimal, times in Unix nanoseconds, 0 is none.
+
+    The ids are random bytes of a fixed length, so they may be logged as they are.
+    """
 
     trace_id: str
     span_id: str
@@ -50,6 +53,13 @@ class WireLog(msgspec.Struct, gc=False):
     trace_id: str
     span_id: str
     event: Event
+
+
+class Wanted(NamedTuple):
+    """Names of what is read: events of spans, and log records that are events. Others are not even built."""
+
+    events: frozenset[str]
+    logs: frozenset[str]
 
 
 class Batch(NamedTuple):

@@ -15,6 +15,7 @@ from monitor.errors import BadTrace
 
 Json: TypeAlias = dict[str, Any] | list[Any] | str | int | float | bool | None
 
+_CONTAINERS = (dict, list)
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 
@@ -29,12 +30,12 @@ def parse(raw: bytes, max_depth: int, known: Collection[str]) -> Json:
     """
     try:
         value: Json = _decode(raw)
-        if not isinstance(value, dict | list):
+        if type(value) not in _CONTAINERS:
             return value
         # So few brackets that they cannot nest too deep, the usual case, leave the counting to the encoder.
         if raw.count(b"{") + raw.count(b"[") <= max_depth:
             written = _encode(value)
-            if written == raw:  # compact as the encoder writes it, which writes no key twice
+            if b"\\" not in raw and written.count(b'"') == raw.count(b'"'):
                 return value
             quotes = _count_quotes(written)
         else:
@@ -47,7 +48,7 @@ def parse(raw: bytes, max_depth: int, known: Collection[str]) -> Json:
         detail = "starts with a byte order mark; remove it" if raw[:3] == b"\xef\xbb\xbf" else str(error)
         raise BadTrace("invalid_json", detail) from None
     except RecursionError:
-        raise BadTrace("too_deep", f"nested deeper than {max_depth}; flatten it") from None
+        raise BadTrace("too_deep", "nested too deep; flatten it") from None
     # Of a key that stands twice the decoder keeps one, so fewer strings come out than were written.
     if quotes != _count_quotes(raw):
         raise BadTrace(
@@ -56,8 +57,8 @@ def parse(raw: bytes, max_depth: int, known: Collection[str]) -> Json:
     return value
 
 
-def _count_strings(value: dict[str, Any] | list[Any], depth: int) -> int:
-    """Strings in `value`, keys included. Raises RecursionError beyond `depth`."""
+def _count_strings(value: Any, depth: int) -> int:
+    """Strings in a list or dict, keys included. Raises RecursionError beyond `depth`."""
     if depth <= 0:
         raise RecursionError
     keys, items = (len(value), value.values()) if isinstance(value, dict) else (0, value)
