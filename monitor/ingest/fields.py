@@ -54,7 +54,12 @@ class Identifiers:
             return self.id(own)
         if trace_id and span_id:
             return f"{trace_id}:{span_id}"
-        return "sha256:" + hashlib.sha256(value).hexdigest()[:32] + (f":{part}" if part else "")
+        return _content_id(value) + (f":{part}" if part else "")
+
+
+@lru_cache(1)  # the parts of one record ask one after the other
+def _content_id(value: bytes) -> str:
+    return "sha256:" + hashlib.sha256(value).hexdigest()[:32]
 
 
 def event_id(record: Record) -> str:
@@ -133,7 +138,9 @@ def explain(message: str) -> BadTrace:
     field = path.strip("`").removeprefix("$").removeprefix(".") or "the record"
     if what.startswith("Object missing"):
         missing = what.split("`")[1]
-        return BadTrace("missing_field", f"{missing}: required; send it, empty if the model said nothing")
+        whole = missing if field == "the record" else f"{field}.{missing}"
+        remedy = "send it, empty if the model said nothing" if missing == "response" else "send it"
+        return BadTrace("missing_field", f"{whole}: required; {remedy}")
     reason = "out_of_range" if "out of range" in what or ">=" in what or "<=" in what else "wrong_type"
     return BadTrace(reason, f"{field}: {what[:1].lower()}{what[1:].replace('`', '')}")
 

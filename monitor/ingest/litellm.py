@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from monitor.errors import BadTrace
 from monitor.ingest.chat import (
     Answer,
     Prompt,
@@ -26,6 +27,8 @@ from monitor.ingest.streams import as_text
 from monitor.ingest.unused import Shapes
 from monitor.trace import Record, ToolCall, Trace, Usage
 
+MAX_PAYLOADS = 10_000
+"""Most payloads in the list of one record; LiteLLM's own batches have hundreds."""
 WRAPPER = "standard_logging_object"
 _REDACTED = "redacted-by-litellm"  # what `turn_off_message_logging` leaves of each text
 _BODIES = frozenset({"choices", "output", "content", "error"})
@@ -95,7 +98,7 @@ class ErrorInformation(msgspec.Struct, gc=False):
 class Payload(msgspec.Struct, gc=False):
     """What is read of a payload."""
 
-    call_type: str = ""
+    call_type: str
     id: str | None = None
     trace_id: str | None = None
     status: str | None = None
@@ -134,13 +137,15 @@ def decode(record: Record, parse: Parse, clean: Identifiers) -> tuple[Trace, ...
 
     A failed call is a trace with an empty response, finish reason `error` and the error's class as label;
     where LiteLLM redacted the texts, `missing` says `content`. The application is `app` of the requester's
-    metadata, else the alias of the key or the team. Raises BadTrace: wrong_type, missing_field, out_of_range,
-    and what `parse` raises.
+    metadata, else the alias of the key or the team. Raises BadTrace: too_large, wrong_type, missing_field,
+    out_of_range, and what `parse` raises.
     """
     value = record.value or b""
     given = parse(value)
     if not isinstance(given, list):
         return _traces(given, "", record, parse, clean, 0)
+    if len(given) > MAX_PAYLOADS:
+        raise BadTrace("too_large", f"{len(given)} payloads; send at most {MAX_PAYLOADS} in a record")
     found: list[Trace] = []
     for n, payload in enumerate(given):
         found += _traces(payload, f"[{n}]", record, parse, clean, n)
