@@ -324,6 +324,12 @@ def test_items_of_the_responses_api() -> None:
             {"role": "developer", "content": [{"type": "input_text", "text": SYSTEM}]},
             {"type": "function_call", "call_id": "call_0", "name": "order", "arguments": "{}"},
             {"type": "function_call_output", "call_id": "call_0", "output": "sent"},
+            {
+                "type": "function_call_output",
+                "call_id": "call_0",
+                "output": [{"type": "input_text", "text": "by"}],
+            },
+            {"type": "shell_call_output", "call_id": "call_0", "output": [{"stdout": "post"}]},
             {"type": "item_reference", "id": "msg_0"},
             {"type": "message", "role": "user", "content": QUESTION},
         ],
@@ -346,7 +352,13 @@ def test_items_of_the_responses_api() -> None:
         "output": output, "status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"},
     }  # fmt: skip
     trace = decode("openai", {"request": request, "response": body})
-    assert trace.messages == (Message("system", SYSTEM), Message("tool", "sent"), Message("user", QUESTION))
+    assert trace.messages == (
+        Message("system", SYSTEM),
+        Message("tool", "sent"),
+        Message("tool", "by"),
+        Message("tool", '[{"stdout":"post"}]'),
+        Message("user", QUESTION),
+    )
     assert (trace.prompt_name, trace.prompt_version, trace.conversation) == ("pmpt_1", "2", "conv_1")
     assert trace.tool_calls == (
         ToolCall("order", "{}", "", "call_1"),
@@ -473,6 +485,11 @@ def test_events_of_the_responses_api_are_joined() -> None:
         ("litellm", {}, "missing_field", "call_type"),
         ("litellm", [LITELLM, {}], "missing_field", "[1].call_type"),
         ("litellm", [{}] * 10_001, "too_large", "10001 payloads"),
+        ("openai", {"request": REQUEST, "response": COMPLETION | {"created": 1e12}}, "out_of_range",
+         "response.created"),
+        ("litellm", LITELLM | {"messages": [{"role": "critic"}]}, "out_of_range", "messages[0].role"),
+        ("litellm", [LITELLM | {"messages": [{"role": "critic"}]}], "out_of_range", "[0].messages[0].role"),
+        ("litellm", LITELLM | {"messages": {"messages": 7}}, "wrong_type", "messages.messages"),
         ("litellm", 7, "wrong_type", "the record"),
         ("litellm", LITELLM | {"messages": 7}, "wrong_type", "messages"),
         ("litellm", LITELLM | {"response": {"choices": [{"message": 7}]}}, "wrong_type",

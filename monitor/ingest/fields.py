@@ -95,14 +95,15 @@ def labels_of(pairs: Iterable[tuple[str, object]]) -> dict[str, str]:
     """
     labels: dict[str, str] = {}
     left_out = 0
-    for name, value in pairs:
+    for given, value in pairs:
+        name = given[:MAX_LABEL_CHARS]
         if value is None or value == "" or not isinstance(value, str | int | float) or name in labels:
             continue
         if len(labels) == MAX_LABELS:
             left_out += 1
             continue
         text = str(value).lower() if isinstance(value, bool) else str(value)
-        labels[name[:MAX_LABEL_CHARS]] = text[:MAX_LABEL_CHARS]
+        labels[name] = text[:MAX_LABEL_CHARS]
     if left_out:
         labels[LABELS_LEFT_OUT] = str(left_out)
     return labels

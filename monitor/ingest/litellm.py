@@ -22,7 +22,7 @@ from monitor.ingest.chat import (
     prompt_of,
 )
 from monitor.ingest.fields import Identifiers, Parse, convert, event_id, labels_of, unix_seconds
-from monitor.ingest.openai_shapes import FAILED, Body, Found, Turn
+from monitor.ingest.openai_shapes import FAILED, Body, Found, Request, Turn
 from monitor.ingest.streams import as_text
 from monitor.ingest.unused import Shapes
 from monitor.trace import Record, ToolCall, Trace, Usage
@@ -91,7 +91,7 @@ class Metadata(msgspec.Struct, gc=False):
 class ErrorInformation(msgspec.Struct, gc=False):
     """Kind of an error; its message may quote the prompt and is not read."""
 
-    error_code: str | None = None
+    error_code: str | int | None = None
     error_class: str | None = None
 
 
@@ -125,9 +125,9 @@ class Payload(msgspec.Struct, gc=False):
 SHAPES: Shapes = {
     "": Payload,
     WRAPPER: Payload,
-    "messages": Turn,
+    "messages": Turn | Request,
     "response": Body,
-    f"{WRAPPER}.messages": Turn,
+    f"{WRAPPER}.messages": Turn | Request,
     f"{WRAPPER}.response": Body,
 }
 
@@ -161,7 +161,7 @@ def _traces(
     if payload.call_type.removeprefix("a") in _NO_EXCHANGE or payload.call_type in _NO_EXCHANGE:
         return ()
     at = f"{where}." if where else ""
-    prompt = _prompt(payload, f"{at}messages", parse)
+    prompt = _prompt(payload, where, parse)
     answer = _answer(payload, f"{at}response", parse)
     metadata = payload.metadata or Metadata()
     fields = common(prompt, answer, clean)
@@ -176,7 +176,7 @@ def _traces(
     )
     if metadata.mcp_tool_call_metadata:
         call = metadata.mcp_tool_call_metadata
-        fields["tool_calls"] += (ToolCall(call.name or "", as_text(call.arguments), _as_result(call.result)),)
+        fields["tool_calls"] += (ToolCall(call.name or "", as_text(call.arguments), as_text(call.result)),)
     if managed := metadata.prompt_management_metadata:
         fields["prompt_name"] = clean.optional(managed.prompt_id)
         fields["prompt_version"] = clean.optional(str(managed.prompt_version or ""))
@@ -208,18 +208,18 @@ def _traces(
 
 
 def _prompt(payload: Payload, where: str, parse: Parse) -> Prompt:
-    if isinstance(payload.messages, dict):
-        return prompt_of(payload.messages, where, parse)
+    if isinstance(payload.messages, dict):  # a provider's own body, passed on
+        return prompt_of(payload.messages, f"{where}.messages".lstrip("."), parse)
     parameters = payload.model_parameters or {}
     request = {key: parameters[key] for key in ("instructions", "system", "user") if parameters.get(key)}
-    return prompt_of(request | {"messages": payload.messages}, where.removesuffix(".messages"), parse)
+    return prompt_of(request | {"messages": payload.messages}, where, parse)
 
 
 def _answer(payload: Payload, where: str, parse: Parse) -> Answer:
     given = payload.response
     if payload.status == "failure":
         error = payload.error_information or ErrorInformation()
-        return Answer(finish_reason=FAILED, failed=error.error_class or error.error_code or FAILED)
+        return Answer(finish_reason=FAILED, failed=error.error_class or str(error.error_code or FAILED))
     if given is None or isinstance(given, str):
         return Answer(text=given or "")
     if isinstance(given, dict) and isinstance(given.get("text"), str) and not _BODIES & given.keys():
@@ -260,9 +260,3 @@ def _tags(metadata: Metadata) -> Iterator[tuple[str, object]]:
 def _text(values: Mapping[str, object], key: str) -> str | None:
     value = values.get(key)
     return value if isinstance(value, str) else None
-
-
-def _as_result(result: object) -> str:
-    if result is None or isinstance(result, str):
-        return result or ""
-    return msgspec.json.encode(result).decode()
