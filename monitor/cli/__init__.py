@@ -102,8 +102,8 @@ def scan(file: str, path: Path | None, *, as_json: bool) -> None:
 def decode_file(form: str, file: str, path: Path | None, *, as_json: bool, raw: bool) -> None:
     """Show what is made of payloads in FORMAT, field by field, and what is not used; exit 0 or 65.
 
-    FORMAT is one that `ingest.format` takes, `auto` included. FILE (`-`: standard input) holds one payload,
-    or a JSON object per line.
+    FORMAT is one that `ingest.format` takes, `auto` included. FILE (`-`: standard input) holds one payload or
+    a JSON object per line.
     """
     from monitor.cli import decoding
 

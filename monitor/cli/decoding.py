@@ -103,7 +103,7 @@ def _redactor() -> Redact:
 
 
 def fields_of(value: Any, path: str = "", *, cleaned: bool = True) -> Iterator[tuple[str, Any, bool]]:
-    """Each field that holds something: path, value, and whether it is text, which may not be shown as it is.
+    """Each field that holds something: path, value, and whether it is a text that may not be shown as it is.
 
     Names of labels are the sender's too: one that is no identifier is shown as its place.
     """

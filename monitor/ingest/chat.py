@@ -32,12 +32,13 @@ from monitor.trace import Document, Message, ToolCall, Usage
 
 _TEXTS = frozenset({"", "text", "input_text", "output_text"})
 _CALLS = frozenset({"function_call", "custom_tool_call", "mcp_call"})
-_CALL_RESULTS = frozenset({"function_call_output", "custom_tool_call_output"})
+_RESULT = "_output"
+"""How the types of input items end that hold a tool's result."""
 _LEFT_OUT = frozenset({
     "image_url", "input_image", "image", "input_audio", "audio", "file", "input_file", "document",
-    "video_url",
-    "reasoning", "thinking", "redacted_thinking", "tool_use", "item_reference", "web_search_call",
-    "computer_call", "code_interpreter_call", "image_generation_call", "local_shell_call", "shell_call",
+    "video_url", "tokens", "reasoning", "thinking", "redacted_thinking", "tool_use", "item_reference",
+    "web_search_call", "computer_call", "code_interpreter_call", "image_generation_call", "local_shell_call",
+    "shell_call",
 })  # fmt: skip
 _FINISHES = {"completed": "stop", "max_output_tokens": "length", "failed": FAILED}
 
@@ -96,7 +97,7 @@ def prompt_of(given: object, where: str, parse: Parse) -> Prompt:
         ("input", request.input),
     ):
         role = "system" if name == "instructions" else "user"
-        messages += messages_of(turns, role, f"{where}.{name}", prompt.left_out)
+        messages += messages_of(turns, role, f"{where}.{name}".lstrip("."), prompt.left_out)
     match request.prompt:
         case str(text):
             messages.append(Message("user", text))
@@ -123,12 +124,11 @@ def messages_of(
     for n, turn in enumerate([turns] if isinstance(turns, str) else turns or ()):
         if isinstance(turn, str):
             yield Message(role, turn)
-        elif turn.type in _CALL_RESULTS:
-            yield Message("tool", text_of(turn.output, left_out))
-        elif turn.type in _CALLS:
-            continue  # the exchange that made the call was judged with it
         elif turn.type is not None and turn.type != "message" and turn.role is None:
-            _leave_out(turn.type, left_out)
+            if turn.type.endswith(_RESULT):
+                yield Message("tool", _result_of(turn.output, f"{where}[{n}].output", left_out))
+            elif turn.type not in _CALLS:  # the exchange that made a call was judged with it
+                _leave_out(turn.type, left_out)
         else:
             if isinstance(turn.content, tuple):  # Anthropic sends results of tools as the user's
                 results = [
@@ -136,7 +136,7 @@ def messages_of(
                 ]
                 for part in results:
                     yield Message("tool", text_of(part.content, left_out))
-                if len(results) == len(turn.content) > 0:
+                if results and len(results) == len(turn.content):
                     continue
             known = ROLES.get(turn.role or role)
             if known is None:
@@ -278,11 +278,9 @@ def _from_output(body: Body, answer: Answer) -> None:
             logprobs += [token.logprob for part in parts for token in part.logprobs or ()]
         elif item.type in _CALLS:
             arguments = item.arguments if item.arguments is not None else item.input
-            result = item.output if isinstance(item.output, str) else ""
+            call_id = item.call_id or item.id or ""
             calls.append(
-                ToolCall(
-                    item.name or "", arguments or "", result, item.call_id or item.id or "", bool(item.error)
-                )
+                ToolCall(item.name or "", arguments or "", as_text(item.output), call_id, bool(item.error))
             )
         elif item.type == "file_search_call":
             documents += documents_of(item.results, answer.left_out)
@@ -307,6 +305,13 @@ def _tool_call(call: Call) -> ToolCall:
     what = call.function or call.custom or Function()
     arguments = what.arguments if what.arguments is not None else what.input
     return ToolCall(what.name or "", as_text(arguments), "", call.id or "")
+
+
+def _result_of(output: object, where: str, left_out: Counter[str]) -> str:
+    """A tool's result as text: that of its parts where it has some."""
+    if isinstance(output, list) and any(isinstance(part, dict) and "text" in part for part in output):
+        return text_of(convert(output, tuple[Part | str, ...], where), left_out)
+    return as_text(output)
 
 
 def _leave_out(kind: str, left_out: Counter[str]) -> None:

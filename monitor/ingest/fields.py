@@ -62,14 +62,15 @@ def labels_of(pairs: Iterable[tuple[str, object]]) -> dict[str, str]:
     """
     labels: dict[str, str] = {}
     left_out = 0
-    for name, value in pairs:
+    for given, value in pairs:
+        name = given[:MAX_LABEL_CHARS]
         if value is None or value == "" or not isinstance(value, str | int | float) or name in labels:
             continue
         if len(labels) == MAX_LABELS:
             left_out += 1
             continue
         text = str(value).lower() if isinstance(value, bool) else str(value)
-        labels[name[:MAX_LABEL_CHARS]] = text[:MAX_LABEL_CHARS]
+        labels[name] = text[:MAX_LABEL_CHARS]
     if left_out:
         labels[LABELS_LEFT_OUT] = str(left_out)
     return labels
@@ -105,7 +106,9 @@ def explain(message: str) -> BadTrace:
     field = path.strip("`").removeprefix("$").removeprefix(".") or "the record"
     if what.startswith("Object missing"):
         missing = what.split("`")[1]
-        return BadTrace("missing_field", f"{missing}: required; send it, empty if the model said nothing")
+        whole = missing if field == "the record" else f"{field}.{missing}"
+        remedy = "send it, empty if the model said nothing" if missing == "response" else "send it"
+        return BadTrace("missing_field", f"{whole}: required; {remedy}")
     reason = "out_of_range" if "out of range" in what or ">=" in what or "<=" in what else "wrong_type"
     return BadTrace(reason, f"{field}: {what[:1].lower()}{what[1:].replace('`', '')}")
 

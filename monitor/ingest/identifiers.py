@@ -7,6 +7,7 @@ address or a card number there would publish it.
 import hashlib
 import re
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 
 MAX_CHARS = 128
 
@@ -119,9 +120,14 @@ class Names:
             return self.id(own)
         if trace_id and span_id:
             return f"{trace_id}:{span_id}"
-        return "sha256:" + hashlib.sha256(value).hexdigest()[:32] + (f":{part}" if part else "")
+        return _content_id(value) + (f":{part}" if part else "")
 
     def _environment(self, text: str) -> str:
         plain = text.strip().lower()
         known = plain in {"production", "staging", "internal", "sandbox"}
         return plain if known else ENVIRONMENTS.get(plain) or self.id(text)
+
+
+@lru_cache(1)  # the parts of one record ask one after the other
+def _content_id(value: bytes) -> str:
+    return "sha256:" + hashlib.sha256(value).hexdigest()[:32]

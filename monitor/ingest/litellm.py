@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from monitor.errors import BadTrace
 from monitor.ingest.chat import (
     Answer,
     Prompt,
@@ -22,11 +23,13 @@ from monitor.ingest.chat import (
 )
 from monitor.ingest.fields import Parse, convert, event_id, labels_of, unix_seconds
 from monitor.ingest.identifiers import Names
-from monitor.ingest.openai_shapes import FAILED, Body, Found, Turn
+from monitor.ingest.openai_shapes import FAILED, Body, Found, Request, Turn
 from monitor.ingest.streams import as_text
 from monitor.ingest.unused import Shapes
 from monitor.trace import Record, ToolCall, Trace, Usage
 
+MAX_PAYLOADS = 10_000
+"""Most payloads in the list of one record; LiteLLM's own batches have hundreds."""
 WRAPPER = "standard_logging_object"
 _REDACTED = "redacted-by-litellm"  # what `turn_off_message_logging` leaves of each text
 _BODIES = frozenset({"choices", "output", "content", "error"})
@@ -89,14 +92,14 @@ class Metadata(msgspec.Struct, gc=False):
 class ErrorInformation(msgspec.Struct, gc=False):
     """Kind of an error; its message may quote the prompt and is not read."""
 
-    error_code: str | None = None
+    error_code: str | int | None = None
     error_class: str | None = None
 
 
 class Payload(msgspec.Struct, gc=False):
     """What is read of a payload."""
 
-    call_type: str = ""
+    call_type: str
     id: str | None = None
     trace_id: str | None = None
     status: str | None = None
@@ -123,9 +126,9 @@ class Payload(msgspec.Struct, gc=False):
 SHAPES: Shapes = {
     "": Payload,
     WRAPPER: Payload,
-    "messages": Turn,
+    "messages": Turn | Request,
     "response": Body,
-    f"{WRAPPER}.messages": Turn,
+    f"{WRAPPER}.messages": Turn | Request,
     f"{WRAPPER}.response": Body,
 }
 
@@ -135,13 +138,15 @@ def decode(record: Record, parse: Parse, clean: Names) -> tuple[Trace, ...]:
 
     A failed call is a trace with an empty response, finish reason `error` and the error's class as label;
     where LiteLLM redacted the texts, `missing` says `content`. The application is `app` of the requester's
-    metadata, else the alias of the key or the team. Raises BadTrace: wrong_type, missing_field, out_of_range,
-    and what `parse` raises.
+    metadata, else the alias of the key or the team. Raises BadTrace: too_large, wrong_type, missing_field,
+    out_of_range, and what `parse` raises.
     """
     value = record.value or b""
     given = parse(value)
     if not isinstance(given, list):
         return _traces(given, "", record, parse, clean, 0)
+    if len(given) > MAX_PAYLOADS:
+        raise BadTrace("too_large", f"{len(given)} payloads; send at most {MAX_PAYLOADS} in a record")
     found: list[Trace] = []
     for n, payload in enumerate(given):
         found += _traces(payload, f"[{n}]", record, parse, clean, n)
@@ -157,7 +162,7 @@ def _traces(
     if payload.call_type.removeprefix("a") in _NO_EXCHANGE or payload.call_type in _NO_EXCHANGE:
         return ()
     at = f"{where}." if where else ""
-    prompt = _prompt(payload, f"{at}messages", parse)
+    prompt = _prompt(payload, where, parse)
     answer = _answer(payload, f"{at}response", parse)
     metadata = payload.metadata or Metadata()
     fields = common(prompt, answer, clean)
@@ -172,7 +177,7 @@ def _traces(
     )
     if metadata.mcp_tool_call_metadata:
         call = metadata.mcp_tool_call_metadata
-        fields["tool_calls"] += (ToolCall(call.name or "", as_text(call.arguments), _as_result(call.result)),)
+        fields["tool_calls"] += (ToolCall(call.name or "", as_text(call.arguments), as_text(call.result)),)
     if managed := metadata.prompt_management_metadata:
         fields["prompt_name"] = clean.optional(managed.prompt_id)
         fields["prompt_version"] = clean.optional(str(managed.prompt_version or ""))
@@ -204,18 +209,18 @@ def _traces(
 
 
 def _prompt(payload: Payload, where: str, parse: Parse) -> Prompt:
-    if isinstance(payload.messages, dict):
-        return prompt_of(payload.messages, where, parse)
+    if isinstance(payload.messages, dict):  # a provider's own body, passed on
+        return prompt_of(payload.messages, f"{where}.messages".lstrip("."), parse)
     parameters = payload.model_parameters or {}
     request = {key: parameters[key] for key in ("instructions", "system", "user") if parameters.get(key)}
-    return prompt_of(request | {"messages": payload.messages}, where.removesuffix(".messages"), parse)
+    return prompt_of(request | {"messages": payload.messages}, where, parse)
 
 
 def _answer(payload: Payload, where: str, parse: Parse) -> Answer:
     given = payload.response
     if payload.status == "failure":
         error = payload.error_information or ErrorInformation()
-        return Answer(finish_reason=FAILED, failed=error.error_class or error.error_code or FAILED)
+        return Answer(finish_reason=FAILED, failed=error.error_class or str(error.error_code or FAILED))
     if given is None or isinstance(given, str):
         return Answer(text=given or "")
     if isinstance(given, dict) and isinstance(given.get("text"), str) and not _BODIES & given.keys():
@@ -256,9 +261,3 @@ def _tags(metadata: Metadata) -> Iterator[tuple[str, object]]:
 def _text(values: Mapping[str, object], key: str) -> str | None:
     value = values.get(key)
     return value if isinstance(value, str) else None
-
-
-def _as_result(result: object) -> str:
-    if result is None or isinstance(result, str):
-        return result or ""
-    return msgspec.json.encode(result).decode()

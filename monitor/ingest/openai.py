@@ -87,7 +87,7 @@ def decode(record: Record, parse: Parse, clean: Names) -> tuple[Trace, ...]:
     return (
         Trace(
             id=clean.trace_id(own, fields["trace_id"], fields["span_id"], value),
-            time=unix_seconds(pair.time, record.time if answer.created is None else answer.created),
+            time=unix_seconds(pair.time, unix_seconds(answer.created, record.time, "response.created")),
             app=clean.optional(pair.app, "unknown"),
             environment=clean.environment(pair.environment or "unknown"),
             provider=clean.optional(pair.provider, "unknown"),

@@ -67,7 +67,7 @@ class Turn(msgspec.Struct, gc=False):
     role: str | None = None
     content: str | tuple[Part | str, ...] | None = None
     refusal: str | None = None
-    output: str | tuple[Part | str, ...] | None = None
+    output: Any = None
 
 
 class Template(msgspec.Struct, gc=False):

@@ -136,11 +136,11 @@ def _joined_events(events: Sequence[Event], where: str) -> Body:
     return body
 
 
-def as_text(arguments: str | dict[str, Any] | None) -> str:
-    """Arguments of a tool as text, JSON where they are an object."""
-    if arguments is None or isinstance(arguments, str):
-        return arguments or ""
-    return msgspec.json.encode(arguments).decode()
+def as_text(value: object) -> str:
+    """Arguments or result of a tool as text, JSON where they are none."""
+    if value is None or isinstance(value, str):
+        return value or ""
+    return msgspec.json.encode(value).decode()
 
 
 def _first(values: Iterable[Any]) -> Any:
