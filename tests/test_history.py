@@ -137,7 +137,7 @@ def test_a_conversation_fails_when_three_turns_in_a_row_do() -> None:
 def test_a_conversation_has_a_budget_for_all_its_runs() -> None:
     """Turns add up; over the budget each further one is told."""
     monitor = AgentMonitor(conversation={"tokens": 100})
-    found = [monitor.update(turn(talk="c"), run(tokens=40.0)) for _ in range(4)]
+    found = [monitor.update(turn(f"{n}", talk="c"), run(tokens=40.0)) for n in range(4)]
     assert ["conversation_over_budget" in kinds(f) for f in found] == [False, False, True, True]
     assert [f.values["turns"] for f in found] == [1.0, 2.0, 3.0, 4.0]
     assert found[2].evidence[0].score == pytest.approx(1 - 100 / (2 * 120))

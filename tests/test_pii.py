@@ -13,7 +13,7 @@ from monitor.detect.pii import Pii
 from monitor.detect.pii.scanner import Scanner
 from monitor.errors import ConfigError
 from monitor.findings import Assessment, Status
-from monitor.trace import Document, Message, ToolCall, Trace
+from monitor.trace import Document, Message, Step, StepKind, ToolCall, Trace
 
 SCANNER = Scanner(0.4, 5.0)
 CARD, IBAN, MAIL = "4111 1111 1111 1111", "DE89370400440532013000", "jane.doe@example.com"
@@ -227,3 +227,19 @@ def test_tiers_say_what_is_missing() -> None:
     assert present.version == pii.REVISION
     assert not absent.present
     assert "tag_names" in absent.cost
+
+
+def test_what_a_tool_of_the_run_returned_was_given_and_what_an_agent_wrote_was_not(patterns: Pii) -> None:
+    """A value from a tool's result is no leak; one that only the model's own messages and arguments hold is."""
+
+    def leaked(**texts: str) -> bool:
+        kind = StepKind(texts.pop("kind", "tool"))
+        steps = (Step(kind=kind, name="s", **texts),)
+        found = judge(patterns, f"Write to {MAIL}.", steps=steps)
+        assert any(e.field.startswith("steps.0.") for e in found.evidence)
+        return bool(found.values["leaked"])
+
+    assert not leaked(output=f"contact: {MAIL}")
+    assert not leaked(kind="retrieval", output=f"contact: {MAIL}")
+    assert leaked(input=f"mail {MAIL}")
+    assert leaked(kind="chat", output=f"I will mail {MAIL}")
