@@ -361,7 +361,7 @@ def test_environments_are_read_strictly(text: str, told: str) -> None:
 
 
 def test_the_packs_lower_what_is_not_production() -> None:
-    """As shipped, nothing is critical in a sandbox or in staging, and production and unknown are not lowered."""
+    """As shipped, nothing is critical in a sandbox or in staging; production and unknown are not lowered."""
     for rule in RuleSet.load().rules:
         assert rule.severity_in("sandbox") is not Severity.CRITICAL
         assert rule.severity_in("staging") is not Severity.CRITICAL
