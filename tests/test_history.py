@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from monitor.cli.daemon import monitors
+from monitor.config import Config
 from monitor.errors import ConfigError
 from monitor.findings import Assessment, Evidence, Status
 from monitor.history import AgentMonitor
@@ -237,3 +239,17 @@ def test_state_that_cannot_be_read_is_told(raw: bytes) -> None:
     """A snapshot of another kind stops the daemon with the remedy, not later with nonsense."""
     with pytest.raises(ConfigError, match="delete the agent snapshots"):
         AgentMonitor().restore({"agent/0": raw})
+
+
+def test_the_daemon_gives_each_monitor_its_own_state() -> None:
+    """State is kept by detector; a detector that is off, or of one's own, has no monitor here."""
+    kept = AgentMonitor()
+    kept.update(turn(), run(steps=1.0))
+    written = {f"agent/{name}": body for name, body in kept.snapshot().items()}
+    found = monitors(Config(), {**written, "drift/unrelated": b"", "other/agent/0": b"?"})
+    assert set(found) == {"drift", "agent"}
+    assert found["agent"].update(turn(), run(steps=1.0)).values["history"] == 1.0
+    without = Config.model_validate(
+        {"detectors": {"drift": {"enabled": False}, "agent": {"factory": "mine:build"}}}
+    )
+    assert monitors(without, {}) == {}
