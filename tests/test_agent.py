@@ -327,22 +327,34 @@ def test_bad_options_are_told(options: dict[str, Any], told: str) -> None:
         agent.tiers(**options)
 
 
+def test_a_run_of_thousands_of_steps_is_judged_in_time() -> None:
+    """Cost grows with the steps, not with their square, whatever they do."""
+    step_ = tool("delete_row", '{"row": "a b"}', "Error: no", error="gone")
+    deep = [msgspec.structs.replace(step_, parent=n - 1, input=f'{{"row": {n}}}') for n in range(10_000)]
+    said = "I have cancelled it. " * 1000
+    clock = SystemClock()
+    began = clock.monotonic()
+    found = judged(run(*deep, answer=said), **GATE, budgets={"steps": 5})
+    assert len(found.evidence) == agent.MAX_EVIDENCE
+    assert clock.monotonic() - began < 10
+
+
 def test_a_run_costs_little() -> None:
     """Judging takes under a millisecond a run, its history under a tenth; `-s` prints how long they do."""
     traces = [run.trace for run in (*labelled("tuning"), *labelled("held_out")) if run.trace.steps]
     traces = [msgspec.structs.replace(trace, conversation=trace.id) for trace in traces]
     clock, monitor = SystemClock(), AgentMonitor()
-    rounds, updates = [], []
+    best = [(1.0, 1.0)] * len(traces)  # the quickest of many tries: what else the machine does is not ours
     for _ in range(20):
-        began = clock.monotonic()
-        found = JUDGE.assess(traces)
-        between = clock.monotonic()
-        for trace, assessment in zip(traces, found, strict=True):
-            monitor.update(trace, assessment)
-        rounds.append((between - began) / len(traces))
-        updates.append((clock.monotonic() - between) / len(traces))
+        for n, trace in enumerate(traces):
+            began = clock.monotonic()
+            (found,) = JUDGE.assess([trace])
+            between = clock.monotonic()
+            monitor.update(trace, found)
+            best[n] = min(best[n][0], between - began), min(best[n][1], clock.monotonic() - between)
+    judging, history = (sum(times) / len(traces) for times in zip(*best, strict=True))
     steps = sum(len(trace.steps) for trace in traces) / len(traces)
-    told = f"{1000 * min(rounds):.3f} ms a run of {steps:.0f} steps, {1000 * min(updates):.3f} ms its history"
+    told = f"{1000 * judging:.3f} ms a run of {steps:.0f} steps, {1000 * history:.3f} ms its history"
     print(f"\n{told}")  # noqa: T201 - figures of the card
-    assert min(rounds) < 1e-3
-    assert min(updates) < 1e-4
+    assert judging < 1e-3
+    assert history < 1e-4
