@@ -8,7 +8,7 @@ run compares with the agent's others, and with its conversation, is added in the
 import itertools
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from monitor import answers, runs
 from monitor.clock import Clock, SystemClock
@@ -64,7 +64,7 @@ class Agent:
         circles = runs.repetitions(found, trace.steps)
         destructive, breaches = self._policy(trace)
         evidence = [
-            *_circles(circles, runs.cycles(found), runs.failing(found)),
+            *_circles(trace.steps, found, circles),
             *breaches,
             *_over(trace, run, self._policies.of(trace.agent)),
             *_ending(trace, found),
@@ -100,12 +100,12 @@ class Agent:
             if step.kind is StepKind.TOOL and step.name:
                 policy = self._policies.of(above)
                 if not policy.allow.fullmatch(step.name):
-                    breaches.append(_at(n, step, "tool_not_allowed"))
+                    breaches.append(_at(trace.steps, n, "input", "tool_not_allowed", 1.0))
                 if policy.destructive.fullmatch(step.name):
                     destructive += 1
                     gate = policy.approval
                     if gate is not None and not said.get(gate, policy.by_user and _user_agreed(trace)):
-                        breaches.append(_at(n, step, "unapproved_call"))
+                        breaches.append(_at(trace.steps, n, "input", "unapproved_call", 1.0))
             if step.kind in _APPROVES:
                 for gate in self._policies.gates:
                     if gate.fullmatch(step.name):
@@ -116,22 +116,22 @@ class Agent:
 _NO_STEPS = Assessment(detector=NAME, version=VERSION, status=Status.SKIPPED, reason="no_steps")
 
 
-def _at(n: int, step: Step, kind: str) -> Evidence:
-    return Evidence(f"steps.{n}.input", 0, len(step.input), kind, 1.0)
+def _at(steps: Sequence[Step], n: int, part: Literal["input", "output"], kind: str, score: float) -> Evidence:
+    """Return evidence of a whole text of a step, so that a reviewer sees it, redacted."""
+    text = steps[n].input if part == "input" else steps[n].output
+    return Evidence(f"steps.{n}.{part}", 0, len(text), kind, score)
 
 
-def _circles(
-    repeated: Sequence[Circle], cycles: Sequence[Circle], failing: Sequence[Circle]
-) -> Iterator[Evidence]:
+def _circles(steps: Sequence[Step], found: Sequence[Call], repeated: Sequence[Circle]) -> Iterator[Evidence]:
     """Score what went wrong n times 1 - 2^-n."""
-    for kind, circles, least, first in (
-        ("repeated_call", repeated, LEAST_REPEATS, 0),
-        ("call_cycle", cycles, 1, -1),
-        ("failing_tool", failing, LEAST_FAILURES, 1),
-    ):
-        for circle in circles:
-            if circle.times >= least:
-                yield Evidence(f"steps.{circle.step}", 0, 0, kind, 1.0 - 0.5 ** (circle.times - first))
+    for circle in repeated:
+        if circle.times >= LEAST_REPEATS:
+            yield _at(steps, circle.step, "input", "repeated_call", 1.0 - 0.5**circle.times)
+    for circle in runs.cycles(found):
+        yield _at(steps, circle.step, "input", "call_cycle", 1.0 - 0.5 ** (circle.times + 1))
+    for circle in runs.failing(found):
+        if circle.times >= LEAST_FAILURES:
+            yield _at(steps, circle.step, "output", "failing_tool", 1.0 - 0.5 ** (circle.times - 1))
 
 
 def _over(trace: Trace, run: Run, policy: Compiled) -> Iterator[Evidence]:
@@ -178,7 +178,7 @@ def _ending(trace: Trace, found: Sequence[Call]) -> Iterator[Evidence]:
             if answers.cites(answer, [steps[call.step].output], trace.question()):
                 continue  # it tells of what went wrong in its own words
             score = 0.9 if claims else 0.5 if works else 0.75
-            yield Evidence(f"steps.{call.step}", 0, 0, "ignored_error", score)
+            yield _at(steps, call.step, "output", "ignored_error", score)
     tools = [step for step in steps if step.kind is StepKind.TOOL]
     for deed in itertools.islice(answers.deeds(answer), MAX_EVIDENCE) if tools else ():
         if not any(deed.traces.search(text, 0, _READ) for text in _doings(trace, tools)):
