@@ -11,6 +11,7 @@ from typing import NamedTuple
 from monitor import text
 from monitor.findings import Span
 
+_LONGEST = 1000  # characters; a longer answer tells something
 _LOOKED_AT = 20_000  # characters of results that are searched for what an answer cites
 
 _PROMISE = re.compile(
@@ -83,6 +84,8 @@ def asks_back(answer: str) -> bool:
 
 def _only(answer: str, is_such: Callable[[str], bool]) -> bool:
     """Whether each sentence is such, or a courtesy, and one is such."""
+    if len(answer) > _LONGEST:
+        return False
     found = False
     for span in text.sentences(answer):
         sentence = answer[span.start : span.end]

@@ -381,9 +381,10 @@ def options(given: dict[str, Any]) -> Options:
 
 
 class Rulebook(NamedTuple):
-    """Compiled policies: the pattern of the agents' names, and what each may do."""
+    """Compiled policies: the pattern of the agents' names, what each may do, and `gates`, all approvals."""
 
     entries: tuple[tuple[re.Pattern[str], "Compiled"], ...]
+    gates: tuple[re.Pattern[str], ...]
 
     def of(self, agent: str) -> "Compiled":
         """Return the policy of an agent: that of the first glob which matches its name."""
@@ -420,7 +421,8 @@ def policies(read: Options) -> Rulebook:
                 f"detectors.agent.options.agents.{name}: {error}; use {', '.join(Policy.__struct_fields__)}"
             ) from None
         entries.append((_globs((name,)), _compiled(policy)))
-    return Rulebook(tuple(entries))
+    gates = {policy.approval for _, policy in entries if policy.approval is not None}
+    return Rulebook(tuple(entries), tuple(sorted(gates, key=lambda gate: gate.pattern)))
 
 
 def _compiled(policy: Policy) -> Compiled:

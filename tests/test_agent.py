@@ -15,6 +15,7 @@ from monitor.clock import SystemClock
 from monitor.detect import Detector, agent, hallucination, step
 from monitor.errors import ConfigError
 from monitor.findings import Assessment, Severity, Status
+from monitor.history import AgentMonitor
 from monitor.rules import RuleSet
 from monitor.trace import Message, Origin, Step, StepKind, ToolCall, Trace
 
@@ -326,15 +327,34 @@ def test_bad_options_are_told(options: dict[str, Any], told: str) -> None:
         agent.tiers(**options)
 
 
-def test_a_run_costs_little() -> None:
-    """Judging takes under a millisecond a run; `-s` prints how long it does (0.3 ms are the aim)."""
-    traces = [run.trace for run in (*labelled("tuning"), *labelled("held_out")) if run.trace.steps]
+def test_a_run_of_thousands_of_steps_is_judged_in_time() -> None:
+    """Cost grows with the steps, not with their square, whatever they do."""
+    step_ = tool("delete_row", '{"row": "a b"}', "Error: no", error="gone")
+    deep = [msgspec.structs.replace(step_, parent=n - 1, input=f'{{"row": {n}}}') for n in range(10_000)]
+    said = "I have cancelled it. " * 1000
     clock = SystemClock()
-    rounds = []
+    began = clock.monotonic()
+    found = judged(run(*deep, answer=said), **GATE, budgets={"steps": 5})
+    assert len(found.evidence) == agent.MAX_EVIDENCE
+    assert clock.monotonic() - began < 10
+
+
+def test_a_run_costs_little() -> None:
+    """Judging takes under a millisecond a run, its history under a tenth; `-s` prints how long they do."""
+    traces = [run.trace for run in (*labelled("tuning"), *labelled("held_out")) if run.trace.steps]
+    traces = [msgspec.structs.replace(trace, conversation=trace.id) for trace in traces]
+    clock, monitor = SystemClock(), AgentMonitor()
+    best = [(1.0, 1.0)] * len(traces)  # the quickest of many tries: what else the machine does is not ours
     for _ in range(20):
-        began = clock.monotonic()
-        JUDGE.assess(traces)
-        rounds.append((clock.monotonic() - began) / len(traces))
+        for n, trace in enumerate(traces):
+            began = clock.monotonic()
+            (found,) = JUDGE.assess([trace])
+            between = clock.monotonic()
+            monitor.update(trace, found)
+            best[n] = min(best[n][0], between - began), min(best[n][1], clock.monotonic() - between)
+    judging, history = (sum(times) / len(traces) for times in zip(*best, strict=True))
     steps = sum(len(trace.steps) for trace in traces) / len(traces)
-    print(f"\n{1000 * min(rounds):.3f} ms a run of {steps:.0f} steps on average")  # noqa: T201 - a figure of the card
-    assert min(rounds) < 1e-3
+    told = f"{1000 * judging:.3f} ms a run of {steps:.0f} steps, {1000 * history:.3f} ms its history"
+    print(f"\n{told}")  # noqa: T201 - figures of the card
+    assert judging < 1e-3
+    assert history < 1e-4

@@ -220,9 +220,16 @@ def test_names_and_places_have_defaults(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_detectors_can_be_switched_off() -> None:
     """Only enabled detectors are listed, in their fixed order."""
-    assert list(Config().enabled_detectors()) == ["hallucination", "pii", "toxicity", "injection", "drift"]
+    assert list(Config().enabled_detectors()) == [
+        "hallucination",
+        "pii",
+        "toxicity",
+        "injection",
+        "drift",
+        "agent",
+    ]
     config = load(None, {"RISKMON_DETECTORS_PII_ENABLED": "no"})
-    assert list(config.enabled_detectors()) == ["hallucination", "toxicity", "injection", "drift"]
+    assert list(config.enabled_detectors()) == ["hallucination", "toxicity", "injection", "drift", "agent"]
 
 
 def test_yaml_is_parsed_as_written() -> None:

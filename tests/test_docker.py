@@ -30,7 +30,7 @@ from monitor.trace import Origin, Trace
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCKER = ROOT / "docker"
-DETECTORS = ("hallucination", "pii", "toxicity", "injection", "drift")
+DETECTORS = ("hallucination", "pii", "toxicity", "injection", "drift", "agent")
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 
 

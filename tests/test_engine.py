@@ -1,9 +1,10 @@
 """The loop, piece by piece: when it pauses, how it ends, what it does about unreadable partitions."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from monitor.config import DeliverConfig
@@ -14,7 +15,7 @@ from monitor.findings import Assessment, DeadLetter, Judgement, Status
 from monitor.ledger.reading import verify
 from monitor.ledger.store import Ledger
 from monitor.rules import RuleBook
-from monitor.stream import Incident
+from monitor.stream import Incident, Monitor
 from monitor.testing import (
     BAD_BATCH,
     TRUNCATE,
@@ -68,7 +69,14 @@ class Watcher(NullObserver):
 class Bench:
     """An engine among fakes, on the real ledger in memory."""
 
-    def __init__(self, items: Sequence[Any], *, rules: Path | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        items: Sequence[Any],
+        *,
+        rules: Path | None = None,
+        monitors: Mapping[str, Monitor] | None = None,
+        **settings: Any,
+    ) -> None:
         self.clock = ManualClock()
         self.log = MemoryLog({T0: items})
         self.source = MemorySource(self.log, self.clock, finite=False)
@@ -83,7 +91,7 @@ class Bench:
             decode=decode,
             detectors=self.detectors,
             rules=RuleBook([rules or Path("tests/data/every_trace.yaml")], self.clock),
-            monitors={},
+            monitors=monitors or {},
             ledger=self.flaky,
             policy=Policy(deliver=DeliverConfig(), excerpt_chars=10, sample_ratio=0.0),
             observer=self.observer,
@@ -113,6 +121,38 @@ class Bench:
     def position(self) -> int | None:
         """The ledger's next offset."""
         return self.ledger.position(*T0)
+
+
+class Counting:
+    """A monitor that counts what it sees, and scores by it."""
+
+    def __init__(self) -> None:
+        self.seen = self.written = 0
+
+    def update(self, trace: Trace, assessment: Assessment) -> Assessment:
+        """Count; the score shows that rules see what comes out of here."""
+        del trace
+        self.seen += 1
+        return msgspec.structs.replace(assessment, score=0.0, values={"seen": float(self.seen)})
+
+    def snapshot(self) -> dict[str, bytes]:
+        """The count, if it changed."""
+        changed, self.written = self.seen != self.written, self.seen
+        return {"count": str(self.seen).encode()} if changed else {}
+
+    def restore(self, snapshot: Mapping[str, bytes]) -> None:
+        """Take the count up again."""
+        self.seen = self.written = int(snapshot["count"])
+
+
+def test_a_monitor_sees_its_detectors_assessments_and_its_state_is_written_with_them() -> None:
+    """What it returns is what is judged; its state is in the ledger under the detector's name."""
+    mine, other = Counting(), Counting()
+    bench = Bench([b"1"] * 7, monitors={"toxicity": mine, "drift": other})
+    bench.until(lambda: bench.position == 7)
+    assert [j.assessments[0].values["seen"] for j in bench.judged] == [float(n) for n in range(1, 8)]
+    assert bench.ledger.restore() == {"toxicity/count": b"7"}
+    assert other.seen == 0
 
 
 def test_intake_pauses_at_the_limit_of_traces_and_resumes_at_half() -> None:

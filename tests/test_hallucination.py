@@ -14,7 +14,7 @@ from monitor.detect.hallucination import Hallucination, build, tiers
 from monitor.errors import ConfigError
 from monitor.findings import Assessment, Status
 from monitor.models.groundedness import FEATURES, Case, Groundedness
-from monitor.trace import Document, Message, ToolCall, Trace
+from monitor.trace import Document, Message, Step, StepKind, ToolCall, Trace
 
 SHARED = Path(__file__).parents[2] / "shared"
 DETECTOR = Hallucination(Groundedness.load(), ManualClock())
@@ -271,3 +271,15 @@ def test_long_answers_over_long_sources_end(context: str) -> None:
     [found] = DETECTOR.assess([_trace(response, context)])
     assert found.values["claims"] == 3001
     assert response[found.evidence[0].start : found.evidence[0].end] == UNSUPPORTED[3][1]
+
+
+def test_calls_of_a_run_are_sources_with_what_they_were_asked() -> None:
+    """A result in a step supports an answer as a document does, and a terse one with its question."""
+    door = Step(kind=StepKind.TOOL, name="get_state", input='{"door": "cellar"}', output="locked")
+    told = _score(Trace(id="t", time=0.0, response="The cellar door is locked.", steps=(door,)))
+    other = _score(Trace(id="t", time=0.0, response="The attic window was broken on Monday.", steps=(door,)))
+    assert told < 0.8 < other
+    chat = Step(kind=StepKind.CHAT, name="m", output="The cellar door is locked.")
+    alone = Trace(id="t", time=0.0, response="The cellar door is locked.", steps=(chat,))
+    (found,) = DETECTOR.assess([alone])
+    assert found.reason == "no_context", "what a model said itself is no source"

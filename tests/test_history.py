@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from monitor.cli.daemon import monitors
+from monitor.config import Config
 from monitor.errors import ConfigError
 from monitor.findings import Assessment, Evidence, Status
 from monitor.history import AgentMonitor
@@ -137,7 +139,7 @@ def test_a_conversation_fails_when_three_turns_in_a_row_do() -> None:
 def test_a_conversation_has_a_budget_for_all_its_runs() -> None:
     """Turns add up; over the budget each further one is told."""
     monitor = AgentMonitor(conversation={"tokens": 100})
-    found = [monitor.update(turn(talk="c"), run(tokens=40.0)) for _ in range(4)]
+    found = [monitor.update(turn(f"{n}", talk="c"), run(tokens=40.0)) for n in range(4)]
     assert ["conversation_over_budget" in kinds(f) for f in found] == [False, False, True, True]
     assert [f.values["turns"] for f in found] == [1.0, 2.0, 3.0, 4.0]
     assert found[2].evidence[0].score == pytest.approx(1 - 100 / (2 * 120))
@@ -237,3 +239,17 @@ def test_state_that_cannot_be_read_is_told(raw: bytes) -> None:
     """A snapshot of another kind stops the daemon with the remedy, not later with nonsense."""
     with pytest.raises(ConfigError, match="delete the agent snapshots"):
         AgentMonitor().restore({"agent/0": raw})
+
+
+def test_the_daemon_gives_each_monitor_its_own_state() -> None:
+    """State is kept by detector; a detector that is off, or of one's own, has no monitor here."""
+    kept = AgentMonitor()
+    kept.update(turn(), run(steps=1.0))
+    written = {f"agent/{name}": body for name, body in kept.snapshot().items()}
+    found = monitors(Config(), {**written, "drift/unrelated": b"", "other/agent/0": b"?"})
+    assert set(found) == {"drift", "agent"}
+    assert found["agent"].update(turn(), run(steps=1.0)).values["history"] == 1.0
+    without = Config.model_validate(
+        {"detectors": {"drift": {"enabled": False}, "agent": {"factory": "mine:build"}}}
+    )
+    assert monitors(without, {}) == {}

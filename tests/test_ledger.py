@@ -598,3 +598,14 @@ def test_tampering_is_found(ledger: Ledger, name: str) -> None:
     report = reading.verify(ledger)
     assert not report.ok
     assert any(expected in problem for problem in report.problems), report.problems
+
+
+def test_drift_snapshots_of_the_first_schema_are_found_by_their_detector() -> None:
+    """Only drift had any then; they go on under its name."""
+    engine = sa.create_engine("sqlite://")
+    with engine.begin() as connection:
+        t.migrate(connection, t.MIGRATIONS[:1])
+        connection.execute(t.snapshots.insert().values(owner="d", name="ab/state", body=b"1", updated=0.0))
+        t.migrate(connection)
+        assert list(connection.execute(sa.select(t.snapshots.c.name)).scalars()) == ["drift/ab/state"]
+    engine.dispose()

@@ -13,7 +13,7 @@ from monitor.detect.pii import Pii
 from monitor.detect.pii.scanner import Scanner
 from monitor.errors import ConfigError
 from monitor.findings import Assessment, Status
-from monitor.trace import Document, Message, ToolCall, Trace
+from monitor.trace import Document, Message, Step, StepKind, ToolCall, Trace
 
 SCANNER = Scanner(0.4, 5.0)
 CARD, IBAN, MAIL = "4111 1111 1111 1111", "DE89370400440532013000", "jane.doe@example.com"
@@ -104,7 +104,7 @@ def test_ordinary_text_is_quiet(patterns: Pii, text: str) -> None:
         ("Call 408-224-6236", "my number: 408-224-6237", True),
     ],
 )
-@pytest.mark.parametrize("place", ["messages", "context", "tool_calls"])
+@pytest.mark.parametrize("place", ["messages", "context", "tool_calls", "steps"])
 def test_only_what_the_model_was_not_given_is_leaked(
     patterns: Pii, response: str, source: str, place: str, *, leaked: bool
 ) -> None:
@@ -113,6 +113,7 @@ def test_only_what_the_model_was_not_given_is_leaked(
         "messages": (Message("system", "Be kind."), Message("user", source)),
         "context": (Document("d", source),),
         "tool_calls": (ToolCall("lookup", "{}", source),),
+        "steps": (Step(kind=StepKind.TOOL, name="lookup", output=source),),
     }
     got = judge(patterns, response, **{place: held[place]})
     wanted = {"CREDIT_CARD", "EMAIL_ADDRESS", "PHONE_NUMBER"}
@@ -227,3 +228,18 @@ def test_tiers_say_what_is_missing() -> None:
     assert present.version == pii.REVISION
     assert not absent.present
     assert "tag_names" in absent.cost
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        Step(kind=StepKind.TOOL, name="mail", input=f"to {CARD}"),
+        Step(kind=StepKind.CHAT, name="m", output=f"Your card is {CARD}"),
+        Step(kind=StepKind.AGENT, name="a", output=f"The card is {CARD}"),
+    ],
+)
+def test_what_an_agent_wrote_itself_was_not_given(patterns: Pii, step: Step) -> None:
+    """Messages and arguments of the run are read, to be masked, but what only they hold is leaked."""
+    got = judge(patterns, f"Your card {CARD}", steps=(step,))
+    assert [e.leaked for e in got.evidence if e.field == "response"] == [True]
+    assert any(e.field.startswith("steps.0.") and not e.leaked for e in got.evidence)

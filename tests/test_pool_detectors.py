@@ -60,6 +60,7 @@ def test_specs_follow_the_configuration() -> None:
         ("toxicity", BUILT_IN["toxicity"], {}),
         ("injection", BUILT_IN["injection"], {}),
         ("drift", "mine:build", {"a": 1}),
+        ("agent", BUILT_IN["agent"], {}),
     ]
 
 

@@ -88,6 +88,7 @@ CARRIERS = (
 )  # fmt: skip
 FIELDS = (
     "response", "user", "system", "assistant", "context", "result", "arguments", "label", "alternative",
+    "asked", "returned",
 )  # fmt: skip
 
 
@@ -159,6 +160,11 @@ def trace(number: int, canaries: Canaries, **labels: str) -> dict[str, Any]:
         "context": [{"id": f"d-{number}", "content": texts["context"]}, "Lisbon is sunny."],
         "tool_calls": [{"name": "search", "arguments": texts["arguments"], "result": texts["result"]}],
         "alternatives": [texts["alternative"], "It rains."],
+        "agent": "desk",
+        "steps": [  # a loop, so that what it was about is evidence
+            {"kind": "tool", "name": "ask", "input": texts["asked"], "output": texts["returned"]},
+        ]
+        * 3,
         "labels": {"note": texts["label"], **labels},
     }
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from monitor.findings import Assessment, Evidence, Status
 from monitor.redact import WITHHELD, Mask, Redacted, TraceRedactor, text_of
-from monitor.trace import Document, Message, ToolCall, Trace
+from monitor.trace import Document, Message, Step, StepKind, ToolCall, Trace
 
 SECRETS = [
     "jane.doe+x@example.co.uk",
@@ -117,3 +117,35 @@ def test_only_redact_makes_safe_text() -> None:
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "SafeText":
                 makers.add(path.as_posix())
     assert makers == {"monitor/redact.py"}
+
+
+def test_texts_of_steps_are_redacted_like_any_other() -> None:
+    """A step's arguments and result have paths; the step alone names none of its text."""
+    step = Step(kind=StepKind.TOOL, name="t", input="ask Anna", output="Anna said no")
+    trace = Trace(id="t", time=0.0, response="", steps=(step,))
+    found = Assessment(
+        detector="pii",
+        version="1",
+        status=Status.SCORED,
+        score=0.0,
+        evidence=(Evidence("steps.0.output", 0, 4, "PERSON", 0.8),),
+    )
+    redactor = TraceRedactor(trace, [found])
+    assert redactor.field("steps.0.output") == "<PERSON> said no"
+    assert redactor.field("steps.0.input") == "ask Anna"
+    assert redactor.field("steps.0") == redactor.field("steps.9.input") == ""
+
+
+def test_a_text_is_masked_wherever_it_stands() -> None:
+    """A tool's result that is a step's output too was read in one place, and is masked in both."""
+    text = "Anna said no"
+    step = Step(kind=StepKind.TOOL, name="t", output=text)
+    trace = Trace(id="t", time=0.0, response="", tool_calls=(ToolCall("t", "", text),), steps=(step,))
+    found = Assessment(
+        detector="pii",
+        version="1",
+        status=Status.SCORED,
+        score=0.0,
+        evidence=(Evidence("tool_calls.0.result", 0, 4, "PERSON", 0.8),),
+    )
+    assert TraceRedactor(trace, [found]).field("steps.0.output") == "<PERSON> said no"

@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from monitor import runs
 from monitor.findings import Action, Assessment, Evidence, Severity, Status
 from monitor.rules import RuleError, RuleSet
 from monitor.rules.expression import Context, EvaluationError
-from monitor.rules.inputs import DETECTOR_FIELDS, MAX_EVIDENCE, TRACE_FIELDS
+from monitor.rules.inputs import DETECTOR_FIELDS, MAX_EVIDENCE, RUN_FIELDS, TRACE_FIELDS
 from monitor.rules.projection import cell
 from monitor.rules.ruleset import DETECTORS, MATCHES, QUIET, flag_id, matches
-from monitor.trace import Document, Message, Origin, ToolCall, Trace, Usage
+from monitor.trace import Document, Message, Origin, Step, StepKind, ToolCall, Trace, Usage
 
 ORIGIN = Origin("llm.traces", 3, 42, 1)
 TRACE = Trace(id="t", time=0.0, response="", app="bot", environment="production", model="m-1")
@@ -227,6 +228,17 @@ TRACES = st.builds(
     context=st.lists(st.just(Document()), max_size=2).map(tuple),
     tool_calls=st.lists(st.just(ToolCall()), max_size=1).map(tuple),
     latency=st.none() | st.sampled_from([0.0, 1.5, 2.0]),
+    agent=st.sampled_from(["", "desk"]),
+    steps=st.lists(
+        st.builds(
+            Step,
+            kind=st.sampled_from([StepKind.TOOL, StepKind.CHAT]),
+            error=st.sampled_from(["", "timeout"]),
+            cost=st.none() | st.sampled_from([0.5, 1.0]),
+            seconds=st.sampled_from([0.0, 2.0]),
+        ),
+        max_size=3,
+    ).map(tuple),
     usage=st.none() | st.builds(Usage, st.none() | st.integers(0, 3), st.none() | st.integers(0, 3)),
 )
 EXPRESSIONS = [
@@ -258,6 +270,10 @@ EXPRESSIONS = [
     "trace.input_tokens + trace.output_tokens > 3",
     'trace.app == "bot" && trace.messages >= 1',
     "trace.tool_calls == 1",
+    "run.steps > 1 && run.tool_errors >= 1",
+    "run.cost > 0.5",
+    "has(run.tokens) && run.tokens > 2",
+    'run.agent == "desk" && run.seconds < 2.0',
 ]
 REMEMBERING = rules(*EXPRESSIONS)
 FORGETTING = rules(*EXPRESSIONS, memo=0)
@@ -302,6 +318,8 @@ def test_the_projection_hides_nothing_a_rule_reads(trace: Trace, assessments: li
             values[name][entries] = [msgspec.structs.asdict(entry) for entry in values[name][entries]]
     fields = {field: TRACE_FIELDS[field].get(trace) for field in TRACE_FIELDS}
     values["trace"] = {field: value for field, value in fields.items() if value is not None}
+    facts = {name: field.get(runs.facts(trace)) for name, field in RUN_FIELDS.items()}
+    values["run"] = {field: value for field, value in facts.items() if value is not None}
     context = Context(values)
     decision = REMEMBERING.decide(ORIGIN, trace, assessments)
     outcomes = {flag.rule: "fired" for flag in decision.flags} | dict(decision.errors)

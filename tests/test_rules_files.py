@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.errors import ConfigError
-from monitor.findings import Action, Severity
+from monitor.findings import Action, Assessment, Flag, Severity, Status
 from monitor.rules import RuleSet, default_paths, run_tests
 from monitor.rules.ruleset import MAX_RULES
+from monitor.trace import Origin, Trace
 
 GOOD = """\
 groups:
@@ -204,7 +205,7 @@ def test_a_folder_gives_only_its_own_yaml_files(tmp_path: Path) -> None:
 
 
 def test_no_paths_means_the_packs_that_come_with_riskmon() -> None:
-    """The default is the six packs, and they are the same by either spelling."""
+    """The default is the seven packs, and they are the same by either spelling."""
     assert RuleSet.load().version == RuleSet.load(default_paths()).version
     assert {Path(rule.file).stem for rule in RuleSet.load().rules} == {
         "hallucination",
@@ -213,6 +214,7 @@ def test_no_paths_means_the_packs_that_come_with_riskmon() -> None:
         "toxicity",
         "injection",
         "drift",
+        "agents",
     }
 
 
@@ -291,3 +293,76 @@ def test_damaged_bytes_are_refused_cleanly(insert: bytes, at: int, cut: int) -> 
 def test_any_yaml_is_refused_cleanly(text: str) -> None:
     """No YAML, valid or not, raises anything but ConfigError."""
     refused_or_compiled(text.encode())
+
+
+ENVIRONMENTS = b"environments: {sandbox: {max_severity: warning}, 'dev-*': {max_severity: info}}"
+
+
+def flagged(rule_set: RuleSet, environment: str) -> Flag:
+    """The flag of a leak in an environment."""
+    found = Assessment(detector="pii", version="1", status=Status.SCORED, score=0.9)
+    trace = Trace(id="t", time=0.0, response="", app="support-bot", environment=environment)
+    (flag,) = rule_set.decide(Origin("t", 0, 0, 0), trace, [found]).flags
+    return flag
+
+
+def test_one_file_sets_how_severe_flags_may_be_by_environment() -> None:
+    """A rule of any file is lowered to the environment's severity; what is not named keeps the rule's own."""
+    anywhere = GOOD.replace("environment: production, ", "").encode()
+    rule_set = RuleSet.compile([("a.yaml", anywhere), ("environments.yaml", ENVIRONMENTS)])
+    severities = {name: flagged(rule_set, name).severity for name in ("production", "sandbox", "unknown")}
+    assert severities == {
+        "production": Severity.CRITICAL,
+        "sandbox": Severity.WARNING,
+        "unknown": Severity.CRITICAL,
+    }
+    assert flagged(rule_set, "sandbox").actions == (Action.AUDIT, Action.ALERT)
+    assert flagged(rule_set, "dev-7").severity is Severity.INFO
+    assert flagged(rule_set, "dev-7").actions == (Action.AUDIT,), "information alerts nobody"
+
+
+def test_a_cap_never_raises_a_severity() -> None:
+    """A rule below the cap stays as it is, with all its actions."""
+    mild = GOOD.replace("environment: production, ", "").replace("critical", "info").encode()
+    rule_set = RuleSet.compile([("a.yaml", mild), ("environments.yaml", ENVIRONMENTS)])
+    assert flagged(rule_set, "sandbox").severity is Severity.INFO
+    assert flagged(rule_set, "dev-7").actions == (Action.AUDIT, Action.ALERT)
+
+
+def test_environments_are_part_of_every_version() -> None:
+    """A flag's rule version tells under which caps it was raised."""
+    plain = compiled(GOOD)
+    capped = RuleSet.compile([("rules.yaml", GOOD.encode()), ("e.yaml", ENVIRONMENTS)])
+    other = ENVIRONMENTS.replace(b"max_severity: warning", b"max_severity: info")
+    lower = RuleSet.compile([("rules.yaml", GOOD.encode()), ("e.yaml", other)])
+    assert len({plain.version, capped.version, lower.version}) == 3
+    assert len({rule_set.rules[0].version for rule_set in (plain, capped, lower)}) == 3
+
+
+def test_environments_stand_in_one_file() -> None:
+    """Two files that set them would contradict each other some day; both places are named."""
+    with pytest.raises(ConfigError, match=r"b\.yaml:1:1: environments stand at a\.yaml:1:1 too"):
+        RuleSet.compile([("a.yaml", ENVIRONMENTS), ("b.yaml", ENVIRONMENTS)])
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("environments: {sandbox: {max_severity: mild}}", "is not a known value"),
+        ("environments: {sandbox: {severity: info}}", "no such key"),
+        ("environments: {}", "holds no groups"),
+        ("groups: []", "holds no groups"),
+    ],
+)
+def test_environments_are_read_strictly(text: str, told: str) -> None:
+    """An unknown severity or key, and a file with neither rules nor environments, is refused."""
+    with pytest.raises(ConfigError, match=told):
+        compiled(text)
+
+
+def test_the_packs_lower_what_is_not_production() -> None:
+    """As shipped, nothing is critical in a sandbox or in staging; production and unknown are not lowered."""
+    for rule in RuleSet.load().rules:
+        assert rule.severity_in("sandbox") is not Severity.CRITICAL
+        assert rule.severity_in("staging") is not Severity.CRITICAL
+        assert rule.severity_in("production") is rule.severity_in("unknown") is rule.severity

@@ -6,6 +6,7 @@ import pytest
 
 from monitor.findings import Action, Assessment, Evidence, Severity, Status
 from monitor.rules import Rule, RuleCoverage, RuleSet, coverage, mutants, run_tests
+from monitor.rules.ruleset import DETECTORS
 from monitor.trace import Origin, Trace
 
 PACKS = RuleSet.load()
@@ -94,7 +95,7 @@ def test_everyday_words_never_raise_a_flag(kind: str) -> None:
     assert decision == ((), ())
 
 
-@pytest.mark.parametrize("detector", ["hallucination", "pii", "toxicity", "injection", "drift"])
+@pytest.mark.parametrize("detector", DETECTORS)
 @pytest.mark.parametrize("status", [Status.ERROR, Status.TIMEOUT])
 def test_a_blind_detector_is_a_finding(detector: str, status: Status) -> None:
     """Silence means judged and clean: what could not be judged is flagged, once."""

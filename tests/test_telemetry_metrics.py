@@ -137,7 +137,10 @@ def test_observations_that_are_not_finite_are_left_out() -> None:
 def test_a_hundred_thousand_distinct_strings_stay_under_two_thousand_series() -> None:
     """Invariant R17: a flood of label values ends in `other`, is counted, and loses no event."""
     metrics = Metrics(
-        known={"topic": ["t"], "detector": ["hallucination", "pii", "toxicity", "injection", "drift"]}
+        known={
+            "topic": ["t"],
+            "detector": ["hallucination", "pii", "toxicity", "injection", "drift", "agent"],
+        }
     )
     rng = random.Random(17)
     for i in range(100_000):

@@ -15,7 +15,7 @@ from monitor.telemetry.metrics import Metrics
 from monitor.telemetry.observer import TelemetryObserver
 from monitor.trace import Missing, Origin, Trace
 
-DETECTORS = ("hallucination", "pii", "toxicity", "injection", "drift")
+DETECTORS = ("hallucination", "pii", "toxicity", "injection", "drift", "agent")
 CANARY = "canary-5f2b"
 
 
@@ -42,7 +42,7 @@ def assess(detector: str, **fields: Any) -> Assessment:
 def judgement(
     offset: int = 0, assessments: Sequence[Assessment] = (), flags: Sequence[Flag] = (), **trace: Any
 ) -> Judgement:
-    """A judged trace; all five detectors scored it unless told otherwise."""
+    """A judged trace; all six detectors scored it unless told otherwise."""
     fields = {"id": f"r{offset}", "time": 1_700_000_000.0, "response": CANARY, "app": "bot", "model": "m1"}
     return Judgement(
         origin=Origin("t", 0, offset, 0),

@@ -46,7 +46,7 @@ def main() -> None:
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def riskmon() -> None:
-    """Judge every LLM trace in Kafka: hallucination, leaked personal data, toxicity, injection, drift."""
+    """Judge every LLM trace in Kafka: hallucination, leaks, toxicity, injection, drift, agent runs."""
 
 
 @riskmon.command()

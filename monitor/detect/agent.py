@@ -5,9 +5,10 @@ supported by the results of tools is the hallucination detector's part, which re
 run compares with the agent's others, and with its conversation, is added in the engine by `monitor.history`.
 """
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from monitor import answers, runs
 from monitor.clock import Clock, SystemClock
@@ -20,6 +21,9 @@ VERSION = "1"
 MAX_EVIDENCE = 32  # per trace, worst first: it is for people to read
 LEAST_REPEATS = 2  # once more may be a double check
 LEAST_FAILURES = 3  # of a tool in a row, to its last call
+_CALLS = 200  # the latest of a run, among which errors and what makes them good are looked for
+_READ = 20_000  # characters of one text that are looked through
+_APPROVES = frozenset({StepKind.GUARDRAIL, StepKind.TOOL})
 _MORE_CALLS = frozenset({"tool_calls", "tool_use", "function_call", "tool_call"})  # the run is not at its end
 _DENIES = re.compile(
     r"\b(?:den(?:y|ied|ies)|reject\w*|declin\w*|refus\w*|disapprov\w*|not\s+approved|no)\b"
@@ -58,9 +62,9 @@ class Agent:
         run = runs.facts(trace)
         found = runs.calls(trace.steps)
         circles = runs.repetitions(found, trace.steps)
-        destructive, breaches = self._policy(trace, found)
+        destructive, breaches = self._policy(trace)
         evidence = [
-            *_circles(circles, runs.cycles(found), runs.failing(found)),
+            *_circles(trace.steps, found, circles),
             *breaches,
             *_over(trace, run, self._policies.of(trace.agent)),
             *_ending(trace, found),
@@ -84,43 +88,50 @@ class Agent:
             seconds=self._clock.monotonic() - started,
         )
 
-    def _policy(self, trace: Trace, found: Sequence[Call]) -> tuple[int, list[Evidence]]:
+    def _policy(self, trace: Trace) -> tuple[int, list[Evidence]]:
         """Return how many calls were destructive, and the calls that the policy forbids."""
         breaches: list[Evidence] = []
         destructive = 0
-        for call in found:
-            step = trace.steps[call.step]
-            if step.kind is not StepKind.TOOL or not step.name:
-                continue
-            policy = self._policies.of(_owner(trace, call.step))
-            if not policy.allow.fullmatch(step.name):
-                breaches.append(_at(call.step, step.input, "input", "tool_not_allowed", 1.0))
-            if policy.destructive.fullmatch(step.name):
-                destructive += 1
-                if policy.approval is not None and not _approved(trace, call.step, policy):
-                    breaches.append(_at(call.step, step.input, "input", "unapproved_call", 1.0))
+        owners: list[str] = []
+        said: dict[re.Pattern[str], bool] = {}  # the latest word of each policy's approvals
+        for n, step in enumerate(trace.steps):
+            above = owners[step.parent] if 0 <= step.parent < n else trace.agent
+            owners.append(step.name if step.kind is StepKind.AGENT and step.name else above)
+            if step.kind is StepKind.TOOL and step.name:
+                policy = self._policies.of(above)
+                if not policy.allow.fullmatch(step.name):
+                    breaches.append(_at(trace.steps, n, "input", "tool_not_allowed", 1.0))
+                if policy.destructive.fullmatch(step.name):
+                    destructive += 1
+                    gate = policy.approval
+                    if gate is not None and not said.get(gate, policy.by_user and _user_agreed(trace)):
+                        breaches.append(_at(trace.steps, n, "input", "unapproved_call", 1.0))
+            if step.kind in _APPROVES:
+                for gate in self._policies.gates:
+                    if gate.fullmatch(step.name):
+                        said[gate] = not step.error and _DENIES.search(step.output, 0, _READ) is None
         return destructive, breaches
 
 
 _NO_STEPS = Assessment(detector=NAME, version=VERSION, status=Status.SKIPPED, reason="no_steps")
 
 
-def _at(step: int, text: str, part: str, kind: str, score: float) -> Evidence:
-    return Evidence(f"steps.{step}.{part}", 0, len(text), kind, score)
+def _at(steps: Sequence[Step], n: int, part: Literal["input", "output"], kind: str, score: float) -> Evidence:
+    """Return evidence of a whole text of a step, so that a reviewer sees it, redacted."""
+    text = steps[n].input if part == "input" else steps[n].output
+    return Evidence(f"steps.{n}.{part}", 0, len(text), kind, score)
 
 
-def _circles(
-    repeated: Sequence[Circle], cycles: Sequence[Circle], failing: Sequence[Circle]
-) -> Iterator[Evidence]:
+def _circles(steps: Sequence[Step], found: Sequence[Call], repeated: Sequence[Circle]) -> Iterator[Evidence]:
     """Score what went wrong n times 1 - 2^-n."""
-    for kind, circles, least, first in (
-        ("repeated_call", repeated, LEAST_REPEATS, 0),
-        ("call_cycle", cycles, 1, -1),
-        ("failing_tool", failing, LEAST_FAILURES, 1),
-    ):
-        for circle in circles:
-            if circle.times >= least:
-                yield Evidence(f"steps.{circle.step}", 0, 0, kind, 1.0 - 0.5 ** (circle.times - first))
+    for circle in repeated:
+        if circle.times >= LEAST_REPEATS:
+            yield _at(steps, circle.step, "input", "repeated_call", 1.0 - 0.5**circle.times)
+    for circle in runs.cycles(found):
+        yield _at(steps, circle.step, "input", "call_cycle", 1.0 - 0.5 ** (circle.times + 1))
+    for circle in runs.failing(found):
+        if circle.times >= LEAST_FAILURES:
+            yield _at(steps, circle.step, "output", "failing_tool", 1.0 - 0.5 ** (circle.times - 1))
 
 
 def _over(trace: Trace, run: Run, policy: Compiled) -> Iterator[Evidence]:
@@ -143,30 +154,12 @@ def _dearest(steps: Sequence[Step], name: str) -> int:
     return max(range(len(steps)), key=used)
 
 
-def _owner(trace: Trace, at: int) -> str:
-    """Name of the agent under which a step ran."""
-    seen = len(trace.steps)
-    while 0 <= at < seen:
-        step = trace.steps[at]
-        if step.kind is StepKind.AGENT and step.name:
-            return step.name
-        seen, at = at, step.parent  # only to earlier steps, so this ends whatever the sender wrote
-    return trace.agent
-
-
-def _approved(trace: Trace, call: int, policy: Compiled) -> bool:
-    assert policy.approval is not None
-    for step in reversed(trace.steps[:call]):
-        if step.kind in {StepKind.GUARDRAIL, StepKind.TOOL} and policy.approval.fullmatch(step.name):
-            return not step.error and _DENIES.search(step.output) is None
-    if not policy.by_user:
-        return False
-    answered = [
-        after.content
-        for before, after in zip(trace.messages, trace.messages[1:], strict=False)
-        if (before.role, after.role) == ("assistant", "user")
-    ]
-    return any(_AGREES.match(text) for text in answered)
+def _user_agreed(trace: Trace) -> bool:
+    """Whether the user said yes to something the assistant said."""
+    return any(
+        (before.role, after.role) == ("assistant", "user") and _AGREES.match(after.content)
+        for before, after in itertools.pairwise(trace.messages)
+    )
 
 
 def _ending(trace: Trace, found: Sequence[Call]) -> Iterator[Evidence]:
@@ -181,14 +174,14 @@ def _ending(trace: Trace, found: Sequence[Call]) -> Iterator[Evidence]:
         yield Evidence("response", 0, whole, "abandoned", abandoned)
     elif not answers.admits_trouble(answer):
         claims = answers.claims_done(answer)
-        for call, works in runs.unrecovered(found):
+        for call, works in runs.unrecovered(found[-_CALLS:])[-MAX_EVIDENCE:]:
             if answers.cites(answer, [steps[call.step].output], trace.question()):
                 continue  # it tells of what went wrong in its own words
             score = 0.9 if claims else 0.5 if works else 0.75
-            yield Evidence(f"steps.{call.step}", 0, 0, "ignored_error", score)
+            yield _at(steps, call.step, "output", "ignored_error", score)
     tools = [step for step in steps if step.kind is StepKind.TOOL]
-    for deed in answers.deeds(answer) if tools else ():
-        if not any(deed.traces.search(text) for text in _doings(trace, tools)):
+    for deed in itertools.islice(answers.deeds(answer), MAX_EVIDENCE) if tools else ():
+        if not any(deed.traces.search(text, 0, _READ) for text in _doings(trace, tools)):
             yield Evidence("response", deed.span.start, deed.span.end, "unsupported_action", 0.8)
 
 
