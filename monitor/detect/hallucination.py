@@ -1,8 +1,9 @@
 """Hallucination: what a response says that its sources do not.
 
 With context documents or tool results, the response and each sentence of it are checked against them and the
-conversation, and the score is the calibrated probability that the response is unsupported. Without, there is nothing to check against: the score then comes from signs of invention (samples that disagree, unsure
-tokens, references, packages and quotes that the prompt does not hold) and is not a probability.
+conversation, and the score is the calibrated probability that the response is unsupported. Without, there is
+nothing to check against: the score then comes from signs of invention (samples that disagree, unsure tokens,
+references, packages and quotes that the prompt does not hold) and is not a probability.
 
 Tier 1 is a cross-encoder that the user brings; it reads the sentences of responses of which tier 0 is unsure.
 """
