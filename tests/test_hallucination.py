@@ -127,6 +127,14 @@ def test_evidence_points_at_the_number_and_the_name() -> None:
     assert ("unsupported_entity", "Ellison") in spans
 
 
+def test_a_refusal_that_goes_on_is_checked() -> None:
+    """What follows `but` is a statement; the refusal alone is none."""
+    refusal = "I am not sure"
+    invented = f"{refusal}, but Margaret Ellison founded the company in Portland."
+    assert _score(_trace(f"{refusal}.", RETURNS)) < 0.1
+    assert _score(_trace(invented, RETURNS)) >= 0.8
+
+
 def test_tool_results_are_sources() -> None:
     """An answer from a tool's result is grounded in it, and unsupported by another."""
     answer = "Order 7731 shipped on 3 May with DHL."

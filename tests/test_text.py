@@ -96,6 +96,12 @@ def test_stems_join_inflections(one: str, other: str) -> None:
     assert text.stem(one) == text.stem(other)
 
 
+@given(TEXTS)
+def test_words_are_the_words_of_the_tokens(body: str) -> None:
+    """The quick way to the words of a text finds the same as its tokens."""
+    assert text.words(body) == [token.word for token in text.tokens(body)]
+
+
 @given(st.text(alphabet="abcdefghijklmnopqrstuvwxyz'", min_size=1, max_size=20))
 def test_a_stem_is_never_empty(word: str) -> None:
     """Stemming keeps something of every word that has a letter."""
