@@ -240,23 +240,15 @@ class AgentMonitor:
         for what this version cannot read.
         """
         self._clear()
-        agents, conversations = [], []
-        for name, raw in snapshot.items():
-            try:
-                if name.startswith("agent/"):
-                    agents.append(msgspec.msgpack.decode(raw, type=_SavedAgent))
-                else:
-                    conversations.append(msgspec.msgpack.decode(raw, type=_SavedConversation))
-            except msgspec.DecodeError as error:
-                raise ConfigError(
-                    f"agent snapshot {name}: cannot be read ({type(error).__name__}); delete the agent"
-                    " snapshots to begin with a new history"
-                ) from error
+        agents = [_decoded(name, raw, _SavedAgent) for name, raw in snapshot.items() if _is_agent(name)]
+        talks = [
+            _decoded(name, raw, _SavedConversation) for name, raw in snapshot.items() if not _is_agent(name)
+        ]
         for agent in sorted(agents, key=lambda saved: saved.tick):
             past = {name: self._past(raw) for name, raw in agent.used.items()}
             self._agents.put(_Key(agent.app, agent.name), agent.tick, past)
             self._tick = max(self._tick, agent.tick)
-        for talk in sorted(conversations, key=lambda saved: saved.tick):
+        for talk in sorted(talks, key=lambda saved: saved.tick):
             kept = _Conversation(talk.last, talk.turns, talk.failed, talk.repeats, talk.used)
             self._conversations.put(_Key(talk.app, talk.name), talk.tick, kept)
             self._tick = max(self._tick, talk.tick)
@@ -268,6 +260,26 @@ class AgentMonitor:
         values = array("f")
         values.frombytes(raw[: len(raw) // values.itemsize * values.itemsize])
         return _Past(self._options.history, values[-self._options.history :])
+
+
+_State = TypeVar("_State", bound=_Saved)
+
+
+def _is_agent(name: str) -> bool:
+    return name.startswith("agent/")
+
+
+def _decoded(name: str, raw: bytes, kind: type[_State]) -> _State:
+    try:
+        saved = msgspec.msgpack.decode(raw, type=kind)
+        if saved.format != _FORMAT:
+            raise ValueError("format")  # noqa: TRY301 - one message for all that cannot be read
+    except (msgspec.DecodeError, ValueError) as error:
+        raise ConfigError(
+            f"agent snapshot {name}: cannot be read ({type(error).__name__}); delete the agent"
+            " snapshots to begin with a new history"
+        ) from error
+    return saved
 
 
 def _words(request: str) -> frozenset[str]:

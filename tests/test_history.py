@@ -234,7 +234,10 @@ def test_a_lowered_bound_drops_the_oldest() -> None:
     assert small.update(turn(agent="a0"), run(steps=1.0)).values["history"] == 0.0
 
 
-@pytest.mark.parametrize("raw", [b"", b"\xc1", msgspec.msgpack.encode({"format": 1})])
+OTHER_FORMAT = {"format": 99, "tick": 1, "app": "a", "name": "b", "used": {}}
+
+
+@pytest.mark.parametrize("raw", [b"", b"\xc1", *map(msgspec.msgpack.encode, ({"format": 1}, OTHER_FORMAT))])
 def test_state_that_cannot_be_read_is_told(raw: bytes) -> None:
     """A snapshot of another kind stops the daemon with the remedy, not later with nonsense."""
     with pytest.raises(ConfigError, match="delete the agent snapshots"):
