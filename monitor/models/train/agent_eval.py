@@ -19,7 +19,7 @@ from monitor.detect import agent, hallucination
 from monitor.trace import Message, Step, StepKind, Trace
 
 FOLDER = Path("../shared/traindata/agents")
-UNSUPPORTED = 0.9  # rules/hallucination.yaml, for answers from results of tools
+UNSUPPORTED = 0.93  # rules/hallucination.yaml, for answers from results of tools
 CONFIRMED: dict[str, Any] = {"destructive": ["book_*", "cancel_*", "update_*"], "approval": ["user"]}
 
 
