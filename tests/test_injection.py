@@ -283,6 +283,17 @@ def test_the_encoder_reads_where_the_linear_model_is_unsure() -> None:
     assert [a.values["tier0"] for a in full] == pytest.approx(scores(first))
 
 
+def test_documents_have_a_band_of_their_own() -> None:
+    """A document reaches tier 1 from its own bound on; the full profile sends all."""
+    document = Trace(id="t", time=0.0, context=(Document("d", CALM + PLANTED),), response="")
+    (first,) = injection.build(low=1.0, audit=1e-9, high=1.0).assess([document])
+    (spared,) = injection.build(low=0.0, low_indirect=1.0, audit=1e-9).assess([document])
+    (read,) = injection.build(low=0.0, low_indirect=0.0, high=1.0).assess([document])
+    (full,) = injection.build(low_indirect=1.0, audit=1e-9, profile="full").assess([document])
+    assert (first.tier, spared.tier, read.tier, full.tier) == (0, 0, 1, 1)
+    assert spared.score == first.score
+
+
 def test_without_effort_only_audits_are_read() -> None:
     """Under load the engine takes effort away: tier 0 still scores every trace, and the tally tells."""
     narrow = injection.build(low=0.0, high=1.0, audit=1e-9)

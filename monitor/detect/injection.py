@@ -1,8 +1,8 @@
 """Prompt injection and jailbreaks, in what the user wrote and in documents and tool results.
 
 Tier 0 is the bundled linear model over n-grams and named signals, on every trace. Tier 1 is the shared
-encoder with an adapter, on the worst windows of the traces that tier 0 is unsure of, and of a random share of
-the rest.
+encoder with an adapter, on those of a trace's worst windows that tier 0 is unsure of, and of a random share
+of the other traces.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +24,8 @@ from monitor.trace import Trace
 
 NAME = "injection"
 REVISION = 2
-LOW, HIGH = 0.3, 0.995
+LOW, HIGH = 0.4, 0.995
+LOW_INDIRECT = 0.8  # a trace has many windows of documents, of which few are attacks
 EVIDENCE_FROM = 0.5
 MAX_EVIDENCE = 64
 MAX_READ = 2  # windows of a trace that tier 1 reads: its worst by tier 0
@@ -58,12 +59,14 @@ def build(
     *,
     low: float = LOW,
     high: float = HIGH,
+    low_indirect: float = LOW_INDIRECT,
     audit: float = AUDIT,
     profile: Profile = "default",
     clock: Clock | None = None,
 ) -> "Injection":
     """Build the detector. Tier 1 sees tier-0 scores in [`low`, `high`] and a share `audit` of the rest.
 
+    For documents and tool results the band begins at the higher one of `low` and `low_indirect`.
     Raises ConfigError for an option out of range or unusable weights, naming the remedy.
     """
     if not 0.0 <= low <= high <= 1.0:
@@ -71,9 +74,17 @@ def build(
             f"detectors.{NAME}.options.low: low {low}, high {high} are not 0 <= low <= high <= 1;"
             f" give e.g. {LOW} and {HIGH}"
         )
+    if not 0.0 <= low_indirect <= 1.0:
+        raise ConfigError(
+            f"detectors.{NAME}.options.low_indirect: {low_indirect} is not in [0, 1];"
+            f" give e.g. {LOW_INDIRECT}"
+        )
+    bands = {"prompt": (low, high), "indirect": (max(low, low_indirect), high)}
     cascade = Cascade(NAME, 1, audit=audit, profile=profile)
     version = models.version(REVISION, *_WEIGHTS, *_ENCODER)
-    return Injection(Linear.load(), Encoder.load(NAME), cascade, (low, high), version, clock or SystemClock())
+    clock = clock or SystemClock()
+    everything = profile == "full"
+    return Injection(Linear.load(), Encoder.load(NAME), cascade, bands, version, clock, everything=everything)
 
 
 def tiers(**_: object) -> list[TierStatus]:
@@ -100,15 +111,18 @@ class Injection:
         linear: Linear,
         tier1: Encoder,
         cascade: Cascade,
-        band: tuple[float, float],
+        bands: Mapping[str, tuple[float, float]],
         version: str,
         clock: Clock,
+        *,
+        everything: bool,
     ) -> None:
         self._linear = linear
         self._tier1 = tier1
         self._cascade = cascade
-        self._band = band
+        self._bands = [bands[side] for side in SIDES]
         self._clock = clock
+        self._everything = everything
         self.cascades = (cascade,)
         self.version = version
 
@@ -148,10 +162,15 @@ class Injection:
         mine = [(field, window) for field in found for window in windows[field.text, field.side]]
         mine.sort(key=lambda pair: -pair[1].probability)
         tier0 = mine[0][1].probability if mine else 0.0
-        low, high = self._band
-        looked = self._cascade.look(trace.id, unsure=low <= tier0 <= high) if mine else 0.0
+        worst = mine[:MAX_READ]
+        unsure = [self._unsure(window) for _, window in worst]
+        looked = self._cascade.look(trace.id, unsure=any(unsure)) if mine else 0.0
         if looked:
-            mine[:MAX_READ] = [(field, self._second(window, read)) for field, window in mine[:MAX_READ]]
+            everything = not any(unsure) or self._everything
+            mine[:MAX_READ] = [
+                (field, self._second(window, read) if everything or asked else window)
+                for (field, window), asked in zip(worst, unsure, strict=True)
+            ]
             mine.sort(key=lambda pair: -pair[1].probability)
         values: dict[str, float] = {
             side: max((w.probability for f, w in mine if f.side == side), default=0.0) for side in SIDES
@@ -173,6 +192,10 @@ class Injection:
             probability=looked or 1.0,
             values={**values, "tier0": tier0},
         )
+
+    def _unsure(self, window: Window) -> bool:
+        low, high = self._bands[window.side]
+        return low <= window.probability <= high
 
     def _second(self, window: Window, read: dict[str, Logit]) -> Window:
         """Return a window judged by both tiers; `read` remembers what the encoder said of a text."""

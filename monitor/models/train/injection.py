@@ -1,4 +1,4 @@
-"""Train the bundled injection model: `python -m monitor.models.train.injection` (ten minutes).
+"""Train the bundled injection model: `python -m monitor.models.train.injection` (twenty minutes of one core).
 
 Tier 0 is logistic regression on the hashed n-grams and signals of `monitor.models.injection`, with weights
 that both sides share and weights of each side, added up (Daumé 2007, "Frustratingly easy domain adaptation").
@@ -83,7 +83,7 @@ LEFT_OUT: Final = (
     *("direct_odd", "direct_sensitive", "direct_emotional", "direct_french_plain"),
     *("banking", "direct_next_test", "direct_next_step"),
 )
-ALERT: Final = 0.8  # the threshold of rules/injection.yaml
+ALERT: Final = 0.8  # the threshold of rules/injection.yaml for documents; prompts alert from 0.6 on
 
 
 class Design(NamedTuple):
