@@ -198,7 +198,10 @@ def outcome(decode: Callable[[Record], Any], value: bytes) -> str:
 
 
 def run(count: int, seed: int) -> Counter[tuple[str, str]]:
-    """Decode `count` mutations, a few of each format in turn; return how often each outcome came of each."""
+    """Decode `count` mutations, a few of each format in turn; return how often each outcome came of each.
+
+    An interrupt ends it early with what there is.
+    """
     rng = random.Random(seed)
     config = IngestConfig()
     decoders = [(name, decoder(name, config, str)) for name in FORMATS]
@@ -209,11 +212,14 @@ def run(count: int, seed: int) -> Counter[tuple[str, str]]:
         for name, decode in itertools.cycle(decoders)
         for value in mutations(name, given, rng)
     )
-    for name, decode, value in itertools.islice(payloads, count):
-        try:
-            found[name, outcome(decode, value)] += 1
-        except Exception as error:
-            raise AssertionError(f"seed {seed}, {name}: {value!r}") from error
+    try:
+        for name, decode, value in itertools.islice(payloads, count):
+            try:
+                found[name, outcome(decode, value)] += 1
+            except Exception as error:
+                raise AssertionError(f"seed {seed}, {name}: {value!r}") from error
+    except KeyboardInterrupt:
+        pass
     return found
 
 
@@ -226,7 +232,9 @@ def main() -> None:
         sys.stdout.write(f"{name:<18}{what:<20}{times:>9}\n")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     took = time.monotonic() - began
-    sys.stdout.write(f"{count} mutations, seed {seed}, {took:.0f} s, at most {peak:.0f} MiB resident\n")
+    sys.stdout.write(
+        f"{sum(found.values())} mutations, seed {seed}, {took:.0f} s, at most {peak:.0f} MiB resident\n"
+    )
 
 
 if __name__ == "__main__":

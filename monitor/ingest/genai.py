@@ -142,7 +142,10 @@ def summarise(reading: Reading) -> Reading:
     """Fill in what an exchange was asked and answered, for its step."""
     if reading.kind is StepKind.CHAT or reading.kind is StepKind.AGENT:
         if not reading.input:
-            reading.input = next((m.content for m in reversed(reading.messages) if m.role == "user"), "")
+            for message in reversed(reading.messages):
+                if message.role == "user":
+                    reading.input = message.content
+                    break
         reading.output = reading.output or reading.response
     return reading
 

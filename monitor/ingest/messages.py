@@ -4,6 +4,7 @@ Everything here takes plain values of any shape and raises nothing: what is not 
 that it is judged, or left out where it is no text (images, files, a model's reasoning).
 """
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -17,6 +18,9 @@ from monitor.trace import Document, Message, ToolCall
 ROLES = NATIVE_ROLES | {"human": "user", "ai": "assistant", "bot": "assistant"}  # LangChain's names
 MAX_DEPTH = 64  # of JSON in an attribute; deeper is taken as text
 
+# An application's instructions hardly ever change; the rest of a prompt does.
+_REMEMBERED, _REMEMBERED_CHARS = 256, 16_384
+_OPENERS = frozenset("[{")
 _encode = msgspec.json.encode
 _NOT_SAID = frozenset({"reasoning", "thinking", "redacted_thinking", "blob", "file", "uri", "image", "audio"})
 _CALLS = frozenset({"tool_call", "tool_use", "function_call"})
@@ -50,7 +54,7 @@ def structured(value: Any) -> Any:
 
     JSON that is cut off, or holds a key twice, stays text: judged as it is rather than half read.
     """
-    if type(value) is str and value[:1] in {"[", "{"}:
+    if type(value) is str and value[:1] in _OPENERS:
         try:
             return strict_json.parse(value.encode(), MAX_DEPTH, ())
         except (BadTrace, UnicodeEncodeError):
@@ -69,9 +73,8 @@ def prompt(value: Any, system: Any = None) -> tuple[Message, ...]:
     """Read input messages, after the system instructions where they come apart; both may be JSON text."""
     messages = []
     if system:
-        item = {"parts": structured(system)}
-        text = _only_text(item)
-        messages.append(Message("system", _take_apart(item).text() if text is None else text))
+        short = type(system) is str and len(system) <= _REMEMBERED_CHARS
+        messages.append(_remembered_system(system) if short else _system(system))
     value = structured(value)
     for item in value if type(value) is list else [value]:
         if type(item) is dict:
@@ -87,6 +90,15 @@ def prompt(value: Any, system: Any = None) -> tuple[Message, ...]:
         elif item is not None and item != "":
             messages.append(Message("user", text_of(item)))
     return tuple(messages)
+
+
+def _system(instructions: Any) -> Message:
+    item = {"parts": structured(instructions)}
+    text = _only_text(item)
+    return Message("system", _take_apart(item).text() if text is None else text)
+
+
+_remembered_system = lru_cache(_REMEMBERED)(_system)
 
 
 def output(value: Any) -> Output:

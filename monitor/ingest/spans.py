@@ -294,9 +294,15 @@ def _usage(reading: Reading) -> Usage | None:
 
 def _size(reading: Reading) -> int:
     """About how many bytes it takes to keep; texts that several fields share count once."""
-    texts = [m.content for m in reading.messages]
-    texts += [d.content for d in reading.documents]
-    texts += [c.arguments + c.result for c in reading.tool_calls]
-    if reading.kind is not StepKind.CHAT and reading.kind is not StepKind.AGENT:
-        texts += (reading.input, reading.output)
-    return _OVERHEAD + len(reading.response) + sum(map(len, texts)) + sum(map(len, reading.alternatives))
+    size = _OVERHEAD + len(reading.response)
+    for message in reading.messages:
+        size += len(message.content)
+    for document in reading.documents:
+        size += len(document.content)
+    for call in reading.tool_calls:
+        size += len(call.arguments) + len(call.result)
+    for text in reading.alternatives:
+        size += len(text)
+    if reading.kind is StepKind.CHAT or reading.kind is StepKind.AGENT:
+        return size
+    return size + len(reading.input) + len(reading.output)
