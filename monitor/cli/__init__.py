@@ -272,6 +272,21 @@ def positions_move(topic: str, partition: int, offset: int, reason: str, path: P
     records.move_position(path, topic, partition, offset, reason)
 
 
+@riskmon.group()
+def spool() -> None:
+    """See what was received and waits to be judged."""
+
+
+@spool.command("list")
+@_config
+@_json
+def spool_list(path: Path | None, *, as_json: bool) -> None:
+    """List what waits per instance; one that is gone left it until a daemon of its name runs again."""
+    from monitor.cli import records
+
+    records.list_spools(path, as_json=as_json)
+
+
 @riskmon.group("models")
 def weights() -> None:
     """See the bundled weights, and make a checkpoint of yours cheaper to run."""

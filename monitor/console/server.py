@@ -133,11 +133,16 @@ class Server:
         for listening in server.sockets:
             self._loop.remove_reader(listening.fileno())
         # A connection being accepted while the server closes would be leaked: let it open, then close it.
-        await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()}, return_exceptions=True)
+        await self._settled()
         server.close()
         for connection in list(self._open):
             connection.abort()
+        await self._settled()
         await asyncio.sleep(0)
+
+    async def _settled(self) -> None:
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.gather(*others, return_exceptions=True)
 
     def enter(self, connection: "_Connection") -> None:
         """Count a connection as the latest to be used; the one unused for longest leaves if none is free."""

@@ -36,6 +36,7 @@ CounterName: TypeAlias = Literal[
     "rule_errors",
     "deliveries",
     "delivery_failures",
+    "receiver_requests",
     "label_overflow",
     "telemetry_errors",
 ]
@@ -63,6 +64,8 @@ GaugeName: TypeAlias = Literal[
     "rules_last_reload_success_timestamp_seconds",
     "outbox_pending",
     "outbox_oldest_seconds",
+    "spool_records",
+    "spool_bytes",
 ]
 HistogramName: TypeAlias = Literal[
     "detector_duration_seconds", "score_ratio", "end_to_end_latency_seconds", "ledger_transaction_seconds"
@@ -127,6 +130,7 @@ def _closed(name: str, values: Iterable[str]) -> Label:
 
 ENVIRONMENTS = ("production", "staging", "internal", "sandbox", "unknown")
 DIRECTIONS = ("prompt", "context", "tool", "response", "leaked")
+CODES = ("200", "400", "401", "404", "405", "413", "415", "429", "500", "503")  # what the receiver answers
 OUTCOMES = ("delivered", "failed", "rejected")
 
 _TOPIC = Label("topic", Bound.CONFIG)
@@ -305,6 +309,11 @@ FAMILIES: dict[MetricName, Family] = {
         "Messages that failed or were rejected, by reason.",
         (_DESTINATION, Label("reason", Bound.GUARDED, key="delivery_reason")),
     ),
+    "receiver_requests": Family(
+        Kind.COUNTER, "Requests the receiver answered, by status; 200: on disk.", (_closed("code", CODES),)
+    ),
+    "spool_records": Family(Kind.GAUGE, "Bodies received and not judged yet.", (_TOPIC,), "records"),
+    "spool_bytes": Family(Kind.GAUGE, "Bytes of the bodies received and not judged yet.", (_TOPIC,), "bytes"),
     "ledger_transaction_seconds": Family(
         Kind.HISTOGRAM,
         "Time of one ledger transaction, commit included.",

@@ -15,7 +15,7 @@ from typing import Concatenate, ParamSpec, Protocol, TypeAlias
 from monitor.clock import Clock
 from monitor.findings import Assessment, Evidence, Judgement, Status, TierStatus
 from monitor.rates import TERMS, THRESHOLD, Window, sums_of
-from monitor.stream import Incident, Lag, PoolStats, Stage, TopicPartition
+from monitor.stream import Incident, Lag, PoolStats, Stage, TopicPartition, Usage
 from monitor.telemetry.metrics import LabelSet, Metrics
 
 _P = ParamSpec("_P")
@@ -263,6 +263,17 @@ class TelemetryObserver:
         """What waits per destination: (messages, age of the oldest in seconds)."""
         self._metrics.replace("outbox_pending", {(name,): rows for name, (rows, _) in outbox.items()})
         self._metrics.replace("outbox_oldest_seconds", {(name,): age for name, (_, age) in outbox.items()})
+
+    @_best_effort
+    def answered(self, status: int) -> None:
+        """The receiver answered a request."""
+        self._metrics.inc("receiver_requests", code=str(status))
+
+    @_best_effort
+    def spooled(self, usage: Mapping[str, Usage]) -> None:
+        """What waits in the spool."""
+        self._metrics.replace("spool_records", {(t,): u.end - u.begin for t, u in usage.items()})
+        self._metrics.replace("spool_bytes", {(t,): u.bytes for t, u in usage.items()})
 
     def faulted(self, where: str, error: Exception) -> None:
         """Count an observation that was lost, and log each place and kind once."""
