@@ -45,14 +45,16 @@ def logs() -> bytes:
     """A request of one log record as protobuf."""
     made = ExportLogsServiceRequest()
     made.resource_logs.add().scope_logs.add().log_records.add(event_name="gen_ai.choice")
-    return made.SerializeToString()
+    body: bytes = made.SerializeToString()
+    return body
 
 
 def request(name: str = "chat") -> bytes:
     """A request of one span as protobuf."""
     made = ExportTraceServiceRequest()
     made.resource_spans.add().scope_spans.add().spans.add(name=name)
-    return made.SerializeToString()
+    body: bytes = made.SerializeToString()
+    return body
 
 
 class Answer(NamedTuple):
@@ -242,13 +244,15 @@ def test_a_full_spool_says_when_to_come_back(rig: Rig) -> None:
     """429 with Retry-After until that time, and readiness knows; then bodies are tried again."""
     rig.spool.room = 1
     assert rig.post(request()).status == 200
+    accepting = [rig.receiver.accepting]
     answer = rig.post(request())
     assert (answer.status, answer.headers["Retry-After"]) == (429, "5")
-    assert not rig.receiver.accepting
+    accepting.append(rig.receiver.accepting)
     rig.spool.room = 10
     assert rig.post(request()).status == 429
     rig.clock.advance(5)
-    assert rig.receiver.accepting
+    accepting.append(rig.receiver.accepting)
+    assert accepting == [True, False, True]
     assert rig.post(request()).status == 200
     assert len(rig.spool.bodies) == 2
 
@@ -339,7 +343,7 @@ def test_garbage_is_answered_or_dropped_and_leaves_nothing(rig: Rig) -> None:
             try:
                 peer.sendall(good[:cut] + junk + good[cut + rng.randrange(3) :])
                 peer.shutdown(socket.SHUT_WR)
-                answer = b"".join(iter(lambda peer=peer: peer.recv(65536), b""))
+                answer = peer.recv(65536)
             except OSError:
                 answer = b""
         assert not answer.startswith(b"HTTP/1.1 5")
