@@ -191,6 +191,7 @@ class DeliverConfig(_Section):
     feedback_topic: str = Field(
         "riskmon.feedback", description="Kafka topic of flagged samples; empty: none."
     )
+    verdicts_topic: str = Field("", description="Kafka topic of a verdict per judged trace; empty: none.")
     timeout_seconds: Positive = Field(10.0, description="Longest time one delivery may take.")
     max_backoff_seconds: Positive = Field(60.0, description="Longest wait between tries.")
 
@@ -215,6 +216,15 @@ class TelemetryConfig(_Section):
         description="Detector to the score from which its rate counts a trace as risky; others: 0.5.",
     )
     otlp_endpoint: str = Field("", description="OTLP/HTTP base URL for riskmon's own spans; empty: none.")
+    evaluations_endpoint: str = Field(
+        "", description="OTLP/HTTP base URL for an evaluation event per assessment; empty: none."
+    )
+    evaluations_headers: dict[str, SecretStr] = Field(
+        default_factory=dict, description="HTTP headers of those requests, e.g. an API key."
+    )
+    evaluation_span_events: bool = Field(
+        default=False, description="Whether riskmon's own spans have the evaluations as events too."
+    )
 
 
 class ShutdownConfig(_Section):

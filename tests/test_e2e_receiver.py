@@ -5,15 +5,24 @@ import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import jsonschema
 import pytest
 from daemons import PATIENCE, Daemon, Rig, eventually
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from test_telemetry_evaluations import collecting
+
+from monitor.verdict import schema
+
+# As in the tests of Kafka: its client leaves sockets to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 
 SPANS = 40
 TOKEN = "canary-token"
+VERDICTS = "verdicts"
 
 
 def port_of(daemon: Daemon) -> int:
@@ -37,6 +46,41 @@ def export(port: int, spans: int) -> None:
     with ThreadPoolExecutor(4) as clients:
         list(clients.map(lambda n: tracer.start_span(f"chat {n}").end(), range(spans)))
     provider.shutdown()
+
+
+@pytest.mark.slow
+def test_kafka_and_the_receiver_feed_one_daemon_that_publishes_verdicts(tmp_path: Path) -> None:
+    """Both sources are judged, each trace has a verdict in the topic, and each assessment is an event."""
+    traces = 200
+    with collecting() as collector:
+        settings: dict[str, dict[str, Any]] = {
+            "receiver": {"enabled": True, "port": 0, "token": TOKEN},
+            "deliver": {"verdicts_topic": VERDICTS},
+            "telemetry": {"evaluations_endpoint": collector.url},
+        }
+        with Rig(tmp_path, **settings) as rig:
+            rig.broker.create_topic(VERDICTS, 2)
+            daemon = rig.daemon()
+            rig.produce_traces(traces)
+            export(port_of(daemon), SPANS)
+            eventually(lambda: rig.done() == traces + SPANS, "everything on record")
+            rig.deliver("verdicts")
+            judged = int(daemon.metric("riskmon_traces_judged_total"))
+            assert judged >= traces
+            eventually(
+                lambda: daemon.metric("riskmon_evaluation_events_total") == 2 * judged, "every event exported"
+            )
+            assert daemon.stop()[0] == 0
+            report = rig.verify()
+            assert (report["ok"], report["records"], report["traces"]) == (True, traces + SPANS, judged)
+            validator = jsonschema.Draft202012Validator(schema())
+            verdicts = [json.loads(message.value or b"") for message in rig.consumed_topic(VERDICTS)]
+            for verdict in verdicts:
+                validator.validate(verdict)
+            assert len({verdict["id"] for verdict in verdicts}) == judged
+            flags = {flag["id"] for verdict in verdicts for flag in verdict["flags"]}
+            assert flags >= rig.oracle(range(traces))
+            assert len(collector.records()) == 2 * judged
 
 
 @pytest.mark.slow

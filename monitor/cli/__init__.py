@@ -445,13 +445,15 @@ def bench_profiles_of(
 
 
 @riskmon.command()
-def schema() -> None:
-    """Print the JSON Schema of the native trace."""
+@click.argument("what", type=click.Choice(["trace", "verdict"]), default="trace")
+def schema(what: str) -> None:
+    """Print the JSON Schema of the native trace, or of the verdicts that are published."""
     import json
 
     from monitor.ingest.native import schema as native_schema
+    from monitor.verdict import schema as verdict_schema
 
-    click.echo(json.dumps(native_schema(), indent=2))
+    click.echo(json.dumps(native_schema() if what == "trace" else verdict_schema(), indent=2))
 
 
 @riskmon.command()

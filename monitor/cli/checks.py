@@ -69,7 +69,8 @@ def _check(config: Config, *, offline: bool) -> list[Finding]:
         ("deliver", _deliver),
         ("ledger", _ledger),
     ]
-    if not offline and (config.kafka.topics or config.deliver.feedback_topic):
+    deliver = config.deliver
+    if not offline and (config.kafka.topics or deliver.feedback_topic or deliver.verdicts_topic):
         checks.append(("broker", _broker))
     findings: list[Finding] = []
     for subject, check in checks:
@@ -154,8 +155,12 @@ def _broker(config: Config) -> list[Finding]:
             socket.create_connection((host or server, int(port)), BROKER_SECONDS).close()
         except (OSError, ValueError) as error:
             reason = f"kafka.bootstrap_servers: {server} does not answer ({type(error).__name__})"
-            needed = "" if config.kafka.topics else ", or is it to be done without: deliver.feedback_topic ''"
-            raise ConfigError(f"{reason}; is the broker up, and is this host:port{needed}?") from None
+            needed = (
+                ""
+                if config.kafka.topics
+                else "; without Kafka, empty deliver.feedback_topic and .verdicts_topic"
+            )
+            raise ConfigError(f"{reason}; is the broker up, and is this host:port?{needed}") from None
     from monitor.sources.kafka_admin import topics
 
     known = topics(config.kafka, BROKER_SECONDS)

@@ -33,6 +33,7 @@ from monitor.rules import RuleBook, default_paths
 from monitor.sources.combined import CombinedSource
 from monitor.sources.spool import SpoolSource
 from monitor.stream import Detectors, Observer, Source
+from monitor.telemetry.evaluations import EvaluationExporter
 from monitor.telemetry.metrics import Metrics
 from monitor.telemetry.observer import TelemetryObserver
 from monitor.telemetry.tracing import BatchTracer, connect
@@ -149,8 +150,14 @@ class Daemon:
             },
         )
         self._tracer = _tracer(config)
+        self._evaluations = _evaluations(config, clock, self.metrics)
         self.observer = TelemetryObserver(
-            self.metrics, clock, log, self._tracer, risk_thresholds=config.telemetry.risk_thresholds
+            self.metrics,
+            clock,
+            log,
+            self._tracer,
+            self._evaluations,
+            risk_thresholds=config.telemetry.risk_thresholds,
         )
         self.pool = Pool(specs(config), config.pool, clock)
         self.dispatcher = Dispatcher(
@@ -216,6 +223,8 @@ class Daemon:
             self.ledger.note("started", {"instance": self.config.name(), "version": __version__})
             self.observer.rules_loaded(self.rules.current.version, ok=True)
             self.dispatcher.start()
+            if self._evaluations is not None:
+                self._evaluations.start()
             self.engine.turned_at = self.clock.monotonic()
             self._watchdog.start()
             self._ready = True
@@ -278,6 +287,8 @@ class Daemon:
                 released=totals.released,
             )
         self.ledger.close()
+        if self._evaluations is not None:
+            self._evaluations.close(max(0.1, deadline.remaining() / 2))
         if self._tracer is not None:
             self._tracer.close(max(0.1, deadline.remaining()))
         self.http.stop()
@@ -292,7 +303,25 @@ def _kafka(config: Config, clock: Clock) -> Source:
 def _tracer(config: Config) -> BatchTracer | None:
     if not config.telemetry.otlp_endpoint:
         return None
-    return connect(config.telemetry.otlp_endpoint, config.kafka.group_id, config.name())
+    return connect(
+        config.telemetry.otlp_endpoint,
+        config.kafka.group_id,
+        config.name(),
+        evaluations=config.telemetry.evaluation_span_events,
+    )
+
+
+def _evaluations(config: Config, clock: Clock, metrics: Metrics) -> EvaluationExporter | None:
+    section = config.telemetry
+    if not section.evaluations_endpoint:
+        return None
+    return EvaluationExporter(
+        section.evaluations_endpoint,
+        {name: value.get_secret_value() for name, value in section.evaluations_headers.items()},
+        config.name(),
+        clock,
+        lambda outcome, events: metrics.inc("evaluation_events", events, outcome=outcome),
+    )
 
 
 def summary(daemon: Daemon) -> dict[str, object]:

@@ -193,6 +193,7 @@ class Ledger:
                     [_flag_columns(row, first + i, digests[row.flag.id]) for i, row in enumerate(flag_rows)],
                 )
                 self._write_feedback(connection, transaction, frozenset(digests))
+            self._write_verdicts(connection, transaction.verdicts)
             self._write_rest(connection, transaction)
         self._judge = transaction.judge.id
 
@@ -282,6 +283,20 @@ class Ledger:
         outgoing = [_outbox_columns(message, now) for message in transaction.outgoing if message.key in new]
         if outgoing:
             connection.execute(t.outbox.insert(), outgoing)
+
+    def _write_verdicts(self, connection: sa.Connection, verdicts: list[Outgoing]) -> None:
+        """Put verdicts in the outbox, except those that wait there: their trace was judged again."""
+        if not verdicts:
+            return
+        now = self._clock.now()
+        c = t.outbox.c
+        first = verdicts[0].destination
+        keys = [message.key for message in verdicts]
+        same = sa.and_(c.destination == first, c.key.in_(keys))
+        waiting = set(connection.execute(sa.select(c.key).where(same)).scalars())
+        rows = [_outbox_columns(message, now) for message in verdicts if message.key not in waiting]
+        if rows:
+            connection.execute(t.outbox.insert(), rows)
 
     def _write_rest(self, connection: sa.Connection, transaction: Transaction) -> None:
         now = self._clock.now()

@@ -37,6 +37,7 @@ CounterName: TypeAlias = Literal[
     "deliveries",
     "delivery_failures",
     "receiver_requests",
+    "evaluation_events",
     "label_overflow",
     "telemetry_errors",
 ]
@@ -131,6 +132,7 @@ def _closed(name: str, values: Iterable[str]) -> Label:
 ENVIRONMENTS = ("production", "staging", "internal", "sandbox", "unknown")
 DIRECTIONS = ("prompt", "context", "tool", "response", "leaked")
 CODES = ("200", "400", "401", "404", "405", "413", "415", "429", "500", "503")  # what the receiver answers
+EXPORTS = ("exported", "failed", "dropped")
 OUTCOMES = ("delivered", "failed", "rejected")
 
 _TOPIC = Label("topic", Bound.CONFIG)
@@ -308,6 +310,11 @@ FAMILIES: dict[MetricName, Family] = {
         Kind.COUNTER,
         "Messages that failed or were rejected, by reason.",
         (_DESTINATION, Label("reason", Bound.GUARDED, key="delivery_reason")),
+    ),
+    "evaluation_events": Family(
+        Kind.COUNTER,
+        "Evaluation events for the OTLP endpoint; `dropped`: the queue was full, `failed`: not taken.",
+        (_closed("outcome", EXPORTS),),
     ),
     "receiver_requests": Family(
         Kind.COUNTER, "Requests the receiver answered, by status; 200: on disk.", (_closed("code", CODES),)

@@ -57,6 +57,14 @@ class Spans(Protocol):
         ...
 
 
+class Evaluations(Protocol):
+    """What the observer needs of the export of evaluation events."""
+
+    def offer(self, judgements: Sequence[Judgement], time: float) -> None:
+        """Take judged traces; `time` is Unix seconds."""
+        ...
+
+
 def _best_effort(
     method: "Callable[Concatenate[TelemetryObserver, _P], None]",
 ) -> "Callable[Concatenate[TelemetryObserver, _P], None]":
@@ -84,6 +92,7 @@ class TelemetryObserver:
         clock: Clock,
         log: Log,
         spans: Spans | None = None,
+        evaluations: Evaluations | None = None,
         *,
         risk_thresholds: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
@@ -94,6 +103,7 @@ class TelemetryObserver:
         self._clock = clock
         self._log = log
         self._spans = spans
+        self._evaluations = evaluations
         self._stuck: dict[TopicPartition, int | None] = {}
         self._faulty: set[str] = set()
         metrics.set("start_timestamp_seconds", clock.now())
@@ -145,6 +155,8 @@ class TelemetryObserver:
                 self._risk((column[0].detector, app, environment), [column[place] for place in places])
         self._latency(judgements, now)
         self._flags(judgements, now)
+        if self._evaluations is not None:
+            self._evaluations.offer(judgements, ended)
         if self._spans is not None:
             self._spans.batch(judgements, started, ended)
 
