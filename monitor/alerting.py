@@ -138,7 +138,7 @@ def _annotations(row: FlagRow) -> dict[str, str]:
         "partition": str(origin.partition),
         "offset": str(origin.offset),
         "rule_version": flag.rule_version,
-        "kinds": _kinds(Counter(e.kind for a in judged for e in a.evidence)),
+        "kinds": kinds_of(Counter(e.kind for a in judged for e in a.evidence)),
         "score": f"{max(scores):.3f}" if scores else "",
         "controls": ", ".join(flag.controls),
     }
@@ -146,7 +146,8 @@ def _annotations(row: FlagRow) -> dict[str, str]:
     return {name: value for name, value in sorted(annotations.items()) if value}
 
 
-def _kinds(counts: Counter[str]) -> str:
+def kinds_of(counts: Counter[str]) -> str:
+    """Name the most frequent kinds with their counts, e.g. `US_SSN x2, EMAIL x1`."""
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     named = [f"{kind} x{n}" for kind, n in ranked[:MAX_KINDS]]
     more = len(ranked) - MAX_KINDS

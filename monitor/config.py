@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, m
 
 from monitor.cascade import Profile
 from monitor.errors import ConfigError
+from monitor.stream import spool_topic
 
 PREFIX = "RISKMON_"
 MAX_FILE_BYTES = (
@@ -37,7 +38,9 @@ class KafkaConfig(_Section):
     """Where traces are read from."""
 
     bootstrap_servers: list[str] = Field(["localhost:9092"], description="Brokers, host:port.")
-    topics: list[str] = Field(["llm.traces"], min_length=1, description="Topics to judge.")
+    topics: list[str] = Field(
+        ["llm.traces"], description="Topics to judge; may be empty where `receiver` is enabled."
+    )
     group_id: str = Field("riskmon", description="Consumer group; daemons that share it share the work.")
     start: Literal["earliest", "latest"] = Field(
         "earliest", description="Where to begin on a partition that neither Kafka nor the ledger knows."
@@ -85,6 +88,21 @@ class KafkaConfig(_Section):
 
 
 Format = Literal["native", "otlp_json", "otlp_proto", "otlp_proto_logs", "openai", "litellm", "kong", "auto"]
+
+
+class ReceiverConfig(_Section):
+    """OTLP over HTTP, beside or instead of Kafka."""
+
+    enabled: bool = Field(default=False, description="Whether it listens.")
+    host: str = Field("127.0.0.1", description="Address to listen on; loopback by default.")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(4318, description="Port; 0 takes a free one.")
+    token: SecretStr | None = Field(None, description="Bearer token that clients must send; none by default.")
+    max_body_bytes: Count = Field(8 * 2**20, description="Largest body, decompressed; larger ones get 413.")
+    max_spool_bytes: Count = Field(
+        2**30, description="Bytes that may wait to be judged; beyond them clients get 429 and repeat."
+    )
+    max_spool_records: Count = Field(100_000, description="Bodies that may wait to be judged.")
+    retry_after_seconds: Count = Field(5, description="When a client that got 429 or 503 should try again.")
 
 
 class IngestConfig(_Section):
@@ -200,6 +218,7 @@ class DeliverConfig(_Section):
     feedback_topic: str = Field(
         "riskmon.feedback", description="Kafka topic of flagged samples; empty: none."
     )
+    verdicts_topic: str = Field("", description="Kafka topic of a verdict per judged trace; empty: none.")
     timeout_seconds: Positive = Field(10.0, description="Longest time one delivery may take.")
     max_backoff_seconds: Positive = Field(60.0, description="Longest wait between tries.")
 
@@ -224,6 +243,15 @@ class TelemetryConfig(_Section):
         description="Detector to the score from which its rate counts a trace as risky; others: 0.5.",
     )
     otlp_endpoint: str = Field("", description="OTLP/HTTP base URL for riskmon's own spans; empty: none.")
+    evaluations_endpoint: str = Field(
+        "", description="OTLP/HTTP base URL for an evaluation event per assessment; empty: none."
+    )
+    evaluations_headers: dict[str, SecretStr] = Field(
+        default_factory=dict, description="HTTP headers of those requests, e.g. an API key."
+    )
+    evaluation_span_events: bool = Field(
+        default=False, description="Whether riskmon's own spans have the evaluations as events too."
+    )
 
 
 class ShutdownConfig(_Section):
@@ -245,6 +273,7 @@ class Config(_Section):
     )
     data_dir: Path = Field(Path("data"), description="Folder of the ledger and the key file.")
     kafka: KafkaConfig = Field(default_factory=KafkaConfig, description="Source.")
+    receiver: ReceiverConfig = Field(default_factory=ReceiverConfig, description="OTLP over HTTP.")
     ingest: IngestConfig = Field(default_factory=IngestConfig, description="Decoding.")
     assembly: AssemblyConfig = Field(default_factory=AssemblyConfig, description="Joining spans.")
     pool: PoolConfig = Field(default_factory=PoolConfig, description="Worker processes.")
@@ -270,6 +299,12 @@ class Config(_Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _something_is_read(self) -> Self:
+        if not self.kafka.topics and not self.receiver.enabled:
+            raise ValueError("kafka.topics: name a topic, or let applications send to us: receiver.enabled")
+        return self
+
     def name(self) -> str:
         """Name of this daemon: `instance`, else the host's."""
         return self.instance or socket.gethostname()
@@ -277,6 +312,19 @@ class Config(_Section):
     def ledger_url(self) -> str:
         """SQLAlchemy URL of the ledger."""
         return self.ledger.url or f"sqlite:///{self.data_dir / 'ledger.db'}"
+
+    def spool_topics(self) -> dict[str, str]:
+        """Signal to topic of what the receiver takes; none where it is off."""
+        if not self.receiver.enabled:
+            return {}
+        return {signal: spool_topic(signal, self.name()) for signal in ("traces", "logs")}
+
+    def bounds(self) -> IngestConfig:
+        """How to decode: what the receiver takes must not be too large for it."""
+        if not self.receiver.enabled:
+            return self.ingest
+        largest = max(self.ingest.max_record_bytes, self.receiver.max_body_bytes)
+        return self.ingest.model_copy(update={"max_record_bytes": largest})
 
     def enabled_detectors(self) -> dict[str, DetectorConfig]:
         """Enabled detectors by name, in a fixed order."""

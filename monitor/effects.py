@@ -12,6 +12,7 @@ from operator import attrgetter
 
 import msgspec
 
+from monitor import verdict
 from monitor.alerting import feedback_item, outgoing_for
 from monitor.config import DeliverConfig
 from monitor.findings import (
@@ -85,6 +86,7 @@ class Transaction(msgspec.Struct, kw_only=True):
     flags: list[FlagRow]
     feedback: list[FeedbackItem]
     outgoing: list[Outgoing]
+    verdicts: list[Outgoing] = []
     kept: list[KeptTrace]
     dead_letters: list[DeadLetter]
     snapshots: dict[str, bytes]
@@ -190,6 +192,8 @@ def why_kept(judgement: Judgement, sample_ratio: float) -> Kept | None:
 
 def effects(judgements: Sequence[Judgement], policy: Policy, now: float, into: Transaction) -> None:
     """Add everything that judgements cause, except positions and coverage, to a transaction."""
+    if policy.deliver.verdicts_topic:
+        into.verdicts += verdict.outgoing(judgements, now)
     for judgement in judgements:
         why = why_kept(judgement, policy.sample_ratio)
         if why is None:

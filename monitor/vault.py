@@ -1,4 +1,4 @@
-"""The key file and what is derived from it: encryption of dead letters, pseudonyms of users.
+"""The key file and what is derived from it: encryption of dead letters and the spool, pseudonyms of users.
 
 One 256-bit master key, made on first start, mode 0600. Purposes get separate keys by HKDF-SHA256 (RFC 5869),
 so a pseudonym says nothing about an encryption key. Losing the file makes dead letters unreadable for ever.
@@ -67,7 +67,7 @@ class Vault:
             return cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], context)
         except InvalidTag:
             raise ConfigError(
-                "a dead letter cannot be decrypted: wrong key file, or the row was altered"
+                "a dead letter or spooled body cannot be decrypted: wrong key file, or the row was altered"
             ) from None
 
     def pseudonym(self, text: str) -> str:

@@ -237,7 +237,7 @@ def test_listening_beyond_loopback_is_logged(console: Console) -> None:
             server = HttpServer(host, 0, console.metrics.registry, console.health)
             server.start()
             server.stop()
-    assert [(line["event"], line["host"]) for line in logs] == [("http_not_loopback", "0.0.0.0")]  # noqa: S104
+    assert [(line["event"], line["host"]) for line in logs] == [("not_loopback", "0.0.0.0")]  # noqa: S104
 
 
 def test_stop_is_idempotent_and_leaves_no_thread() -> None:

@@ -291,6 +291,21 @@ def positions_move(topic: str, partition: int, offset: int, reason: str, path: P
     records.move_position(path, topic, partition, offset, reason)
 
 
+@riskmon.group()
+def spool() -> None:
+    """See what was received and waits to be judged."""
+
+
+@spool.command("list")
+@_config
+@_json
+def spool_list(path: Path | None, *, as_json: bool) -> None:
+    """List what waits per instance; one that is gone left it until a daemon of its name runs again."""
+    from monitor.cli import records
+
+    records.list_spools(path, as_json=as_json)
+
+
 @riskmon.group("models")
 def weights() -> None:
     """See the bundled weights, and make a checkpoint of yours cheaper to run."""
@@ -462,13 +477,15 @@ def bench_profiles_of(
 
 
 @riskmon.command()
-def schema() -> None:
-    """Print the JSON Schema of the native trace."""
+@click.argument("what", type=click.Choice(["trace", "verdict"]), default="trace")
+def schema(what: str) -> None:
+    """Print the JSON Schema of the native trace, or of the verdicts that are published."""
     import json
 
     from monitor.ingest.native import schema as native_schema
+    from monitor.verdict import schema as verdict_schema
 
-    click.echo(json.dumps(native_schema(), indent=2))
+    click.echo(json.dumps(native_schema() if what == "trace" else verdict_schema(), indent=2))
 
 
 @riskmon.command()

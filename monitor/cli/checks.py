@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -13,6 +14,7 @@ from monitor.cascade import Profile
 from monitor.cli.daemon import as_json as to_json
 from monitor.config import Config, load, settings
 from monitor.errors import ConfigError, Retryable
+from monitor.stream import Usage
 
 BROKER_SECONDS = 10.0
 
@@ -67,7 +69,8 @@ def _check(config: Config, *, offline: bool) -> list[Finding]:
         ("deliver", _deliver),
         ("ledger", _ledger),
     ]
-    if not offline:
+    deliver = config.deliver
+    if not offline and (config.kafka.topics or deliver.feedback_topic or deliver.verdicts_topic):
         checks.append(("broker", _broker))
     findings: list[Finding] = []
     for subject, check in checks:
@@ -112,12 +115,37 @@ def _deliver(config: Config) -> list[Finding]:
 def _ledger(config: Config) -> list[Finding]:
     from monitor.cli.daemon import open_ledger
     from monitor.clock import SystemClock
+    from monitor.ledger.spool import usage_by_topic
 
     ledger, vault = open_ledger(config, SystemClock(), create=True)
     with ledger.begin():
         pass
+    spools = usage_by_topic(ledger)
     ledger.close()
-    return [Finding("ledger", "ok", f"{config.ledger_url()}, key {vault.key_id}")]
+    return [
+        Finding("ledger", "ok", f"{config.ledger_url()}, key {vault.key_id}"),
+        *_receiver(config),
+        *(_spool(topic, *waiting, config) for topic, waiting in spools.items()),
+    ]
+
+
+def _receiver(config: Config) -> list[Finding]:
+    if not config.receiver.enabled:
+        return []
+    receiver = config.receiver
+    token = "with a token" if receiver.token else "no token"
+    return [Finding("receiver", "ok", f"OTLP/HTTP at {receiver.host}:{receiver.port}, {token}")]
+
+
+def _spool(topic: str, usage: Usage, oldest: float, config: Config) -> Finding:
+    """What waits in one topic of the spool, and who has to judge it."""
+    since = datetime.fromtimestamp(oldest, UTC).isoformat(timespec="seconds")
+    detail = f"{usage.end - usage.begin} bodies, {usage.bytes} bytes, the oldest of {since}"
+    if topic in config.spool_topics().values():
+        return Finding(f"spool {topic}", "ok", detail)
+    instance = topic.partition("@")[2]
+    remedy = f"judged only while a daemon with `instance: {instance}` and a receiver runs on this ledger"
+    return Finding(f"spool {topic}", "missing", f"{detail}; {remedy}")
 
 
 def _broker(config: Config) -> list[Finding]:
@@ -127,7 +155,12 @@ def _broker(config: Config) -> list[Finding]:
             socket.create_connection((host or server, int(port)), BROKER_SECONDS).close()
         except (OSError, ValueError) as error:
             reason = f"kafka.bootstrap_servers: {server} does not answer ({type(error).__name__})"
-            raise ConfigError(f"{reason}; is the broker up, and is this host:port?") from None
+            needed = (
+                ""
+                if config.kafka.topics
+                else "; without Kafka, empty deliver.feedback_topic and .verdicts_topic"
+            )
+            raise ConfigError(f"{reason}; is the broker up, and is this host:port?{needed}") from None
     from monitor.sources.kafka_admin import topics
 
     known = topics(config.kafka, BROKER_SECONDS)

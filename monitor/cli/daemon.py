@@ -15,6 +15,7 @@ from monitor.assembly import Bounds
 from monitor.clock import Clock, Deadline, SystemClock
 from monitor.config import Config, DetectorsConfig
 from monitor.console.http import HttpServer
+from monitor.console.receiver import Receiver
 from monitor.deliver.outbox import Dispatcher
 from monitor.deliver.senders import senders
 from monitor.detect import specs, tiers
@@ -28,9 +29,13 @@ from monitor.findings import DeadLetter, Judgement
 from monitor.history import AgentMonitor
 from monitor.ingest import decoder_for
 from monitor.ledger.outbox import LedgerOutbox
+from monitor.ledger.spool import LedgerSpool
 from monitor.ledger.store import Ledger
 from monitor.rules import RuleBook, default_paths
+from monitor.sources.combined import CombinedSource
+from monitor.sources.spool import SpoolSource
 from monitor.stream import Detectors, Monitor, Observer, Source
+from monitor.telemetry.evaluations import EvaluationExporter
 from monitor.telemetry.metrics import Metrics
 from monitor.telemetry.observer import TelemetryObserver
 from monitor.telemetry.tracing import BatchTracer, connect
@@ -108,7 +113,7 @@ def assemble(
     snapshots = ledger.restore()
     engine = Engine(
         source=source,
-        decode=decoder_for(config.ingest, vault.pseudonym),
+        decode=decoder_for(config.bounds(), vault.pseudonym, config.spool_topics()),
         detectors=pool,
         rules=rules,
         monitors=monitors(config, snapshots),
@@ -157,15 +162,21 @@ class Daemon:
         self.metrics = Metrics(
             config.telemetry,
             known={
-                "topic": config.kafka.topics,
+                "topic": [*config.kafka.topics, *config.spool_topics().values()],
                 "detector": list(DetectorsConfig.model_fields),
                 "destination": list(self._senders),
                 "rule": [rule.name for rule in self.rules.current.rules],
             },
         )
         self._tracer = _tracer(config)
+        self._evaluations = _evaluations(config, clock, self.metrics)
         self.observer = TelemetryObserver(
-            self.metrics, clock, log, self._tracer, risk_thresholds=config.telemetry.risk_thresholds
+            self.metrics,
+            clock,
+            log,
+            self._tracer,
+            self._evaluations,
+            risk_thresholds=config.telemetry.risk_thresholds,
         )
         self.pool = Pool(specs(config), config.pool, clock)
         self.dispatcher = Dispatcher(
@@ -175,10 +186,21 @@ class Daemon:
             self.observer,
             config.deliver.max_backoff_seconds,
         )
+        self._spool = self._receiver = None
+        if config.receiver.enabled:
+            topics = config.spool_topics()
+            self._spool = LedgerSpool(
+                self.ledger,
+                self.vault,
+                tuple(topics.values()),
+                max_records=config.receiver.max_spool_records,
+                max_bytes=config.receiver.max_spool_bytes,
+            )
+            self._receiver = Receiver(config.receiver, self._spool, topics, clock, self.observer.answered)
         self.engine = assemble(
             config,
             clock=clock,
-            source=source or _kafka(config, clock),
+            source=source or self._source(),
             pool=self.pool,
             rules=self.rules,
             ledger=self.ledger,
@@ -203,18 +225,25 @@ class Daemon:
             "loop_turning": self.live(),
             "delivery_running": self.dispatcher.failure is None,
         }
+        if self._receiver is not None:
+            conditions["receiver_accepting"] = self._receiver.accepting
         return {**conditions, **self.engine.health()} if self._ready else conditions
 
     def run(self) -> Totals:
         """Start everything, run the engine until stopped, end everything in order. Returns what was done."""
         try:
             self.http.start()
+            if self._receiver is not None:
+                self._receiver.start()
+                log.info("receiving", host=self.config.receiver.host, port=self._receiver.port)
             self._note_tiers()
             collect_rarely()
             self.pool.start()
             self.ledger.note("started", {"instance": self.config.name(), "version": __version__})
             self.observer.rules_loaded(self.rules.current.version, ok=True)
             self.dispatcher.start()
+            if self._evaluations is not None:
+                self._evaluations.start()
             self.engine.turned_at = self.clock.monotonic()
             self._watchdog.start()
             self._ready = True
@@ -226,6 +255,8 @@ class Daemon:
     def stop(self) -> None:
         """Ask for a drained end. Safe from any thread and from signal handlers."""
         self.engine.stop()
+        if self._receiver is not None:
+            self._receiver.refuse()
 
     def handle_signals(self) -> None:
         """Make SIGTERM and SIGINT drain; a second one ends at once."""
@@ -237,6 +268,15 @@ class Daemon:
         signal.signal(signal.SIGTERM, on_signal)
         signal.signal(signal.SIGINT, on_signal)
 
+    def _source(self) -> Source:
+        """What is read: Kafka, the spool, or both as one."""
+        sources: list[Source] = []
+        if self.config.kafka.topics:
+            sources.append(_kafka(self.config, self.clock))
+        if self._spool is not None:
+            sources.append(SpoolSource(self._spool, self.clock, self.observer.spooled))
+        return sources[0] if len(sources) == 1 else CombinedSource(sources, self.clock)
+
     def _note_tiers(self) -> None:
         found = tiers(self.config)
         self.observer.tiers(found)
@@ -247,6 +287,8 @@ class Daemon:
     def _end(self) -> None:
         deadline = Deadline(self.clock, 3.0)  # after the engine's own: 20 s + 3 s < 25 s (invariant R3)
         self._watchdog.stop()
+        if self._receiver is not None:
+            self._receiver.stop()
         self.dispatcher.stop(deadline)
         self.pool.close()
         if self._ready:
@@ -264,6 +306,8 @@ class Daemon:
                 released=totals.released,
             )
         self.ledger.close()
+        if self._evaluations is not None:
+            self._evaluations.close(max(0.1, deadline.remaining() / 2))
         if self._tracer is not None:
             self._tracer.close(max(0.1, deadline.remaining()))
         self.http.stop()
@@ -278,7 +322,25 @@ def _kafka(config: Config, clock: Clock) -> Source:
 def _tracer(config: Config) -> BatchTracer | None:
     if not config.telemetry.otlp_endpoint:
         return None
-    return connect(config.telemetry.otlp_endpoint, config.kafka.group_id, config.name())
+    return connect(
+        config.telemetry.otlp_endpoint,
+        config.kafka.group_id,
+        config.name(),
+        evaluations=config.telemetry.evaluation_span_events,
+    )
+
+
+def _evaluations(config: Config, clock: Clock, metrics: Metrics) -> EvaluationExporter | None:
+    section = config.telemetry
+    if not section.evaluations_endpoint:
+        return None
+    return EvaluationExporter(
+        section.evaluations_endpoint,
+        {name: value.get_secret_value() for name, value in section.evaluations_headers.items()},
+        config.name(),
+        clock,
+        lambda outcome, events: metrics.inc("evaluation_events", events, outcome=outcome),
+    )
 
 
 def summary(daemon: Daemon) -> dict[str, object]:

@@ -18,6 +18,7 @@ from monitor.clock import SystemClock
 from monitor.config import Config, load
 from monitor.errors import ConfigError
 from monitor.ledger import reading
+from monitor.ledger.spool import usage_by_topic
 from monitor.ledger.store import Ledger
 from monitor.trace import Record
 from monitor.vault import Vault
@@ -181,6 +182,34 @@ def move_position(path: Path | None, topic: str, partition: int, offset: int, re
             raise ConfigError(f"{topic}/{partition} is at {offset} already")
         ledger.move(topic, partition, offset, reason)
     click.echo(f"{topic}/{partition}: {before} -> {offset}; the daemon that owns it follows within seconds")
+
+
+def list_spools(path: Path | None, *, as_json: bool) -> None:
+    """Print what waits in the spools of all instances, and since when."""
+    with _ledger(path) as (config, ledger, _):
+        spools = usage_by_topic(ledger)
+        own = set(config.spool_topics().values())
+    rows: list[dict[str, Any]] = [
+        {
+            "topic": topic,
+            "instance": topic.partition("@")[2],
+            "records": usage.end - usage.begin,
+            "bytes": usage.bytes,
+            "oldest": oldest,
+            "ours": topic in own,
+        }
+        for topic, (usage, oldest) in spools.items()
+    ]
+    if as_json:
+        click.echo(to_json(rows))
+        return
+    table = Table("topic", "instance", "bodies", "bytes", "oldest")
+    for row in rows:
+        waiting = (str(row["records"]), str(row["bytes"]), _time(row["oldest"]))
+        table.add_row(row["topic"], row["instance"], *waiting)
+    Console().print(table)
+    if any(not row["ours"] for row in rows):
+        click.echo("what another instance received is judged when a daemon with its name runs on this ledger")
 
 
 def _bytes(value: bytes | None) -> str | None:

@@ -1,4 +1,4 @@
-"""Deliver feedback items to a Kafka topic as CloudEvents (Kafka binding, binary mode), keyed by flag id.
+"""Deliver feedback items and verdicts to Kafka topics as CloudEvents (Kafka binding, binary mode).
 
 kafka-python's producer is used without transactions: their waits have no time-out, and a repeat under the
 same key is what the outbox promises anyway.
@@ -7,14 +7,15 @@ same key is what the outbox promises anyway.
 import contextlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from monitor.clock import Clock, Deadline
 from monitor.deliver.outbox import Delivered, Outcome, Reason, Rejected, Result, Retry
 from monitor.findings import Leased
 
-CE_TYPE = "riskmon.feedback.v1"
+FEEDBACK_TYPE = "riskmon.feedback.v1"
+VERDICT_TYPE = "riskmon.verdict.v1"
 CE_SOURCE = "/riskmon"
 CLOSE_SECONDS = 1.0
 
@@ -24,14 +25,25 @@ class KafkaSender:
 
     `client` are further kafka-python settings: transport security and authentication. The producer is opened
     by the first send, which may take `timeout` seconds more, and anew after a send that failed: after an
-    indefinite error a producer's sequence numbers cannot be trusted.
+    indefinite error a producer's sequence numbers cannot be trusted. `event` is the CloudEvents type, `key`
+    makes a record's key of a row: by default the row's own.
     """
 
-    batch = 100
-
     def __init__(
-        self, bootstrap: list[str], topic: str, client: Mapping[str, Any], timeout: float, clock: Clock
+        self,
+        bootstrap: list[str],
+        topic: str,
+        client: Mapping[str, Any],
+        timeout: float,
+        clock: Clock,
+        *,
+        event: str = FEEDBACK_TYPE,
+        key: Callable[[Leased], str] = lambda row: row.key,
+        batch: int = 100,
     ) -> None:
+        self.batch = batch
+        self._event = event
+        self._key = key
         self.timeout = 2.0 * timeout  # opening, then sending
         self._wait = timeout
         self._topic = topic
@@ -106,9 +118,9 @@ class KafkaSender:
             try:
                 future = self._producer.send(
                     self._topic,
-                    key=row.key.encode(),
+                    key=self._key(row).encode(),
                     value=json.dumps(row.body).encode(),
-                    headers=_headers(row),
+                    headers=_headers(row, self._event),
                 )
             except KafkaError as error:
                 result = _judge(error)
@@ -132,11 +144,11 @@ class KafkaSender:
         return Delivered()
 
 
-def _headers(row: Leased) -> list[tuple[str, bytes]]:
+def _headers(row: Leased, event: str) -> list[tuple[str, bytes]]:
     return [
         ("ce_specversion", b"1.0"),
         ("ce_id", row.key.encode()),
-        ("ce_type", CE_TYPE.encode()),
+        ("ce_type", event.encode()),
         ("ce_source", CE_SOURCE.encode()),
         ("content-type", b"application/json"),
     ]

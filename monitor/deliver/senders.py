@@ -4,11 +4,14 @@ from monitor.alerting import ALERTMANAGER, FEEDBACK, LOG, WEBHOOK_PREFIX
 from monitor.clock import Clock
 from monitor.config import Config
 from monitor.deliver.alertmanager import AlertmanagerSender
-from monitor.deliver.kafka import KafkaSender
+from monitor.deliver.kafka import VERDICT_TYPE, KafkaSender
 from monitor.deliver.log import LogSender
 from monitor.deliver.outbox import Sender
 from monitor.deliver.webhook import WebhookSender
 from monitor.errors import ConfigError
+from monitor.verdict import VERDICTS
+
+VERDICTS_BATCH = 1000  # one a trace: two ledger transactions per send must carry many
 
 
 def senders(config: Config, clock: Clock) -> dict[str, Sender]:
@@ -31,5 +34,16 @@ def senders(config: Config, clock: Clock) -> dict[str, Sender]:
             config.kafka.connection(),
             deliver.timeout_seconds,
             clock,
+        )
+    if deliver.verdicts_topic:
+        built[VERDICTS] = KafkaSender(
+            config.kafka.bootstrap_servers,
+            deliver.verdicts_topic,
+            config.kafka.connection(),
+            deliver.timeout_seconds,
+            clock,
+            event=VERDICT_TYPE,
+            key=lambda row: row.body["trace_id"] or row.body["response_id"],
+            batch=VERDICTS_BATCH,
         )
     return built

@@ -7,6 +7,7 @@ What each format and dialect takes is in FORMATS.md.
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import TypeAlias
 
 from monitor.config import Format, IngestConfig
@@ -16,6 +17,7 @@ from monitor.ingest.fields import Parse
 from monitor.ingest.framing import unframe
 from monitor.ingest.identifiers import Names
 from monitor.ingest.native import KNOWN, NativeDecoder, NativeTrace, schema
+from monitor.ingest.received import RECEIVED, by_content_type
 from monitor.ingest.unused import Shapes, names_of, unused_names
 from monitor.trace import Record, Span, Trace
 
@@ -35,12 +37,22 @@ SHAPES: Mapping[str, Shapes] = {
 _KNOWN = {name: KNOWN | names_of(shapes) for name, shapes in SHAPES.items()}
 
 
-def decoder_for(config: IngestConfig, pseudonym: Callable[[str], str]) -> Decode:
-    """Build the decoder of all topics; it picks by `record.topic`. See `decoder` for its errors."""
+def decoder_for(
+    config: IngestConfig,
+    pseudonym: Callable[[str], str],
+    received: Mapping[str, str] = MappingProxyType({}),
+) -> Decode:
+    """Build the decoder of all topics; it picks by `record.topic`. See `decoder` for its errors.
+
+    `received` maps signals to topics of the spool, whose records tell their content type.
+    """
     names = {config.format, *config.formats.values()}
+    if received:
+        names |= set(RECEIVED.values())
     by_format = {name: decoder(name, config, pseudonym) for name in names}
     default = by_format[config.format]
     by_topic = {topic: by_format[name] for topic, name in config.formats.items()}
+    by_topic |= {topic: by_content_type(by_format, signal) for signal, topic in received.items()}
     return lambda record: by_topic.get(record.topic, default)(record)
 
 

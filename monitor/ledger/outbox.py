@@ -9,6 +9,7 @@ from monitor.clock import Clock
 from monitor.findings import Leased
 from monitor.ledger import schema as t
 from monitor.ledger.store import Ledger
+from monitor.verdict import VERDICTS
 
 KEEP_DELIVERED_SECONDS = 7 * 86_400.0  # long enough to answer "was this alert sent?" after a weekend
 
@@ -50,8 +51,10 @@ class LedgerOutbox:
         ]
 
     def delivered(self, ids: Sequence[int], now: float) -> None:
-        """Mark rows as delivered; their bodies are not kept."""
+        """Mark rows as delivered; bodies are not kept, nor verdicts' rows, of which there is one a trace."""
         with self._ledger.begin() as connection:
+            verdicts = sa.and_(t.outbox.c.id.in_(ids), t.outbox.c.destination == VERDICTS)
+            connection.execute(t.outbox.delete().where(verdicts))
             chosen = t.outbox.update().where(t.outbox.c.id.in_(ids))
             connection.execute(chosen.values(state="delivered", body="{}", due=now, reason=""))
             old = sa.and_(t.outbox.c.state == "delivered", t.outbox.c.due < now - KEEP_DELIVERED_SECONDS)

@@ -118,6 +118,18 @@ snapshots = sa.Table(
     sa.Column("body", sa.LargeBinary, nullable=False),
     sa.Column("updated", sa.Double, nullable=False),
 )
+# Tables of later migrations stand outside `metadata`, which is what the first one makes.
+spool = sa.Table(
+    "spool",
+    sa.MetaData(),
+    sa.Column("topic", sa.Text, primary_key=True),
+    sa.Column("offset", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("time", sa.Double, nullable=False),
+    sa.Column("content_type", sa.Text, nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("through", sa.BigInteger, nullable=False),  # sum of `size` up to here: ranges cost no scan
+    sa.Column("sealed", sa.LargeBinary, nullable=False),
+)
 
 
 def _first(connection: sa.Connection) -> None:
@@ -130,7 +142,11 @@ def _snapshots_by_detector(connection: sa.Connection) -> None:
     connection.execute(snapshots.update().values(name=sa.literal("drift/") + snapshots.c.name))
 
 
-MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_first, _snapshots_by_detector)
+def _spool(connection: sa.Connection) -> None:
+    spool.create(connection)
+
+
+MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_first, _snapshots_by_detector, _spool)
 """The n-th brings the schema from version n to n + 1. Never changed once released, only added to."""
 
 

@@ -22,7 +22,7 @@ from monitor.errors import ConfigError, Fenced, Retryable
 from monitor.findings import Assessment, Coverage, DeadLetter, FlagRow, Outgoing, Span
 from monitor.ledger import schema as t
 from monitor.progress import Mark, Placement, Placing, place
-from monitor.stream import Assigned, TopicPartition
+from monitor.stream import Assigned, TopicPartition, is_spool
 from monitor.vault import Vault
 
 BUSY_SECONDS = 5.0  # how long SQLite waits for another daemon's transaction; ours take milliseconds
@@ -71,10 +71,13 @@ class Ledger:
         self.engine.dispose()
 
     @contextmanager
-    def begin(self) -> Iterator[sa.Connection]:
-        """One transaction that holds the write lock from its beginning; translates database errors."""
+    def begin(self, *, write: bool = True) -> Iterator[sa.Connection]:
+        """One transaction, which holds the write lock from its beginning if it is to `write`.
+
+        Without, it sees one state of the ledger and waits for nobody. Translates database errors.
+        """
         try:
-            with self.engine.begin() as connection:
+            with self.engine.connect().execution_options(write=write) as connection, connection.begin():
                 yield connection
         except OperationalError as error:
             raise Retryable(_describe(error)) from None
@@ -140,6 +143,8 @@ class Ledger:
                     f"{topic}/{partition}: the ledger has no such partition; see `riskmon positions list`"
                 )
             back = to < row.next_offset
+            if back and is_spool(topic):
+                raise ConfigError(f"{topic}: what was judged of a spool is deleted; choose a later offset")
             mark = Mark(to) if back else _restored(row, to)
             connection.execute(
                 t.positions.update()
@@ -188,6 +193,7 @@ class Ledger:
                     [_flag_columns(row, first + i, digests[row.flag.id]) for i, row in enumerate(flag_rows)],
                 )
                 self._write_feedback(connection, transaction, frozenset(digests))
+            self._write_verdicts(connection, transaction.verdicts)
             self._write_rest(connection, transaction)
         self._judge = transaction.judge.id
 
@@ -234,6 +240,9 @@ class Ledger:
                 .where(t.positions.c.topic == topic, t.positions.c.partition == partition)
                 .values(**_columns(claimed.mark), version=claimed.version + 1, updated=now)
             )
+            if is_spool(topic):
+                judged = sa.and_(t.spool.c.topic == topic, t.spool.c.offset < claimed.mark.next_offset)
+                connection.execute(t.spool.delete().where(judged))
 
     def _append(self, connection: sa.Connection, entries: list[tuple[str, Mapping[str, Any]]]) -> int:
         """Append to the chain; returns the last number. Holding the head row serialises daemons."""
@@ -274,6 +283,20 @@ class Ledger:
         outgoing = [_outbox_columns(message, now) for message in transaction.outgoing if message.key in new]
         if outgoing:
             connection.execute(t.outbox.insert(), outgoing)
+
+    def _write_verdicts(self, connection: sa.Connection, verdicts: list[Outgoing]) -> None:
+        """Put verdicts in the outbox, except those that wait there: their trace was judged again."""
+        if not verdicts:
+            return
+        now = self._clock.now()
+        c = t.outbox.c
+        first = verdicts[0].destination
+        keys = [message.key for message in verdicts]
+        same = sa.and_(c.destination == first, c.key.in_(keys))
+        waiting = set(connection.execute(sa.select(c.key).where(same)).scalars())
+        rows = [_outbox_columns(message, now) for message in verdicts if message.key not in waiting]
+        if rows:
+            connection.execute(t.outbox.insert(), rows)
 
     def _write_rest(self, connection: sa.Connection, transaction: Transaction) -> None:
         now = self._clock.now()
@@ -327,7 +350,7 @@ def connect(url: str) -> sa.Engine:
         ) from None
     if parsed.get_backend_name() == "sqlite":
         sa.event.listen(engine, "connect", _prepare_sqlite)
-        sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+        sa.event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
@@ -343,6 +366,11 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    write = connection.get_execution_options().get("write", True)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
 
 def dead_letter_context(topic: str, partition: int, offset: int) -> bytes:

@@ -37,6 +37,8 @@ CounterName: TypeAlias = Literal[
     "rule_errors",
     "deliveries",
     "delivery_failures",
+    "receiver_requests",
+    "evaluation_events",
     "label_overflow",
     "telemetry_errors",
     "traces_assembled",
@@ -71,6 +73,8 @@ GaugeName: TypeAlias = Literal[
     "outbox_oldest_seconds",
     "assembly_waiting_traces",
     "assembly_waiting_bytes",
+    "spool_records",
+    "spool_bytes",
 ]
 HistogramName: TypeAlias = Literal[
     "detector_duration_seconds", "score_ratio", "end_to_end_latency_seconds", "ledger_transaction_seconds"
@@ -135,6 +139,8 @@ def _closed(name: str, values: Iterable[str]) -> Label:
 
 ENVIRONMENTS = ("production", "staging", "internal", "sandbox", "unknown")
 DIRECTIONS = ("prompt", "context", "tool", "response", "leaked")
+CODES = ("200", "400", "401", "404", "405", "413", "415", "429", "500", "503")  # what the receiver answers
+EXPORTS = ("exported", "failed", "dropped")
 OUTCOMES = ("delivered", "failed", "rejected")
 
 _TOPIC = Label("topic", Bound.CONFIG)
@@ -332,6 +338,16 @@ FAMILIES: dict[MetricName, Family] = {
         "Messages that failed or were rejected, by reason.",
         (_DESTINATION, Label("reason", Bound.GUARDED, key="delivery_reason")),
     ),
+    "evaluation_events": Family(
+        Kind.COUNTER,
+        "Evaluation events for the OTLP endpoint; `dropped`: the queue was full, `failed`: not taken.",
+        (_closed("outcome", EXPORTS),),
+    ),
+    "receiver_requests": Family(
+        Kind.COUNTER, "Requests the receiver answered, by status; 200: on disk.", (_closed("code", CODES),)
+    ),
+    "spool_records": Family(Kind.GAUGE, "Bodies received and not judged yet.", (_TOPIC,), "records"),
+    "spool_bytes": Family(Kind.GAUGE, "Bytes of the bodies received and not judged yet.", (_TOPIC,), "bytes"),
     "ledger_transaction_seconds": Family(
         Kind.HISTOGRAM,
         "Time of one ledger transaction, commit included.",

@@ -15,7 +15,7 @@ from typing import Concatenate, ParamSpec, Protocol, TypeAlias
 from monitor.clock import Clock
 from monitor.findings import Assessment, Evidence, Judgement, Status, TierStatus
 from monitor.rates import TERMS, THRESHOLD, Window, sums_of
-from monitor.stream import AssemblyStats, Incident, Lag, PoolStats, Stage, TopicPartition
+from monitor.stream import AssemblyStats, Incident, Lag, PoolStats, Stage, TopicPartition, Usage
 from monitor.telemetry.metrics import LabelSet, Metrics
 
 _P = ParamSpec("_P")
@@ -57,6 +57,14 @@ class Spans(Protocol):
         ...
 
 
+class Evaluations(Protocol):
+    """What the observer needs of the export of evaluation events."""
+
+    def offer(self, judgements: Sequence[Judgement], time: float) -> None:
+        """Take judged traces; `time` is Unix seconds."""
+        ...
+
+
 def _best_effort(
     method: "Callable[Concatenate[TelemetryObserver, _P], None]",
 ) -> "Callable[Concatenate[TelemetryObserver, _P], None]":
@@ -84,6 +92,7 @@ class TelemetryObserver:
         clock: Clock,
         log: Log,
         spans: Spans | None = None,
+        evaluations: Evaluations | None = None,
         *,
         risk_thresholds: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
@@ -94,6 +103,7 @@ class TelemetryObserver:
         self._clock = clock
         self._log = log
         self._spans = spans
+        self._evaluations = evaluations
         self._stuck: dict[TopicPartition, int | None] = {}
         self._faulty: set[str] = set()
         metrics.set("start_timestamp_seconds", clock.now())
@@ -145,6 +155,8 @@ class TelemetryObserver:
                 self._risk((column[0].detector, app, environment), [column[place] for place in places])
         self._latency(judgements, now)
         self._flags(judgements, now)
+        if self._evaluations is not None:
+            self._evaluations.offer(judgements, ended)
         if self._spans is not None:
             self._spans.batch(judgements, started, ended)
 
@@ -276,6 +288,17 @@ class TelemetryObserver:
         """What waits per destination: (messages, age of the oldest in seconds)."""
         self._metrics.replace("outbox_pending", {(name,): rows for name, (rows, _) in outbox.items()})
         self._metrics.replace("outbox_oldest_seconds", {(name,): age for name, (_, age) in outbox.items()})
+
+    @_best_effort
+    def answered(self, status: int) -> None:
+        """The receiver answered a request."""
+        self._metrics.inc("receiver_requests", code=str(status))
+
+    @_best_effort
+    def spooled(self, usage: Mapping[str, Usage]) -> None:
+        """What waits in the spool."""
+        self._metrics.replace("spool_records", {(t,): u.end - u.begin for t, u in usage.items()})
+        self._metrics.replace("spool_bytes", {(t,): u.bytes for t, u in usage.items()})
 
     def faulted(self, where: str, error: Exception) -> None:
         """Count an observation that was lost, and log each place and kind once."""

@@ -15,13 +15,15 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
-from opentelemetry.trace import Link, SpanContext, SpanKind, TraceFlags
+from opentelemetry.trace import Link, Span, SpanContext, SpanKind, TraceFlags
 
 from monitor import __version__
 from monitor.findings import Judgement
+from monitor.telemetry.evaluations import EVENT_NAME, attributes_of, evaluated
 
 SPAN_NAME: Final = "riskmon.process"
 MAX_LINKS: Final = 128  # the SDK's own default limit of links per span
+MAX_EVENTS: Final = 128  # likewise of events; beyond it the SDK would drop the first ones
 _EXPORT_SECONDS: Final = 5.0
 _NANOS: Final = 1_000_000_000
 _TRACE_ID: Final = re.compile(r"(?!0{32})[0-9a-f]{32}")
@@ -29,9 +31,15 @@ _SPAN_ID: Final = re.compile(r"(?!0{16})[0-9a-f]{16}")
 
 
 class BatchTracer:
-    """Reports judged batches as spans to `processor`. Thread-safe; `batch` never blocks."""
+    """Reports judged batches as spans to `processor`. Thread-safe; `batch` never blocks.
 
-    def __init__(self, processor: SpanProcessor, group: str, instance: str) -> None:
+    With `evaluations` a span also has an event per assessment, of flagged traces first, up to `MAX_EVENTS`.
+    """
+
+    def __init__(
+        self, processor: SpanProcessor, group: str, instance: str, *, evaluations: bool = False
+    ) -> None:
+        self._evaluations = evaluations
         resource = Resource(
             {"service.name": "riskmon", "service.version": __version__, "service.instance.id": instance}
         )
@@ -64,6 +72,8 @@ class BatchTracer:
                 links=_links(judged),
                 start_time=int(started * _NANOS),
             )
+            if self._evaluations:
+                _add_evaluations(span, judged, max(started, ended))
             span.end(int(max(started, ended) * _NANOS))
 
     def close(self, seconds: float) -> bool:
@@ -74,12 +84,27 @@ class BatchTracer:
         return not closing.is_alive()
 
 
-def connect(endpoint: str, group: str, instance: str) -> BatchTracer:
+def connect(endpoint: str, group: str, instance: str, *, evaluations: bool = False) -> BatchTracer:
     """A tracer that exports by OTLP/HTTP to base URL `endpoint`; needs nothing to listen there."""
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
     exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=_EXPORT_SECONDS)
-    return BatchTracer(BatchSpanProcessor(exporter, max_queue_size=512), group, instance)
+    return BatchTracer(
+        BatchSpanProcessor(exporter, max_queue_size=512), group, instance, evaluations=evaluations
+    )
+
+
+def _add_evaluations(span: Span, judgements: Sequence[Judgement], time: float) -> None:
+    """Add an event per assessment; each names the judged span, as a span event has no span of its own."""
+    left = MAX_EVENTS
+    for judgement in sorted(judgements, key=lambda judgement: not judgement.flags):
+        item = evaluated(judgement, time)
+        judged = {"riskmon.judged.trace_id": item.trace_id, "riskmon.judged.span_id": item.span_id}
+        for attributes in attributes_of(item):
+            if left == 0:
+                return
+            left -= 1
+            span.add_event(EVENT_NAME, {**judged, **attributes}, int(time * _NANOS))
 
 
 def _links(judgements: Sequence[Judgement]) -> list[Link]:

@@ -14,12 +14,16 @@ POLL: Final = 0.05
 
 @dataclass
 class Rig:
-    """Opens sources over the same records, which are expected in this order; `remembers` commits or not."""
+    """Opens sources over the same records, which are expected in this order; `remembers` commits or not.
+
+    `fresh` is the committed offset where nobody has committed.
+    """
 
     open: Callable[[], Source]
     expected: Mapping[TopicPartition, Sequence[bytes]]
     remembers: bool
     finite: bool
+    fresh: int | None = None
 
 
 @dataclass
@@ -87,7 +91,7 @@ def waits_for_seek(rig: Rig) -> None:
     idle(source, seen)
     assert seen.records == []
     for key, values in rig.expected.items():
-        assert seen.assigned[key] == Assigned(*key, None, 0, len(values))
+        assert seen.assigned[key] == Assigned(*key, rig.fresh, 0, len(values))
     assert {lag[:2]: lag.records for lag in source.lag()} == {k: len(v) for k, v in rig.expected.items()}
     source.close({}, 5.0)
 
@@ -161,7 +165,7 @@ def commits_survive(rig: Rig) -> None:
     idle(source, Seen())
     source.close(dict.fromkeys(keys[1:], 5), 5.0)
     source, seen = join(rig)
-    expected = {keys[0]: 4, **dict.fromkeys(keys[1:], 5)} if rig.remembers else dict.fromkeys(keys)
+    expected = {keys[0]: 4, **dict.fromkeys(keys[1:], 5)} if rig.remembers else dict.fromkeys(keys, rig.fresh)
     assert {key: assigned.committed for key, assigned in seen.assigned.items()} == expected
     source.close({}, 5.0)
 

@@ -1,0 +1,149 @@
+"""The spool: what clients sent and no position has passed yet, encrypted, in the ledger.
+
+It is a small log like a partition of Kafka's: offsets follow each other, and `Ledger.record` deletes what it
+moves a position past, in the same transaction. So what is accepted is either here or judged.
+"""
+
+import threading
+from collections.abc import Mapping, Sequence
+
+import sqlalchemy as sa
+
+from monitor.errors import ConfigError
+from monitor.ledger import schema as t
+from monitor.ledger.store import Ledger
+from monitor.stream import Received, Usage
+from monitor.trace import Record
+from monitor.vault import Vault
+
+CONTENT_TYPE = "content-type"
+
+
+class LedgerSpool:
+    """One instance's topics of the spool. Thread-safe: a receiver writes while the engine reads.
+
+    `max_records` and `max_bytes` bound all of its topics together. Every method may raise Retryable.
+    """
+
+    def __init__(
+        self, ledger: Ledger, vault: Vault, topics: Sequence[str], *, max_records: int, max_bytes: int
+    ) -> None:
+        self.topics = topics
+        self._ledger = ledger
+        self._vault = vault
+        self._max_records = max_records
+        self._max_bytes = max_bytes
+        self._ends: Mapping[str, int] = {}
+        self._grown = threading.Event()
+
+    def append(self, bodies: Sequence[Received]) -> int:
+        """Write bodies in one transaction; returns how many of them, from the first on, there was room for.
+
+        They are on disk when this returns.
+        """
+        with self._ledger.begin() as connection:
+            usage = {topic: _usage(connection, topic) for topic in self.topics}
+            records = sum(waiting.end - waiting.begin for waiting in usage.values())
+            size = sum(waiting.bytes for waiting in usage.values())
+            ends = {topic: waiting.end for topic, waiting in usage.items()}
+            through = {topic: _through(connection, topic) for topic in self.topics}
+            rows = []
+            for topic, time, content_type, value in bodies:
+                records, size = records + 1, size + len(value)
+                if records > self._max_records or size > self._max_bytes:
+                    break
+                through[topic] += len(value)
+                rows.append(
+                    {
+                        "topic": topic,
+                        "offset": ends[topic],
+                        "time": time,
+                        "content_type": content_type,
+                        "size": len(value),
+                        "through": through[topic],
+                        "sealed": self._vault.encrypt(value, _context(topic, ends[topic])),
+                    }
+                )
+                ends[topic] += 1
+            if rows:
+                connection.execute(t.spool.insert(), rows)
+        self._ends = ends
+        self._grown.set()
+        return len(rows)
+
+    def read(self, topic: str, offset: int, max_records: int, max_bytes: int) -> Sequence[Record]:
+        """Read from the first record at or after an offset on; at least one record if there is any.
+
+        Raises ConfigError when that one cannot be decrypted; a later such one ends what is returned.
+        """
+        c = t.spool.c
+        here = sa.and_(c.topic == topic, c.offset >= offset)
+        with self._ledger.begin(write=False) as connection:
+            first = connection.execute(_FIRST.where(here)).one_or_none()
+            if first is None:
+                return ()
+            last = first.through - first.size + max(max_bytes, first.size)
+            query = sa.select(t.spool).where(here, c.through <= last).order_by(c.offset).limit(max_records)
+            rows = connection.execute(query).all()
+        records: list[Record] = []
+        for row in rows:
+            try:
+                value = self._vault.decrypt(row.sealed, _context(topic, row.offset))
+            except ConfigError:
+                if not records:
+                    raise
+                break
+            headers = ((CONTENT_TYPE, row.content_type.encode()),)
+            records.append(Record(topic, 0, row.offset, row.time, None, value, headers))
+        return records
+
+    def usage(self) -> Mapping[str, Usage]:
+        """What waits, per topic."""
+        with self._ledger.begin(write=False) as connection:
+            return {topic: _usage(connection, topic) for topic in self.topics}
+
+    def end(self, topic: str) -> int:
+        """Next offset to be written, without asking the ledger where this instance has written before."""
+        if not self._ends:
+            self._ends = {name: waiting.end for name, waiting in self.usage().items()}
+        return self._ends[topic]
+
+    def wait(self, seconds: float) -> None:
+        """Wait until something was written since the last call, at most this long."""
+        if self._grown.wait(seconds):
+            self._grown.clear()
+
+
+def usage_by_topic(ledger: Ledger) -> dict[str, tuple[Usage, float]]:
+    """What waits in the spools of all instances that ever used this ledger, and since when (Unix seconds)."""
+    c = t.spool.c
+    query = sa.select(c.topic, sa.func.min(c.time)).group_by(c.topic).order_by(c.topic)
+    with ledger.begin(write=False) as connection:
+        return {topic: (_usage(connection, topic), oldest) for topic, oldest in connection.execute(query)}
+
+
+_FIRST = sa.select(t.spool.c.offset, t.spool.c.size, t.spool.c.through).order_by(t.spool.c.offset).limit(1)
+_LAST = (
+    sa.select(t.spool.c.offset, t.spool.c.size, t.spool.c.through).order_by(t.spool.c.offset.desc()).limit(1)
+)
+
+
+def _usage(connection: sa.Connection, topic: str) -> Usage:
+    """Two look-ups, however much waits. Where nothing does, the position says which offset is next."""
+    first = connection.execute(_FIRST.where(t.spool.c.topic == topic)).one_or_none()
+    last = connection.execute(_LAST.where(t.spool.c.topic == topic)).one_or_none()
+    if first is None or last is None:
+        here = sa.and_(t.positions.c.topic == topic, t.positions.c.partition == 0)
+        position = connection.execute(sa.select(t.positions.c.next_offset).where(here)).scalar() or 0
+        return Usage(position, position, 0)
+    return Usage(first.offset, last.offset + 1, last.through - first.through + first.size)
+
+
+def _through(connection: sa.Connection, topic: str) -> int:
+    last = connection.execute(_LAST.where(t.spool.c.topic == topic)).one_or_none()
+    return last.through if last is not None else 0
+
+
+def _context(topic: str, offset: int) -> bytes:
+    """What a body's encryption is bound to, so that rows cannot be swapped, nor with dead letters."""
+    return f"spool/{topic}/{offset}".encode()

@@ -1,0 +1,95 @@
+"""Several sources as one, e.g. Kafka and the spool; each partition is the source's that announced it."""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+from monitor.clock import Clock, Deadline
+from monitor.errors import Retryable
+from monitor.stream import Assigned, Event, Exhausted, Fetched, Lag, Source, TopicPartition
+
+
+class CombinedSource:
+    """Polls its sources in turn. Their topics must differ.
+
+    A source that refuses for now holds up no other: Retryable is raised only when none had anything.
+    Exhausted comes once all sources have ended.
+    """
+
+    def __init__(self, sources: Sequence[Source], clock: Clock) -> None:
+        self._turn = deque(sources)
+        self._clock = clock
+        self._owners: dict[TopicPartition, Source] = {}
+        self._exhausted: set[int] = set()
+
+    def poll(self, timeout: float, max_records: int) -> Sequence[Event]:
+        """Return what happened in any source, waiting at most about `timeout` seconds.
+
+        Every source is asked, beginning with another one each time, so that a busy one starves none.
+        """
+        self._turn.rotate()
+        events = self._ask(0.0, max_records)
+        if not events and timeout > 0.0:
+            events = self._ask(timeout / len(self._turn), max_records)
+        return events
+
+    def seek(self, topic: str, partition: int, offset: int) -> None:
+        """Deliver a partition from `offset` on. One that no source has announced is left alone."""
+        owner = self._owners.get((topic, partition))
+        if owner is not None:
+            self._exhausted.discard(id(owner))
+            owner.seek(topic, partition, offset)
+
+    def pause(self) -> None:
+        """Deliver nothing until `resume`. Idempotent."""
+        for source in self._turn:
+            source.pause()
+
+    def resume(self) -> None:
+        """Deliver again. Idempotent."""
+        for source in self._turn:
+            source.resume()
+
+    def commit(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Tell each source the positions of its partitions."""
+        for source in self._turn:
+            own = self._of(source, positions)
+            if own:
+                source.commit(own)
+
+    def lag(self) -> Sequence[Lag]:
+        """Lag of every source's partitions."""
+        return [lag for source in self._turn for lag in source.lag()]
+
+    def close(self, positions: Mapping[TopicPartition, int], seconds: float) -> None:
+        """Close every source, all within about `seconds`. Idempotent."""
+        deadline = Deadline(self._clock, seconds)
+        for source in self._turn:
+            source.close(self._of(source, positions), deadline.remaining())
+
+    def _ask(self, timeout: float, limit: int) -> list[Event]:
+        events: list[Event] = []
+        refusal: Retryable | None = None
+        for source in self._turn:
+            try:
+                found = source.poll(0.0 if events else timeout, limit)
+            except Retryable as error:
+                refusal = error
+                continue
+            for event in found:
+                if isinstance(event, Exhausted):
+                    self._exhausted.add(id(source))
+                    events += [event] if len(self._exhausted) == len(self._turn) else []
+                    continue
+                if isinstance(event, Assigned):
+                    self._owners[event.topic, event.partition] = source
+                elif isinstance(event, Fetched):
+                    limit -= len(event.records)
+                events.append(event)
+            if limit <= 0:
+                break
+        if refusal is not None and not events:
+            raise refusal
+        return events
+
+    def _of(self, source: Source, positions: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+        return {key: at for key, at in positions.items() if self._owners.get(key) is source}

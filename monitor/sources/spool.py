@@ -1,0 +1,163 @@
+"""What the receiver took as a source: one partition per topic, read on from the ledger's position.
+
+A spool keeps no committed offset of its own: what a recorded position has passed is deleted with it, so its
+beginning is that offset.
+"""
+
+import contextlib
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from monitor.clock import Clock
+from monitor.errors import ConfigError, Retryable
+from monitor.stream import (
+    Assigned,
+    Event,
+    Fetched,
+    Lag,
+    OutOfRange,
+    Stuck,
+    StuckReason,
+    TopicPartition,
+    Usage,
+)
+from monitor.trace import Record
+
+READ_BYTES: Final = 16 * 2**20  # one read stops here, however many records it may return
+
+
+class Spool(Protocol):
+    """What the source needs of the ledger's spool. Each method but `wait` may raise Retryable."""
+
+    @property
+    def topics(self) -> Sequence[str]:
+        """Its topics, each of one partition."""
+        ...
+
+    def usage(self) -> Mapping[str, Usage]:
+        """What waits, per topic."""
+        ...
+
+    def read(self, topic: str, offset: int, max_records: int, max_bytes: int) -> Sequence[Record]:
+        """Records from an offset on; ConfigError when the first one cannot be decrypted."""
+        ...
+
+    def end(self, topic: str) -> int:
+        """Next offset to be written; cheap."""
+        ...
+
+    def wait(self, seconds: float) -> None:
+        """Wait until something was written, at most this long."""
+        ...
+
+
+@dataclass
+class _Reading:
+    position: int
+    delivering: bool = False
+    last_time: float | None = None
+
+
+class SpoolSource:
+    """Reads a spool from the ledger's position on. `on_usage` is told what waits each time `lag` is asked."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        clock: Clock,
+        on_usage: Callable[[Mapping[str, Usage]], None] = lambda _: None,
+    ) -> None:
+        self._spool = spool
+        self._clock = clock
+        self._on_usage = on_usage
+        self._readings: dict[str, _Reading] = {}
+        self._turn = deque(spool.topics)
+        self._paused = False
+        self._closed = False
+
+    def poll(self, timeout: float, max_records: int) -> Sequence[Event]:
+        """Return what happened, waiting at most `timeout` seconds. Raises Retryable for a busy ledger."""
+        if self._closed:
+            return ()
+        if not self._readings:
+            return self._assign()
+        if self._paused:
+            self._clock.sleep(timeout)
+            return ()
+        events = self._take(max_records)
+        if not events and timeout > 0.0:
+            self._spool.wait(timeout)
+            events = self._take(max_records)
+        return events
+
+    def seek(self, topic: str, partition: int, offset: int) -> None:
+        """Deliver a topic from `offset` on."""
+        reading = self._readings.get(topic)
+        if reading is not None and partition == 0:
+            reading.position = offset
+            reading.delivering = True
+
+    def pause(self) -> None:
+        """Deliver nothing until `resume`. Idempotent."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """Deliver again. Idempotent."""
+        self._paused = False
+
+    def commit(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Do nothing: the ledger moved the position and deleted what is behind it in one transaction."""
+
+    def lag(self) -> Sequence[Lag]:
+        """Lag per topic, without asking the ledger; `on_usage` is told nothing while that is busy."""
+        if self._readings:
+            with contextlib.suppress(Retryable):
+                self._on_usage(self._spool.usage())
+        return [self._lag(topic, reading) for topic, reading in self._readings.items()]
+
+    def close(self, positions: Mapping[TopicPartition, int], seconds: float) -> None:  # noqa: ARG002 - nothing to commit, no one to wait for
+        """Deliver no more. Idempotent."""
+        self._closed = True
+
+    def _assign(self) -> Sequence[Event]:
+        usage = self._spool.usage()
+        self._readings = {topic: _Reading(waiting.begin) for topic, waiting in usage.items()}
+        return [
+            Assigned(topic, 0, waiting.begin, waiting.begin, waiting.end) for topic, waiting in usage.items()
+        ]
+
+    def _take(self, limit: int) -> list[Event]:
+        events: list[Event] = []
+        self._turn.rotate()
+        for topic in self._turn:
+            reading = self._readings[topic]
+            if reading.delivering and limit > 0:
+                event = self._read(topic, reading, limit)
+                if isinstance(event, Fetched):
+                    limit -= len(event.records)
+                events += [event] if event is not None else []
+        return events
+
+    def _read(self, topic: str, reading: _Reading, limit: int) -> Event | None:
+        if reading.position == self._spool.end(topic):
+            return None
+        try:
+            records = self._spool.read(topic, reading.position, limit, READ_BYTES)
+        except ConfigError:
+            reading.delivering = False
+            return Stuck(topic, 0, reading.position, StuckReason.CORRUPT_BATCH)
+        if not records or records[0].offset != reading.position:
+            reading.delivering = False  # an operator moved the position, or another daemon has this name
+            waiting = self._spool.usage()[topic]
+            return OutOfRange(topic, 0, reading.position, waiting.begin, waiting.end)
+        reading.position = records[-1].offset + 1
+        reading.last_time = records[-1].time
+        return Fetched(topic, 0, records)
+
+    def _lag(self, topic: str, reading: _Reading) -> Lag:
+        records = max(0, self._spool.end(topic) - reading.position)
+        known = records > 0 and reading.last_time is not None
+        seconds = max(0.0, self._clock.now() - (reading.last_time or 0.0)) if known else 0.0
+        return Lag(topic, 0, records, seconds)

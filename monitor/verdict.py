@@ -1,0 +1,125 @@
+"""The verdict on one trace, published for people who build on it: identifiers, scores, flags, no text."""
+
+from collections.abc import Iterable
+from typing import Any, Final, Literal
+
+import msgspec
+
+from monitor.alerting import rfc3339
+from monitor.findings import Judgement, Outgoing, Severity, Status
+
+VERDICTS: Final = "verdicts"
+"""Destination of verdicts in the outbox."""
+
+
+class DetectorVerdict(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One detector's answer.
+
+    `score` is in [0, 1], higher is riskier, absent unless `status` is `scored`; a probability only where
+    `calibrated`. `tier` is the highest that looked, `probability` how likely it was to look at this trace.
+    `reason` says, from a bounded set, why there is no score.
+    """
+
+    version: str
+    status: Status
+    score: float | None = None
+    calibrated: bool = False
+    tier: int = 0
+    probability: float = 1.0
+    reason: str = ""
+
+
+class FlagVerdict(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One rule that fired; `id` is that of alerts and feedback items."""
+
+    id: str
+    rule: str
+    version: str
+    severity: Severity
+    detectors: tuple[str, ...]
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Where the trace was read: the `part`-th trace of a record."""
+
+    topic: str
+    partition: int
+    offset: int
+    part: int
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The verdict on one trace. `id` is unique per judged trace and stable over repeats of its delivery.
+
+    `response_id` is the judged trace's own id, `trace_id` and `span_id` are W3C trace context where it had
+    one; `time` is when it happened and `judged` when it was judged, both RFC 3339.
+    """
+
+    schema: Literal["riskmon.verdict/1"] = "riskmon.verdict/1"
+    id: str
+    response_id: str
+    trace_id: str
+    span_id: str
+    time: str
+    judged: str
+    app: str
+    environment: str
+    model: str
+    conversation: str
+    detectors: dict[str, DetectorVerdict]
+    flags: tuple[FlagVerdict, ...]
+    origin: Source
+
+
+def verdict_of(judgement: Judgement, now: float) -> Verdict:
+    """Make the verdict of a judgement; `now` is Unix seconds."""
+    trace, origin = judgement.trace, judgement.origin
+    return Verdict(
+        id="/".join(map(str, origin)),
+        response_id=trace.id,
+        trace_id=trace.trace_id,
+        span_id=trace.span_id,
+        time=rfc3339(trace.time),
+        judged=rfc3339(now),
+        app=trace.app,
+        environment=trace.environment,
+        model=trace.model,
+        conversation=trace.conversation,
+        detectors={
+            a.detector: DetectorVerdict(
+                version=a.version,
+                status=a.status,
+                score=a.score,
+                calibrated=a.calibrated,
+                tier=a.tier,
+                probability=a.probability,
+                reason=a.reason,
+            )
+            for a in judgement.assessments
+        },
+        flags=tuple(
+            FlagVerdict(
+                id=flag.id,
+                rule=flag.rule,
+                version=flag.rule_version,
+                severity=flag.severity,
+                detectors=flag.detectors,
+            )
+            for flag in judgement.flags
+        ),
+        origin=Source(topic=origin.topic, partition=origin.partition, offset=origin.offset, part=origin.part),
+    )
+
+
+def outgoing(judgements: Iterable[Judgement], now: float) -> list[Outgoing]:
+    """List what the outbox gets: one message per judged trace, keyed by the verdict's id."""
+    verdicts = (verdict_of(judgement, now) for judgement in judgements)
+    return [
+        Outgoing(destination=VERDICTS, key=verdict.id, body=msgspec.to_builtins(verdict))
+        for verdict in verdicts
+    ]
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of a verdict."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **msgspec.json.schema(Verdict)}

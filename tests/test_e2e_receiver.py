@@ -1,0 +1,114 @@
+"""A real daemon that is sent spans: what it answered 200 for is judged or dead-lettered, whatever happens."""
+
+import json
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from daemons import PATIENCE, Daemon, Rig, eventually
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from test_telemetry_evaluations import collecting
+
+from monitor.verdict import schema
+
+# As in the tests of Kafka: its client leaves sockets to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+
+SPANS = 40
+TOKEN = "canary-token"
+VERDICTS = "verdicts"
+
+
+def port_of(daemon: Daemon) -> int:
+    """Where the daemon receives, as soon as it says so."""
+
+    def look() -> int:
+        assert daemon.alive, daemon.log.read_text(encoding="utf-8")[-3000:]
+        return next((event["port"] for event in daemon.events() if event.get("event") == "receiving"), 0)
+
+    return eventually(look, "a receiver")
+
+
+def export(port: int, spans: int) -> None:
+    """Send spans with OpenTelemetry's own exporter, one a request, some at once."""
+    exporter = OTLPSpanExporter(
+        f"http://127.0.0.1:{port}/v1/traces", headers={"authorization": f"Bearer {TOKEN}"}
+    )
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    tracer = provider.get_tracer("test")
+    with ThreadPoolExecutor(4) as clients:
+        list(clients.map(lambda n: tracer.start_span(f"chat {n}").end(), range(spans)))
+    provider.shutdown()
+
+
+@pytest.mark.slow
+def test_kafka_and_the_receiver_feed_one_daemon_that_publishes_verdicts(tmp_path: Path) -> None:
+    """Both sources are judged, each trace has a verdict in the topic, and each assessment is an event."""
+    traces = 200
+    with collecting() as collector:
+        settings: Any = {
+            "receiver": {"enabled": True, "port": 0, "token": TOKEN},
+            "deliver": {"verdicts_topic": VERDICTS},
+            "telemetry": {"evaluations_endpoint": collector.url},
+        }
+        with Rig(tmp_path, **settings) as rig:
+            rig.broker.create_topic(VERDICTS, 2)
+            daemon = rig.daemon()
+            rig.produce_traces(traces)
+            export(port_of(daemon), SPANS)
+            eventually(lambda: rig.done() == traces + SPANS, "everything on record")
+            rig.deliver("verdicts")
+            judged = int(daemon.metric("riskmon_traces_judged_total"))
+            assert judged >= traces
+            eventually(
+                lambda: daemon.metric("riskmon_evaluation_events_total") == 2 * judged, "every event exported"
+            )
+            assert daemon.stop()[0] == 0
+            report = rig.verify()
+            assert (report["ok"], report["records"], report["traces"]) == (True, traces + SPANS, judged)
+            validator = jsonschema.Draft202012Validator(schema())
+            verdicts = [json.loads(message.value or b"") for message in rig.consumed_topic(VERDICTS)]
+            for verdict in verdicts:
+                validator.validate(verdict)
+            assert len({verdict["id"] for verdict in verdicts}) == judged
+            flags = {flag["id"] for verdict in verdicts for flag in verdict["flags"]}
+            assert flags >= rig.oracle(range(traces))
+            assert len(collector.records()) == 2 * judged
+
+
+@pytest.mark.slow
+def test_what_was_answered_200_survives_a_kill(tmp_path: Path) -> None:
+    """Killed before it has judged any, and without Kafka, the daemon judges all of it when it is back."""
+    receiver = {"enabled": True, "port": 0, "token": TOKEN}
+    with Rig(tmp_path, kafka={"topics": []}, deliver={"feedback_topic": ""}, receiver=receiver) as rig:
+        daemon = rig.daemon()
+        export(port_of(daemon), SPANS)  # while detectors are still being loaded: nothing is judged yet
+        daemon.kill()
+        waiting = json.loads(rig.command("spool", "list", "--json").stdout)
+        assert [(row["topic"], row["records"], row["ours"]) for row in waiting] == [
+            ("otlp.traces@one", SPANS, True)
+        ]
+        assert rig.done() == 0
+        daemon.start()
+        refused = urllib.request.Request(f"http://127.0.0.1:{port_of(daemon)}/v1/traces", b"", method="POST")
+        with pytest.raises(urllib.error.HTTPError) as error:
+            urllib.request.urlopen(refused, timeout=PATIENCE)  # noqa: S310 - our own URL, http
+        error.value.close()
+        assert error.value.code == 401
+        eventually(lambda: rig.done() == SPANS, "all spans on record")
+        eventually(daemon.ready, "ready")
+        eventually(lambda: daemon.metric("riskmon_spool_records") == 0, "an empty spool")
+        assert daemon.metric("riskmon_records_consumed_total") == SPANS
+        assert daemon.metric("riskmon_receiver_requests_total") == 1
+        assert daemon.stop()[0] == 0
+        assert json.loads(rig.command("spool", "list", "--json").stdout) == []
+        report = rig.verify()
+        assert (report["ok"], report["records"], report["gaps"]) == (True, SPANS, [])
+        assert TOKEN not in daemon.log.read_text(encoding="utf-8")

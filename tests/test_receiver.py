@@ -1,0 +1,425 @@
+"""The OTLP receiver: 200 only for what is on disk, and an answer a client can act on for everything else."""
+
+import gzip
+import http.client
+import json
+import random
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import structlog
+from opentelemetry.exporter.otlp.proto.http import Compression
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from pydantic import SecretStr
+
+from monitor.clock import ManualClock, SystemClock
+from monitor.config import Config, Format, ReceiverConfig
+from monitor.console.receiver import WAITING_BODIES, Receiver
+from monitor.errors import BadTrace, Retryable
+from monitor.ingest.received import by_content_type
+from monitor.ledger.spool import LedgerSpool
+from monitor.ledger.store import Ledger
+from monitor.stream import Received
+from monitor.trace import Record
+from monitor.vault import Vault
+
+VAULT = Vault(bytes(range(32)))
+TOPICS = {"traces": "otlp.traces@one", "logs": "otlp.logs@one"}
+PROTOBUF, JSON = "application/x-protobuf", "application/json"
+EMPTY = b'{"resourceSpans":[]}'
+
+
+def logs() -> bytes:
+    """A request of one log record as protobuf."""
+    made = ExportLogsServiceRequest()
+    made.resource_logs.add().scope_logs.add().log_records.add(event_name="gen_ai.choice")
+    body: bytes = made.SerializeToString()
+    return body
+
+
+def request(name: str = "chat") -> bytes:
+    """A request of one span as protobuf."""
+    made = ExportTraceServiceRequest()
+    made.resource_spans.add().scope_spans.add().spans.add(name=name)
+    body: bytes = made.SerializeToString()
+    return body
+
+
+class Answer(NamedTuple):
+    """What came back."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str]
+
+
+class MemorySpool:
+    """A spool in memory that can be full, slow, busy or broken."""
+
+    def __init__(self) -> None:
+        self.groups: list[list[Received]] = []
+        self.room = 10**9
+        self.error: Exception | None = None
+        self.gate = threading.Event()
+        self.gate.set()
+
+    @property
+    def bodies(self) -> list[Received]:
+        """Everything written."""
+        return [body for group in self.groups for body in group]
+
+    def append(self, bodies: Sequence[Received]) -> int:
+        """Write what there is room for, once the gate is open."""
+        assert self.gate.wait(10)
+        if self.error is not None:
+            raise self.error
+        taken = list(bodies[: self.room])
+        self.room -= len(taken)
+        self.groups.append(taken)
+        return len(taken)
+
+
+class Rig:
+    """A running receiver and its spool."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.spool = MemorySpool()
+        self.codes: Counter[int] = Counter()
+        self.clock = ManualClock()
+        config = ReceiverConfig(enabled=True, port=0, max_body_bytes=10_000, **settings)
+        self.receiver = Receiver(config, self.spool, TOPICS, self.clock, self._count)
+        self.receiver.start()
+
+    def _count(self, status: int) -> None:
+        self.codes[status] += 1
+
+    def connect(self) -> http.client.HTTPConnection:
+        """A kept-alive connection."""
+        return http.client.HTTPConnection("127.0.0.1", self.receiver.port, timeout=10)
+
+    def post(
+        self,
+        body: bytes,
+        kind: str = PROTOBUF,
+        path: str = "/v1/traces",
+        method: str = "POST",
+        connection: http.client.HTTPConnection | None = None,
+        **headers: str,
+    ) -> Answer:
+        """Send one request."""
+        own = connection or self.connect()
+        try:
+            fields = {"Content-Type": kind, **{k.replace("_", "-"): v for k, v in headers.items()}}
+            own.request(method, path, body, fields)
+            answer = own.getresponse()
+            return Answer(answer.status, answer.read(), dict(answer.headers))
+        finally:
+            if connection is None:
+                own.close()
+
+
+@contextmanager
+def running(**settings: Any) -> Iterator[Rig]:
+    """A rig that is stopped in the end."""
+    rig = Rig(**settings)
+    try:
+        yield rig
+    finally:
+        rig.spool.gate.set()
+        rig.receiver.stop()
+
+
+@pytest.fixture
+def rig() -> Iterator[Rig]:
+    """A running receiver."""
+    with running() as made:
+        yield made
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "body", "topic", "reply"),
+    [
+        ("/v1/traces", PROTOBUF, request(), "otlp.traces@one", b""),
+        ("/v1/logs", PROTOBUF, logs(), "otlp.logs@one", b""),
+        ("/v1/traces", JSON, EMPTY, "otlp.traces@one", b"{}"),
+        ("/v1/logs", f"{JSON}; charset=utf-8", b'{"resourceLogs":[{}]}', "otlp.logs@one", b"{}"),
+    ],
+)
+def test_a_body_is_spooled_as_it_came(
+    rig: Rig, path: str, kind: str, body: bytes, topic: str, reply: bytes
+) -> None:
+    """Both signals in both encodings: the body goes to its topic, the answer is empty in that encoding."""
+    answer = rig.post(body, kind, path)
+    bare = kind.partition(";")[0]
+    assert (answer.status, answer.body, answer.headers["Content-Type"]) == (200, reply, bare)
+    assert rig.spool.bodies == [Received(topic, rig.clock.now(), bare, body)]
+
+
+def test_gzip_and_chunks_are_undone(rig: Rig) -> None:
+    """What is spooled is the plain body."""
+    body = request("x" * 3000)
+    assert rig.post(gzip.compress(body), Content_Encoding="gzip").status == 200
+    connection = rig.connect()
+    connection.request("POST", "/v1/traces", iter([body[:1000], body[1000:]]), {"Content-Type": PROTOBUF})
+    assert connection.getresponse().status == 200
+    connection.close()
+    assert [one.value for one in rig.spool.bodies] == [body, body]
+
+
+@pytest.mark.parametrize(("kind", "body"), [(PROTOBUF, b""), (JSON, b"{}")])
+def test_an_empty_request_is_fine_and_spools_nothing(rig: Rig, kind: str, body: bytes) -> None:
+    """OTLP allows a request without anything in it."""
+    assert rig.post(body, kind).status == 200
+    assert rig.spool.bodies == []
+
+
+@pytest.mark.parametrize(
+    ("status", "change"),
+    [
+        (404, {"path": "/v1/metrics"}),
+        (404, {"path": "/"}),
+        (405, {"method": "GET"}),
+        (405, {"method": "PUT"}),
+        (415, {"kind": "text/plain"}),
+        (415, {"kind": ""}),
+        (415, {"Content_Encoding": "br"}),
+        (400, {"body": b"\xff\xff\xff\xff"}),
+        (400, {"body": b"[]", "kind": JSON}),
+        (400, {"body": b'{"a": nonsense}', "kind": JSON}),
+        (400, {"body": b'{"a": ' + b"[" * 4000, "kind": JSON}),
+        (400, {"body": b"no gzip", "Content_Encoding": "gzip"}),
+        (400, {"body": gzip.compress(request())[:-4], "Content_Encoding": "gzip"}),
+        (400, {"body": gzip.compress(request()) * 2, "Content_Encoding": "gzip"}),
+        (413, {"body": b"x" * 10_001}),
+        (413, {"body": b"x" * 1_000_000}),
+        (413, {"body": gzip.compress(bytes(5_000_000)), "Content_Encoding": "gzip"}),
+    ],
+)
+def test_what_cannot_be_taken_is_refused_for_good(rig: Rig, status: int, change: dict[str, Any]) -> None:
+    """Each refusal has its status, a Status message in the request's encoding, and leaves nothing behind."""
+    answer = rig.post(**{"body": request(), **change})
+    assert answer.status == status
+    if answer.headers["Content-Type"] == PROTOBUF:
+        assert answer.body[:1] == b"\x12"
+        assert answer.body[1] == len(answer.body) - 2
+    else:
+        assert json.loads(answer.body)["message"]
+    assert "Retry-After" not in answer.headers
+    assert rig.spool.bodies == []
+    assert rig.codes == {status: 1}
+    assert rig.post(request()).status == 200
+
+
+def test_a_gzip_bomb_is_given_up_at_the_bound() -> None:
+    """Ten kilobytes that would become ten megabytes are never made more than the bound."""
+    with running() as rig:
+        bomb = gzip.compress(bytes(9_000_000))
+        assert len(bomb) < 10_000
+        assert rig.post(bomb, Content_Encoding="gzip").status == 413
+
+
+def test_a_token_is_asked_for_where_one_is_set() -> None:
+    """Without the right bearer token the answer is 401, before any of the body is kept."""
+    with running(token=SecretStr("canary")) as rig:
+        assert rig.post(request()).status == 401
+        refused = rig.post(request(), Authorization="Bearer wrong")
+        assert (refused.status, refused.headers["WWW-Authenticate"]) == (401, "Bearer")
+        assert b"canary" not in refused.body
+        assert rig.post(request(), Authorization="Bearer canary").status == 200
+
+
+def test_a_full_spool_says_when_to_come_back(rig: Rig) -> None:
+    """429 with Retry-After until that time, and readiness knows; then bodies are tried again."""
+    rig.spool.room = 1
+    assert rig.post(request()).status == 200
+    accepting = [rig.receiver.accepting]
+    answer = rig.post(request())
+    assert (answer.status, answer.headers["Retry-After"]) == (429, "5")
+    accepting.append(rig.receiver.accepting)
+    rig.spool.room = 10
+    assert rig.post(request()).status == 429
+    rig.clock.advance(5)
+    accepting.append(rig.receiver.accepting)
+    assert accepting == [True, False, True]
+    assert rig.post(request()).status == 200
+    assert len(rig.spool.bodies) == 2
+
+
+def test_a_busy_ledger_is_a_429_and_a_fault_a_500(rig: Rig) -> None:
+    """What may pass is to be repeated; a bug is logged, answered without detail, and not counted as taken."""
+    rig.spool.error = Retryable("database is locked")
+    assert rig.post(request()).status == 429
+    rig.clock.advance(5)
+    rig.spool.error = RuntimeError("canary-spool")
+    with structlog.testing.capture_logs() as logs:
+        answer = rig.post(request())
+    assert answer.status == 500
+    assert b"canary" not in answer.body
+    assert [line["event"] for line in logs] == ["http_fault"]
+    rig.spool.error = None
+    assert rig.post(request()).status == 200
+
+
+def test_requests_at_once_share_a_transaction(rig: Rig) -> None:
+    """While one group is written the others gather, and are written together; each gets its own answer."""
+    rig.spool.gate.clear()
+    with ThreadPoolExecutor(20) as clients:
+        answers = [clients.submit(rig.post, request(str(n))) for n in range(20)]
+        end = time.monotonic() + 10
+        while len(rig.receiver._intake._waiting) < 19 and time.monotonic() < end:
+            time.sleep(0.01)
+        rig.spool.gate.set()
+        assert {answer.result().status for answer in answers} == {200}
+    assert [len(group) for group in rig.spool.groups] == [1, 19]
+
+
+def test_what_waits_to_be_written_is_bounded(rig: Rig) -> None:
+    """With a ledger that hangs, memory holds a few bodies of the largest size; the next client gets 429."""
+    rig.spool.gate.clear()
+    body = request("x" * 9_000)
+    with ThreadPoolExecutor(12) as clients:
+        answers = [clients.submit(rig.post, body) for _ in range(12)]
+        end = time.monotonic() + 10
+        while rig.codes[429] == 0 and time.monotonic() < end:
+            time.sleep(0.01)
+        assert rig.receiver._intake._waiting_bytes <= WAITING_BODIES * 10_000
+        rig.spool.gate.set()
+        assert {answer.result().status for answer in answers} == {200, 429}
+
+
+def test_a_stopping_receiver_sends_clients_away(rig: Rig) -> None:
+    """503 with Retry-After from the moment a stop is asked for."""
+    rig.receiver.refuse()
+    answer = rig.post(request())
+    assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
+
+
+def test_a_connection_carries_many_requests(rig: Rig) -> None:
+    """Keep-alive: three requests on one connection, a refused one among them."""
+    connection = rig.connect()
+    statuses = [
+        rig.post(body, connection=connection).status for body in (request(), b"\xff\xff\xff", request())
+    ]
+    connection.close()
+    assert statuses == [200, 400, 200]
+
+
+def test_expect_continue_is_answered_before_the_body(rig: Rig) -> None:
+    """A client that asks first, as curl does for large bodies, is told to go on."""
+    body = request()
+    head = (
+        f"POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: {PROTOBUF}\r\n"
+        f"Content-Length: {len(body)}\r\nExpect: 100-continue\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", rig.receiver.port), timeout=10) as peer:
+        peer.sendall(head.encode())
+        assert peer.recv(1000).startswith(b"HTTP/1.1 100 ")
+        peer.sendall(body)
+        assert peer.recv(1000).startswith(b"HTTP/1.1 200 ")
+
+
+def test_garbage_is_answered_or_dropped_and_leaves_nothing(rig: Rig) -> None:
+    """500 mutilated requests: no 5xx, no bytes held, and the next good request is taken."""
+    rng = random.Random(4)
+    body = request()
+    good = b"POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-protobuf\r\n"
+    good += b"Content-Length: %d\r\n\r\n" % len(body) + body
+    for _ in range(500):
+        cut = rng.randrange(len(good))
+        junk = bytes(rng.randrange(256) for _ in range(rng.randrange(1, 40)))
+        with socket.create_connection(("127.0.0.1", rig.receiver.port), timeout=10) as peer:
+            try:
+                peer.sendall(good[:cut] + junk + good[cut + rng.randrange(3) :])
+                peer.shutdown(socket.SHUT_WR)
+                answer = peer.recv(65536)
+            except OSError:
+                answer = b""
+        assert not answer.startswith(b"HTTP/1.1 5")
+    assert rig.post(body).status == 200
+    end = time.monotonic() + 10
+    while rig.receiver.waiting_bytes and time.monotonic() < end:
+        time.sleep(0.01)
+    assert rig.receiver.waiting_bytes == 0
+
+
+def test_an_open_port_without_a_token_is_said_so() -> None:
+    """Listening beyond loopback is allowed, and logged with what to do."""
+    with structlog.testing.capture_logs() as logs:
+        for token in (None, SecretStr("t")):
+            config = ReceiverConfig(enabled=True, host="0.0.0.0", port=0, token=token)  # noqa: S104 - what is tested
+            receiver = Receiver(config, MemorySpool(), TOPICS, SystemClock())
+            receiver.start()
+            receiver.stop()
+    assert [(line["event"], line["section"]) for line in logs] == [("not_loopback", "receiver")]
+    assert "receiver.token" in logs[0]["remedy"]
+
+
+@pytest.mark.parametrize("compression", [Compression.NoCompression, Compression.Gzip])
+def test_an_sdk_exports_into_a_real_spool(tmp_path: Path, compression: Compression) -> None:
+    """OpenTelemetry's own exporter is content, and what it sent can be read back, span by span."""
+    ledger = Ledger.open(f"sqlite:///{tmp_path / 'ledger.db'}", VAULT, SystemClock(), "one")
+    spool = LedgerSpool(ledger, VAULT, tuple(TOPICS.values()), max_records=100, max_bytes=10**6)
+    receiver = Receiver(ReceiverConfig(enabled=True, port=0), spool, TOPICS, SystemClock())
+    receiver.start()
+    exporter = OTLPSpanExporter(f"http://127.0.0.1:{receiver.port}/v1/traces", compression=compression)
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    for number in range(3):
+        provider.get_tracer("test").start_span(f"chat {number}", attributes={"gen_ai.system": "x"}).end()
+    provider.shutdown()
+    receiver.stop()
+    records = spool.read(TOPICS["traces"], 0, 10, 10**6)
+    ledger.close()
+    names = [
+        span.name
+        for record in records
+        for group in ExportTraceServiceRequest.FromString(record.value or b"").resource_spans
+        for scope in group.scope_spans
+        for span in scope.spans
+    ]
+    assert names == ["chat 0", "chat 1", "chat 2"]
+
+
+def test_received_records_are_decoded_by_their_content_type() -> None:
+    """Each encoding of each signal has its format; a record without one is a bad trace."""
+
+    def named(name: str) -> Any:
+        return lambda record: [(name, record.offset)]
+
+    formats: tuple[Format, ...] = ("native", "otlp_proto", "otlp_json", "otlp_proto_logs")
+    decoders = {name: named(name) for name in formats}
+    found = {
+        (signal, kind): by_content_type(decoders, signal)(
+            Record("t", 0, 7, 0.0, None, b"", (("content-type", kind.encode()),))
+        )
+        for signal in TOPICS
+        for kind in (PROTOBUF, JSON)
+    }
+    assert found == {
+        ("traces", PROTOBUF): [("otlp_proto", 7)],
+        ("traces", JSON): [("otlp_json", 7)],
+        ("logs", PROTOBUF): [("otlp_proto_logs", 7)],
+        ("logs", JSON): [("otlp_json", 7)],
+    }
+    with pytest.raises(BadTrace, match="content_type"):
+        by_content_type(decoders, "traces")(Record("t", 0, 0, 0.0, None, b""))
+
+
+def test_what_is_received_fits_the_decoder() -> None:
+    """With a receiver the largest record that is decoded is at least the largest body taken."""
+    small = Config.model_validate({"receiver": {"enabled": True, "max_body_bytes": 5}})
+    assert small.bounds().max_record_bytes == 2 * 2**20
+    assert Config.model_validate({"receiver": {"enabled": True}}).bounds().max_record_bytes == 8 * 2**20
+    assert Config().bounds() == Config().ingest

@@ -1,0 +1,110 @@
+"""Verdicts: the published schema holds, no text leaves, and the outbox delivers each at least once."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import sqlalchemy as sa
+from hypothesis import given
+from hypothesis import strategies as st
+from test_effects import MAIL, flag, judgement
+from test_ledger import claimed, opened
+
+from monitor.config import Config, DeliverConfig
+from monitor.deliver.kafka import KafkaSender
+from monitor.deliver.senders import senders
+from monitor.effects import Claimed, Judge, Policy, Transaction, effects
+from monitor.findings import Evidence, Judgement, Leased, Status
+from monitor.ledger import schema as t
+from monitor.ledger.outbox import LedgerOutbox
+from monitor.ledger.store import Claim, Ledger
+from monitor.progress import Mark
+from monitor.testing import ManualClock
+from monitor.verdict import VERDICTS, outgoing, schema, verdict_of
+
+POLICY = Policy(deliver=DeliverConfig(verdicts_topic="riskmon.verdicts"), excerpt_chars=100, sample_ratio=0.0)
+VALIDATOR = jsonschema.Draft202012Validator(schema())
+
+
+def record(ledger: Ledger, claim: Claim, judgements: Sequence[Judgement], end: int) -> Claim:
+    """Write what judgements cause."""
+    transaction = Transaction(
+        owner="d0",
+        judge=Judge.of({"pii": "1"}, "r"),
+        marks={("t", 0): Claimed(claim.epoch, claim.version, Mark(end))},
+        coverage=[],
+        flags=[],
+        feedback=[],
+        outgoing=[],
+        kept=[],
+        dead_letters=[],
+        snapshots={},
+    )
+    effects(judgements, POLICY, 5.0, transaction)
+    ledger.record(transaction)
+    return claim._replace(version=claim.version + 1)
+
+
+@given(
+    status=st.sampled_from(Status),
+    rules=st.lists(st.sampled_from(["A", "B"]), unique=True),
+    kinds=st.lists(st.sampled_from(["US_SSN", "EMAIL"]), max_size=3),
+    now=st.floats(0, 4e9),
+)
+def test_every_verdict_is_of_the_published_schema_and_without_text(
+    status: Status, rules: list[str], kinds: list[str], now: float
+) -> None:
+    """Whatever was found, the record validates and holds nothing that a person wrote."""
+    evidence = tuple(Evidence("response", 4, 20, kind, 1.0) for kind in kinds)
+    (message,) = outgoing(
+        [judgement(*(flag(rule=rule) for rule in rules), status=status, evidence=evidence)], now
+    )
+    VALIDATOR.validate(json.loads(json.dumps(message.body)))
+    assert (message.destination, message.key) == (VERDICTS, "t/0/0/0")
+    assert MAIL not in str(message.body)
+    assert "Jane" not in str(message.body)
+    assert [fired["rule"] for fired in message.body["flags"]] == rules
+
+
+def test_a_verdict_names_everything_needed_to_join_it() -> None:
+    """Ids, origin, each detector's answer and each flag with its severity are there."""
+    verdict = verdict_of(judgement(flag(rule="A"), offset=7), 5.0)
+    assert (verdict.id, verdict.response_id, verdict.origin.offset) == ("t/0/7/0", "t-7", 7)
+    assert {name: answer.score for name, answer in verdict.detectors.items()} == {"pii": 0.5, "toxicity": 0.1}
+    assert [(fired.id, fired.rule, fired.severity) for fired in verdict.flags] == [("id-A", "A", "warning")]
+    assert (verdict.time, verdict.judged) == ("1970-01-01T00:00:01.000Z", "1970-01-01T00:00:05.000Z")
+
+
+def test_nothing_is_written_where_no_topic_is_set() -> None:
+    """Verdicts are opt-in."""
+    assert DeliverConfig().verdicts_topic == ""
+    assert VERDICTS not in senders(Config(), ManualClock())
+
+
+def test_verdicts_are_delivered_from_the_outbox_and_leave_it(tmp_path: Path) -> None:
+    """One row per trace in the transaction that judged it; once delivered it is gone, as it would add up."""
+    with opened(tmp_path) as ledger:
+        claim = claimed(ledger)
+        box = LedgerOutbox(ledger, ManualClock())
+        claim = record(ledger, claim, [judgement(offset=n) for n in range(3)], 3)
+        now = ManualClock().now()
+        rows = box.lease(VERDICTS, 10, now + 60, now)
+        assert [row.key for row in rows] == ["t/0/0/0", "t/0/1/0", "t/0/2/0"]
+        record(ledger, claim, [judgement(offset=n) for n in (2, 3)], 4)  # the position was moved back
+        box.delivered([row.id for row in rows], now)
+        with ledger.begin() as connection:
+            left = connection.execute(sa.select(t.outbox.c.key)).scalars().all()
+        assert left == ["t/0/3/0"]
+
+
+@pytest.mark.parametrize(("trace_id", "key"), [("0af7", "0af7"), ("", "chatcmpl-9")])
+def test_records_are_keyed_by_trace(trace_id: str, key: str) -> None:
+    """All verdicts of one distributed trace go to one partition; without one, the response's id decides."""
+    config = Config.model_validate({"deliver": {"verdicts_topic": "v"}})
+    sender: Any = senders(config, ManualClock())[VERDICTS]
+    assert isinstance(sender, KafkaSender)
+    row = Leased(1, VERDICTS, "t/0/0/0", {"trace_id": trace_id, "response_id": "chatcmpl-9"}, 0, 0.0)
+    assert sender._key(row) == key
