@@ -12,7 +12,6 @@ from operator import attrgetter
 
 import msgspec
 
-from monitor import verdict
 from monitor.alerting import feedback_item, outgoing_for
 from monitor.config import DeliverConfig
 from monitor.findings import (
@@ -31,6 +30,7 @@ from monitor.progress import Mark, merge
 from monitor.redact import TraceRedactor
 from monitor.stream import TopicPartition
 from monitor.trace import Origin, SafeText
+from monitor.verdict import Verdict, verdict_of
 
 _outcome = attrgetter("detector", "status")
 EXCERPTS = 8  # evidence excerpts kept per flag; more would not be read
@@ -86,7 +86,7 @@ class Transaction(msgspec.Struct, kw_only=True):
     flags: list[FlagRow]
     feedback: list[FeedbackItem]
     outgoing: list[Outgoing]
-    verdicts: list[Outgoing] = []
+    verdicts: list[Verdict] = []
     kept: list[KeptTrace]
     dead_letters: list[DeadLetter]
     snapshots: dict[str, bytes]
@@ -193,7 +193,7 @@ def why_kept(judgement: Judgement, sample_ratio: float) -> Kept | None:
 def effects(judgements: Sequence[Judgement], policy: Policy, now: float, into: Transaction) -> None:
     """Add everything that judgements cause, except positions and coverage, to a transaction."""
     if policy.deliver.verdicts_topic:
-        into.verdicts += verdict.outgoing(judgements, now)
+        into.verdicts += [verdict_of(judgement, now) for judgement in judgements]
     for judgement in judgements:
         why = why_kept(judgement, policy.sample_ratio)
         if why is None:

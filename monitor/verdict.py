@@ -1,12 +1,11 @@
 """The verdict on one trace, published for people who build on it: identifiers, scores, flags, no text."""
 
-from collections.abc import Iterable
 from typing import Any, Final, Literal
 
 import msgspec
 
 from monitor.alerting import rfc3339
-from monitor.findings import Judgement, Outgoing, Severity, Status
+from monitor.findings import Judgement, Severity, Status
 
 VERDICTS: Final = "verdicts"
 """Destination of verdicts in the outbox."""
@@ -109,15 +108,6 @@ def verdict_of(judgement: Judgement, now: float) -> Verdict:
         ),
         origin=Source(topic=origin.topic, partition=origin.partition, offset=origin.offset, part=origin.part),
     )
-
-
-def outgoing(judgements: Iterable[Judgement], now: float) -> list[Outgoing]:
-    """List what the outbox gets: one message per judged trace, keyed by the verdict's id."""
-    verdicts = (verdict_of(judgement, now) for judgement in judgements)
-    return [
-        Outgoing(destination=VERDICTS, key=verdict.id, body=msgspec.to_builtins(verdict))
-        for verdict in verdicts
-    ]
 
 
 def schema() -> dict[str, Any]:

@@ -32,7 +32,8 @@ from monitor.trace import Record, Span, Trace
 DATA = Path(__file__).parent / "data" / "otlp"
 REASONS = frozenset({
     "too_large", "empty", "invalid_utf8", "invalid_json", "too_deep", "duplicate_key", "wrong_type",
-    "missing_field", "out_of_range", "invalid_cloudevent", "invalid_protobuf", "bad_id", "too_many_spans",
+    "missing_field", "out_of_range", "invalid_cloudevent", "invalid_framing", "invalid_protobuf", "bad_id",
+    "too_many_spans",
 })  # fmt: skip
 _NATIVE = {
     "id": "a", "time": 1_700_000_000, "app": "shop", "user": "jane", "response": "Hello.", "latency": 0.5,

@@ -21,6 +21,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "ingest.format": ("native", "native"),
     "ingest.formats": ("{t: native}", {"t": "native"}),
     "kafka.client": ("{check_crcs: false}", {"check_crcs": False}),
+    "telemetry.evaluations_headers": ("{x: k}", {"x": SecretStr("k")}),
     "telemetry.allow": ("{app: [a]}", {"app": ["a"]}),
     "profile": ("full", "full"),
     "telemetry.log_level": ("debug", "debug"),
@@ -173,7 +174,11 @@ SECRETS = [path for path, _, _, _ in ALL if SecretStr in typing.get_args(annotat
 
 def test_secrets_are_never_shown() -> None:
     """Neither the configuration's text nor its JSON tells a secret, but the adapters get it."""
-    variables = {variable: "hunter-2-canary" for path, variable, _, _ in ALL if path in SECRETS}
+    variables = {
+        variable: "{x: hunter-2-canary}" if default == {} else "hunter-2-canary"
+        for path, variable, default, _ in ALL
+        if path in SECRETS
+    }
     hook = "[{url: 'https://example.org', secret: hunter-2-canary}]"
     config = load(None, variables | {"RISKMON_DELIVER_WEBHOOKS": hook})
     assert len(SECRETS) >= 3

@@ -5,7 +5,6 @@ import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import jsonschema
 import pytest
@@ -23,6 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning
 SPANS = 40
 TOKEN = "canary-token"
 VERDICTS = "verdicts"
+RECEIVER = {"enabled": True, "port": 0, "token": TOKEN}
 
 
 def port_of(daemon: Daemon) -> int:
@@ -48,46 +48,47 @@ def export(port: int, spans: int) -> None:
     provider.shutdown()
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 def test_kafka_and_the_receiver_feed_one_daemon_that_publishes_verdicts(tmp_path: Path) -> None:
     """Both sources are judged, each trace has a verdict in the topic, and each assessment is an event."""
     traces = 200
-    with collecting() as collector:
-        settings: Any = {
-            "receiver": {"enabled": True, "port": 0, "token": TOKEN},
-            "deliver": {"verdicts_topic": VERDICTS},
-            "telemetry": {"evaluations_endpoint": collector.url},
-        }
-        with Rig(tmp_path, **settings) as rig:
-            rig.broker.create_topic(VERDICTS, 2)
-            daemon = rig.daemon()
-            rig.produce_traces(traces)
-            export(port_of(daemon), SPANS)
-            eventually(lambda: rig.done() == traces + SPANS, "everything on record")
-            rig.deliver("verdicts")
-            judged = int(daemon.metric("riskmon_traces_judged_total"))
-            assert judged >= traces
-            eventually(
-                lambda: daemon.metric("riskmon_evaluation_events_total") == 2 * judged, "every event exported"
-            )
-            assert daemon.stop()[0] == 0
-            report = rig.verify()
-            assert (report["ok"], report["records"], report["traces"]) == (True, traces + SPANS, judged)
-            validator = jsonschema.Draft202012Validator(schema())
-            verdicts = [json.loads(message.value or b"") for message in rig.consumed_topic(VERDICTS)]
-            for verdict in verdicts:
-                validator.validate(verdict)
-            assert len({verdict["id"] for verdict in verdicts}) == judged
-            flags = {flag["id"] for verdict in verdicts for flag in verdict["flags"]}
-            assert flags >= rig.oracle(range(traces))
-            assert len(collector.records()) == 2 * judged
+    with (
+        collecting() as collector,
+        Rig(
+            tmp_path,
+            receiver=RECEIVER,
+            deliver={"verdicts_topic": VERDICTS},
+            telemetry={"evaluations_endpoint": collector.url},
+        ) as rig,
+    ):
+        rig.broker.create_topic(VERDICTS, 2)
+        daemon = rig.daemon()
+        rig.produce_traces(traces)
+        export(port_of(daemon), SPANS)
+        eventually(lambda: rig.done() == traces + SPANS, "everything on record")
+        rig.deliver("verdicts")
+        judged = int(daemon.metric("riskmon_traces_judged_total"))
+        assert judged >= traces
+        eventually(
+            lambda: daemon.metric("riskmon_evaluation_events_total") == 2 * judged, "every event exported"
+        )
+        assert daemon.stop()[0] == 0
+        report = rig.verify()
+        assert (report["ok"], report["records"], report["traces"]) == (True, traces + SPANS, judged)
+        validator = jsonschema.Draft202012Validator(schema())
+        verdicts = [json.loads(message.value or b"") for message in rig.consumed_topic(VERDICTS)]
+        for verdict in verdicts:
+            validator.validate(verdict)
+        assert len({verdict["id"] for verdict in verdicts}) == judged
+        flags = {flag["id"] for verdict in verdicts for flag in verdict["flags"]}
+        assert flags >= rig.oracle(range(traces))
+        assert len(collector.records()) == 2 * judged
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 def test_what_was_answered_200_survives_a_kill(tmp_path: Path) -> None:
     """Killed before it has judged any, and without Kafka, the daemon judges all of it when it is back."""
-    receiver = {"enabled": True, "port": 0, "token": TOKEN}
-    with Rig(tmp_path, kafka={"topics": []}, deliver={"feedback_topic": ""}, receiver=receiver) as rig:
+    with Rig(tmp_path, kafka={"topics": []}, deliver={"feedback_topic": ""}, receiver=RECEIVER) as rig:
         daemon = rig.daemon()
         export(port_of(daemon), SPANS)  # while detectors are still being loaded: nothing is judged yet
         daemon.kill()

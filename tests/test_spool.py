@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from contracts.source import CHECKS, Rig, Seen, poll_until
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.clock import ManualClock, SystemClock
@@ -154,6 +154,7 @@ def test_offsets_go_on_when_all_was_judged_and_the_audit_holds(tmp_path: Path) -
     assert (report.ok, report.positions, report.records) == (True, {f"{TRACES}/0": 6}, 6)
 
 
+@settings(max_examples=40, deadline=None)
 @given(
     sizes=st.lists(st.lists(st.integers(0, 30), max_size=6), max_size=8),
     judged=st.lists(st.integers(0, 40), max_size=8),

@@ -374,11 +374,12 @@ def bench() -> None:
 @_json
 @click.option("--records", type=click.IntRange(min=1000), default=60_000, show_default=True)
 @click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True)
-def bench_engine(records: int, rounds: int, *, as_json: bool) -> None:
+@click.option("--verdicts", is_flag=True, help="Also write a verdict per trace to the outbox.")
+def bench_engine(records: int, rounds: int, *, verdicts: bool, as_json: bool) -> None:
     """Compare the engine with a bare kafka-python poll loop, interleaved in one run."""
     from monitor.cli import benchmarks
 
-    benchmarks.engine(records=records, rounds=rounds, as_json=as_json)
+    benchmarks.engine(records=records, rounds=rounds, verdicts=verdicts, as_json=as_json)
 
 
 @bench.command("decode")

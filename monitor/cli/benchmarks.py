@@ -31,7 +31,7 @@ RECORD_BYTES = 1024
 WAIT_SECONDS = 120.0
 
 
-def engine(*, records: int, rounds: int, as_json: bool) -> None:
+def engine(*, records: int, rounds: int, verdicts: bool, as_json: bool) -> None:
     """Compare the engine (no-op detectors, shipped rules, real ledger) with a bare poll loop.
 
     Both read the same topic of native JSON records of 1 KiB with the same client settings, in turn, and are
@@ -46,9 +46,8 @@ def engine(*, records: int, rounds: int, as_json: bool) -> None:
         ours: list[float] = []
         for number in range(rounds):
             bare.append(records / _bare(_config(broker.bootstrap, Path(scratch)), records, clock))
-            ours.append(
-                records / _ours(_config(broker.bootstrap, Path(scratch) / str(number)), records, clock)
-            )
+            config = _config(broker.bootstrap, Path(scratch) / str(number), verdicts=verdicts)
+            ours.append(records / _ours(config, records, clock))
             click.echo(f"round {number + 1}/{rounds}: {bare[-1]:.0f} bare, {ours[-1]:.0f} engine", err=True)
     ratios = [mine / theirs for mine, theirs in zip(ours, bare, strict=True)]
     result: dict[str, Any] = {
@@ -62,6 +61,7 @@ def engine(*, records: int, rounds: int, as_json: bool) -> None:
         "records": records,
         "record_bytes": RECORD_BYTES,
         "rounds": rounds,
+        "verdicts": verdicts,
         "python": sys.version.split()[0],
     }
     if as_json:
@@ -100,13 +100,16 @@ def _fill(bootstrap: str, records: int) -> None:
     producer.close(timeout=5.0)
 
 
-def _config(bootstrap: str, folder: Path) -> Config:
+def _config(bootstrap: str, folder: Path, *, verdicts: bool = False) -> Config:
     noop = {
         name: {"factory": "monitor.detect.noop:build", "options": {"name": name}}
         for name in DetectorsConfig.model_fields
     }
     kafka = {"bootstrap_servers": [bootstrap], "topics": [TOPIC], "group_id": uuid.uuid4().hex}
-    return Config.model_validate({"instance": "bench", "data_dir": folder, "kafka": kafka, "detectors": noop})
+    deliver = {"verdicts_topic": "verdicts" if verdicts else ""}
+    return Config.model_validate(
+        {"instance": "bench", "data_dir": folder, "kafka": kafka, "detectors": noop, "deliver": deliver}
+    )
 
 
 def _bare(config: Config, records: int, clock: Clock) -> float:

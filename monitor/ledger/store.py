@@ -19,11 +19,12 @@ from monitor import audit
 from monitor.clock import Clock
 from monitor.effects import Judge, KeptTrace, Transaction
 from monitor.errors import ConfigError, Fenced, Retryable
-from monitor.findings import Assessment, Coverage, DeadLetter, FlagRow, Outgoing, Span
+from monitor.findings import Assessment, Coverage, DeadLetter, FlagRow, Span
 from monitor.ledger import schema as t
 from monitor.progress import Mark, Placement, Placing, place
 from monitor.stream import Assigned, TopicPartition, is_spool
 from monitor.vault import Vault
+from monitor.verdict import VERDICTS, Verdict
 
 BUSY_SECONDS = 5.0  # how long SQLite waits for another daemon's transaction; ours take milliseconds
 
@@ -193,7 +194,8 @@ class Ledger:
                     [_flag_columns(row, first + i, digests[row.flag.id]) for i, row in enumerate(flag_rows)],
                 )
                 self._write_feedback(connection, transaction, frozenset(digests))
-            self._write_verdicts(connection, transaction.verdicts)
+            if transaction.verdicts:
+                self._write_verdicts(connection, transaction.verdicts)
             self._write_rest(connection, transaction)
         self._judge = transaction.judge.id
 
@@ -280,21 +282,22 @@ class Ledger:
         ]
         if items:
             connection.execute(t.feedback.insert(), items)
-        outgoing = [_outbox_columns(message, now) for message in transaction.outgoing if message.key in new]
+        outgoing = [
+            _outbox_columns(message.destination, message.key, audit.canonical(message.body), now)
+            for message in transaction.outgoing
+            if message.key in new
+        ]
         if outgoing:
             connection.execute(t.outbox.insert(), outgoing)
 
-    def _write_verdicts(self, connection: sa.Connection, verdicts: list[Outgoing]) -> None:
+    def _write_verdicts(self, connection: sa.Connection, verdicts: list[Verdict]) -> None:
         """Put verdicts in the outbox, except those that wait there: their trace was judged again."""
-        if not verdicts:
-            return
+        bodies = {verdict.id: msgspec.json.encode(verdict).decode() for verdict in verdicts}
+        same = sa.and_(t.outbox.c.destination == VERDICTS, t.outbox.c.key.in_(bodies))
+        for key in connection.execute(sa.select(t.outbox.c.key).where(same)).scalars().all():
+            del bodies[key]
         now = self._clock.now()
-        c = t.outbox.c
-        first = verdicts[0].destination
-        keys = [message.key for message in verdicts]
-        same = sa.and_(c.destination == first, c.key.in_(keys))
-        waiting = set(connection.execute(sa.select(c.key).where(same)).scalars())
-        rows = [_outbox_columns(message, now) for message in verdicts if message.key not in waiting]
+        rows = [_outbox_columns(VERDICTS, key, body, now) for key, body in bodies.items()]
         if rows:
             connection.execute(t.outbox.insert(), rows)
 
@@ -470,11 +473,11 @@ def _flag_entry(row: FlagRow, body: str) -> dict[str, Any]:
     }
 
 
-def _outbox_columns(message: Outgoing, now: float) -> dict[str, Any]:
+def _outbox_columns(destination: str, key: str, body: str, now: float) -> dict[str, Any]:
     return {
-        "destination": message.destination,
-        "key": message.key,
-        "body": audit.canonical(message.body),
+        "destination": destination,
+        "key": key,
+        "body": body,
         "created": now,
         "attempts": 0,
         "due": now,
