@@ -194,6 +194,35 @@ def test_events_of_a_span_hold_content_too() -> None:
     assert (again.messages, again.response, again.alternatives) == ((Message("user", "Hi?"),), "A", ())
 
 
+def test_events_without_content_say_nothing() -> None:
+    """Where content was not captured, an event's other attributes are not taken for it."""
+    bare = attributes({"gen_ai.system": "openai"})
+    events = [{"name": name, "attributes": bare} for name in ("gen_ai.choice", "gen_ai.user.message")]
+    exchange = one({"gen_ai.operation.name": "chat"}, events=events).exchange
+    assert exchange
+    assert (exchange.messages, exchange.response, exchange.alternatives) == ((Message("user", ""),), "", ())
+    written = attributes({"index": 0, "message": '{"role": "assistant", "content": "Hi."}'})
+    said = one({"gen_ai.operation.name": "chat"}, events=[{"name": "gen_ai.choice", "attributes": written}])
+    assert said.step.output == "Hi."
+
+
+def test_what_an_agent_was_given_is_kept_whatever_its_shape() -> None:
+    """Objects that are no messages are judged as JSON text, in any dialect."""
+    given, made = '{"inputs":{"topic":"shoes"}}', '{"outputs":["a","b"]}'
+    exchanges = [
+        one(
+            {"traceloop.span.kind": "agent", "traceloop.entity.input": given, "traceloop.entity.output": made}
+        ),
+        one({"openinference.span.kind": "AGENT", "input.value": given, "output.value": made}),
+        one(
+            {"gen_ai.operation.name": "chat", "gen_ai.input.messages": given, "gen_ai.output.messages": made}
+        ),
+    ]
+    for exchange in (span.exchange for span in exchanges):
+        assert exchange
+        assert (exchange.messages, exchange.response) == ((Message("user", given),), made)
+
+
 def test_a_log_record_without_a_span_is_an_exchange_of_its_own() -> None:
     """Without ids nothing can be joined to it, so it is judged as it is."""
     said = {"gen_ai.input.messages": [{"role": "user", "content": "Hi?"}], "gen_ai.output.messages": "Hello."}
