@@ -155,7 +155,9 @@ def _content(event: Event) -> Any:
         return messages.structured(event.body)
     attributes = event.attributes
     key = _CONTENT.get(event.name, "gen_ai.event.content")
-    return messages.structured(attributes[key]) if key in attributes else attributes
+    if key in attributes:
+        return messages.structured(attributes[key])
+    return {name: value for name, value in attributes.items() if name in messages.KEYS}
 
 
 def _merge(reading: Reading, part: Reading, *, asked: bool, answered: bool) -> None:

@@ -16,6 +16,8 @@ from monitor.ingest.spans import number, plain
 from monitor.trace import Document, Message, ToolCall
 
 ROLES = NATIVE_ROLES | {"human": "user", "ai": "assistant", "bot": "assistant"}  # LangChain's names
+KEYS = frozenset({"role", "content", "parts", "tool_calls", "message", "finish_reason", "index"})
+"""Of a message or choice; an object that has none of them is some text of an application's own."""
 MAX_DEPTH = 64  # of JSON in an attribute; deeper is taken as text
 
 # An application's instructions hardly ever change; the rest of a prompt does.
@@ -77,7 +79,7 @@ def prompt(value: Any, system: Any = None) -> tuple[Message, ...]:
         messages.append(_remembered_system(system) if short else _system(system))
     value = structured(value)
     for item in value if type(value) is list else [value]:
-        if type(item) is dict:
+        if type(item) is dict and not KEYS.isdisjoint(item):
             role = item.get("role")
             role = (ROLES.get(role) or ROLES.get(role.lower(), "user")) if type(role) is str else "user"
             if (text := _only_text(item)) is not None:
@@ -87,7 +89,7 @@ def prompt(value: Any, system: Any = None) -> tuple[Message, ...]:
             messages.extend([Message("tool", result) for _, result in said.results])
             if said.texts or not said.results:
                 messages.append(Message(role, said.text()))
-        elif item is not None and item != "":
+        elif item or item == 0:
             messages.append(Message("user", text_of(item)))
     return tuple(messages)
 
@@ -109,19 +111,18 @@ def output(value: Any) -> Output:
     results: dict[str, str] = {}
     finish: object = None
     for item in value if type(value) is list else [value]:
-        if type(item) is dict:
+        if type(item) is dict and not KEYS.isdisjoint(item):
             finish = finish or item.get("finish_reason")
             if (text := _only_text(item)) is not None:
                 if text:
                     texts.append(text)
                 continue
-            message = item.get("message")  # of a choice
-            said = _take_apart({**item, **message} if type(message) is dict else item)
+            said = _take_apart(_answer(item))
             if said.texts:
                 texts.append(said.text())
             calls += said.calls
             results.update(said.results)
-        elif item is not None and item != "":
+        elif item or item == 0:
             texts.append(text_of(item))
     if results:
         calls = [
@@ -146,6 +147,14 @@ def document(item: Any, keys: tuple[str, ...]) -> Document:
         return Document("", text_of(item))
     content = next((text_of(found) for key in keys if (found := item.get(key))), "")
     return Document(plain(item.get("id")), content, number(item.get("score")))
+
+
+def _answer(choice: dict[str, Any]) -> dict[str, Any]:
+    """Return the message of a choice, if this is one, with what else stands there."""
+    message = structured(choice.get("message"))
+    if not message:
+        return choice
+    return {**choice, **(message if type(message) is dict else {"content": message})}
 
 
 def _only_text(message: dict[str, Any]) -> str | None:
