@@ -232,6 +232,7 @@ def _with_parts(span: Span, parts: Sequence[Span]) -> Span:
         messages = whole if len(whole) > 1 else tuple(m for each in said for m in each.messages)
     responses = [text for each in said if (text := each.response)]
     response, *others = [own.response, *responses] if own.response else responses or [""]
+    others += [text for each in said for text in each.alternatives]
     others = [text for text in dict.fromkeys(others) if text != response]
     calls = own.tool_calls or next((each.tool_calls for each in said if each.tool_calls), ())
     exchange = msgspec.structs.replace(

@@ -206,8 +206,8 @@ def test_what_comes_after_a_call_is_no_source_of_it() -> None:
 def test_log_records_fill_in_what_a_span_does_not_hold() -> None:
     """Messages and choices logged one by one become the prompt and the responses of their span."""
 
-    def part(second: float, *messages: Message, response: str = "") -> Span:
-        exchange = Trace(id="x", time=second, response=response, messages=messages)
+    def part(second: float, *messages: Message, response: str = "", other: tuple[str, ...] = ()) -> Span:
+        exchange = Trace(id="x", time=second, response=response, messages=messages, alternatives=other)
         return Span(
             trace_id="t",
             span_id="1",
@@ -224,13 +224,14 @@ def test_log_records_fill_in_what_a_span_does_not_hold() -> None:
         part(1.1, Message("system", "Be brief.")),
         span(CHAT, 1, exchange=bare),
         part(1.5, response="A month."),
+        part(1.6, other=("Four weeks.",)),
     ]
     (done,) = assemble(spans)
     (exchange,) = done.exchanges
     trace = exchange.trace
     assert (trace.id, trace.model, trace.response) == ("resp_1", "gpt-5", "Within 30 days.")
     assert trace.messages == (Message("system", "Be brief."), Message("user", "How long?"))
-    assert trace.alternatives == ("A month.",)
+    assert trace.alternatives == ("A month.", "Four weeks.")
     assert trace.missing == ()
     (done,) = assemble(spans[:3])
     assert done.exchanges[0].trace.missing == (Missing.ROOT, Missing.SPAN)
