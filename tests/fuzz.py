@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import gateway_payloads
 import msgspec
 from google.protobuf.json_format import MessageToDict
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -61,8 +62,15 @@ _KEYS = [
 
 
 def seeds() -> dict[str, list[Any]]:
-    """Good payloads by what they hold: `native`, `spans` or `logs`; JSON, protobuf's too."""
-    found: dict[str, list[Any]] = {"native": [_NATIVE], "spans": [], "logs": []}
+    """Good payloads by what they hold: `spans`, `logs`, or a format's own; JSON, protobuf's too."""
+    found: dict[str, list[Any]] = {
+        "native": [_NATIVE],
+        "openai": [gateway_payloads.PAIR, gateway_payloads.RESPONSES],
+        "litellm": [gateway_payloads.LITELLM],
+        "kong": [gateway_payloads.KONG, gateway_payloads.OLD_KONG],
+        "spans": [],
+        "logs": [],
+    }
     for file in sorted(DATA.iterdir()):
         value = json.loads(file.read_bytes()) if file.suffix == ".json" else _json_of(file)
         found["logs" if "resourceLogs" in value else "spans"].append(value)
@@ -86,7 +94,7 @@ def _json_of(file: Path) -> Any:
 
 
 _HOLDS = {
-    "native": ("native",),
+    **{name: (name,) for name in ("native", "openai", "litellm", "kong")},
     "otlp_json": ("spans", "logs"),
     "otlp_proto": ("spans",),
     "otlp_proto_logs": ("logs",),

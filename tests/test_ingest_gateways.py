@@ -568,7 +568,7 @@ def test_swapped_values_are_decoded_or_refused(name: str, data: st.DataObject) -
     canaries = st.sampled_from(["CANARY", ["CANARY"], {"CANARY": "CANARY"}, [{"role": "CANARY"}]])
     for _ in range(data.draw(st.integers(1, 3))):
         container, key = data.draw(st.sampled_from(list(places(changed))))
-        container[key] = data.draw(json_values | canaries)
+        container[key] = copy.deepcopy(data.draw(json_values | canaries))
     _decodes_or_refuses(form, json.dumps(changed).encode())
 
 

@@ -15,6 +15,7 @@ from external import need_module
 from monitor.clock import SystemClock
 from monitor.config import load
 from monitor.demo.broker import EmbeddedBroker
+from monitor.detect import agent
 from monitor.rules import run_tests
 
 README = Path("README.md").read_text(encoding="utf-8")
@@ -84,8 +85,11 @@ def run_until_ready(words: list[str], folder: Path, environ: dict[str, str]) -> 
 
 
 def test_the_configuration_shown_is_valid(tmp_path: Path) -> None:
-    """The README's riskmon.yaml loads, and its rule file passes its own test."""
-    config, rules = blocks("yaml")
+    """The README's riskmon.yaml and policy of agents load, and its rule file passes its own test."""
+    config, agents, rules = blocks("yaml")
+    (tmp_path / "agents.yaml").write_text(agents, encoding="utf-8")
+    options = load(tmp_path / "agents.yaml", {}).detectors.agent.options
+    assert agent.build(**options).name == "agent"
     (tmp_path / "riskmon.yaml").write_text(config, encoding="utf-8")
     assert load(tmp_path / "riskmon.yaml", {}).kafka.topics == ["llm.traces"]
     (tmp_path / "my-rules.yaml").write_text(rules, encoding="utf-8")

@@ -84,10 +84,10 @@ class Judge:
 
 
 def threshold(kind: str, rules: Sequence[Rule]) -> float | None:
-    """Return the one number with which the rule of a kind compares; None when there is no such one."""
+    """Return the least number with which the rule of a kind compares; None when there is none."""
     reads = next((rule.expression.reads for rule in rules if rule.name == RULE.get(kind)), None)
     numbers = {n for read, of in reads.compared.items() if read[0] == kind for n in of} if reads else set()
-    return numbers.pop() if len(numbers) == 1 else None
+    return min(numbers, default=None)
 
 
 def _entities(assessment: Assessment) -> tuple[Entity, ...]:
