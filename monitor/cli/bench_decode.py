@@ -18,6 +18,9 @@ from monitor.ingest import decoder_for
 from monitor.trace import Record
 
 SPANS: Final = 8  # chat spans in one record, as a batching exporter sends them
+_SYSTEM: Final = "Answer only from the policy. Be brief, name the paragraph, and do not promise refunds."
+_QUESTION: Final = "Can I return order {}? I have worn the shoes once and still have the box."
+_ANSWER: Final = "Yes: shoes may be returned within 30 days if they come in their box. " * 2
 _IDS: Final = frozenset({"traceId", "spanId", "parentSpanId"})
 
 
@@ -31,6 +34,9 @@ def run(*, records: int, rounds: int, as_json: bool) -> None:
         "native": [native_record(number) for number in range(records)],
         "otlp_json": [json.dumps(request(number)).encode() for number in range(records)],
         "otlp_proto": [protobuf(request(number)) for number in range(records)],
+        "openai": [json.dumps(pair(number)).encode() for number in range(records)],
+        "litellm": [json.dumps(litellm(number)).encode() for number in range(records)],
+        "kong": [json.dumps(kong(number)).encode() for number in range(records)],
     }
     found: dict[str, Any] = {}
     for form, given in values.items():
@@ -77,11 +83,55 @@ def request(number: int) -> dict[str, Any]:
     }
 
 
+def pair(number: int) -> dict[str, Any]:
+    """Return a chat completion's request and response, with the texts of the spans."""
+    body = {
+        "id": f"chatcmpl-{_random(number)}", "object": "chat.completion", "created": 1_795_327_201,
+        "model": "gpt-5-2026-08-07", "system_fingerprint": "fp_44709d6fcb",
+        "choices": [{
+            "index": 0, "logprobs": None, "finish_reason": "stop",
+            "message": {"role": "assistant", "content": _ANSWER, "refusal": None, "annotations": []},
+        }],
+        "usage": {"prompt_tokens": 97, "completion_tokens": 52, "total_tokens": 149},
+    }  # fmt: skip
+    messages = [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": _QUESTION.format(number)}]
+    return {"request": {"model": "gpt-5", "messages": messages, "temperature": 0.2}, "response": body}
+
+
+def litellm(number: int) -> dict[str, Any]:
+    """Return the same as LiteLLM's payload."""
+    sent = pair(number)
+    return {
+        "id": sent["response"]["id"], "trace_id": _random(number), "call_type": "acompletion",
+        "status": "success", "custom_llm_provider": "openai", "response_cost": 0.00015, "cache_hit": False,
+        "prompt_tokens": 97, "completion_tokens": 52, "total_tokens": 149, "model": "gpt-5",
+        "startTime": 1_795_327_200.0, "endTime": 1_795_327_201.84, "model_group": "support",
+        "metadata": {"user_api_key_alias": "support-bot", "user_api_key_team_alias": "support"},
+        "end_user": f"customer-{number % 500}", "request_tags": ["returns"],
+        "messages": sent["request"]["messages"], "response": sent["response"],
+    }  # fmt: skip
+
+
+def kong(number: int) -> dict[str, Any]:
+    """Return the same as an entry of Kong's log."""
+    bodies = {name: json.dumps(body) for name, body in pair(number).items()}
+    return {
+        "started_at": 1_795_327_200_000, "latencies": {"kong": 3, "proxy": 970, "request": 976},
+        "request": {"id": _random(number), "uri": "/v1/chat/completions"}, "response": {"status": 200},
+        "service": {"name": "ai-gateway"}, "route": {"name": "openai-chat"},
+        "ai": {"proxy": {
+            "meta": {
+                "provider_name": "openai", "request_model": "gpt-5", "response_model": "gpt-5-2026-08-07",
+                "llm_latency": 972,
+            },
+            "usage": {"prompt_tokens": 97, "completion_tokens": 52, "cost": 0.0038},
+            "payload": bodies,
+        }},
+    }  # fmt: skip
+
+
 def _span(number: int) -> dict[str, Any]:
     start = 1_795_327_200_000_000_000 + number * 10_000_000
-    asked = f"Can I return order {number}? I have worn the shoes once and still have the box."
-    answered = "Yes: shoes may be returned within 30 days if they come in their box. " * 2
-    system = "Answer only from the policy. Be brief, name the paragraph, and do not promise refunds."
     attributes = _attributes({
         "gen_ai.operation.name": "chat", "gen_ai.provider.name": "openai", "gen_ai.request.model": "gpt-5",
         "gen_ai.response.model": "gpt-5-2026-08-07", "gen_ai.response.id": f"chatcmpl-{_random(number)}",
@@ -89,12 +139,12 @@ def _span(number: int) -> dict[str, Any]:
         "gen_ai.usage.input_tokens": 97, "gen_ai.usage.output_tokens": 52,
         "gen_ai.usage.cache_read.input_tokens": 0, "gen_ai.request.temperature": 0.2,
         "server.address": "api.openai.com",
-        "gen_ai.system_instructions": json.dumps([{"type": "text", "content": system}]),
+        "gen_ai.system_instructions": json.dumps([{"type": "text", "content": _SYSTEM}]),
         "gen_ai.input.messages": json.dumps([
-            {"role": "user", "parts": [{"type": "text", "content": asked}]}
+            {"role": "user", "parts": [{"type": "text", "content": _QUESTION.format(number)}]}
         ]),
         "gen_ai.output.messages": json.dumps([
-            {"role": "assistant", "parts": [{"type": "text", "content": answered}], "finish_reason": "stop"}
+            {"role": "assistant", "parts": [{"type": "text", "content": _ANSWER}], "finish_reason": "stop"}
         ]),
     })  # fmt: skip
     return {

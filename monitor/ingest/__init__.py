@@ -53,6 +53,8 @@ def decoder_for(
     default = by_format[config.format]
     by_topic = {topic: by_format[name] for topic, name in config.formats.items()}
     by_topic |= {topic: by_content_type(by_format, signal) for signal, topic in received.items()}
+    if not by_topic:
+        return default
     return lambda record: by_topic.get(record.topic, default)(record)
 
 

@@ -14,6 +14,7 @@ YEAR_2200 = 7_258_118_400  # Unix seconds; what lies beyond is milliseconds take
 MAX_LABELS = 32
 MAX_LABEL_CHARS = 256
 LABELS_LEFT_OUT = "labels_left_out"
+NO_OBJECT = "the record: must hold one JSON object"
 ROLES = {
     "system": "system",
     "developer": "system",  # OpenAI's name since the o1 models
@@ -116,5 +117,5 @@ def explain(message: str) -> BadTrace:
 def one_object(payload: object) -> dict[str, Any]:
     """Return the payload if it is a JSON object. Raises BadTrace: wrong_type."""
     if not isinstance(payload, dict):
-        raise BadTrace("wrong_type", "the record: must hold one JSON object")
+        raise BadTrace("wrong_type", NO_OBJECT)
     return payload
