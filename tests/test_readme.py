@@ -85,16 +85,17 @@ def run_until_ready(words: list[str], folder: Path, environ: dict[str, str]) -> 
 
 
 def test_the_configuration_shown_is_valid(tmp_path: Path) -> None:
-    """The README's riskmon.yaml and policy of agents load, and its rule file passes its own test."""
-    config, agents, rules = blocks("yaml")
-    (tmp_path / "agents.yaml").write_text(agents, encoding="utf-8")
-    options = load(tmp_path / "agents.yaml", {}).detectors.agent.options
-    assert agent.build(**options).name == "agent"
-    (tmp_path / "riskmon.yaml").write_text(config, encoding="utf-8")
-    assert load(tmp_path / "riskmon.yaml", {}).kafka.topics == ["llm.traces"]
-    (tmp_path / "my-rules.yaml").write_text(rules, encoding="utf-8")
-    results = run_tests([tmp_path / "my-rules.yaml"])
-    assert [result.passed for result in results] == [True]
+    """Each configuration in the README loads and its detectors can be built; its rules pass their own test."""
+    rules, configurations = [], []
+    for number, block in enumerate(blocks("yaml")):
+        path = tmp_path / f"{number}.yaml"
+        path.write_text(block, encoding="utf-8")
+        (rules if block.startswith("groups:") else configurations).append(path)
+    loaded = [load(path, {}) for path in configurations]
+    assert loaded[0].kafka.topics == ["llm.traces"]
+    for config in loaded:
+        agent.build(**config.detectors.agent.options)
+    assert [result.passed for result in run_tests(rules)] == [True]
 
 
 @pytest.mark.parametrize(
