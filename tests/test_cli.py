@@ -24,9 +24,10 @@ from monitor.demo.traffic import Traffic
 from monitor.effects import Claimed, Judge, Policy, Transaction, coverage_of, effects
 from monitor.effects import Finished as Done
 from monitor.findings import Action, Assessment, DeadLetter, Flag, Judgement, Severity, Span, Status
+from monitor.ledger.spool import LedgerSpool
 from monitor.ledger.store import Claim, Ledger
 from monitor.progress import Mark
-from monitor.stream import Assigned
+from monitor.stream import Assigned, Received, spool_topic
 from monitor.testing import ManualClock
 from monitor.trace import Message, Origin, Trace
 from monitor.vault import Vault
@@ -251,6 +252,91 @@ def test_check_lists_every_setting(call: Call) -> None:
     assert [(row["setting"], row["variable"]) for row in rows] == [(s[0], s[1]) for s in settings()]
     text = call("check", "--settings").out
     assert all(f"{setting} ({variable}) =" in text for setting, variable, _, _ in settings())
+
+
+RECEIVING = {"RISKMON_RECEIVER_ENABLED": "true", "RISKMON_INSTANCE": "one"}
+WITHOUT_KAFKA = {"RISKMON_KAFKA_TOPICS": "[]", "RISKMON_DELIVER_FEEDBACK_TOPIC": ""}
+
+
+def spooled(stock: Stock, instance: str, values: list[bytes]) -> LedgerSpool:
+    """A spool with what an instance received."""
+    vault = Vault.open(stock.config.data_dir / "riskmon.key")
+    topic = spool_topic("traces", instance)
+    spool = LedgerSpool(stock.ledger, vault, (topic,), max_records=100, max_bytes=10_000)
+    spool.append([Received(topic, 60.0, "application/json", value) for value in values])
+    return spool
+
+
+def test_check_tells_of_the_receiver_and_of_spools_nobody_reads(call: Call, stock: Stock) -> None:
+    """Its address, what waits for this instance, and whose name a daemon needs to judge the rest."""
+    spooled(stock, "one", [b"{}"] * 2)
+    spooled(stock, "gone", [b"{}"])
+    answer = call("check", "--json", **RECEIVING, **WITHOUT_KAFKA)
+    found = {finding["subject"]: finding for finding in answer.json()["findings"]}
+    assert answer.code == 0
+    assert "broker" not in found
+    assert found["receiver"]["detail"] == "OTLP/HTTP at 127.0.0.1:4318, no token"
+    ours, theirs = found["spool otlp.traces@one"], found["spool otlp.traces@gone"]
+    assert (ours["state"], ours["detail"]) == (
+        "ok",
+        "2 bodies, 4 bytes, the oldest of 1970-01-01T00:01:00+00:00",
+    )
+    assert theirs["state"] == "missing"
+    assert "`instance: gone`" in theirs["detail"]
+
+
+def test_no_topic_and_no_receiver_is_nothing_to_do(call: Call) -> None:
+    """A daemon that reads nothing is a mistake, and the message says what to set."""
+    answer = call("check", "--offline", **WITHOUT_KAFKA)
+    assert answer.code == 78
+    assert "receiver.enabled" in answer.out
+
+
+def test_spools_are_listed_and_dead_letters_go_back_into_theirs(call: Call, stock: Stock) -> None:
+    """A letter that was received is requeued into its instance's spool, where a running daemon finds it."""
+    spool = spooled(stock, "one", [b"{}"])
+    topic = spool.topics[0]
+    claim = stock.ledger.claim(Assigned(topic, 0, 0, 0, 1), latest=False)
+    assert isinstance(claim, Claim)
+    letter = DeadLetter(
+        topic=topic,
+        partition=0,
+        offset=0,
+        time=2.0,
+        reason="invalid_json",
+        detail="",
+        key=None,
+        value=b"{}",
+        headers=(("content-type", b"application/json"),),
+    )
+    transaction = Transaction(
+        owner="d0",
+        judge=Judge.of({"pii": "1"}, "rules-1"),
+        marks={(topic, 0): Claimed(claim.epoch, claim.version, Mark(1))},
+        coverage=coverage_of([Done(topic, 0, Span(0, 1))], [], [letter]),
+        flags=[],
+        feedback=[],
+        outgoing=[],
+        kept=[],
+        dead_letters=[letter],
+        snapshots={},
+    )
+    stock.ledger.record(transaction)
+    assert call("spool", "list", "--json").json() == []
+    assert call("dlq", "requeue", "3", **RECEIVING).out == "1 requeued\n"
+    (row,) = call("spool", "list", "--json", **RECEIVING).json()
+    assert (row["topic"], row["instance"], row["records"], row["ours"]) == (topic, "one", 1, True)
+    assert "another instance" in call("spool", "list", RISKMON_INSTANCE="two").out
+    spool.usage()
+    assert spool.end(topic) == 2
+    assert [(record.offset, record.value) for record in spool.read(topic, 1, 9, 99)] == [(1, b"{}")]
+
+
+def test_the_verdicts_schema_is_printed(call: Call) -> None:
+    """It is a valid JSON Schema that names its version."""
+    schema = call("schema", "verdict").json()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert schema["$defs"]["Verdict"]["properties"]["schema"]["enum"] == ["riskmon.verdict/1"]
 
 
 def test_schema_accepts_what_is_documented(call: Call) -> None:

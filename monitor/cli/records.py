@@ -16,10 +16,11 @@ from monitor.cli.daemon import as_json as to_json
 from monitor.cli.daemon import open_ledger
 from monitor.clock import SystemClock
 from monitor.config import Config, load
-from monitor.errors import ConfigError
+from monitor.errors import ConfigError, Retryable
 from monitor.ledger import reading
-from monitor.ledger.spool import usage_by_topic
+from monitor.ledger.spool import CONTENT_TYPE, LedgerSpool, usage_by_topic
 from monitor.ledger.store import Ledger
+from monitor.stream import Received, is_spool
 from monitor.trace import Record
 from monitor.vault import Vault
 
@@ -129,7 +130,7 @@ def show_letter(path: Path | None, letter_id: int, *, raw: bool) -> None:
 
 
 def requeue_letters(path: Path | None, ids: list[int], *, everything: bool) -> None:
-    """Produce dead letters to their topics again and note that on the chain."""
+    """Send dead letters to their topics again, or back into the spool, and note that on the chain."""
     if bool(ids) == everything:
         raise click.UsageError("name the letters, or give --all")
     from monitor.sources.kafka_admin import produce
@@ -146,9 +147,29 @@ def requeue_letters(path: Path | None, ids: list[int], *, everything: bool) -> N
                 continue
             place = (row.topic, row.partition, row.offset, row.time)
             records.append(Record(*place, letter.key, letter.value, letter.headers))
-        produce(config.kafka, records, PRODUCE_SECONDS)
+        to_kafka = [record for record in records if not is_spool(record.topic)]
+        if to_kafka:
+            produce(config.kafka, to_kafka, PRODUCE_SECONDS)
+        _spool_again(config, ledger, vault, [record for record in records if is_spool(record.topic)])
         reading.mark_requeued(ledger, [i for i in ids if i not in left], SystemClock().now())
     click.echo(f"{len(records)} requeued" + (f"; {len(left)} without a value are left" if left else ""))
+
+
+def _spool_again(config: Config, ledger: Ledger, vault: Vault, records: Sequence[Record]) -> None:
+    """Put what the receiver once took back into its spool, whosever it is."""
+    bounds = config.receiver
+    now = SystemClock().now()
+    for topic in sorted({record.topic for record in records}):
+        bodies = [
+            Received(topic, now, dict(record.headers)[CONTENT_TYPE].decode(), record.value or b"")
+            for record in records
+            if record.topic == topic
+        ]
+        spool = LedgerSpool(
+            ledger, vault, (topic,), max_records=bounds.max_spool_records, max_bytes=bounds.max_spool_bytes
+        )
+        if spool.append(bodies) < len(bodies):
+            raise Retryable(f"{topic}: the spool is full, not all letters were requeued")
 
 
 def export_feedback(path: Path | None, form: str, output: IO[str]) -> None:

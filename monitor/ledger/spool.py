@@ -67,7 +67,7 @@ class LedgerSpool:
                 ends[topic] += 1
             if rows:
                 connection.execute(t.spool.insert(), rows)
-        self._ends = ends
+        self._saw(ends)
         self._grown.set()
         return len(rows)
 
@@ -100,13 +100,19 @@ class LedgerSpool:
     def usage(self) -> Mapping[str, Usage]:
         """What waits, per topic."""
         with self._ledger.begin(write=False) as connection:
-            return {topic: _usage(connection, topic) for topic in self.topics}
+            usage = {topic: _usage(connection, topic) for topic in self.topics}
+        self._saw({topic: waiting.end for topic, waiting in usage.items()})
+        return usage
 
     def end(self, topic: str) -> int:
-        """Next offset to be written, without asking the ledger where this instance has written before."""
+        """Next offset to be written, as far as it was seen: what others append shows at the next `usage`."""
         if not self._ends:
-            self._ends = {name: waiting.end for name, waiting in self.usage().items()}
+            self.usage()
         return self._ends[topic]
+
+    def _saw(self, ends: Mapping[str, int]) -> None:
+        """Two threads may see ends in the other order than they were; ends only grow."""
+        self._ends = {topic: max(end, self._ends.get(topic, 0)) for topic, end in ends.items()}
 
     def wait(self, seconds: float) -> None:
         """Wait until something was written since the last call, at most this long."""
