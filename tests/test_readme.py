@@ -85,12 +85,13 @@ def run_until_ready(words: list[str], folder: Path, environ: dict[str, str]) -> 
 
 
 def test_the_configuration_shown_is_valid(tmp_path: Path) -> None:
-    """Each configuration in the README loads and its detectors can be built; its rules pass their own test."""
-    rules, configurations = [], []
+    """Each configuration in the README loads and its detector can be built; its rules pass their test."""
+    rules: list[Path] = []
+    configurations: list[Path] = []
     for number, block in enumerate(blocks("yaml")):
         path = tmp_path / f"{number}.yaml"
         path.write_text(block, encoding="utf-8")
-        (rules if block.startswith("groups:") else configurations).append(path)
+        (rules if block.startswith(("groups:", "environments:")) else configurations).append(path)
     loaded = [load(path, {}) for path in configurations]
     assert loaded[0].kafka.topics == ["llm.traces"]
     for config in loaded:
