@@ -26,12 +26,15 @@ from monitor.engine.watchdog import Watchdog
 from monitor.errors import ConfigError, Retryable
 from monitor.findings import DeadLetter, Judgement
 from monitor.ingest import decoder_for
+from monitor.ledger.auditor import Auditor
 from monitor.ledger.outbox import LedgerOutbox
 from monitor.ledger.store import Ledger
 from monitor.rules import RuleBook, default_paths
 from monitor.stream import Detectors, Observer, Source
 from monitor.telemetry.metrics import Metrics
 from monitor.telemetry.observer import TelemetryObserver
+from monitor.telemetry.pushing import MetricsPusher
+from monitor.telemetry.pushing import connect as push
 from monitor.telemetry.tracing import BatchTracer, connect
 from monitor.vault import Vault
 
@@ -151,8 +154,14 @@ class Daemon:
         )
         self._tracer = _tracer(config)
         self.observer = TelemetryObserver(
-            self.metrics, clock, log, self._tracer, risk_thresholds=config.telemetry.risk_thresholds
+            self.metrics,
+            clock,
+            log,
+            self._tracer,
+            risk_thresholds=config.telemetry.risk_thresholds,
+            budgets=config.budgets,
         )
+        self.auditor = Auditor(self.ledger, clock, self.observer, config.ledger.verify_seconds)
         self.pool = Pool(specs(config), config.pool, clock)
         self.dispatcher = Dispatcher(
             LedgerOutbox(self.ledger, clock),
@@ -175,6 +184,7 @@ class Daemon:
             on_dead=on_dead,
         )
         self.http = HttpServer(config.http.host, config.http.port, self.metrics.registry, self)
+        self._pusher = _pusher(config, self.metrics, clock)
         self._watchdog = Watchdog(lambda: self.engine.turned_at, config.shutdown.watchdog_seconds, clock)
         self._ready = False
 
@@ -200,7 +210,11 @@ class Daemon:
             self.pool.start()
             self.ledger.note("started", {"instance": self.config.name(), "version": __version__})
             self.observer.rules_loaded(self.rules.current.version, ok=True)
+            self.observer.config_loaded(ok=True)
             self.dispatcher.start()
+            self.auditor.start()
+            if self._pusher is not None:
+                self._pusher.start()
             self.engine.turned_at = self.clock.monotonic()
             self._watchdog.start()
             self._ready = True
@@ -234,6 +248,7 @@ class Daemon:
         deadline = Deadline(self.clock, 3.0)  # after the engine's own: 20 s + 3 s < 25 s (invariant R3)
         self._watchdog.stop()
         self.dispatcher.stop(deadline)
+        self.auditor.stop(deadline)
         self.pool.close()
         if self._ready:
             totals = self.engine.totals
@@ -250,6 +265,8 @@ class Daemon:
                 released=totals.released,
             )
         self.ledger.close()
+        if self._pusher is not None:
+            self._pusher.stop(deadline)
         if self._tracer is not None:
             self._tracer.close(max(0.1, deadline.remaining()))
         self.http.stop()
@@ -265,6 +282,13 @@ def _tracer(config: Config) -> BatchTracer | None:
     if not config.telemetry.otlp_endpoint:
         return None
     return connect(config.telemetry.otlp_endpoint, config.kafka.group_id, config.name())
+
+
+def _pusher(config: Config, metrics: Metrics, clock: Clock) -> MetricsPusher | None:
+    seconds = config.telemetry.otlp_metrics_seconds
+    if not config.telemetry.otlp_endpoint or not seconds:
+        return None
+    return push(config.telemetry.otlp_endpoint, metrics.registry, clock, seconds, config.name())
 
 
 def summary(daemon: Daemon) -> dict[str, object]:

@@ -25,6 +25,7 @@ from monitor.progress import Mark, Placement, Placing, place
 from monitor.stream import Assigned, TopicPartition
 from monitor.vault import Vault
 
+_READS = "riskmon_reads"  # option of a connection whose transactions only read
 BUSY_SECONDS = 5.0  # how long SQLite waits for another daemon's transaction; ours take milliseconds
 
 _mark_encoder = msgspec.msgpack.Encoder()
@@ -73,15 +74,28 @@ class Ledger:
     @contextmanager
     def begin(self) -> Iterator[sa.Connection]:
         """One transaction that holds the write lock from its beginning; translates database errors."""
+        with self._translated(), self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
         try:
-            with self.engine.begin() as connection:
-                yield connection
+            yield
         except OperationalError as error:
             raise Retryable(_describe(error)) from None
         except DBAPIError as error:
             if error.connection_invalidated:
                 raise Retryable(_describe(error)) from None
             raise
+
+    @contextmanager
+    def view(self) -> Iterator[sa.Connection]:
+        """One consistent view for reading, however long: nobody waits for it. Raises Retryable."""
+        options = {_READS: True} if self.engine.name == "sqlite" else {"isolation_level": "REPEATABLE READ"}
+        with self._translated(), self.engine.connect() as connection:
+            reading = connection.execution_options(**options)
+            with reading.begin():
+                yield reading
 
     def claim(self, assigned: Assigned, *, latest: bool) -> Claim | Placement:
         """Claim an assigned partition and say where to read on.
@@ -327,8 +341,13 @@ def connect(url: str) -> sa.Engine:
         ) from None
     if parsed.get_backend_name() == "sqlite":
         sa.event.listen(engine, "connect", _prepare_sqlite)
-        sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+        sa.event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    reads = connection.get_execution_options().get(_READS)
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
