@@ -19,7 +19,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "rules" / "prometheus"
 RULES = FOLDER / "riskmon.rules.yml"
 OBJECTIVES = FOLDER / "objectives.rules.yml"
 TESTS = {
-    RULES: (FOLDER / "riskmon.tests.yml", FOLDER / "hours.tests.yml"),
+    RULES: (FOLDER / "riskmon.tests.yml", FOLDER / "hours.tests.yml", FOLDER / "windows.tests.yml"),
     OBJECTIVES: (FOLDER / "objectives.tests.yml", FOLDER / "windows.tests.yml"),
 }
 WINDOWS = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
@@ -44,7 +44,9 @@ def test_promtool_accepts_the_rules() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("tests", [path for paths in TESTS.values() for path in paths], ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "tests", sorted({path for paths in TESTS.values() for path in paths}), ids=lambda p: p.stem
+)
 def test_the_rules_pass_their_own_tests(tests: Path) -> None:
     """`promtool test rules` passes."""
     done = run_tests(FOLDER, tests.name)

@@ -67,4 +67,4 @@ class Auditor:
     def _run(self) -> None:
         while not self._ended.is_set():
             self.turn()
-            self._ended.wait(COUNT_SECONDS)
+            self._ended.wait(min(COUNT_SECONDS, self._every or COUNT_SECONDS))
