@@ -37,7 +37,6 @@ OVERVIEW: Final = Board(
                     "s",
                     ((age("heartbeat_timestamp_seconds"), "age"),),
                     "stat",
-                    4,
                     45,
                 ),
                 Panel(
@@ -46,7 +45,6 @@ OVERVIEW: Final = Board(
                     "s",
                     ((gauge("lag_seconds", how="max"), "lag"),),
                     "stat",
-                    4,
                     300,
                 ),
                 Panel(
@@ -60,7 +58,6 @@ OVERVIEW: Final = Board(
                         ),
                     ),
                     "stat",
-                    4,
                     0.01,
                 ),
                 Panel(
@@ -69,7 +66,6 @@ OVERVIEW: Final = Board(
                     "cps",
                     ((rate("records_dead_lettered"), "dead letters"),),
                     "stat",
-                    4,
                     0,
                 ),
                 Panel(
@@ -78,7 +74,6 @@ OVERVIEW: Final = Board(
                     "short",
                     ((gauge("partition_stuck"), "stuck"),),
                     "stat",
-                    4,
                     0,
                 ),
                 Panel(
@@ -87,7 +82,6 @@ OVERVIEW: Final = Board(
                     "s",
                     ((f"{gauge('outbox_oldest_seconds', how='max')} or vector(0)", "age"),),
                     "stat",
-                    4,
                     300,
                 ),
                 Panel(
@@ -96,7 +90,6 @@ OVERVIEW: Final = Board(
                     "short",
                     ((f"count({select('heartbeat_timestamp_seconds')})", "daemons"),),
                     "stat",
-                    4,
                 ),
                 Panel(
                     "Audit problems",
@@ -104,7 +97,6 @@ OVERVIEW: Final = Board(
                     "short",
                     ((gauge("audit_problems", how="max"), "problems"),),
                     "stat",
-                    4,
                     0,
                 ),
                 Panel(
@@ -113,7 +105,6 @@ OVERVIEW: Final = Board(
                     "s",
                     ((age("audit_verified_timestamp_seconds"), "age"),),
                     "stat",
-                    4,
                     10_800,
                 ),
                 Panel(
@@ -122,7 +113,6 @@ OVERVIEW: Final = Board(
                     "short",
                     ((f"count({select('rules_last_reload_successful')} == 0) or vector(0)", "stale"),),
                     "stat",
-                    4,
                     0,
                 ),
                 Panel(
@@ -131,7 +121,6 @@ OVERVIEW: Final = Board(
                     "short",
                     ((f"count({select('tier_present')} == 0) or vector(0)", "missing"),),
                     "stat",
-                    4,
                 ),
                 Panel(
                     "Effort",
@@ -139,9 +128,9 @@ OVERVIEW: Final = Board(
                     "percentunit",
                     ((gauge("effort_ratio", how="min"), "effort"),),
                     "stat",
-                    4,
                 ),
             ),
+            6,
         ),
         Row(
             "Objectives",
@@ -267,9 +256,9 @@ RISK: Final = Board(
             (
                 Panel(
                     "Flags by rule",
-                    "Flags raised, by rule and application; a point leads to the review console.",
+                    "Flags raised, by rule; a point leads to its flags in the review console.",
                     "cps",
-                    ((rate("flags", "rule, app"), "{{rule}} {{app}}"),),
+                    ((rate("flags", "rule"), "{{rule}}"),),
                     stacked=True,
                     review=True,
                     empty=_NOBODY,

@@ -40,6 +40,7 @@ PIPELINE: Final = Board(
                     empty="no spans are read",
                 ),
             ),
+            4,
         ),
         Row(
             "Detectors",
@@ -114,6 +115,7 @@ PIPELINE: Final = Board(
                     ((gauge("pool_batch_size_traces", "instance", "max"), "{{instance}}"),),
                 ),
             ),
+            4,
         ),
         Row(
             "Ledger, delivery, process",
@@ -159,6 +161,7 @@ PIPELINE: Final = Board(
                     ((process("process_resident_memory_bytes"), "{{instance}}"),),
                 ),
             ),
+            3,
         ),
     ),
 )
@@ -177,7 +180,6 @@ REVIEW: Final = Board(
                     "short",
                     ((gauge("ledger_rows", how="max", where='table="flags"'), "flags"),),
                     "stat",
-                    4,
                 ),
                 Panel(
                     "Feedback items kept",
@@ -185,7 +187,6 @@ REVIEW: Final = Board(
                     "short",
                     ((gauge("ledger_rows", how="max", where='table="feedback"'), "items"),),
                     "stat",
-                    4,
                 ),
                 Panel(
                     "Dead letters kept",
@@ -193,7 +194,6 @@ REVIEW: Final = Board(
                     "short",
                     ((gauge("ledger_rows", how="max", where='table="dead_letters"'), "letters"),),
                     "stat",
-                    4,
                 ),
                 Panel(
                     "Audit entries",
@@ -201,7 +201,6 @@ REVIEW: Final = Board(
                     "short",
                     ((gauge("audit_verified_entries", how="max"), "entries"),),
                     "stat",
-                    4,
                 ),
                 Panel(
                     "Audit problems",
@@ -209,7 +208,6 @@ REVIEW: Final = Board(
                     "short",
                     ((gauge("audit_problems", how="max"), "problems"),),
                     "stat",
-                    4,
                     0,
                 ),
                 Panel(
@@ -218,10 +216,10 @@ REVIEW: Final = Board(
                     "short",
                     ((gauge("audit_gaps", how="max"), "gaps"),),
                     "stat",
-                    4,
                     0,
                 ),
             ),
+            6,
         ),
         Row(
             "Flows",
@@ -267,6 +265,7 @@ REVIEW: Final = Board(
                     ((gauge("audit_verification_duration_seconds", "instance", "max"), "{{instance}}"),),
                 ),
             ),
+            3,
         ),
     ),
 )

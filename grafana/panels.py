@@ -43,7 +43,6 @@ class Panel:
     unit: Unit
     queries: tuple[tuple[str, str], ...]
     kind: Kind = "timeseries"
-    width: int = 12
     good: float | None = None
     stacked: bool = False
     review: bool = False
@@ -53,10 +52,11 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A titled row of panels."""
+    """A titled row of panels, so many beside each other."""
 
     title: str
     panels: tuple[Panel, ...]
+    columns: int = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,10 +177,12 @@ def _layout(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
         identity, y, x = identity + 1, y + 1, 0
         for index, panel in enumerate(row.panels):
             last = index == len(row.panels) - 1
-            height, width = _HEIGHTS[panel.kind], WIDTH - x if last and panel.kind != "stat" else panel.width
+            height, width = _HEIGHTS[panel.kind], WIDTH // row.columns
+            if last and panel.kind != "stat":
+                width = WIDTH - x
             yield _panel(panel, identity, {"h": height, "w": width, "x": x, "y": y})
             identity, x = identity + 1, x + width
-            if last or x + row.panels[index + 1].width > WIDTH:
+            if last or x + width > WIDTH:
                 x, y = 0, y + height
 
 

@@ -19,6 +19,7 @@ from boards import BOARDS
 from live import Prometheus, demo, plain
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 from panels import WIDTH, render
 
 from monitor.clock import SystemClock
@@ -99,17 +100,14 @@ def graph(axes: Axes, panel: dict[str, Any], prometheus: Prometheus) -> None:
     axes.grid(color="#2c3235", linewidth=0.4)
     axes.yaxis.set_major_formatter(lambda value, _: short(value, unit))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0f} s")
+    handles, labels = axes.get_legend_handles_labels()
+    columns = max(1, panel["gridPos"]["w"] // 3)
+    if columns < WIDTH // 8:
+        labels = [label[:22] for label in labels]
     axes.legend(
-        loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=max(1, round(axes.get_position().width * 8)),
-        fontsize=5.5, frameon=False, labelcolor=TEXT, handlelength=1,
+        handles[:LEGENDS], labels[:LEGENDS], loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=columns,
+        fontsize=5.5, frameon=False, labelcolor=TEXT, handlelength=1, columnspacing=1,
     )  # fmt: skip
-    legend_box = axes.get_legend()
-    if legend_box is not None and len(drawn) > LEGENDS:
-        for text in legend_box.get_texts()[LEGENDS:]:
-            text.set_visible(False)
-        for handle in legend_box.legend_handles[LEGENDS:]:
-            if handle is not None:
-                handle.set_visible(False)
 
 
 def stat(axes: Axes, panel: dict[str, Any], prometheus: Prometheus) -> None:
@@ -139,7 +137,7 @@ def table(axes: Axes, panel: dict[str, Any], prometheus: Prometheus) -> None:
     if not rows:
         return
     head = [*found[0]["metric"], panel["targets"][0]["legendFormat"]]
-    drawn = axes.table(rows, colLabels=head, bbox=(0.0, 0.0, 1.0, 1.0), cellLoc="left")
+    drawn = axes.table(rows, colLabels=head, bbox=Bbox.unit(), cellLoc="left")
     drawn.auto_set_font_size(value=False)
     drawn.set_fontsize(6)
     for cell in drawn.get_celld().values():
