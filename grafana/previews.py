@@ -28,6 +28,7 @@ OUT: Final = Path(__file__).parent / "previews"
 SECONDS: Final = 150
 SHOWN: Final = 120  # seconds of the time axis
 LEGENDS: Final = 8  # beyond, they would cover the next panel
+LETTERS: Final = 26
 CELL: Final = 0.42  # inches of a grid row
 BACK, CARD, TEXT, GREEN, RED = "#111217", "#1b1d23", "#ccccdc", "#299c46", "#d44a3a"
 
@@ -102,8 +103,7 @@ def graph(axes: Axes, panel: dict[str, Any], prometheus: Prometheus) -> None:
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0f} s")
     handles, labels = axes.get_legend_handles_labels()
     columns = max(1, panel["gridPos"]["w"] // 3)
-    if columns < WIDTH // 8:
-        labels = [label[:22] for label in labels]
+    labels = [label[:LETTERS] for label in labels]
     axes.legend(
         handles[:LEGENDS], labels[:LEGENDS], loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=columns,
         fontsize=5.5, frameon=False, labelcolor=TEXT, handlelength=1, columnspacing=1,

@@ -237,10 +237,8 @@ def test_a_changed_rule_fails_its_tests(tmp_path: Path) -> None:
             changed = [*zip_longest(*map(mutants, subject))]
             for turn in changed:
                 tried = [rule for rule in turn if rule]
-                names = {rule.get("record") for rule in tried}
-                kept = (
-                    [] if subject is windowed else [rule for rule in recorded if rule["record"] not in names]
-                )
+                used = " ".join(rule["expr"] for rule in tried)
+                kept = [rule for rule in recorded if rule["record"] in used]
                 rounds.append((kept, tried, tests))
 
     def survivors(number: int) -> list[tuple[str, str]]:

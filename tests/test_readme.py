@@ -39,6 +39,13 @@ def test_make_targets_exist() -> None:
     assert {"run", "test"} <= set(named) <= set(targets)
 
 
+def yaml_files() -> dict[str, str]:
+    """The rule file, and the configuration with everything that the README adds to it."""
+    rules = [block for block in blocks("yaml") if block.startswith("groups:")]
+    config = [block for block in blocks("yaml") if not block.startswith("groups:")]
+    return {"my-rules.yaml": "".join(rules), "riskmon.yaml": "".join(config)}
+
+
 @pytest.mark.alone
 def test_every_riskmon_command_works(tmp_path: Path) -> None:
     """Each riskmon command of the README exits 0 with the README's own files, against a real broker."""
@@ -46,9 +53,8 @@ def test_every_riskmon_command_works(tmp_path: Path) -> None:
     trace = json.loads(blocks("json")[0])
     (tmp_path / "traces.jsonl").write_text(json.dumps(trace) + "\n", encoding="utf-8")
     (tmp_path / "labelled.jsonl").write_text(blocks("jsonl")[0], encoding="utf-8")
-    for block in blocks("yaml"):
-        name = "my-rules.yaml" if block.startswith("groups:") else "riskmon.yaml"
-        (tmp_path / name).write_text(block, encoding="utf-8")
+    for name, text in yaml_files().items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
     run = [command for command in commands() if command.startswith("riskmon ")]
     assert len(run) >= 12
     with EmbeddedBroker(SystemClock()) as broker:
@@ -85,10 +91,11 @@ def run_until_ready(words: list[str], folder: Path, environ: dict[str, str]) -> 
 
 def test_the_configuration_shown_is_valid(tmp_path: Path) -> None:
     """The README's riskmon.yaml loads, and its rule file passes its own test."""
-    config, rules = blocks("yaml")
-    (tmp_path / "riskmon.yaml").write_text(config, encoding="utf-8")
-    assert load(tmp_path / "riskmon.yaml", {}).kafka.topics == ["llm.traces"]
-    (tmp_path / "my-rules.yaml").write_text(rules, encoding="utf-8")
+    for name, text in yaml_files().items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    config = load(tmp_path / "riskmon.yaml", {})
+    assert config.kafka.topics == ["llm.traces"]
+    assert config.budgets.flagged_ratio("pii", "any", "production") == 0.001
     results = run_tests([tmp_path / "my-rules.yaml"])
     assert [result.passed for result in results] == [True]
 

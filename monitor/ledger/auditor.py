@@ -8,6 +8,7 @@ from monitor.errors import Retryable
 from monitor.ledger import reading
 from monitor.ledger.store import Ledger
 
+REST: Final = 20.0
 COUNT_SECONDS: Final = 60.0
 COUNTED: Final = ("flags", "feedback", "dead_letters")  # each has a small index to count
 
@@ -27,8 +28,8 @@ class Observer(Protocol):
 class Auditor:
     """A thread that reads the ledger. A ledger that is busy is asked again later; no result is a result.
 
-    The first verification begins at the start, later ones `every` seconds after the last one ended; 0 means
-    none. `turn` is one step, so that a test can drive it without a thread.
+    The first verification begins at the start, later ones `every` seconds after the last one ended, or `REST`
+    times as long as that took, so that a long record does not take the engine's time; 0 means none. `turn` is one step, so that a test can drive it without a thread.
     """
 
     def __init__(self, ledger: Ledger, clock: Clock, observer: Observer, every: float) -> None:
@@ -59,7 +60,7 @@ class Auditor:
                 began = self._clock.monotonic()
                 report = reading.verify(self._ledger, self._ended.is_set)
                 ended = self._clock.monotonic()
-                self._due = ended + self._every
+                self._due = ended + max(self._every, REST * (ended - began))
                 self._observer.verified(report.entries, len(report.problems), len(report.gaps), ended - began)
         except Retryable:
             return
