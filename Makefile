@@ -13,7 +13,7 @@ ALONE := -m alone -p no:xdist
 FAST := -m "not alone and not slow" -n 2 --dist loadfile
 
 .DELETE_ON_ERROR:
-.PHONY: help run test test-fast check models clean
+.PHONY: help run test test-fast check models dashboard-previews clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -43,6 +43,9 @@ models: .venv/all.stamp ## Train the bundled weights again, from ../shared; see 
 	$(BIN)/python -m monitor.models.train.groundedness
 	$(BIN)/python -m monitor.models.train.toxicity
 	$(BIN)/python -m monitor.models.train.injection
+
+dashboard-previews: .venv/all.stamp ## Draw the dashboards with real data to grafana/previews; wants prometheus on PATH
+	$(BIN)/python grafana/previews.py
 
 clean: ## Remove .venv and all caches
 	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

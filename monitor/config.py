@@ -189,6 +189,10 @@ class LedgerConfig(_Section):
     sample_ratio: Annotated[float, Field(ge=0, le=1)] = Field(
         0.001, description="Share of unflagged traces whose assessments are kept too."
     )
+    verify_seconds: Annotated[float, Field(ge=0)] = Field(
+        3600.0,
+        description="How often the daemon verifies the audit chain; 0: only `riskmon audit verify` does.",
+    )
 
 
 class AlertmanagerConfig(_Section):
@@ -235,6 +239,9 @@ class TelemetryConfig(_Section):
 
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
     max_label_values: Count = Field(50, description="Values a label takes before the rest become `other`.")
+    max_series: Count = Field(
+        2000, description="About how many series are exported at most, however many names the traffic has."
+    )
     allow: dict[str, list[str]] = Field(
         default_factory=dict, description="Label name to the values always kept, e.g. `app: [support-bot]`."
     )
@@ -252,6 +259,43 @@ class TelemetryConfig(_Section):
     evaluation_span_events: bool = Field(
         default=False, description="Whether riskmon's own spans have the evaluations as events too."
     )
+    otlp_metrics_seconds: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="How often metrics are sent there too, beside being scraped; 0: never."
+    )
+
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class FlaggedBudget(_Section):
+    """How much of some traffic a detector's rules may flag; `*` stands for all of them."""
+
+    detector: str = Field(description="Detector that the flagging rules use.")
+    app: str = Field("*", description="Application, or `*`.")
+    environment: str = Field("*", description="Environment, or `*`.")
+    ratio: Share = Field(description="Share of its judged traces.")
+
+
+class BudgetsConfig(_Section):
+    """Shares that may go wrong in 30 days; `rules/prometheus` alerts when one is spent too fast."""
+
+    freshness: Share = Field(0.01, description="Share of traces judged later than 30 s after their own time.")
+    loss: Share = Field(0.001, description="Share of records that cannot be judged.")
+    unscored: Share = Field(0.01, description="Share of a detector's answers that are time-outs or errors.")
+    flagged: list[FlaggedBudget] = Field(
+        default_factory=list, description="Flagged shares; the one that names app, then environment, counts."
+    )
+
+    def flagged_ratio(self, detector: str, app: str, environment: str) -> float | None:
+        """Budget of some traffic, None without. Of several that fit the most exact one, then the last."""
+        fitting = [
+            (budget.app != "*", budget.environment != "*", place)
+            for place, budget in enumerate(self.flagged)
+            if budget.detector == detector
+            and budget.app in {"*", app}
+            and budget.environment in {"*", environment}
+        ]
+        return self.flagged[max(fitting)[2]].ratio if fitting else None
 
 
 class ShutdownConfig(_Section):
@@ -288,6 +332,7 @@ class Config(_Section):
     deliver: DeliverConfig = Field(default_factory=DeliverConfig, description="Delivery.")
     http: HttpConfig = Field(default_factory=HttpConfig, description="Metrics and health.")
     telemetry: TelemetryConfig = Field(default_factory=TelemetryConfig, description="Logs, labels, spans.")
+    budgets: BudgetsConfig = Field(default_factory=BudgetsConfig, description="Error budgets.")
     shutdown: ShutdownConfig = Field(default_factory=ShutdownConfig, description="Ending.")
 
     @model_validator(mode="after")
@@ -303,6 +348,16 @@ class Config(_Section):
     def _something_is_read(self) -> Self:
         if not self.kafka.topics and not self.receiver.enabled:
             raise ValueError("kafka.topics: name a topic, or let applications send to us: receiver.enabled")
+        return self
+
+    @model_validator(mode="after")
+    def _budgets_name_detectors(self) -> Self:
+        for budget in self.budgets.flagged:
+            if budget.detector not in DetectorsConfig.model_fields:
+                known = ", ".join(DetectorsConfig.model_fields)
+                raise ValueError(
+                    f"budgets.flagged: there is no detector {budget.detector!r}; it is one of {known}"
+                )
         return self
 
     def name(self) -> str:

@@ -26,6 +26,10 @@ VALUES: dict[str, tuple[str, Any]] = {
     "profile": ("full", "full"),
     "telemetry.log_level": ("debug", "debug"),
     "ledger.sample_ratio": ("0.25", 0.25),
+    "budgets.freshness": ("0.25", 0.25),
+    "budgets.loss": ("0.25", 0.25),
+    "budgets.unscored": ("0.25", 0.25),
+    "budgets.flagged": ("[{detector: pii, ratio: 0.01}]", None),
 }
 
 
@@ -243,3 +247,11 @@ def test_yaml_is_parsed_as_written() -> None:
         "a": [1, 2.5, "x", None, True],
         "b": {"c": "d"},
     }
+
+
+def test_a_budget_names_a_detector_and_a_share() -> None:
+    """A detector that does not exist, or a share that is none, is refused with the field."""
+    with pytest.raises(ConfigError, match=r"budgets\.flagged: there is no detector 'pi'"):
+        load(None, {"RISKMON_BUDGETS_FLAGGED": "[{detector: pi, ratio: 0.01}]"})
+    with pytest.raises(ConfigError, match=r"budgets\.flagged\.0\.ratio"):
+        load(None, {"RISKMON_BUDGETS_FLAGGED": "[{detector: pii, ratio: 1}]"})

@@ -246,11 +246,11 @@ def running(log: Path, *command: str) -> Iterator[None]:
 
 
 @pytest.mark.alone
-def test_metrics_rules_dashboards_and_alerts_work_together(tmp_path: Path) -> None:
+def test_metrics_rules_and_alerts_work_together(tmp_path: Path) -> None:
     """The shipped configurations, run natively against a real scrape.
 
-    Prometheus takes the exemplars, every rule evaluates, every dashboard query finds series, and a stuck
-    partition is an active alert in Alertmanager.
+    Prometheus takes the exemplars, every rule evaluates, and a stuck partition is an active alert in
+    Alertmanager.
     """
     prometheus, alertmanager = need("prometheus"), need("prometheus-alertmanager", "alertmanager")
     metrics = Metrics(known={"topic": ["t"], "detector": DETECTORS, "rule": ["Leak"]})
@@ -289,12 +289,11 @@ def test_metrics_rules_dashboards_and_alerts_work_together(tmp_path: Path) -> No
         ):  # fmt: skip
             api = f"http://127.0.0.1:{prometheus_at}/api/v1"
             check_rules(api)
-            check_dashboards(api)
             check_exemplars(api)
             stuck = f"http://127.0.0.1:{alertmanager_at}/api/v2/alerts?filter=alertname%3D%22RiskmonPartitionStuck%22"
             [alert] = until(lambda: ask(stuck), "no alert reached Alertmanager")
             assert alert["labels"]["topic"] == "t"
-            assert alert["annotations"]["runbook_url"].endswith("#riskmonpartitionstuck")
+            assert alert["annotations"]["runbook_url"].endswith("/RiskmonPartitionStuck.md")
     finally:
         ended.set()
         feeder.join()
@@ -309,21 +308,9 @@ def check_rules(api: str) -> None:
         return rules if rules and all(rule["health"] != "unknown" for rule in rules) else []
 
     rules = until(evaluated, "rules were not evaluated")
-    assert len(rules) == (ROOT / "rules/prometheus/riskmon.rules.yml").read_text().count("        expr: ")
+    shipped = [path.read_text() for path in (ROOT / "rules" / "prometheus").glob("*.rules.yml")]
+    assert len(rules) == sum(text.count("        expr: ") for text in shipped)
     assert {rule["name"]: rule.get("lastError") for rule in rules if rule["health"] != "ok"} == {}
-
-
-def check_dashboards(api: str) -> None:
-    """Every query of every dashboard finds series: names, labels and types are right."""
-    for path in sorted((ROOT / "grafana" / "dashboards").glob("*.json")):
-        for panel in json.loads(path.read_text())["panels"]:
-            for target in panel.get("targets", []):
-                expr = target["expr"].replace("$__rate_interval", "1m")
-                expr = expr.replace("$job", ".+").replace("$instance", ".+")
-                query = f"{api}/query?{urllib.parse.urlencode({'query': expr})}"
-                until(
-                    lambda query=query: ask(query)["data"]["result"], f"{panel['title']}: nothing for {expr}"
-                )
 
 
 def check_exemplars(api: str) -> None:

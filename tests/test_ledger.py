@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from monitor import audit
+from monitor.clock import Deadline
 from monitor.config import AlertmanagerConfig, DeliverConfig
 from monitor.effects import Claimed, Judge, KeptTrace, Policy, Transaction, coverage_of, effects
 from monitor.effects import Finished as Done
@@ -29,6 +30,7 @@ from monitor.findings import (
 )
 from monitor.ledger import reading
 from monitor.ledger import schema as t
+from monitor.ledger.auditor import Auditor
 from monitor.ledger.outbox import KEEP_DELIVERED_SECONDS, LedgerOutbox
 from monitor.ledger.store import Claim, Ledger
 from monitor.progress import Mark, Placement, Placing
@@ -609,3 +611,56 @@ def test_drift_snapshots_of_the_first_schema_are_found_by_their_detector() -> No
         t.migrate(connection)
         assert list(connection.execute(sa.select(t.snapshots.c.name)).scalars()) == ["drift/ab/state"]
     engine.dispose()
+
+
+class Told:
+    """What an auditor told."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, int] = {}
+        self.found: list[tuple[int, int]] = []
+
+    def kept(self, rows: dict[str, int], /) -> None:
+        """Rows per table."""
+        self.rows = rows
+
+    def verified(self, entries: int, problems: int, gaps: int, seconds: float) -> None:
+        """A verification was completed."""
+        assert entries > 0
+        assert seconds >= 0
+        self.found.append((problems, gaps))
+
+
+def test_a_running_daemon_verifies_now_and_then(tmp_path: Path) -> None:
+    """At once, and again after the period; what is wrong is counted; 0 seconds means never."""
+    clock, told, never = ManualClock(), Told(), Told()
+    with opened(tmp_path, clock=clock) as ledger:
+        claim = claimed(ledger)
+        ledger.record(batch(claim, range(4), dead=(3,)))
+        auditor = Auditor(ledger, clock, told, 3600.0)
+        auditor.turn()
+        auditor.turn()
+        assert told.found == [(0, 0)]
+        assert told.rows == {"flags": 3, "feedback": 3, "dead_letters": 1}
+        forge(ledger)
+        clock.advance(3600.0)
+        auditor.turn()
+        assert told.found[1][0] > 0
+        Auditor(ledger, clock, never, 0.0).turn()
+        assert never.found == []
+
+
+def test_verification_keeps_nobody_waiting_and_can_be_ended(ledger: Ledger) -> None:
+    """A batch is recorded while a view is open, the view does not see it, and an end is no result."""
+    claim = claimed(ledger)
+    with ledger.view() as connection:
+        before = connection.execute(sa.select(sa.func.count()).select_from(t.chain)).scalar_one()
+        ledger.record(batch(claim, range(4)))
+        assert connection.execute(sa.select(sa.func.count()).select_from(t.chain)).scalar_one() == before
+    with pytest.raises(Retryable):
+        reading.verify(ledger, lambda: True)
+    told = Told()
+    auditor = Auditor(ledger, ManualClock(), told, 1.0)
+    auditor.stop(Deadline(ManualClock(), 0.0))
+    auditor.turn()
+    assert told.found == []

@@ -40,6 +40,13 @@ def test_make_targets_exist() -> None:
     assert {"run", "test"} <= set(named) <= set(targets)
 
 
+def yaml_files() -> dict[str, str]:
+    """The rule file, and the configuration with everything that the README adds to it."""
+    rules = [block for block in blocks("yaml") if block.startswith("groups:")]
+    config = [block for block in blocks("yaml") if not block.startswith("groups:")]
+    return {"my-rules.yaml": "".join(rules), "riskmon.yaml": "".join(config)}
+
+
 @pytest.mark.alone
 def test_every_riskmon_command_works(tmp_path: Path) -> None:
     """Each riskmon command of the README exits 0 with the README's own files, against a real broker."""
@@ -47,9 +54,8 @@ def test_every_riskmon_command_works(tmp_path: Path) -> None:
     trace = json.loads(blocks("json")[0])
     (tmp_path / "traces.jsonl").write_text(json.dumps(trace) + "\n", encoding="utf-8")
     (tmp_path / "labelled.jsonl").write_text(blocks("jsonl")[0], encoding="utf-8")
-    for block in blocks("yaml"):
-        name = "my-rules.yaml" if block.startswith("groups:") else "riskmon.yaml"
-        (tmp_path / name).write_text(block, encoding="utf-8")
+    for name, text in yaml_files().items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
     run = [command for command in commands() if command.startswith("riskmon ")]
     assert len(run) >= 12
     with EmbeddedBroker(SystemClock()) as broker:

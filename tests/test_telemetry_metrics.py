@@ -4,6 +4,7 @@ import random
 import string
 import subprocess
 import threading
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -16,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from monitor.config import TelemetryConfig
 from monitor.findings import Status
+from monitor.telemetry import catalogue
 from monitor.telemetry.catalogue import FAMILIES, CounterName, GaugeName, HistogramName, Kind, reference
 from monitor.telemetry.metrics import MAX_VALUE_CHARS, Metrics
 
@@ -254,8 +256,18 @@ def test_two_daemons_in_one_process_share_nothing() -> None:
 
 
 def test_the_reference_lists_every_metric_once() -> None:
-    """The generated table has one row per family, under its exported name."""
-    rows = reference().splitlines()[2:]
+    """The committed page is the generated one and has one row per family, under its exported name."""
+    assert (Path(catalogue.__file__).parent / "METRICS.md").read_text() == reference()
+    rows = [row for row in reference().splitlines() if row.startswith("| `")]
     assert len(rows) == len(FAMILIES)
     for name, family in FAMILIES.items():
         assert sum(f"`{family.exported(name)}`" in row for row in rows) == 1
+
+
+def test_more_series_may_be_asked_for() -> None:
+    """`telemetry.max_series` scales what each metric holds before its names become `other`."""
+    for max_series, kept in ((2_000, 120), (4_000, 240)):
+        metrics = Metrics(TelemetryConfig(max_label_values=1_000, max_series=max_series))
+        for app in range(500):
+            metrics.inc("traces_judged", app=f"a{app}", environment="production", model="m")
+        assert text(metrics).count('riskmon_traces_judged_total{app="a') == kept

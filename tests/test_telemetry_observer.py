@@ -1,6 +1,8 @@
 """What the engine and the deliverers report becomes the right metrics, at a price the engine can pay."""
 
+import re
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,8 +11,10 @@ from prometheus_client import generate_latest
 from structlog.testing import CapturingLogger
 
 from monitor.clock import ManualClock
+from monitor.config import BudgetsConfig
 from monitor.findings import Assessment, Evidence, Flag, Judgement, Severity, Status, TierStatus
 from monitor.stream import AssemblyStats, Completion, Incident, Lag, Observer, PoolStats, Stage
+from monitor.telemetry.catalogue import VERDICTS
 from monitor.telemetry.metrics import Metrics
 from monitor.telemetry.observer import TelemetryObserver
 from monitor.trace import Missing, Origin, Trace
@@ -338,3 +342,97 @@ def test_incidents_without_a_partition_are_counted_not_logged(count: int) -> Non
         it.observer.incident(Incident.LEDGER_RETRY)
     assert it.metrics.value("incidents", incident="ledger_retry") == count
     assert it.log.calls == []
+
+
+def test_every_trace_has_one_verdict_per_detector_from_the_first_on() -> None:
+    """Flagged by a rule that used the detector, unscored, or clean; all three exist at once, zeros too."""
+    it = Fixture()
+    hung = assess("pii", status=Status.TIMEOUT, score=None)
+    rest = [assess(name) for name in DETECTORS[2:]]
+    it.observer.judged(
+        [judgement(0, flags=[flag(), flag("Other")]), judgement(1, [assess("hallucination"), hung, *rest])],
+        0.0,
+        1.0,
+    )
+    it.observer.judged([judgement(2)], 0.0, 1.0)
+    where = {"app": "bot", "environment": "production"}
+    found = {v: it.metrics.value("verdicts", detector="pii", verdict=v, **where) for v in VERDICTS}
+    assert found == {"flagged": 1, "clean": 1, "unscored": 1}
+    assert it.metrics.value("verdicts", detector="toxicity", verdict="flagged", **where) == 0
+
+
+def test_budgets_are_shown_for_traffic_that_was_seen() -> None:
+    """The most exact budget counts; traffic without one shows none; the service's own are there at once."""
+    budgets = BudgetsConfig.model_validate(
+        {
+            "loss": 0.002,
+            "flagged": [
+                {"detector": "pii", "ratio": 0.1},
+                {"detector": "pii", "app": "bot", "ratio": 0.2},
+                {"detector": "pii", "environment": "production", "ratio": 0.3},
+            ],
+        }
+    )
+    metrics = Metrics(known={"detector": DETECTORS})
+    observer = TelemetryObserver(metrics, ManualClock(), CapturingLogger(), budgets=budgets)
+    observer.judged(
+        [judgement(0), judgement(1, app="else"), judgement(2, app="x", environment="staging")], 0, 1
+    )
+    assert metrics.value("service_budget_ratio", objective="loss") == 0.002
+    for app, environment, ratio in (
+        ("bot", "production", 0.2), ("else", "production", 0.3), ("x", "staging", 0.1)
+    ):  # fmt: skip
+        assert metrics.value("risk_budget_ratio", detector="pii", app=app, environment=environment) == ratio
+    with pytest.raises(KeyError):
+        metrics.value("risk_budget_ratio", detector="toxicity", app="bot", environment="production")
+
+
+def test_releases_are_told_apart_by_model_and_prompt_version() -> None:
+    """Each version of model and prompt counts its own traces."""
+    it = Fixture()
+    it.observer.judged(
+        [
+            judgement(0),
+            judgement(1, model_version="2025", prompt_version="4"),
+            judgement(2, prompt_version="4"),
+        ],
+        0.0,
+        1.0,
+    )
+    for release in ("unknown", "2025, prompt 4", "prompt 4"):
+        assert it.metrics.value("release_traces", app="bot", model="m1", release=release) == 1
+
+
+def test_any_number_of_names_makes_at_most_two_thousand_series() -> None:
+    """Invariant R17 over the whole scrape, with every label of traffic different in each trace."""
+    budgets = BudgetsConfig.model_validate({"flagged": [{"detector": d, "ratio": 0.1} for d in DETECTORS]})
+    rules = [f"Rule{i}" for i in range(30)]
+    metrics = Metrics(known={"topic": ["t"], "detector": DETECTORS, "rule": rules})
+    observer = TelemetryObserver(metrics, ManualClock(), CapturingLogger(), budgets=budgets)
+    environments = ("production", "staging", "internal", "sandbox", "made up")
+    answers = [
+        [
+            assess(
+                name, reason=f"r{i}", evidence=(Evidence("response", 0, 3, f"KIND_{i}", 0.9),), status=status
+            )
+            for name in DETECTORS
+        ]
+        for i, status in enumerate([*Status] * 25)
+    ]
+    for start in range(0, 6_000, 1_000):
+        names = range(start, start + 1_000)
+        batch = [
+            judgement(
+                i, answers[i % 100], [flag(rules[i % 30])], app=f"app-{i}", model=f"model-{i}",
+                user=f"user-{i}", environment=environments[i % 5], model_version=f"version-{i}",
+            )
+            for i in names
+        ]  # fmt: skip
+        observer.judged(batch, 0.0, 1.0)
+    observer.pool(PoolStats(2, 2, 1, 64, {}, 1.0, {}))
+    lines = generate_latest(metrics.registry).decode().splitlines()
+    families = Counter(re.split(r"[{ ]", line)[0] for line in lines if not line.startswith("#"))
+    assert families.total() <= 2_000, families.most_common(12)
+    assert metrics.total_of("traces_judged") == metrics.total_of("release_traces") == 6_000
+    assert metrics.total_of("verdicts") == len(DETECTORS) * 6_000
+    assert metrics.value("telemetry_errors") == 0

@@ -28,6 +28,7 @@ from monitor.errors import ConfigError, Retryable
 from monitor.findings import DeadLetter, Judgement
 from monitor.history import AgentMonitor
 from monitor.ingest import decoder_for
+from monitor.ledger.auditor import Auditor
 from monitor.ledger.outbox import LedgerOutbox
 from monitor.ledger.spool import LedgerSpool
 from monitor.ledger.store import Ledger
@@ -38,6 +39,8 @@ from monitor.stream import Detectors, Monitor, Observer, Source
 from monitor.telemetry.evaluations import EvaluationExporter
 from monitor.telemetry.metrics import Metrics
 from monitor.telemetry.observer import TelemetryObserver
+from monitor.telemetry.pushing import MetricsPusher
+from monitor.telemetry.pushing import connect as push
 from monitor.telemetry.tracing import BatchTracer, connect
 from monitor.vault import Vault
 
@@ -177,7 +180,9 @@ class Daemon:
             self._tracer,
             self._evaluations,
             risk_thresholds=config.telemetry.risk_thresholds,
+            budgets=config.budgets,
         )
+        self.auditor = Auditor(self.ledger, clock, self.observer, config.ledger.verify_seconds)
         self.pool = Pool(specs(config), config.pool, clock)
         self.dispatcher = Dispatcher(
             LedgerOutbox(self.ledger, clock),
@@ -211,6 +216,7 @@ class Daemon:
             on_dead=on_dead,
         )
         self.http = HttpServer(config.http.host, config.http.port, self.metrics.registry, self)
+        self._pusher = _pusher(config, self.metrics, clock)
         self._watchdog = Watchdog(lambda: self.engine.turned_at, config.shutdown.watchdog_seconds, clock)
         self._ready = False
 
@@ -241,9 +247,13 @@ class Daemon:
             self.pool.start()
             self.ledger.note("started", {"instance": self.config.name(), "version": __version__})
             self.observer.rules_loaded(self.rules.current.version, ok=True)
+            self.observer.config_loaded(ok=True)
             self.dispatcher.start()
             if self._evaluations is not None:
                 self._evaluations.start()
+            self.auditor.start()
+            if self._pusher is not None:
+                self._pusher.start()
             self.engine.turned_at = self.clock.monotonic()
             self._watchdog.start()
             self._ready = True
@@ -290,6 +300,7 @@ class Daemon:
         if self._receiver is not None:
             self._receiver.stop()
         self.dispatcher.stop(deadline)
+        self.auditor.stop(deadline)
         self.pool.close()
         if self._ready:
             totals = self.engine.totals
@@ -308,6 +319,8 @@ class Daemon:
         self.ledger.close()
         if self._evaluations is not None:
             self._evaluations.close(max(0.1, deadline.remaining() / 2))
+        if self._pusher is not None:
+            self._pusher.stop(deadline)
         if self._tracer is not None:
             self._tracer.close(max(0.1, deadline.remaining()))
         self.http.stop()
@@ -341,6 +354,13 @@ def _evaluations(config: Config, clock: Clock, metrics: Metrics) -> EvaluationEx
         clock,
         lambda outcome, events: metrics.inc("evaluation_events", events, outcome=outcome),
     )
+
+
+def _pusher(config: Config, metrics: Metrics, clock: Clock) -> MetricsPusher | None:
+    seconds = config.telemetry.otlp_metrics_seconds
+    if not config.telemetry.otlp_endpoint or not seconds:
+        return None
+    return push(config.telemetry.otlp_endpoint, metrics.registry, clock, seconds, config.name())
 
 
 def summary(daemon: Daemon) -> dict[str, object]:

@@ -33,6 +33,8 @@ TICK_SECONDS = 0.25
 LOG_LINES = 20  # shown of a demonstration that failed
 DRIFT_REFERENCE = 60  # traces per app and model; the default of 200 would take minutes of this traffic
 SEED = 7
+VERIFY_SECONDS = 15.0
+BUDGETED = ("hallucination", "pii", "toxicity", "injection")
 
 
 class _Watch:
@@ -100,6 +102,8 @@ def run(*, seconds: float | None, rate: float, port: int, as_json: bool) -> None
                 "deliver": {"feedback_topic": FEEDBACK_TOPIC},
                 "http": {"port": port},
                 "detectors": {"drift": {"options": {"reference": DRIFT_REFERENCE}}},
+                "ledger": {"verify_seconds": VERIFY_SECONDS},
+                "budgets": {"flagged": [{"detector": name, "ratio": 0.02} for name in BUDGETED]},
             }
         )
         watch = _Watch()

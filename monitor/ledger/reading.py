@@ -1,14 +1,14 @@
 """Reading the ledger: the audit's proof, dead letters, feedback items."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
 
 from monitor import audit
-from monitor.errors import ConfigError
+from monitor.errors import ConfigError, Retryable
 from monitor.ledger import schema as t
 from monitor.ledger.store import Ledger, dead_letter_context, flag_digest
 from monitor.vault import Vault
@@ -40,10 +40,13 @@ class Letter(NamedTuple):
     headers: tuple[tuple[str, bytes], ...]
 
 
-def verify(ledger: Ledger) -> audit.Report:
-    """Verify the chain, and that positions, flags and the chain's head say the same as the chain."""
-    with ledger.begin() as connection:  # one view: daemons wait for the moment this takes
-        report = audit.verify(_entries(connection))
+def verify(ledger: Ledger, ended: Callable[[], bool] = lambda: False) -> audit.Report:
+    """Verify the chain, and that positions, flags and the chain's head say the same as the chain.
+
+    Reads one view of the ledger, which keeps no daemon waiting. Raises Retryable, also once `ended` is true.
+    """
+    with ledger.view() as connection:
+        report = audit.verify(_entries(connection, ended))
         head = connection.execute(sa.select(t.head.c.seq, t.head.c.hash)).one()
         if head.seq != report.entries or bytes(head.hash).hex() != report.head:
             report.problems.append(
@@ -75,9 +78,11 @@ def verify(ledger: Ledger) -> audit.Report:
     return report
 
 
-def _entries(connection: sa.Connection) -> Iterator[audit.Entry]:
+def _entries(connection: sa.Connection, ended: Callable[[], bool]) -> Iterator[audit.Entry]:
     query = sa.select(t.chain).order_by(t.chain.c.seq).execution_options(yield_per=_PAGE)
     for row in connection.execute(query):
+        if ended():
+            raise Retryable("verification was ended before its result")
         yield audit.Entry(row.seq, row.time, row.kind, row.body, bytes(row.hash))
 
 
@@ -129,13 +134,14 @@ def feedback_items(ledger: Ledger) -> Iterator[dict[str, Any]]:
         last = (rows[-1].created, rows[-1].id)
 
 
-def counts(ledger: Ledger) -> dict[str, int]:
-    """Rows per table."""
+def counts(ledger: Ledger, *names: str) -> dict[str, int]:
+    """Rows of the tables named, or of all that grow."""
     tables = (t.chain, t.flags, t.feedback, t.outbox, t.dead_letters, t.assessments)
-    with ledger.begin() as connection:
+    with ledger.view() as connection:
         return {
             table.name: connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
             for table in tables
+            if not names or table.name in names
         }
 
 

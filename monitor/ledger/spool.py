@@ -78,7 +78,7 @@ class LedgerSpool:
         """
         c = t.spool.c
         here = sa.and_(c.topic == topic, c.offset >= offset)
-        with self._ledger.begin(write=False) as connection:
+        with self._ledger.view() as connection:
             first = connection.execute(_FIRST.where(here)).one_or_none()
             if first is None:
                 return ()
@@ -99,7 +99,7 @@ class LedgerSpool:
 
     def usage(self) -> Mapping[str, Usage]:
         """What waits, per topic."""
-        with self._ledger.begin(write=False) as connection:
+        with self._ledger.view() as connection:
             usage = {topic: _usage(connection, topic) for topic in self.topics}
         self._saw({topic: waiting.end for topic, waiting in usage.items()})
         return usage
@@ -124,7 +124,7 @@ def usage_by_topic(ledger: Ledger) -> dict[str, tuple[Usage, float]]:
     """What waits in the spools of all instances that ever used this ledger, and since when (Unix seconds)."""
     c = t.spool.c
     query = sa.select(c.topic, sa.func.min(c.time)).group_by(c.topic).order_by(c.topic)
-    with ledger.begin(write=False) as connection:
+    with ledger.view() as connection:
         return {topic: (_usage(connection, topic), oldest) for topic, oldest in connection.execute(query)}
 
 

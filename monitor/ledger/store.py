@@ -26,6 +26,7 @@ from monitor.stream import Assigned, TopicPartition, is_spool
 from monitor.vault import Vault
 from monitor.verdict import VERDICTS, Verdict
 
+_READS = "riskmon_reads"  # option of a connection whose transactions only read
 BUSY_SECONDS = 5.0  # how long SQLite waits for another daemon's transaction; ours take milliseconds
 
 _mark_encoder = msgspec.msgpack.Encoder()
@@ -72,20 +73,30 @@ class Ledger:
         self.engine.dispose()
 
     @contextmanager
-    def begin(self, *, write: bool = True) -> Iterator[sa.Connection]:
-        """One transaction, which holds the write lock from its beginning if it is to `write`.
+    def begin(self) -> Iterator[sa.Connection]:
+        """One transaction that holds the write lock from its beginning; translates database errors."""
+        with self._translated(), self.engine.begin() as connection:
+            yield connection
 
-        Without, it sees one state of the ledger and waits for nobody. Translates database errors.
-        """
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
         try:
-            with self.engine.connect().execution_options(write=write) as connection, connection.begin():
-                yield connection
+            yield
         except OperationalError as error:
             raise Retryable(_describe(error)) from None
         except DBAPIError as error:
             if error.connection_invalidated:
                 raise Retryable(_describe(error)) from None
             raise
+
+    @contextmanager
+    def view(self) -> Iterator[sa.Connection]:
+        """One consistent view for reading, however long: nobody waits for it. Raises Retryable."""
+        options = {_READS: True} if self.engine.name == "sqlite" else {"isolation_level": "REPEATABLE READ"}
+        with self._translated(), self.engine.connect() as connection:
+            reading = connection.execution_options(**options)
+            with reading.begin():
+                yield reading
 
     def claim(self, assigned: Assigned, *, latest: bool) -> Claim | Placement:
         """Claim an assigned partition and say where to read on.
@@ -357,6 +368,11 @@ def connect(url: str) -> sa.Engine:
     return engine
 
 
+def _begin_sqlite(connection: sa.Connection) -> None:
+    reads = connection.get_execution_options().get(_READS)
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # we say BEGIN ourselves: pysqlite would begin too late
     cursor = connection.cursor()
@@ -369,11 +385,6 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
-
-
-def _begin_sqlite(connection: sa.Connection) -> None:
-    write = connection.get_execution_options().get("write", True)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
 
 def dead_letter_context(topic: str, partition: int, offset: int) -> bytes:

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Literal, TypeAlias
 
 from monitor.cascade import DECISIONS
-from monitor.findings import Severity, Status
+from monitor.findings import Action, Severity, Status
 from monitor.rates import TERMS
 from monitor.stream import Completion, Incident, Stage
 from monitor.trace import Missing
@@ -26,9 +26,12 @@ CounterName: TypeAlias = Literal[
     "records_dead_lettered",
     "records_released",
     "traces_judged",
+    "release_traces",
+    "verdicts",
     "assessments",
     "assessments_unscored",
     "flags",
+    "flag_actions",
     "pii_entities",
     "incidents",
     "worker_restarts",
@@ -65,12 +68,23 @@ GaugeName: TypeAlias = Literal[
     "risk_ratio",
     "risk_low_ratio",
     "risk_high_ratio",
+    "risk_budget_ratio",
+    "service_budget_ratio",
     "drift_statistic_ratio",
     "rules_info",
     "rules_last_reload_successful",
     "rules_last_reload_success_timestamp_seconds",
+    "config_last_reload_successful",
+    "config_last_reload_success_timestamp_seconds",
     "outbox_pending",
     "outbox_oldest_seconds",
+    "ledger_rows",
+    "audit_last_verification_successful",
+    "audit_verified_timestamp_seconds",
+    "audit_verification_duration_seconds",
+    "audit_verified_entries",
+    "audit_problems",
+    "audit_gaps",
     "assembly_waiting_traces",
     "assembly_waiting_bytes",
     "spool_records",
@@ -118,7 +132,7 @@ class Family:
     """One metric: its type, unit (empty: none), labels in order, help, and for histograms its bounds.
 
     `cap` is the number of label sets after which new ones have their guarded labels set to `other`, because
-    a product of bounded labels is not small.
+    a product of bounded labels is not small. Caps are for `telemetry.max_series` at its default.
     """
 
     kind: Kind
@@ -142,6 +156,9 @@ DIRECTIONS = ("prompt", "context", "tool", "response", "leaked")
 CODES = ("200", "400", "401", "404", "405", "413", "415", "429", "500", "503")  # what the receiver answers
 EXPORTS = ("exported", "failed", "dropped")
 OUTCOMES = ("delivered", "failed", "rejected")
+VERDICTS = ("flagged", "clean", "unscored")
+OBJECTIVES = ("freshness", "loss", "unscored")
+LEDGER_TABLES = ("flags", "feedback", "dead_letters")
 
 _TOPIC = Label("topic", Bound.CONFIG)
 _PARTITION = Label("partition", Bound.CONFIG)
@@ -151,6 +168,8 @@ _DESTINATION = Label("destination", Bound.CONFIG)
 _APP = Label("app", Bound.GUARDED)
 _MODEL = Label("model", Bound.GUARDED)
 _ENVIRONMENT = _closed("environment", ENVIRONMENTS)
+_SEVERITY = _closed("severity", Severity)
+_RISK = (_DETECTOR, _APP, _ENVIRONMENT)
 
 FAMILIES: dict[MetricName, Family] = {
     # The accounting equation: consumed = recorded + dead-lettered + released, once nothing is in flight.
@@ -171,7 +190,19 @@ FAMILIES: dict[MetricName, Family] = {
         (_TOPIC,),
     ),
     "traces_judged": Family(
-        Kind.COUNTER, "Traces judged and recorded.", (_APP, _ENVIRONMENT, _MODEL), cap=300
+        Kind.COUNTER, "Traces judged and recorded.", (_APP, _ENVIRONMENT, _MODEL), cap=120
+    ),
+    "release_traces": Family(
+        Kind.COUNTER,
+        "Traces judged, by the version of the model and of the prompt that made them.",
+        (_APP, _MODEL, Label("release", Bound.GUARDED)),
+        cap=50,
+    ),
+    "verdicts": Family(
+        Kind.COUNTER,
+        "Traces at a detector: `flagged` by a rule that used it, `clean`, or `unscored`.",
+        (*_RISK, _closed("verdict", VERDICTS)),
+        cap=50 * len(VERDICTS),
     ),
     "traces_assembled": Family(
         Kind.COUNTER,
@@ -219,35 +250,51 @@ FAMILIES: dict[MetricName, Family] = {
     "risk_terms": Family(
         Kind.COUNTER,
         "Sums that corrected risk rates and their intervals are computed from; of no meaning when added up.",
-        (_DETECTOR, _APP, _ENVIRONMENT, _closed("term", TERMS)),
-        cap=300 * len(TERMS),
+        (*_RISK, _closed("term", TERMS)),
+        cap=50 * len(TERMS),
     ),
     "risk_ratio": Family(
         Kind.GAUGE,
         "Share of risky traces in the last hour, corrected for what dearer tiers did not look at.",
-        (_DETECTOR, _APP, _ENVIRONMENT),
+        _RISK,
         "ratio",
-        cap=300,
+        cap=50,
     ),
     "risk_low_ratio": Family(
         Kind.GAUGE,
         "Lower limit of the 95 % interval of `risk_ratio`.",
-        (_DETECTOR, _APP, _ENVIRONMENT),
+        _RISK,
         "ratio",
-        cap=300,
+        cap=50,
     ),
     "risk_high_ratio": Family(
         Kind.GAUGE,
         "Upper limit of the 95 % interval of `risk_ratio`.",
-        (_DETECTOR, _APP, _ENVIRONMENT),
+        _RISK,
         "ratio",
-        cap=300,
+        cap=50,
+    ),
+    "risk_budget_ratio": Family(
+        Kind.GAUGE,
+        "Share of flagged traces that `budgets.flagged` allows, for the traffic that has been seen.",
+        _RISK,
+        "ratio",
+        cap=50,
+    ),
+    "service_budget_ratio": Family(
+        Kind.GAUGE,
+        "Share of bad events that `budgets` allows each objective of the service.",
+        (_closed("objective", OBJECTIVES),),
+        "ratio",
     ),
     "flags": Family(
         Kind.COUNTER,
         "Flags raised by rules.",
-        (_RULE, _closed("severity", Severity), _APP, _ENVIRONMENT, _MODEL),
-        cap=500,
+        (_RULE, _SEVERITY, _APP, _ENVIRONMENT, _MODEL),
+        cap=200,
+    ),
+    "flag_actions": Family(
+        Kind.COUNTER, "What rules wanted done with flags.", (_closed("action", Action), _SEVERITY)
     ),
     "pii_entities": Family(
         Kind.COUNTER,
@@ -323,6 +370,12 @@ FAMILIES: dict[MetricName, Family] = {
     "rules_last_reload_success_timestamp_seconds": Family(
         Kind.GAUGE, "Unix time of the last successful load of the rules.", (), "seconds"
     ),
+    "config_last_reload_successful": Family(
+        Kind.GAUGE, "1 when the last load of the configuration succeeded, 0 when the last good one stays."
+    ),
+    "config_last_reload_success_timestamp_seconds": Family(
+        Kind.GAUGE, "Unix time of the last successful load of the configuration.", (), "seconds"
+    ),
     "rule_errors": Family(Kind.COUNTER, "Evaluations of a rule that failed.", (_RULE,)),
     "outbox_pending": Family(Kind.GAUGE, "Messages waiting for a destination.", (_DESTINATION,)),
     "outbox_oldest_seconds": Family(
@@ -348,6 +401,23 @@ FAMILIES: dict[MetricName, Family] = {
     ),
     "spool_records": Family(Kind.GAUGE, "Bodies received and not judged yet.", (_TOPIC,), "records"),
     "spool_bytes": Family(Kind.GAUGE, "Bytes of the bodies received and not judged yet.", (_TOPIC,), "bytes"),
+    "ledger_rows": Family(
+        Kind.GAUGE, "Rows that the ledger keeps, by table.", (_closed("table", LEDGER_TABLES),)
+    ),
+    "audit_last_verification_successful": Family(
+        Kind.GAUGE, "1 when the last verification found nothing altered, skipped or judged twice, else 0."
+    ),
+    "audit_verified_timestamp_seconds": Family(
+        Kind.GAUGE, "Unix time of the last verification of the audit chain, whatever it found.", (), "seconds"
+    ),
+    "audit_verification_duration_seconds": Family(
+        Kind.GAUGE, "Time the last verification of the audit chain took.", (), "seconds"
+    ),
+    "audit_verified_entries": Family(
+        Kind.GAUGE, "Entries of the audit chain at its last verification.", (), "entries"
+    ),
+    "audit_problems": Family(Kind.GAUGE, "Places where the last verification found the record to be false."),
+    "audit_gaps": Family(Kind.GAUGE, "Ranges of offsets that are on record as never judged."),
     "ledger_transaction_seconds": Family(
         Kind.HISTOGRAM,
         "Time of one ledger transaction, commit included.",
@@ -370,9 +440,30 @@ FAMILIES: dict[MetricName, Family] = {
 
 
 def reference() -> str:
-    """The table as Markdown, for the README."""
-    rows = ["| metric | type | labels | meaning |", "| --- | --- | --- | --- |"]
+    """`METRICS.md`: every metric with its type, labels, their bounds and its meaning."""
+    lines = [
+        "# Metrics",
+        "",
+        "Made from `catalogue.py` by `python grafana/generate.py`. One daemon exports at most about",
+        "`telemetry.max_series` series, whatever names the traffic has: values of a *guarded* label become",
+        f"`{OTHER}` beyond `telemetry.max_label_values`, or when their metric is full, except those in",
+        "`telemetry.allow`; `riskmon_label_overflow_total` counts that. Histograms add `_bucket`, `_sum` and",
+        "`_count`; `process_…` and `python_gc_…` are those of the Prometheus client.",
+        "",
+        "| metric | type | labels | meaning |",
+        "| --- | --- | --- | --- |",
+    ]
     for name, family in sorted(FAMILIES.items()):
-        labels = ", ".join(f"`{label.name}`" for label in family.labels) or "none"
-        rows.append(f"| `{family.exported(name)}` | {family.kind} | {labels} | {family.help} |")
-    return "\n".join(rows) + "\n"
+        labels = ", ".join(map(_described, family.labels)) or "none"
+        lines.append(f"| `{family.exported(name)}` | {family.kind} | {labels} | {family.help} |")
+    return "\n".join(lines) + "\n"
+
+
+def _described(label: Label) -> str:
+    match label.bound:
+        case Bound.CLOSED:
+            return f"`{label.name}` ({', '.join(label.values)})"
+        case Bound.GUARDED:
+            return f"`{label.name}` (guarded)"
+        case Bound.CONFIG:
+            return f"`{label.name}`"

@@ -82,6 +82,7 @@ class Metrics(Collector):
         self.registry = CollectorRegistry()
         self._lock = threading.Lock()
         self._max_values = settings.max_label_values
+        self._scale = settings.max_series / TelemetryConfig().max_series
         self._admitted: dict[str, set[str]] = {}
         self._values: dict[MetricName, dict[LabelSet, float]] = {}
         self._histograms: dict[MetricName, dict[LabelSet, _Histogram]] = {}
@@ -227,7 +228,7 @@ class Metrics(Collector):
         if len(values) != len(labels):
             raise TypeError(f"{name}: needs the labels {[label.name for label in labels]}")
         key = tuple(map(self._admit_value, labels, values))
-        if key in series or len(series) < FAMILIES[name].cap:
+        if key in series or len(series) < FAMILIES[name].cap * self._scale:
             return key
         full = [
             label.bound is Bound.GUARDED and value not in self._reserved[label.domain]

@@ -13,9 +13,11 @@ from types import MappingProxyType
 from typing import Concatenate, ParamSpec, Protocol, TypeAlias
 
 from monitor.clock import Clock
+from monitor.config import BudgetsConfig
 from monitor.findings import Assessment, Evidence, Judgement, Status, TierStatus
 from monitor.rates import TERMS, THRESHOLD, Window, sums_of
 from monitor.stream import AssemblyStats, Incident, Lag, PoolStats, Stage, TopicPartition, Usage
+from monitor.telemetry.catalogue import LEDGER_TABLES, OBJECTIVES, VERDICTS
 from monitor.telemetry.metrics import LabelSet, Metrics
 
 _P = ParamSpec("_P")
@@ -26,6 +28,7 @@ DRIFT = "drift"
 
 _Traffic: TypeAlias = tuple[str, str, str]
 _traffic = attrgetter("trace.app", "trace.environment", "trace.model")
+_release = attrgetter("trace.app", "trace.model", "trace.model_version", "trace.prompt_version")
 _time = attrgetter("trace.time")
 _assessments = attrgetter("assessments")
 _seconds = attrgetter("seconds")
@@ -95,7 +98,9 @@ class TelemetryObserver:
         evaluations: Evaluations | None = None,
         *,
         risk_thresholds: Mapping[str, float] = MappingProxyType({}),
+        budgets: BudgetsConfig | None = None,
     ) -> None:
+        self._budgets = budgets or BudgetsConfig()
         self._thresholds = risk_thresholds
         self._risks: Window[LabelSet] = Window(clock)
         self._rates_at = 0.0
@@ -108,6 +113,8 @@ class TelemetryObserver:
         self._faulty: set[str] = set()
         metrics.set("start_timestamp_seconds", clock.now())
         metrics.set("last_recorded_timestamp_seconds", 0.0)
+        for objective in OBJECTIVES:
+            metrics.set("service_budget_ratio", getattr(self._budgets, objective), objective=objective)
 
     @_best_effort
     def turned(self) -> None:
@@ -144,11 +151,21 @@ class TelemetryObserver:
         now = self._clock.now()
         traffic: list[_Traffic] = [*map(_traffic, judgements)]
         self._metrics.add("traces_judged", Counter(traffic))
+        releases = Counter(map(_release, judgements))
+        self._metrics.add(
+            "release_traces", {(app, model, _joined(*of)): n for (app, model, *of), n in releases.items()}
+        )
+        flagged = [{name for flag in judgement.flags for name in flag.detectors} for judgement in judgements]
         groups: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
         for place, (app, environment, _) in enumerate(traffic):
             groups[app, environment].append(place)
         for column in zip(*map(_assessments, judgements), strict=True):
             self._column(column, traffic)
+            for (app, environment), places in groups.items():
+                raised = [column[0].detector in flagged[place] for place in places]
+                self._verdicts(
+                    (column[0].detector, app, environment), [column[place] for place in places], raised
+                )
             if column[0].detector == DRIFT:
                 continue  # its score is about the traffic, not about the trace
             for (app, environment), places in groups.items():
@@ -248,6 +265,15 @@ class TelemetryObserver:
             self._log.error("rules not loaded, the last good set stays", version=version)
 
     @_best_effort
+    def config_loaded(self, *, ok: bool) -> None:
+        """The configuration was (re)loaded, or failed to and the last good one stays."""
+        self._metrics.set("config_last_reload_successful", float(ok))
+        if ok:
+            self._metrics.set("config_last_reload_success_timestamp_seconds", self._clock.now())
+        else:
+            self._log.error("configuration not loaded, the last good one stays")
+
+    @_best_effort
     def rule_failed(self, rule: str, evaluations: int = 1) -> None:
         """A rule could not be evaluated."""
         self._metrics.inc("rule_errors", evaluations, rule=rule)
@@ -300,6 +326,24 @@ class TelemetryObserver:
         self._metrics.replace("spool_records", {(t,): u.end - u.begin for t, u in usage.items()})
         self._metrics.replace("spool_bytes", {(t,): u.bytes for t, u in usage.items()})
 
+    @_best_effort
+    def kept(self, rows: Mapping[str, int]) -> None:
+        """Rows that the ledger keeps, by table."""
+        for table in LEDGER_TABLES:
+            self._metrics.set("ledger_rows", rows[table], table=table)
+
+    @_best_effort
+    def verified(self, entries: int, problems: int, gaps: int, seconds: float) -> None:
+        """The audit chain was verified: what was found, and how long that took."""
+        self._metrics.set("audit_last_verification_successful", float(problems == 0))
+        self._metrics.set("audit_verified_timestamp_seconds", self._clock.now())
+        self._metrics.set("audit_verification_duration_seconds", seconds)
+        self._metrics.set("audit_verified_entries", entries)
+        self._metrics.set("audit_problems", problems)
+        self._metrics.set("audit_gaps", gaps)
+        if problems:
+            self._log.error("audit not verified", problems=problems, gaps=gaps)
+
     def faulted(self, where: str, error: Exception) -> None:
         """Count an observation that was lost, and log each place and kind once."""
         self._metrics.inc("telemetry_errors")
@@ -337,6 +381,25 @@ class TelemetryObserver:
             for (app, model), score in latest.items():
                 self._metrics.set("drift_statistic_ratio", score, app=app, model=model)
 
+    def _verdicts(self, labels: LabelSet, column: Sequence[Assessment], raised: Sequence[bool]) -> None:
+        """What became of some traces at one detector, beside the budget they have."""
+        flagged = sum(raised)
+        unscored = sum(
+            assessment.score is None and not flag for assessment, flag in zip(column, raised, strict=True)
+        )
+        *kept, _ = self._metrics.admitted("verdicts", (*labels, VERDICTS[0]))
+        detector, app, environment = kept
+        amounts = (flagged, len(column) - flagged - unscored, unscored)
+        # All of them, zeros too: the first flag must be an increase, which Prometheus sees, not a birth.
+        self._metrics.add(
+            "verdicts", {(*kept, verdict): n for verdict, n in zip(VERDICTS, amounts, strict=True)}
+        )
+        budget = self._budgets.flagged_ratio(detector, app, environment)
+        if budget is not None:
+            self._metrics.set(
+                "risk_budget_ratio", budget, detector=detector, app=app, environment=environment
+            )
+
     def _risk(self, labels: LabelSet, column: Sequence[Assessment]) -> None:
         """Some answers of one detector, of one kind of traffic."""
         sums = sums_of(column, self._thresholds.get(labels[0], THRESHOLD))
@@ -358,15 +421,25 @@ class TelemetryObserver:
 
     def _flags(self, judgements: Sequence[Judgement], now: float) -> None:
         raised: Counter[tuple[str, ...]] = Counter()
+        actions: Counter[tuple[str, ...]] = Counter()
         example: dict[tuple[str, ...], str] = {}
         for judgement in judgements:
             for flag in judgement.flags:
                 labels: tuple[str, ...] = (flag.rule, flag.severity.value, *_traffic(judgement))
                 raised[labels] += 1
+                actions.update((action.value, flag.severity.value) for action in flag.actions)
                 example[labels] = judgement.trace.trace_id
         self._metrics.add("flags", raised)
+        self._metrics.add("flag_actions", actions)
         for labels, trace_id in example.items():
             self._metrics.exemplar("flags", labels, trace_id, now)
+
+
+def _joined(model_version: str, prompt_version: str) -> str:
+    """A release as one label value, e.g. `2025-08-07, prompt 4`."""
+    return (
+        ", ".join(filter(None, (model_version, prompt_version and f"prompt {prompt_version}"))) or "unknown"
+    )
 
 
 def _direction(evidence: Evidence) -> str:
