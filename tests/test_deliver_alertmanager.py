@@ -20,6 +20,7 @@ from monitor.alerting import alert_of, outgoing_for
 from monitor.clock import Deadline, ManualClock, SystemClock
 from monitor.config import AlertmanagerConfig, DeliverConfig
 from monitor.deliver.alertmanager import AlertmanagerSender
+from monitor.deliver.formats import fingerprint
 from monitor.deliver.outbox import Delivered, Dispatcher, Reason, Rejected, Result, Retry
 from monitor.errors import ConfigError
 from monitor.findings import Leased
@@ -97,6 +98,7 @@ def test_alertmanager_shows_what_was_sent_and_merges_equal_findings(tmp_path: Pa
     assert alerts[1]["labels"] == equal[0].body["labels"]
     assert alerts[1]["annotations"] == equal[-1].body["annotations"]
     assert alerts[1]["status"]["state"] in ("active", "unprocessed")
+    assert [alert["fingerprint"] for alert in alerts] == [fingerprint(alert["labels"]) for alert in alerts]
 
 
 def test_one_invalid_alert_costs_only_itself(tmp_path: Path) -> None:
