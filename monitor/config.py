@@ -163,7 +163,10 @@ class RulesConfig(_Section):
 class LedgerConfig(_Section):
     """The one copy of truth."""
 
-    url: str = Field("", description="SQLAlchemy URL; empty: SQLite file `ledger.db` in `data_dir`.")
+    url: str = Field(
+        "",
+        description="`sqlite:///…` or `postgresql://user@host/name`; empty: `ledger.db` in `data_dir`.",
+    )
     excerpt_chars: Count = Field(2000, description="Longest redacted excerpt kept of a flagged text.")
     sample_ratio: Annotated[float, Field(ge=0, le=1)] = Field(
         0.001, description="Share of unflagged traces whose assessments are kept too."

@@ -6,7 +6,7 @@ daemon that was paused for an hour cannot write what its successor has judged al
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +25,9 @@ from monitor.progress import Mark, Placement, Placing, place
 from monitor.stream import Assigned, TopicPartition
 from monitor.vault import Vault
 
-BUSY_SECONDS = 5.0  # how long SQLite waits for another daemon's transaction; ours take milliseconds
+BUSY_SECONDS = 5.0  # how long to wait for another daemon's transaction; ours take milliseconds
+IDLE_SECONDS = 30.0  # after which PostgreSQL ends the transaction of a daemon that stands still amid it
+_WRITERS = 0x7269736B6D6F6E  # "riskmon": PostgreSQL's advisory lock that stands for SQLite's write lock
 
 _mark_encoder = msgspec.msgpack.Encoder()
 _mark_decoder = msgspec.msgpack.Decoder(tuple[list[tuple[int, int]], dict[int, list[int]]])
@@ -60,9 +62,13 @@ class Ledger:
         try:
             with ledger.begin() as connection:
                 t.migrate(connection)
+        except ConfigError:
+            ledger.close()
+            raise
         except Retryable as error:
+            ledger.close()
             raise ConfigError(
-                f"ledger.url: the ledger cannot be opened: {error}; is its folder writable?"
+                f"ledger.url: the ledger cannot be opened: {error}; is its folder writable, its server up?"
             ) from None
         return ledger
 
@@ -236,8 +242,8 @@ class Ledger:
             )
 
     def _append(self, connection: sa.Connection, entries: list[tuple[str, Mapping[str, Any]]]) -> int:
-        """Append to the chain; returns the last number. Holding the head row serialises daemons."""
-        row = connection.execute(sa.select(t.head.c.seq, t.head.c.hash).with_for_update()).one()
+        """Append to the chain; returns the last number."""
+        row = connection.execute(sa.select(t.head.c.seq, t.head.c.hash)).one()
         seq, previous = int(row.seq), bytes(row.hash)
         if not entries:
             return seq
@@ -323,11 +329,14 @@ def connect(url: str) -> sa.Engine:
         engine = sa.create_engine(parsed, hide_parameters=True, future=True)
     except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ImportError, OSError) as error:
         raise ConfigError(
-            f"ledger.url: cannot be used ({type(error).__name__}); write sqlite:////path/to/ledger.db"
+            f"ledger.url: cannot be used ({type(error).__name__}); write sqlite:////path/to/ledger.db, or "
+            "postgresql://user@host/name with the extra `postgresql` installed"
         ) from None
-    if parsed.get_backend_name() == "sqlite":
-        sa.event.listen(engine, "connect", _prepare_sqlite)
-        sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    prepare, begin = _DATABASES.get(parsed.get_backend_name(), (None, None))
+    if prepare is None or begin is None:
+        raise ConfigError("ledger.url: only sqlite and postgresql keep a ledger; choose one of them")
+    sa.event.listen(engine, "connect", prepare)
+    sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
     return engine
 
 
@@ -343,6 +352,23 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _prepare_postgresql(connection: Any, _record: Any) -> None:
+    connection.autocommit = True  # what is set within a transaction is unset with it
+    for name, seconds in (
+        ("lock_timeout", BUSY_SECONDS),
+        ("idle_in_transaction_session_timeout", IDLE_SECONDS),
+    ):
+        connection.execute(f"SET {name} = {int(seconds * 1000)}")
+    connection.autocommit = False
+
+
+_DATABASES: Mapping[str, tuple[Callable[[Any, Any], None], str]] = {
+    "sqlite": (_prepare_sqlite, "BEGIN IMMEDIATE"),
+    "postgresql": (_prepare_postgresql, f"SELECT pg_advisory_xact_lock({_WRITERS})"),
+}
+"""How a connection is prepared, and what takes the write lock when a transaction begins."""
 
 
 def dead_letter_context(topic: str, partition: int, offset: int) -> bytes:
