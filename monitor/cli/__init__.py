@@ -52,14 +52,14 @@ def riskmon() -> None:
 @_config
 @click.option("--log-format", type=click.Choice(["json", "console"]), default="json", show_default=True)
 def run(path: Path | None, log_format: str) -> None:
-    """Run the daemon until SIGTERM or Ctrl-C, which drain it."""
+    """Run the daemon until SIGTERM or Ctrl-C, which drain it. SIGHUP reloads the rules."""
     from monitor.cli.daemon import Daemon
     from monitor.config import load
     from monitor.telemetry.logging import configure
 
     config = load(path)
     configure(config.telemetry.log_level, form="console" if log_format == "console" else "json")
-    daemon = Daemon(config)
+    daemon = Daemon(config, reread=lambda: load(path))
     daemon.handle_signals()
     daemon.run()
 

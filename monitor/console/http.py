@@ -10,7 +10,7 @@ import ipaddress
 import json
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 import structlog
@@ -29,7 +29,9 @@ _JSON: Final = "application/json"
 _NOT_ALLOWED: Final = 405
 _REASONS: Final = {
     200: "OK",
+    202: "Accepted",
     400: "Bad Request",
+    403: "Forbidden",
     404: "Not Found",
     _NOT_ALLOWED: "Method Not Allowed",
     500: "Internal Server Error",
@@ -54,7 +56,10 @@ class Health(Protocol):
 
 
 class HttpServer:
-    """Serves `/metrics`, `/livez`, `/readyz`, `/version`, and the aliases `/-/healthy` and `/-/ready`."""
+    """Serves `/metrics`, `/livez`, `/readyz`, `/version`, and the aliases `/-/healthy` and `/-/ready`.
+
+    `POST /-/reload` calls `reload`, which must not block; without one it is refused.
+    """
 
     def __init__(
         self,
@@ -63,7 +68,10 @@ class HttpServer:
         registry: CollectorRegistry,
         health: Health,
         request_seconds: float = REQUEST_SECONDS,
+        *,
+        reload: Callable[[], None] | None = None,
     ) -> None:
+        self._reload = reload
         self._address = (host, port)
         self._registry = registry
         self._health = health
@@ -145,6 +153,8 @@ class HttpServer:
         if found is None:
             return "GET", 400, _JSON, _json(error="not an HTTP/1 request")
         method, path = found.groups()
+        if (method, path) == ("POST", "/-/reload"):
+            return method, *self._asked_to_reload()
         if method not in ("GET", "HEAD"):
             return method, _NOT_ALLOWED, _JSON, _json(error="only GET and HEAD")
         return method, *self._page(path, headers)
@@ -165,6 +175,12 @@ class HttpServer:
                 return 200, _JSON, _json(version=__version__)
             case _:
                 return 404, _JSON, _json(error="no such page")
+
+    def _asked_to_reload(self) -> tuple[int, str, bytes]:
+        if self._reload is None:
+            return 403, _JSON, _json(error="http.reload is off; send SIGHUP, or set it")
+        self._reload()
+        return 202, _JSON, _json(reload="asked for; the log and riskmon_reloads_total say what came of it")
 
     def _metrics(self, accept: str) -> tuple[int, str, bytes]:
         if "application/openmetrics-text" in accept:
