@@ -82,6 +82,18 @@ def check(path: Path | None, *, as_json: bool, list_settings: bool, offline: boo
 
 
 @riskmon.command()
+@_config
+@_json
+def doctor(path: Path | None, *, as_json: bool) -> None:
+    """Connect to everything, and say what is wrong and what to do; exit 0, 1 or 78."""
+    from monitor.cli import diagnosis
+
+    code = diagnosis.run(path, as_json=as_json)
+    if code:
+        raise click.exceptions.Exit(code)
+
+
+@riskmon.command()
 @click.argument("file", type=click.Path(allow_dash=True))
 @_config
 @_json

@@ -10,7 +10,7 @@ from monitor.clock import Clock, Deadline
 from monitor.config import WebhookConfig
 from monitor.deliver.formats import body_of
 from monitor.deliver.network import Poster, Resolve, endpoint, resolve
-from monitor.deliver.outbox import Outcome
+from monitor.deliver.outbox import Outcome, Result
 from monitor.findings import Leased
 
 
@@ -48,6 +48,10 @@ class WebhookSender:
         """Post each row; the key travels as `Idempotency-Key`, so that a receiver can drop repeats."""
         deadline = Deadline(self._clock, self.timeout)
         return [self._poster.post(*self._message(row), deadline) for row in batch]
+
+    def reach(self, seconds: float) -> Result:
+        """Find out whether the receiver can be connected to; nothing is sent."""
+        return self._poster.reach(Deadline(self._clock, seconds))
 
     def close(self) -> None:
         """Close the connection."""

@@ -139,6 +139,17 @@ def counts(ledger: Ledger) -> dict[str, int]:
         }
 
 
+def parked(ledger: Ledger) -> dict[tuple[str, str], int]:
+    """How many messages were refused for good, by destination and reason."""
+    query = (
+        sa.select(t.outbox.c.destination, t.outbox.c.reason, sa.func.count())
+        .where(t.outbox.c.state == "rejected")
+        .group_by(t.outbox.c.destination, t.outbox.c.reason)
+    )
+    with ledger.begin() as connection:
+        return {(name, reason): count for name, reason, count in connection.execute(query)}
+
+
 def positions(ledger: Ledger) -> list[dict[str, Any]]:
     """Positions of all partitions."""
     names = ("topic", "partition", "next_offset", "epoch", "owner", "updated")
