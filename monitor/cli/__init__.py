@@ -104,6 +104,29 @@ def scan(file: str, path: Path | None, *, as_json: bool) -> None:
     scanning.run(file, path, as_json=as_json)
 
 
+@riskmon.command()
+@_config
+@_json
+@click.option("--from", "start", required=True, help="First offset, or a time such as 2026-11-28T09:00Z.")
+@click.option("--to", "stop", help="Offset or time to stop before; without it, the end.")
+@click.option("--topic", help="Instead of the configured ones.")
+@click.option("--partition", type=click.IntRange(min=0), help="Only this one.")
+@click.option(
+    "--rules",
+    "paths",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True),
+    help="Rule file or folder, instead of the configured ones; may be given several times.",
+)
+@click.option("--diff", is_flag=True, help="Compare with what the ledger recorded.")
+def replay(path: Path | None, start: str, stop: str | None, paths: tuple[Path, ...], **options: Any) -> None:
+    """Judge a range of a topic once more, without any effect, and show what would change."""
+    from monitor.cli import replaying
+
+    begin, end = replaying.point(start), replaying.point(stop) if stop else None
+    replaying.run(path, replaying.Options(begin, end, rules=paths, **options))
+
+
 @riskmon.command("eval")
 @click.argument("kind", type=click.Choice(["hallucination", "toxicity", "pii", "injection"]))
 @click.argument(

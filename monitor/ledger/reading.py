@@ -9,8 +9,10 @@ import sqlalchemy as sa
 
 from monitor import audit
 from monitor.errors import ConfigError
+from monitor.findings import Span
 from monitor.ledger import schema as t
 from monitor.ledger.store import Ledger, dead_letter_context, flag_digest
+from monitor.trace import Origin
 from monitor.vault import Vault
 
 _PAGE = 1000
@@ -127,6 +129,35 @@ def feedback_items(ledger: Ledger) -> Iterator[dict[str, Any]]:
         if len(rows) < _PAGE:
             return
         last = (rows[-1].created, rows[-1].id)
+
+
+class FlagSeen(NamedTuple):
+    """A flag on record: where, which rule, how severe, on which trace, by which detectors."""
+
+    origin: Origin
+    rule: str
+    severity: str
+    trace_id: str
+    detectors: tuple[str, ...]
+
+
+def flags(ledger: Ledger, topic: str, partition: int, span: Span) -> list[FlagSeen]:
+    """Flags on record of a range of a partition, in order."""
+    c = t.flags.c
+    there = sa.and_(c.topic == topic, c.partition == partition, c.offset >= span.start, c.offset < span.end)
+    query = sa.select(t.flags).where(there).order_by(c.offset, c.part, c.rule)
+    with ledger.begin() as connection:
+        rows = connection.execute(query).all()
+    return [
+        FlagSeen(
+            Origin(row.topic, row.partition, row.offset, row.part),
+            row.rule,
+            row.severity,
+            row.trace_id,
+            tuple(json.loads(row.body)["detectors"]),
+        )
+        for row in rows
+    ]
 
 
 def counts(ledger: Ledger) -> dict[str, int]:
