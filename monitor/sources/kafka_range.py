@@ -164,7 +164,7 @@ def _numbers(consumer: Any, topic: str, partition: int | None) -> Sequence[int]:
 def _watermarks(
     consumer: Any, begins: Mapping[Any, int], ends: Mapping[Any, int], clock: Clock
 ) -> Mapping[Any, int]:
-    """Ends that include the last batch: some brokers answer with an offset amid it, as `KafkaSource` knows."""
+    """Ends that include the last batch: some brokers answer with an offset amid it."""
     asked = {name: end for name, end in ends.items() if end > begins[name]}
     for name in ends:
         if name in asked:
