@@ -35,6 +35,7 @@ check: .venv/all.stamp ## Lint, formatting, types, import layers, generated dash
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python grafana/generate.py --check
+	$(BIN)/python docker/kubernetes/manifests.py --check
 
 models: .venv/all.stamp ## Train the bundled weights again, from ../shared; see monitor/models/cards
 	$(BIN)/python -m monitor.models.train.embedding

@@ -190,6 +190,17 @@ def demo(seconds: float | None, rate: float, port: int, *, as_json: bool) -> Non
     demonstration.run(seconds=seconds, rate=rate, port=port, as_json=as_json)
 
 
+@riskmon.command()
+@_config
+@click.option("--rate", type=click.FloatRange(1, 2000), default=20.0, show_default=True, help="Per second.")
+@click.option("--seconds", type=click.FloatRange(min=1), help="End by itself after this long.")
+def traffic(path: Path | None, rate: float, seconds: float | None) -> None:
+    """Write made-up traces to the first configured topic, some with something to find."""
+    from monitor.demo import run as demonstration
+
+    demonstration.traffic(path, rate=rate, seconds=seconds)
+
+
 @riskmon.group()
 def rules() -> None:
     """Work on rule files."""
