@@ -8,17 +8,12 @@ from typing import IO, Any
 import click
 
 from monitor import __version__
+from monitor.cli import operations
+from monitor.cli.options import config_option as _config
+from monitor.cli.options import json_option as _json
 from monitor.errors import EX_CONFIG, ConfigError, Retryable
 
 EX_TEMPFAIL = 75  # sysexits.h
-
-_config = click.option(
-    "--config",
-    "path",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Configuration file; without it, defaults and RISKMON_… variables.",
-)
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 
 
 def main() -> None:
@@ -46,6 +41,10 @@ def main() -> None:
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def riskmon() -> None:
     """Judge every LLM trace in Kafka: hallucination, leaked personal data, toxicity, injection, drift."""
+
+
+for _command in operations.COMMANDS:
+    riskmon.add_command(_command)
 
 
 @riskmon.command()
@@ -82,18 +81,6 @@ def check(path: Path | None, *, as_json: bool, list_settings: bool, offline: boo
 
 
 @riskmon.command()
-@_config
-@_json
-def doctor(path: Path | None, *, as_json: bool) -> None:
-    """Connect to everything, and say what is wrong and what to do; exit 0, 1 or 78."""
-    from monitor.cli import diagnosis
-
-    code = diagnosis.run(path, as_json=as_json)
-    if code:
-        raise click.exceptions.Exit(code)
-
-
-@riskmon.command()
 @click.argument("file", type=click.Path(allow_dash=True))
 @_config
 @_json
@@ -102,29 +89,6 @@ def scan(file: str, path: Path | None, *, as_json: bool) -> None:
     from monitor.cli import scanning
 
     scanning.run(file, path, as_json=as_json)
-
-
-@riskmon.command()
-@_config
-@_json
-@click.option("--from", "start", required=True, help="First offset, or a time such as 2026-11-28T09:00Z.")
-@click.option("--to", "stop", help="Offset or time to stop before; without it, the end.")
-@click.option("--topic", help="Instead of the configured ones.")
-@click.option("--partition", type=click.IntRange(min=0), help="Only this one.")
-@click.option(
-    "--rules",
-    "paths",
-    multiple=True,
-    type=click.Path(path_type=Path, exists=True),
-    help="Rule file or folder, instead of the configured ones; may be given several times.",
-)
-@click.option("--diff", is_flag=True, help="Compare with what the ledger recorded.")
-def replay(path: Path | None, start: str, stop: str | None, paths: tuple[Path, ...], **options: Any) -> None:
-    """Judge a range of a topic once more, without any effect, and show what would change."""
-    from monitor.cli import replaying
-
-    begin, end = replaying.point(start), replaying.point(stop) if stop else None
-    replaying.run(path, replaying.Options(begin, end, rules=paths, **options))
 
 
 @riskmon.command("eval")
@@ -188,17 +152,6 @@ def demo(seconds: float | None, rate: float, port: int, *, as_json: bool) -> Non
     from monitor.demo import run as demonstration
 
     demonstration.run(seconds=seconds, rate=rate, port=port, as_json=as_json)
-
-
-@riskmon.command()
-@_config
-@click.option("--rate", type=click.FloatRange(1, 2000), default=20.0, show_default=True, help="Per second.")
-@click.option("--seconds", type=click.FloatRange(min=1), help="End by itself after this long.")
-def traffic(path: Path | None, rate: float, seconds: float | None) -> None:
-    """Write made-up traces to the first configured topic, some with something to find."""
-    from monitor.demo import run as demonstration
-
-    demonstration.traffic(path, rate=rate, seconds=seconds)
 
 
 @riskmon.group()
@@ -380,6 +333,9 @@ def models_export_detoxify(
 @riskmon.group()
 def bench() -> None:
     """Measure on this machine."""
+
+
+bench.add_command(operations.bench_alert)
 
 
 @bench.command("engine")
