@@ -5,7 +5,7 @@ ARGS ?=
 BIN := .venv/bin
 PIP_LOG := .venv/pip.log
 TO_RUN := -e .[demo,spacy]
-TO_TEST := -e .[demo,spacy,detoxify,export,eval,dev,train]
+TO_TEST := -e .[demo,spacy,postgresql,detoxify,export,eval,dev,train]
 
 # Real brokers and deadlines need the machine for themselves, so tests marked alone run one by one.
 PARALLEL := -m "not alone" -n 2 --dist loadfile --no-loadscope-reorder
@@ -35,6 +35,7 @@ check: .venv/all.stamp ## Lint, formatting, types, import layers, generated dash
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python grafana/generate.py --check
+	$(BIN)/python docker/kubernetes/manifests.py --check
 
 models: .venv/all.stamp ## Train the bundled weights again, from ../shared; see monitor/models/cards
 	$(BIN)/python -m monitor.models.train.embedding

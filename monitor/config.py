@@ -184,7 +184,10 @@ class RulesConfig(_Section):
 class LedgerConfig(_Section):
     """The one copy of truth."""
 
-    url: str = Field("", description="SQLAlchemy URL; empty: SQLite file `ledger.db` in `data_dir`.")
+    url: str = Field(
+        "",
+        description="`sqlite:///…` or `postgresql://user@host/name`; empty: `ledger.db` in `data_dir`.",
+    )
     excerpt_chars: Count = Field(2000, description="Longest redacted excerpt kept of a flagged text.")
     sample_ratio: Annotated[float, Field(ge=0, le=1)] = Field(
         0.001, description="Share of unflagged traces whose assessments are kept too."
@@ -205,12 +208,23 @@ class AlertmanagerConfig(_Section):
 
 
 class WebhookConfig(_Section):
-    """A generic webhook, signed and deduplicable."""
+    """A webhook, signed and deduplicable."""
 
     name: str = Field("webhook", pattern=r"^[a-z0-9_-]{1,32}$", description="Name in metrics and the outbox.")
-    url: str = Field(description="https URL.")
+    url: str = Field(description="https URL; PagerDuty's is https://events.pagerduty.com/v2/enqueue.")
+    format: Literal["riskmon", "alertmanager", "slack", "pagerduty"] = Field(
+        "riskmon",
+        description="Body: ours, Alertmanager's (version 4), Slack's or PagerDuty's (Events v2).",
+    )
+    routing_key: SecretStr | None = Field(None, description="Integration key of PagerDuty.")
     secret: SecretStr | None = Field(None, description="Key of the HMAC-SHA-256 signature.")
     allow_private: bool = Field(default=False, description="Whether private addresses and http are allowed.")
+
+    @model_validator(mode="after")
+    def _pagerduty_has_its_key(self) -> Self:
+        if (self.format == "pagerduty") != (self.routing_key is not None):
+            raise ValueError("format pagerduty and routing_key belong together; give both or neither")
+        return self
 
 
 class DeliverConfig(_Section):
@@ -232,6 +246,7 @@ class HttpConfig(_Section):
 
     host: str = Field("127.0.0.1", description="Address to listen on; loopback by default.")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(9469, description="Port; 0 takes a free one.")
+    reload: bool = Field(default=False, description="Whether `POST /-/reload` does what SIGHUP does.")
 
 
 class TelemetryConfig(_Section):

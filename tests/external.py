@@ -16,11 +16,12 @@ from monitor.telemetry.catalogue import FAMILIES, Kind
 
 def need(*names: str) -> str:
     """Path of the first of the programs that is installed; skips the test, or in CI fails it, without."""
-    beside = Path(sys.executable).parent
+    # Debian keeps PostgreSQL's programs, one folder per version, off the PATH.
+    folders = [Path(sys.executable).parent, *sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)]
     for name in names:
-        found = shutil.which(name) or shutil.which(name, path=str(beside))
-        if found:
-            return found
+        for path in (None, *map(str, folders)):
+            if found := shutil.which(name, path=path):
+                return found
     return _missing(" or ".join(names))
 
 

@@ -16,13 +16,14 @@ from test_alerting import flag_row
 from test_deliver_outbox import FakeObserver, FakeOutbox, within
 from test_deliver_webhook import receiver
 
-from monitor.alerting import alert_of, outgoing_for
+from monitor.alerting import alert_of, outgoing_for, rfc3339
 from monitor.clock import Deadline, ManualClock, SystemClock
 from monitor.config import AlertmanagerConfig, DeliverConfig
 from monitor.deliver.alertmanager import AlertmanagerSender
+from monitor.deliver.formats import fingerprint
 from monitor.deliver.outbox import Delivered, Dispatcher, Reason, Rejected, Result, Retry
 from monitor.errors import ConfigError
-from monitor.findings import Leased
+from monitor.findings import Leased, Severity
 
 NOW = 1_700_000_000.0
 
@@ -44,10 +45,11 @@ def answers(url: str) -> bool:
 
 
 @contextmanager
-def alertmanager(folder: Path, port: int) -> Iterator[str]:
+def alertmanager(folder: Path, port: int, config: Path | None = None) -> Iterator[str]:
     """A running Alertmanager; yields its base URL."""
-    config = folder / "alertmanager.yml"
-    config.write_text("route: {receiver: none}\nreceivers: [{name: none}]\n")
+    if config is None:
+        config = folder / "alertmanager.yml"
+        config.write_text("route: {receiver: none}\nreceivers: [{name: none}]\n")
     command = [
         need("prometheus-alertmanager", "alertmanager"),
         f"--config.file={config}",
@@ -97,6 +99,33 @@ def test_alertmanager_shows_what_was_sent_and_merges_equal_findings(tmp_path: Pa
     assert alerts[1]["labels"] == equal[0].body["labels"]
     assert alerts[1]["annotations"] == equal[-1].body["annotations"]
     assert alerts[1]["status"]["state"] in ("active", "unprocessed")
+    assert [alert["fingerprint"] for alert in alerts] == [fingerprint(alert["labels"]) for alert in alerts]
+
+
+def test_silences_and_inhibition_of_alertmanager_hold_for_our_alerts(tmp_path: Path) -> None:
+    """With the shipped configuration a silenced app is silent, and a leak hides lesser findings there."""
+    now = SystemClock().now()
+    leak = alert_of(flag_row("leak", time=now), now, 300.0)
+    doubt = alert_of(flag_row("doubt", rule="Doubt", severity=Severity.WARNING, time=now), now, 300.0)
+    other = alert_of(flag_row("other", app="shop", time=now), now, 300.0)
+    silence = {
+        "matchers": [{"name": "app", "value": "shop", "isRegex": False, "isEqual": True}],
+        "startsAt": rfc3339(now - 1.0),
+        "endsAt": rfc3339(now + 300.0),
+        "createdBy": "test",
+        "comment": "known",
+    }
+
+    def suppressed() -> dict[str, bool]:
+        return {a["annotations"]["flag_id"]: a["status"]["state"] == "suppressed" for a in shown(url)}
+
+    with alertmanager(tmp_path, free_port(), Path("docker/alertmanager.yml").absolute()) as url:
+        request = urllib.request.Request(f"{url}/api/v2/silences", json.dumps(silence).encode())  # noqa: S310 - loopback
+        request.add_header("content-type", "application/json")
+        with urllib.request.urlopen(request, timeout=5.0), closing(sender(url)) as out:  # noqa: S310 - loopback
+            assert out.send(rows(3, lambda i: (leak, doubt, other)[i])) == [Delivered()] * 3
+        expected = {"leak": False, "doubt": True, "other": True}
+        assert within(10.0, lambda: suppressed() == expected), suppressed()
 
 
 def test_one_invalid_alert_costs_only_itself(tmp_path: Path) -> None:

@@ -1,9 +1,12 @@
 """The container files: valid, pinned, closed to the outside, and true when run natively."""
 
 import json
+import os
 import re
+import shutil
 import socket
 import subprocess
+import sys
 import threading
 import time
 import urllib.parse
@@ -19,8 +22,9 @@ from external import need, need_module
 from structlog.testing import CapturingLogger
 
 from monitor.cascade import DECISIONS
+from monitor.cli.daemon import LIVE_SECONDS
 from monitor.clock import SystemClock
-from monitor.config import load
+from monitor.config import Config, load
 from monitor.console.http import HttpServer
 from monitor.findings import Assessment, Evidence, Flag, Judgement, Severity, Status, TierStatus
 from monitor.stream import Incident, Lag, PoolStats, Stage
@@ -54,16 +58,19 @@ def test_hadolint_has_no_complaint() -> None:
 def test_compose_obeys_the_compose_specification() -> None:
     """A parser that validates against the specification takes the file, with all its services."""
     spec = need_module("compose_spec")
-    parsed = spec.PyCompose.from_yaml((DOCKER / "compose.yaml").read_text())
+    merged = yaml.safe_dump(compose())  # the parser knows no merge keys, which Docker's does
+    parsed = spec.PyCompose.from_yaml(merged)
     assert set(parsed.service_names()) == set(compose()["services"])
 
 
 def test_images_are_pinned_and_ports_are_loopback() -> None:
     """No moving tag, and nothing that other machines can reach."""
-    bases = re.findall(r"^FROM (\S+)", (DOCKER / "Dockerfile").read_text(), re.MULTILINE)
+    stages = re.findall(r"^FROM (\S+) AS (\S+)", (DOCKER / "Dockerfile").read_text(), re.MULTILINE)
+    bases = [base for base, _ in stages if base not in {name for _, name in stages}]
     services = compose()["services"]
-    for image in bases + [service["image"] for service in services.values() if "build" not in service]:
-        assert re.fullmatch(r"[\w./-]+:v?\d+\.\d+\.\d+[\w.-]*", image), image
+    images = {service["image"] for service in services.values()} - {"riskmon:local"}
+    for image in [*bases, *images]:
+        assert re.fullmatch(r"[\w./-]+:v?\d+\.\d+[\w.-]*", image), image
     for name, service in services.items():
         assert all(re.fullmatch(r"127\.0\.0\.1:\d+:\d+", port) for port in service.get("ports", [])), name
 
@@ -92,11 +99,25 @@ def test_the_container_is_confined() -> None:
     assert re.search(r"^USER (?!0)\d+:\d+$", dockerfile, re.MULTILINE)
     assert re.search(r'^ENTRYPOINT \["riskmon"\]$', dockerfile, re.MULTILINE)
     assert "/livez" in dockerfile.partition("HEALTHCHECK")[2]
-    service = compose()["services"]["riskmon"]
-    assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])
     config = load(DOCKER / "riskmon.yaml", {})
-    # The drain, then three seconds for what comes after it.
-    assert int(service["stop_grace_period"].removesuffix("s")) > config.shutdown.deadline_seconds + 3
+    for name in ("riskmon-1", "riskmon-2"):
+        service = compose()["services"][name]
+        assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])
+        # The drain, then three seconds for what comes after it.
+        assert int(service["stop_grace_period"].removesuffix("s")) > config.shutdown.deadline_seconds + 3
+
+
+def test_the_image_verifies_the_weights_that_it_carries() -> None:
+    """Both targets come from a stage that ends with `riskmon models verify`; the slim one is the default."""
+    dockerfile = (DOCKER / "Dockerfile").read_text()
+    stages = re.findall(r"^FROM (\S+) AS (\S+)", dockerfile, re.MULTILINE)
+    assert stages[-1] == ("base", "slim")
+    assert ("build", "build-full") in stages
+    build = dockerfile.partition("FROM build AS build-full")[0]
+    assert "riskmon models verify" in build
+    for target, made_in in (("full", "build-full"), ("slim", "build")):
+        stage = dockerfile.partition(f"FROM base AS {target}\n")[2]
+        assert stage.startswith(f"COPY --from={made_in} /opt/riskmon /opt/riskmon\nUSER 10469:10469")
 
 
 def test_the_configuration_fits_the_services() -> None:
@@ -111,11 +132,45 @@ def test_the_configuration_fits_the_services() -> None:
     assert {*config.kafka.topics, config.deliver.feedback_topic} <= set(re.split(r"[\s;]+", created))
     assert urllib.parse.urlsplit(config.deliver.alertmanager.url).hostname in services
     assert config.http.host == "0.0.0.0"  # noqa: S104 - inside its container
-    assert f"127.0.0.1:{config.http.port}:{config.http.port}" in services["riskmon"]["ports"]
+    replicas = ["riskmon-1", "riskmon-2"]
     [scrape] = prometheus_config()["scrape_configs"]
-    assert scrape["static_configs"][0]["targets"] == [f"riskmon:{config.http.port}"]
-    mounts = [volume.split(":")[1] for volume in services["riskmon"]["volumes"]]
-    assert str(config.data_dir) in mounts
+    assert scrape["static_configs"][0]["targets"] == [f"{name}:{config.http.port}" for name in replicas]
+    for name in replicas:
+        assert [port.split(":")[2] for port in services[name]["ports"]] == [str(config.http.port)]
+        assert services[name]["environment"]["RISKMON_INSTANCE"] == name
+        assert str(config.data_dir) in [volume.split(":")[1] for volume in services[name]["volumes"]]
+
+
+def test_the_collector_writes_what_riskmon_reads() -> None:
+    """Broker, topic and encoding of the collector's exporter are those of riskmon's configuration."""
+    collector = yaml.safe_load((DOCKER / "collector.yaml").read_text())
+    exporter = collector["exporters"]["kafka"]
+    config = load(DOCKER / "riskmon.yaml", {})
+    assert exporter["brokers"] == config.kafka.bootstrap_servers
+    assert exporter["traces"]["topic"] in config.kafka.topics
+    assert config.ingest.formats[exporter["traces"]["topic"]] == exporter["traces"]["encoding"]
+    pipeline = collector["service"]["pipelines"]["traces"]
+    for kind in ("receivers", "processors", "exporters"):
+        assert set(pipeline[kind]) == set(collector[kind])
+    published = [port.split(":")[2] for port in compose()["services"]["otel-collector"]["ports"]]
+    protocols = collector["receivers"]["otlp"]["protocols"].values()
+    assert published == [protocol["endpoint"].split(":")[1] for protocol in protocols]
+
+
+def test_riskmon_takes_its_own_configuration(tmp_path: Path) -> None:
+    """`riskmon check` finds nothing wrong with the mounted file, the broker apart."""
+    command = [
+        sys.executable,
+        "-m",
+        "monitor",
+        "check",
+        "--offline",
+        "--config",
+        str(DOCKER / "riskmon.yaml"),
+    ]
+    environment = {**os.environ, "RISKMON_DATA_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def prometheus_config() -> dict[str, Any]:
@@ -144,6 +199,93 @@ def test_the_watchdog_never_reaches_the_pager() -> None:
     routes = [amtool, "config", "routes", "test", f"--config.file={config}"]
     run(*routes, "--verify.receivers=watchdog", "alertname=RiskmonWatchdog", "severity=none")
     run(*routes, "--verify.receivers=page", "alertname=RiskmonDown", "severity=critical")
+    run(*routes, "--verify.receivers=page", "alertname=PersonalDataLeak", "severity=critical", "app=bot")
+
+
+def test_a_daemon_that_is_down_silences_what_follows_from_it() -> None:
+    """The inhibition rules name alerts that exist, on both sides."""
+    alerts = set(re.findall(r"- alert: (\w+)", (ROOT / "rules/prometheus/riskmon.rules.yml").read_text()))
+    for rule in yaml.safe_load((DOCKER / "alertmanager.yml").read_text())["inhibit_rules"]:
+        for side in ("source_matchers", "target_matchers"):
+            assert set(re.findall(r"Riskmon\w+", " ".join(rule[side]))) <= alerts
+
+
+def test_the_systemd_unit_is_valid_and_confined() -> None:
+    """systemd-analyze has no complaint but that nothing is installed here, and the times fit the daemon's."""
+    unit = (DOCKER / "riskmon.service").read_text()
+    settings = dict(re.findall(r"^(\w+)=(.*)$", unit, re.MULTILINE))
+    defaults = load(None, {})
+    assert (settings["Type"], settings["RestartPreventExitStatus"]) == ("notify", "78")
+    assert int(settings["TimeoutStopSec"]) > defaults.shutdown.deadline_seconds + 3
+    assert int(settings["TimeoutStartSec"]) > defaults.pool.startup_seconds
+    assert int(settings["WatchdogSec"]) >= 2 * LIVE_SECONDS
+    if analyze := shutil.which("systemd-analyze"):
+        done = subprocess.run(
+            [analyze, "verify", str(DOCKER / "riskmon.service")], capture_output=True, text=True, check=False
+        )
+        complaints = [line for line in done.stderr.splitlines() if "riskmon.service" in line]
+        assert [line for line in complaints if "is not executable" not in line] == []
+
+
+def kubernetes() -> list[dict[str, Any]]:
+    """Every document of the manifests."""
+    paths = sorted((DOCKER / "kubernetes").glob("*.yaml"))
+    return [document for path in paths for document in yaml.safe_load_all(path.read_text())]
+
+
+def test_kubernetes_takes_the_manifests() -> None:
+    """Every document of Kubernetes' own kinds obeys its schema strictly; the others are those we know."""
+    validator = need_module("kubernetes_validate")
+    strange = set()
+    for document in kubernetes():
+        try:
+            validator.validate(document, "1.34", strict=True)
+        except validator.SchemaNotFoundError:
+            strange.add(document["kind"])
+    assert strange == {"PodMonitor", "PrometheusRule", "ScaledObject"}
+
+
+def test_what_kubernetes_copies_is_fresh() -> None:
+    """Dashboards and rules as manifests are those of the repository."""
+    run(sys.executable, str(DOCKER / "kubernetes" / "manifests.py"), "--check")
+
+
+def test_the_deployment_is_confined_and_fits_its_surroundings() -> None:
+    """No root, a read-only file system, time to drain; monitor, scaler, budget and policy choose its pods."""
+    found = {document["kind"]: document for document in kubernetes() if document["kind"] != "ConfigMap"}
+    pod = found["Deployment"]["spec"]["template"]
+    labels, spec = pod["metadata"]["labels"], pod["spec"]
+    assert spec["securityContext"]["runAsNonRoot"]
+    assert spec["securityContext"]["runAsUser"] == 10469
+    for container in spec["containers"] + spec["initContainers"]:
+        assert container["securityContext"]["readOnlyRootFilesystem"]
+        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        assert re.fullmatch(r"riskmon:\d+\.\d+\.\d+", container["image"])
+    config = yaml.safe_load(
+        next(
+            document
+            for document in kubernetes()
+            if document["metadata"]["name"] == "riskmon" and "data" in document
+        )["data"]["riskmon.yaml"]
+    )
+    loaded = Config.model_validate(config)
+    assert spec["terminationGracePeriodSeconds"] > loaded.shutdown.deadline_seconds + 3
+    selectors = [
+        found["Deployment"]["spec"]["selector"],
+        found["PodDisruptionBudget"]["spec"]["selector"],
+        found["NetworkPolicy"]["spec"]["podSelector"],
+        found["PodMonitor"]["spec"]["selector"],
+    ]
+    assert all(selector["matchLabels"].items() <= labels.items() for selector in selectors)
+    assert labels[found["PodMonitor"]["spec"]["jobLabel"]] == "riskmon"  # the job of rules and dashboards
+    ports = {port["name"]: port["containerPort"] for port in spec["containers"][0]["ports"]}
+    assert ports == {found["PodMonitor"]["spec"]["podMetricsEndpoints"][0]["port"]: loaded.http.port}
+    scaled = found["ScaledObject"]["spec"]
+    assert scaled["scaleTargetRef"]["name"] == found["Deployment"]["metadata"]["name"]
+    triggers = [trigger["metadata"] for trigger in scaled["triggers"]]
+    assert [trigger["topic"] for trigger in triggers] == loaded.kafka.topics
+    assert {trigger["consumerGroup"] for trigger in triggers} == {loaded.kafka.group_id}
+    assert {trigger["bootstrapServers"] for trigger in triggers} == set(loaded.kafka.bootstrap_servers)
 
 
 class Health:

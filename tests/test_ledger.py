@@ -48,10 +48,15 @@ POLICY = Policy(
 SCORED = Assessment(detector="pii", version="1", status=Status.SCORED, score=0.0)
 
 
+def url_of(path: Path) -> str:
+    """Where the ledger of a test is; `test_ledger_postgresql` puts it elsewhere."""
+    return f"sqlite:///{path / 'ledger.db'}"
+
+
 @contextmanager
 def opened(path: Path, owner: str = "d0", clock: ManualClock | None = None) -> Iterator[Ledger]:
-    """A ledger in a file."""
-    ledger = Ledger.open(f"sqlite:///{path / 'ledger.db'}", VAULT, clock or ManualClock(), owner)
+    """A test's ledger."""
+    ledger = Ledger.open(url_of(path), VAULT, clock or ManualClock(), owner)
     try:
         yield ledger
     finally:
@@ -433,7 +438,7 @@ def test_a_full_disk_is_retryable(tmp_path: Path) -> None:
 
 def test_a_held_lock_is_retryable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A database that another process has locked is busy, not broken."""
-    monkeypatch.setattr("monitor.ledger.store.BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("monitor.ledger.database.BUSY_SECONDS", 0.05)
     with opened(tmp_path, "a") as first, opened(tmp_path, "b") as second:
         with first.begin(), pytest.raises(Retryable, match="locked"):
             second.position("t", 0)
@@ -521,7 +526,7 @@ def test_processes_may_open_a_new_ledger_at_once(tmp_path: Path) -> None:
         "ledger = Ledger.open(sys.argv[1], Vault(bytes(32)), SystemClock(), 'd')\n"
         "ledger.note('started', {})\nledger.close()\n"
     )
-    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    url = url_of(tmp_path)
     starting = [
         subprocess.Popen([sys.executable, "-c", code, url], stdin=subprocess.PIPE, env=dict(os.environ))
         for _ in range(3)
@@ -567,20 +572,25 @@ TAMPERINGS: dict[str, tuple[Callable[[Ledger], None], str]] = {
     "entry removed": (lambda x: edit(x, "DELETE FROM chain WHERE seq = 2"), "entry 2 is missing"),
     "tail cut": (lambda x: edit(x, "DELETE FROM chain WHERE seq > 4"), "its tail was cut"),
     "tail and head cut": (cut_the_tail, "is not on the chain"),
-    "flag removed": (lambda x: edit(x, "DELETE FROM flags WHERE offset = 1"), "flag-0-1 is on the chain but"),
+    "flag removed": (
+        lambda x: edit(x, 'DELETE FROM flags WHERE "offset" = 1'),
+        "flag-0-1 is on the chain but",
+    ),
     "flag body": (
-        lambda x: edit(x, "UPDATE flags SET body = replace(body, 'All well', 'All bad') WHERE offset = 2"),
+        lambda x: edit(
+            x, "UPDATE flags SET body = replace(body, 'All well', 'All bad') WHERE \"offset\" = 2"
+        ),
         "flag flag-0-2 was altered",
     ),
     "flag severity": (
-        lambda x: edit(x, "UPDATE flags SET severity = 'info' WHERE offset = 0"),
+        lambda x: edit(x, "UPDATE flags SET severity = 'info' WHERE \"offset\" = 0"),
         "flag-0-0 was",
     ),
     "flag added": (
         lambda x: edit(
             x,
-            "INSERT INTO flags SELECT 'new', seq, topic, partition, offset, part, trace_id, time, app,"
-            " environment, model, rule, severity, body FROM flags WHERE offset = 0",
+            "INSERT INTO flags SELECT 'new', seq, topic, partition, \"offset\", part, trace_id, time, app,"
+            ' environment, model, rule, severity, body FROM flags WHERE "offset" = 0',
         ),
         "flag new is not on the chain",
     ),

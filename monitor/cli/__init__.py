@@ -8,18 +8,13 @@ from typing import IO, Any
 import click
 
 from monitor import __version__
+from monitor.cli import operations
+from monitor.cli.options import config_option as _config
+from monitor.cli.options import json_option as _json
 from monitor.errors import EX_CONFIG, ConfigError, Retryable
 
 EX_DATAERR = 65  # sysexits.h
 EX_TEMPFAIL = 75
-
-_config = click.option(
-    "--config",
-    "path",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Configuration file; without it, defaults and RISKMON_… variables.",
-)
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 
 
 def main() -> None:
@@ -49,18 +44,22 @@ def riskmon() -> None:
     """Judge every LLM trace in Kafka: hallucination, leaks, toxicity, injection, drift, agent runs."""
 
 
+for _command in operations.COMMANDS:
+    riskmon.add_command(_command)
+
+
 @riskmon.command()
 @_config
 @click.option("--log-format", type=click.Choice(["json", "console"]), default="json", show_default=True)
 def run(path: Path | None, log_format: str) -> None:
-    """Run the daemon until SIGTERM or Ctrl-C, which drain it."""
+    """Run the daemon until SIGTERM or Ctrl-C, which drain it. SIGHUP reloads the rules."""
     from monitor.cli.daemon import Daemon
     from monitor.config import load
     from monitor.telemetry.logging import configure
 
     config = load(path)
     configure(config.telemetry.log_level, form="console" if log_format == "console" else "json")
-    daemon = Daemon(config)
+    daemon = Daemon(config, reread=lambda: load(path))
     daemon.handle_signals()
     daemon.run()
 
@@ -368,6 +367,9 @@ def models_export_detoxify(
 @riskmon.group()
 def bench() -> None:
     """Measure on this machine."""
+
+
+bench.add_command(operations.bench_alert)
 
 
 @bench.command("engine")

@@ -1,7 +1,7 @@
 """`riskmon check`: says what is wrong or missing before anything starts, and what each missing tier costs."""
 
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -32,20 +32,27 @@ def run(path: Path | None, *, as_json: bool, offline: bool) -> bool:
     try:
         config = load(path)
     except ConfigError as error:
-        findings = [Finding("configuration", "failed", line) for line in str(error).splitlines()]
+        found = [Finding("configuration", "failed", line) for line in str(error).splitlines()]
     else:
-        findings = [Finding("configuration", "ok", str(path) if path else "defaults and environment")]
-        findings += _check(config, offline=offline)
-    ok = all(finding.state != "failed" for finding in findings)
+        found = [Finding("configuration", "ok", str(path) if path else "defaults and environment")]
+        found += findings(config, offline=offline)
+    ok = show(found, as_json)
+    if not as_json:
+        click.echo("riskmon can run" if ok else "riskmon cannot run")
+    return ok
+
+
+def show(found: Sequence[Finding], as_json: bool) -> bool:  # noqa: FBT001 - how, not what
+    """Print findings; returns whether none failed."""
+    ok = all(finding.state != "failed" for finding in found)
     if as_json:
-        click.echo(to_json({"ok": ok, "findings": [finding._asdict() for finding in findings]}))
+        click.echo(to_json({"ok": ok, "findings": [finding._asdict() for finding in found]}))
         return ok
     table = Table("subject", "state", "detail", box=None)
     colours = {"ok": "green", "missing": "yellow", "failed": "red"}
-    for finding in findings:
+    for finding in found:
         table.add_row(finding.subject, f"[{colours[finding.state]}]{finding.state}[/]", finding.detail)
     Console().print(table)
-    click.echo("riskmon can run" if ok else "riskmon cannot run")
     return ok
 
 
@@ -62,7 +69,8 @@ def print_settings(*, as_json: bool) -> None:
         click.echo(f"{row['setting']} ({row['variable']}) = {row['default']!r}\n    {row['description']}")
 
 
-def _check(config: Config, *, offline: bool) -> list[Finding]:
+def findings(config: Config, *, offline: bool = False) -> list[Finding]:
+    """What the daemon would find at its start."""
     checks: list[tuple[str, Callable[[Config], list[Finding]]]] = [
         ("rules", _rules),
         ("models", _models),
@@ -72,13 +80,13 @@ def _check(config: Config, *, offline: bool) -> list[Finding]:
     deliver = config.deliver
     if not offline and (config.kafka.topics or deliver.feedback_topic or deliver.verdicts_topic):
         checks.append(("broker", _broker))
-    findings: list[Finding] = []
+    found: list[Finding] = []
     for subject, check in checks:
         try:
-            findings += check(config)
+            found += check(config)
         except (ConfigError, Retryable) as error:
-            findings += [Finding(subject, "failed", line) for line in str(error).splitlines()]
-    return findings
+            found += [Finding(subject, "failed", line) for line in str(error).splitlines()]
+    return found
 
 
 def _rules(config: Config) -> list[Finding]:

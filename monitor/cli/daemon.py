@@ -12,6 +12,8 @@ import structlog
 
 from monitor import __version__
 from monitor.assembly import Bounds
+from monitor.cli.reloading import Reloading
+from monitor.cli.systemd import notify
 from monitor.clock import Clock, Deadline, SystemClock
 from monitor.config import Config, DetectorsConfig
 from monitor.console.http import HttpServer
@@ -110,6 +112,7 @@ def assemble(
     on_outgoing: Callable[[], None] = lambda: None,
     on_judged: Callable[[Judgement], None] | None = None,
     on_dead: Callable[[DeadLetter], None] | None = None,
+    on_reload: Callable[[], None] = lambda: None,
     sheds: bool = True,
 ) -> Engine:
     """Build the engine of a configuration among given adapters; it continues from the ledger's snapshots."""
@@ -140,13 +143,17 @@ def assemble(
         on_outgoing=on_outgoing,
         on_judged=on_judged,
         on_dead=on_dead,
+        on_reload=on_reload,
     )
     engine.assembler.restore(snapshots)
     return engine
 
 
 class Daemon:
-    """Everything `riskmon run` runs. Construction checks and opens; `run` blocks until stopped."""
+    """Everything `riskmon run` runs. Construction checks and opens; `run` blocks until stopped.
+
+    `reread` reads the configuration again when a reload is asked for; without, only the rules are.
+    """
 
     def __init__(
         self,
@@ -156,6 +163,7 @@ class Daemon:
         source: Source | None = None,
         on_judged: Callable[[Judgement], None] | None = None,
         on_dead: Callable[[DeadLetter], None] | None = None,
+        reread: Callable[[], Config] | None = None,
     ) -> None:
         self.config = config
         self.clock = clock = clock or SystemClock()
@@ -214,10 +222,17 @@ class Daemon:
             on_outgoing=self.dispatcher.wake,
             on_judged=on_judged,
             on_dead=on_dead,
+            on_reload=Reloading(config, reread, self.rules, self.observer),
         )
-        self.http = HttpServer(config.http.host, config.http.port, self.metrics.registry, self)
+        reload = self.engine.reload if config.http.reload else None
+        self.http = HttpServer(config.http.host, config.http.port, self.metrics.registry, self, reload=reload)
+        self._watchdog = Watchdog(
+            lambda: self.engine.turned_at,
+            config.shutdown.watchdog_seconds,
+            clock,
+            passed=lambda: self.live() and notify("WATCHDOG=1"),
+        )
         self._pusher = _pusher(config, self.metrics, clock)
-        self._watchdog = Watchdog(lambda: self.engine.turned_at, config.shutdown.watchdog_seconds, clock)
         self._ready = False
 
     def live(self) -> bool:
@@ -257,6 +272,7 @@ class Daemon:
             self.engine.turned_at = self.clock.monotonic()
             self._watchdog.start()
             self._ready = True
+            notify("READY=1")
             log.info("started", instance=self.config.name(), version=__version__, port=self.http.port)
             return self.engine.run()
         finally:
@@ -264,12 +280,13 @@ class Daemon:
 
     def stop(self) -> None:
         """Ask for a drained end. Safe from any thread and from signal handlers."""
+        notify("STOPPING=1")
         self.engine.stop()
         if self._receiver is not None:
             self._receiver.refuse()
 
     def handle_signals(self) -> None:
-        """Make SIGTERM and SIGINT drain; a second one ends at once."""
+        """Make SIGTERM and SIGINT drain (a second one ends at once), and SIGHUP reload."""
 
         def on_signal(number: int, _frame: FrameType | None) -> None:
             self.stop()
@@ -277,6 +294,7 @@ class Daemon:
 
         signal.signal(signal.SIGTERM, on_signal)
         signal.signal(signal.SIGINT, on_signal)
+        signal.signal(signal.SIGHUP, lambda _number, _frame: self.engine.reload())
 
     def _source(self) -> Source:
         """What is read: Kafka, the spool, or both as one."""

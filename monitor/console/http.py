@@ -1,7 +1,7 @@
 """Metrics and health over HTTP: plain, without authentication, loopback by default."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Final, Protocol
 
@@ -29,7 +29,10 @@ class Health(Protocol):
 
 
 class HttpServer(Server):
-    """Serves `/metrics`, `/livez`, `/readyz`, `/version`, and the aliases `/-/healthy` and `/-/ready`."""
+    """Serves `/metrics`, `/livez`, `/readyz`, `/version`, and the aliases `/-/healthy` and `/-/ready`.
+
+    `POST /-/reload` calls `reload`, which must not block; without one it is refused.
+    """
 
     def __init__(
         self,
@@ -38,23 +41,27 @@ class HttpServer(Server):
         registry: CollectorRegistry,
         health: Health,
         request_seconds: float = REQUEST_SECONDS,
+        *,
+        reload: Callable[[], None] | None = None,
     ) -> None:
         bounds = Bounds(MAX_CONNECTIONS, request_seconds)
-        pages = _Pages(registry, health)
+        pages = _Pages(registry, health, reload)
         super().__init__("http", host, port, pages, bounds, remedy="allow only your scraper to reach it")
 
 
 class _Pages:
     """The pages. Each is answered from the head alone: nothing here can be written to."""
 
-    def __init__(self, registry: CollectorRegistry, health: Health) -> None:
+    def __init__(
+        self, registry: CollectorRegistry, health: Health, reload: Callable[[], None] | None
+    ) -> None:
+        self._reload = reload
         self._registry = registry
         self._health = health
 
     def head(self, head: Head) -> Answer:
         if head.method not in {"GET", "HEAD"}:
-            refused = self.problem(HTTPStatus.METHOD_NOT_ALLOWED, "only GET and HEAD", head)
-            return refused._replace(headers=(("Allow", "GET, HEAD"),))
+            return self._asked(head)
         match head.path:
             case "/metrics":
                 return self._metrics(head.headers.get("accept", ""))
@@ -77,6 +84,18 @@ class _Pages:
     def problem(self, status: HTTPStatus, text: str, head: Head | None) -> Answer:
         del head
         return Answer(status, _json(error=text))
+
+    def _asked(self, head: Head) -> Answer:
+        if (head.method, head.path) != ("POST", "/-/reload"):
+            refused = self.problem(HTTPStatus.METHOD_NOT_ALLOWED, "only GET and HEAD", head)
+            return refused._replace(headers=(("Allow", "GET, HEAD"),))
+        if self._reload is None:
+            return self.problem(HTTPStatus.FORBIDDEN, "http.reload is off; send SIGHUP, or set it", head)
+        self._reload()
+        return Answer(
+            HTTPStatus.ACCEPTED,
+            _json(reload="asked for; the log and riskmon_reloads_total say what came of it"),
+        )
 
     def _metrics(self, accept: str) -> Answer:
         if "application/openmetrics-text" in accept:

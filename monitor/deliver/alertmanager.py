@@ -36,6 +36,10 @@ class AlertmanagerSender:
         """Send all rows at once; halve an array found invalid until the bad row is alone."""
         return self._send(batch, Deadline(self._clock, self.timeout))
 
+    def reach(self, seconds: float) -> Result:
+        """Find out whether Alertmanager takes alerts from us, by sending none."""
+        return self._poster.post(b"[]", self._headers, Deadline(self._clock, seconds))
+
     def close(self) -> None:
         """Close the connection."""
         self._poster.close()

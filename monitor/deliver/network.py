@@ -141,9 +141,9 @@ class Poster:
         self._url = url
         self._clock = clock
         self._network = _Network(clock, resolver, guarded=guarded)
-        secure = url.scheme == b"https"
+        self._tls = (tls or httpcore.default_ssl_context()) if url.scheme == b"https" else None
         self._pool = httpcore.ConnectionPool(
-            ssl_context=tls or (httpcore.default_ssl_context() if secure else None),
+            ssl_context=self._tls,
             max_connections=1,
             keepalive_expiry=5.0,
             network_backend=self._network,
@@ -161,16 +161,24 @@ class Poster:
                     httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError
                 ):
                     _drain(response.iter_stream())
-        except _ConnectionFailure as failure:
-            return Retry(failure.reason)
-        except httpcore.TimeoutException:
-            return Retry(Reason.TIMEOUT)
-        except httpcore.ConnectError:
-            return Retry(Reason.CONNECT)
-        except (httpcore.NetworkError, httpcore.ProtocolError):
-            return Retry(Reason.PROTOCOL)
+        except _FAILURES as failure:
+            return Retry(_reason(failure))
         retry_after = answer.get(b"retry-after", b"").decode("latin-1")
         return verdict(response.status, retry_after, self._clock.now())
+
+    def reach(self, deadline: Deadline) -> Result:
+        """Open another connection and close it again, without a request. Raises nothing."""
+        self._network.deadline = deadline
+        host = self._url.host.decode("ascii")
+        default = 80 if self._tls is None else 443
+        try:
+            stream = self._network.connect_tcp(host, self._url.port or default)
+            if self._tls is not None:
+                stream = stream.start_tls(self._tls, host.strip("[]"))
+        except _FAILURES as failure:
+            return Retry(_reason(failure))
+        stream.close()
+        return Delivered()
 
     def close(self) -> None:
         """Close the connection. Idempotent."""
@@ -258,6 +266,17 @@ class _Stream(httpcore.NetworkStream):
 
     def get_extra_info(self, info: str) -> Any:
         return self._inner.get_extra_info(info)
+
+
+_FAILURES = (_ConnectionFailure, httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError)
+
+
+def _reason(failure: Exception) -> Reason:
+    if isinstance(failure, _ConnectionFailure):
+        return failure.reason
+    if isinstance(failure, httpcore.TimeoutException):
+        return Reason.TIMEOUT
+    return Reason.CONNECT if isinstance(failure, httpcore.ConnectError) else Reason.PROTOCOL
 
 
 def _drain(chunks: Iterable[bytes]) -> None:

@@ -1,4 +1,4 @@
-"""Deliver alerts to a generic webhook: signed, deduplicable, and unable to reach the private network."""
+"""Deliver alerts to a webhook: signed, deduplicable, and unable to reach the private network."""
 
 import hashlib
 import hmac
@@ -8,11 +8,10 @@ from collections.abc import Sequence
 
 from monitor.clock import Clock, Deadline
 from monitor.config import WebhookConfig
+from monitor.deliver.formats import body_of
 from monitor.deliver.network import Poster, Resolve, endpoint, resolve
-from monitor.deliver.outbox import Outcome
+from monitor.deliver.outbox import Outcome, Result
 from monitor.findings import Leased
-
-SCHEMA = "riskmon.alert/1"
 
 
 def signature(secret: str, time: int, body: bytes) -> str:
@@ -26,7 +25,7 @@ def signature(secret: str, time: int, body: bytes) -> str:
 
 
 class WebhookSender:
-    """Posts one alert per request: `{"schema": "riskmon.alert/1", "id": key, "alert": {...}}`."""
+    """Posts one alert per request, in the format that the webhook is configured to read."""
 
     batch = 1
 
@@ -40,6 +39,7 @@ class WebhookSender:
     ) -> None:
         self.timeout = timeout
         self._clock = clock
+        self._config = config
         self._secret = config.secret.get_secret_value() if config.secret else None
         url = endpoint(config.url, f"deliver.webhooks[{config.name}].url", allow_private=config.allow_private)
         self._poster = Poster(url, clock, guarded=not config.allow_private, resolver=resolver, tls=tls)
@@ -49,12 +49,16 @@ class WebhookSender:
         deadline = Deadline(self._clock, self.timeout)
         return [self._poster.post(*self._message(row), deadline) for row in batch]
 
+    def reach(self, seconds: float) -> Result:
+        """Find out whether the receiver can be connected to; nothing is sent."""
+        return self._poster.reach(Deadline(self._clock, seconds))
+
     def close(self) -> None:
         """Close the connection."""
         self._poster.close()
 
     def _message(self, row: Leased) -> tuple[bytes, dict[str, str]]:
-        body = json.dumps({"schema": SCHEMA, "id": row.key, "alert": row.body}).encode()
+        body = json.dumps(body_of(self._config, row)).encode()
         headers = {"idempotency-key": row.key}
         if self._secret is not None:
             headers["x-riskmon-signature"] = signature(self._secret, int(self._clock.now()), body)

@@ -1,6 +1,7 @@
 """`riskmon demo`: an embedded broker, made-up traffic and the real daemon, live or summed up as JSON."""
 
 import signal
+import sys
 import tempfile
 import threading
 from collections import Counter, deque
@@ -15,7 +16,7 @@ from rich.live import Live
 
 from monitor.cli.daemon import Daemon, as_json, summary, wait_in_thread
 from monitor.clock import Clock, SystemClock
-from monitor.config import Config, DetectorsConfig
+from monitor.config import Config, DetectorsConfig, load
 from monitor.demo.broker import EmbeddedBroker
 from monitor.demo.traffic import Traffic, publish
 from monitor.demo.view import DemoState, RuleCount, render
@@ -108,6 +109,15 @@ def run(*, seconds: float | None, rate: float, port: int, as_json: bool) -> None
         )
         watch = _Watch()
         _Demonstration(config, watch, clock).show(broker.bootstrap, rate, seconds, machine=as_json)
+
+
+def traffic(path: Path | None, *, rate: float, seconds: float | None) -> None:
+    """Write traffic to the first topic of a configuration, for `seconds` or until SIGTERM."""
+    kafka = load(path).kafka
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
+    servers = ",".join(kafka.bootstrap_servers)
+    sent = publish(servers, kafka.topics[0], rate, seconds, Traffic(SEED), threading.Event())
+    click.echo(f"{sent.total()} traces written to {kafka.topics[0]}")
 
 
 @contextmanager

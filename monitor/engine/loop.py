@@ -108,6 +108,7 @@ class Engine:
         on_outgoing: Callable[[], None] = lambda: None,
         on_judged: Callable[[Judgement], None] | None = None,
         on_dead: Callable[[DeadLetter], None] | None = None,
+        on_reload: Callable[[], None] = lambda: None,
     ) -> None:
         self._source = source
         self._decode = decode
@@ -122,6 +123,7 @@ class Engine:
         self._on_outgoing = on_outgoing
         self._on_judged = on_judged
         self._on_dead = on_dead
+        self._on_reload = on_reload
         self._partitions = Partitions(source, ledger, observer, clock, latest=settings.latest)
         self._queue: deque[Work] = deque()
         self._queue_bytes = 0
@@ -137,6 +139,7 @@ class Engine:
         self._paused = False
         self._exhausted = False
         self._stopping = False
+        self._reloading = False
         self._commit_at = self._rules_at = self._lag_at = 0.0
         self._committed: dict[TopicPartition, int] = {}
         self._judge = Judge.of({}, "")
@@ -147,6 +150,10 @@ class Engine:
     def stop(self) -> None:
         """Ask the loop to end after draining. Safe from any thread and from a signal handler."""
         self._stopping = True
+
+    def reload(self) -> None:
+        """Ask the loop to look at the rules now. Safe from any thread and from a signal handler."""
+        self._reloading = True
 
     def run(self) -> Totals:
         """Run until stopped or until the input has ended; drain, then close the source."""
@@ -460,11 +467,14 @@ class Engine:
         if now >= self._commit_at and not self._staged:
             self._commit_at = now + COMMIT_SECONDS
             self._commit()
-        if now >= self._rules_at:
+        asked, self._reloading = self._reloading, False
+        if asked or now >= self._rules_at:
             self._rules_at = now + self._settings.rules_seconds
             reload = self._rules.refresh()
             if reload is not None:
                 self._observer.rules_loaded(reload.version, ok=not reload.error)
+        if asked:
+            self._on_reload()
         if now >= self._lag_at:
             self._lag_at = now + LAG_SECONDS
             self._observer.lag(self._source.lag())

@@ -20,15 +20,24 @@ def abort() -> NoReturn:
 
 
 class Watchdog:
-    """A thread that calls `expire` once when `beat()` (monotonic seconds) is older than `seconds`."""
+    """A thread that calls `expire` once when `beat()` (monotonic seconds) is older than `seconds`.
+
+    Until then it calls `passed` every second or so, for a watchdog outside that guards the whole process.
+    """
 
     def __init__(
-        self, beat: Callable[[], float], seconds: float, clock: Clock, expire: Callable[[], object] = abort
+        self,
+        beat: Callable[[], float],
+        seconds: float,
+        clock: Clock,
+        expire: Callable[[], object] = abort,
+        passed: Callable[[], object] = lambda: None,
     ) -> None:
         self._beat = beat
         self._seconds = seconds
         self._clock = clock
         self._expire = expire
+        self._passed = passed
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="riskmon-watchdog", daemon=True)
 
@@ -49,3 +58,4 @@ class Watchdog:
             if self.overdue():
                 self._expire()
                 return
+            self._passed()

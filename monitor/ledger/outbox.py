@@ -30,7 +30,6 @@ class LedgerOutbox:
             )
             .order_by(t.outbox.c.id)
             .limit(limit)
-            .with_for_update(skip_locked=True)
         )
         with self._ledger.begin() as connection:
             rows = connection.execute(query).all()

@@ -9,8 +9,10 @@ import sqlalchemy as sa
 
 from monitor import audit
 from monitor.errors import ConfigError, Retryable
+from monitor.findings import Span
 from monitor.ledger import schema as t
 from monitor.ledger.store import Ledger, dead_letter_context, flag_digest
+from monitor.trace import Origin
 from monitor.vault import Vault
 
 _PAGE = 1000
@@ -134,6 +136,35 @@ def feedback_items(ledger: Ledger) -> Iterator[dict[str, Any]]:
         last = (rows[-1].created, rows[-1].id)
 
 
+class FlagSeen(NamedTuple):
+    """A flag on record: where, which rule, how severe, on which trace, by which detectors."""
+
+    origin: Origin
+    rule: str
+    severity: str
+    trace_id: str
+    detectors: tuple[str, ...]
+
+
+def flags(ledger: Ledger, topic: str, partition: int, span: Span) -> list[FlagSeen]:
+    """Flags on record of a range of a partition, in order."""
+    c = t.flags.c
+    there = sa.and_(c.topic == topic, c.partition == partition, c.offset >= span.start, c.offset < span.end)
+    query = sa.select(t.flags).where(there).order_by(c.offset, c.part, c.rule)
+    with ledger.begin() as connection:
+        rows = connection.execute(query).all()
+    return [
+        FlagSeen(
+            Origin(row.topic, row.partition, row.offset, row.part),
+            row.rule,
+            row.severity,
+            row.trace_id,
+            tuple(json.loads(row.body)["detectors"]),
+        )
+        for row in rows
+    ]
+
+
 def counts(ledger: Ledger, *names: str) -> dict[str, int]:
     """Rows of the tables named, or of all that grow."""
     tables = (t.chain, t.flags, t.feedback, t.outbox, t.dead_letters, t.assessments)
@@ -143,6 +174,17 @@ def counts(ledger: Ledger, *names: str) -> dict[str, int]:
             for table in tables
             if not names or table.name in names
         }
+
+
+def parked(ledger: Ledger) -> dict[tuple[str, str], int]:
+    """How many messages were refused for good, by destination and reason."""
+    query = (
+        sa.select(t.outbox.c.destination, t.outbox.c.reason, sa.func.count())
+        .where(t.outbox.c.state == "rejected")
+        .group_by(t.outbox.c.destination, t.outbox.c.reason)
+    )
+    with ledger.begin() as connection:
+        return {(name, reason): count for name, reason, count in connection.execute(query)}
 
 
 def positions(ledger: Ledger) -> list[dict[str, Any]]:

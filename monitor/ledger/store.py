@@ -8,7 +8,6 @@ daemon that was paused for an hour cannot write what its successor has judged al
 import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -21,13 +20,11 @@ from monitor.effects import Judge, KeptTrace, Transaction
 from monitor.errors import ConfigError, Fenced, Retryable
 from monitor.findings import Assessment, Coverage, DeadLetter, FlagRow, Span
 from monitor.ledger import schema as t
+from monitor.ledger.database import READS, connect
 from monitor.progress import Mark, Placement, Placing, place
 from monitor.stream import Assigned, TopicPartition, is_spool
 from monitor.vault import Vault
 from monitor.verdict import VERDICTS, Verdict
-
-_READS = "riskmon_reads"  # option of a connection whose transactions only read
-BUSY_SECONDS = 5.0  # how long SQLite waits for another daemon's transaction; ours take milliseconds
 
 _mark_encoder = msgspec.msgpack.Encoder()
 _mark_decoder = msgspec.msgpack.Decoder(tuple[list[tuple[int, int]], dict[int, list[int]]])
@@ -62,9 +59,13 @@ class Ledger:
         try:
             with ledger.begin() as connection:
                 t.migrate(connection)
+        except ConfigError:
+            ledger.close()
+            raise
         except Retryable as error:
+            ledger.close()
             raise ConfigError(
-                f"ledger.url: the ledger cannot be opened: {error}; is its folder writable?"
+                f"ledger.url: the ledger cannot be opened: {error}; is its folder writable, its server up?"
             ) from None
         return ledger
 
@@ -92,7 +93,7 @@ class Ledger:
     @contextmanager
     def view(self) -> Iterator[sa.Connection]:
         """One consistent view for reading, however long: nobody waits for it. Raises Retryable."""
-        options = {_READS: True} if self.engine.name == "sqlite" else {"isolation_level": "REPEATABLE READ"}
+        options = {READS: True} if self.engine.name == "sqlite" else {"isolation_level": "REPEATABLE READ"}
         with self._translated(), self.engine.connect() as connection:
             reading = connection.execution_options(**options)
             with reading.begin():
@@ -258,8 +259,8 @@ class Ledger:
                 connection.execute(t.spool.delete().where(judged))
 
     def _append(self, connection: sa.Connection, entries: list[tuple[str, Mapping[str, Any]]]) -> int:
-        """Append to the chain; returns the last number. Holding the head row serialises daemons."""
-        row = connection.execute(sa.select(t.head.c.seq, t.head.c.hash).with_for_update()).one()
+        """Append to the chain; returns the last number."""
+        row = connection.execute(sa.select(t.head.c.seq, t.head.c.hash)).one()
         seq, previous = int(row.seq), bytes(row.hash)
         if not entries:
             return seq
@@ -349,42 +350,6 @@ class Ledger:
                 requeued=None,
             )
         )
-
-
-def connect(url: str) -> sa.Engine:
-    """Make the engine of a ledger URL. Raises ConfigError for a URL that cannot be one."""
-    try:
-        parsed = sa.make_url(url)
-        if parsed.get_backend_name() == "sqlite" and parsed.database:
-            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-        engine = sa.create_engine(parsed, hide_parameters=True, future=True)
-    except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ImportError, OSError) as error:
-        raise ConfigError(
-            f"ledger.url: cannot be used ({type(error).__name__}); write sqlite:////path/to/ledger.db"
-        ) from None
-    if parsed.get_backend_name() == "sqlite":
-        sa.event.listen(engine, "connect", _prepare_sqlite)
-        sa.event.listen(engine, "begin", _begin_sqlite)
-    return engine
-
-
-def _begin_sqlite(connection: sa.Connection) -> None:
-    reads = connection.get_execution_options().get(_READS)
-    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
-
-
-def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # we say BEGIN ourselves: pysqlite would begin too late
-    cursor = connection.cursor()
-    for pragma in (
-        f"busy_timeout = {int(BUSY_SECONDS * 1000)}",
-        "journal_mode = WAL",
-        "synchronous = FULL",
-        "foreign_keys = ON",
-        "secure_delete = ON",
-    ):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
 
 
 def dead_letter_context(topic: str, partition: int, offset: int) -> bytes:

@@ -38,6 +38,8 @@ class RuleBook:
         self._detectors = tuple(detectors)
         self._seen: Contents | str = read(self._paths)
         self._current = RuleSet.compile(self._seen, self._detectors)
+        self.error = ""
+        """Why the files on disk are not in force; empty when they are."""
 
     @property
     def current(self) -> RuleSet:
@@ -54,8 +56,8 @@ class RuleBook:
         if found == self._seen or found != self._look():
             return None
         self._seen = found
-        error = found if isinstance(found, str) else self._load(found)
-        return Reload(self._current.version, error, self._clock.now())
+        self.error = found if isinstance(found, str) else self._load(found)
+        return Reload(self._current.version, self.error, self._clock.now())
 
     def _look(self) -> Contents | str:
         try:

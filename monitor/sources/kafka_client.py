@@ -175,7 +175,8 @@ def open_consumer(
             client.close()  # the library leaves its IO thread running when construction fails
         raise
     try:
-        _repair(consumer)
+        repair_fetcher(consumer)
+        _repair_join(consumer)
         consumer.subscribe(topics=topics, listener=_listener(consumer, notify))
     except BaseException:
         consumer.close(autocommit=False, timeout_ms=1000)
@@ -206,19 +207,31 @@ def _listener(consumer: Any, notify: Callable[[Rebalance], None]) -> Any:
     return Listener()
 
 
-def _repair(consumer: Any) -> None:
-    fetcher, coordinator = consumer._fetcher, consumer._coordinator  # noqa: SLF001 - see the module's docstring
+def repair_fetcher(consumer: Any) -> None:
+    """Let `poll` raise BadFetch where it would never return. Raises ConfigError like `open_consumer`."""
     try:
-        parse, join = fetcher._parse_fetched_data, coordinator._do_join_and_sync_async  # noqa: SLF001 - see above
+        parse = consumer._fetcher._parse_fetched_data  # noqa: SLF001 - see the module's docstring
     except AttributeError as error:
-        import kafka
+        raise _unrepairable(error) from None
+    consumer._fetcher._parse_fetched_data = _safe_parse(parse)  # noqa: SLF001 - see above
 
-        raise ConfigError(
-            f"kafka-python {kafka.__version__} has no {error.name}; install kafka-python>=3.0.12,<4 "
-            "in a release that riskmon was tested with"
-        ) from None
-    fetcher._parse_fetched_data = _safe_parse(parse)  # noqa: SLF001 - see above
+
+def _repair_join(consumer: Any) -> None:
+    coordinator = consumer._coordinator  # noqa: SLF001 - see above
+    try:
+        join = coordinator._do_join_and_sync_async  # noqa: SLF001 - see above
+    except AttributeError as error:
+        raise _unrepairable(error) from None
     coordinator._do_join_and_sync_async = _kept_join(coordinator, join)  # noqa: SLF001 - see above
+
+
+def _unrepairable(error: AttributeError) -> ConfigError:
+    import kafka
+
+    return ConfigError(
+        f"kafka-python {kafka.__version__} has no {error.name}; install kafka-python>=3.0.12,<4 "
+        "in a release that riskmon was tested with"
+    )
 
 
 def _safe_parse(parse: Callable[[Any], Any]) -> Callable[[Any], Any]:

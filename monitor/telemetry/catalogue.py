@@ -38,6 +38,7 @@ CounterName: TypeAlias = Literal[
     "tier_decisions",
     "risk_terms",
     "rule_errors",
+    "reloads",
     "deliveries",
     "delivery_failures",
     "receiver_requests",
@@ -364,6 +365,11 @@ FAMILIES: dict[MetricName, Family] = {
         Kind.COUNTER, "Things that happened to the engine.", (_closed("incident", Incident),)
     ),
     "rules_info": Family(Kind.GAUGE, "Version of the rules in force.", (Label("version", Bound.CONFIG),)),
+    "reloads": Family(
+        Kind.COUNTER,
+        "Reloads asked for by a signal or over HTTP, by outcome.",
+        (Label("outcome", Bound.CLOSED, ("succeeded", "failed"), "reload_outcome"),),
+    ),
     "rules_last_reload_successful": Family(
         Kind.GAUGE, "1 when the last load of the rules succeeded, 0 when the last good set stays in force."
     ),

@@ -42,6 +42,11 @@ Format: TypeAlias = Literal["json", "console"]
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
+def set_level(level: str) -> None:
+    """Change the least level of riskmon's own events, for the whole process."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]))
+
+
 def configure(level: str = "info", stream: TextIO | None = None, form: Format = "json") -> None:
     """Route structlog, the standard library's logging, warnings and uncaught exceptions to `stream`.
 

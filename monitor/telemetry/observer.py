@@ -274,6 +274,11 @@ class TelemetryObserver:
             self._log.error("configuration not loaded, the last good one stays")
 
     @_best_effort
+    def reloaded(self, *, ok: bool) -> None:
+        """A reload that was asked for has been done, or failed."""
+        self._metrics.inc("reloads", outcome="succeeded" if ok else "failed")
+
+    @_best_effort
     def rule_failed(self, rule: str, evaluations: int = 1) -> None:
         """A rule could not be evaluated."""
         self._metrics.inc("rule_errors", evaluations, rule=rule)

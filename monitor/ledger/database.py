@@ -1,0 +1,82 @@
+"""The databases that keep a ledger: SQLite, and PostgreSQL for daemons on several machines.
+
+On both one transaction writes at a time, and one that only reads waits for nobody.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import sqlalchemy as sa
+
+from monitor.errors import ConfigError
+
+READS: Final = "riskmon_reads"  # option of a connection whose transactions only read
+BUSY_SECONDS: Final = 5.0  # how long to wait for another daemon's transaction; ours take milliseconds
+IDLE_SECONDS: Final = (
+    30.0  # after which PostgreSQL ends the transaction of a daemon that stands still amid it
+)
+_WRITERS: Final = 0x7269736B6D6F6E  # "riskmon": PostgreSQL's advisory lock, for SQLite's write lock
+
+
+def connect(url: str) -> sa.Engine:
+    """Make the engine of a ledger URL. Raises ConfigError for a URL that cannot be one."""
+    try:
+        parsed = sa.make_url(url)
+        if parsed.get_backend_name() == "sqlite" and parsed.database:
+            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        engine = sa.create_engine(parsed, hide_parameters=True, future=True)
+    except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ImportError, OSError) as error:
+        raise ConfigError(
+            f"ledger.url: cannot be used ({type(error).__name__}); write sqlite:////path/to/ledger.db, or "
+            "postgresql://user@host/name with the extra `postgresql` installed"
+        ) from None
+    database = _DATABASES.get(parsed.get_backend_name())
+    if database is None:
+        raise ConfigError("ledger.url: only sqlite and postgresql keep a ledger; choose one of them")
+    sa.event.listen(engine, "connect", database.prepare)
+    sa.event.listen(engine, "begin", database.begin)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # we say BEGIN ourselves: pysqlite would begin too late
+    cursor = connection.cursor()
+    for pragma in (
+        f"busy_timeout = {int(BUSY_SECONDS * 1000)}",
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "foreign_keys = ON",
+        "secure_delete = ON",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _prepare_postgresql(connection: Any, _record: Any) -> None:
+    connection.autocommit = True  # what is set within a transaction is unset with it
+    for name, seconds in (
+        ("lock_timeout", BUSY_SECONDS),
+        ("idle_in_transaction_session_timeout", IDLE_SECONDS),
+    ):
+        connection.execute(f"SET {name} = {int(seconds * 1000)}")
+    connection.autocommit = False
+
+
+class _Database(NamedTuple):
+    """How a connection is prepared, and what begins a transaction that writes, or one that only reads."""
+
+    prepare: Callable[[Any, Any], None]
+    to_write: str
+    to_read: str
+
+    def begin(self, connection: sa.Connection) -> None:
+        reads = connection.get_execution_options().get(READS)
+        if statement := self.to_read if reads else self.to_write:
+            connection.exec_driver_sql(statement)
+
+
+_DATABASES: Mapping[str, _Database] = {
+    "sqlite": _Database(_prepare_sqlite, "BEGIN IMMEDIATE", "BEGIN"),
+    "postgresql": _Database(_prepare_postgresql, f"SELECT pg_advisory_xact_lock({_WRITERS})", ""),
+}

