@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
 from monitor.demo.view import SPARK, DemoState, RuleCount, render, sparkline, summary
@@ -97,7 +98,7 @@ def test_rules_are_sorted_and_the_tail_is_summed() -> None:
 def test_the_picture_never_outgrows_the_terminal(state: DemoState) -> None:
     """Whatever the numbers and names, it is 80 columns wide and 20 lines high at most."""
     lines = printed(render(state), width=120).splitlines()
-    assert max(map(len, lines)) <= 80
+    assert max(map(cell_len, lines)) <= 80
     assert len(lines) <= 20
 
 
