@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, SecretStr
 
-from monitor.config import MAX_FILE_BYTES, Config, load, load_yaml, settings
+from monitor.config import Config, load, settings
 from monitor.errors import ConfigError
+from monitor.strict_yaml import MAX_FILE_BYTES, load_yaml
 
 ALL = list(settings())
 VALUES: dict[str, tuple[str, Any]] = {

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from external import exported_series, metrics_in, need
 
-from monitor.config import load_yaml
+from monitor.strict_yaml import load_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 DASHBOARDS = sorted((ROOT / "grafana" / "dashboards").glob("*.json"))

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import msgspec
 
-from monitor.config import load_yaml
 from monitor.demo.traffic import Traffic
+from monitor.strict_yaml import load_yaml
 
 TARGET: Final = 1420
 """Characters of messages, context and response that a trace is filled to; whole sentences make it 1,500."""

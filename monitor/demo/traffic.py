@@ -16,8 +16,8 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import msgspec
 
 from monitor.clock import Clock, SystemClock
-from monitor.config import load_yaml
 from monitor.errors import Retryable
+from monitor.strict_yaml import load_yaml
 
 Kind: TypeAlias = Literal["ordinary", "rag", "unsupported", "leak", "toxic", "injection"]
 RATES: Mapping[Kind, float] = {

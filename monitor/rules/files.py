@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, get_args, get
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from monitor.config import MAX_FILE_BYTES, load_marked_yaml
 from monitor.errors import ConfigError
 from monitor.findings import Action, Severity, Status
 from monitor.rules.lexer import suggestion
+from monitor.strict_yaml import MAX_FILE_BYTES, load_marked_yaml
 
 MAX_DEPTH = 20
 # Labels that an alert gets from the trace and the rule; a rule's own may not replace them.

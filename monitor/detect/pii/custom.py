@@ -17,12 +17,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from monitor.config import load_yaml
 from monitor.detect.pii.context import context_words
 from monitor.detect.pii.presidio import supported
 from monitor.detect.pii.spans import Found
 from monitor.detect.pii.view import View
 from monitor.errors import ConfigError
+from monitor.strict_yaml import load_yaml
 
 _OPTION = "detectors.pii.options.recognizers"
 _LOGGER = "presidio-analyzer"

@@ -14,10 +14,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from monitor.config import load_yaml
 from monitor.models.injection import WINDOW, Side
 from monitor.models.linear import windows
 from monitor.models.train import rows
+from monitor.strict_yaml import load_yaml
 
 SEED: Final = 7
 TEXTS: Final = Path(__file__).with_name("injection_texts.yaml")
