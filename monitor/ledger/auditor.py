@@ -29,7 +29,8 @@ class Auditor:
     """A thread that reads the ledger. A ledger that is busy is asked again later; no result is a result.
 
     The first verification begins at the start, later ones `every` seconds after the last one ended, or `REST`
-    times as long as that took, so that a long record does not take the engine's time; 0 means none. `turn` is one step, so that a test can drive it without a thread.
+    times as long as that took, so that a long record does not take the engine's time; 0 means none. `turn` is
+    one step, so that a test can drive it without a thread.
     """
 
     def __init__(self, ledger: Ledger, clock: Clock, observer: Observer, every: float) -> None:
