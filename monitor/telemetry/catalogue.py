@@ -191,19 +191,19 @@ FAMILIES: dict[MetricName, Family] = {
         (_TOPIC,),
     ),
     "traces_judged": Family(
-        Kind.COUNTER, "Traces judged and recorded.", (_APP, _ENVIRONMENT, _MODEL), cap=120
+        Kind.COUNTER, "Traces judged and recorded.", (_APP, _ENVIRONMENT, _MODEL), cap=100
     ),
     "release_traces": Family(
         Kind.COUNTER,
         "Traces judged, by the version of the model and of the prompt that made them.",
         (_APP, _MODEL, Label("release", Bound.GUARDED)),
-        cap=50,
+        cap=45,
     ),
     "verdicts": Family(
         Kind.COUNTER,
         "Traces at a detector: `flagged` by a rule that used it, `clean`, or `unscored`.",
         (*_RISK, _closed("verdict", VERDICTS)),
-        cap=50 * len(VERDICTS),
+        cap=45 * len(VERDICTS),
     ),
     "traces_assembled": Family(
         Kind.COUNTER,
@@ -233,6 +233,7 @@ FAMILIES: dict[MetricName, Family] = {
         Kind.COUNTER,
         "Answers without a score, by reason.",
         (_DETECTOR, Label("reason", Bound.GUARDED, key="unscored_reason")),
+        cap=100,
     ),
     "detector_duration_seconds": Family(
         Kind.HISTOGRAM,
@@ -252,35 +253,35 @@ FAMILIES: dict[MetricName, Family] = {
         Kind.COUNTER,
         "Sums that corrected risk rates and their intervals are computed from; of no meaning when added up.",
         (*_RISK, _closed("term", TERMS)),
-        cap=50 * len(TERMS),
+        cap=45 * len(TERMS),
     ),
     "risk_ratio": Family(
         Kind.GAUGE,
         "Share of risky traces in the last hour, corrected for what dearer tiers did not look at.",
         _RISK,
         "ratio",
-        cap=50,
+        cap=45,
     ),
     "risk_low_ratio": Family(
         Kind.GAUGE,
         "Lower limit of the 95 % interval of `risk_ratio`.",
         _RISK,
         "ratio",
-        cap=50,
+        cap=45,
     ),
     "risk_high_ratio": Family(
         Kind.GAUGE,
         "Upper limit of the 95 % interval of `risk_ratio`.",
         _RISK,
         "ratio",
-        cap=50,
+        cap=45,
     ),
     "risk_budget_ratio": Family(
         Kind.GAUGE,
         "Share of flagged traces that `budgets.flagged` allows, for the traffic that has been seen.",
         _RISK,
         "ratio",
-        cap=50,
+        cap=45,
     ),
     "service_budget_ratio": Family(
         Kind.GAUGE,
