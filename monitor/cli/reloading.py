@@ -46,7 +46,9 @@ class Reloading:
             fresh = self._reread() if self._reread else self._config
         except ConfigError as error:
             problems.append(str(error))
+            self._observer.config_loaded(ok=False)
         else:
+            self._observer.config_loaded(ok=True)
             set_level(fresh.telemetry.log_level)
             waiting = [name for name in changed(self._config, fresh) if name not in APPLIED]
         self._observer.reloaded(ok=not problems)

@@ -28,9 +28,9 @@ MAX_FRAMES: Final = 12
 KEYS: Final = frozenset(
     """
     action app batch cause code conditions consumed cost count dead_lettered deadline destination
-    detector environment error event exception field file flag_id flags frames function group host
+    detector environment error event exception field file flag_id flags frames function gaps group host
     incident instance key kinds level line logger message messages model module name offset outcome
-    partition partitions path pid port position reason recorded records released remedy rows rule
+    partition partitions path pid port position problems reason recorded records released remedy rows rule
     rules score seconds section severity signal stage status step summary tier timestamp topic topics
     trace_id traces version where workers
     """.split()  # noqa: SIM905 - sixty lines of quotes would read worse
