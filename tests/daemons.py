@@ -271,6 +271,12 @@ class Rig:
         assert [future.get(10).offset for future in futures] == [offset for _, offset in placed]
         return placed
 
+    def publish(self, topic: str, values: Iterable[bytes]) -> None:
+        """Write records to the first partition of another topic."""
+        futures = [self._producer.send(topic, value, partition=0) for value in values]
+        self._producer.flush(timeout=PATIENCE)
+        assert all(future.get(10).offset >= 0 for future in futures)
+
     def produce_traces(self, count: int) -> None:
         """Write the next `count` traces, numbered on from those before."""
         self.produce([value_of(number) for number in range(self.produced, self.produced + count)])

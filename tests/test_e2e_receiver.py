@@ -6,9 +6,10 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import emitters
 import jsonschema
 import pytest
-from daemons import PATIENCE, Daemon, Rig, eventually
+from daemons import PATIENCE, TOPIC, Daemon, Rig, eventually
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning
 SPANS = 40
 TOKEN = "canary-token"
 VERDICTS = "verdicts"
+OTLP = "otlp_spans"
 RECEIVER = {"enabled": True, "port": 0, "token": TOKEN}
 
 
@@ -48,33 +50,49 @@ def export(port: int, spans: int) -> None:
     provider.shutdown()
 
 
+def post(port: int, body: bytes) -> None:
+    """Send what an emitter exported."""
+    headers = {"content-type": "application/x-protobuf", "authorization": f"Bearer {TOKEN}"}
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/traces", body, headers)
+    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:  # noqa: S310 - our own URL, http
+        assert answer.status == 200
+
+
 @pytest.mark.alone
 def test_kafka_and_the_receiver_feed_one_daemon_that_publishes_verdicts(tmp_path: Path) -> None:
-    """Both sources are judged, each trace has a verdict in the topic, and each assessment is an event."""
-    traces = 200
+    """Native traces, and what real emitters export to Kafka and to the receiver: each has its verdicts."""
+    traces, spanned = 200, 4  # exchanges of each emitter
+    sent, published = emitters.captured("genai")[0], emitters.captured("openinference")[0]
     with (
         collecting() as collector,
         Rig(
             tmp_path,
             receiver=RECEIVER,
+            kafka={"topics": [TOPIC, OTLP]},
+            ingest={"formats": {OTLP: "otlp_proto"}},
             deliver={"verdicts_topic": VERDICTS},
             telemetry={"evaluations_endpoint": collector.url},
         ) as rig,
     ):
         rig.broker.create_topic(VERDICTS, 2)
+        rig.broker.create_topic(OTLP, 1)
         daemon = rig.daemon()
         rig.produce_traces(traces)
-        export(port_of(daemon), SPANS)
-        eventually(lambda: rig.done() == traces + SPANS, "everything on record")
+        rig.publish(OTLP, published)
+        for body in sent:
+            post(port_of(daemon), body)
+        records = traces + len(sent) + len(published)
+        eventually(lambda: rig.done() == records, "everything on record")
         rig.deliver("verdicts")
-        judged = int(daemon.metric("riskmon_traces_judged_total"))
-        assert judged >= traces
+        judged = traces + 2 * spanned
+        assert daemon.metric("riskmon_traces_judged_total") == judged
         eventually(
             lambda: daemon.metric("riskmon_evaluation_events_total") == 2 * judged, "every event exported"
         )
         assert daemon.stop()[0] == 0
         report = rig.verify()
-        assert (report["ok"], report["records"], report["traces"]) == (True, traces + SPANS, judged)
+        assert (report["ok"], report["records"], report["traces"]) == (True, records, judged)
+        assert report["dead_letters"] == 0
         validator = jsonschema.Draft202012Validator(schema())
         verdicts = [json.loads(message.value or b"") for message in rig.consumed_topic(VERDICTS)]
         for verdict in verdicts:
