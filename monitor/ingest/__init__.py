@@ -68,6 +68,7 @@ def decoder(name: Format, config: IngestConfig, pseudonym: Callable[[str], str])
     plain = FORMATS[name](config, Names(pseudonym))
     parse, max_bytes = _parse(config, _KNOWN.get(name, KNOWN)), config.max_record_bytes
     protobuf = name in PROTOBUF
+
     return lambda record: plain(unframe(record, parse, max_bytes, protobuf=protobuf))
 
 
