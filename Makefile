@@ -23,8 +23,7 @@ run: .venv/run.stamp ## Show riskmon at work: embedded broker, traffic, daemon; 
 	@$(BIN)/riskmon demo $(ARGS)
 
 test: .venv/all.stamp ## Run every test
-	$(BIN)/python -m pytest $(PARALLEL)
-	$(BIN)/python -m pytest $(ALONE)
+	@status=0; $(BIN)/python -m pytest $(PARALLEL) || status=1; $(BIN)/python -m pytest $(ALONE) || status=1; exit $$status
 
 test-fast: .venv/all.stamp ## Run the tests that take seconds
 	$(BIN)/python -m pytest $(FAST)

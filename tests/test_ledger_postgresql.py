@@ -94,7 +94,7 @@ def _on_postgresql(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_daemon_that_is_late_waits_and_tries_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A transaction that another daemon holds up is busy, not broken."""
-    monkeypatch.setattr("monitor.ledger.store.BUSY_SECONDS", 0.1)
+    monkeypatch.setattr("monitor.ledger.database.BUSY_SECONDS", 0.1)
     with opened(tmp_path, "a") as first, opened(tmp_path, "b") as second:
         with first.begin(), pytest.raises(Retryable, match="LockNotAvailable"):
             second.position("t", 0)
@@ -105,7 +105,7 @@ def test_a_daemon_that_stands_still_does_not_hold_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The transaction of a stopped process is ended by the server, and the process may try again."""
-    monkeypatch.setattr("monitor.ledger.store.IDLE_SECONDS", 0.2)
+    monkeypatch.setattr("monitor.ledger.database.IDLE_SECONDS", 0.2)
     with opened(tmp_path, "a") as stopped, opened(tmp_path, "b") as other:
         with pytest.raises(Retryable), stopped.begin():
             assert other.position("t", 0) is None

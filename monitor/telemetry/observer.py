@@ -270,8 +270,6 @@ class TelemetryObserver:
         self._metrics.set("config_last_reload_successful", float(ok))
         if ok:
             self._metrics.set("config_last_reload_success_timestamp_seconds", self._clock.now())
-        else:
-            self._log.error("configuration not loaded, the last good one stays")
 
     @_best_effort
     def reloaded(self, *, ok: bool) -> None:
