@@ -42,8 +42,9 @@ def test_make_targets_exist() -> None:
 
 def yaml_files() -> dict[str, str]:
     """The rule file, and the configuration with everything that the README adds to it."""
-    rules = [block for block in blocks("yaml") if block.startswith("groups:")]
-    config = [block for block in blocks("yaml") if not block.startswith("groups:")]
+    shown = blocks("yaml")
+    rules = [block for block in shown if block.startswith(("groups:", "environments:"))]
+    config = [block for block in shown if block not in rules]
     return {"my-rules.yaml": "".join(rules), "riskmon.yaml": "".join(config)}
 
 
@@ -91,18 +92,14 @@ def run_until_ready(words: list[str], folder: Path, environ: dict[str, str]) -> 
 
 
 def test_the_configuration_shown_is_valid(tmp_path: Path) -> None:
-    """Each configuration in the README loads and its detector can be built; its rules pass their test."""
-    rules: list[Path] = []
-    configurations: list[Path] = []
-    for number, block in enumerate(blocks("yaml")):
-        path = tmp_path / f"{number}.yaml"
-        path.write_text(block, encoding="utf-8")
-        (rules if block.startswith(("groups:", "environments:")) else configurations).append(path)
-    loaded = [load(path, {}) for path in configurations]
-    assert loaded[0].kafka.topics == ["llm.traces"]
-    for config in loaded:
-        agent.build(**config.detectors.agent.options)
-    assert [result.passed for result in run_tests(rules)] == [True]
+    """The README's riskmon.yaml loads and its agents' policy can be built; its rules pass their own test."""
+    for name, text in yaml_files().items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    config = load(tmp_path / "riskmon.yaml", {})
+    assert config.kafka.topics == ["llm.traces"]
+    assert config.budgets.flagged_ratio("pii", "any", "production") == 0.001
+    assert agent.build(**config.detectors.agent.options).name == "agent"
+    assert [result.passed for result in run_tests([tmp_path / "my-rules.yaml"])] == [True]
 
 
 @pytest.mark.parametrize(
