@@ -95,6 +95,7 @@ def pause(daemon: Daemon, rig: Rig) -> None:
                 ledger.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError:
                 daemon.signal(signal.SIGCONT)
+                time.sleep(0.1)  # stopped again at once it would never end its transaction
             else:
                 return
 
