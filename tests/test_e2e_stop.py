@@ -64,7 +64,7 @@ def wait_for_progress(rig: Rig) -> None:
 def test_a_daemon_that_was_paused_cannot_write_what_its_successor_judged(tmp_path: Path) -> None:
     """SIGSTOP until the partitions have moved, then SIGCONT: no effect is doubled, the audit holds."""
     size = TRACES // 2
-    with Rig(tmp_path, detectors=cheap(0.0005)) as rig:
+    with Rig(tmp_path, detectors=cheap(0.0012)) as rig:
         first, second = rig.daemon("first"), rig.daemon("second")
         for daemon in (first, second):
             eventually(daemon.ready, f"{daemon.name} ready")
