@@ -79,7 +79,8 @@ class _Pages:
                 return self.problem(HTTPStatus.NOT_FOUND, "no such page", head)
 
     async def body(self, head: Head, body: bytes) -> Answer:
-        raise NotImplementedError  # `head` has answered
+        del body  # no page reads one
+        return self.head(head)
 
     def problem(self, status: HTTPStatus, text: str, head: Head | None) -> Answer:
         del head
