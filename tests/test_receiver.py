@@ -74,6 +74,7 @@ class MemorySpool:
         self.error: Exception | None = None
         self.gate = threading.Event()
         self.gate.set()
+        self.asked = threading.Event()
 
     @property
     def bodies(self) -> list[Received]:
@@ -82,6 +83,7 @@ class MemorySpool:
 
     def append(self, bodies: Sequence[Received]) -> int:
         """Write what there is room for, once the gate is open."""
+        self.asked.set()
         assert self.gate.wait(10)
         if self.error is not None:
             raise self.error
@@ -276,8 +278,10 @@ def test_requests_at_once_share_a_transaction(rig: Rig) -> None:
     """While one group is written the others gather, and are written together; each gets its own answer."""
     rig.spool.gate.clear()
     with ThreadPoolExecutor(20) as clients:
-        answers = [clients.submit(rig.post, request(str(n))) for n in range(20)]
-        end = time.monotonic() + 10
+        answers = [clients.submit(rig.post, request("0"))]
+        assert rig.spool.asked.wait(10)
+        answers += [clients.submit(rig.post, request(str(n))) for n in range(1, 20)]
+        end = time.monotonic() + 5
         while len(rig.receiver._intake._waiting) < 19 and time.monotonic() < end:
             time.sleep(0.01)
         rig.spool.gate.set()
