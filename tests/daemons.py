@@ -233,12 +233,7 @@ class Rig:
         own = {
             "instance": name,
             "data_dir": str(self.folder / "data"),
-            "kafka": {
-                "bootstrap_servers": [self.broker.bootstrap],
-                "topics": [TOPIC],
-                "session_timeout_ms": 6000,
-                "heartbeat_interval_ms": 1000,
-            },
+            "kafka": self.broker.kafka(TOPIC),
             "pool": {"workers": 1},
             "detectors": {
                 detector: self._detectors.get(detector, {"enabled": False})

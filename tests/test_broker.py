@@ -11,10 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import structlog
 
+from monitor.clock import Deadline, SystemClock
+from monitor.config import KafkaConfig
 from monitor.demo import broker
 from monitor.demo.broker import EmbeddedBroker
 from monitor.errors import ConfigError, Retryable
+from monitor.sources.kafka import KafkaSource
+from monitor.stream import Assigned, Event
 
 # kafka-python reads its schemas with functions that Python 3.11 and 3.12 deprecate and 3.13 took back.
 pytestmark = pytest.mark.filterwarnings(r"ignore:(read|open)_text is deprecated:DeprecationWarning")
@@ -54,6 +59,21 @@ def test_what_is_produced_can_be_consumed() -> None:
         (records,) = consumer.poll(10_000).values()
         consumer.close()
     assert [(r.key, r.value, list(r.headers)) for r in records] == [(b"key", b"value", [("h", b"x")])]
+
+
+def test_a_member_joins_its_group_in_seconds() -> None:
+    """With the settings the broker gives, a member has its partition within 15 s instead of 23."""
+    with EmbeddedBroker() as kafka:
+        kafka.create_topic("t", 1)
+        config = KafkaConfig(**kafka.kafka("t", group_id="g"))
+        source = KafkaSource(config, SystemClock(), client_id="c", log=structlog.get_logger())
+        deadline = Deadline(SystemClock(), 15.0)
+        events: list[Event] = []
+        while not events and not deadline.expired():
+            events += source.poll(0.1, 10)
+        source.close({}, 5.0)
+    assert [type(event) for event in events] == [Assigned]
+    assert config.group_id == "g"
 
 
 def test_leaving_ends_the_broker() -> None:

@@ -65,13 +65,7 @@ def run(path: Path | None, options: Options) -> None:
             config.model_dump(exclude={"deliver"})
             | {
                 "data_dir": Path(scratch) / "data",
-                "kafka": {
-                    "bootstrap_servers": [broker.bootstrap],
-                    "topics": [TOPIC],
-                    # The embedded broker takes half of a session to form a group.
-                    "session_timeout_ms": 6000,
-                    "heartbeat_interval_ms": 500,
-                },
+                "kafka": broker.kafka(TOPIC),
                 "deliver": deliver | {"log": False, "feedback_topic": "", "max_backoff_seconds": 5.0},
                 "http": {"port": 0},
             }

@@ -104,7 +104,7 @@ class _Bench:
         """Judge these traces, all at once or at a rate; return how long each took, in order of recording."""
         clock, topic = self._clock, f"bench-{uuid.uuid4().hex[:8]}"
         self._broker.create_topic(topic, PARTITIONS)
-        kafka = {"bootstrap_servers": [self._broker.bootstrap], "topics": [topic], "group_id": topic}
+        kafka = self._broker.kafka(topic, group_id=topic)
         config = self._config.model_copy(
             update={
                 "data_dir": self._folder / topic,

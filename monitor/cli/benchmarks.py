@@ -45,8 +45,8 @@ def engine(*, records: int, rounds: int, verdicts: bool, as_json: bool) -> None:
         bare: list[float] = []
         ours: list[float] = []
         for number in range(rounds):
-            bare.append(records / _bare(_config(broker.bootstrap, Path(scratch)), records, clock))
-            config = _config(broker.bootstrap, Path(scratch) / str(number), verdicts=verdicts)
+            bare.append(records / _bare(_config(broker, Path(scratch)), records, clock))
+            config = _config(broker, Path(scratch) / str(number), verdicts=verdicts)
             ours.append(records / _ours(config, records, clock))
             click.echo(f"round {number + 1}/{rounds}: {bare[-1]:.0f} bare, {ours[-1]:.0f} engine", err=True)
     ratios = [mine / theirs for mine, theirs in zip(ours, bare, strict=True)]
@@ -100,12 +100,12 @@ def _fill(bootstrap: str, records: int) -> None:
     producer.close(timeout=5.0)
 
 
-def _config(bootstrap: str, folder: Path, *, verdicts: bool = False) -> Config:
+def _config(broker: EmbeddedBroker, folder: Path, *, verdicts: bool = False) -> Config:
     noop = {
         name: {"factory": "monitor.detect.noop:build", "options": {"name": name}}
         for name in DetectorsConfig.model_fields
     }
-    kafka = {"bootstrap_servers": [bootstrap], "topics": [TOPIC], "group_id": uuid.uuid4().hex}
+    kafka = broker.kafka(TOPIC, group_id=uuid.uuid4().hex)
     deliver = {"verdicts_topic": "verdicts" if verdicts else ""}
     return Config.model_validate(
         {"instance": "bench", "data_dir": folder, "kafka": kafka, "detectors": noop, "deliver": deliver}

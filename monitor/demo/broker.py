@@ -10,7 +10,7 @@ import subprocess
 import sys
 import uuid
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from monitor.clock import Clock, Deadline, SystemClock
 from monitor.errors import ConfigError, Retryable
@@ -18,6 +18,8 @@ from monitor.errors import ConfigError, Retryable
 PORTS = 5  # tried before giving up; between choosing a free port and binding it another program may take it
 START_SECONDS = 15.0
 POLL_SECONDS = 0.01
+SESSION_MS = 6000
+"""Session timeout of members: the broker holds the first join of a group for half of it, else 23 s."""
 
 # A process of its own sets the death signal and becomes the broker: doing so between fork and exec of a
 # process with threads may deadlock. 1 is PR_SET_PDEATHSIG; 9 is SIGKILL, because Tansu sits out SIGTERM.
@@ -55,6 +57,11 @@ class EmbeddedBroker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._kill()
+
+    def kafka(self, topic: str, **others: Any) -> dict[str, Any]:
+        """Return `kafka` of a configuration whose member reads `topic` and joins its group in seconds."""
+        own = {"bootstrap_servers": [self.bootstrap], "topics": [topic]}
+        return own | {"session_timeout_ms": SESSION_MS, "heartbeat_interval_ms": SESSION_MS // 6} | others
 
     @property
     def alive(self) -> bool:

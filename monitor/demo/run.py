@@ -99,7 +99,7 @@ def run(*, seconds: float | None, rate: float, port: int, as_json: bool) -> None
             {
                 "instance": "demo",
                 "data_dir": Path(scratch),
-                "kafka": {"bootstrap_servers": [broker.bootstrap], "topics": [TOPIC]},
+                "kafka": broker.kafka(TOPIC),
                 "deliver": {"feedback_topic": FEEDBACK_TOPIC},
                 "http": {"port": port},
                 "detectors": {"drift": {"options": {"reference": DRIFT_REFERENCE}}},
