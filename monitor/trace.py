@@ -181,7 +181,9 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True, gc=False):
                     yield f"steps.{n}.output", step.output
 
     def written(self) -> Iterator[tuple[str, str]]:
-        """Yield path and text of all else in the steps of the run: arguments, requests and messages."""
+        """Yield path and text of all else: arguments of tool calls, requests and messages of the steps."""
+        for n, call in enumerate(self.tool_calls):
+            yield f"tool_calls.{n}.arguments", call.arguments
         for n, step in enumerate(self.steps):
             yield f"steps.{n}.input", step.input
             if step.kind not in RETURNS:

@@ -243,3 +243,10 @@ def test_what_an_agent_wrote_itself_was_not_given(patterns: Pii, step: Step) -> 
     got = judge(patterns, f"Your card {CARD}", steps=(step,))
     assert [e.leaked for e in got.evidence if e.field == "response"] == [True]
     assert any(e.field.startswith("steps.0.") and not e.leaked for e in got.evidence)
+
+
+def test_what_a_tool_is_called_with_is_read(patterns: Pii) -> None:
+    """Arguments of the answer's tool calls are evidence by their own path; they were written, not given."""
+    got = judge(patterns, f"I sent {CARD}.", tool_calls=(ToolCall("mail", f'{{"text": "{CARD}"}}', "sent"),))
+    where = {e.field: e.leaked for e in got.evidence}
+    assert where == {"response": True, "tool_calls.0.arguments": False}

@@ -25,7 +25,7 @@ from monitor.trace import Trace
 __all__ = ["NAME", "Finding", "Found", "Given", "Pii", "build", "tiers"]
 
 NAME = "pii"
-REVISION = "2"
+REVISION = "3"
 MAX_EVIDENCE = 256
 
 # They point at nobody by themselves: evidence, which a rule may combine with more, but no score.
@@ -258,7 +258,7 @@ def _parts(trace: Trace) -> Iterator[Part]:
         yield Part(f"messages.{n}", message.content, given=True)
     for field, text in trace.shown():
         yield Part(field, text, given=True)
-    if trace.steps:
+    if trace.steps or trace.tool_calls:
         read = {trace.response, *[message.content for message in trace.messages]}
         for field, text in trace.written():
             if text not in read:  # redaction masks a text wherever it stands
