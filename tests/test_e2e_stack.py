@@ -24,7 +24,7 @@ from daemons import eventually
 from external import need, need_module, postgresql
 from test_docker import DOCKER, ROOT, ask, compose, free_port
 
-from monitor.demo.broker import EmbeddedBroker
+from monitor.demo.broker import SESSION_MS, EmbeddedBroker
 
 REPLICAS: Final = ("riskmon-1", "riskmon-2")
 NOT_HERE: Final = {
@@ -188,8 +188,8 @@ class Stack:
                 "RISKMON_HTTP_PORT": str(self.ports.get(name, 0)),
                 "RISKMON_POOL_WORKERS": "1",  # two replicas and all that is around them share one machine
                 # The embedded broker takes half of a session to form a group.
-                "RISKMON_KAFKA_SESSION_TIMEOUT_MS": "6000",
-                "RISKMON_KAFKA_HEARTBEAT_INTERVAL_MS": "1000",
+                "RISKMON_KAFKA_SESSION_TIMEOUT_MS": str(SESSION_MS),
+                "RISKMON_KAFKA_HEARTBEAT_INTERVAL_MS": str(SESSION_MS // 6),
                 "PYTHONPATH": str(ROOT),
             }
             return [sys.executable, "-m", "monitor"], [], variables

@@ -250,7 +250,7 @@ groups:
 class Daemon:
     """`riskmon run` in a process of its own, everything it can write to in one folder."""
 
-    def __init__(self, folder: Path, bootstrap: str, outside: Sink, factory: str = "") -> None:
+    def __init__(self, folder: Path, broker: EmbeddedBroker, outside: Sink, factory: str = "") -> None:
         self.data = folder / "data"
         self.temporary = folder / "tmp"
         self.output = folder / "output.log"
@@ -260,12 +260,7 @@ class Daemon:
         config = {
             "instance": "privacy",
             "data_dir": str(self.data),
-            "kafka": {
-                "bootstrap_servers": [bootstrap],
-                "topics": ["llm.traces"],
-                "session_timeout_ms": 6000,
-                "heartbeat_interval_ms": 1000,
-            },
+            "kafka": broker.kafka("llm.traces"),
             "http": {"port": 0},
             "rules": {"paths": [str(rules), "rules"]},
             "ledger": {"sample_ratio": 1.0},
@@ -335,9 +330,9 @@ class Daemon:
 
 
 @contextmanager
-def daemon(folder: Path, bootstrap: str, outside: Sink, factory: str = "") -> Iterator[Daemon]:
+def daemon(folder: Path, broker: EmbeddedBroker, outside: Sink, factory: str = "") -> Iterator[Daemon]:
     """Run a daemon; however the test ends, it ends too."""
-    running = Daemon(folder, bootstrap, outside, factory)
+    running = Daemon(folder, broker, outside, factory)
     try:
         yield running
     finally:
@@ -398,7 +393,7 @@ def test_no_canary_gets_out(tmp_path: Path) -> None:
         kafka.create_topic("llm.traces", 2)
         kafka.create_topic("riskmon.feedback", 1)
         produce(kafka.bootstrap, values, buried)
-        with daemon(tmp_path, kafka.bootstrap, outside) as running:
+        with daemon(tmp_path, kafka, outside) as running:
             metrics = running.wait(len(values))
             alive = running.files()
             feedback = consume(kafka.bootstrap, "riskmon.feedback")
@@ -464,7 +459,7 @@ def test_nothing_is_kept_of_a_trace_that_was_not_judged(tmp_path: Path) -> None:
         kafka.create_topic("llm.traces", 1)
         kafka.create_topic("riskmon.feedback", 1)
         produce(kafka.bootstrap, values, lost)
-        with daemon(tmp_path, kafka.bootstrap, outside, "test_privacy:build_failing_pii") as running:
+        with daemon(tmp_path, kafka, outside, "test_privacy:build_failing_pii") as running:
             metrics = running.wait(len(values))
             files = running.files()
             files["feedback topic"] = consume(kafka.bootstrap, "riskmon.feedback")
