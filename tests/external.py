@@ -1,11 +1,16 @@
 """What tests of the outer files share: real programs, and the names a catalogue of metrics allows."""
 
+import contextlib
 import importlib
 import importlib.util
 import os
 import re
 import shutil
+import subprocess
 import sys
+import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -30,6 +35,48 @@ def need_module(name: str) -> Any:
     if importlib.util.find_spec(name) is None:
         _missing(name)
     return importlib.import_module(name)
+
+
+@contextlib.contextmanager
+def postgresql(*options: str, port: int = 5432) -> Iterator[str]:
+    """Run a PostgreSQL of its own, trusting everyone, with these settings; yields the folder of its socket.
+
+    It listens on that socket alone, unless the settings say otherwise; its superuser is `riskmon`.
+    """
+    initdb, postgres = need("initdb"), need("postgres")
+    need_module("psycopg")
+    folder = tempfile.mkdtemp(prefix="riskmon-pg-")
+    user = None
+    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+        user = "nobody"
+        shutil.chown(folder, user)
+    data = f"{folder}/data"
+    make = [initdb, "--pgdata", data, "--username", "riskmon", "--auth", "trust", "--no-sync", "--no-locale"]
+    subprocess.run([*make, "--encoding", "UTF8"], user=user, check=True, capture_output=True, cwd=folder)
+    settings = [
+        f"unix_socket_directories={folder}",
+        "listen_addresses=",
+        f"port={port}",
+        "fsync=off",
+        *options,
+    ]
+    with subprocess.Popen(
+        [postgres, "-D", data, *(word for setting in settings for word in ("-c", setting))],
+        user=user,
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        try:
+            ready = [need("pg_isready"), "--host", folder, "--port", str(port), "--quiet", "--timeout", "1"]
+            for _ in range(100):
+                if subprocess.run(ready, check=False).returncode == 0:
+                    break
+                time.sleep(0.05)
+            yield folder
+        finally:
+            process.kill()
+    shutil.rmtree(folder)
 
 
 def _missing(what: str) -> NoReturn:

@@ -368,6 +368,30 @@ def test_delivered_rows_are_forgotten_after_a_week(tmp_path: Path) -> None:
             assert list(kept.scalars()) == ["flag-0-1"]
 
 
+def test_settling_a_row_passes_over_no_others(ledger: Ledger) -> None:
+    """However many rows wait or were delivered, leasing and settling one neither scans nor sorts them."""
+    clock = ManualClock()
+    ledger.record(batch(claimed(ledger), range(3)))
+    outbox = LedgerOutbox(ledger, clock)
+    sent: list[tuple[str, Any]] = []
+    rows = outbox.lease("log", 1, clock.now() + 30, clock.now())
+    outbox.delivered([row.id for row in rows], clock.now())  # sweeps, which may take its time once an hour
+
+    def note(_c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        sent.append((statement, parameters))
+
+    sa.event.listen(ledger.engine, "before_cursor_execute", note)
+    rows = outbox.lease("log", 1, clock.now() + 30, clock.now())
+    outbox.delivered([row.id for row in rows], clock.now())
+    sa.event.remove(ledger.engine, "before_cursor_execute", note)
+    assert len(sent) >= 3
+    with ledger.engine.connect() as connection:
+        for statement, parameters in sent:
+            plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
+            steps = [row.detail for row in plan]
+            assert not [step for step in steps if step.startswith(("SCAN", "USE TEMP"))], statement
+
+
 def test_two_daemons_race_for_the_outbox(tmp_path: Path) -> None:
     """Every message is leased exactly once, however the daemons interleave."""
     clock = ManualClock()

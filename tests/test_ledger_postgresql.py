@@ -1,9 +1,5 @@
 """The ledger's own tests once more, on a real PostgreSQL: what holds on SQLite holds there."""
 
-import os
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -11,7 +7,7 @@ from urllib.parse import quote
 import pytest
 import sqlalchemy as sa
 import test_ledger
-from external import need, need_module
+from external import postgresql
 from test_ledger import (  # noqa: F401 - the same specification, another database
     ledger,
     opened,
@@ -44,33 +40,8 @@ from monitor.testing import ManualClock
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """A PostgreSQL of its own, reached through a socket in a folder; the folder's name."""
-    initdb, postgres = need("initdb"), need("postgres")
-    need_module("psycopg")
-    folder = tempfile.mkdtemp(prefix="riskmon-pg-")
-    user = None
-    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
-        user = "nobody"
-        shutil.chown(folder, user)
-    data = f"{folder}/data"
-    make = [initdb, "--pgdata", data, "--username", "riskmon", "--auth", "trust", "--no-sync", "--no-locale"]
-    subprocess.run([*make, "--encoding", "UTF8"], user=user, check=True, capture_output=True, cwd=folder)
-    options = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={folder}", "-c", "fsync=off"]
-    with subprocess.Popen(
-        [postgres, "-D", data, *options],
-        user=user,
-        cwd=folder,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as process:
-        try:
-            ready = [need("pg_isready"), "--host", folder, "--quiet", "--timeout", "1"]
-            for _ in range(100):
-                if subprocess.run(ready, check=False).returncode == 0:
-                    break
-            yield folder
-        finally:
-            process.kill()
-    shutil.rmtree(folder)
+    with postgresql() as folder:
+        yield folder
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ import hashlib
 import importlib.util
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,11 +83,14 @@ def tokenizer_of(kind: str, corpus: Sequence[str], folder: Path) -> int:
 
 
 @pytest.fixture(scope="module", params=["original", "unbiased", "multilingual"])
-def tiny(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+def tiny(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkpoint]:
     """Checkpoints of BERT, RoBERTa and XLM-R whose scores spread over (0, 1)."""
     import torch
     import transformers
 
+    # It would take every core, and wait for its threads busily: tests beside these would be late.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp(request.param)
     (folder / "hf").mkdir()
     name = detoxify_export.TYPES[request.param]
@@ -118,7 +121,8 @@ def tiny(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     }
     about = {"arch": {"type": "x", "args": arch}, "dataset": {"args": {"classes": LABELS}}}
     torch.save({"config": about, "state_dict": model.state_dict()}, folder / "tiny.ckpt")
-    return Checkpoint(request.param, str(folder / "tiny.ckpt"), str(folder / "hf"))
+    yield Checkpoint(request.param, str(folder / "tiny.ckpt"), str(folder / "hf"))
+    torch.set_num_threads(threads)
 
 
 def exported(tiny: Checkpoint, out: Path, *options: str) -> dict[str, Any]:
@@ -144,7 +148,7 @@ def whole(tiny: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
 
 
 @needs_exporter
-@pytest.mark.alone
+@pytest.mark.slow
 def test_the_exported_file_scores_like_detoxify(tiny: Checkpoint, whole: tuple[Path, dict[str, Any]]) -> None:
     """Texts that are not in the corpus, of any batch size, get what Detoxify's own predict gives."""
     out, report = whole
@@ -162,7 +166,7 @@ def test_the_exported_file_scores_like_detoxify(tiny: Checkpoint, whole: tuple[P
 
 
 @needs_exporter
-@pytest.mark.alone
+@pytest.mark.slow
 def test_int8_is_smaller_and_decides_alike(
     tiny: Checkpoint, whole: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -185,7 +189,7 @@ def test_int8_is_smaller_and_decides_alike(
 
 
 @needs_exporter
-@pytest.mark.alone
+@pytest.mark.slow
 def test_a_failed_parity_check_leaves_no_file(tiny: Checkpoint, tmp_path: Path) -> None:
     """When the graph's scores differ by more than allowed, nothing is written, beside or under the name."""
     with pytest.raises(detoxify_export.ParityError, match="differ by up to"):

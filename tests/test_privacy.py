@@ -32,8 +32,9 @@ from monitor.detect import Detector, pii
 from monitor.findings import Assessment
 from monitor.trace import Trace
 
-TRACES = 2_500 if os.environ.get("CI") else 250
-PER_TRACE = 4
+# 10,000 canaries in CI, in few traces: what takes the time is the alerts of each trace to each receiver.
+TRACES = 1_250 if os.environ.get("CI") else 125
+PER_TRACE = 8
 BROKEN = "pii-must-fail"  # value of a label that makes `build_failing_pii` raise
 SECONDS = 150.0
 
@@ -142,7 +143,7 @@ def leaks(places: Mapping[str, bytes], wanted: set[bytes]) -> dict[str, set[byte
 
 
 def trace(number: int, canaries: Canaries, **labels: str) -> dict[str, Any]:
-    """A native trace with four canaries in four of its fields."""
+    """A native trace with eight canaries in eight of its fields."""
     pick = canaries.pick
     shapes = [pick.choice([word, pick.choice(SHAPED)]) for _ in range(PER_TRACE)]
     texts = dict.fromkeys(FIELDS, "Thank you for asking about the weather in Lisbon.")
@@ -249,7 +250,7 @@ groups:
 class Daemon:
     """`riskmon run` in a process of its own, everything it can write to in one folder."""
 
-    def __init__(self, folder: Path, bootstrap: str, outside: Sink, factory: str = "") -> None:
+    def __init__(self, folder: Path, broker: EmbeddedBroker, outside: Sink, factory: str = "") -> None:
         self.data = folder / "data"
         self.temporary = folder / "tmp"
         self.output = folder / "output.log"
@@ -259,7 +260,7 @@ class Daemon:
         config = {
             "instance": "privacy",
             "data_dir": str(self.data),
-            "kafka": {"bootstrap_servers": [bootstrap], "topics": ["llm.traces"]},
+            "kafka": broker.kafka("llm.traces"),
             "http": {"port": 0},
             "rules": {"paths": [str(rules), "rules"]},
             "ledger": {"sample_ratio": 1.0},
@@ -329,9 +330,9 @@ class Daemon:
 
 
 @contextmanager
-def daemon(folder: Path, bootstrap: str, outside: Sink, factory: str = "") -> Iterator[Daemon]:
+def daemon(folder: Path, broker: EmbeddedBroker, outside: Sink, factory: str = "") -> Iterator[Daemon]:
     """Run a daemon; however the test ends, it ends too."""
-    running = Daemon(folder, bootstrap, outside, factory)
+    running = Daemon(folder, broker, outside, factory)
     try:
         yield running
     finally:
@@ -392,7 +393,7 @@ def test_no_canary_gets_out(tmp_path: Path) -> None:
         kafka.create_topic("llm.traces", 2)
         kafka.create_topic("riskmon.feedback", 1)
         produce(kafka.bootstrap, values, buried)
-        with daemon(tmp_path, kafka.bootstrap, outside) as running:
+        with daemon(tmp_path, kafka, outside) as running:
             metrics = running.wait(len(values))
             alive = running.files()
             feedback = consume(kafka.bootstrap, "riskmon.feedback")
@@ -451,13 +452,14 @@ def test_nothing_is_kept_of_a_trace_that_was_not_judged(tmp_path: Path) -> None:
     canaries, lost = Canaries(3), Canaries(4)
     count = TRACES // 10
     values = [json.dumps(trace(number, canaries)).encode() for number in range(count)]
-    values += [json.dumps(trace(count + n, lost, fault=BROKEN)).encode() for n in range(count // 5)]
-    canaries.pick.shuffle(values)
+    # Spread evenly, on one partition: several in a row would look as if the detector always failed.
+    for number in range(count // 5):
+        values.insert(6 * number, json.dumps(trace(count + number, lost, fault=BROKEN)).encode())
     with EmbeddedBroker() as kafka, sink() as outside:
-        kafka.create_topic("llm.traces", 2)
+        kafka.create_topic("llm.traces", 1)
         kafka.create_topic("riskmon.feedback", 1)
         produce(kafka.bootstrap, values, lost)
-        with daemon(tmp_path, kafka.bootstrap, outside, "test_privacy:build_failing_pii") as running:
+        with daemon(tmp_path, kafka, outside, "test_privacy:build_failing_pii") as running:
             metrics = running.wait(len(values))
             files = running.files()
             files["feedback topic"] = consume(kafka.bootstrap, "riskmon.feedback")

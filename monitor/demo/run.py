@@ -35,6 +35,7 @@ LOG_LINES = 20  # shown of a demonstration that failed
 DRIFT_REFERENCE = 60  # traces per app and model; the default of 200 would take minutes of this traffic
 SEED = 7
 VERIFY_SECONDS = 15.0
+ALERTED = ("riskmon_deliveries_total", {"destination": "log", "outcome": "delivered"})
 BUDGETED = ("hallucination", "pii", "toxicity", "injection")
 
 
@@ -146,6 +147,7 @@ class _Demonstration:
         self._started = clock.monotonic()
         self._rates: deque[float] = deque(maxlen=36)
         self._last = (self._started, 0)
+        self._first_alert: float | None = None
         self._interrupted = threading.Event()
 
     def show(self, bootstrap: str, rate: float, seconds: float | None, *, machine: bool) -> None:
@@ -212,6 +214,8 @@ class _Demonstration:
 
     def _state(self, publisher: _Publisher, phase: str) -> DemoState:
         now, totals, metrics = self._clock.monotonic(), self._daemon.engine.totals, self._daemon.metrics
+        if self._first_alert is None and metrics.registry.get_sample_value(*ALERTED):
+            self._first_alert = now - self._started
         if now - self._last[0] >= 1.0:
             self._rates.append((totals.recorded - self._last[1]) / (now - self._last[0]))
             self._last = (now, totals.recorded)
@@ -250,6 +254,7 @@ class _Demonstration:
             "alerts": self._watch.alerts,
             "feedback": self._watch.feedback,
             "planted": dict(publisher.planted),
+            "first_alert_seconds": self._first_alert and round(self._first_alert, 1),
             "seconds": round(self._clock.monotonic() - self._started, 1),
         }
 

@@ -1,6 +1,7 @@
 """The outbox side of the ledger: messages for the outside, taken by the dispatcher."""
 
 import json
+import math
 from collections.abc import Sequence
 
 import sqlalchemy as sa
@@ -12,6 +13,7 @@ from monitor.ledger.store import Ledger
 from monitor.verdict import VERDICTS
 
 KEEP_DELIVERED_SECONDS = 7 * 86_400.0  # long enough to answer "was this alert sent?" after a weekend
+SWEEP_SECONDS = 3600.0  # between two looks for rows older than that: each passes over a week of rows
 
 
 class LedgerOutbox:
@@ -20,15 +22,17 @@ class LedgerOutbox:
     def __init__(self, ledger: Ledger, clock: Clock) -> None:
         self._ledger = ledger
         self._clock = clock
+        self._swept = -math.inf
 
     def lease(self, destination: str, limit: int, until: float, now: float) -> list[Leased]:
-        """Take rows that are due; nobody else gets them before `until` (Unix seconds)."""
+        """Take rows, the longest due first; nobody else gets them before `until` (Unix seconds)."""
         query = (
             sa.select(t.outbox)
             .where(
                 t.outbox.c.destination == destination, t.outbox.c.state == "waiting", t.outbox.c.due <= now
             )
-            .order_by(t.outbox.c.id)
+            # As the index has them: any other order would sort everything that waits, for every row sent.
+            .order_by(t.outbox.c.due, t.outbox.c.id)
             .limit(limit)
         )
         with self._ledger.begin() as connection:
@@ -56,8 +60,12 @@ class LedgerOutbox:
             connection.execute(t.outbox.delete().where(verdicts))
             chosen = t.outbox.update().where(t.outbox.c.id.in_(ids))
             connection.execute(chosen.values(state="delivered", body="{}", due=now, reason=""))
-            old = sa.and_(t.outbox.c.state == "delivered", t.outbox.c.due < now - KEEP_DELIVERED_SECONDS)
-            connection.execute(t.outbox.delete().where(old))
+            sweep = now - self._swept >= SWEEP_SECONDS
+            if sweep:
+                old = sa.and_(t.outbox.c.state == "delivered", t.outbox.c.due < now - KEEP_DELIVERED_SECONDS)
+                connection.execute(t.outbox.delete().where(old))
+        if sweep:
+            self._swept = now
 
     def failed(self, ids: Sequence[int], retry_at: float, reason: str, now: float) -> None:
         """Give rows back to be tried again at `retry_at`."""
