@@ -334,6 +334,8 @@ def feed(observer: TelemetryObserver, turn: int) -> None:
     observer.dead_lettered("t", "invalid_json", 1)
     observer.released("t", 1)
     observer.transaction(0.01)
+    observer.broker(connected=True)
+    observer.ledger(writable=True)
     observer.lag([Lag("t", 0, 7, 1.0)])
     for stage in Stage:
         observer.waiting(stage, 3)

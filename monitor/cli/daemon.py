@@ -300,7 +300,7 @@ class Daemon:
         """What is read: Kafka, the spool, or both as one."""
         sources: list[Source] = []
         if self.config.kafka.topics:
-            sources.append(_kafka(self.config, self.clock))
+            sources.append(_kafka(self.config, self.clock, self.observer))
         if self._spool is not None:
             sources.append(SpoolSource(self._spool, self.clock, self.observer.spooled))
         return sources[0] if len(sources) == 1 else CombinedSource(sources, self.clock)
@@ -344,10 +344,16 @@ class Daemon:
         self.http.stop()
 
 
-def _kafka(config: Config, clock: Clock) -> Source:
+def _kafka(config: Config, clock: Clock, observer: TelemetryObserver) -> Source:
     from monitor.sources.kafka import KafkaSource
 
-    return KafkaSource(config.kafka, clock, client_id=f"riskmon-{config.name()}", log=log)
+    return KafkaSource(
+        config.kafka,
+        clock,
+        client_id=f"riskmon-{config.name()}",
+        log=log,
+        on_connection=lambda connected: observer.broker(connected=connected),
+    )
 
 
 def _tracer(config: Config) -> BatchTracer | None:
