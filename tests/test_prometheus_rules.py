@@ -114,6 +114,7 @@ SECONDS_UNTIL_EXPORTED = {
     "RiskmonAbsent": 0,
     "RiskmonBrokerUnreachable": 30,  # kafka-python's default of request_timeout_ms
     "RiskmonLedgerFailing": 1,
+    "RiskmonDetectorsDown": 1,
     "RiskmonRulesStale": 5,
     "RiskmonConfigStale": 0,
     "RiskmonDetectorTierMissing": 0,
