@@ -5,7 +5,10 @@ import importlib.util
 import os
 import re
 import shutil
+import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -32,8 +35,21 @@ def need_module(name: str) -> Any:
     return importlib.import_module(name)
 
 
-def _missing(what: str) -> NoReturn:
-    message = f"{what} is not installed"
+@contextmanager
+def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
+    """A file system of its own at a new folder; skips the test, or in CI fails it, if none may be mounted."""
+    folder.mkdir()
+    mount = [need("mount"), "-t", "tmpfs", "-o", f"size={megabytes}m,mode=0700", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        _missing("the right to mount a file system", "given")
+    try:
+        yield folder
+    finally:
+        subprocess.run([need("umount"), "--lazy", str(folder)], check=True)
+
+
+def _missing(what: str, how: str = "installed") -> NoReturn:
+    message = f"{what} is not {how}"
     if os.environ.get("CI"):
         pytest.fail(message)
     pytest.skip(message)
