@@ -48,7 +48,8 @@ class Alerts:
             alerts: list[Any] = ask(f"{self._api}/alerts")["data"]["alerts"]
         except OSError:
             return None
-        return {alert["labels"]["alertname"] for alert in alerts} - {"RiskmonWatchdog"}
+        fires = {alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"}
+        return fires - {"RiskmonWatchdog"}
 
     def scraped(self) -> bool:
         """Whether the daemon has been asked for the first time."""

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import json
+import logging
 import socket
 import statistics
 import tempfile
@@ -49,10 +50,12 @@ SEED: Final = 11
 class Options(NamedTuple):
     """What is asked for: `seconds` of each arm in each of the `rounds`.
 
-    `noop` puts no-op detectors in place of the configured ones, so that the engine is what limits.
+    `noop` puts no-op detectors in place of the configured ones, so that the engine is what limits. With
+    `evaluations` an event per assessment is exported too, which costs time wherever somebody takes them.
     """
 
     noop: bool
+    evaluations: bool
     seconds: float
     rounds: int
     as_json: bool
@@ -76,18 +79,19 @@ class _Run(NamedTuple):
 def run(path: Path | None, options: Options) -> None:
     """Measure and print. Raises ConfigError for a configuration that cannot be used.
 
-    Both arms have as many scrapers, and an OTLP endpoint for spans, evaluation events and metrics, in a
+    Both arms have as many scrapers, and an OTLP endpoint for spans and metrics (`Options.evaluations`), in a
     process of their own. In one arm they read and answer; in the other scrapers ask and read nothing, and the
     endpoint answers nothing. Each arm is timed in each round, in turns, while more work waits than is done.
     """
     configure("error")
+    logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # its time-outs are what is asked for here
     config = load(path)
     if options.noop:
         config = config.model_copy(update={"detectors": DetectorsConfig.model_validate(NOOP)})
     clock = SystemClock()
     arms: dict[bool, list[_Run]] = {False: [], True: []}
     with tempfile.TemporaryDirectory(prefix="riskmon-bench-") as scratch:
-        bench = _Bench(config, Path(scratch), clock)
+        bench = _Bench(config, Path(scratch), clock, evaluations=options.evaluations)
         for number in range(options.rounds):
             for hanging in (False, True) if number % 2 == 0 else (True, False):
                 arms[hanging].append(bench.run(options.seconds, hanging=hanging))
@@ -103,6 +107,7 @@ def run(path: Path | None, options: Options) -> None:
         "audit_sound": all(one.sound for one in itertools.chain(*arms.values())),
         "scrapers": SCRAPERS,
         "noop": options.noop,
+        "evaluations": options.evaluations,
         "seconds": options.seconds,
         "rounds": options.rounds,
     }
@@ -137,8 +142,9 @@ def _summary(runs: Sequence[_Run]) -> dict[str, float]:
 class _Bench:
     """Runs the daemon among peers that answer, or hang."""
 
-    def __init__(self, config: Config, folder: Path, clock: Clock) -> None:
+    def __init__(self, config: Config, folder: Path, clock: Clock, *, evaluations: bool) -> None:
         self._config = config
+        self._evaluations = evaluations
         self._folder = folder
         self._clock = clock
         self._records = [_without_time(record) for record in traces(TEXTS, SEED)]
@@ -176,7 +182,7 @@ class _Bench:
         }
         telemetry = {
             "otlp_endpoint": endpoint,
-            "evaluations_endpoint": endpoint,
+            "evaluations_endpoint": endpoint if self._evaluations else "",
             "otlp_metrics_seconds": PUSH_SECONDS,
         }
         return self._config.model_copy(

@@ -85,11 +85,12 @@ def bench_alert(path: Path | None, leaks: int, burst: int, outage: float, *, as_
 )
 @click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True)
 @click.option("--noop", is_flag=True, help="No-op detectors, so that the engine is what limits.")
-def bench_telemetry(path: Path | None, seconds: float, rounds: int, *, noop: bool, as_json: bool) -> None:
+@click.option("--evaluations", is_flag=True, help="Export an evaluation event per assessment, too.")
+def bench_telemetry(path: Path | None, **options: Any) -> None:
     """Measure what it costs when scrapers and the OTLP endpoint hang, against those that answer."""
     from monitor.cli import bench_telemetry as module
 
-    module.run(path, module.Options(noop, seconds, rounds, as_json))
+    module.run(path, module.Options(**options))
 
 
 COMMANDS = (doctor, replay, traffic)
