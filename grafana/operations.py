@@ -118,8 +118,20 @@ PIPELINE: Final = Board(
             4,
         ),
         Row(
-            "Ledger, delivery, process",
+            "Broker, ledger, delivery, process",
             (
+                Panel(
+                    "Broker connected",
+                    "1 while a daemon is connected to a broker, 0 while it reaches none.",
+                    "short",
+                    ((gauge("kafka_connected", "instance", "min"), "{{instance}}"),),
+                ),
+                Panel(
+                    "Ledger writable",
+                    "1 when the last attempt to write the ledger succeeded, 0 while it is tried again.",
+                    "short",
+                    ((gauge("ledger_writable", "instance", "min"), "{{instance}}"),),
+                ),
                 Panel(
                     "Ledger transaction",
                     "Time of one transaction, commit included.",
@@ -161,7 +173,7 @@ PIPELINE: Final = Board(
                     ((process("process_resident_memory_bytes"), "{{instance}}"),),
                 ),
             ),
-            3,
+            4,
         ),
     ),
 )

@@ -315,6 +315,10 @@ class Observer(Protocol):
         """Lag of every assigned partition."""
         ...
 
+    def ledger(self, *, writable: bool) -> None:
+        """Whether the ledger took what was last written to it; what it refused is held and tried again."""
+        ...
+
     def waiting(self, stage: Stage, traces: int) -> None:
         """How many traces wait in a stage."""
         ...

@@ -80,6 +80,9 @@ class NullObserver:
     def lag(self, lags: Sequence[Lag]) -> None:
         """Ignore."""
 
+    def ledger(self, *, writable: bool) -> None:
+        """Ignore."""
+
     def waiting(self, stage: Stage, traces: int) -> None:
         """Ignore."""
 

@@ -159,6 +159,13 @@ class Daemon:
         """Send it a signal."""
         self.process.send_signal(number)
 
+    def workers(self) -> list[int]:
+        """Process ids of its detector workers (Linux)."""
+        process = self.process.pid
+        children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+        lines = {int(child): Path(f"/proc/{child}/cmdline").read_bytes() for child in children}
+        return [child for child, line in lines.items() if b"monitor.detect.worker" in line]
+
     def kill(self) -> None:
         """End it as a power cut would."""
         self.process.kill()

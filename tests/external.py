@@ -79,6 +79,19 @@ def postgresql(*options: str, port: int = 5432) -> Iterator[str]:
     shutil.rmtree(folder)
 
 
+@contextlib.contextmanager
+def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
+    """A file system of its own at a new folder; skips the test where none may be mounted."""
+    folder.mkdir()
+    mount = [need("mount"), "-t", "tmpfs", "-o", f"size={megabytes}m,mode=0700", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("no right to mount a file system")
+    try:
+        yield folder
+    finally:
+        subprocess.run([need("umount"), "--lazy", str(folder)], check=True)
+
+
 def _missing(what: str) -> NoReturn:
     message = f"{what} is not installed"
     if os.environ.get("CI"):

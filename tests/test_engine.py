@@ -54,11 +54,16 @@ class Watcher(NullObserver):
         super().__init__()
         self.given_back = 0
         self.reloads: list[bool] = []
+        self.writable: list[bool] = []
 
     def released(self, topic: str, records: int) -> None:
         """Count."""
         assert topic == "t"
         self.given_back += records
+
+    def ledger(self, *, writable: bool) -> None:
+        """Keep."""
+        self.writable.append(writable)
 
     def rules_loaded(self, version: str, *, ok: bool) -> None:
         """Keep."""
@@ -197,6 +202,37 @@ def test_a_failing_ledger_holds_intake_and_loses_nothing() -> None:
     assert bench.observer.incidents.count((Incident.LEDGER_RETRY, "", -1)) == 4
     assert bench.engine.health()["ledger_writable"]
     assert verify(bench.ledger).ok
+
+
+def test_whether_the_ledger_takes_what_is_written_is_told() -> None:
+    """A refused claim and a refused transaction are told while they last, and so is their end."""
+    bench = Bench([b"1", b"1"])
+    assert bench.observer.writable == []
+    bench.flaky.faults = ["before"]
+    bench.turns(1)
+    assert bench.observer.writable == [False]
+    bench.until(lambda: bench.position == 2)
+    bench.turns(4)
+    assert bench.observer.writable[-1]
+    bench.flaky.faults = ["before"] * 8
+    bench.log.append(T0, [b"1"])
+    bench.turns(10)
+    assert bench.observer.writable.count(False) > 1
+    bench.until(lambda: bench.position == 3 and bench.observer.writable[-1])
+
+
+def test_a_partition_lost_while_the_ledger_fails_holds_up_no_other() -> None:
+    """Once nothing is left that the ledger refused, the engine goes on with what it still owns."""
+    bench = Bench([b"1", b"1"])
+    bench.until(lambda: bench.position is not None)
+    bench.flaky.faults = ["before"] * 2
+    bench.until(lambda: not bench.engine.health()["ledger_writable"])
+    bench.flaky.faults = []
+    bench.source.evict()
+    bench.log.append(("t", 1), [b"1"] * 3)
+    bench.until(lambda: bench.ledger.position("t", 1) == 3)
+    totals = bench.engine.totals
+    assert totals.consumed == totals.recorded + totals.released
 
 
 def test_draining_records_what_was_taken() -> None:

@@ -3,13 +3,15 @@
 import functools
 import os
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 from contracts import detector as contract
 
 from monitor.clock import SystemClock
 from monitor.config import Config, PoolConfig
-from monitor.detect import BUILT_IN, Detector, Spec, specs, tiers
+from monitor.detect import BUILT_IN, Detector, Spec, specs, tiers, without_lost_models
 from monitor.detect.pool import Pool
 from monitor.errors import ConfigError
 from monitor.findings import Status
@@ -72,6 +74,32 @@ def test_tiers_are_collected_from_the_modules_that_have_them() -> None:
     missing = Config.model_validate({"detectors": off | {"pii": {"factory": "no_such_module:build"}}})
     with pytest.raises(ConfigError, match=r"detectors\.pii\.factory"):
         tiers(missing)
+
+
+def test_a_tier_whose_file_is_gone_is_left_out(tmp_path: Path) -> None:
+    """Only its own options go, its setting is named; what is there, offline or by another factory stays."""
+    gone, there = str(tmp_path / "gone.onnx"), tmp_path / "there.onnx"
+    there.touch()
+    toxicity = {"checkpoint": gone, "config": "c", "sha256": "0", "model_type": "unbiased", "low": 0.2}
+    reader = {"cross_encoder": str(there), "cross_encoder_sha256": "0", "audit": 0.5}
+    options = {"toxicity": {"options": toxicity}, "hallucination": {"options": reader}}
+    config = Config.model_validate({"detectors": options})
+    found, lost = without_lost_models(config)
+    assert lost == ["detectors.toxicity.options.checkpoint"]
+    assert found.detectors.toxicity.options == {"low": 0.2}
+    assert found.detectors.hallucination.options == reader
+    there.unlink()
+    found, lost = without_lost_models(config)
+    assert lost == ["detectors.hallucination.options.cross_encoder", "detectors.toxicity.options.checkpoint"]
+    assert found.detectors.hallucination.options == {"audit": 0.5}
+    assert config.detectors.hallucination.options == reader
+    others: list[dict[str, Any]] = [
+        {"profile": "offline", "detectors": options},
+        {"detectors": {"toxicity": {"factory": "m:b", "options": toxicity}}},
+    ]
+    for other in others:
+        untouched = Config.model_validate(other)
+        assert without_lost_models(untouched) == (untouched, [])
 
 
 def test_a_detector_must_bear_the_name_of_its_section() -> None:

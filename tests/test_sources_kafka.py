@@ -126,9 +126,11 @@ class Broker:
         return source_of(self.config(topic, **settings))
 
 
-def source_of(config: KafkaConfig) -> KafkaSource:
+def source_of(config: KafkaConfig, told: Callable[[bool], None] = lambda _: None) -> KafkaSource:
     """A source on the machine's clock."""
-    return KafkaSource(config, SystemClock(), client_id="test", log=structlog.get_logger())
+    return KafkaSource(
+        config, SystemClock(), client_id="test", log=structlog.get_logger(), on_connection=told
+    )
 
 
 def free_port() -> int:
@@ -266,10 +268,19 @@ def test_a_corrupt_batch_stops_its_partition_only(broker: Broker, *, interrupted
 
 
 def test_a_broker_that_goes_away_is_waited_for(broker: Broker) -> None:
-    """While the broker is away polls return nothing and raise nothing; afterwards reading goes on."""
+    """While the broker is away polls return nothing and raise nothing; afterwards reading goes on.
+
+    Whoever wants to know is told of each change.
+    """
     topic = broker.topic()
     broker.produce(topic, {0: [b"a"]})
-    rig = Rig(lambda: broker.source(topic), {(topic, 0): [b"a"]}, remembers=True, finite=False)
+    told: list[bool] = []
+    rig = Rig(
+        lambda: source_of(broker.config(topic), told.append),
+        {(topic, 0): [b"a"]},
+        remembers=True,
+        finite=False,
+    )
     source, seen = join(rig)
     assert isinstance(source, KafkaSource)
     seek_all(source, rig)
@@ -280,6 +291,7 @@ def test_a_broker_that_goes_away_is_waited_for(broker: Broker) -> None:
         idle(source, seen, polls=30)
         connected.append(source.stats.connected)
         assert connected == [True, False]
+        assert told[:3] == [False, True, False]
         assert source.stats.poll_errors > 0
         source.commit({(topic, 0): 1})
         idle(source, seen, polls=10)
@@ -296,6 +308,7 @@ def test_a_broker_that_goes_away_is_waited_for(broker: Broker) -> None:
     seen.assigned.clear()
     poll_until(source, seen, caught_up)
     poll_until(source, seen, lambda: source.stats.connected)
+    assert told[-1]
     source.close({}, 5)
     second, seen = join(rig)
     assert seen.assigned[topic, 0].committed == 1
@@ -306,9 +319,11 @@ def test_no_broker_at_all_is_waited_for(broker: Broker) -> None:
     """A source begun before its broker counts and waits, closes at once, and leaves no thread behind."""
     before = set(threading.enumerate())
     config = KafkaConfig(bootstrap_servers=[f"127.0.0.1:{free_port()}"], client={"bootstrap_timeout_ms": 300})
-    source = source_of(config)
+    told: list[bool] = []
+    source = source_of(config, told.append)
     seen = Seen()
     poll_until(source, seen, lambda: source.stats.poll_errors >= 2)
+    assert set(told) == {False}
     assert (seen.assigned, seen.others, source.stats.connected) == ({}, [], False)
     source.close({}, 1)
     deadline = Deadline(SystemClock(), 10)

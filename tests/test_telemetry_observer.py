@@ -162,6 +162,20 @@ def test_the_heartbeat_is_the_time_of_the_last_turn() -> None:
     assert it.metrics.value("start_timestamp_seconds") == turned - 3.0
 
 
+def test_broker_and_ledger_are_shown_once_something_is_known_of_them() -> None:
+    """A daemon without Kafka has no series of it, so no alert can fire; else 1 and 0 are as last told."""
+    it = Fixture()
+    assert "\nriskmon_ledger_writable " not in it.text()
+    it.observer.ledger(writable=True)
+    assert "\nriskmon_ledger_writable 1.0\n" in it.text()
+    assert "\nriskmon_kafka_connected " not in it.text()
+    it.observer.broker(connected=True)
+    it.observer.broker(connected=False)
+    it.observer.ledger(writable=False)
+    assert "\nriskmon_kafka_connected 0.0\n" in it.text()
+    assert "\nriskmon_ledger_writable 0.0\n" in it.text()
+
+
 def test_a_stuck_partition_is_stuck_until_it_is_read_or_given_away() -> None:
     """It stays 1 while its lag grows, falls to 0 when the lag shrinks, and vanishes with the assignment."""
     it = Fixture()

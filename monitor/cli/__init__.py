@@ -369,7 +369,8 @@ def bench() -> None:
     """Measure on this machine."""
 
 
-bench.add_command(operations.bench_alert)
+for _command in (operations.bench_alert, operations.bench_telemetry):
+    bench.add_command(_command)
 
 
 @bench.command("engine")

@@ -97,8 +97,9 @@ def _rules(config: Config) -> list[Finding]:
 
 
 def _models(config: Config) -> list[Finding]:
-    from monitor.detect import tiers
+    from monitor.detect import tiers, without_lost_models
 
+    judging, lost = without_lost_models(config)
     return [
         Finding("profile", "ok", f"{config.profile}: {_PROFILES[config.profile]}"),
         *(
@@ -107,7 +108,11 @@ def _models(config: Config) -> list[Finding]:
                 "ok" if tier.present else "missing",
                 f"{tier.name} {tier.version}".strip() if tier.present else f"{tier.name}: {tier.cost}",
             )
-            for tier in tiers(config)
+            for tier in tiers(judging)
+        ),
+        *(
+            Finding("model", "missing", f"{setting}: its file is gone; judging goes on without that tier")
+            for setting in lost
         ),
     ]
 

@@ -20,7 +20,7 @@ from monitor.console.http import HttpServer
 from monitor.console.receiver import Receiver
 from monitor.deliver.outbox import Dispatcher
 from monitor.deliver.senders import senders
-from monitor.detect import specs, tiers
+from monitor.detect import specs, tiers, without_lost_models
 from monitor.detect.pool import Pool
 from monitor.drift import DriftMonitor
 from monitor.effects import Policy
@@ -191,7 +191,9 @@ class Daemon:
             budgets=config.budgets,
         )
         self.auditor = Auditor(self.ledger, clock, self.observer, config.ledger.verify_seconds)
-        self.pool = Pool(specs(config), config.pool, clock)
+        # Decided once: a worker that is replaced later must judge as the others do, or not at all.
+        self._judging, self._lost_models = without_lost_models(config)
+        self.pool = Pool(specs(self._judging), config.pool, clock)
         self.dispatcher = Dispatcher(
             LedgerOutbox(self.ledger, clock),
             self._senders,
@@ -300,14 +302,16 @@ class Daemon:
         """What is read: Kafka, the spool, or both as one."""
         sources: list[Source] = []
         if self.config.kafka.topics:
-            sources.append(_kafka(self.config, self.clock))
+            sources.append(_kafka(self.config, self.clock, self.observer))
         if self._spool is not None:
             sources.append(SpoolSource(self._spool, self.clock, self.observer.spooled))
         return sources[0] if len(sources) == 1 else CombinedSource(sources, self.clock)
 
     def _note_tiers(self) -> None:
-        found = tiers(self.config)
+        found = tiers(self._judging)
         self.observer.tiers(found)
+        for setting in self._lost_models:
+            log.error("model_lost", setting=setting, remedy="put the file it names back and restart riskmon")
         for tier in found:
             if not tier.present:
                 log.warning("tier_missing", detector=tier.detector, tier=tier.tier, remedy=tier.cost)
@@ -344,10 +348,16 @@ class Daemon:
         self.http.stop()
 
 
-def _kafka(config: Config, clock: Clock) -> Source:
+def _kafka(config: Config, clock: Clock, observer: TelemetryObserver) -> Source:
     from monitor.sources.kafka import KafkaSource
 
-    return KafkaSource(config.kafka, clock, client_id=f"riskmon-{config.name()}", log=log)
+    return KafkaSource(
+        config.kafka,
+        clock,
+        client_id=f"riskmon-{config.name()}",
+        log=log,
+        on_connection=lambda connected: observer.broker(connected=connected),
+    )
 
 
 def _tracer(config: Config) -> BatchTracer | None:

@@ -77,4 +77,20 @@ def bench_alert(path: Path | None, leaks: int, burst: int, outage: float, *, as_
     bench_alerts.run(path, bench_alerts.Options(leaks, burst, outage, as_json))
 
 
+@click.command("telemetry")
+@config_option
+@json_option
+@click.option(
+    "--seconds", type=click.FloatRange(min=1), default=20.0, show_default=True, help="Of each arm and round."
+)
+@click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True)
+@click.option("--noop", is_flag=True, help="No-op detectors, so that the engine is what limits.")
+@click.option("--evaluations", is_flag=True, help="Export an evaluation event per assessment, too.")
+def bench_telemetry(path: Path | None, **options: Any) -> None:
+    """Measure what it costs when scrapers and the OTLP endpoint hang, against those that answer."""
+    from monitor.cli import bench_telemetry as module
+
+    module.run(path, module.Options(**options))
+
+
 COMMANDS = (doctor, replay, traffic)

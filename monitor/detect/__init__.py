@@ -8,12 +8,13 @@ given the configuration's `profile` (see `monitor.cascade`) where they have a pa
 import importlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 import msgspec
 
 from monitor.cascade import Profile
-from monitor.config import Config
+from monitor.config import Config, DetectorConfig
 from monitor.errors import ConfigError
 from monitor.findings import Assessment, TierStatus
 from monitor.trace import Trace
@@ -26,6 +27,14 @@ BUILT_IN: Mapping[str, str] = {
     "drift": "monitor.detect.drift:build",
     "agent": "monitor.detect.agent:build",
 }
+
+
+OPTIONAL_MODELS: Mapping[str, tuple[str, ...]] = {
+    "hallucination": ("cross_encoder",),
+    "toxicity": ("checkpoint", "config", "sha256", "model_type"),
+}
+"""Built-in detectors with a tier that runs a file of the operator's: the option that names it, and those that
+belong to it, as beginnings of their names."""
 
 
 class Detector(Protocol):
@@ -85,6 +94,23 @@ def specs(config: Config) -> tuple[Spec, ...]:
         )
         for name, section in config.enabled_detectors().items()
     )
+
+
+def without_lost_models(config: Config) -> tuple[Config, list[str]]:
+    """Return the configuration without the dearer tiers whose model file is gone, and the settings for those.
+
+    The bundled tiers still see every trace, and a file that is there but not the pinned one stays an error.
+    """
+    lost: list[str] = []
+    sections: dict[str, DetectorConfig] = {}
+    for name, section in config.enabled_detectors().items():
+        own = () if section.factory or config.profile == "offline" else OPTIONAL_MODELS.get(name, ())
+        path = section.options.get(own[0], "") if own else ""
+        if isinstance(path, str) and path and not Path(path).exists():
+            kept = {key: value for key, value in section.options.items() if not key.startswith(own)}
+            sections[name] = section.model_copy(update={"options": kept})
+            lost.append(f"detectors.{name}.options.{own[0]}")
+    return config.model_copy(update={"detectors": config.detectors.model_copy(update=sections)}), lost
 
 
 def tiers(config: Config) -> list[TierStatus]:

@@ -201,10 +201,14 @@ class Engine:
         return {
             "partitions_assigned": bool(self._partitions.owned),
             "no_partition_stuck": not self._partitions.stuck,
-            "ledger_writable": self._tries == 0,
+            "ledger_writable": self._writable,
             "detectors_ready": self._detectors.stats().ready > 0,
             "not_stopping": not self._stopping,
         }
+
+    @property
+    def _writable(self) -> bool:
+        return self._tries == 0 and not self._partitions.refused
 
     def turn(self) -> None:
         """Do one round of everything that is due. Waits at most `IDLE_SECONDS`, besides the ledger."""
@@ -281,6 +285,8 @@ class Engine:
             return
         self._committed.pop(name, None)
         self._staged.drop(frozenset({name}))
+        if not self._staged:  # nothing is left to repeat, so nothing would end the wait for the ledger
+            self._tries, self._retry_at = 0, 0.0
         self.assembler.drop(lambda part: not part.partition.alive)
         queue, self._queue = self._queue, deque()
         for work in queue:
@@ -478,6 +484,7 @@ class Engine:
         if now >= self._lag_at:
             self._lag_at = now + LAG_SECONDS
             self._observer.lag(self._source.lag())
+            self._observer.ledger(writable=self._writable)
             self._observer.pool(self._detectors.stats())
             self._observer.assembly(self.assembler.stats)
             self._observer.waiting(Stage.DECODED, len(self._queue))

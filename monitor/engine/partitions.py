@@ -67,11 +67,15 @@ class Partition:
 
 
 class _Waiting(NamedTuple):
-    """An assigned partition that cannot be read: claimed again at `at`, or when an operator has moved it."""
+    """An assigned partition that cannot be read: claimed again at `at`, or when an operator has moved it.
+
+    `refused`: the ledger did not take the claim.
+    """
 
     assigned: Assigned
     at: float
     operator: bool
+    refused: bool = False
 
 
 class Partitions:
@@ -93,6 +97,11 @@ class Partitions:
         """Whether a partition waits for an operator."""
         return any(waiting.operator for waiting in list(self._waiting.values()))  # asked from health, too
 
+    @property
+    def refused(self) -> bool:
+        """Whether the ledger fails, as it took the claim of a partition not yet."""
+        return any(waiting.refused for waiting in list(self._waiting.values()))  # asked from health, too
+
     def claim(self, assigned: Assigned) -> None:
         """Own a partition and begin reading it, now or as soon as the ledger answers."""
         name = (assigned.topic, assigned.partition)
@@ -101,7 +110,8 @@ class Partitions:
             claim = self._ledger.claim(assigned, latest=self._latest)
         except Retryable:
             self._observer.incident(Incident.LEDGER_RETRY)
-            self._waiting[name] = _Waiting(assigned, self._clock.monotonic() + RETRY_SECONDS, operator=False)
+            again = self._clock.monotonic() + RETRY_SECONDS
+            self._waiting[name] = _Waiting(assigned, again, operator=False, refused=True)
             return
         if isinstance(claim, Placement):
             self.await_operator(name)

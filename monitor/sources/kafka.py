@@ -6,7 +6,7 @@ the library's IO thread only leaves notes of rebalances, which the next `poll` r
 """
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -81,11 +81,19 @@ class _Partition:
 class KafkaSource:
     """Records of `config.topics` as a member of `config.group_id`. Connects while it is polled.
 
+    `on_connection` is told whether any broker is connected, before the first attempt and whenever that
+    changes; one that falls silent counts as connected until a request to it times out (30 s by default).
     Raises ConfigError at once for settings that cannot work or would break the delivery promise.
     """
 
     def __init__(
-        self, config: KafkaConfig, clock: Clock, *, client_id: str, log: FilteringBoundLogger
+        self,
+        config: KafkaConfig,
+        clock: Clock,
+        *,
+        client_id: str,
+        log: FilteringBoundLogger,
+        on_connection: Callable[[bool], None] = lambda _: None,
     ) -> None:
         self._config = config
         self._clock = clock
@@ -105,6 +113,7 @@ class KafkaSource:
         self._paused = False
         self._closed = False
         self._connected = False
+        self._on_connection = on_connection
         self._ends_due = 0.0
         self._commits = Commits(clock, log)
         self._poll_errors = 0
@@ -210,6 +219,7 @@ class KafkaSource:
         from kafka.errors import KafkaError
 
         if self._opening is None:
+            self._on_connection(False)
             begin = partial(open_consumer, self._settings, list(self._config.topics), self._notes.append)
             self._opening = _in_thread("kafka-open", begin)
         try:
@@ -427,6 +437,7 @@ class KafkaSource:
         connected = any(self._client.connected(broker.node_id) for broker in self._client.cluster.brokers())
         if connected != self._connected:
             self._connected = connected
+            self._on_connection(connected)
             if connected:
                 self._log.info("kafka_connected")
             else:

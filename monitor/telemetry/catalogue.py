@@ -59,6 +59,8 @@ GaugeName: TypeAlias = Literal[
     "lag_records",
     "lag_seconds",
     "partition_stuck",
+    "kafka_connected",
+    "ledger_writable",
     "queue_traces",
     "pool_workers",
     "pool_workers_ready",
@@ -328,6 +330,12 @@ FAMILIES: dict[MetricName, Family] = {
     ),
     "partition_stuck": Family(
         Kind.GAUGE, "1 while a partition is paused until an operator acts.", (_TOPIC, _PARTITION)
+    ),
+    "kafka_connected": Family(
+        Kind.GAUGE, "1 while a broker is connected and answers, 0 while none does; absent without Kafka."
+    ),
+    "ledger_writable": Family(
+        Kind.GAUGE, "1 when the last attempt to write the ledger succeeded, 0 while it is tried again."
     ),
     "heartbeat_timestamp_seconds": Family(
         Kind.GAUGE, "Unix time of the engine loop's last turn.", (), "seconds"

@@ -198,6 +198,16 @@ class TelemetryObserver:
         )
 
     @_best_effort
+    def broker(self, *, connected: bool) -> None:
+        """Whether any broker of Kafka is connected; told by a source that reads from one."""
+        self._metrics.set("kafka_connected", float(connected))
+
+    @_best_effort
+    def ledger(self, *, writable: bool) -> None:
+        """Whether the ledger took what was last written to it."""
+        self._metrics.set("ledger_writable", float(writable))
+
+    @_best_effort
     def waiting(self, stage: Stage, traces: int) -> None:
         """How many traces wait in a stage."""
         self._metrics.set("queue_traces", traces, stage=stage)
