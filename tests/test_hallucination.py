@@ -83,6 +83,32 @@ def test_supported_answers_score_low(context: str, response: str) -> None:
     assert _score(_trace(response, context)) < 0.8
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("Thanks for asking. ", " Just ask if something is unclear."),
+        ("Here is what I found. ", " I hope this answers your question."),
+        ("Good question! ", " Let me know if that helps."),
+    ],
+)
+@pytest.mark.parametrize(("context", "response"), [*SUPPORTED[:3], *UNSUPPORTED[:3]])
+def test_courtesies_do_not_count(context: str, response: str, before: str, after: str) -> None:
+    """An answer is as well supported with a greeting and an offer around it as without."""
+    assert _score(_trace(before + response + after, context)) == _score(_trace(response, context))
+
+
+@pytest.mark.parametrize(("answer", "wrong"), [("Bergen.", "Hamburg."), ("Karl Lund", "Peter Holm")])
+def test_a_short_answer_is_told_from_a_wrong_one(answer: str, wrong: str) -> None:
+    """Of answers of a word or two the one that the context holds is quiet and the other is flagged."""
+    context = (
+        "Karl Lund opened the cinema in Bergen in 1956. It had 400 seats, and it was the first in town with a"
+        " wide screen. After a fire it was built again with the help of its neighbours, and it is open today."
+    )
+    asked = (Message(role="user", content="Who opened the cinema, and where?"),)
+    assert _score(_trace(answer, context, messages=asked)) < 0.5
+    assert _score(_trace(wrong, context, messages=asked)) >= 0.8
+
+
 def test_a_conclusion_from_the_context_scores_low() -> None:
     """That nothing else holds follows from `only`; an answer that says so is supported."""
     response = "We ship only to the United States and Canada, so we cannot ship elsewhere."

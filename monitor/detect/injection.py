@@ -24,7 +24,7 @@ from monitor.trace import Trace
 
 NAME = "injection"
 REVISION = 2
-LOW, HIGH = 0.4, 0.995
+LOW, HIGH = 0.3, 0.995
 LOW_INDIRECT = 0.8  # a trace has many windows of documents, of which few are attacks
 EVIDENCE_FROM = 0.5
 MAX_EVIDENCE = 64

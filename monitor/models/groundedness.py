@@ -86,9 +86,11 @@ _MITIGATION = 0.3  # log odds that the rest of a response takes away from its wo
 _QUESTION = 0.5  # log odds that a question to the user is less bad than a statement
 
 Floats = npt.NDArray[np.float64]
-_SOURCE_LENGTH = [name for name, _ in FEATURES].index("source_length")
+_LENGTH, _SOURCE_LENGTH = ([name for name, _ in FEATURES].index(name) for name in ("length", "source_length"))
 _LENGTHS = (3.5, 5.0)
 """Log of words, about 30 to 150: outside, the length of sources does not count. Chosen on the card's sets."""
+_SHORT = (1.3, 2.4)
+"""Log of words, about 3 to 10: an answer of as many is short, or no longer. Chosen on the card's sets."""
 _PRIOR = np.asarray([NOVELTY * (name in {"new_tokens", "new_token_pairs"}) for name, _ in FEATURES])
 
 
@@ -114,7 +116,10 @@ class Claim(NamedTuple):
 
 
 class Read(NamedTuple):
-    """A response read beside its sources: its checkable sentences, and the measures of them together."""
+    """A response read beside its sources: its checkable sentences, and the measures of them together.
+
+    A courtesy is no part of either: what an answer says to be friendly is in no source.
+    """
 
     claims: list[Claim]
     whole: Floats
@@ -232,14 +237,17 @@ class Groundedness:
         rows = [row for read in reads for row in (read.whole, *(claim.features for claim in read.claims))]
         if not rows or self._trees is None:
             return [Judged(0.0, []) for _ in cases]
-        features = np.stack(rows)
-        margins = self._trees.margins(features)
+        margins = self._trees.margins(np.stack(rows))
         start = 0
         for read in reads:
             end = start + 1 + len(read.claims)
             margins[start] = response_margin(float(margins[start]), read.claims, margins[start + 1 : end])
             start = end
-        scores = iter(self._trees.calibrated(margins, features).tolist())
+        # A sentence is scaled as its response: a short one among others is no short answer.
+        wholes = np.stack([read.whole for read in reads]).repeat(
+            [1 + len(read.claims) for read in reads], axis=0
+        )
+        scores = iter(self._trees.calibrated(margins, wholes).tolist())
         found: list[Judged] = []
         for read in reads:
             whole = next(scores)
@@ -258,6 +266,7 @@ class Groundedness:
         checkable = [_checkable(case.response, sentence, sources) for sentence in sentences]
         if not any(checkable):
             return Read([], np.zeros(len(FEATURES)))
+        sentences = list(itertools.compress(sentences, checkable))
         rarity = {
             stem: self._embedding.rarity(token.word)
             for sentence in sentences
@@ -278,9 +287,7 @@ class Groundedness:
                 new_numbers=numbers,
                 new_names=names,
             )
-            for sentence, row, (_, numbers, names) in itertools.compress(
-                zip(sentences, measures[:-1], counted, strict=True), checkable
-            )
+            for sentence, row, (_, numbers, names) in zip(sentences, measures[:-1], counted, strict=True)
         ]
         return Read(claims, measures[-1])
 
@@ -529,7 +536,7 @@ class Trees:
         self._children = children.astype(np.intp).ravel()  # left, right; leaves point at themselves
         self._value = arrays["value"].ravel()
         self._depth = int(arrays["depth"])
-        self.scaling = arrays["scaling"]  # of the log odds, of the sources' length, and a constant
+        self.scaling = arrays["scaling"]  # see `scaled`
 
     @classmethod
     def load(cls) -> Self:
@@ -555,13 +562,16 @@ class Trees:
 
 
 def scaled(margins: Floats, features: Floats) -> Floats:
-    """Return what the scaling weighs, shape (n, 3): log odds, the sources' length within `_LENGTHS`, 1.
+    """Return what the scaling weighs, shape (n, 4): log odds, length of the sources, 1, how short it is.
 
     What is new beside a long source is less often wrong than beside a short one: the more a text says, the
-    less of it an answer copies.
+    less of it an answer copies. In an answer of a few words, what is new is the answer;
+    but not beside a source as short, such as a tool's "locked".
     """
     lengths = np.clip(features[:, _SOURCE_LENGTH], *_LENGTHS)
-    return np.stack((margins, lengths, np.ones(len(margins))), axis=1)
+    told = np.maximum(features[:, _SOURCE_LENGTH] - _SHORT[1], 0)
+    short = np.minimum(_SHORT[1] - np.clip(features[:, _LENGTH], *_SHORT), told)
+    return np.stack((margins, lengths, np.ones(len(margins)), short), axis=1)
 
 
 def prior(features: Floats) -> Floats:

@@ -33,6 +33,8 @@ TABLE, SETTINGS = "injection.npy", "injection.json"
 WINDOW: Final = 320  # characters, of whole sentences
 BITS: Final = 18
 SIZE: Final = 1 << BITS
+FEW: Final = 40
+"""Features of six or seven words. A text of fewer counts as if it had these: a word or two says less."""
 
 # Cyrillic and Greek letters that look like Latin ones.
 _LOOK_ALIKES = str.maketrans(
@@ -307,6 +309,12 @@ def _mixed(values: Codes) -> Codes:
     return values >> np.uint32(32 - BITS)
 
 
+def norms(counts: npt.NDArray[np.intp]) -> Floats:
+    """Return what the sum of a text's weights is divided by, for texts of so many features."""
+    found: Floats = np.sqrt(np.maximum(counts, FEW))
+    return found
+
+
 class Linear:
     """The linear model: int8 weights of shape (sides, SIZE), per side a weight per signal, an intercept.
 
@@ -334,7 +342,7 @@ class Linear:
         buckets, owner = hashed(texts)
         sums = np.bincount(owner, self._table[(side * SIZE)[owner] + buckets], len(texts))
         counts = np.bincount(owner, minlength=len(texts))
-        found: Floats = sums / np.sqrt(np.maximum(counts, 1)) + self._intercepts[side]
+        found: Floats = sums / norms(counts) + self._intercepts[side]
         for n, named in enumerate(kinds):
             for kind in named:
                 found[n] += self._signals[KINDS.index(kind), sides[n]]

@@ -50,6 +50,8 @@ FAMILIES = (
 """Sets of one origin: they are left out of training together."""
 CALIBRATED_ON = ("wice_claims", "begin_wow", "made_pairs")
 """Sets the probability is fitted to: answers as models write them, not claims written to fool a reader."""
+SHORT_ANSWERS = ("halueval_qa", "begin_wow", "begin_rest", "q2_wow", "fool_me_twice", "made_pairs")
+"""Sets with answers of a few words, to which their weight in the scaling is fitted."""
 FOLDS = 4
 FLAGGED = 0.8  # the threshold of the shipped rules
 TREE_COUNT = 120
@@ -286,6 +288,10 @@ class Measured(NamedTuple):
         return round(float(roc_auc_score(self.truth, scaled(odds, self.wholes()) @ scaling)), 3)
 
 
+Judgements = tuple[Measured, Floats]
+"""A set and the log odds of its responses, by a model that was not trained on them."""
+
+
 def measured(model: Groundedness, examples: Sequence[Example], groups: Sequence[str]) -> Measured:
     """Measure every response."""
     return Measured(
@@ -359,17 +365,32 @@ def _flat(trees: Sequence[dict[str, Any]], scaling: tuple[float, float, float]) 
     return named | {"depth": np.asarray(deepest), "scaling": np.asarray(scaling)}
 
 
-def scaling_for(judged: Sequence[tuple[Measured, Floats]]) -> Floats:
-    """Return the scaling (of `Trees.scaling`) that fits the log odds of sets best, both classes alike."""
+def scaling_for(long: Sequence[Judgements], short: Sequence[Judgements]) -> Floats:
+    """Return the scaling (of `Trees.scaling`) that fits the log odds of sets best, both classes alike.
+
+    The weight of shortness is fitted last, to the short answers of `short`, so that it moves no others.
+    """
     from sklearn.linear_model import LogisticRegression
 
-    rows = np.concatenate([scaled(odds, part.wholes()) for part, odds in judged])
-    truth = np.concatenate([part.truth for part, _ in judged])
-    weights = np.concatenate([part.balance() for part, _ in judged])
+    rows, truth, weights = _pooled(long)
     model = LogisticRegression(C=1e6, fit_intercept=False, max_iter=1000)
-    model.fit(rows, truth, sample_weight=1000 * weights)
-    found: Floats = model.coef_[0]
+    model.fit(rows[:, :-1], truth, sample_weight=1000 * weights)
+    found = np.append(model.coef_[0], 0.0)
+    rows, truth, weights = _pooled(short)
+    for _ in range(20):  # Newton steps
+        p = 1 / (1 + np.exp(-(rows @ found)))
+        shortness = rows[:, -1]
+        found[-1] -= ((weights * (p - truth)) @ shortness) / ((weights * p * (1 - p)) @ shortness**2)
     return found
+
+
+def _pooled(judged: Sequence[Judgements]) -> tuple[Floats, Floats, Floats]:
+    """Return what the scaling weighs, the labels and the weights of all responses of sets."""
+    return (
+        np.concatenate([scaled(odds, part.wholes()) for part, odds in judged]),
+        np.concatenate([part.truth for part, _ in judged]).astype(float),
+        np.concatenate([part.balance() for part, _ in judged]),
+    )
 
 
 def calibration_error(expected: Floats, labels: npt.NDArray[np.int64], weights: Floats) -> float:
@@ -411,12 +432,19 @@ def main() -> None:
             here = data[name].groups % FOLDS == fold
             odds[here] = data[name].responses(trees)[here]
 
-    judged = {name: (data[name], within.get(name, left_out[name])) for name in CALIBRATED_ON}
-    scaling = scaling_for(list(judged.values()))
+    judged = {name: (data[name], within.get(name, odds)) for name, odds in left_out.items()}
+
+    def scaling_without(family: Sequence[str]) -> Floats:
+        long, short = (
+            [judged[name] for name in names if name not in family] for names in (CALIBRATED_ON, SHORT_ANSWERS)
+        )
+        return scaling_for(long, short)
+
+    scaling = scaling_without(())
     report["scaling"] = scaling.round(3).tolist()
     report["left_out"] = {}
     for family in (*FAMILIES, NEVER_TRAINED_ON):
-        others = scaling_for([judged[name] for name in judged if name not in family])
+        others = scaling_without(family)
         report["left_out"] |= {name: data[name].auroc(left_out[name], others) for name in family}
     report["within"] = {name: data[name].auroc(odds, scaling) for name, odds in within.items()}
 

@@ -9,6 +9,8 @@ are trained on all but the jailbreaks: not every window of one is an attack by i
 make long harmless role-play suspicious. For calibration and figures, those windows of jailbreaks are taken
 that a model without any finds suspicious. Prints, as JSON, what the model card quotes. The evaluation mix is
 only measured.
+
+With `--linear` tier 0 alone is trained and calibrated, in a minute; adapter and blend stay as they are.
 """
 
 import collections
@@ -31,6 +33,7 @@ from monitor.models.injection import (
     TABLE,
     Floats,
     hashed,
+    norms,
     signals,
     views,
 )
@@ -67,8 +70,11 @@ CAPS: Final = {
     "direct_german": 800,
     "direct_sensitive": 450,
     "direct_follow_up": 450,
+    "tool_results": 300,
+    "user_turns": 200,
 }
 CAP: Final = 130
+TERSE: Final = 0.1  # how much a text of a word or two counts beside others: weighed alike they hid attacks
 DIRECT_CAP: Final = 360  # of a family of short prompts
 # Kinds of attack and of look-alike that the model behind calibration and left-out figures has never seen.
 LEFT_OUT: Final = (
@@ -123,9 +129,7 @@ def designed(data: Sequence[Row]) -> Design:
     texts = [" ".join(view.text for view in views(row.text)) for row in data]
     buckets, owner = hashed(texts)
     counts = np.bincount(owner, minlength=len(texts))
-    grams = sparse.csr_matrix(
-        ((1 / np.sqrt(np.maximum(counts, 1)))[owner], (owner, buckets)), shape=(len(texts), SIZE)
-    )
+    grams = sparse.csr_matrix(((1 / norms(counts))[owner], (owner, buckets)), shape=(len(texts), SIZE))
     named = [[SIGNAL * (kind in found) for kind in KINDS] for found in map(signals, texts)]
     plain = sparse.hstack([grams, sparse.csr_matrix(np.array(named, dtype=float))])
     prompt = np.array([row.side == "prompt" for row in data], dtype=float)
@@ -139,7 +143,9 @@ def designed(data: Sequence[Row]) -> Design:
 def balanced(data: Sequence[Row]) -> Floats:
     """Weigh rows: on each side both classes count alike, and in a class a source by the root of its size."""
     sizes = collections.Counter((row.side, row.attack, row.source) for row in data)
+    terse = np.array([row.source in {"tool_results", "user_turns"} for row in data])
     weight = np.array([1 / np.sqrt(sizes[row.side, row.attack, row.source]) for row in data])
+    weight[terse] *= TERSE
     place = np.array([2 * SIDES.index(row.side) + row.attack for row in data])
     weight /= np.bincount(place, weight)[place]
     found: Floats = weight / weight.mean()
@@ -261,21 +267,43 @@ def mix() -> list[Row]:
 
 def write(tiers: Tiers, tier0: Any, tier1: Any) -> None:
     """Write the weights and pin them."""
+    write_linear(tiers.weights, tiers.intercept, tier0, tier1)
+    encoder.export(tiers.adapter, NAME)
+    pin(COMMAND, TABLE, SETTINGS, graph(NAME))
+
+
+def write_linear(weights: Floats, intercept: float, tier0: Any, tier1: Any) -> None:
+    """Write the linear model and the calibrations."""
     width = SIZE + len(KINDS)
-    shared, *own = (tiers.weights[n * width : (n + 1) * width] for n in range(3))
+    shared, *own = (weights[n * width : (n + 1) * width] for n in range(3))
     summed = np.stack([shared + side for side in own])
     scale = float(np.abs(summed[:, :SIZE]).max() / 127)
     np.save(WEIGHTS / TABLE, np.round(summed[:, :SIZE] / scale).astype(np.int8))
     settings = {
         "scale": scale,
-        "intercepts": [tiers.intercept] * len(SIDES),
+        "intercepts": [intercept] * len(SIDES),
         "signals": {kind: (SIGNAL * summed[:, SIZE + n]).round(6).tolist() for n, kind in enumerate(KINDS)},
         "tier0": {side: [a, 0.0, c] for side, (a, c) in tier0.items()},
         "tier1": tier1,
     }
     (WEIGHTS / SETTINGS).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-    encoder.export(tiers.adapter, NAME)
-    pin(COMMAND, TABLE, SETTINGS, graph(NAME))
+
+
+def linear_only(design: Design, source: npt.NDArray[np.str_], unseen: npt.NDArray[np.bool_]) -> None:
+    """Train and calibrate tier 0, and write it beside the adapter and the blend that are there."""
+    left_out = sampled(design.take(np.flatnonzero(unseen).tolist()))
+    weights, intercept = fit_linear(design.take(np.flatnonzero(~unseen).tolist()))
+    features = (left_out.matrix @ weights + intercept)[:, None]
+    tier0 = calibrated(features, left_out)
+    weights, intercept = fit_linear(design.take(np.flatnonzero(source != "jailbreak").tolist()))
+    blend = json.loads((WEIGHTS / SETTINGS).read_text(encoding="utf-8"))["tier1"]
+    write_linear(weights, intercept, tier0, blend)
+    pin(f"{COMMAND} --linear", TABLE, SETTINGS)
+    report = {
+        "tier0": tier0,
+        "left_out_tier0": flagged(probability(tier0, features, left_out.rows), left_out.rows),
+    }
+    print(json.dumps(report, indent=1))  # noqa: T201 - the report is the script's output
 
 
 def main() -> None:
@@ -283,6 +311,9 @@ def main() -> None:
     design = without_weak_jailbreaks(designed(load()))
     source = np.array([row.source for row in design.rows])
     unseen = np.isin(source, LEFT_OUT)
+    if "--linear" in sys.argv[1:]:
+        linear_only(design, source, unseen)
+        return
     halves = (
         design.take(np.flatnonzero(~unseen).tolist()),
         sampled(design.take(np.flatnonzero(unseen).tolist())),

@@ -29,6 +29,10 @@ TYPED: Final[Mapping[str, int]] = {"hostile": 360, "harmless": 480}  # short pro
 MANY: Final[Mapping[str, int]] = {"long_scene": 1600, "german": 1400, "sensitive": 900, "follow_up": 900}
 TYPO: Final = 0.15  # share of short prompts with a slip of the keyboard
 CARRIER: Final = 1000  # characters of the longest text in which another is planted
+TERSE: Final[Mapping[str, tuple[str, Side, int]]] = {
+    "terse_results": ("tool_results", "indirect", 2700),
+    "terse_turns": ("user_turns", "prompt", 1200),
+}  # lists of words or two that order nothing: source, side, how many are made
 DISGUISED: Final = 0.06  # share of generated attacks that are disguised
 _CAPS: Final = {"passages": 2500, "sgd": 2500, "bfcl": 1499, "awesome": 2500, "jailbreak": 4000}
 _PLAIN = {0x2039: "[", 0x203A: "]"}  # angle quotation marks stand for brackets that are no choice
@@ -107,6 +111,7 @@ def load() -> list[Row]:
     ]
     found += list(_generated(texts, grammar, carriers, pick))
     found += list(_typed(direct, grammar, carriers, pick))
+    found += list(_terse(texts, grammar, pick))
     first = {(row.side, row.text): row for row in reversed(found)}
     return [row for row in found if row.text.strip() and first[row.side, row.text] is row]
 
@@ -240,6 +245,16 @@ def _made(
             place = n % len(templates)
             text = _capital(grammar.text(templates[place]), pick)
             yield Row(f"own_{name}", f"own/{part}/{name}/{place}", side, text, part.startswith("attacks"))
+
+
+def _terse(texts: Mapping[str, Any], grammar: Grammar, pick: random.Random) -> Iterator[Row]:
+    """Yield what tools return and users answer in a few words; alone, for a carrier would hide how few."""
+    for name, (source, side, count) in TERSE.items():
+        for n in range(count):
+            place = n % len(texts[name])
+            text = grammar.text(texts[name][place])
+            text = _capital(text, pick) if _happens(pick, 0.3) else text
+            yield Row(source, f"{source}/{place}", side, text, attack=False)
 
 
 def _typed(
