@@ -253,6 +253,10 @@ class Stack:
         ready = [self.ask(name, "/readyz") for name in REPLICAS]
         return [owner for (owner,) in self.rows("SELECT owner FROM positions")] if all(ready) else []
 
+    def recorded(self) -> float:
+        """How many records both replicas have put on record."""
+        return sum(self.metric(name, RECORDED) for name in REPLICAS)
+
     def metric(self, name: str, metric: str) -> float:
         """A metric of a replica, summed over its labels."""
         with urllib.request.urlopen(f"{self.url(name)}/metrics", timeout=10) as answer:  # noqa: S310 - our own URL
@@ -331,6 +335,7 @@ def test_the_compose_file_works_natively(tmp_path: Path) -> None:
             plant(stack.broker.bootstrap, topics[0])
             check_prometheus(stack)
             eventually(lambda: leaks(stack), "the leak is shown by Alertmanager")
+            eventually(lambda: stack.recorded() > 10 * LEAKS, "traffic is recorded")
             for name in REPLICAS:
                 eventually(lambda n=name: stack.metric(n, RECORDED) > 0, f"{name} records")  # type: ignore[misc] # bound now
         check_sums(stack, topics)
