@@ -119,15 +119,36 @@ def test_a_wedged_loop_expires_once_and_a_stopped_watchdog_never() -> None:
     """The thread calls `expire` once for a loop that hangs; one told to stop does not."""
     clock = ManualClock()
     expired, spared = threading.Event(), threading.Event()
-    watching = Watchdog(lambda: 0.0, 60.0, clock, expired.set)
-    stopped = Watchdog(lambda: 0.0, 60.0, clock, spared.set)
+    watching = Watchdog(lambda: 0.0, 60.0, clock, expired.set, check=0.01)
+    stopped = Watchdog(lambda: 0.0, 60.0, clock, spared.set, check=0.01)
     watching.start()
     stopped.stop()
     stopped.start()
-    assert not expired.wait(1.2)
-    clock.advance(61.0)
+    assert not expired.wait(0.2)
+    clock.advance(25.0)
+    assert not expired.wait(0.2)
+    clock.advance(25.0)
+    assert not expired.wait(0.2)
+    clock.advance(25.0)
     assert expired.wait(10)
     assert not spared.is_set()
+
+
+def test_a_process_that_stood_still_gets_its_time_again() -> None:
+    """After a SIGSTOP for longer than the limit the loop is spared, unless it still does not turn."""
+    clock = ManualClock()
+    expired = threading.Event()
+    watching = Watchdog(lambda: 0.0, 60.0, clock, expired.set, check=0.01)
+    watching.start()
+    assert not expired.wait(0.2)
+    clock.advance(1000.0)
+    assert not expired.wait(0.5)
+    assert not watching.overdue()
+    for _ in range(2):
+        clock.advance(25.0)
+        assert not expired.wait(0.2)
+    clock.advance(25.0)
+    assert expired.wait(10)
 
 
 _WEDGED = """

@@ -163,10 +163,12 @@ def test_a_loop_that_stands_still_stops_the_pings() -> None:
     """The watchdog passes a turn on as long as the loop turns, and not once it is overdue."""
     clock, passed, expired = ManualClock(), threading.Event(), threading.Event()
     turned = clock.monotonic()
-    watchdog = Watchdog(lambda: turned, 60.0, clock, expired.set, passed.set)
+    watchdog = Watchdog(lambda: turned, 60.0, clock, expired.set, passed.set, check=0.01)
     watchdog.start()
     assert passed.wait(10)
-    clock.advance(61.0)
+    for _ in range(3):  # at once it would be a process that stood still, not a loop
+        clock.advance(25.0)
+        expired.wait(0.2)
     assert expired.wait(10)
     passed.clear()
     assert not passed.wait(1.2)

@@ -22,7 +22,9 @@ def abort() -> NoReturn:
 class Watchdog:
     """A thread that calls `expire` once when `beat()` (monotonic seconds) is older than `seconds`.
 
-    Until then it calls `passed` every second or so, for a watchdog outside that guards the whole process.
+    Until then it calls `passed` every `check` seconds or so, for a watchdog outside that guards the whole
+    process. A check that comes late by half of `seconds` shows that the whole process stood still (SIGSTOP, a
+    suspended machine) and not only its loop, which then has all its time again.
     """
 
     def __init__(
@@ -32,12 +34,15 @@ class Watchdog:
         clock: Clock,
         expire: Callable[[], object] = abort,
         passed: Callable[[], object] = lambda: None,
+        check: float = CHECK_SECONDS,
     ) -> None:
         self._beat = beat
         self._seconds = seconds
         self._clock = clock
         self._expire = expire
         self._passed = passed
+        self._check = check
+        self._awake = float("-inf")  # since when the process runs without a stop
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="riskmon-watchdog", daemon=True)
 
@@ -51,10 +56,15 @@ class Watchdog:
 
     def overdue(self) -> bool:
         """Whether the loop has not turned for too long."""
-        return self._clock.monotonic() - self._beat() > self._seconds
+        return self._clock.monotonic() - max(self._beat(), self._awake) > self._seconds
 
     def _watch(self) -> None:
-        while not self._stopped.wait(CHECK_SECONDS):
+        looked = self._clock.monotonic()
+        while not self._stopped.wait(self._check):
+            now = self._clock.monotonic()
+            if now - looked > self._check + self._seconds / 2:
+                self._awake = now
+            looked = now
             if self.overdue():
                 self._expire()
                 return
