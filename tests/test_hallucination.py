@@ -13,7 +13,8 @@ from monitor.clock import ManualClock
 from monitor.detect.hallucination import Hallucination, build, tiers
 from monitor.errors import ConfigError
 from monitor.findings import Assessment, Status
-from monitor.models.groundedness import FEATURES, Case, Groundedness
+from monitor.models.groundedness import Groundedness
+from monitor.models.novelty import FEATURES, Case
 from monitor.trace import Document, Message, Step, StepKind, ToolCall, Trace
 
 SHARED = Path(__file__).parents[2] / "shared"

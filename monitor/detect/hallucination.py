@@ -20,7 +20,8 @@ from monitor.errors import ConfigError
 from monitor.findings import Assessment, Evidence, Status, TierStatus
 from monitor.models import embedding
 from monitor.models.cross_encoder import CrossEncoder, Kind
-from monitor.models.groundedness import TREES, Case, Claim, Groundedness, Judged
+from monitor.models.groundedness import TREES, Groundedness, Judged
+from monitor.models.novelty import Case, Claim
 from monitor.trace import RETURNS, Trace
 
 NAME = "hallucination"

@@ -21,18 +21,8 @@ import numpy.typing as npt
 from monitor import text
 from monitor.models import WEIGHTS
 from monitor.models.embedding import Embedding
-from monitor.models.groundedness import (
-    FEATURES,
-    TREES,
-    Case,
-    Floats,
-    Groundedness,
-    Read,
-    Trees,
-    prior,
-    response_margin,
-    scaled,
-)
+from monitor.models.groundedness import TREES, Groundedness, Trees, prior, response_margin, scaled
+from monitor.models.novelty import FEATURES, Case, Floats, Read
 from monitor.models.train import pin, rows
 
 Example = tuple[Case, int]
