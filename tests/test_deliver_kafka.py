@@ -191,7 +191,8 @@ def test_the_client_never_logs_an_item(caplog: pytest.LogCaptureFixture) -> None
 
 def test_construction_needs_no_broker_and_no_client() -> None:
     """A sender is built without a connection; closing one that never sent does nothing."""
+    before = io_threads()
     out = sender("127.0.0.1:1")
     out.close()
     out.close()
-    assert not io_threads()
+    assert io_threads() <= before

@@ -31,7 +31,7 @@ KEYS: Final = frozenset(
     detector environment error event exception field file flag_id flags frames function gaps group host
     incident instance key kinds level line logger message messages model module name offset outcome
     partition partitions path pid port position problems reason recorded records released remedy rows rule
-    rules score seconds section severity signal stage status step summary tier timestamp topic topics
+    rules score seconds section setting severity signal stage status step summary tier timestamp topic topics
     trace_id traces version where workers
     """.split()  # noqa: SIM905 - sixty lines of quotes would read worse
 )
