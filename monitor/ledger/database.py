@@ -19,8 +19,11 @@ IDLE_SECONDS: Final = (
 _WRITERS: Final = 0x7269736B6D6F6E  # "riskmon": PostgreSQL's advisory lock, for SQLite's write lock
 
 
-def connect(url: str) -> sa.Engine:
-    """Make the engine of a ledger URL. Raises ConfigError for a URL that cannot be one."""
+def connect(url: str | sa.URL, *, read_only: bool = False) -> sa.Engine:
+    """Make the engine of a ledger URL. Raises ConfigError for a URL that cannot be one.
+
+    With `read_only` the database itself refuses whatever would change something.
+    """
     try:
         parsed = sa.make_url(url)
         if parsed.get_backend_name() == "sqlite" and parsed.database:
@@ -36,6 +39,8 @@ def connect(url: str) -> sa.Engine:
         raise ConfigError("ledger.url: only sqlite and postgresql keep a ledger; choose one of them")
     sa.event.listen(engine, "connect", database.prepare)
     sa.event.listen(engine, "begin", database.begin)
+    if read_only:
+        sa.event.listen(engine, "connect", database.forbid_writing)
     return engine
 
 
@@ -63,10 +68,21 @@ def _prepare_postgresql(connection: Any, _record: Any) -> None:
     connection.autocommit = False
 
 
+def _forbid_on_sqlite(connection: Any, _record: Any) -> None:
+    connection.execute("PRAGMA query_only = ON")
+
+
+def _forbid_on_postgresql(connection: Any, _record: Any) -> None:
+    connection.autocommit = True  # as above
+    connection.execute("SET default_transaction_read_only = on")
+    connection.autocommit = False
+
+
 class _Database(NamedTuple):
     """How a connection is prepared, and what begins a transaction that writes, or one that only reads."""
 
     prepare: Callable[[Any, Any], None]
+    forbid_writing: Callable[[Any, Any], None]
     to_write: str
     to_read: str
 
@@ -77,6 +93,8 @@ class _Database(NamedTuple):
 
 
 _DATABASES: Mapping[str, _Database] = {
-    "sqlite": _Database(_prepare_sqlite, "BEGIN IMMEDIATE", "BEGIN"),
-    "postgresql": _Database(_prepare_postgresql, f"SELECT pg_advisory_xact_lock({_WRITERS})", ""),
+    "sqlite": _Database(_prepare_sqlite, _forbid_on_sqlite, "BEGIN IMMEDIATE", "BEGIN"),
+    "postgresql": _Database(
+        _prepare_postgresql, _forbid_on_postgresql, f"SELECT pg_advisory_xact_lock({_WRITERS})", ""
+    ),
 }
