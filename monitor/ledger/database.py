@@ -38,7 +38,7 @@ def connect(url: str | sa.URL, *, read_only: bool = False) -> sa.Engine:
     if database is None:
         raise ConfigError("ledger.url: only sqlite and postgresql keep a ledger; choose one of them")
     sa.event.listen(engine, "connect", database.prepare)
-    sa.event.listen(engine, "begin", database.begin)
+    sa.event.listen(engine, "begin", database.begin_reading if read_only else database.begin)
     if read_only:
         sa.event.listen(engine, "connect", database.forbid_writing)
     return engine
@@ -87,9 +87,14 @@ class _Database(NamedTuple):
     to_read: str
 
     def begin(self, connection: sa.Connection) -> None:
-        reads = connection.get_execution_options().get(READS)
-        if statement := self.to_read if reads else self.to_write:
-            connection.exec_driver_sql(statement)
+        if connection.get_execution_options().get(READS):
+            self.begin_reading(connection)
+        else:
+            connection.exec_driver_sql(self.to_write)
+
+    def begin_reading(self, connection: sa.Connection) -> None:
+        if self.to_read:
+            connection.exec_driver_sql(self.to_read)
 
 
 _DATABASES: Mapping[str, _Database] = {
