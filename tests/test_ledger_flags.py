@@ -184,14 +184,12 @@ def test_pages_have_no_gap_and_no_repeat(
 
 
 def test_a_reader_cannot_write(ledger: Ledger) -> None:  # noqa: F811
-    """The database itself refuses a change through a reader's connections, also to temporary-looking ones."""
+    """The database itself refuses a change through a reader's connections, and no other's."""
     other = ledger.read_only()
     try:
-        with pytest.raises(sa.exc.DBAPIError) as refused, other.view() as connection:
+        refused = pytest.raises((sa.exc.DBAPIError, Retryable), match=r"read-?only")
+        with refused, other.view() as connection:
             connection.execute(t.flags.delete())
-        assert "read" in str(refused.value)
-    except Retryable as error:
-        assert "readonly" in str(error)  # noqa: PT017 - SQLite calls it an operational error
     finally:
         other.close()
     ledger.note("still", {})

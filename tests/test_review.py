@@ -3,6 +3,7 @@
 import base64
 import http.client
 import json
+import math
 import re
 import threading
 import time
@@ -14,6 +15,8 @@ from urllib.parse import quote, urlencode
 
 import pytest
 from daemons import eventually
+from hypothesis import given
+from hypothesis import strategies as st
 from test_ledger import POLICY, ledger  # noqa: F401 - the fixture
 from test_ledger_flags import PII, put, row_of
 
@@ -383,6 +386,29 @@ def test_a_query_that_is_not_understood_says_why(rig: Rig, query: str, said: str
     if said is not None:
         assert said in answer.error
         assert answer.headers["Content-Type"] == "application/json"
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["app", "from", "to", "before", "severity", "format", "x"]),
+            st.text() | st.integers().map(str) | st.datetimes().map(str) | st.floats().map("{}_f".format),
+        ),
+        max_size=5,
+    )
+)
+def test_every_query_is_understood_or_refused(pairs: list[tuple[str, str]]) -> None:
+    """Whatever is asked, the answer is a filter of finite times or a refusal that names a parameter."""
+    refusal = ""
+    try:
+        wanted = parse(urlencode(pairs), "").wanted
+    except Refused as refused:
+        refusal = str(refused)
+    if refusal:
+        assert refusal.partition(":")[0] in {name for name, _ in pairs}
+    else:
+        bounds = [wanted.since, wanted.until, wanted.before and wanted.before[0]]
+        assert all(bound is None or math.isfinite(bound) for bound in bounds)
 
 
 def test_access_is_off_without_a_token() -> None:
