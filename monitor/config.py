@@ -243,6 +243,10 @@ class HttpConfig(_Section):
     host: str = Field("127.0.0.1", description="Address to listen on; loopback by default.")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(9469, description="Port; 0 takes a free one.")
     reload: bool = Field(default=False, description="Whether `POST /-/reload` does what SIGHUP does.")
+    review_token: SecretStr | None = Field(
+        None,
+        description="Password (Basic) or bearer token for `/review`, which lists flags; none: it is off.",
+    )
 
 
 class TelemetryConfig(_Section):

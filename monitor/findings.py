@@ -1,7 +1,7 @@
 """What the stages find: assessments by detectors, flags by rules, and what the ledger keeps of them."""
 
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -137,6 +137,31 @@ class FlagRow(msgspec.Struct, frozen=True, kw_only=True):
     prompt: SafeText
     response: SafeText
     evidence: tuple[SafeText, ...]
+
+
+class FlagFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which flags on record are wanted; what is left out is no condition.
+
+    `equal` maps one of `FLAG_FIELDS` to the values it may have. `detector` must be among those whose
+    assessment the flag rests on. `since` and `until` bound the time of recording, Unix seconds, both
+    included. `before` is time and id of a flag: only what was recorded earlier, or then with a lesser id.
+    """
+
+    equal: dict[str, tuple[str, ...]] = {}
+    detector: str = ""
+    since: float | None = None
+    until: float | None = None
+    before: tuple[float, str] | None = None
+
+
+FLAG_FIELDS: Final = ("app", "rule", "environment", "model", "severity", "trace_id")
+
+
+class FlagPage(NamedTuple):
+    """Flags on record, the newest first, and whether there are more behind the last one."""
+
+    flags: tuple[FlagRow, ...]
+    more: bool
 
 
 class FeedbackItem(msgspec.Struct, frozen=True, kw_only=True):

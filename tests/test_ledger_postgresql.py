@@ -31,8 +31,18 @@ from test_ledger import (  # noqa: F401 - the same specification, another databa
     test_two_daemons_race_for_the_outbox,
     test_vectors_stay_in_the_engine,
 )
+from test_ledger_flags import (  # noqa: F401 - as above
+    reader,
+    test_a_flag_is_read_as_it_was_recorded,
+    test_a_reader_cannot_write,
+    test_a_reader_waits_for_nobody,
+    test_each_condition_holds_of_what_is_listed,
+    test_pages_have_no_gap_and_no_repeat,
+)
 
+from monitor.clock import SystemClock
 from monitor.errors import ConfigError, Retryable
+from monitor.ledger.flags import FlagReader
 from monitor.ledger.store import Ledger
 from monitor.testing import ManualClock
 
@@ -81,6 +91,22 @@ def test_a_daemon_that_stands_still_does_not_hold_the_others(
         with pytest.raises(Retryable), stopped.begin():
             assert other.position("t", 0) is None
         assert stopped.position("t", 0) is None
+
+
+def test_a_query_that_takes_too_long_is_ended(tmp_path: Path) -> None:
+    """The server ends a reader's query after the reader's time, and the reader may ask again."""
+    with opened(tmp_path) as written:
+        hurried = FlagReader(written, SystemClock(), 0.05)
+        try:
+            for _ in range(2):
+                with (
+                    pytest.raises(Retryable, match="QueryCanceled"),
+                    hurried._ledger.view() as connection,
+                    hurried._limited(connection),
+                ):
+                    connection.execute(sa.text("SELECT pg_sleep(30)"))
+        finally:
+            hurried.close()
 
 
 def test_a_server_that_is_away_is_explained(tmp_path: Path) -> None:

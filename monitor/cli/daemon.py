@@ -18,6 +18,7 @@ from monitor.clock import Clock, Deadline, SystemClock
 from monitor.config import Config, DetectorsConfig
 from monitor.console.http import HttpServer
 from monitor.console.receiver import Receiver
+from monitor.console.review import QUERY_SECONDS, Review
 from monitor.deliver.outbox import Dispatcher
 from monitor.deliver.senders import senders
 from monitor.detect import specs, tiers, without_lost_models
@@ -31,6 +32,7 @@ from monitor.findings import DeadLetter, Judgement
 from monitor.history import AgentMonitor
 from monitor.ingest import decoder_for
 from monitor.ledger.auditor import Auditor
+from monitor.ledger.flags import FlagReader
 from monitor.ledger.outbox import LedgerOutbox
 from monitor.ledger.spool import LedgerSpool
 from monitor.ledger.store import Ledger
@@ -227,7 +229,16 @@ class Daemon:
             on_reload=Reloading(config, reread, self.rules, self.observer),
         )
         reload = self.engine.reload if config.http.reload else None
-        self.http = HttpServer(config.http.host, config.http.port, self.metrics.registry, self, reload=reload)
+        self._flags = FlagReader(self.ledger, clock, QUERY_SECONDS)
+        self._review = _review(config, self._flags)
+        self.http = HttpServer(
+            config.http.host,
+            config.http.port,
+            self.metrics.registry,
+            self,
+            reload=reload,
+            review=self._review,
+        )
         self._watchdog = Watchdog(
             lambda: self.engine.turned_at,
             config.shutdown.watchdog_seconds,
@@ -319,6 +330,8 @@ class Daemon:
     def _end(self) -> None:
         deadline = Deadline(self.clock, 3.0)  # after the engine's own: 20 s + 3 s < 25 s (invariant R3)
         self._watchdog.stop()
+        if self._review is not None:
+            self._review.close()
         if self._receiver is not None:
             self._receiver.stop()
         self.dispatcher.stop(deadline)
@@ -346,6 +359,12 @@ class Daemon:
         if self._tracer is not None:
             self._tracer.close(max(0.1, deadline.remaining()))
         self.http.stop()
+        self._flags.close()
+
+
+def _review(config: Config, flags: FlagReader) -> Review | None:
+    token = config.http.review_token
+    return Review(token.get_secret_value(), flags.find) if token else None
 
 
 def _kafka(config: Config, clock: Clock, observer: TelemetryObserver) -> Source:

@@ -1,4 +1,4 @@
-"""Metrics and health over HTTP: plain, without authentication, loopback by default."""
+"""Metrics and health over HTTP: plain, without authentication, loopback by default. Flags with a token."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -10,6 +10,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.openmetrics import exposition as openmetrics
 
 from monitor import __version__
+from monitor.console.review import OFF, Review
 from monitor.console.server import Answer, Bounds, Head, Server
 
 MAX_CONNECTIONS: Final = 64
@@ -31,7 +32,8 @@ class Health(Protocol):
 class HttpServer(Server):
     """Serves `/metrics`, `/livez`, `/readyz`, `/version`, and the aliases `/-/healthy` and `/-/ready`.
 
-    `POST /-/reload` calls `reload`, which must not block; without one it is refused.
+    `POST /-/reload` calls `reload`, which must not block; without one it is refused. `/review` is answered by
+    `review`, which is closed with the server; without one it says how to turn it on.
     """
 
     def __init__(
@@ -43,25 +45,43 @@ class HttpServer(Server):
         request_seconds: float = REQUEST_SECONDS,
         *,
         reload: Callable[[], None] | None = None,
+        review: Review | None = None,
     ) -> None:
         bounds = Bounds(MAX_CONNECTIONS, request_seconds)
-        pages = _Pages(registry, health, reload)
+        self._review = review
+        pages = _Pages(registry, health, reload, review)
         super().__init__("http", host, port, pages, bounds, remedy="allow only your scraper to reach it")
+
+    def stop(self) -> None:
+        """Answer what was begun, then end. Idempotent."""
+        if self._review is not None:
+            self._review.close()
+        super().stop()
 
 
 class _Pages:
-    """The pages. Each is answered from the head alone: nothing here can be written to."""
+    """The pages. Each but the review's is answered from the head alone: nothing here can be written to."""
 
     def __init__(
-        self, registry: CollectorRegistry, health: Health, reload: Callable[[], None] | None
+        self,
+        registry: CollectorRegistry,
+        health: Health,
+        reload: Callable[[], None] | None,
+        review: Review | None,
     ) -> None:
         self._reload = reload
+        self._review = review
         self._registry = registry
         self._health = health
 
-    def head(self, head: Head) -> Answer:
+    def head(self, head: Head) -> Answer | None:
         if head.method not in {"GET", "HEAD"}:
             return self._asked(head)
+        if head.path == "/review":
+            return self._review.refusal(head) if self._review else OFF
+        return self._page(head)
+
+    def _page(self, head: Head) -> Answer:
         match head.path:
             case "/metrics":
                 return self._metrics(head.headers.get("accept", ""))
@@ -80,7 +100,8 @@ class _Pages:
 
     async def body(self, head: Head, body: bytes) -> Answer:
         del body  # no page reads one
-        return self.head(head)
+        assert self._review is not None  # of what `head` has not answered there is only this
+        return await self._review.answer(head)
 
     def problem(self, status: HTTPStatus, text: str, head: Head | None) -> Answer:
         del head

@@ -24,11 +24,12 @@ log = structlog.get_logger()
 
 
 class Head(NamedTuple):
-    """A request before its body: method, path without query, headers by lower-case name."""
+    """A request before its body: method, path and query apart, headers by lower-case name."""
 
     method: str
     path: str
     headers: Mapping[str, str]
+    query: str = ""
 
 
 class Answer(NamedTuple):
@@ -225,7 +226,8 @@ class _Connection(asyncio.Protocol):
     def _on_head(self, request: h11.Request) -> None:
         target = request.target.decode("latin-1")
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers}
-        head = self._head = Head(request.method.decode("latin-1"), target.partition("?")[0], headers)
+        path, _, query = target.partition("?")
+        head = self._head = Head(request.method.decode("latin-1"), path, headers, query)
         self._server.enter(self)
         try:
             answer = self._server.service.head(head)

@@ -19,8 +19,11 @@ IDLE_SECONDS: Final = (
 _WRITERS: Final = 0x7269736B6D6F6E  # "riskmon": PostgreSQL's advisory lock, for SQLite's write lock
 
 
-def connect(url: str) -> sa.Engine:
-    """Make the engine of a ledger URL. Raises ConfigError for a URL that cannot be one."""
+def connect(url: str | sa.URL, *, read_only: bool = False) -> sa.Engine:
+    """Make the engine of a ledger URL. Raises ConfigError for a URL that cannot be one.
+
+    With `read_only` the database itself refuses whatever would change something.
+    """
     try:
         parsed = sa.make_url(url)
         if parsed.get_backend_name() == "sqlite" and parsed.database:
@@ -35,7 +38,9 @@ def connect(url: str) -> sa.Engine:
     if database is None:
         raise ConfigError("ledger.url: only sqlite and postgresql keep a ledger; choose one of them")
     sa.event.listen(engine, "connect", database.prepare)
-    sa.event.listen(engine, "begin", database.begin)
+    sa.event.listen(engine, "begin", database.begin_reading if read_only else database.begin)
+    if read_only:
+        sa.event.listen(engine, "connect", database.forbid_writing)
     return engine
 
 
@@ -63,20 +68,38 @@ def _prepare_postgresql(connection: Any, _record: Any) -> None:
     connection.autocommit = False
 
 
+def _forbid_on_sqlite(connection: Any, _record: Any) -> None:
+    connection.execute("PRAGMA query_only = ON")
+
+
+def _forbid_on_postgresql(connection: Any, _record: Any) -> None:
+    connection.autocommit = True  # as above
+    connection.execute("SET default_transaction_read_only = on")
+    connection.autocommit = False
+
+
 class _Database(NamedTuple):
     """How a connection is prepared, and what begins a transaction that writes, or one that only reads."""
 
     prepare: Callable[[Any, Any], None]
+    forbid_writing: Callable[[Any, Any], None]
     to_write: str
     to_read: str
 
     def begin(self, connection: sa.Connection) -> None:
-        reads = connection.get_execution_options().get(READS)
-        if statement := self.to_read if reads else self.to_write:
-            connection.exec_driver_sql(statement)
+        if connection.get_execution_options().get(READS):
+            self.begin_reading(connection)
+        else:
+            connection.exec_driver_sql(self.to_write)
+
+    def begin_reading(self, connection: sa.Connection) -> None:
+        if self.to_read:
+            connection.exec_driver_sql(self.to_read)
 
 
 _DATABASES: Mapping[str, _Database] = {
-    "sqlite": _Database(_prepare_sqlite, "BEGIN IMMEDIATE", "BEGIN"),
-    "postgresql": _Database(_prepare_postgresql, f"SELECT pg_advisory_xact_lock({_WRITERS})", ""),
+    "sqlite": _Database(_prepare_sqlite, _forbid_on_sqlite, "BEGIN IMMEDIATE", "BEGIN"),
+    "postgresql": _Database(
+        _prepare_postgresql, _forbid_on_postgresql, f"SELECT pg_advisory_xact_lock({_WRITERS})", ""
+    ),
 }

@@ -69,6 +69,10 @@ class Ledger:
             ) from None
         return ledger
 
+    def read_only(self) -> "Ledger":
+        """The same ledger through connections of their own that can only read; to be closed by itself."""
+        return Ledger(connect(self.engine.url, read_only=True), self._vault, self._clock, self._owner)
+
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()

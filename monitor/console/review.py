@@ -1,0 +1,221 @@
+"""`GET /review`: the flags on record behind a point of a dashboard, for a person to read.
+
+It shows what the ledger keeps of a flag and nothing else: identifiers, numbers, redacted text. Reading runs
+on a thread of its own, so that probes and scrapes never wait for the ledger; when too much is asked at once,
+the answer is 503 rather than a queue.
+"""
+
+import asyncio
+import base64
+import binascii
+import hmac
+import json
+import math
+import re
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from http import HTTPStatus
+from typing import Final, NamedTuple
+from urllib.parse import parse_qsl, urlencode
+
+from monitor.console import review_page
+from monitor.console.server import JSON, Answer, Head
+from monitor.errors import Retryable
+from monitor.findings import FLAG_FIELDS, FlagFilter, FlagPage, Severity
+
+PAGE: Final = 200  # flags
+QUERY_SECONDS: Final = 2.0  # the longest the ledger may take; WAITING of them end before a request's deadline
+WAITING: Final = 4  # answers being made and waiting to be
+_ANSWER_SECONDS: Final = 9.0  # a ledger that hangs all the same is not waited for any longer
+_PARAMETERS: Final = (*FLAG_FIELDS, "detector", "from", "to", "before", "format")
+_MOST_PARAMETERS: Final = 32
+_SHOWN: Final = 100  # characters of a refused value
+_MILLISECONDS: Final = re.compile(r"\d{1,14}")
+_SAFE: Final = (
+    ("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'"),
+    ("Referrer-Policy", "no-referrer"),
+    ("X-Frame-Options", "DENY"),
+)
+
+Find = Callable[[FlagFilter, int], FlagPage]
+
+
+class Refused(Exception):  # noqa: N818 - an answer, not an error
+    """A request that cannot be answered; the text names field, value and remedy."""
+
+
+class Asked(NamedTuple):
+    """A request for flags, and the parameters that say so, as given."""
+
+    wanted: FlagFilter
+    given: Mapping[str, str]
+    as_json: bool
+
+
+class Review:
+    """Answers `/review` for those who know `token`.
+
+    `find` is asked for the newest flags that fit a filter, at most so many, from one thread; it may raise
+    Retryable.
+    """
+
+    def __init__(self, token: str, find: Find) -> None:
+        self._token = token.encode()
+        self._find = find
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="riskmon-review")
+        self._places = threading.BoundedSemaphore(WAITING)
+
+    def refusal(self, head: Head) -> Answer | None:
+        """401 for whoever does not know the token."""
+        if hmac.compare_digest(_given_token(head.headers.get("authorization", "")), self._token):
+            return None
+        text = "the token is missing or wrong: give http.review_token as password, with any user name"
+        return _problem(HTTPStatus.UNAUTHORIZED, text, ("WWW-Authenticate", 'Basic realm="riskmon"'))
+
+    async def answer(self, head: Head) -> Answer:
+        """The page asked for; 400 for what cannot be understood, 503 when the ledger cannot answer now."""
+        try:
+            asked = parse(head.query, head.headers.get("accept", ""))
+        except Refused as refused:
+            return _problem(HTTPStatus.BAD_REQUEST, str(refused))
+        if not self._places.acquire(blocking=False):
+            return _later("others are being answered; try again")
+        try:
+            making = self._reader.submit(self._make, asked)
+        except RuntimeError:  # closed
+            self._places.release()
+            return _later("riskmon is stopping")
+        making.add_done_callback(lambda _: self._places.release())
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(making), _ANSWER_SECONDS)
+        except (Retryable, TimeoutError):
+            return _later("the ledger did not answer in time; narrow `from` and `to`, or try again")
+        except asyncio.CancelledError:
+            if not making.cancelled():
+                raise
+            return _later("riskmon is stopping")
+
+    def close(self) -> None:
+        """Answer no more; what is being read is read to its end, within QUERY_SECONDS. Idempotent."""
+        self._reader.shutdown(wait=False, cancel_futures=True)
+
+    def _make(self, asked: Asked) -> Answer:
+        page = self._find(asked.wanted, PAGE)
+        following = ""
+        if page.more:
+            last = page.flags[-1]
+            following = "?" + urlencode({**asked.given, "before": f"{last.time!r}_{last.flag.id}"})
+        if asked.as_json:
+            return Answer(HTTPStatus.OK, review_page.as_json(page.flags, following), JSON, _SAFE)
+        html = review_page.as_html(page.flags, following, asked.given)
+        return Answer(HTTPStatus.OK, html, "text/html; charset=utf-8", _SAFE)
+
+
+def parse(query: str, accept: str) -> Asked:
+    """Read a query string. Raises Refused.
+
+    A parameter without a value is none, and so is one in which Grafana left its own variable because the
+    series has no such label. `unknown` also finds what has no name: that is what metrics call it.
+    """
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=_MOST_PARAMETERS)
+    except ValueError:
+        raise Refused(f"the query has more than {_MOST_PARAMETERS} parameters; leave some out") from None
+    given: dict[str, str] = {}
+    for name, value in pairs:
+        if name not in _PARAMETERS:
+            raise _refused(name, value, f"is no parameter of this page; use {', '.join(_PARAMETERS)}")
+        if name in given:
+            raise _refused(name, value, "is given beside another value; give one")
+        if "\x00" in value:
+            raise _refused(name, value, "has a NUL character; leave it out")
+        if value and not value.startswith("${__field.labels."):
+            given[name] = value
+    equal: dict[str, tuple[str, ...]] = {
+        name: (given[name], "") if given[name] == "unknown" else (given[name],)
+        for name in FLAG_FIELDS
+        if name in given
+    }
+    severities = list(Severity)
+    if given.get("severity", severities[0]) not in severities:
+        raise _refused("severity", given["severity"], f"is no severity; use {', '.join(severities)}")
+    if given.get("format", "json") not in {"json", "html"}:
+        raise _refused("format", given["format"], "is no format; use json or html")
+    since, until = _time("from", given), _time("to", given)
+    if since is not None and until is not None and since > until:
+        raise _refused("from", given["from"], "is later than `to`; swap them")
+    wanted = FlagFilter(
+        equal=equal, detector=given.get("detector", ""), since=since, until=until, before=_key(given)
+    )
+    by_header = "json" if "application/json" in accept and "text/html" not in accept else "html"
+    return Asked(wanted, given, given.get("format", by_header) == "json")
+
+
+def _time(name: str, given: Mapping[str, str]) -> float | None:
+    """Unix seconds of a time given as Unix milliseconds or in RFC 3339."""
+    value = given.get(name)
+    if value is None:
+        return None
+    if _MILLISECONDS.fullmatch(value):
+        return int(value) / 1000
+    try:
+        # In a query string a plus stands for a blank: an offset written with one arrives as one.
+        time = datetime.fromisoformat(value.replace(" ", "+"))
+    except ValueError:
+        time = None
+    if time is None or time.tzinfo is None:
+        remedy = "is no time; give Unix milliseconds, or RFC 3339 with an offset: 2026-01-31T08:00:00Z"
+        raise _refused(name, value, remedy)
+    return time.timestamp()
+
+
+def _key(given: Mapping[str, str]) -> tuple[float, str] | None:
+    value = given.get("before")
+    if value is None:
+        return None
+    number, _, flag = value.partition("_")
+    try:
+        time = float(number)
+    except ValueError:
+        time = math.nan
+    if not math.isfinite(time) or not flag:
+        raise _refused("before", value, "is no place in the list; take it from `next`, or leave it out")
+    return time, flag
+
+
+def _refused(name: str, value: str, remedy: str) -> Refused:
+    shown = value if len(value) <= _SHOWN else value[:_SHOWN] + "…"
+    return Refused(f"{name[:_SHOWN]}: {json.dumps(shown, ensure_ascii=False)} {remedy}")
+
+
+def _given_token(authorization: str) -> bytes:
+    """The bearer token or basic password of a header; empty when it has neither."""
+    scheme, _, credentials = authorization.partition(" ")
+    match scheme.lower():
+        case "bearer":
+            return credentials.strip().encode("latin-1")
+        case "basic":
+            try:
+                return base64.b64decode(credentials.strip(), validate=True).partition(b":")[2]
+            except (binascii.Error, ValueError):
+                return b""
+        case _:
+            return b""
+
+
+def _problem(status: HTTPStatus, text: str, *headers: tuple[str, str]) -> Answer:
+    body = json.dumps({"error": text}, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+    return Answer(status, body, JSON, (*_SAFE, *headers))
+
+
+def _later(text: str) -> Answer:
+    return _problem(HTTPStatus.SERVICE_UNAVAILABLE, text, ("Retry-After", "2"))
+
+
+OFF: Final = _problem(
+    HTTPStatus.FORBIDDEN,
+    "http.review_token is not set, so flags are not shown here; set it to a long random text "
+    "(or RISKMON_HTTP_REVIEW_TOKEN) and restart riskmon",
+)

@@ -1,0 +1,121 @@
+"""Listing flags for people: the newest first, page by page, without ever keeping the daemon waiting."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from monitor.clock import Clock, Deadline
+from monitor.findings import FLAG_FIELDS, Action, Assessment, Flag, FlagFilter, FlagPage, FlagRow, Severity
+from monitor.ledger import schema as t
+from monitor.ledger.store import Ledger
+from monitor.trace import Origin, SafeText
+
+_STEPS = 1000  # of SQLite's machine between two looks at the clock
+
+
+class _Body(msgspec.Struct, frozen=True):
+    """What `flags.body` holds: everything of a `FlagRow` that has no column."""
+
+    rule_version: str
+    actions: tuple[Action, ...]
+    detectors: tuple[str, ...]
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    controls: tuple[str, ...]
+    prompt: SafeText
+    response: SafeText
+    evidence: tuple[SafeText, ...]
+    assessments: tuple[Assessment, ...]
+
+
+_decoder = msgspec.json.Decoder(_Body)
+
+
+class FlagReader:
+    """Finds flags through connections of its own that can only read, each query within `seconds`."""
+
+    def __init__(self, ledger: Ledger, clock: Clock, seconds: float) -> None:
+        self._ledger = ledger.read_only()
+        self._clock = clock
+        self._seconds = seconds
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._ledger.close()
+
+    def find(self, wanted: FlagFilter, limit: int) -> FlagPage:
+        """At most `limit` flags, the newest first. Raises Retryable when the ledger is away or too slow."""
+        c = t.flags.c
+        order = (c.time.desc(), c.id.desc())
+        # Which ones first, then their bodies: those of all that match may be far too much to sort.
+        chosen = sa.select(c.id).where(*self._conditions(wanted)).order_by(*order).limit(limit + 1)
+        query = sa.select(t.flags).where(c.id.in_(chosen.subquery().select())).order_by(*order)
+        with self._ledger.view() as connection, self._limited(connection):
+            rows = connection.execute(query).all()
+        return FlagPage(tuple(map(_flag_row, rows[:limit])), more=len(rows) > limit)
+
+    def _conditions(self, wanted: FlagFilter) -> Iterator[sa.ColumnElement[bool]]:
+        c = t.flags.c
+        on_sqlite = self._ledger.engine.name == "sqlite"
+        for name in FLAG_FIELDS:
+            if name in wanted.equal:
+                bounded = name == "rule" and wanted.since is not None
+                # SQLite prefers the index of rules however short the time; a plus forbids it.
+                column = sa.literal_column("+flags.rule") if bounded and on_sqlite else c[name]
+                yield column.in_(wanted.equal[name])
+        if wanted.detector:
+            # A quote within a text of the body is escaped, so this stands nowhere but in an assessment.
+            part = '"detector":' + msgspec.json.encode(wanted.detector).decode()
+            found = sa.func.instr if on_sqlite else sa.func.strpos
+            yield found(c.body, part) > 0
+        if wanted.since is not None:
+            yield c.time >= wanted.since
+        if wanted.until is not None:
+            yield c.time <= wanted.until
+        if wanted.before is not None:
+            yield sa.tuple_(c.time, c.id) < wanted.before
+
+    @contextmanager
+    def _limited(self, connection: sa.Connection) -> Iterator[None]:
+        """End what takes too long: PostgreSQL counts by itself, SQLite asks while it works."""
+        if connection.dialect.name != "sqlite":
+            connection.exec_driver_sql(f"SET LOCAL statement_timeout = {max(1, int(self._seconds * 1000))}")
+            yield
+            return
+        deadline = Deadline(self._clock, self._seconds)
+        own: Any = connection.connection.driver_connection
+        own.set_progress_handler(deadline.expired, _STEPS)
+        try:
+            yield
+        finally:
+            own.set_progress_handler(None, 0)
+
+
+def _flag_row(row: Any) -> FlagRow:
+    body = _decoder.decode(row.body)
+    return FlagRow(
+        flag=Flag(
+            id=row.id,
+            rule=row.rule,
+            rule_version=body.rule_version,
+            severity=Severity(row.severity),
+            actions=body.actions,
+            detectors=body.detectors,
+            labels=body.labels,
+            annotations=body.annotations,
+            controls=body.controls,
+        ),
+        origin=Origin(row.topic, row.partition, row.offset, row.part),
+        trace_id=row.trace_id,
+        time=row.time,
+        app=row.app,
+        environment=row.environment,
+        model=row.model,
+        assessments=body.assessments,
+        prompt=body.prompt,
+        response=body.response,
+        evidence=body.evidence,
+    )

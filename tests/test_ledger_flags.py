@@ -1,0 +1,217 @@
+"""Listing flags on record: the right ones, the newest first, through connections that can only read."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from test_ledger import ledger  # noqa: F401 - the fixture
+
+from monitor.clock import ManualClock, SystemClock
+from monitor.effects import Judge, Transaction
+from monitor.errors import Retryable
+from monitor.findings import (
+    Action,
+    Assessment,
+    Evidence,
+    Flag,
+    FlagFilter,
+    FlagRow,
+    Severity,
+    Status,
+)
+from monitor.ledger import schema as t
+from monitor.ledger.flags import FlagReader
+from monitor.ledger.store import Ledger
+from monitor.trace import Origin, SafeText
+
+FOUND = Evidence(field="response", start=3, end=12, kind="EMAIL_ADDRESS", score=0.9, leaked=True)
+PII = Assessment(detector="pii", version="1", status=Status.SCORED, score=0.91, evidence=(FOUND, FOUND))
+
+
+def row_of(number: int, **changes: Any) -> FlagRow:
+    """The n-th flag, recorded `number` seconds after a time; fields of flag and row may differ."""
+    flag: dict[str, Any] = {
+        "id": f"flag-{number:05}",
+        "rule": "Leak",
+        "rule_version": "1",
+        "severity": Severity.WARNING,
+        "actions": (Action.AUDIT, Action.REVIEW),
+        "detectors": ("pii",),
+        "labels": {},
+        "annotations": {},
+        "controls": (),
+    }
+    row: dict[str, Any] = {
+        "origin": Origin("traces", 3, number, 0),
+        "trace_id": f"trace-{number}",
+        "time": 1_700_000_000.0 + number,
+        "app": "shop",
+        "environment": "production",
+        "model": "m-1",
+        "assessments": (PII,),
+        "prompt": SafeText("Who is it?"),
+        "response": SafeText("It is <EMAIL_ADDRESS>."),
+        "evidence": (SafeText("<EMAIL_ADDRESS>"),),
+    }
+    flag |= {name: changes.pop(name) for name in tuple(changes) if name in flag}
+    return FlagRow(flag=Flag(**flag), **(row | changes))
+
+
+def put(ledger: Ledger, rows: Iterable[FlagRow]) -> None:  # noqa: F811 - the fixture's value
+    """Record flags."""
+    ledger.record(
+        Transaction(
+            owner="d0",
+            judge=Judge.of({"pii": "1"}, "rules-1"),
+            marks={},
+            coverage=[],
+            flags=list(rows),
+            feedback=[],
+            outgoing=[],
+            kept=[],
+            dead_letters=[],
+            snapshots={},
+        )
+    )
+
+
+@pytest.fixture
+def reader(ledger: Ledger) -> Iterator[FlagReader]:  # noqa: F811 - the fixture's value
+    """A reader of the test's ledger."""
+    made = FlagReader(ledger, SystemClock(), 30.0)
+    yield made
+    made.close()
+
+
+def test_a_flag_is_read_as_it_was_recorded(ledger: Ledger, reader: FlagReader) -> None:  # noqa: F811
+    """Nothing is lost or changed between a flag recorded and a flag listed."""
+    rows = [
+        row_of(0),
+        row_of(
+            1,
+            labels={"team": "a"},
+            annotations={"summary": "s"},
+            controls=("c",),
+            app='" \\ % _ é',
+            assessments=(PII, Assessment(detector="drift", version="1", status=Status.SKIPPED, reason="r")),
+            response=SafeText('"detector":"toxicity"\n'),
+        ),
+    ]
+    put(ledger, rows)
+    page = reader.find(FlagFilter(), 10)
+    assert page.flags == (rows[1], rows[0])
+    assert not page.more
+
+
+@pytest.mark.parametrize(
+    ("wanted", "numbers"),
+    [
+        (FlagFilter(), [5, 4, 3, 2, 1, 0]),
+        (FlagFilter(equal={"rule": ("Toxic",)}), [2]),
+        (FlagFilter(equal={"rule": ("toxic",)}), []),
+        (FlagFilter(equal={"rule": ("Leak",)}, since=1_700_000_003.0), [5, 4, 3]),
+        (FlagFilter(equal={"app": ("other", "")}), [4, 3]),
+        (FlagFilter(equal={"environment": ("staging",)}), [5]),
+        (FlagFilter(equal={"model": ("m-2",), "app": ("shop",)}), [5]),
+        (FlagFilter(equal={"severity": ("critical",)}), [1]),
+        (FlagFilter(equal={"trace_id": ("trace-4",)}), [4]),
+        (FlagFilter(detector="toxicity"), [2]),
+        (FlagFilter(detector="tox"), []),
+        (FlagFilter(detector='x"%'), []),
+        (FlagFilter(since=1_700_000_001.0, until=1_700_000_002.0), [2, 1]),
+        (FlagFilter(before=(1_700_000_001.0, "flag-00001")), [0]),
+        (FlagFilter(before=(1_700_000_001.0, "flag-00002")), [1, 0]),
+    ],
+)
+def test_each_condition_holds_of_what_is_listed(
+    ledger: Ledger,  # noqa: F811
+    reader: FlagReader,
+    wanted: FlagFilter,
+    numbers: Sequence[int],
+) -> None:
+    """Conditions are met exactly and together; what a text quotes is no detector."""
+    toxic = Assessment(detector="toxicity", version="1", status=Status.SCORED, score=1.0)
+    put(
+        ledger,
+        [
+            row_of(0, response=SafeText('{"detector":"toxicity"}')),
+            row_of(1, severity=Severity.CRITICAL),
+            row_of(2, rule="Toxic", detectors=("toxicity",), assessments=(toxic,)),
+            row_of(3, app=""),
+            row_of(4, app="other"),
+            row_of(5, environment="staging", model="m-2"),
+        ],
+    )
+    page = reader.find(wanted, 10)
+    assert [row.origin.offset for row in page.flags] == numbers
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    times=st.lists(st.integers(0, 4), max_size=14),
+    later=st.lists(st.integers(5, 6), max_size=3),
+    limit=st.integers(1, 5),
+)
+def test_pages_have_no_gap_and_no_repeat(
+    ledger: Ledger,  # noqa: F811
+    reader: FlagReader,
+    times: list[int],
+    later: list[int],
+    limit: int,
+) -> None:
+    """The pages are all there was at the first one, however many share a time and whatever comes since."""
+    with ledger.begin() as connection:
+        connection.execute(t.flags.delete())
+    # Spread over numbers, so that ids neither rise nor fall with time.
+    put(ledger, [row_of(n * 7 % 100, time=time / 3) for n, time in enumerate(times)])
+    expected = sorted(((time / 3, n * 7 % 100) for n, time in enumerate(times)), reverse=True)
+    seen: list[tuple[float, int]] = []
+    coming = [row_of(1000 + n, time=float(time)) for n, time in enumerate(later)]
+    before = None
+    while True:
+        page = reader.find(FlagFilter(before=before), limit)
+        seen += [(row.time, row.origin.offset) for row in page.flags]
+        if not page.more:
+            break
+        assert len(page.flags) == limit
+        before = (page.flags[-1].time, page.flags[-1].flag.id)
+        put(ledger, coming[:1])
+        del coming[:1]
+    assert seen == expected
+
+
+def test_a_reader_cannot_write(ledger: Ledger) -> None:  # noqa: F811
+    """The database itself refuses a change through a reader's connections, and no other's."""
+    other = ledger.read_only()
+    try:
+        refused = pytest.raises((sa.exc.DBAPIError, Retryable), match=r"read-?only")
+        with refused, other.view() as connection:
+            connection.execute(t.flags.delete())
+    finally:
+        other.close()
+    ledger.note("still", {})
+
+
+def test_a_reader_waits_for_nobody(ledger: Ledger, reader: FlagReader) -> None:  # noqa: F811
+    """A transaction that is being written neither holds a reader up nor shows in what it lists."""
+    put(ledger, [row_of(0)])
+    with ledger.begin() as connection:
+        connection.execute(t.flags.delete())
+        assert len(reader.find(FlagFilter(), 10).flags) == 1
+
+
+def test_a_query_that_takes_too_long_is_ended_on_sqlite(ledger: Ledger) -> None:  # noqa: F811
+    """A reader without time gives up with Retryable, and its connection serves the next query."""
+    put(ledger, (row_of(n) for n in range(500)))
+    clock = ManualClock()
+    hurried = FlagReader(ledger, clock, 0.0)
+    try:
+        with pytest.raises(Retryable, match="interrupted"):
+            hurried.find(FlagFilter(detector="none"), 200)
+        hurried._seconds = 30.0
+        assert hurried.find(FlagFilter(detector="none"), 200).flags == ()
+    finally:
+        hurried.close()
