@@ -198,7 +198,8 @@ def _panel(panel: Panel, identity: int, at: dict[str, int]) -> dict[str, Any]:
         stacking = {"mode": "normal" if panel.stacked else "none"}
         defaults["custom"] = {"fillOpacity": 30 if panel.stacked else 8, "stacking": stacking}
     if panel.review:
-        defaults["links"] = [_review()]
+        # A series carries its labels; in a table they are columns.
+        defaults["links"] = [_review("__data.fields" if panel.kind == "table" else "__field.labels")]
     rendered = {
         "id": identity,
         "type": panel.kind,
@@ -239,8 +240,8 @@ def _options(kind: Kind) -> dict[str, Any]:
             return {"legend": legend, "tooltip": {"mode": "multi", "sort": "desc"}}
 
 
-def _review() -> dict[str, Any]:
-    labels = "&".join(f"{name}=${{__field.labels.{name}}}" for name in ("app", "rule"))
+def _review(of: str) -> dict[str, Any]:
+    labels = "&".join(f"{name}=${{{of}.{name}}}" for name in ("app", "rule"))
     return {
         "title": "Review these flags",
         "url": f"${{console}}/review?{labels}&from=${{__from}}&to=${{__to}}",

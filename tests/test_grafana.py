@@ -93,9 +93,8 @@ def test_flags_lead_to_the_review_console_and_latencies_to_traces() -> None:
     assert {"Flags by rule", "Rules that flag most"} <= {panel["title"] for panel in linked}
     for panel in linked:
         [link] = panel["fieldConfig"]["defaults"]["links"]
-        assert link["url"].startswith(
-            "${console}/review?app=${__field.labels.app}&rule=${__field.labels.rule}"
-        )
+        of = "__data.fields" if panel["type"] == "table" else "__field.labels"
+        assert link["url"].startswith(f"${{console}}/review?app=${{{of}.app}}&rule=${{{of}.rule}}&from=")
     latency = next(panel for panel in shown if panel["title"] == "Time to judgement")
     assert all(target["exemplar"] for target in latency["targets"])
 
