@@ -211,13 +211,14 @@ def test_a_dashboards_link_leads_to_its_flags(
     """A link that Grafana filled in shows the flags of its series and time; a label it lacks may be any."""
     put(ledger, [row_of(n) for n in (0, 1, 2, 3)])
     put(ledger, [row_of(4, app="a & b", rule="Toxic"), row_of(5, rule="Toxic"), row_of(9)])
-    [url] = links_of_dashboards()
-    for name in ("app", "rule"):
-        variable = f"${{__field.labels.{name}}}"
-        value = quote(labels[name], safe="") if name in labels else lacking
-        url = url if value is None else url.replace(variable, value)
-    url = url.replace("${__from}", "1700000002000").replace("${__to}", "1700000008000")
-    assert rig.get(url.removeprefix("${console}")).numbers == numbers
+    for url in links_of_dashboards():
+        for name in ("app", "rule"):
+            value = quote(labels[name], safe="") if name in labels else lacking
+            if value is not None:
+                for of in ("__field.labels", "__data.fields"):
+                    url = url.replace(f"${{{of}.{name}}}", value)  # noqa: PLW2901 - filled in bit by bit
+        filled = url.replace("${__from}", "1700000002000").replace("${__to}", "1700000008000")
+        assert rig.get(filled.removeprefix("${console}")).numbers == numbers
 
 
 def test_what_metrics_call_other_is_explained(rig: Rig) -> None:

@@ -31,6 +31,10 @@ WAITING: Final = 4  # answers being made and waiting to be
 _ANSWER_SECONDS: Final = 9.0  # a ledger that hangs all the same is not waited for any longer
 _PARAMETERS: Final = (*FLAG_FIELDS, "detector", "from", "to", "before", "format")
 _MOST_PARAMETERS: Final = 32
+_UNFILLED: Final = (
+    "${__field.labels.",
+    "${__data.fields.",
+)  # what Grafana leaves of a label that is not there
 _SHOWN: Final = 100  # characters of a refused value
 _MILLISECONDS: Final = re.compile(r"\d{1,14}")
 _SAFE: Final = (
@@ -131,7 +135,7 @@ def parse(query: str, accept: str) -> Asked:
             raise _refused(name, value, "is given beside another value; give one")
         if "\x00" in value:
             raise _refused(name, value, "has a NUL character; leave it out")
-        if value and not value.startswith("${__field.labels."):
+        if value and not value.startswith(_UNFILLED):
             given[name] = value
     equal: dict[str, tuple[str, ...]] = {
         name: (given[name], "") if given[name] == "unknown" else (given[name],)
