@@ -1,4 +1,4 @@
-"""Train the bundled injection model: `python -m monitor.models.train.injection` (twenty minutes of one core).
+"""Train the bundled injection model: `python -m monitor.models.train.injection` (25 minutes of one core).
 
 Tier 0 is logistic regression on the hashed n-grams and signals of `monitor.models.injection`, with weights
 that both sides share and weights of each side, added up (Daumé 2007, "Frustratingly easy domain adaptation").
@@ -9,8 +9,6 @@ are trained on all but the jailbreaks: not every window of one is an attack by i
 make long harmless role-play suspicious. For calibration and figures, those windows of jailbreaks are taken
 that a model without any finds suspicious. Prints, as JSON, what the model card quotes. The evaluation mix is
 only measured.
-
-With `--linear` tier 0 alone is trained and calibrated, in a minute; adapter and blend stay as they are.
 """
 
 import collections
@@ -70,6 +68,9 @@ CAPS: Final = {
     "direct_german": 800,
     "direct_sensitive": 450,
     "direct_follow_up": 450,
+    "davidson": 500,
+    "stormfront": 500,
+    "wiki_talk": 500,
     "tool_results": 300,
     "user_turns": 200,
 }
@@ -87,9 +88,9 @@ LEFT_OUT: Final = (
         "direct_french",
     ),
     *("direct_odd", "direct_sensitive", "direct_emotional", "direct_french_plain"),
-    *("banking", "direct_next_test", "direct_next_step"),
+    *("banking", "direct_next_test", "direct_next_step", "stormfront"),
 )
-ALERT: Final = 0.8  # the threshold of rules/injection.yaml for documents; prompts alert from 0.6 on
+ALERT: Final = 0.8  # the threshold of rules/injection.yaml for documents; prompts alert from 0.4 on
 
 
 class Design(NamedTuple):
@@ -267,43 +268,21 @@ def mix() -> list[Row]:
 
 def write(tiers: Tiers, tier0: Any, tier1: Any) -> None:
     """Write the weights and pin them."""
-    write_linear(tiers.weights, tiers.intercept, tier0, tier1)
-    encoder.export(tiers.adapter, NAME)
-    pin(COMMAND, TABLE, SETTINGS, graph(NAME))
-
-
-def write_linear(weights: Floats, intercept: float, tier0: Any, tier1: Any) -> None:
-    """Write the linear model and the calibrations."""
     width = SIZE + len(KINDS)
-    shared, *own = (weights[n * width : (n + 1) * width] for n in range(3))
+    shared, *own = (tiers.weights[n * width : (n + 1) * width] for n in range(3))
     summed = np.stack([shared + side for side in own])
     scale = float(np.abs(summed[:, :SIZE]).max() / 127)
     np.save(WEIGHTS / TABLE, np.round(summed[:, :SIZE] / scale).astype(np.int8))
     settings = {
         "scale": scale,
-        "intercepts": [intercept] * len(SIDES),
+        "intercepts": [tiers.intercept] * len(SIDES),
         "signals": {kind: (SIGNAL * summed[:, SIZE + n]).round(6).tolist() for n, kind in enumerate(KINDS)},
         "tier0": {side: [a, 0.0, c] for side, (a, c) in tier0.items()},
         "tier1": tier1,
     }
     (WEIGHTS / SETTINGS).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-
-
-def linear_only(design: Design, source: npt.NDArray[np.str_], unseen: npt.NDArray[np.bool_]) -> None:
-    """Train and calibrate tier 0, and write it beside the adapter and the blend that are there."""
-    left_out = sampled(design.take(np.flatnonzero(unseen).tolist()))
-    weights, intercept = fit_linear(design.take(np.flatnonzero(~unseen).tolist()))
-    features = (left_out.matrix @ weights + intercept)[:, None]
-    tier0 = calibrated(features, left_out)
-    weights, intercept = fit_linear(design.take(np.flatnonzero(source != "jailbreak").tolist()))
-    blend = json.loads((WEIGHTS / SETTINGS).read_text(encoding="utf-8"))["tier1"]
-    write_linear(weights, intercept, tier0, blend)
-    pin(f"{COMMAND} --linear", TABLE, SETTINGS)
-    report = {
-        "tier0": tier0,
-        "left_out_tier0": flagged(probability(tier0, features, left_out.rows), left_out.rows),
-    }
-    print(json.dumps(report, indent=1))  # noqa: T201 - the report is the script's output
+    encoder.export(tiers.adapter, NAME)
+    pin(COMMAND, TABLE, SETTINGS, graph(NAME))
 
 
 def main() -> None:
@@ -311,9 +290,6 @@ def main() -> None:
     design = without_weak_jailbreaks(designed(load()))
     source = np.array([row.source for row in design.rows])
     unseen = np.isin(source, LEFT_OUT)
-    if "--linear" in sys.argv[1:]:
-        linear_only(design, source, unseen)
-        return
     halves = (
         design.take(np.flatnonzero(~unseen).tolist()),
         sampled(design.take(np.flatnonzero(unseen).tolist())),

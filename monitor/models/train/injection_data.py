@@ -34,7 +34,19 @@ TERSE: Final[Mapping[str, tuple[str, Side, int]]] = {
     "terse_turns": ("user_turns", "prompt", 1200),
 }  # lists of words or two that order nothing: source, side, how many are made
 DISGUISED: Final = 0.06  # share of generated attacks that are disguised
-_CAPS: Final = {"passages": 2500, "sgd": 2500, "bfcl": 1499, "awesome": 2500, "jailbreak": 4000}
+TALK: Final[Mapping[str, str]] = {
+    "davidson": "davidson_train",
+    "stormfront": "stormfront_sentences",
+    "wiki_talk": "wiki_talk_identity",
+}  # what people write to and about people, much of it hateful: no order to a model
+_CAPS: Final = {
+    "passages": 2500,
+    "sgd": 2500,
+    "bfcl": 1499,
+    "awesome": 2500,
+    "jailbreak": 4000,
+    **dict.fromkeys(TALK, 3000),
+}
 _PLAIN = {0x2039: "[", 0x203A: "]"}  # angle quotation marks stand for brackets that are no choice
 _SLOT = re.compile(r"<([A-Za-z_]+)(\d?)>")
 
@@ -106,6 +118,8 @@ def load() -> list[Row]:
     clean = [*_passages(pick), *_chats(pick), *_requests(), *_personas(pick)]
     turns = list(_turns())
     found = [*clean, *turns, *_bipia(), *_jailbreaks(pick)]
+    for name in TALK:
+        found += _talk(name, random.Random(SEED))  # noqa: S311 - sampling, not cryptography
     carriers = [
         row.text for row in clean if row.source in {"passages", "sgd", "bfcl"} and len(row.text) < CARRIER
     ]
@@ -165,6 +179,13 @@ def _personas(pick: random.Random) -> list[Row]:
     path = ("traindata", "injection", "awesome_prompts_benign.jsonl")
     data = [w for r in rows(*path) for w in _cut(Row("awesome", r["id"], "prompt", r["text"], attack=False))]
     return _sample(pick, data, "awesome")
+
+
+def _talk(source: str, pick: random.Random) -> list[Row]:
+    path = ("traindata", "toxicity", f"{TALK[source]}.jsonl")
+    data = [w for r in rows(*path) for w in _cut(Row(source, r["id"], "prompt", r["text"], attack=False))]
+    found = _sample(pick, data, source)
+    return [row._replace(side="indirect") if n % 4 == 0 else row for n, row in enumerate(found)]
 
 
 def _bipia() -> Iterator[Row]:
