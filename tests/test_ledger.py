@@ -1,6 +1,7 @@
 """The ledger: each batch at most once, only by the daemon that owns it, and provable."""
 
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -467,6 +468,19 @@ def test_a_held_lock_is_retryable(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         with first.begin(), pytest.raises(Retryable, match="locked"):
             second.position("t", 0)
         assert second.position("t", 0) is None
+
+
+def test_a_daemon_waits_for_another_that_is_making_the_ledger(tmp_path: Path) -> None:
+    """A new ledger that another process is just writing is opened once it is free."""
+    path = tmp_path / "ledger.db"
+    maker = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    maker.execute("BEGIN IMMEDIATE")  # for which SQLite itself does not let one wait who wants the log
+    leaving = threading.Timer(0.3, maker.execute, ("COMMIT",))
+    leaving.start()
+    with opened(tmp_path) as ledger, ledger.view() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+    leaving.join()
+    maker.close()
 
 
 def test_migrated_equals_fresh() -> None:

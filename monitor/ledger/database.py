@@ -3,6 +3,7 @@
 On both one transaction writes at a time, and one that only reads waits for nobody.
 """
 
+import sqlite3
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -47,15 +48,34 @@ def connect(url: str | sa.URL, *, read_only: bool = False) -> sa.Engine:
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # we say BEGIN ourselves: pysqlite would begin too late
     cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
+    _keep_a_write_ahead_log(cursor)
     for pragma in (
-        f"busy_timeout = {int(BUSY_SECONDS * 1000)}",
-        "journal_mode = WAL",
         "synchronous = FULL",
         "foreign_keys = ON",
         "secure_delete = ON",
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _keep_a_write_ahead_log(cursor: Any) -> None:
+    """Ask for it until it is there: while another process writes, SQLite refuses at once.
+
+    Switching takes a lock that its busy handler does not wait for, https://sqlite.org/c3ref/busy_handler.html;
+    a transaction does wait, and once the other has switched there is nothing left to do.
+    """
+    for _ in range(5):
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                raise
+        else:
+            return
+        cursor.execute("BEGIN IMMEDIATE")
+        cursor.execute("ROLLBACK")
+    cursor.execute("PRAGMA journal_mode = WAL")
 
 
 def _prepare_postgresql(connection: Any, _record: Any) -> None:
