@@ -200,7 +200,7 @@ def test_hung_scrapes_do_not_keep_a_probe_out(console: Console) -> None:
     try:
         begun = time.monotonic()
         assert console.get("/livez")[0] == 200
-        assert time.monotonic() - begun < 2.0
+        assert time.monotonic() - begun < 5.0
         assert len(console.server._open) <= MAX_CONNECTIONS
     finally:
         for peer in hung:

@@ -109,7 +109,7 @@ def test_a_collector_that_hangs_costs_nothing() -> None:
         assert (time.thread_time() - begun) / 1_000 < 0.005
         begun = time.monotonic()
         assert not tracer.close(0.5)
-        assert time.monotonic() - begun < 2.0
+        assert time.monotonic() - begun < 5.0
 
 
 def test_spans_arrive_by_otlp_over_http() -> None:
