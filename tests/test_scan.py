@@ -75,7 +75,8 @@ def test_a_file_gives_a_summary_and_leaves_nothing(tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stderr
     shown = ended.stdout.decode()
     assert "PersonalDataLeak" in shown
-    assert "1 lines could not be read: invalid_json" in shown
+    assert "1 line could not be read: invalid_json" in shown
+    assert "which lines, and where in them: --json" in shown
     assert "12 traces judged" in shown
     assert "536-90-4399" not in shown
     left = [entry.name for entry in tmp_path.rglob("*")]

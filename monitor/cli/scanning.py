@@ -160,11 +160,13 @@ class _Tally:
         for detector in dict.fromkeys(detector for detector, _ in self._statuses):
             table.add_row(detector, *(str(self._statuses[detector, status]) for status in Status))
         console.print(table)
-        flags = Table("rule", "severity", "traces", title="Flags")
+        flags = Table("rule", "severity", "traces", title="Flags", title_justify="left")
         for (rule, severity), count in self._flags.most_common():
             flags.add_row(rule, severity, str(count))
         console.print(flags if self._flags else "No flags.")
         for reason, count in self.dead.most_common():
-            console.print(f"{count} lines could not be read: {reason}")
+            console.print(f"{count} {'line' if count == 1 else 'lines'} could not be read: {reason}")
+        if self.dead:
+            console.print("which lines, and where in them: --json")
         rate = self.traces / seconds if seconds else 0.0
         console.print(f"{self.traces} traces judged in {seconds:.1f} s ({rate:.0f} per second)")
