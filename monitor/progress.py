@@ -6,7 +6,7 @@ traces, the parts already done. The ledger stores all three in the transaction t
 a crash nothing that is done is judged again, and nothing that is not done is skipped.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -93,25 +93,24 @@ class Progress:
 
     def expect(self, offset: int, parts: int) -> list[int]:
         """Say how many traces a delivered record holds; returns the parts still to be judged."""
-        done = self._partial.get(offset, set())
+        done = self._partial.get(offset, ())
         due = [part for part in range(parts) if part not in done]
         self._open[offset] = (self._open[offset][0], len(due))
         return due
 
-    def finish(self, offset: int, parts: Iterable[int]) -> Span | None:
+    def finish(self, offset: int, parts: Collection[int]) -> Span | None:
         """Mark parts of a record as recorded; returns the covered range when that made the record done.
 
         Finish a record of no traces, or a dead letter, with no parts.
         """
         start, left = self._open[offset]
-        done = self._partial.setdefault(offset, set())
-        for part in parts:
-            done.add(part)
-            left -= 1
+        left -= len(parts)
         if left > 0:
             self._open[offset] = (start, left)
+            self._partial.setdefault(offset, set()).update(parts)
             return None
-        del self._open[offset], self._partial[offset]
+        del self._open[offset]
+        self._partial.pop(offset, None)
         self._cover(start, offset + 1)
         return Span(start, offset + 1)
 

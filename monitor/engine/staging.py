@@ -32,12 +32,11 @@ class Staged:
         if span is None:
             return
         ranges = self.finished.setdefault(partition, [])
-        if ranges and ranges[-1].span.end == span.start:  # the usual case: keeps one range per partition
-            last = ranges.pop()
-            span, records = Span(last.span.start, span.end), last.records + 1
+        if ranges and (last := ranges[-1]).span.end == span.start:  # as usual: keeps one range per partition
+            last.span = Span(last.span.start, span.end)
+            last.records += 1
         else:
-            records = 1
-        ranges.append(Finished(*partition.name, span, records))
+            ranges.append(Finished(*partition.name, span))
 
     def finish_parts(self, parts: Iterable[tuple[Partition, int, int]]) -> None:
         """Count parts (partition, offset, part) as done that need no judgement of their own."""
