@@ -29,6 +29,22 @@ from monitor.verdict import VERDICTS, Verdict
 _mark_encoder = msgspec.msgpack.Encoder()
 _mark_decoder = msgspec.msgpack.Decoder(tuple[list[tuple[int, int]], dict[int, list[int]]])
 
+# What every transaction executes, built once: building a statement takes longer than SQLite takes for it.
+_ORIGIN = ("topic", "partition", "offset", "part")
+_CLAIMED = sa.select(t.positions.c.epoch, t.positions.c.version).where(
+    t.positions.c.topic == sa.bindparam("topic"), t.positions.c.partition == sa.bindparam("partition")
+)
+_ADVANCE = t.positions.update().where(
+    t.positions.c.topic == sa.bindparam("of_topic"), t.positions.c.partition == sa.bindparam("of_partition")
+)
+_HEAD = sa.select(t.head.c.seq, t.head.c.hash)
+_MOVE_HEAD = t.head.update()
+_APPEND = t.chain.insert()
+_KEEP = t.assessments.insert()
+_FORGET = t.assessments.delete().where(
+    *(t.assessments.c[name] == sa.bindparam(f"old_{name}") for name in _ORIGIN)
+)
+
 
 class Claim(NamedTuple):
     """A partition claimed by this daemon, and where to read on."""
@@ -233,11 +249,8 @@ class Ledger:
         fenced: set[TopicPartition] = set()
         written: set[TopicPartition] = set()
         for (topic, partition), claimed in transaction.marks.items():
-            row = connection.execute(
-                sa.select(t.positions.c.epoch, t.positions.c.version).where(
-                    t.positions.c.topic == topic, t.positions.c.partition == partition
-                )
-            ).one_or_none()
+            here = {"topic": topic, "partition": partition}
+            row = connection.execute(_CLAIMED, here).one_or_none()
             if (
                 row is None
                 or row.epoch != claimed.epoch
@@ -252,19 +265,26 @@ class Ledger:
 
     def _advance(self, connection: sa.Connection, transaction: Transaction) -> None:
         now = self._clock.now()
-        for (topic, partition), claimed in transaction.marks.items():
-            connection.execute(
-                t.positions.update()
-                .where(t.positions.c.topic == topic, t.positions.c.partition == partition)
-                .values(**_columns(claimed.mark), version=claimed.version + 1, updated=now)
-            )
+        rows = [
+            {
+                "of_topic": topic,
+                "of_partition": partition,
+                **_columns(claimed.mark),
+                "version": claimed.version + 1,
+                "updated": now,
+            }
+            for (topic, partition), claimed in transaction.marks.items()
+        ]
+        if rows:
+            connection.execute(_ADVANCE, rows)
+        for (topic, _), claimed in transaction.marks.items():
             if is_spool(topic):
                 judged = sa.and_(t.spool.c.topic == topic, t.spool.c.offset < claimed.mark.next_offset)
                 connection.execute(t.spool.delete().where(judged))
 
     def _append(self, connection: sa.Connection, entries: list[tuple[str, Mapping[str, Any]]]) -> int:
         """Append to the chain; returns the last number."""
-        row = connection.execute(sa.select(t.head.c.seq, t.head.c.hash)).one()
+        row = connection.execute(_HEAD).one()
         seq, previous = int(row.seq), bytes(row.hash)
         if not entries:
             return seq
@@ -275,8 +295,8 @@ class Ledger:
             text = audit.canonical(body)
             previous = audit.link(previous, seq, time, kind, text)
             rows.append({"seq": seq, "time": time, "kind": kind, "body": text, "hash": previous})
-        connection.execute(t.chain.insert(), rows)
-        connection.execute(t.head.update().values(seq=seq, hash=previous))
+        connection.execute(_APPEND, rows)
+        connection.execute(_MOVE_HEAD, {"seq": seq, "hash": previous})
         return seq
 
     def _new_flags(self, connection: sa.Connection, rows: list[FlagRow]) -> list[FlagRow]:
@@ -323,11 +343,9 @@ class Ledger:
             self._put_dead_letter(connection, letter, now)
         kept = [_kept_columns(item) for item in transaction.kept]
         if kept:
-            keys = ("topic", "partition", "offset", "part")
-            same = sa.and_(*(t.assessments.c[key] == sa.bindparam(f"old_{key}") for key in keys))
-            old = [{f"old_{key}": row[key] for key in keys} for row in kept]
-            connection.execute(t.assessments.delete().where(same), old)  # judged again after a move back
-            connection.execute(t.assessments.insert(), kept)
+            old = [{f"old_{name}": row[name] for name in _ORIGIN} for row in kept]
+            connection.execute(_FORGET, old)  # judged again after a move back
+            connection.execute(_KEEP, kept)
         for name, body_bytes in transaction.snapshots.items():
             mine = sa.and_(t.snapshots.c.owner == self._owner, t.snapshots.c.name == name)
             connection.execute(t.snapshots.delete().where(mine))
@@ -418,7 +436,7 @@ def _flag_body(row: FlagRow) -> str:
 
 
 def _flag_columns(row: FlagRow, seq: int, body: str) -> dict[str, Any]:
-    origin = dict(zip(("topic", "partition", "offset", "part"), row.origin, strict=True))
+    origin = dict(zip(_ORIGIN, row.origin, strict=True))
     return {
         "id": row.flag.id,
         "seq": seq,
@@ -468,7 +486,7 @@ def _outbox_columns(destination: str, key: str, body: str, now: float) -> dict[s
 
 def _kept_columns(kept: KeptTrace) -> dict[str, Any]:
     return {
-        **dict(zip(("topic", "partition", "offset", "part"), kept.origin, strict=True)),
+        **dict(zip(_ORIGIN, kept.origin, strict=True)),
         "trace_id": kept.trace_id,
         "time": kept.time,
         "why": kept.why.value,
