@@ -93,8 +93,8 @@ class Progress:
 
     def expect(self, offset: int, parts: int) -> list[int]:
         """Say how many traces a delivered record holds; returns the parts still to be judged."""
-        done = self._partial.get(offset, ())
-        due = [part for part in range(parts) if part not in done]
+        done = self._partial.get(offset)
+        due = [part for part in range(parts) if part not in done] if done else [*range(parts)]
         self._open[offset] = (self._open[offset][0], len(due))
         return due
 

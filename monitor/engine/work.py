@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from monitor.assembly import Judged
 from monitor.engine.partitions import Partition
 from monitor.trace import Origin, Trace
@@ -25,7 +27,7 @@ class Rest:
     left: int
 
 
-class Work(NamedTuple):
+class Work(msgspec.Struct, frozen=True):
     """A trace to judge, taken at `taken` (monotonic). `size`: its record's bytes, on its first trace only.
 
     One that was assembled from spans knows as what it is remembered, and what else its trace was made of.

@@ -140,7 +140,6 @@ KNOWN = cloudevents.KEYS.union(
         for part in (NativeTrace, NativeMessage, NativeDocument, NativeToolCall, NativeUsage, NativeStep)
     )
 )
-ABSENT = (None, "")
 _KINDS = {kind.value: kind for kind in StepKind}
 _Make = Callable[[Any], Any]
 
@@ -177,7 +176,6 @@ class NativeDecoder:
             "alternatives": tuple,
             "logprobs": tuple,
             "usage": _usage,
-            "latency": float,
             "agent": name,
             "steps": lambda steps: _steps(steps, name),
             "labels": dict,
@@ -203,12 +201,13 @@ class NativeDecoder:
         fields = {
             maker[0]: maker[1](given)
             for key in payload
-            if (maker := makers.get(key)) and (given := getattr(native, maker[0])) not in ABSENT
+            if (maker := makers.get(key)) and (given := getattr(native, maker[0]))
         }
         own = native.id or (event_id(record) if record.headers else "")
         trace_id = self._clean.trace_id(own, fields.get("trace_id", ""), fields.get("span_id", ""), value)
         time = unix_seconds(native.time, record.time)
-        return (Trace(id=trace_id, time=time, response=native.response, **fields),)
+        latency = native.latency  # 0 is not nothing
+        return (Trace(id=trace_id, time=time, response=native.response, latency=latency, **fields),)
 
 
 def _messages(messages: tuple[NativeMessage, ...]) -> tuple[Message, ...]:
