@@ -383,7 +383,10 @@ class Engine:
         if not self._in_flight:
             return
         wait = IDLE_SECONDS if self._paused else BUSY_SECONDS
-        for verdicts in self._detectors.collect(0.0 if self._staged else wait):
+        finished = self._detectors.collect(0.0 if self._staged else wait)
+        if finished:
+            self._submit()  # there is room again: workers need not wait until these are recorded
+        for verdicts in finished:
             batch = self._in_flight.pop(verdicts.ticket)
             self._in_flight_traces -= len(batch.work)
             rules = self._rules.current
