@@ -33,6 +33,7 @@ from monitor.trace import Origin, SafeText
 from monitor.verdict import Verdict, verdict_of
 
 _outcome = attrgetter("detector", "status")
+_FAILED = frozenset({Status.TIMEOUT, Status.ERROR})
 EXCERPTS = 8  # evidence excerpts kept per flag; more would not be read
 
 
@@ -100,8 +101,11 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     sample_ratio: float
 
 
-class Finished(msgspec.Struct, frozen=True):
-    """Adjacent records whose traces are all recorded by this transaction: the range they cover together."""
+class Finished(msgspec.Struct):
+    """Adjacent records whose traces are all recorded by this transaction: the range they cover together.
+
+    It grows until it is written.
+    """
 
     topic: str
     partition: int
@@ -180,7 +184,7 @@ def why_kept(judgement: Judgement, sample_ratio: float) -> Kept | None:
     if judgement.flags:
         return Kept.FLAGGED
     for assessment in judgement.assessments:
-        if assessment.status is Status.TIMEOUT or assessment.status is Status.ERROR:
+        if assessment.status in _FAILED:
             return Kept.FAILED
     if sample_ratio > 0:
         topic, partition, offset, part = judgement.origin

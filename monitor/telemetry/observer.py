@@ -32,6 +32,7 @@ _release = attrgetter("trace.app", "trace.model", "trace.model_version", "trace.
 _time = attrgetter("trace.time")
 _assessments = attrgetter("assessments")
 _seconds = attrgetter("seconds")
+_SCORED = Status.SCORED  # a member of an enumeration is looked up slowly
 _score = attrgetter("score")
 _evidence = attrgetter("evidence")
 
@@ -369,9 +370,9 @@ class TelemetryObserver:
         """One detector's answers for a batch, in the order of the traces."""
         detector = column[0].detector
         self._metrics.observe("detector_duration_seconds", [*map(_seconds, column)], (detector,))
-        unscored = [assessment for assessment in column if assessment.status is not Status.SCORED]
+        unscored = [assessment for assessment in column if assessment.status is not _SCORED]
         statuses = Counter((detector, assessment.status.value) for assessment in unscored)
-        statuses[detector, Status.SCORED.value] = len(column) - len(unscored)
+        statuses[detector, _SCORED.value] = len(column) - len(unscored)
         self._metrics.add("assessments", statuses)
         self._metrics.add(
             "assessments_unscored", Counter((detector, a.reason or a.status.value) for a in unscored)
