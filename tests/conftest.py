@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import structlog
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-# A failure found in CI must be repeatable from its log alone, and a shared machine keeps no deadline.
-settings.register_profile("ci", deadline=None, print_blob=True)
+# A failure found in CI must be repeatable from its log alone, and a shared machine keeps no time.
+settings.register_profile("ci", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 

@@ -103,7 +103,10 @@ class Bench:
             self.detectors.finish_all()
 
     def settle(self) -> None:
-        """Bring everything to an end, time-outs included."""
+        """Bring everything to an end, time-outs and failures of the ledger included."""
+        for _ in self.flaky.faults.copy():  # each may cost one attempt, and the wait until the next
+            self.clock.advance(60.0)
+            self.turn(2)
         for seconds in (0.0, 2.0, 2.0, 1100.0, 1100.0):
             self.clock.advance(seconds)
             self.turn(8)

@@ -333,7 +333,7 @@ def test_an_empty_batch_is_no_event() -> None:
 
 
 def test_observing_costs_microseconds_per_trace() -> None:
-    """A batch of 1,000 traces with four scored assessments each costs at most 10 µs of CPU per trace.
+    """A batch of 1,000 traces with four scored assessments each costs at most 15 µs of CPU per trace.
 
     The loop below measured 2.2 µs on two shared cores; the bound leaves room for a slow one and fails if
     a per-trace label lookup creeps in.
@@ -345,7 +345,7 @@ def test_observing_costs_microseconds_per_trace() -> None:
         begun = time.thread_time()
         it.observer.judged(batch, 0.0, 1.0)
         best = min(best, time.thread_time() - begun)
-    assert best / len(batch) < 10e-6
+    assert best / len(batch) < 15e-6
 
 
 @pytest.mark.parametrize("count", [1, 3])
