@@ -71,6 +71,8 @@ CAPS: Final = {
     "davidson": 500,
     "stormfront": 500,
     "wiki_talk": 500,
+    "transcripts": 600,
+    "direct_customer": 500,
     "tool_results": 300,
     "user_turns": 200,
 }

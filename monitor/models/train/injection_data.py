@@ -26,7 +26,13 @@ GENERATED: Final = 420  # texts of each list of templates; three times as many o
 WIDEST: Final = frozenset({"other_language", "question", "scenario"})
 LOWER, UPPER = 0.06, 0.03  # shares of generated texts in one case
 TYPED: Final[Mapping[str, int]] = {"hostile": 360, "harmless": 480}  # short prompts of each family
-MANY: Final[Mapping[str, int]] = {"long_scene": 1600, "german": 1400, "sensitive": 900, "follow_up": 900}
+MANY: Final[Mapping[str, int]] = {
+    "long_scene": 1600,
+    "german": 1400,
+    "sensitive": 900,
+    "follow_up": 900,
+    "customer": 900,
+}
 TYPO: Final = 0.15  # share of short prompts with a slip of the keyboard
 CARRIER: Final = 1000  # characters of the longest text in which another is planted
 TERSE: Final[Mapping[str, tuple[str, Side, int]]] = {
@@ -34,6 +40,23 @@ TERSE: Final[Mapping[str, tuple[str, Side, int]]] = {
     "terse_turns": ("user_turns", "prompt", 1200),
 }  # lists of words or two that order nothing: source, side, how many are made
 DISGUISED: Final = 0.06  # share of generated attacks that are disguised
+TRANSCRIPTS: Final = 1800  # talks of people, three to nine turns
+SPEAKERS: Final = (
+    ("Agent", "Customer"),
+    ("Sales Agent", "Customer"),
+    ("Representative", "Client"),
+    ("Salesperson", "Prospect"),
+    ("Speaker 1", "Speaker 2"),
+    ("AGENT", "CALLER"),
+    ("A", "B"),
+    ("Support", "User"),
+    ("Interviewer", "Guest"),
+    ("Anna", "Tom"),
+    ("David Lee", "Maria"),
+    ("", ""),
+)
+MEETING: Final = 0.15  # share of transcripts that are of meetings
+OVERHEARD: Final = 0.3  # share of turns from Schema-Guided Dialogue, so that not all are ours
 TALK: Final[Mapping[str, str]] = {
     "davidson": "davidson_train",
     "stormfront": "stormfront_sentences",
@@ -120,8 +143,12 @@ def load() -> list[Row]:
     found = [*clean, *turns, *_bipia(), *_jailbreaks(pick)]
     for name in TALK:
         found += _talk(name, random.Random(SEED))  # noqa: S311 - sampling, not cryptography
+    spoken = list(_transcripts(texts, grammar, pick))
+    found += spoken
     carriers = [
-        row.text for row in clean if row.source in {"passages", "sgd", "bfcl"} and len(row.text) < CARRIER
+        row.text
+        for row in [*clean, *spoken]
+        if row.source in {"passages", "sgd", "bfcl", "transcripts"} and len(row.text) < CARRIER
     ]
     found += list(_generated(texts, grammar, carriers, pick))
     found += list(_typed(direct, grammar, carriers, pick))
@@ -276,6 +303,30 @@ def _terse(texts: Mapping[str, Any], grammar: Grammar, pick: random.Random) -> I
             text = grammar.text(texts[name][place])
             text = _capital(text, pick) if _happens(pick, 0.3) else text
             yield Row(source, f"{source}/{place}", side, text, attack=False)
+
+
+def _transcripts(texts: Mapping[str, Any], grammar: Grammar, pick: random.Random) -> Iterator[Row]:
+    """Yield windows of calls and meetings, a quarter as users paste them."""
+    path = ("traindata", "toxicity", "sgd_neutral_chat.jsonl")
+    overheard = [r["text"] for r in rows(*path)]
+    for n in range(TRANSCRIPTS):
+        meeting = _happens(pick, MEETING)
+        parts = ("meeting_turn", "meeting_turn") if meeting else ("call_agent", "call_customer")
+        speakers = pick.choice(SPEAKERS)
+        stamped, gap = _happens(pick, 0.15), pick.choice(["\n", "\n", "\n\n", " "])
+        lines = []
+        for turn in range(pick.randint(3, 9)):
+            said = [grammar.text(pick.choice(texts[parts[turn % 2]])) for _ in range(pick.choice([1, 1, 2]))]
+            text = pick.choice(overheard) if _happens(pick, OVERHEARD) else " ".join(map(_sentence, said))
+            stamp = f"[{turn:02}:{pick.randrange(60):02}] " if stamped else ""
+            name = speakers[turn % 2]
+            lines.append(f"{stamp}{name}: {text}" if name else f"{stamp}{text}")
+        side: Side = "prompt" if n % 4 == 0 else "indirect"
+        yield from _cut(Row("transcripts", f"transcripts/{n}", side, gap.join(lines), attack=False))
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _typed(
