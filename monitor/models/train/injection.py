@@ -73,6 +73,7 @@ CAPS: Final = {
     "wiki_talk": 500,
     "transcripts": 600,
     "direct_customer": 500,
+    "own_abuse": 400,
     "tool_results": 300,
     "user_turns": 200,
 }

@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 from monitor.models.injection import WINDOW, Side
 from monitor.models.linear import windows
 from monitor.models.train import rows
+from monitor.models.train.toxicity_sentences import sentences
 from monitor.strict_yaml import load_yaml
 
 SEED: Final = 7
@@ -55,6 +56,7 @@ SPEAKERS: Final = (
     ("David Lee", "Maria"),
     ("", ""),
 )
+ABUSE: Final = 8  # sentences of each pattern of the toxicity model's, about and against people
 MEETING: Final = 0.15  # share of transcripts that are of meetings
 OVERHEARD: Final = 0.3  # share of turns from Schema-Guided Dialogue, so that not all are ours
 TALK: Final[Mapping[str, str]] = {
@@ -143,6 +145,16 @@ def load() -> list[Row]:
     found = [*clean, *turns, *_bipia(), *_jailbreaks(pick)]
     for name in TALK:
         found += _talk(name, random.Random(SEED))  # noqa: S311 - sampling, not cryptography
+    found += [
+        Row(
+            "own_abuse",
+            f"own/abuse/{made.pattern}",
+            "prompt" if n % 4 else "indirect",
+            made.text,
+            attack=False,
+        )
+        for n, made in enumerate(sentences(SEED, ABUSE))
+    ]
     spoken = list(_transcripts(texts, grammar, pick))
     found += spoken
     carriers = [
