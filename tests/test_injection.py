@@ -140,7 +140,7 @@ def test_abuse_is_no_injection(detector: Injection, text: str) -> None:
     """Insults, threats and the tone of social media order people about, not the model."""
     (prompt,) = detector.assess([asked(text)])
     (shown,) = detector.assess([Trace(id="s", time=0.0, response="So.", context=(Document("a", text),))])
-    assert prompt.values["prompt"] < 0.3
+    assert prompt.values["prompt"] < 0.5
     assert shown.values["indirect"] < 0.8
 
 
@@ -150,7 +150,7 @@ def test_abuse_is_no_injection(detector: Injection, text: str) -> None:
 def test_an_attack_of_three_words_is_found(detector: Injection, text: str) -> None:
     """Few words are enough for the rule where they order the model about."""
     (got,) = detector.assess([asked(text)])
-    assert got.values["prompt"] >= 0.3
+    assert got.values["prompt"] >= 0.5
 
 
 @pytest.mark.parametrize("text", HARMLESS)

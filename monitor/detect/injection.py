@@ -24,9 +24,9 @@ from monitor.trace import Trace
 
 NAME = "injection"
 REVISION = 3
-LOW, HIGH = 0.15, 0.995
+LOW, HIGH = 0.2, 0.995
 LOW_INDIRECT = 0.6  # a trace has many windows of documents, of which few are attacks
-EVIDENCE_FROM = 0.3
+EVIDENCE_FROM = 0.5
 MAX_EVIDENCE = 64
 MAX_READ = 2  # windows of a trace that tier 1 reads: its worst by tier 0
 _WEIGHTS = (TABLE, SETTINGS)

@@ -93,7 +93,9 @@ LEFT_OUT: Final = (
     *("direct_odd", "direct_sensitive", "direct_emotional", "direct_french_plain"),
     *("banking", "direct_next_test", "direct_next_step", "stormfront"),
 )
-ALERT: Final = 0.8  # the threshold of rules/injection.yaml for documents; prompts alert from 0.3 on
+ALERT: Final = (
+    0.8  # the calibration's line; the rules alert from 0.85 on for documents, from 0.5 on for prompts
+)
 
 
 class Design(NamedTuple):
