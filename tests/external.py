@@ -69,10 +69,12 @@ def postgresql(*options: str, port: int = 5432) -> Iterator[str]:
     ) as process:
         try:
             ready = [need("pg_isready"), "--host", folder, "--port", str(port), "--quiet", "--timeout", "1"]
-            for _ in range(100):
+            for _ in range(600):
                 if subprocess.run(ready, check=False).returncode == 0:
                     break
                 time.sleep(0.05)
+            else:
+                pytest.fail("PostgreSQL was started and is not ready after 30 s")
             yield folder
         finally:
             process.kill()

@@ -242,7 +242,7 @@ def test_odd_text_is_judged(response: str) -> None:
 
 @pytest.mark.parametrize(("name", "floor"), [("wice_claims", 0.75), ("begin_wow", 0.78), ("summedits", 0.60)])
 def test_ranking_on_public_data(name: str, floor: float) -> None:
-    """AUROC on public sets, none of them trained on, stays above a floor below the card's figure."""
+    """AUROC stays above a floor on SummEdits, never trained on, and on two sets the model learnt from."""
     path = SHARED / "evaldata" / "hallucination" / f"{name}.jsonl"
     if not path.is_file():
         pytest.skip(f"{path.name}: the shared evaluation data is not beside the checkout")

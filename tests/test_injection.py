@@ -395,7 +395,7 @@ def test_answers_do_not_depend_on_the_batch(detector: Injection) -> None:
 
 
 def test_plain_passages_are_left_alone(detector: Injection) -> None:
-    """Of encyclopaedia and documentation passages, as retrieved documents, at most 1 % reach the alert."""
+    """Of passages of the kind it has learnt from, as documents, at most 1 % come near the alert's line."""
     if not PASSAGES.is_file():
         pytest.skip("the labelled data beside the checkout is missing")
     lines = PASSAGES.read_text(encoding="utf-8").splitlines()[:600]

@@ -25,7 +25,6 @@ from monitor.trace import Trace
 CLOCK = SystemClock()
 NAMES = ("hallucination", "pii", "toxicity", "drift")
 TIMEOUT = 0.5
-BUSY = 1.0  # seconds that a machine running other tests may add
 Make = Callable[..., Pool]
 
 
@@ -119,7 +118,7 @@ def test_a_hang_is_noticed_within_a_second_and_its_worker_replaced_within_ten(ma
     start = CLOCK.monotonic()
     pool.submit(1, [trace(0, drift="hang")])
     rows = _collect(pool, 1)[1]
-    assert 1.0 <= CLOCK.monotonic() - start <= 2.0 + BUSY
+    assert 1.0 <= CLOCK.monotonic() - start <= 2.0
     assert _alike(rows[0], trace(0), ["drift"])
     _wait(pool, lambda: pool.stats().ready == 2, 10.0)
 
