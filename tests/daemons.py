@@ -13,13 +13,14 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple, Self
 
 from cheap_detectors import EVERY, is_bad, trace_id
 from click.testing import CliRunner, Result
+from patience import PATIENCE, eventually
 
 from monitor.cli import riskmon
 from monitor.config import DetectorsConfig
@@ -29,7 +30,6 @@ from monitor.trace import Origin
 
 FULL = bool(os.environ.get("CI"))
 TRACES = 20_000 if FULL else 2_000
-PATIENCE = 60.0  # seconds for what takes a few
 TOPIC = "traces"
 FEEDBACK = "feedback"
 RULE = "BadTrace"
@@ -45,7 +45,6 @@ groups:
         annotations: {{summary: "The test planted it."}}
         actions: [audit, alert, review, feedback]
 """
-_T = TypeVar("_T")
 
 
 class Message(NamedTuple):
@@ -61,18 +60,6 @@ def value_of(number: int) -> bytes:
     """The n-th trace as a record's value."""
     body = {"id": trace_id(number), "time": 1_700_000_000 + number, "app": "shop", "response": "Hello."}
     return json.dumps(body).encode()
-
-
-def eventually(look: Callable[[], _T], what: str, seconds: float = PATIENCE) -> _T:
-    """Look until there is something truthy; fails the test when time is up."""
-    end = time.monotonic() + seconds
-    while True:
-        found = look()
-        if found:
-            return found
-        if time.monotonic() > end:
-            raise AssertionError(f"not within {seconds} s: {what}")
-        time.sleep(0.05)
 
 
 def cheap(seconds: float = 0.0) -> dict[str, dict[str, Any]]:

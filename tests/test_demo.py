@@ -9,8 +9,8 @@ import sys
 import urllib.request
 
 import pytest
-from daemons import eventually
 from external import need_module
+from patience import eventually
 from test_docker import free_port
 
 SECONDS = 30 if os.environ.get("CI") else 10

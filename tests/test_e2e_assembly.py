@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from daemons import FULL, Rig, cheap, eventually
+from daemons import FULL, Rig, cheap
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from patience import eventually
 
 from monitor.trace import Missing
 

@@ -19,8 +19,9 @@ from typing import Any
 
 import pytest
 import yaml
-from daemons import Daemon, Rig, cheap, eventually
+from daemons import Daemon, Rig, cheap
 from external import need, need_module, small_disk
+from patience import eventually
 from test_cross_encoder import graph, rows, tokenizer
 from test_docker import ask, free_port, prometheus_config, running
 

@@ -5,7 +5,8 @@ import time
 from pathlib import Path
 
 import pytest
-from daemons import FULL, TRACES, Rig, cheap, eventually
+from daemons import FULL, TRACES, Rig, cheap
+from patience import eventually
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 

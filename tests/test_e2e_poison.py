@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 from cheap_detectors import trace_id
-from daemons import FULL, TOPIC, TRACES, Rig, bad_numbers, eventually, value_of
+from daemons import FULL, TOPIC, TRACES, Rig, bad_numbers, value_of
 from faulty_detectors import score_of
 from malformed import shapes
+from patience import eventually
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 

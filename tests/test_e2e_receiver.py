@@ -9,10 +9,11 @@ from pathlib import Path
 import emitters
 import jsonschema
 import pytest
-from daemons import PATIENCE, TOPIC, Daemon, Rig, eventually
+from daemons import TOPIC, Daemon, Rig
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from patience import PATIENCE, eventually
 from test_telemetry_evaluations import collecting
 
 from monitor.verdict import schema

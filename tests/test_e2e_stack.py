@@ -20,8 +20,8 @@ from typing import Any, Final, Self
 
 import pytest
 import yaml
-from daemons import eventually
 from external import need, need_module, postgresql
+from patience import eventually
 from test_docker import DOCKER, ROOT, ask, compose, free_port
 
 from monitor.demo.broker import SESSION_MS, EmbeddedBroker

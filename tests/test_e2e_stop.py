@@ -4,18 +4,13 @@ import contextlib
 import json
 import signal
 import sqlite3
-import subprocess
-import sys
-import threading
 import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from daemons import FULL, TESTS, TRACES, Daemon, Rig, cheap, eventually
-
-from monitor.clock import ManualClock
-from monitor.engine.watchdog import EX_SOFTWARE, Watchdog
+from daemons import FULL, TRACES, Daemon, Rig, cheap
+from patience import eventually
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 
@@ -103,81 +98,3 @@ def pause(daemon: Daemon, rig: Rig) -> None:
 def owners(rig: Rig) -> set[str]:
     """Daemons that hold a claim."""
     return {owner for (owner,) in rig.rows("SELECT owner FROM positions")}
-
-
-@pytest.mark.parametrize(("age", "overdue"), [(59.9, False), (60.0, False), (60.1, True)])
-def test_a_loop_is_overdue_after_its_limit(age: float, overdue: bool) -> None:  # noqa: FBT001 - a table of cases
-    """The watchdog bites after more than its limit without a turn, not before."""
-    clock = ManualClock()
-    turned_at = clock.monotonic()
-    watchdog = Watchdog(lambda: turned_at, 60.0, clock)
-    clock.advance(age)
-    assert watchdog.overdue() == overdue
-
-
-def test_a_wedged_loop_expires_once_and_a_stopped_watchdog_never() -> None:
-    """The thread calls `expire` once for a loop that hangs; one told to stop does not."""
-    clock = ManualClock()
-    expired, spared = threading.Event(), threading.Event()
-    watching = Watchdog(lambda: 0.0, 60.0, clock, expired.set, check=0.01)
-    stopped = Watchdog(lambda: 0.0, 60.0, clock, spared.set, check=0.01)
-    watching.start()
-    stopped.stop()
-    stopped.start()
-    assert not expired.wait(0.2)
-    clock.advance(25.0)
-    assert not expired.wait(0.2)
-    clock.advance(25.0)
-    assert not expired.wait(0.2)
-    clock.advance(25.0)
-    assert expired.wait(10)
-    assert not spared.is_set()
-
-
-def test_a_process_that_stood_still_gets_its_time_again() -> None:
-    """After a SIGSTOP for longer than the limit the loop is spared, unless it still does not turn."""
-    clock = ManualClock()
-    expired = threading.Event()
-    watching = Watchdog(lambda: 0.0, 60.0, clock, expired.set, check=0.01)
-    watching.start()
-    assert not expired.wait(0.2)
-    clock.advance(1000.0)
-    assert not expired.wait(0.5)
-    assert not watching.overdue()
-    for _ in range(2):
-        clock.advance(25.0)
-        assert not expired.wait(0.2)
-    clock.advance(25.0)
-    assert expired.wait(10)
-
-
-_WEDGED = """
-import threading
-from monitor.clock import SystemClock
-from monitor.engine.watchdog import Watchdog
-
-def wedged_poll():
-    threading.Event().wait()
-
-clock = SystemClock()
-turned_at = clock.monotonic()
-Watchdog(lambda: turned_at, 0.5, clock).start()
-wedged_poll()
-"""
-
-
-def test_a_wedged_process_ends_with_its_stacks_on_standard_error() -> None:
-    """A process whose loop blocks for ever exits 70 and names the function it hangs in."""
-    began = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-c", _WEDGED],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
-        cwd=TESTS.parent,
-    )
-    assert done.returncode == EX_SOFTWARE
-    assert "wedged_poll" in done.stderr
-    assert "_watch" in done.stderr
-    assert time.monotonic() - began < 15

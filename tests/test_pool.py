@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import faulty_detectors
 import pytest
 from faulty_detectors import score_of, spec, trace
+from patience import PATIENCE, unhindered
 
 from monitor.clock import SystemClock
 from monitor.config import PoolConfig
@@ -128,10 +129,8 @@ def test_an_unusable_result_is_an_error(fault: str) -> None:
 
 def test_collect_does_not_wait_for_nothing(detectors: Detectors) -> None:
     """With nothing in flight, collect returns at once, so a loop never stalls on an idle pool."""
-    clock = SystemClock()
-    start = clock.monotonic()
-    assert list(detectors.collect(30.0)) == []
-    assert clock.monotonic() - start < 5.0
+    with unhindered():
+        assert list(detectors.collect(2 * PATIENCE)) == []
 
 
 def test_close_may_be_called_twice(detectors: Detectors) -> None:

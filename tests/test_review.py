@@ -6,7 +6,6 @@ import json
 import math
 import re
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,9 +13,9 @@ from typing import NamedTuple
 from urllib.parse import quote, urlencode
 
 import pytest
-from daemons import eventually
 from hypothesis import given
 from hypothesis import strategies as st
+from patience import PATIENCE, eventually
 from test_ledger import POLICY, ledger  # noqa: F401 - the fixture
 from test_ledger_flags import PII, put, row_of
 
@@ -482,7 +481,7 @@ def test_a_slow_ledger_keeps_nobody_else_waiting() -> None:
     def find(wanted: FlagFilter, limit: int) -> FlagPage:
         del wanted, limit
         asked.release()
-        assert gate.wait(30)
+        assert gate.wait(2 * PATIENCE)
         return FlagPage((), more=False)
 
     rig = Rig.of(find)
@@ -493,18 +492,17 @@ def test_a_slow_ledger_keeps_nobody_else_waiting() -> None:
     try:
         for reader in readers:
             reader.start()
-        assert asked.acquire(timeout=10)
+        assert asked.acquire(timeout=PATIENCE)
         eventually(lambda: _waiting(rig) == WAITING, "every place taken")
         refused = rig.get("/review")
         assert refused.status == 503
         assert refused.headers["Retry-After"] == "2"
-        begun = time.monotonic()
         for _ in range(20):
             assert rig.get("/livez").status == rig.get("/metrics").status == 200
-        assert time.monotonic() - begun < 5.0
+        assert not statuses
         gate.set()
         for reader in readers:
-            reader.join(30)
+            reader.join(PATIENCE)
         assert statuses == [200] * WAITING
         assert rig.get("/review").status == 200
     finally:
@@ -537,7 +535,7 @@ def test_a_server_that_stops_answers_what_it_reads_and_refuses_what_waits() -> N
     def find(wanted: FlagFilter, limit: int) -> FlagPage:
         del wanted, limit
         asked.set()
-        assert gate.wait(30)
+        assert gate.wait(2 * PATIENCE)
         return FlagPage((), more=False)
 
     rig = Rig.of(find)
@@ -545,15 +543,15 @@ def test_a_server_that_stops_answers_what_it_reads_and_refuses_what_waits() -> N
     readers = [threading.Thread(target=lambda: statuses.append(rig.get("/review").status)) for _ in range(3)]
     for reader in readers:
         reader.start()
-    assert asked.wait(10)
+    assert asked.wait(PATIENCE)
     eventually(lambda: _waiting(rig) == 3, "three requests")
     stopping = threading.Thread(target=rig.server.stop)
     stopping.start()
     eventually(lambda: len(statuses) == 2, "two refusals")
     gate.set()
-    stopping.join(30)
+    stopping.join(PATIENCE)
     for reader in readers:
-        reader.join(30)
+        reader.join(PATIENCE)
     assert sorted(statuses) == [200, 503, 503]
     eventually(
         lambda: not any(one.name.startswith("riskmon-review") for one in threading.enumerate()), "no thread"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from contracts.source import CHECKS, Rig, Seen, idle, poll_until
+from patience import unhindered
 
 from monitor.clock import ManualClock, SystemClock
 from monitor.errors import ConfigError
@@ -225,9 +226,8 @@ def test_a_silent_pipe_does_not_block_a_poll() -> None:
         source = FileSource("-", clock, stdin=stdin)
         source.poll(0, 10)
         source.seek("stdin", 0, 0)
-        started = clock.monotonic()
-        assert source.poll(0.1, 10) == ()
-        assert clock.monotonic() - started < 5
+        with unhindered():
+            assert source.poll(0.1, 10) == ()
         out.write(b"{}\n")
         out.flush()
         seen = Seen()

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 import structlog
-from contracts.source import CHECKS, PATIENCE, Rig, Seen, idle, join, poll_until, read_all, seek_all
+from contracts.source import CHECKS, Rig, Seen, idle, join, poll_until, read_all, seek_all
+from patience import PATIENCE, unhindered
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
@@ -419,11 +420,8 @@ def test_close_returns_although_the_library_hangs(
     real = source._consumer.close
     for method in methods:
         monkeypatch.setattr(source._consumer, method, hang)
-    clock = SystemClock()
-    started = clock.monotonic()
-    with capture_logs() as logs:
+    with capture_logs() as logs, unhindered():
         source.close({(topic, 0): 1}, 1.0)
-    assert clock.monotonic() - started < 5.0
     assert [entry["step"] for entry in logs if entry["event"] == "kafka_stop_failed"] == list(methods)
     real(autocommit=False, timeout_ms=1000)
 

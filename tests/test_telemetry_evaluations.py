@@ -3,7 +3,6 @@
 import json
 import socket
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from patience import unhindered
 
 from monitor.clock import SystemClock
 from monitor.config import TelemetryConfig
@@ -217,19 +217,17 @@ def test_nobody_there_is_counted() -> None:
     assert outcomes == {"failed": 2}
 
 
-def test_an_endpoint_that_hangs_never_holds_up_the_engine() -> None:
+def test_an_endpoint_that_hangs_never_holds_up_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Offering goes on at once, the queue stays bounded, closing keeps its deadline; losses are counted."""
     outcomes = Outcomes()
-    with socket.create_server(("127.0.0.1", 0)) as silent:
+    monkeypatch.setattr("monitor.telemetry.evaluations.POST_SECONDS", 3600.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent, unhindered():
         export = exporter(f"http://127.0.0.1:{silent.getsockname()[1]}", outcomes)
         batch = [judged(*[TIMEOUT] * 5)] * 1000
-        began = time.monotonic()
         for _ in range(10):
             export.offer(batch, NOW)
-        assert time.monotonic() - began < 5.0
         assert export._waiting <= MAX_WAITING
         export.close(0.2)
-        assert time.monotonic() - began < 9.0
     assert set(outcomes) == {"dropped"}
     assert 50_000 - BATCH <= outcomes["dropped"] <= 50_000
 
