@@ -483,6 +483,13 @@ def test_a_daemon_waits_for_another_that_is_making_the_ledger(tmp_path: Path) ->
     maker.close()
 
 
+def test_a_file_system_without_a_write_ahead_log_is_refused(tmp_path: Path) -> None:
+    """Where SQLite keeps another journal, opening says so and what to do."""
+    url = f"sqlite:///file:{tmp_path}/ledger.db?vfs=unix-dotfile&uri=true"  # locks as on a network's files
+    with pytest.raises(ConfigError, match=r"ledger\.url: .*it says delete.*local disk, or use PostgreSQL"):
+        Ledger.open(url, VAULT, ManualClock(), "a")
+
+
 def test_migrated_equals_fresh() -> None:
     """However old a ledger is when it is opened, it ends up with the schema that a new one has."""
 

@@ -63,19 +63,25 @@ def _keep_a_write_ahead_log(cursor: Any) -> None:
     """Ask for it until it is there: while another process writes, SQLite refuses at once.
 
     Switching takes a lock that its busy handler does not wait for, https://sqlite.org/c3ref/busy_handler.html;
-    a transaction does wait, and once the other has switched there is nothing left to do.
+    a transaction does wait, and once the other has switched there is nothing left to do. Raises ConfigError
+    where SQLite answers that it keeps another journal: readers would wait for writers, and a network's files
+    cannot be shared between daemons at all, https://sqlite.org/wal.html.
     """
-    for _ in range(5):
+    for tries_left in reversed(range(6)):
         try:
-            cursor.execute("PRAGMA journal_mode = WAL")
+            (journal,) = cursor.execute("PRAGMA journal_mode = WAL").fetchone()
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+            if not tries_left or error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
                 raise
+            cursor.execute("BEGIN IMMEDIATE")
+            cursor.execute("ROLLBACK")
         else:
+            if journal not in {"wal", "memory"}:  # a database in memory has one connection and nobody waits
+                raise ConfigError(
+                    f"ledger.url: SQLite cannot keep a write-ahead log here (it says {journal}); "
+                    "put the ledger on a local disk, or use PostgreSQL"
+                )
             return
-        cursor.execute("BEGIN IMMEDIATE")
-        cursor.execute("ROLLBACK")
-    cursor.execute("PRAGMA journal_mode = WAL")
 
 
 def _prepare_postgresql(connection: Any, _record: Any) -> None:
