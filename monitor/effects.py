@@ -33,6 +33,7 @@ from monitor.trace import Origin, SafeText
 from monitor.verdict import Verdict, verdict_of
 
 _outcome = attrgetter("detector", "status")
+_status = attrgetter("status")
 _FAILED = frozenset({Status.TIMEOUT, Status.ERROR})
 EXCERPTS = 8  # evidence excerpts kept per flag; more would not be read
 
@@ -183,9 +184,8 @@ def why_kept(judgement: Judgement, sample_ratio: float) -> Kept | None:
     """Decide whether a trace's assessments are kept; sampling is a function of its origin, so it repeats."""
     if judgement.flags:
         return Kept.FLAGGED
-    for assessment in judgement.assessments:
-        if assessment.status in _FAILED:
-            return Kept.FAILED
+    if not _FAILED.isdisjoint(map(_status, judgement.assessments)):
+        return Kept.FAILED
     if sample_ratio > 0:
         topic, partition, offset, part = judgement.origin
         digest = hashlib.blake2b(f"{topic}/{partition}/{offset}/{part}".encode(), digest_size=4).digest()

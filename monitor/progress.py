@@ -8,6 +8,7 @@ a crash nothing that is done is judged again, and nothing that is not done is sk
 
 from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
+from heapq import heappop, heappush
 from typing import NamedTuple
 
 from monitor.findings import Span
@@ -68,6 +69,7 @@ class Progress:
     def __init__(self, mark: Mark) -> None:
         self.next_offset = mark.next_offset
         self._beyond = {span.start: span.end for span in mark.beyond}
+        self._starts = sorted(self._beyond)  # a heap, so that the first is at hand however many there are
         self._partial = {offset: set(parts) for offset, parts in mark.partial.items()}
         self._open: dict[int, tuple[int, int]] = {}  # offset -> (start of its range, parts still to do)
         self._delivered = mark.next_offset  # end of what was delivered
@@ -117,10 +119,11 @@ class Progress:
     def _cover(self, start: int, end: int) -> None:
         if start > self.next_offset:
             self._beyond[start] = end
+            heappush(self._starts, start)
             return
         self.next_offset = end
-        while self._beyond and (first := min(self._beyond)) <= self.next_offset:
-            self.next_offset = max(self.next_offset, self._beyond.pop(first))
+        while self._starts and self._starts[0] <= self.next_offset:
+            self.next_offset = max(self.next_offset, self._beyond.pop(heappop(self._starts)))
 
     @property
     def unfinished(self) -> int:

@@ -11,12 +11,11 @@ import platform
 import re
 import threading
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from itertools import accumulate, product
 from typing import Final, TypeAlias, TypeVar
 
+import numpy as np
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -150,11 +149,11 @@ class Metrics(Collector):
         if not math.isfinite(total):
             values = [value for value in values if math.isfinite(value)]
             total = sum(values)
-        buckets = Counter(map(partial(bisect_left, FAMILIES[name].buckets), values))
+        buckets = np.bincount(np.searchsorted(FAMILIES[name].buckets, values))
         with self._lock:
             histogram = self._histogram(name, labels)
             histogram.sum += total
-            for bucket, count in buckets.items():
+            for bucket, count in enumerate(buckets.tolist()):
                 histogram.counts[bucket] += count
 
     def observe_exemplar(self, name: HistogramName, value: float, trace_id: str, now: float) -> None:
