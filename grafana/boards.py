@@ -158,7 +158,7 @@ OVERVIEW: Final = Board(
                 ),
                 Panel(
                     "Time to judgement",
-                    "From a trace's own timestamp to its judgement being durable; over 30 s is late.",
+                    "From a trace's end by its own clock to its judgement being durable; over 30 s is late.",
                     "s",
                     (
                         (quantile(0.5, "end_to_end_latency_seconds"), "p50"),

@@ -257,6 +257,7 @@ def _exchanges(
         subjects = _stand_ins(trace_id, spans)
         lacks = (Missing.INFERENCE, *lacks)
     last = max(subjects, key=lambda span: span.end, default=None)
+    ended = max(span.end for span in spans.values())
     for subject in subjects:
         node, exchange = nodes[subject.span_id], subject.exchange
         if exchange is None:
@@ -269,7 +270,7 @@ def _exchanges(
             missing.append(Missing.SPAN)
         if subject.elsewhere and not exchange.response:
             missing.append(Missing.CONTENT)
-        yield node, msgspec.structs.replace(trace, missing=tuple(missing)) if missing else trace
+        yield node, msgspec.structs.replace(trace, missing=tuple(missing), ended=ended)
 
 
 def _inferences(spans: Mapping[str, Span]) -> list[Span]:

@@ -294,7 +294,7 @@ class FlaggedBudget(_Section):
 class BudgetsConfig(_Section):
     """Shares that may go wrong in 30 days; `rules/prometheus` alerts when one is spent too fast."""
 
-    freshness: Share = Field(0.01, description="Share of traces judged later than 30 s after their own time.")
+    freshness: Share = Field(0.01, description="Share of traces judged later than 30 s after their end.")
     loss: Share = Field(0.001, description="Share of records that cannot be judged.")
     unscored: Share = Field(0.01, description="Share of a detector's answers that are time-outs or errors.")
     flagged: list[FlaggedBudget] = Field(

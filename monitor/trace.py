@@ -121,7 +121,8 @@ class Missing(StrEnum):
 class Trace(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One exchange to judge.
 
-    `id` is the response id, else trace:span, else a content hash. `time` is Unix seconds; `latency` seconds.
+    `id` is the response id, else trace:span, else a content hash. `time` is when it began, in Unix seconds,
+    and `ended` when the last span of its trace did, if it was assembled; `latency` is seconds.
     `user` is a keyed pseudonym, never the raw id. Identifiers (`id`, `app`, `environment`, `model`, …) were
     cleaned on entry and may be logged; `messages`, `response`, `context`, `tool_calls`, `alternatives`,
     `steps` and `labels` hold what people wrote and may not.
@@ -152,10 +153,16 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     logprobs: tuple[float, ...] = ()
     usage: Usage | None = None
     latency: float | None = None
+    ended: float | None = None
     agent: str = ""
     steps: tuple[Step, ...] = ()
     missing: tuple[str, ...] = ()
     labels: dict[str, str] = {}
+
+    def complete(self) -> float:
+        """Return since when all of it is there to be judged, Unix seconds."""
+        end = self.time + (self.latency or 0.0)
+        return end if self.ended is None else max(end, self.ended)
 
     def prompt(self) -> str:
         """Return what the model was asked: user, system and tool messages joined by a newline."""

@@ -143,6 +143,12 @@ def test_a_trace_that_never_rests_is_judged_at_its_greatest_age() -> None:
     assert len(assembler.due(600.0)) == 1
 
 
+def test_each_exchange_knows_when_its_trace_ended() -> None:
+    """Freshness counts from there: an early call of a long run is complete only with the run."""
+    (done,) = assemble([span(AGENT, 1, response="all"), span(CHAT, 2, 1), span(CHAT, 300, 1)])
+    assert [exchange.trace.complete() for exchange in done.exchanges] == [300.5, 300.5, 300.5]
+
+
 def test_a_lost_call_is_named_and_the_agents_answer_judged() -> None:
     """Where no inference arrived, the outermost answer stands in for it."""
     answer = msgspec.structs.replace(span(AGENT, 1, response="It was shipped."), end=9.0)

@@ -97,14 +97,18 @@ def test_a_batch_is_counted_by_detector_status_and_traffic() -> None:
     assert 'riskmon_detector_duration_seconds_count{detector="pii"} 2.0' in it.text()
 
 
-def test_latency_is_from_the_traces_time_to_now_with_the_slowest_as_exemplar() -> None:
-    """Ages fall into their buckets, a producer's fast clock counts as zero."""
+def test_latency_is_from_the_traces_end_to_now_with_the_slowest_as_exemplar() -> None:
+    """Ages fall into their buckets, a producer's fast clock counts as zero, and a long answer as no age."""
     it = Fixture()
     it.clock.advance(20.0)
     it.observer.judged([judgement(0), judgement(1, time=1_700_000_500.0)], 0.0, 1.0)
     assert 'riskmon_end_to_end_latency_seconds_bucket{le="0.05"} 1.0' in it.text()
     assert 'riskmon_end_to_end_latency_seconds_bucket{le="30.0"} 2.0' in it.text()
     assert "riskmon_end_to_end_latency_seconds_sum 20.0" in it.text()
+    now = it.clock.now()
+    it.observer.judged([judgement(2, time=now - 90.0, latency=88.0)], 0.0, 1.0)
+    it.observer.judged([judgement(3, time=now - 900.0, ended=now - 3.0)], 0.0, 1.0)
+    assert "riskmon_end_to_end_latency_seconds_sum 25.0" in it.text()
 
 
 def test_flags_personal_data_and_drift_are_told_apart() -> None:

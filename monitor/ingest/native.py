@@ -88,7 +88,7 @@ class NativeTrace(msgspec.Struct, kw_only=True, gc=False):
     ] = None
     time: Annotated[
         float | str | None,
-        Meta(description="Unix seconds, or RFC 3339 with a zone. Absent: the record's timestamp."),
+        Meta(description="Begin: Unix seconds, or RFC 3339 with a zone. Absent: the record's timestamp."),
     ] = None
     app: _Name = None
     environment: Annotated[

@@ -314,7 +314,7 @@ FAMILIES: dict[MetricName, Family] = {
     ),
     "end_to_end_latency_seconds": Family(
         Kind.HISTOGRAM,
-        "Time from a trace's own timestamp to its judgement being durable.",
+        "Time from the end of a trace, by its own clock, to its judgement being durable.",
         (),
         "seconds",
         (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0),

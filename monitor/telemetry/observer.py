@@ -29,7 +29,6 @@ DRIFT = "drift"
 _Traffic: TypeAlias = tuple[str, str, str]
 _traffic = attrgetter("trace.app", "trace.environment", "trace.model")
 _release = attrgetter("trace.app", "trace.model", "trace.model_version", "trace.prompt_version")
-_time = attrgetter("trace.time")
 _assessments = attrgetter("assessments")
 _seconds = attrgetter("seconds")
 _SCORED = Status.SCORED  # a member of an enumeration is looked up slowly
@@ -425,8 +424,9 @@ class TelemetryObserver:
         self._risks.add(labels, sums)
 
     def _latency(self, judgements: Sequence[Judgement], now: float) -> None:
-        # A producer's clock may run ahead of ours; a negative age would only corrupt the sum.
-        ages = [max(0.0, now - time) for time in map(_time, judgements)]
+        # From the end: an answer or a run of a minute is no minute late. A producer's clock may run ahead of
+        # ours; a negative age would only corrupt the sum.
+        ages = [max(0.0, now - judgement.trace.complete()) for judgement in judgements]
         self._metrics.observe("end_to_end_latency_seconds", ages)
         slowest = ages.index(max(ages))
         self._metrics.observe_exemplar(
