@@ -164,8 +164,8 @@ class Verdicts(NamedTuple):
 class PoolStats(NamedTuple):
     """State of the detector pool. `restarts` counts workers replaced since the start, by cause.
 
-    `effort` is that of the latest batch; `decisions` counts since the start what the dearer tiers did, by
-    (detector, tier, one of `monitor.cascade.DECISIONS`).
+    `decisions` counts since the start what the dearer tiers did, by (detector, tier, one of
+    `monitor.cascade.DECISIONS`).
     """
 
     workers: int
@@ -173,7 +173,6 @@ class PoolStats(NamedTuple):
     in_flight: int
     batch_size: int
     restarts: Mapping[str, int]
-    effort: float = 1.0
     decisions: Mapping[tuple[str, int, str], int] = MappingProxyType({})
 
 
@@ -325,6 +324,10 @@ class Observer(Protocol):
 
     def pool(self, stats: PoolStats) -> None:
         """State of the detector pool."""
+        ...
+
+    def effort(self, ratio: float) -> None:
+        """How much the dearer tiers may do now, whether or not there is anything to do."""
         ...
 
     def assembly(self, stats: AssemblyStats) -> None:

@@ -48,10 +48,11 @@ __all__ = [
 
 
 class NullObserver:
-    """Observes nothing but keeps the incidents."""
+    """Observes nothing but keeps the incidents and the efforts."""
 
     def __init__(self) -> None:
         self.incidents: list[tuple[Incident, str, int]] = []
+        self.efforts: list[float] = []
 
     def turned(self) -> None:
         """Ignore."""
@@ -89,6 +90,10 @@ class NullObserver:
     def pool(self, stats: PoolStats) -> None:
         """Ignore."""
 
+    def effort(self, ratio: float) -> None:
+        """Keep it."""
+        self.efforts.append(ratio)
+
     def assembly(self, stats: AssemblyStats) -> None:
         """Ignore."""
 
@@ -113,6 +118,7 @@ class ScriptedDetectors:
         self._batch_size = batch_size
         self._capacity = capacity
         self.in_flight: dict[int, Sequence[Trace]] = {}
+        self.ready = 1
         self.efforts: list[float] = []
         self._finished: list[int] = []
 
@@ -156,8 +162,8 @@ class ScriptedDetectors:
         ]
 
     def stats(self) -> PoolStats:
-        """One worker, always ready."""
-        return PoolStats(1, 1, len(self.in_flight), self._batch_size, {})
+        """One worker, ready unless told otherwise."""
+        return PoolStats(1, self.ready, len(self.in_flight), self._batch_size, {})
 
     def close(self) -> None:
         """Forget everything."""

@@ -75,7 +75,7 @@ class Bench:
             self.arrived += [self.clock.monotonic()] * due
             self.produced += due
             self.engine.turn()
-            self.efforts.append(self.pool.stats().effort)
+            self.efforts.append(self.engine.effort)
         return passed
 
     def finish(self) -> None:
@@ -100,14 +100,14 @@ def test_under_overload_effort_falls_and_tier_zero_sees_everything(bench: Bench)
     """
     assert bench.feed(0.5 * CARRIED, 4.0) >= 4.0
     assert min(bench.efforts) == 1.0
-    assert bench.feed(3 * CARRIED, 20.0, lambda: bench.pool.stats().effort < 0.5) < 10.0
+    assert bench.feed(3 * CARRIED, 20.0, lambda: bench.engine.effort < 0.5) < 10.0
     bench.feed(3 * CARRIED, 8.0)
-    strained = bench.pool.stats().effort
+    strained = bench.engine.effort
     assert strained < 0.7
     # It keeps up: what waits is far less than what has arrived.
     assert bench.produced - bench.engine.totals.recorded < 2.5 * 3 * CARRIED
     bench.finish()
-    assert bench.feed(0.2 * CARRIED, 60.0, lambda: bench.pool.stats().effort == 1.0) < 60.0
+    assert bench.feed(0.2 * CARRIED, 60.0, lambda: bench.engine.effort == 1.0) < 60.0
     bench.finish()
     totals = bench.engine.totals
     assert totals.consumed == totals.recorded == totals.traces == bench.produced

@@ -245,10 +245,11 @@ def test_what_became_of_spans_is_shown() -> None:
 
 
 def test_effort_and_what_dearer_tiers_did_are_shown() -> None:
-    """Effort is that of the latest batch; looks, left-out and spared traces are the pool's own totals."""
+    """Effort is as told; looks, left-out and spared traces are the pool's own totals."""
     it = Fixture()
     decisions = {("pii", 1, "looked"): 30, ("pii", 1, "left_out"): 12, ("pii", 1, "spared"): 58}
-    it.observer.pool(PoolStats(1, 1, 0, 64, {}, 0.25, decisions))
+    it.observer.pool(PoolStats(1, 1, 0, 64, {}, decisions))
+    it.observer.effort(0.25)
     assert it.metrics.value("effort_ratio") == 0.25
     assert it.metrics.value("tier_decisions", detector="pii", tier="1", decision="left_out") == 12
     assert it.metrics.total_of("tier_decisions") == 100
@@ -447,7 +448,7 @@ def test_any_number_of_names_makes_at_most_two_thousand_series() -> None:
             for i in names
         ]  # fmt: skip
         observer.judged(batch, 0.0, 1.0)
-    observer.pool(PoolStats(2, 2, 1, 64, {}, 1.0, {}))
+    observer.pool(PoolStats(2, 2, 1, 64, {}))
     lines = generate_latest(metrics.registry).decode().splitlines()
     families = Counter(re.split(r"[{ ]", line)[0] for line in lines if not line.startswith("#"))
     assert families.total() <= 2_000, families.most_common(12)

@@ -146,7 +146,7 @@ class _Bench:
             while len(seconds) < len(records):
                 feeder.check()
                 engine.turn()
-                efforts.append(pool.stats().effort)
+                efforts.append(engine.effort)
             took = clock.monotonic() - began
             engine.drain()
         finally:

@@ -27,7 +27,6 @@ class InlineDetectors:
         self._batch_size = batch_size
         self._clock = clock or SystemClock()
         self._waiting: list[tuple[int, Sequence[Trace], float]] = []
-        self._effort = 1.0
         self._decisions: Counter[tuple[str, int, str]] = Counter()
 
     def start(self) -> None:
@@ -47,7 +46,6 @@ class InlineDetectors:
         """Begin a batch. Raises Busy when two wait to be collected."""
         if len(self._waiting) >= _MAX_IN_FLIGHT:
             raise Busy("two batches wait to be collected")
-        self._effort = effort
         self._waiting.append((ticket, traces, effort))
 
     def collect(self, timeout: float) -> Sequence[Verdicts]:
@@ -59,7 +57,7 @@ class InlineDetectors:
     def stats(self) -> PoolStats:
         """One worker, always ready."""
         decisions = dict(self._decisions)
-        return PoolStats(1, 1, len(self._waiting), self._batch_size, {}, self._effort, decisions)
+        return PoolStats(1, 1, len(self._waiting), self._batch_size, {}, decisions)
 
     def close(self) -> None:
         """Forget what was not collected. Idempotent."""

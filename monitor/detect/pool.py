@@ -109,7 +109,6 @@ class Pool:
         self._pace = Pace(len(self._specs), config.target_batch_seconds, config.max_batch)
         self._restarts: Counter[str] = Counter()
         self._decisions: Counter[tuple[str, int, str]] = Counter()
-        self._effort = 1.0
         self._failed_starts = 0
         self._next_start = 0.0
 
@@ -143,7 +142,6 @@ class Pool:
             raise Busy("all detector workers have work")
         columns: list[list[Assessment | None]] = [[None] * len(traces) for _ in self._specs]
         batch = _Batch(ticket, traces, columns, len(traces) * len(self._specs), effort)
-        self._effort = effort
         self._batches[ticket] = batch
         pieces = self._pieces(batch, Part(0, len(traces)))
         if pieces:
@@ -172,7 +170,6 @@ class Pool:
             len(self._batches),
             self.batch_size,
             dict(self._restarts),
-            self._effort,
             dict(self._decisions),
         )
 

@@ -196,6 +196,11 @@ class Engine:
         unfinished = self._exhausted and not self._stopping and self.assembler
         return not (self._queue or self._in_flight or self._staged or unfinished)
 
+    @property
+    def effort(self) -> float:
+        """With which probability dearer tiers look at what cheap ones are unsure of."""
+        return self._effort.value if self._settings.sheds else 1.0
+
     def health(self) -> dict[str, bool]:
         """Conditions of readiness, by name."""
         return {
@@ -224,7 +229,8 @@ class Engine:
         if self._tries == 0:  # a transaction that may have been written must be repeated as it was
             self._assemble()
             self._submit()
-            self._effort.observe(self._clock.monotonic() - self._queue[0].taken if self._queue else 0.0)
+            if self._detectors.stats().ready:  # without a worker all waits, and doing less would help nobody
+                self._effort.observe(self._clock.monotonic() - self._queue[0].taken if self._queue else 0.0)
             self._collect()
         if self._staged and self._clock.monotonic() >= self._retry_at:
             self._record()
@@ -364,12 +370,11 @@ class Engine:
             self._staged.finish_parts(rest.parts)
 
     def _submit(self) -> None:
-        effort = self._effort.value if self._settings.sheds else 1.0
         while self._queue:
             size = min(self._detectors.batch_size, len(self._queue))
             work = [self._queue[i] for i in range(size)]
             try:
-                self._detectors.submit(self._ticket, [item.trace for item in work], effort)
+                self._detectors.submit(self._ticket, [item.trace for item in work], self.effort)
             except Busy:
                 return
             for item in work:
@@ -489,6 +494,7 @@ class Engine:
             self._observer.lag(self._source.lag())
             self._observer.ledger(writable=self._writable)
             self._observer.pool(self._detectors.stats())
+            self._observer.effort(self.effort)
             self._observer.assembly(self.assembler.stats)
             self._observer.waiting(Stage.DECODED, len(self._queue))
             self._observer.waiting(Stage.DETECTING, self._in_flight_traces)

@@ -226,6 +226,11 @@ class TelemetryObserver:
         self._metrics.set("assembly_waiting_bytes", stats.waiting_bytes)
 
     @_best_effort
+    def effort(self, ratio: float) -> None:
+        """How much the dearer tiers may do."""
+        self._metrics.set("effort_ratio", ratio)
+
+    @_best_effort
     def pool(self, stats: PoolStats) -> None:
         """State of the detector pool."""
         self._metrics.set("pool_workers", stats.workers)
@@ -234,7 +239,6 @@ class TelemetryObserver:
         self._metrics.set("pool_batch_size_traces", stats.batch_size)
         for cause, restarts in stats.restarts.items():
             self._metrics.total("worker_restarts", restarts, cause=cause)
-        self._metrics.set("effort_ratio", stats.effort)
         for (detector, tier, decision), traces in stats.decisions.items():
             self._metrics.total(
                 "tier_decisions", traces, detector=detector, tier=str(tier), decision=decision
