@@ -1,5 +1,6 @@
 """The Kafka source against a real broker, through a proxy that can cut, corrupt and refuse."""
 
+import contextlib
 import gc
 import importlib
 import itertools
@@ -76,14 +77,15 @@ class Proxy:
         self.down = False
 
     def _pass(self, source: socket.socket, sink: socket.socket, spoils: bool) -> None:  # noqa: FBT001 - private
-        with source, sink:
-            try:
-                while data := source.recv(2**20):
-                    if spoils and self.corrupt:
-                        data = data.replace(self.corrupt, b"#" * len(self.corrupt))
-                    sink.sendall(data)
-            except OSError:
-                return
+        with source, contextlib.suppress(OSError):
+            while data := source.recv(2**20):
+                if spoils and self.corrupt:
+                    data = data.replace(self.corrupt, b"#" * len(self.corrupt))
+                sink.sendall(data)
+        with contextlib.suppress(
+            OSError
+        ):  # closing would tell nobody while the other thread receives from it
+            sink.shutdown(socket.SHUT_RDWR)
 
 
 @dataclass
