@@ -82,9 +82,8 @@ class Proxy:
                 if spoils and self.corrupt:
                     data = data.replace(self.corrupt, b"#" * len(self.corrupt))
                 sink.sendall(data)
-        with contextlib.suppress(
-            OSError
-        ):  # closing would tell nobody while the other thread receives from it
+        # To close it would tell nobody as long as the other thread receives from it.
+        with contextlib.suppress(OSError):
             sink.shutdown(socket.SHUT_RDWR)
 
 
