@@ -24,8 +24,9 @@ from monitor.demo.traffic import Traffic
 from monitor.effects import Claimed, Judge, Policy, Transaction, coverage_of, effects
 from monitor.effects import Finished as Done
 from monitor.findings import Action, Assessment, DeadLetter, Flag, Judgement, Severity, Span, Status
+from monitor.ledger.claims import Claim
 from monitor.ledger.spool import LedgerSpool
-from monitor.ledger.store import Claim, Ledger
+from monitor.ledger.store import Ledger
 from monitor.progress import Mark
 from monitor.stream import Assigned, Received, spool_topic
 from monitor.testing import ManualClock

@@ -32,8 +32,9 @@ from monitor.findings import (
 from monitor.ledger import reading
 from monitor.ledger import schema as t
 from monitor.ledger.auditor import Auditor
+from monitor.ledger.claims import Claim
 from monitor.ledger.outbox import KEEP_DELIVERED_SECONDS, LedgerOutbox
-from monitor.ledger.store import Claim, Ledger
+from monitor.ledger.store import Ledger
 from monitor.progress import Mark, Placement, Placing
 from monitor.stream import Assigned
 from monitor.testing import ManualClock
@@ -635,7 +636,7 @@ TAMPERINGS: dict[str, tuple[Callable[[Ledger], None], str]] = {
         lambda x: edit(
             x,
             "INSERT INTO flags SELECT 'new', seq, topic, partition, \"offset\", part, trace_id, time, app,"
-            ' environment, model, rule, severity, body FROM flags WHERE "offset" = 0',
+            ' environment, model, rule, severity, body, incarnation FROM flags WHERE "offset" = 0',
         ),
         "flag new is not on the chain",
     ),

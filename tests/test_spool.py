@@ -17,8 +17,9 @@ from monitor.errors import ConfigError, Retryable
 from monitor.findings import Span
 from monitor.ledger import reading
 from monitor.ledger import schema as t
+from monitor.ledger.claims import Claim
 from monitor.ledger.spool import LedgerSpool, usage_by_topic
-from monitor.ledger.store import Claim, Ledger
+from monitor.ledger.store import Ledger
 from monitor.progress import Mark, Placement, Placing
 from monitor.sources.combined import CombinedSource
 from monitor.sources.memory import MemoryLog, MemorySource

@@ -212,7 +212,7 @@ def repair_fetcher(consumer: Any) -> None:
     try:
         parse = consumer._fetcher._parse_fetched_data  # noqa: SLF001 - see the module's docstring
     except AttributeError as error:
-        raise _unrepairable(error) from None
+        raise unrepairable(error) from None
     consumer._fetcher._parse_fetched_data = _safe_parse(parse)  # noqa: SLF001 - see above
 
 
@@ -221,11 +221,12 @@ def _repair_join(consumer: Any) -> None:
     try:
         join = coordinator._do_join_and_sync_async  # noqa: SLF001 - see above
     except AttributeError as error:
-        raise _unrepairable(error) from None
+        raise unrepairable(error) from None
     coordinator._do_join_and_sync_async = _kept_join(coordinator, join)  # noqa: SLF001 - see above
 
 
-def _unrepairable(error: AttributeError) -> ConfigError:
+def unrepairable(error: AttributeError) -> ConfigError:
+    """What to say of a release of kafka-python that lacks what must be repaired or watched."""
     import kafka
 
     return ConfigError(
