@@ -1,7 +1,7 @@
 """Apache Kafka itself, in KRaft mode, from the jars that its project publishes.
 
 Maven fetches them once per version into a cache outside the checkout: `~/.cache/riskmon`, or the folder that
-RISKMON_TEST_CACHE names. Without Java or Maven a test is skipped, or in CI fails.
+TEST_CACHE names. Without Java or Maven a test is skipped, or in CI fails.
 """
 
 import base64
@@ -28,7 +28,7 @@ from monitor.demo.broker import DIE_WITH_PARENT, SESSION_MS
 if TYPE_CHECKING:
     from kafka.admin import KafkaAdminClient
 
-KAFKA_VERSION: Final = os.environ.get("RISKMON_TEST_KAFKA") or "4.3.1"
+KAFKA_VERSION: Final = os.environ.get("TEST_KAFKA_VERSION") or "4.3.1"
 OLDER_VERSION: Final = "3.9.1"
 """The oldest that is tried; `make soak` alone runs it."""
 
@@ -329,7 +329,7 @@ class ApacheKafka:
 
 def jars(version: str) -> Path:
     """Folder with the jars of this version; the first who asks fetches them, others wait meanwhile."""
-    cache = Path(os.environ.get("RISKMON_TEST_CACHE") or Path.home() / ".cache" / "riskmon")
+    cache = Path(os.environ.get("TEST_CACHE") or Path.home() / ".cache" / "riskmon")
     folder = cache / f"kafka-{version}"
     if folder.is_dir():
         return folder

@@ -15,7 +15,7 @@ TESTS = ("tests/test_sources_kafka.py", "tests/test_e2e_crash.py", "tests/test_a
 
 def older(_: float, folder: Path) -> Mapping[str, object]:
     """The source's tests and the kills at random moments pass on it, none skipped, whatever the share."""
-    environment = os.environ | {"RISKMON_TEST_KAFKA": OLDER_VERSION, "CI": "true"}
+    environment = os.environ | {"TEST_KAFKA_VERSION": OLDER_VERSION, "CI": "true"}
     command = [sys.executable, "-m", "pytest", "-p", "no:xdist", "-q", f"--basetemp={folder / 'tests'}"]
     done = subprocess.run([*command, *TESTS], env=environment, capture_output=True, text=True, check=False)
     tell(done.stdout[-2000:])

@@ -26,8 +26,8 @@ from typing import Any
 
 import pytest
 import yaml
+from apache_kafka import ApacheKafka
 
-from monitor.demo.broker import EmbeddedBroker
 from monitor.detect import Detector, pii
 from monitor.findings import Assessment
 from monitor.trace import Trace
@@ -250,7 +250,7 @@ groups:
 class Daemon:
     """`riskmon run` in a process of its own, everything it can write to in one folder."""
 
-    def __init__(self, folder: Path, broker: EmbeddedBroker, outside: Sink, factory: str = "") -> None:
+    def __init__(self, folder: Path, broker: ApacheKafka, outside: Sink, factory: str = "") -> None:
         self.data = folder / "data"
         self.temporary = folder / "tmp"
         self.output = folder / "output.log"
@@ -330,7 +330,7 @@ class Daemon:
 
 
 @contextmanager
-def daemon(folder: Path, broker: EmbeddedBroker, outside: Sink, factory: str = "") -> Iterator[Daemon]:
+def daemon(folder: Path, broker: ApacheKafka, outside: Sink, factory: str = "") -> Iterator[Daemon]:
     """Run a daemon; however the test ends, it ends too."""
     running = Daemon(folder, broker, outside, factory)
     try:
@@ -389,7 +389,7 @@ def test_no_canary_gets_out(tmp_path: Path) -> None:
     assert len(canaries) == TRACES * PER_TRACE
     values += [malformed(number, buried) for number in range(TRACES // 10)]
     canaries.pick.shuffle(values)
-    with EmbeddedBroker() as kafka, sink() as outside:
+    with ApacheKafka() as kafka, sink() as outside:
         kafka.create_topic("llm.traces", 2)
         kafka.create_topic("riskmon.feedback", 1)
         produce(kafka.bootstrap, values, buried)
@@ -455,7 +455,7 @@ def test_nothing_is_kept_of_a_trace_that_was_not_judged(tmp_path: Path) -> None:
     # Spread evenly, on one partition: several in a row would look as if the detector always failed.
     for number in range(count // 5):
         values.insert(6 * number, json.dumps(trace(count + number, lost, fault=BROKEN)).encode())
-    with EmbeddedBroker() as kafka, sink() as outside:
+    with ApacheKafka() as kafka, sink() as outside:
         kafka.create_topic("llm.traces", 1)
         kafka.create_topic("riskmon.feedback", 1)
         produce(kafka.bootstrap, values, lost)

@@ -62,6 +62,6 @@ def test_every_case_is_there() -> None:
 
 @pytest.mark.alone
 def test_a_hundredth_of_the_million_holds(tmp_path: Path) -> None:
-    """Ten thousand records amid a kill, a pause, a restart of the broker and new partitions: all of it holds."""
+    """Ten thousand records amid a kill, a pause, a broker's restart and new partitions: nothing is lost."""
     figures = million(0.01, tmp_path, anew=False)
     assert (figures["records"], figures["lost"], figures["group_lag"]) == (10_000, 0, 0)
