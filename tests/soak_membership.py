@@ -146,16 +146,21 @@ def rebalance(kafka: ApacheKafka, folder: Path, cycles: int) -> dict[str, Any]:
 
 
 class Daemons:
-    """Daemons of one group on one topic that share a folder, and so a ledger; leaving kills those left."""
+    """Daemons of one group on one topic that share a folder, and so a ledger; leaving kills those left.
 
-    def __init__(self, folder: Path, kafka: ApacheKafka, topic: str) -> None:
+    `others` are further settings of `kafka`.
+    """
+
+    def __init__(self, folder: Path, kafka: ApacheKafka, topic: str, **others: Any) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.name = f"group-{uuid.uuid4().hex[:8]}"
         self._folder = folder
         self._daemons: list[Daemon] = []
+        # A short session, so that others are given a killed daemon's partitions within what is waited for.
+        quick = {"session_timeout_ms": 6_000, "heartbeat_interval_ms": 1_000, "group_id": self.name}
         self._own = {
             "data_dir": str(folder / "data"),
-            "kafka": {"bootstrap_servers": [kafka.bootstrap], "topics": [topic], "group_id": self.name},
+            "kafka": {"bootstrap_servers": [kafka.bootstrap], "topics": [topic], **quick, **others},
             "pool": {"workers": 1},
             "detectors": {
                 name: cheap().get(name, {"enabled": False}) for name in DetectorsConfig.model_fields
@@ -163,8 +168,6 @@ class Daemons:
             "deliver": {"feedback_topic": ""},
             "http": {"port": 0},
         }
-        # Short, so that a killed daemon's partitions are given to others within what is waited for.
-        self._own["kafka"] |= {"session_timeout_ms": 6_000, "heartbeat_interval_ms": 1_000}  # type: ignore[operator] # a mapping
 
     def daemon(self, name: str) -> Daemon:
         """One of them, not started."""
