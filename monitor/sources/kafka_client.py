@@ -8,9 +8,9 @@ methods, so `open_consumer` refuses a release that no longer has them:
   that one corrupt batch stops one partition.
 - A group join that completes between two polls is lost. Where the member knew by itself that it must join,
   the finished join is thrown away and begun again (`BaseCoordinator.join_group_async`): a caller that polls
-  for 100 ms every 400 ms never joins (`test_sources_kafka.py::test_joins_although_polls_are_short`). Where only
-  changed metadata said so, joining makes `ConsumerCoordinator.need_rejoin` false: nobody takes the join, no
-  heartbeat is sent, and the group expels the member (docs/kafka-python-lost-rejoin.md). Here a join stays
+  for 100 ms every 400 ms never joins (`test_sources_kafka.py::test_joins_although_polls_are_short`). Where
+  only changed metadata said so, joining makes `ConsumerCoordinator.need_rejoin` false: nobody takes the join,
+  no heartbeat is sent, and the group expels the member (docs/kafka-python-lost-rejoin.md). Here a join stays
   wanted from its beginning until it is taken, and a finished one is kept.
 """
 
@@ -18,15 +18,19 @@ import difflib
 import importlib.util
 import ssl
 from collections.abc import Callable, Collection
+from concurrent.futures import Future
 from pathlib import Path
+from threading import Thread
 from typing import Any, NamedTuple
 
 from monitor.config import KafkaConfig
 from monitor.errors import ConfigError
+from monitor.sources.kafka_membership import last_heartbeat
 
 BOOTSTRAP_MS = 10_000  # one attempt to reach any broker; the source begins another while it is polled
 RECONNECT_MS = 5_000  # longest wait between connections: caught up soon after a broker returns
 FETCH_WAIT_MS = 500  # how long the broker may hold a fetch for which there are no records
+LEAVE_MS = 5_000  # longest time for leaving the group with a consumer that is replaced
 METADATA_MS = 5_000  # longest time until a new topic or partition is noticed
 
 _OWNED = frozenset({
@@ -180,6 +184,7 @@ def open_consumer(
     try:
         repair_fetcher(consumer)
         repair_join(consumer)
+        _check_heartbeat(consumer)
         consumer.subscribe(topics=topics, listener=_listener(consumer, notify))
     except BaseException:
         consumer.close(autocommit=False, timeout_ms=1000)
@@ -228,6 +233,13 @@ def repair_join(consumer: Any) -> None:
     except AttributeError as error:
         raise _unrepairable(error) from None
     coordinator._do_join_and_sync_async = kept  # noqa: SLF001 - see above
+
+
+def _check_heartbeat(consumer: Any) -> None:
+    try:
+        last_heartbeat(consumer)
+    except AttributeError as error:
+        raise _unrepairable(error) from None
 
 
 def _unrepairable(error: AttributeError) -> ConfigError:
@@ -284,3 +296,23 @@ def _kept_join(
         return assignment
 
     return kept_join
+
+
+def in_thread(name: str, call: Any) -> Future[Any]:
+    """Run a call that may never return in a daemon thread."""
+    future: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:  # noqa: BLE001 - the caller of result() decides
+            future.set_exception(error)
+
+    Thread(target=run, name=name, daemon=True).start()
+    return future
+
+
+def discard(opening: Future[tuple[Any, Any]]) -> None:
+    """Close a consumer that was opened for nobody; for `Future.add_done_callback`."""
+    if opening.exception() is None:
+        opening.result()[0].close(autocommit=False, timeout_ms=1000)
