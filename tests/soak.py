@@ -24,6 +24,9 @@ Case = Callable[[float, Path], Mapping[str, object]]
 
 CASES: Final[Mapping[str, str]] = {
     "million": "soak_million:million",
+    "starts": "soak_membership:starts",
+    "partitions": "soak_membership:partitions",
+    "rebalances": "soak_membership:rebalances",
     "kafka39": "soak_older:older",
 }
 """Name to `module:function`, in the order in which they run."""

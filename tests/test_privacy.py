@@ -33,8 +33,7 @@ from monitor.findings import Assessment
 from monitor.trace import Trace
 
 # 10,000 canaries in CI, in few traces: what takes the time is the alerts of each trace to each receiver.
-TRACES = 1_250 if os.environ.get("CI") else 125
-PER_TRACE = 8
+TRACES = 910 if os.environ.get("CI") else 91
 BROKEN = "pii-must-fail"  # value of a label that makes `build_failing_pii` raise
 SECONDS = 150.0
 
@@ -143,11 +142,11 @@ def leaks(places: Mapping[str, bytes], wanted: set[bytes]) -> dict[str, set[byte
 
 
 def trace(number: int, canaries: Canaries, **labels: str) -> dict[str, Any]:
-    """A native trace with eight canaries in eight of its fields."""
+    """A native trace with a canary in each of its fields."""
     pick = canaries.pick
-    shapes = [pick.choice([word, pick.choice(SHAPED)]) for _ in range(PER_TRACE)]
-    texts = dict.fromkeys(FIELDS, "Thank you for asking about the weather in Lisbon.")
-    for name, shape in zip(pick.sample(FIELDS, PER_TRACE), shapes, strict=True):
+    texts = {}
+    for name in FIELDS:
+        shape = pick.choice([word, pick.choice(SHAPED)])
         texts[name] = pick.choice(CARRIERS).format(canaries.plant(shape))
     return {
         "id": f"chat-{number}",
@@ -386,7 +385,7 @@ def test_no_canary_gets_out(tmp_path: Path) -> None:
     """No text of a trace is in logs, metrics, spans, alerts; no personal data in ledger or feedback topic."""
     canaries, buried = Canaries(1), Canaries(2)
     values = [json.dumps(trace(number, canaries)).encode() for number in range(TRACES)]
-    assert len(canaries) == TRACES * PER_TRACE
+    assert len(canaries) == TRACES * len(FIELDS)
     values += [malformed(number, buried) for number in range(TRACES // 10)]
     canaries.pick.shuffle(values)
     with ApacheKafka() as kafka, sink() as outside:
