@@ -23,7 +23,7 @@ from monitor.findings import Assessment, Coverage, DeadLetter, FlagRow
 from monitor.ledger import claims
 from monitor.ledger import schema as t
 from monitor.ledger.claims import Claim, Hand, Holding, mark_columns
-from monitor.ledger.database import READS, connect
+from monitor.ledger.database import READS, connect, once_unlocked
 from monitor.progress import Placement
 from monitor.stream import Assigned, TopicPartition, is_spool
 from monitor.vault import Vault
@@ -64,8 +64,7 @@ class Ledger:
         """Open or create a ledger and bring its schema up to date. Raises ConfigError when that fails."""
         ledger = cls(connect(url), vault, clock, owner)
         try:
-            with ledger.begin() as connection:
-                t.migrate(connection)
+            once_unlocked(ledger._migrate)
         except ConfigError:
             ledger.close()
             raise
@@ -75,6 +74,10 @@ class Ledger:
                 f"ledger.url: the ledger cannot be opened: {error}; is its folder writable, its server up?"
             ) from None
         return ledger
+
+    def _migrate(self) -> None:
+        with self.begin() as connection:
+            t.migrate(connection)
 
     def read_only(self) -> "Ledger":
         """The same ledger through connections of their own that can only read; to be closed by itself."""
