@@ -294,6 +294,10 @@ class Observer(Protocol):
         """Records whose traces are all judged are durable in the ledger."""
         ...
 
+    def skipped(self, topic: str, reason: str, records: int) -> None:
+        """Of the recorded, these held nothing to judge; `reason` is that of `Skipped`."""
+        ...
+
     def released(self, topic: str, records: int) -> None:
         """Records taken before go back unjudged: their partition was revoked, or the time to drain was up."""
         ...

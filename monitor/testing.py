@@ -66,6 +66,9 @@ class NullObserver:
     def recorded(self, topic: str, records: int) -> None:
         """Ignore."""
 
+    def skipped(self, topic: str, reason: str, records: int) -> None:
+        """Ignore."""
+
     def released(self, topic: str, records: int) -> None:
         """Ignore."""
 

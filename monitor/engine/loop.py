@@ -17,7 +17,7 @@ from monitor.engine.effort import Effort
 from monitor.engine.partitions import Claims, Partition, Partitions
 from monitor.engine.staging import Staged
 from monitor.engine.work import Batch, Part, Rest, Work
-from monitor.errors import BadTrace, Busy, Fenced, Retryable
+from monitor.errors import BadTrace, Busy, Fenced, Retryable, Skipped
 from monitor.findings import Assessment, DeadLetter, Judgement
 from monitor.rules import RuleBook, RuleSet
 from monitor.stream import (
@@ -327,6 +327,9 @@ class Engine:
                 if self._on_dead:
                     self._on_dead(letter)
                 continue
+            except Skipped as skipped:
+                self._staged.skip(partition, offset, skipped.reason)
+                continue
             due = expect(offset, len(traces))
             if not due:
                 self._staged.finish(partition, offset, ())
@@ -465,6 +468,9 @@ class Engine:
         for (topic, reason), count in letters.items():
             self.totals.dead_lettered += count
             self._observer.dead_lettered(topic, reason, count)
+        skips = Counter((partition.name[0], reason) for partition, reason in staged.skipped)
+        for (topic, reason), count in skips.items():
+            self._observer.skipped(topic, reason, count)
         judgements = [judgement for _, judgement in staged.judgements]
         self.totals.traces += len(judgements)
         if judgements:

@@ -24,6 +24,7 @@ CounterName: TypeAlias = Literal[
     "records_consumed",
     "records_recorded",
     "records_dead_lettered",
+    "records_skipped",
     "records_released",
     "traces_judged",
     "release_traces",
@@ -160,6 +161,7 @@ CODES = ("200", "400", "401", "404", "405", "413", "415", "429", "500", "503")  
 EXPORTS = ("exported", "failed", "dropped")
 OUTCOMES = ("delivered", "failed", "rejected")
 VERDICTS = ("flagged", "clean", "unscored")
+SKIPS = ("metrics", "profiles")
 OBJECTIVES = ("freshness", "loss", "unscored")
 LEDGER_TABLES = ("flags", "feedback", "dead_letters")
 
@@ -186,6 +188,11 @@ FAMILIES: dict[MetricName, Family] = {
         Kind.COUNTER,
         "Records that could not be judged and are durable as dead letters.",
         (_TOPIC, Label("reason", Bound.GUARDED, key="dead_letter_reason")),
+    ),
+    "records_skipped": Family(
+        Kind.COUNTER,
+        "Of the recorded, those that held nothing to judge: other signals on a topic shared with traces.",
+        (_TOPIC, _closed("reason", SKIPS)),
     ),
     "records_released": Family(
         Kind.COUNTER,

@@ -139,6 +139,11 @@ class TelemetryObserver:
         self._metrics.set("last_recorded_timestamp_seconds", self._clock.now())
 
     @_best_effort
+    def skipped(self, topic: str, reason: str, records: int) -> None:
+        """Of the recorded, these held nothing to judge."""
+        self._metrics.inc("records_skipped", records, topic=topic, reason=reason)
+
+    @_best_effort
     def released(self, topic: str, records: int) -> None:
         """Consumed records were given up unrecorded: their partition was revoked or is owned by another."""
         self._metrics.inc("records_released", records, topic=topic)
