@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import structlog
+from apache_kafka import ApacheKafka
 from hypothesis import HealthCheck, settings
 
 # A failure found in CI must be repeatable from its log alone, and a shared machine keeps no time.
@@ -46,6 +47,13 @@ def _logging_is_put_back() -> Iterator[None]:
     root.handlers[:] = handlers
     root.setLevel(level)
     structlog.reset_defaults()
+
+
+@pytest.fixture(scope="session")
+def apache_kafka() -> Iterator[ApacheKafka]:
+    """Apache Kafka, shared: names of topics and groups are to be a test's own, and nothing may end it."""
+    with ApacheKafka() as kafka:
+        yield kafka
 
 
 @pytest.fixture
