@@ -69,6 +69,8 @@ class ApacheKafka:
     SCRAM-SHA-256. `admin` and the broker itself use a listener in plain text of their own, as
     User:ANONYMOUS, whom an authorizer must let do everything: `super.users` says so.
 
+    `advertised` is the address that clients are told instead of its own, such as a proxy's.
+
     With `joins`, it is one more broker of that one's cluster. `{"process.roles": "controller"}` makes it a
     controller alone, which others join and which stays when each of them is killed.
     """
@@ -81,6 +83,7 @@ class ApacheKafka:
         protocol: str = "PLAINTEXT",
         users: Mapping[str, str] | None = None,
         joins: "ApacheKafka | None" = None,
+        advertised: str = "",
     ) -> None:
         self.version = version
         self.bootstrap = ""
@@ -89,6 +92,7 @@ class ApacheKafka:
         self._protocol = protocol
         self._users = dict(users or {})
         self._joins = joins
+        self._advertised = advertised
         self._members = 1
         self._number = 1
         self._cluster = base64.urlsafe_b64encode(b"riskmon" + os.urandom(9)).decode().rstrip("=")
@@ -273,9 +277,12 @@ class ApacheKafka:
             "transaction.state.log.min.isr": "1",
             "transaction.state.log.num.partitions": "1",
             "group.initial.rebalance.delay.ms": "0",
+            "message.max.bytes": str(32 * 2**20),  # tests send records over every limit of ours
             "auto.create.topics.enable": "false",
             "super.users": "User:ANONYMOUS",
         }
+        if self._advertised:
+            lines["advertised.listeners"] = f"CLIENT://{self._advertised},INNER://{self._inner}"
         if "broker" in roles:
             lines["inter.broker.listener.name"] = "INNER"
         add_scram = []
