@@ -28,7 +28,7 @@ from monitor.demo.broker import DIE_WITH_PARENT, SESSION_MS
 if TYPE_CHECKING:
     from kafka.admin import KafkaAdminClient
 
-KAFKA_VERSION: Final = "4.3.1"
+KAFKA_VERSION: Final = os.environ.get("RISKMON_TEST_KAFKA") or "4.3.1"
 OLDER_VERSION: Final = "3.9.1"
 """The oldest that is tried; `make soak` alone runs it."""
 

@@ -22,7 +22,10 @@ import pytest
 Case = Callable[[float, Path], Mapping[str, object]]
 """Takes a share of its full size and an empty folder, returns its figures, raises where it did not hold."""
 
-CASES: Final[Mapping[str, str]] = {}
+CASES: Final[Mapping[str, str]] = {
+    "million": "soak_million:million",
+    "kafka39": "soak_older:older",
+}
 """Name to `module:function`, in the order in which they run."""
 
 

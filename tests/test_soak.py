@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import soak
+from soak_million import million
 
 
 def holds(share: float, folder: Path) -> Mapping[str, object]:
@@ -57,3 +58,10 @@ def test_every_case_is_there() -> None:
     """What the table names can be imported."""
     for name in soak.CASES:
         assert callable(soak.load(name))
+
+
+@pytest.mark.alone
+def test_a_hundredth_of_the_million_holds(tmp_path: Path) -> None:
+    """Ten thousand records amid a kill, a pause, a restart of the broker and new partitions: all of it holds."""
+    figures = million(0.01, tmp_path, anew=False)
+    assert (figures["records"], figures["lost"], figures["group_lag"]) == (10_000, 0, 0)
