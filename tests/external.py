@@ -27,13 +27,13 @@ def need(*names: str) -> str:
         for path in (None, *map(str, folders)):
             if found := shutil.which(name, path=path):
                 return found
-    return _missing(" or ".join(names))
+    return missing(" or ".join(names))
 
 
 def need_module(name: str) -> Any:
     """An optional library; skips the test, or in CI fails it, without."""
     if importlib.util.find_spec(name) is None:
-        _missing(name)
+        missing(name)
     return importlib.import_module(name)
 
 
@@ -94,7 +94,8 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
         subprocess.run([need("umount"), "--lazy", str(folder)], check=True)
 
 
-def _missing(what: str) -> NoReturn:
+def missing(what: str) -> NoReturn:
+    """Skip the test, or in CI fail it, for want of something that is not installed."""
     message = f"{what} is not installed"
     if os.environ.get("CI"):
         pytest.fail(message)

@@ -17,6 +17,7 @@ from monitor.stream import TopicPartition
 
 UNSEEN_SECONDS: Final = 0.25  # without a fetch: enough to delete a topic, make it anew and write to it
 AGAIN_SECONDS: Final = 1.0  # between requests for metadata while a topic is not there
+ENOUGH_REFRESHES: Final = 2  # the first answer may have been asked for before the topics were named
 NO_ID: Final = "00000000-0000-0000-0000-000000000000"
 
 
@@ -63,9 +64,9 @@ class Logs:
 
     def complete(self) -> bool:
         """Whether metadata names all that exists of the topics; asks for it until it does."""
-        if self._refreshes < 2:  # the first answer may have been asked for before the topics were named
+        if self._refreshes < ENOUGH_REFRESHES:
             self._cluster.request_update()
-        return self._refreshes >= 2
+        return self._refreshes >= ENOUGH_REFRESHES
 
     def know(self, key: TopicPartition, topic_id: str) -> None:
         """Remember of which topic a partition is."""
