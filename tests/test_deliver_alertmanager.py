@@ -29,6 +29,8 @@ from monitor.deliver.outbox import Delivered, Dispatcher, Reason, Rejected, Resu
 from monitor.errors import ConfigError
 from monitor.findings import Leased, Severity
 
+pytestmark = pytest.mark.monitoring
+
 NOW = 1_700_000_000.0
 
 

@@ -127,6 +127,7 @@ def fill(path: Path) -> None:
         file.writelines(itertools.repeat(bytes(4096)))
 
 
+@pytest.mark.monitoring
 @pytest.mark.alone
 def test_broken_rules_and_a_stopped_process_are_told(tmp_path: Path) -> None:
     """The alerts of exactly these fire, and end with their cause."""
@@ -145,6 +146,7 @@ def test_broken_rules_and_a_stopped_process_are_told(tmp_path: Path) -> None:
         check_nothing_is_lost(rig, daemon)
 
 
+@pytest.mark.monitoring
 @pytest.mark.alone
 def test_a_broker_that_falls_silent_is_told(tmp_path: Path) -> None:
     """A stopped broker keeps connections, takes new ones, answers none: its alert fires, nothing is lost."""
@@ -158,6 +160,7 @@ def test_a_broker_that_falls_silent_is_told(tmp_path: Path) -> None:
         check_nothing_is_lost(rig, daemon)
 
 
+@pytest.mark.monitoring
 @pytest.mark.alone
 def test_a_full_disk_is_told(tmp_path: Path) -> None:
     """While something else fills the ledger's disk its alert fires; with room again all is judged.
@@ -179,6 +182,7 @@ def test_a_full_disk_is_told(tmp_path: Path) -> None:
         check_nothing_is_lost(rig, daemon)
 
 
+@pytest.mark.monitoring
 @pytest.mark.alone
 def test_a_removed_model_is_told(tmp_path: Path) -> None:
     """Without it no new worker comes up, and a new daemon judges by its other tiers: an alert for each."""

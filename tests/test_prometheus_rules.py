@@ -15,6 +15,8 @@ from external import exported_series, metrics_in, need
 from monitor.rates import Sums, estimate
 from monitor.telemetry.catalogue import FAMILIES
 
+pytestmark = pytest.mark.monitoring
+
 FOLDER = Path(__file__).resolve().parents[1] / "rules" / "prometheus"
 RULES = FOLDER / "riskmon.rules.yml"
 OBJECTIVES = FOLDER / "objectives.rules.yml"
@@ -61,6 +63,7 @@ def test_no_test_wants_the_last_digit_of_a_rate() -> None:
                 assert re.match(r"(round|count)\b", asked["expr"]), (path.name, asked["expr"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("milliseconds", [-1, 1])
 def test_the_rules_do_not_care_which_ends_belong_to_a_range(milliseconds: int, tmp_path: Path) -> None:
     """A sample at the very begin of a range counts until Prometheus 2, no longer in 3; no test depends on it.
