@@ -10,6 +10,7 @@ from typing import Any
 import external
 import pytest
 import structlog
+from apache_kafka import ApacheKafka
 from hypothesis import HealthCheck, settings
 
 # A failure found in CI must be repeatable from its log alone, and a shared machine keeps no time.
@@ -55,6 +56,13 @@ def _what_uses_programs_of_monitoring_is_marked(request: pytest.FixtureRequest) 
     external.refused.update(() if request.node.get_closest_marker("monitoring") else external.MONITORING)
     yield
     external.refused.clear()
+
+
+@pytest.fixture(scope="session")
+def apache_kafka() -> Iterator[ApacheKafka]:
+    """Apache Kafka, shared: names of topics and groups are to be a test's own, and nothing may end it."""
+    with ApacheKafka() as kafka:
+        yield kafka
 
 
 @pytest.fixture

@@ -483,6 +483,28 @@ def test_a_daemon_waits_for_another_that_is_making_the_ledger(tmp_path: Path) ->
     maker.close()
 
 
+@pytest.mark.parametrize("held", ["for_longer_than_a_transaction_waits", "for_good"])
+def test_a_daemon_begins_although_others_keep_the_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: str
+) -> None:
+    """A lock that is held for several of its waits does not end a daemon that begins; one for good does."""
+    with opened(tmp_path, "a"):
+        pass
+    monkeypatch.setattr("monitor.ledger.database.BUSY_SECONDS", 0.05)
+    other = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    leaving = threading.Timer(0.2, other.execute, ("COMMIT",))
+    if held == "for_good":
+        with pytest.raises(ConfigError, match=r"cannot be opened: .*locked"), opened(tmp_path, "b"):
+            pass
+    else:
+        leaving.start()
+        with opened(tmp_path, "b") as second:
+            assert second.position("t", 0) is None
+        leaving.join()
+    other.close()
+
+
 def test_a_file_system_without_a_write_ahead_log_is_refused(tmp_path: Path) -> None:
     """Where SQLite keeps another journal, opening says so and what to do."""
     url = f"sqlite:///file:{tmp_path}/ledger.db?vfs=unix-dotfile&uri=true"  # locks as on a network's files

@@ -79,7 +79,7 @@ def findings(config: Config, *, offline: bool = False) -> list[Finding]:
     ]
     deliver = config.deliver
     if not offline and (config.kafka.topics or deliver.feedback_topic or deliver.verdicts_topic):
-        checks.append(("broker", _broker))
+        checks += [("broker", _broker), ("group", _group)]
     found: list[Finding] = []
     for subject, check in checks:
         try:
@@ -181,6 +181,19 @@ def _broker(config: Config) -> list[Finding]:
         Finding(f"topic {topic}", "ok" if topic in known else "missing", "" if topic in known else _NO_TOPIC)
         for topic in config.kafka.topics
     ]
+
+
+def _group(config: Config) -> list[Finding]:
+    """Whether partitions that nobody reads will be noticed; nothing where the broker does not answer."""
+    from monitor.sources.kafka_group import hidden
+
+    if not config.kafka.topics:
+        return []
+    try:
+        why = hidden(config.kafka)
+    except Retryable:
+        return []
+    return [Finding(f"group {config.kafka.group_id}", "missing" if why else "ok", why)]
 
 
 _PROFILES: Final[Mapping[Profile, str]] = {

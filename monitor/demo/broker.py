@@ -23,12 +23,13 @@ SESSION_MS = 6000
 
 # A process of its own sets the death signal and becomes the broker: doing so between fork and exec of a
 # process with threads may deadlock. 1 is PR_SET_PDEATHSIG; 9 is SIGKILL, because Tansu sits out SIGTERM.
-_DIE_WITH_PARENT = """
+DIE_WITH_PARENT = """
 import ctypes, os, sys
 ctypes.CDLL(None).prctl(1, 9)
 if os.getppid() == int(sys.argv[1]):
     os.execv(sys.argv[2], sys.argv[2:])
 """
+"""Python that becomes another program: `python -ISc DIE_WITH_PARENT <own pid> <program> <arguments>`."""
 
 
 class EmbeddedBroker:
@@ -100,7 +101,7 @@ class EmbeddedBroker:
         ]
         command += ["--listener-url", url, "--advertised-listener-url", url]
         if sys.platform == "linux":
-            command = [sys.executable, "-ISc", _DIE_WITH_PARENT, str(os.getpid()), *command]
+            command = [sys.executable, "-ISc", DIE_WITH_PARENT, str(os.getpid()), *command]
         # An empty environment, because Tansu would take settings from a variable as plain as CLUSTER_ID.
         self._process = subprocess.Popen(
             command,

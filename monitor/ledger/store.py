@@ -20,7 +20,7 @@ from monitor.effects import Judge, KeptTrace, Transaction
 from monitor.errors import ConfigError, Fenced, Retryable
 from monitor.findings import Assessment, Coverage, DeadLetter, FlagRow, Span
 from monitor.ledger import schema as t
-from monitor.ledger.database import READS, connect
+from monitor.ledger.database import READS, connect, once_unlocked
 from monitor.progress import Mark, Placement, Placing, place
 from monitor.stream import Assigned, TopicPartition, is_spool
 from monitor.vault import Vault
@@ -73,8 +73,7 @@ class Ledger:
         """Open or create a ledger and bring its schema up to date. Raises ConfigError when that fails."""
         ledger = cls(connect(url), vault, clock, owner)
         try:
-            with ledger.begin() as connection:
-                t.migrate(connection)
+            once_unlocked(ledger._migrate)
         except ConfigError:
             ledger.close()
             raise
@@ -84,6 +83,10 @@ class Ledger:
                 f"ledger.url: the ledger cannot be opened: {error}; is its folder writable, its server up?"
             ) from None
         return ledger
+
+    def _migrate(self) -> None:
+        with self.begin() as connection:
+            t.migrate(connection)
 
     def read_only(self) -> "Ledger":
         """The same ledger through connections of their own that can only read; to be closed by itself."""

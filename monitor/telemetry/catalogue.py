@@ -38,6 +38,7 @@ CounterName: TypeAlias = Literal[
     "tier_decisions",
     "risk_terms",
     "rule_errors",
+    "kafka_renewals",
     "reloads",
     "deliveries",
     "delivery_failures",
@@ -60,6 +61,10 @@ GaugeName: TypeAlias = Literal[
     "lag_seconds",
     "partition_stuck",
     "kafka_connected",
+    "kafka_member",
+    "kafka_member_answered_timestamp_seconds",
+    "kafka_group_visible",
+    "partitions_unread",
     "ledger_writable",
     "queue_traces",
     "pool_workers",
@@ -320,11 +325,14 @@ FAMILIES: dict[MetricName, Family] = {
         (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0),
     ),
     "lag_records": Family(
-        Kind.GAUGE, "Records of a partition not yet delivered.", (_TOPIC, _PARTITION), "records"
+        Kind.GAUGE,
+        "Records of a partition not yet delivered, to anybody where nobody reads it.",
+        (_TOPIC, _PARTITION),
+        "records",
     ),
     "lag_seconds": Family(
         Kind.GAUGE,
-        "Age of the last delivered record while records wait behind it.",
+        "Age of the last delivered record while records wait behind it, or of their being read by nobody.",
         (_TOPIC, _PARTITION),
         "seconds",
     ),
@@ -333,6 +341,24 @@ FAMILIES: dict[MetricName, Family] = {
     ),
     "kafka_connected": Family(
         Kind.GAUGE, "1 while a broker is connected and answers, 0 while none does; absent without Kafka."
+    ),
+    "kafka_member": Family(
+        Kind.GAUGE, "1 while this daemon is a live member of its consumer group; absent without Kafka."
+    ),
+    "kafka_member_answered_timestamp_seconds": Family(
+        Kind.GAUGE, "Unix time the group last answered this member; 0 before.", (), "seconds"
+    ),
+    "kafka_renewals": Family(
+        Kind.COUNTER, "Kafka clients built anew because theirs had dropped out of the group."
+    ),
+    "kafka_group_visible": Family(
+        Kind.GAUGE,
+        "1 while Kafka says which partitions the group reads, 0 while it refuses; absent without Kafka.",
+    ),
+    "partitions_unread": Family(
+        Kind.GAUGE,
+        "Partitions that no member of the group reads; absent while Kafka refuses to say.",
+        (_TOPIC,),
     ),
     "ledger_writable": Family(
         Kind.GAUGE, "1 when the last attempt to write the ledger succeeded, 0 while it is tried again."

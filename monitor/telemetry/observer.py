@@ -16,7 +16,17 @@ from monitor.clock import Clock
 from monitor.config import BudgetsConfig
 from monitor.findings import Assessment, Evidence, Judgement, Status, TierStatus
 from monitor.rates import TERMS, THRESHOLD, Window, sums_of
-from monitor.stream import AssemblyStats, Incident, Lag, PoolStats, Stage, TopicPartition, Usage
+from monitor.stream import (
+    AssemblyStats,
+    GroupLook,
+    Incident,
+    Lag,
+    Membership,
+    PoolStats,
+    Stage,
+    TopicPartition,
+    Usage,
+)
 from monitor.telemetry.catalogue import LEDGER_TABLES, OBJECTIVES, VERDICTS
 from monitor.telemetry.metrics import LabelSet, Metrics
 
@@ -110,6 +120,7 @@ class TelemetryObserver:
         self._spans = spans
         self._evaluations = evaluations
         self._stuck: dict[TopicPartition, int | None] = {}
+        self._unread: Sequence[Lag] = ()
         self._faulty: set[str] = set()
         metrics.set("start_timestamp_seconds", clock.now())
         metrics.set("last_recorded_timestamp_seconds", 0.0)
@@ -179,9 +190,13 @@ class TelemetryObserver:
 
     @_best_effort
     def lag(self, lags: Sequence[Lag]) -> None:
-        """Lag of every assigned partition. One that is read again, or given away, is stuck no more."""
-        self._metrics.replace("lag_records", {(lag.topic, str(lag.partition)): lag.records for lag in lags})
-        self._metrics.replace("lag_seconds", {(lag.topic, str(lag.partition)): lag.seconds for lag in lags})
+        """Lag of every assigned partition. One that is read again, or given away, is stuck no more.
+
+        Partitions that nobody reads count as well, see `group`.
+        """
+        told = {(lag.topic, str(lag.partition)): lag for lag in (*self._unread, *lags)}
+        self._metrics.replace("lag_records", {key: lag.records for key, lag in told.items()})
+        self._metrics.replace("lag_seconds", {key: lag.seconds for key, lag in told.items()})
         waiting = {(lag.topic, lag.partition): lag.records for lag in lags}
         # Nothing is delivered from a stuck partition, so what waits there can only grow until it is read.
         self._stuck = {
@@ -201,6 +216,22 @@ class TelemetryObserver:
     def broker(self, *, connected: bool) -> None:
         """Whether any broker of Kafka is connected; told by a source that reads from one."""
         self._metrics.set("kafka_connected", float(connected))
+
+    @_best_effort
+    def member(self, membership: Membership) -> None:
+        """What a source knows of its membership in a consumer group."""
+        self._metrics.set("kafka_member", float(membership.live))
+        self._metrics.set("kafka_member_answered_timestamp_seconds", membership.answered)
+        self._metrics.total("kafka_renewals", membership.renewals)
+
+    @_best_effort
+    def group(self, look: GroupLook | None) -> None:
+        """Which partitions nobody in the group reads; None when Kafka refuses to say."""
+        self._metrics.set("kafka_group_visible", float(look is not None))
+        self._metrics.replace(
+            "partitions_unread", {(topic,): count for topic, count in look.unread.items()} if look else {}
+        )
+        self._unread = look.lags if look else ()
 
     @_best_effort
     def ledger(self, *, writable: bool) -> None:
