@@ -12,15 +12,21 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import pytest
 
 from monitor.telemetry.catalogue import FAMILIES, Kind
 
+MONITORING: Final = frozenset({"prometheus", "promtool", "prometheus-alertmanager", "alertmanager", "amtool"})
+"""Programs that only tests marked `monitoring` may use: those run with the newest of them too."""
+refused: set[str] = set()
+"""Programs that the test that runs may not use."""
+
 
 def need(*names: str) -> str:
     """Path of the first of the programs that is installed; skips the test, or in CI fails it, without."""
+    assert refused.isdisjoint(names), f"mark the test: pytest.mark.monitoring, for {', '.join(names)}"
     # Debian keeps PostgreSQL's programs, one folder per version, off the PATH.
     folders = [Path(sys.executable).parent, *sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)]
     for name in names:
