@@ -199,8 +199,12 @@ def test_partitions_that_nobody_reads_are_seen(apache_kafka: ApacheKafka, topic:
     )
     produce(apache_kafka, topic, b"a", b"b")
     apache_kafka.add_partitions(topic, 2)
-    # A broker that has never had a group makes the topic for their positions first.
-    eventually(lambda: watch.turn() or looks, "a first look")
+
+    def looked() -> bool:  # a broker that has never had a group makes the topic for their positions first
+        watch.turn()
+        return bool(looks)
+
+    eventually(looked, "a first look")
     assert looks == [GroupLook({topic: 0}, ())]
     watch.turn()
     found = looks[-1]
