@@ -176,9 +176,7 @@ def _daemon(config: Config, _clock: Clock) -> list[Finding]:
     failing = [str(name) for name in body.get("failing", [])]
     if not failing:
         return [Finding("daemon", "ok", "ready")]
-    return [
-        Finding("daemon", "failed", f"{name}: {CONDITIONS.get(name, 'see its log')}") for name in failing
-    ]
+    return [Finding("daemon", "failed", f"{name}: {CONDITIONS.get(name, 'see its log')}") for name in failing]
 
 
 CONDITIONS: Final = {
