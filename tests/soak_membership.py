@@ -90,6 +90,8 @@ def start_and_stop(kafka: ApacheKafka, folder: Path, cycles: int) -> dict[str, A
 
 def add_partitions(kafka: ApacheKafka, folder: Path, cycles: int) -> dict[str, Any]:
     """Figures of `partitions`. Raises AssertionError when not every record is recorded in the end."""
+    from kafka.errors import CoordinatorNotAvailableError
+
     topic = _topic(kafka)
     waits: list[float | None] = []
     hangs: list[dict[str, Any]] = []
@@ -97,7 +99,10 @@ def add_partitions(kafka: ApacheKafka, folder: Path, cycles: int) -> dict[str, A
         daemon = group.daemon("one")
 
         def read(total: int) -> bool:
-            found = described(admin.describe_groups([group.name])[group.name])
+            try:
+                found = described(admin.describe_groups([group.name])[group.name])
+            except CoordinatorNotAvailableError:  # a broker makes its first group's topic
+                return False
             return found is not None and len(found.read) == total and daemon.ready()
 
         with Traffic(kafka, topic) as traffic:

@@ -8,6 +8,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
+from monitor.cli import diagnosis
 from monitor.clock import ManualClock
 from monitor.config import KafkaConfig
 from monitor.sources.kafka_membership import Liveness
@@ -161,6 +162,11 @@ def test_an_outage_makes_the_daemon_unready_after_a_while() -> None:
     group.liveness.left()
     group.clock.advance(UNREACHABLE)
     assert not group.liveness.health()["broker_connected"]
+
+
+def test_every_condition_has_its_remedy() -> None:
+    """`riskmon doctor` says what to do about each."""
+    assert Group().liveness.health().keys() <= diagnosis.CONDITIONS.keys()
 
 
 @given(

@@ -200,11 +200,11 @@ def test_partitions_that_nobody_reads_are_seen(apache_kafka: ApacheKafka, topic:
     produce(apache_kafka, topic, b"a", b"b")
     apache_kafka.add_partitions(topic, 2)
 
-    def looked() -> bool:
+    def looked() -> bool:  # a broker that has never had a group makes the topic for their positions first
         watch.turn()
         return bool(looks)
 
-    eventually(looked, "a first look")  # a broker without a group makes the topic for their positions first
+    eventually(looked, "a first look")
     assert looks == [GroupLook({topic: 0}, ())]
     watch.turn()
     found = looks[-1]
@@ -242,3 +242,23 @@ def test_a_broker_that_does_not_describe_groups_is_named_once() -> None:
         watch.turn()
     assert looks == [None, None]
     assert [each["event"] for each in logs] == ["kafka_group_not_seen"]
+
+
+@pytest.mark.slow
+def test_a_member_without_partitions_is_live(apache_kafka: ApacheKafka, topic: str) -> None:
+    """Of two members on one partition both are live, and Kafka sees no partition unread."""
+    one, two = (source_of(apache_kafka, topic) for _ in range(2))
+    seen = [Seen(), Seen()]
+
+    def both_live() -> bool:
+        for source, each in zip((one, two), seen, strict=True):
+            each.take(source.poll(0.05, 10))
+        return one.health()["group_member"] and two.health()["group_member"]
+
+    eventually(both_live, "two live members")
+    end = Deadline(SystemClock(), 8.0)  # longer than the session
+    while not end.expired():
+        assert both_live()
+    assert sum(len(each.assigned) for each in seen) - sum(len(each.others) for each in seen) == 1
+    one.close({}, 5)
+    two.close({}, 5)

@@ -193,7 +193,7 @@ def _group(config: Config) -> list[Finding]:
         why = hidden(config.kafka)
     except Retryable:
         return []
-    return [Finding(f"group {config.kafka.group_id}", "missing" if why else "ok", why)]
+    return [Finding("unread partitions", "missing" if why else "ok", why)]
 
 
 _PROFILES: Final[Mapping[Profile, str]] = {

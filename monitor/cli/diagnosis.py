@@ -176,12 +176,10 @@ def _daemon(config: Config, _clock: Clock) -> list[Finding]:
     failing = [str(name) for name in body.get("failing", [])]
     if not failing:
         return [Finding("daemon", "ok", "ready")]
-    return [
-        Finding("daemon", "failed", f"{name}: {_CONDITIONS.get(name, 'see its log')}") for name in failing
-    ]
+    return [Finding("daemon", "failed", f"{name}: {CONDITIONS.get(name, 'see its log')}") for name in failing]
 
 
-_CONDITIONS: Final = {
+CONDITIONS: Final = {
     "started": "models are still loading, or do not load; its log says which",
     "loop_turning": "the engine hangs; the watchdog ends it, its stacks are on standard error",
     "delivery_running": "a delivery thread has ended; restart the daemon and report the log line before",

@@ -80,7 +80,7 @@ class GroupWatch:
         except Retryable as error:
             self._note(str(error))
         except _RefusedError as error:
-            self._note(str(error), REMEDY)
+            self._note(str(error), error.remedy)
             self._since.clear()
             self._on_look(None)
         else:
@@ -139,17 +139,16 @@ def hidden(config: KafkaConfig) -> str:
             finally:
                 admin.close()
     except _RefusedError as error:
-        return f"{error}: {REMEDY}"
+        return f"{error}; {error.remedy}"
     return ""
 
 
 class _RefusedError(Exception):
     """Kafka does not describe the group to us; the message is the kind of its answer."""
 
-
-REMEDY: Final = (
-    "allow this user to DESCRIBE kafka.group_id, which READ implies; unread partitions go unnoticed"
-)
+    def __init__(self, error: Exception, remedy: str) -> None:
+        super().__init__(type(error).__name__)
+        self.remedy = f"{remedy}; without, partitions that nobody reads go unnoticed"
 
 
 @contextmanager
@@ -159,8 +158,11 @@ def _classified() -> Iterator[None]:
 
     try:
         yield
-    except (AuthorizationError, UnsupportedVersionError, ValueError) as error:
-        raise _RefusedError(type(error).__name__) from error  # ValueError: an answer the library cannot read
+    except AuthorizationError as error:
+        remedy = "allow this user to DESCRIBE kafka.group_id, which READ implies"
+        raise _RefusedError(error, remedy) from error
+    except (UnsupportedVersionError, ValueError) as error:  # ValueError: an answer the library cannot read
+        raise _RefusedError(error, "use a broker that describes groups as Apache Kafka does") from error
     except (KafkaError, OSError) as error:
         raise Retryable(type(error).__name__) from error
 

@@ -5,13 +5,17 @@ heartbeat sent and no error raised, while the group has long given its partition
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from structlog.typing import FilteringBoundLogger
 
 from monitor.clock import Clock
 from monitor.config import KafkaConfig
 from monitor.stream import Membership
+
+
+BOOTSTRAP_SECONDS: Final = 5.0
+"""Without a connection, and between tries: how soon the bootstrap servers are asked who the brokers are now."""
 
 
 class Liveness:
@@ -42,6 +46,7 @@ class Liveness:
         self._answered = self._answered_time = 0.0
         self._disconnected_since: float | None = clock.monotonic()
         self._lost_since: float | None = None
+        self._bootstrap_at = 0.0
         self.disconnections = 0
         self.renewals = 0
 
@@ -64,6 +69,8 @@ class Liveness:
     def observe(self, consumer: Any, client: Any) -> None:
         """Look at a consumer and its network client after a poll."""
         self._connection(any(client.connected(broker.node_id) for broker in client.cluster.brokers()))
+        if not self.connected:
+            self._bootstrap(client)
         self._membership(consumer)
 
     def left(self) -> None:
@@ -89,6 +96,19 @@ class Liveness:
         else:
             self.disconnections += 1
             self._log.warning("kafka_disconnected")
+
+    def _bootstrap(self, client: Any) -> None:
+        """Ask the bootstrap servers again: the library only knows the brokers that lived when it asked last.
+
+        As Kafka's own client does since 3.8 (KIP-899).
+        """
+        now = self._clock.monotonic()
+        since = self._disconnected_since
+        if since is None or now < max(since + BOOTSTRAP_SECONDS, self._bootstrap_at):
+            return
+        self._bootstrap_at = now + BOOTSTRAP_SECONDS
+        # Nothing while one is under way.
+        client._manager.bootstrap_async(timeout_ms=BOOTSTRAP_SECONDS * 1000)  # noqa: SLF001 - nothing public asks again
 
     def _membership(self, consumer: Any) -> None:
         from kafka.structs import MemberState
