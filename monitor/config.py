@@ -55,7 +55,7 @@ class KafkaConfig(_Section):
         "PLAINTEXT", description="Transport security."
     )
     sasl_mechanism: str | None = Field(
-        None, description="PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, GSSAPI, OAUTHBEARER."
+        None, description="PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, GSSAPI or AWS_MSK_IAM."
     )
     sasl_username: str | None = Field(None, description="SASL user name.")
     sasl_password: SecretStr | None = Field(None, description="SASL password.")

@@ -20,6 +20,8 @@ from monitor.config import KafkaConfig
 from monitor.errors import ConfigError, Retryable
 from monitor.sources.kafka_client import BadFetch, Rebalance, open_consumer, settings
 from monitor.sources.kafka_commits import Commits
+from monitor.sources.kafka_diagnosis import Diagnosis, Outages, raise_for_good
+from monitor.sources.kafka_rights import Denial, Rights
 from monitor.stream import (
     Assigned,
     Event,
@@ -35,23 +37,6 @@ from monitor.trace import Record
 
 LOOKUP_SECONDS: Final = 1.0  # least time one offset look-up gets beyond a fetch that waits before it
 END_SECONDS: Final = 5.0  # how often the ends of partitions that are not being fetched are asked for
-
-_REFUSALS: Mapping[str, str] = {
-    "SaslAuthenticationFailedError": "check kafka.sasl_username and kafka.sasl_password",
-    "UnsupportedSaslMechanismError": "check kafka.sasl_mechanism",
-    "IllegalSaslStateError": "check kafka.security_protocol",
-    "TopicAuthorizationFailedError": "allow this user to read kafka.topics",
-    "GroupAuthorizationFailedError": "allow this user to use kafka.group_id",
-    "ClusterAuthorizationFailedError": "allow this user to use the cluster",
-    "InconsistentGroupProtocolError": "another kind of consumer uses kafka.group_id; choose another one",
-    "InvalidGroupIdError": "choose another kafka.group_id",
-    "InvalidSessionTimeoutError": "keep kafka.session_timeout_ms within the broker's limits",
-    "InvalidTopicError": "check kafka.topics",
-    "FencedInstanceIdError": "another daemon uses the same kafka.client.group_instance_id",
-    "UnsupportedVersionError": "the broker is too old; Kafka 2.4 or later is needed",
-    "IncompatibleBrokerVersion": "the address in kafka.bootstrap_servers is not a broker",
-}
-"""Answers that trying again does not change: error class to remedy."""
 
 
 class KafkaStats(NamedTuple):
@@ -83,6 +68,7 @@ class KafkaSource:
 
     `on_connection` is told whether any broker is connected, before the first attempt and whenever that
     changes; one that falls silent counts as connected until a request to it times out (30 s by default).
+    `on_denial` is told of each right that is found to be missing, and when it no longer is.
     Raises ConfigError at once for settings that cannot work or would break the delivery promise.
     """
 
@@ -94,6 +80,7 @@ class KafkaSource:
         client_id: str,
         log: FilteringBoundLogger,
         on_connection: Callable[[bool], None] = lambda _: None,
+        on_denial: Callable[[Denial, bool], None] = lambda _denial, _begins: None,
     ) -> None:
         self._config = config
         self._clock = clock
@@ -114,6 +101,9 @@ class KafkaSource:
         self._closed = False
         self._connected = False
         self._on_connection = on_connection
+        self._diagnosis = Diagnosis(config)
+        self._outages = Outages(clock, log, self._diagnosis)
+        self._rights = Rights(config, clock, log, on_denial)
         self._ends_due = 0.0
         self._commits = Commits(clock, log)
         self._poll_errors = 0
@@ -124,11 +114,15 @@ class KafkaSource:
         """Counts for telemetry; cheap."""
         return KafkaStats(self._commits.failures, self._poll_errors, self._rebalances, self._connected)
 
+    def health(self) -> Mapping[str, bool]:
+        """Conditions of readiness, by name. Asked from any thread."""
+        return {"kafka_authorized": self._rights.complete}
+
     def poll(self, timeout: float, max_records: int) -> Sequence[Event]:
         """Return what happened, waiting at most about `timeout` seconds; must be called even while paused.
 
-        An unreachable broker is counted and waited for, not raised. Raises Retryable for a refusal that may
-        pass, ConfigError for one that does not.
+        An unreachable broker is counted and waited for, not raised; so is a missing right (see `health`).
+        Raises Retryable for a refusal that may pass, ConfigError for one that does not.
         """
         if self._closed:
             return ()
@@ -136,6 +130,8 @@ class KafkaSource:
         if self._consumer is None and not self._open(timeout):
             return ()
         self._commits.send(self._consumer, self._partitions)
+        if self._rights.turn(asking=self._connected and not self._paused):
+            self._apply_pauses()
         try:
             batches = self._fetch(deadline.remaining(), min(max_records, self._config.max_poll_records))
         finally:
@@ -162,7 +158,7 @@ class KafkaSource:
         owned.position = offset
         owned.delivering = True
         self._consumer.seek(self._name(topic, partition), offset)
-        if not self._paused:
+        if not self._paused and not self._rights.holds(topic):
             self._consumer.resume(self._name(topic, partition))
 
     def pause(self) -> None:
@@ -220,19 +216,21 @@ class KafkaSource:
 
         if self._opening is None:
             self._on_connection(False)
-            begin = partial(open_consumer, self._settings, list(self._config.topics), self._notes.append)
+            topics, watchers = list(self._config.topics), (self._diagnosis, self._rights)
+            begin = partial(open_consumer, self._settings, topics, self._notes.append, *watchers)
             self._opening = _in_thread("kafka-open", begin)
         try:
             self._consumer, self._client = self._opening.result(timeout)
         except TimeoutError:
+            self._outages.away()
             return False
         except ConfigError:
             raise
         except KafkaError as error:
             self._opening = None
             self._poll_errors += 1
-            self._refused(error)
-            self._log.warning("kafka_unreachable", error=type(error).__name__)
+            raise_for_good(error)
+            self._outages.away()
             return False
         except (ValueError, TypeError, AssertionError, ImportError) as error:
             raise ConfigError(
@@ -244,6 +242,9 @@ class KafkaSource:
     def _fetch(self, timeout: float, max_records: int) -> Mapping[Any, Sequence[Any]]:
         from kafka.errors import KafkaError, LogTruncationError, NoOffsetForPartitionError, RetriableError
 
+        if self._rights.holds_all:
+            self._clock.sleep(timeout)
+            return {}
         try:
             result: Mapping[Any, Sequence[Any]] = self._consumer.poll(
                 timeout_ms=int(timeout * 1000), max_records=max_records
@@ -261,7 +262,10 @@ class KafkaSource:
             self._log.info("kafka_poll_failed", error=type(error).__name__)
         except KafkaError as error:
             self._poll_errors += 1
-            self._refused(error)
+            if self._rights.refused(error):
+                self._apply_pauses()
+                return {}
+            raise_for_good(error)
             raise Retryable(f"kafka: the broker answered {type(error).__name__}") from error
         else:
             return result
@@ -278,6 +282,8 @@ class KafkaSource:
             self._announce(bad.key, owned, owned.probed.end)
         elif isinstance(error, OffsetOutOfRangeError):
             self._out_of_range(bad.key)
+        elif error is not None and self._rights.refused(error, bad.key[0]):
+            self._apply_pauses()
         elif bad.decoding or isinstance(error, CorruptRecordError):
             self._hold(bad.key)
             owned.position = bad.offset
@@ -292,7 +298,7 @@ class KafkaSource:
         else:
             self._poll_errors += 1
             if isinstance(error, BrokerResponseError):
-                self._refused(error)
+                raise_for_good(error)
             raise Retryable(f"kafka: fetching {bad.key[0]} failed with {type(error).__name__}") from error
 
     def _out_of_range(self, key: TopicPartition) -> None:
@@ -340,7 +346,8 @@ class KafkaSource:
             return
         for partition in self._consumer.assignment():
             owned = self._partitions.get(partition)
-            if owned is not None and (owned.probed or (owned.delivering and not self._paused)):
+            reads = owned is not None and (owned.probed or (owned.delivering and not self._paused))
+            if reads and not self._rights.holds(partition.topic):
                 self._consumer.resume(partition)
             else:
                 self._consumer.pause(partition)
@@ -349,7 +356,7 @@ class KafkaSource:
         """Ask the broker about partitions to announce; what it does not answer is asked again next time."""
         from kafka.errors import KafkaError
 
-        for key in list(self._lookups):
+        for key in [key for key in self._lookups if not self._rights.holds(key[0])]:
             milliseconds = int(max(deadline.remaining(), self._lookup_seconds) * 1000)
             name = self._name(*key)
             position = self._lookups.pop(key)
@@ -362,7 +369,9 @@ class KafkaSource:
             except KafkaError as error:
                 self._lookups[key] = position  # at the end, so that one bad partition holds up no other
                 self._poll_errors += 1
-                self._refused(error)
+                if self._rights.refused(error, key[0]):
+                    continue
+                raise_for_good(error)
                 self._log.info(
                     "kafka_lookup_failed", topic=key[0], partition=key[1], error=type(error).__name__
                 )
@@ -406,7 +415,7 @@ class KafkaSource:
         from kafka.errors import KafkaError
 
         now = self._clock.monotonic()
-        idle = [key for key, owned in self._partitions.items() if owned.announced and self._is_idle(owned)]
+        idle = [key for key, owned in self._partitions.items() if self._is_idle(key, owned)]
         if not idle or now < self._ends_due:
             return
         self._ends_due = now + END_SECONDS
@@ -415,13 +424,15 @@ class KafkaSource:
             ends = self._consumer.end_offsets(names, timeout_ms=int(self._lookup_seconds * 1000))
         except KafkaError as error:
             self._poll_errors += 1
-            self._log.info("kafka_lookup_failed", error=type(error).__name__)
+            if not self._rights.refused(error):
+                self._log.info("kafka_lookup_failed", error=type(error).__name__)
             return
         for name in names:
             self._partitions[name].end = max(self._partitions[name].end, ends[name])
 
-    def _is_idle(self, owned: _Partition) -> bool:
-        return self._paused or not owned.delivering
+    def _is_idle(self, key: TopicPartition, owned: _Partition) -> bool:
+        reads = owned.delivering and not self._paused
+        return owned.announced and not reads and not self._rights.holds(key[0])
 
     def _lag(self, key: TopicPartition, owned: _Partition) -> Lag:
         name = self._name(*key)
@@ -438,11 +449,11 @@ class KafkaSource:
         if connected != self._connected:
             self._connected = connected
             self._on_connection(connected)
+            self._poll_errors += not connected
             if connected:
-                self._log.info("kafka_connected")
-            else:
-                self._poll_errors += 1
-                self._log.warning("kafka_disconnected")
+                self._outages.back()
+        if not connected:
+            self._outages.away()
 
     def _convert(self, records: Sequence[Any]) -> list[Record]:
         now = self._clock.now()
@@ -466,13 +477,6 @@ class KafkaSource:
         from kafka.structs import TopicPartition as Name
 
         return Name(topic, partition)
-
-    def _refused(self, error: BaseException) -> None:
-        for kind in type(error).__mro__:
-            if kind.__name__ in _REFUSALS:
-                raise ConfigError(
-                    f"kafka: refused ({type(error).__name__}); {_REFUSALS[kind.__name__]}"
-                ) from error
 
 
 def _in_thread(name: str, call: Any) -> Future[Any]:

@@ -20,6 +20,8 @@ from typing import Any, NamedTuple
 
 from monitor.config import KafkaConfig
 from monitor.errors import ConfigError
+from monitor.sources.kafka_diagnosis import Diagnosis
+from monitor.sources.kafka_rights import Rights
 
 BOOTSTRAP_MS = 10_000  # one attempt to reach any broker; the source begins another while it is polled
 RECONNECT_MS = 5_000  # longest wait between connections: caught up soon after a broker returns
@@ -71,8 +73,8 @@ class Rebalance(NamedTuple):
 def settings(config: KafkaConfig, client_id: str) -> dict[str, Any]:
     """Keyword arguments for `KafkaConsumer`.
 
-    Raises ConfigError for a missing crc32c, an unknown or forbidden `kafka.client` key, or an unusable
-    certificate.
+    Raises ConfigError for a missing crc32c, an unknown or forbidden `kafka.client` key, an unusable
+    certificate, or a login that cannot be tried.
     """
     from kafka import KafkaConsumer
 
@@ -103,6 +105,7 @@ def settings(config: KafkaConfig, client_id: str) -> dict[str, Any]:
         "reconnect_backoff_max_ms": RECONNECT_MS,
         "metadata_max_age_ms": METADATA_MS,
     }
+    _check_login(config)
     own |= config.model_copy(update={"client": {}}).connection()
     _check_extras(config.client, own, KafkaConsumer.DEFAULT_CONFIG)
     _check_tls(config)
@@ -119,6 +122,28 @@ def _check_extras(extras: Collection[str], own: Collection[str], known: Collecti
             close = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean {close[0]}?" if close else "remove it"
             raise ConfigError(f"kafka.client.{key}: kafka-python has no such setting; {hint}")
+
+
+def _check_login(config: KafkaConfig) -> None:
+    """Refuse a login that kafka-python would only fail at when it connects, again and again."""
+    from kafka.net.sasl import SASL_MECHANISMS
+
+    if not config.security_protocol.startswith("SASL_"):
+        return
+    mechanism = config.sasl_mechanism
+    known = sorted(SASL_MECHANISMS.keys() - {"OAUTHBEARER"})  # it wants a callable, which no file can hold
+    if mechanism is None or mechanism not in known:
+        raise ConfigError(
+            f"kafka.sasl_mechanism: {mechanism or 'missing'}; with {config.security_protocol} it is one of "
+            + ", ".join(known)
+        )
+    package = {"GSSAPI": "gssapi", "AWS_MSK_IAM": "botocore"}.get(mechanism)
+    if package and importlib.util.find_spec(package) is None:
+        raise ConfigError(f"kafka.sasl_mechanism: {mechanism} wants {package}; pip install {package}")
+    if mechanism == "PLAIN" or mechanism.startswith("SCRAM-"):
+        for name in ("sasl_username", "sasl_password"):
+            if not getattr(config, name):
+                raise ConfigError(f"kafka.{name}: missing; {mechanism} wants it")
 
 
 def _check_tls(config: KafkaConfig) -> None:
@@ -145,12 +170,17 @@ def _check_tls(config: KafkaConfig) -> None:
 
 
 def open_consumer(
-    kwargs: dict[str, Any], topics: list[str], notify: Callable[[Rebalance], None]
+    kwargs: dict[str, Any],
+    topics: list[str],
+    notify: Callable[[Rebalance], None],
+    diagnosis: Diagnosis,
+    rights: Rights,
 ) -> tuple[Any, Any]:
     """Connect and subscribe; return the consumer and its network client. Blocks up to the bootstrap time-out.
 
     `notify` is called on the client's IO thread, while `poll` is inside the library. Partitions gained are
     already paused by then, at a placeholder position, so nothing of them is fetched before a seek.
+    `diagnosis` and `rights` listen to the client from its first connection on.
     Raises what kafka-python raises, ConfigError for a release that cannot be repaired.
     """
     from kafka import KafkaConsumer
@@ -164,6 +194,7 @@ def open_consumer(
         # The consumer hands this setting to nobody, and a misspelt topic would be created by reading it.
         client.cluster.config["allow_auto_create_topics"] = configs["allow_auto_create_topics"]
         clients.append(client)
+        diagnosis.watch(client)
         return client
 
     try:
@@ -177,6 +208,7 @@ def open_consumer(
     try:
         repair_fetcher(consumer)
         _repair_join(consumer)
+        rights.watch(consumer, clients[0])
         consumer.subscribe(topics=topics, listener=_listener(consumer, notify))
     except BaseException:
         consumer.close(autocommit=False, timeout_ms=1000)
