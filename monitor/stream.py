@@ -118,6 +118,20 @@ class Lag(NamedTuple):
     seconds: float
 
 
+class Right(StrEnum):
+    """What access control of Kafka must allow a daemon; `Read` there includes `Describe`."""
+
+    READ_TOPIC = "read_topic"
+    READ_GROUP = "read_group"
+
+
+class Denial(NamedTuple):
+    """A right that is missing; `topic` is empty where it is about the consumer group."""
+
+    right: Right
+    topic: str = ""
+
+
 class Source(Protocol):
     """Raw records with their positions. Used from one thread only."""
 

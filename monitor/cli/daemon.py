@@ -376,6 +376,7 @@ def _kafka(config: Config, clock: Clock, observer: TelemetryObserver) -> Source:
         client_id=f"riskmon-{config.name()}",
         log=log,
         on_connection=lambda connected: observer.broker(connected=connected),
+        on_denial=lambda denial, begins: observer.denied(denial, begins=begins),
     )
 
 

@@ -21,9 +21,10 @@ from monitor.errors import ConfigError, Retryable
 from monitor.sources.kafka_client import BadFetch, Rebalance, open_consumer, settings
 from monitor.sources.kafka_commits import Commits
 from monitor.sources.kafka_diagnosis import Diagnosis, Outages, raise_for_good
-from monitor.sources.kafka_rights import Denial, Rights
+from monitor.sources.kafka_rights import Rights
 from monitor.stream import (
     Assigned,
+    Denial,
     Event,
     Fetched,
     Lag,

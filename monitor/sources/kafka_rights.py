@@ -9,8 +9,7 @@ here: a denial that holds until a trial passes without being refused.
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from structlog.typing import FilteringBoundLogger
 
@@ -18,23 +17,10 @@ from monitor.clock import Clock
 from monitor.config import KafkaConfig
 from monitor.errors import ConfigError
 from monitor.sources.kafka_diagnosis import SAY_SECONDS
+from monitor.stream import Denial, Right
 
 TRY_SECONDS: Final = 5.0  # how long a denied right is left alone before it is tried again
 TRIAL_SECONDS: Final = 3.0  # a trial not refused for so long has passed; the broker's answers take less
-
-
-class Right(StrEnum):
-    """What a daemon must be allowed: `Read` of Kafka's access control includes `Describe`."""
-
-    READ_TOPIC = "read_topic"
-    READ_GROUP = "read_group"
-
-
-class Denial(NamedTuple):
-    """A right that is missing; `topic` is empty where it is about the group."""
-
-    right: Right
-    topic: str = ""
 
 
 GROUP: Final = Denial(Right.READ_GROUP)

@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 from monitor.cascade import DECISIONS
 from monitor.findings import Action, Severity, Status
 from monitor.rates import TERMS
-from monitor.stream import Completion, Incident, Stage
+from monitor.stream import Completion, Incident, Right, Stage
 from monitor.trace import Missing
 
 PREFIX = "riskmon_"
@@ -60,6 +60,7 @@ GaugeName: TypeAlias = Literal[
     "lag_seconds",
     "partition_stuck",
     "kafka_connected",
+    "kafka_denied",
     "ledger_writable",
     "queue_traces",
     "pool_workers",
@@ -333,6 +334,11 @@ FAMILIES: dict[MetricName, Family] = {
     ),
     "kafka_connected": Family(
         Kind.GAUGE, "1 while a broker is connected and answers, 0 while none does; absent without Kafka."
+    ),
+    "kafka_denied": Family(
+        Kind.GAUGE,
+        "1 while Kafka denies a right, 0 once it no longer does; `topic` is empty for that to the group.",
+        (Label("topic", Bound.CONFIG), _closed("right", Right)),
     ),
     "ledger_writable": Family(
         Kind.GAUGE, "1 when the last attempt to write the ledger succeeded, 0 while it is tried again."

@@ -16,7 +16,7 @@ from monitor.clock import Clock
 from monitor.config import BudgetsConfig
 from monitor.findings import Assessment, Evidence, Judgement, Status, TierStatus
 from monitor.rates import TERMS, THRESHOLD, Window, sums_of
-from monitor.stream import AssemblyStats, Incident, Lag, PoolStats, Stage, TopicPartition, Usage
+from monitor.stream import AssemblyStats, Denial, Incident, Lag, PoolStats, Stage, TopicPartition, Usage
 from monitor.telemetry.catalogue import LEDGER_TABLES, OBJECTIVES, VERDICTS
 from monitor.telemetry.metrics import LabelSet, Metrics
 
@@ -201,6 +201,11 @@ class TelemetryObserver:
     def broker(self, *, connected: bool) -> None:
         """Whether any broker of Kafka is connected; told by a source that reads from one."""
         self._metrics.set("kafka_connected", float(connected))
+
+    @_best_effort
+    def denied(self, denial: Denial, *, begins: bool) -> None:
+        """Kafka was found to deny a right, or no longer to deny it; told by a source that reads from it."""
+        self._metrics.set("kafka_denied", float(begins), topic=denial.topic, right=denial.right)
 
     @_best_effort
     def ledger(self, *, writable: bool) -> None:
