@@ -127,6 +127,19 @@ PIPELINE: Final = Board(
                     ((gauge("kafka_connected", "instance", "min"), "{{instance}}"),),
                 ),
                 Panel(
+                    "Member of its group",
+                    "1 while a daemon is a live member of its consumer group, 0 while it is none.",
+                    "short",
+                    ((gauge("kafka_member", "instance", "min"), "{{instance}}"),),
+                ),
+                Panel(
+                    "Partitions read by nobody",
+                    "As Kafka tells of the whole group, per topic.",
+                    "short",
+                    ((gauge("partitions_unread", "topic", "max"), "{{topic}}"),),
+                    empty="Kafka does not say",
+                ),
+                Panel(
                     "Ledger writable",
                     "1 when the last attempt to write the ledger succeeded, 0 while it is tried again.",
                     "short",

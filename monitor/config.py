@@ -47,6 +47,14 @@ class KafkaConfig(_Section):
         3_000, description="Heartbeat period; a third of the session at most."
     )
     max_poll_interval_ms: Count = Field(300_000, description="Longest pause between polls.")
+    unreachable_seconds: Positive = Field(
+        30.0, description="Time without any broker after which the daemon is not ready."
+    )
+    rejoin_seconds: Annotated[float, Field(ge=0)] = Field(
+        0.0,
+        description="Time without a live membership of the group, while a broker is connected, after which "
+        "the client is built anew; 0 means max_poll_interval_ms and session_timeout_ms together.",
+    )
     fetch_max_bytes: Count = Field(16 * 2**20, description="Bytes fetched per broker and request.")
     max_partition_fetch_bytes: Count = Field(
         4 * 2**20, description="Bytes fetched per partition and request."
@@ -66,6 +74,11 @@ class KafkaConfig(_Section):
     client: dict[str, str | int | float | bool] = Field(
         default_factory=dict, description="Further kafka-python consumer settings, passed as they are."
     )
+
+    @property
+    def rejoin_within(self) -> float:
+        """`rejoin_seconds`, or where that is 0 the longest that a rebalance takes, and a session."""
+        return self.rejoin_seconds or (self.max_poll_interval_ms + self.session_timeout_ms) / 1000
 
     def connection(self) -> dict[str, Any]:
         """Keyword arguments that every kafka-python client of ours needs to reach the brokers."""
@@ -356,6 +369,15 @@ class Config(_Section):
             raise ValueError(
                 "kafka.heartbeat_interval_ms must be at most a third of kafka.session_timeout_ms, "
                 "so that two lost heartbeats do not end a membership"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_member_may_be_silent_for_a_session(self) -> Self:
+        if self.kafka.rejoin_within * 1000 <= self.kafka.session_timeout_ms:
+            raise ValueError(
+                "kafka.rejoin_seconds must be longer than kafka.session_timeout_ms, "
+                "so that a membership that has not ended is not given up"
             )
         return self
 

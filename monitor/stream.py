@@ -110,7 +110,10 @@ Event: TypeAlias = Fetched | Assigned | Revoked | OutOfRange | Stuck | Exhausted
 
 
 class Lag(NamedTuple):
-    """How far reading is behind a partition's end: records not delivered, age of the last delivered one."""
+    """How far reading is behind a partition's end: records not delivered, age of the last delivered one.
+
+    Of a partition that nobody reads, `seconds` is how long that has been so.
+    """
 
     topic: str
     partition: int
@@ -130,6 +133,29 @@ class Denial(NamedTuple):
 
     right: Right
     topic: str = ""
+
+
+class Membership(NamedTuple):
+    """What a source knows of its membership in a consumer group.
+
+    `answered` is when the group last answered this member, Unix seconds, 0 before; `renewals` counts clients
+    built anew because theirs had dropped out of the group.
+    """
+
+    live: bool
+    answered: float
+    renewals: int
+
+
+class GroupLook(NamedTuple):
+    """What the group's coordinator told of the whole group, not only of this member.
+
+    `unread` counts, per topic, the partitions that no member was assigned in two looks in a row. `lags` are
+    those of these partitions that this daemon is to report: each is reported by one daemon of the group.
+    """
+
+    unread: Mapping[str, int]
+    lags: Sequence[Lag]
 
 
 class Source(Protocol):
@@ -161,6 +187,10 @@ class Source(Protocol):
 
     def lag(self) -> Sequence[Lag]:
         """Lag per assigned partition, without asking the broker."""
+        ...
+
+    def health(self) -> Mapping[str, bool]:
+        """Conditions of readiness of its own, by name. The one method for any thread."""
         ...
 
     def close(self, positions: Mapping[TopicPartition, int], seconds: float) -> None:

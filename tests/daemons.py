@@ -136,11 +136,15 @@ class Daemon:
 
     def metric(self, name: str) -> float:
         """Sum of a metric's samples over all labels."""
+        return sum(self.samples(name))
+
+    def samples(self, name: str, label: str = "") -> list[float]:
+        """Values of a metric's samples that have a label, written as `name="value"`."""
         port = next(event["port"] for event in self.events() if event.get("event") == "started")
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
             lines = answer.read().decode().splitlines()
-        samples = [line for line in lines if line.startswith((name + "{", name + " "))]
-        return sum(float(line.rpartition(" ")[2]) for line in samples)
+        found = [line for line in lines if line.startswith((name + "{", name + " ")) and label in line]
+        return [float(line.rpartition(" ")[2]) for line in found]
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""

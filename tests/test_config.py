@@ -19,6 +19,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "kafka.start": ("latest", "latest"),
     "kafka.security_protocol": ("SASL_SSL", "SASL_SSL"),
     "kafka.session_timeout_ms": ("45001", 45_001),
+    "kafka.rejoin_seconds": ("45.1", 45.1),
     "ingest.format": ("native", "native"),
     "ingest.formats": ("{t: native}", {"t": "native"}),
     "kafka.client": ("{check_crcs: false}", {"check_crcs": False}),

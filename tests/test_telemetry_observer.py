@@ -181,13 +181,13 @@ def test_broker_and_ledger_are_shown_once_something_is_known_of_them() -> None:
 
 
 def test_a_denied_right_is_shown_with_its_topic_until_it_is_given_back() -> None:
-    """1 while it is denied, 0 after; the right to the group has no topic."""
+    """1 while it is denied, 0 after; the right to the group is about every topic."""
     it = Fixture()
     for denial in (Denial(Right.READ_TOPIC, "t"), Denial(Right.READ_GROUP)):
         it.observer.denied(denial, begins=True)
     it.observer.denied(Denial(Right.READ_TOPIC, "t"), begins=False)
     assert it.metrics.value("kafka_denied", topic="t", right="read_topic") == 0
-    assert it.metrics.value("kafka_denied", topic="", right="read_group") == 1
+    assert it.metrics.value("kafka_denied", topic="*", right="read_group") == 1
 
 
 def test_a_stuck_partition_is_stuck_until_it_is_read_or_given_away() -> None:

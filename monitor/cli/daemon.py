@@ -38,6 +38,7 @@ from monitor.ledger.spool import LedgerSpool
 from monitor.ledger.store import Ledger
 from monitor.rules import RuleBook, default_paths
 from monitor.sources.combined import CombinedSource
+from monitor.sources.kafka_group import GroupWatch
 from monitor.sources.spool import SpoolSource
 from monitor.stream import Detectors, Monitor, Observer, Source
 from monitor.telemetry.evaluations import EvaluationExporter
@@ -246,6 +247,7 @@ class Daemon:
             passed=lambda: self.live() and notify("WATCHDOG=1"),
         )
         self._pusher = _pusher(config, self.metrics, clock)
+        self._group_watch = _group_watch(config, clock, self.observer) if source is None else None
         self._ready = False
 
     def live(self) -> bool:
@@ -280,6 +282,8 @@ class Daemon:
             if self._evaluations is not None:
                 self._evaluations.start()
             self.auditor.start()
+            if self._group_watch is not None:
+                self._group_watch.start()
             if self._pusher is not None:
                 self._pusher.start()
             self.engine.turned_at = self.clock.monotonic()
@@ -336,6 +340,8 @@ class Daemon:
             self._receiver.stop()
         self.dispatcher.stop(deadline)
         self.auditor.stop(deadline)
+        if self._group_watch is not None:
+            self._group_watch.stop(deadline)
         self.pool.close()
         if self._ready:
             totals = self.engine.totals
@@ -373,11 +379,22 @@ def _kafka(config: Config, clock: Clock, observer: TelemetryObserver) -> Source:
     return KafkaSource(
         config.kafka,
         clock,
-        client_id=f"riskmon-{config.name()}",
+        client_id=_client_id(config),
         log=log,
         on_connection=lambda connected: observer.broker(connected=connected),
         on_denial=lambda denial, begins: observer.denied(denial, begins=begins),
+        on_member=observer.member,
     )
+
+
+def _group_watch(config: Config, clock: Clock, observer: TelemetryObserver) -> GroupWatch | None:
+    if not config.kafka.topics:
+        return None
+    return GroupWatch(config.kafka, clock, client_id=_client_id(config), log=log, on_look=observer.group)
+
+
+def _client_id(config: Config) -> str:
+    return f"riskmon-{config.name()}"
 
 
 def _tracer(config: Config) -> BatchTracer | None:

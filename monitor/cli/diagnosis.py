@@ -186,6 +186,8 @@ _CONDITIONS: Final = {
     "loop_turning": "the engine hangs; the watchdog ends it, its stacks are on standard error",
     "delivery_running": "a delivery thread has ended; restart the daemon and report the log line before",
     "partitions_assigned": "it owns no partition; are there more daemons than partitions, or is Kafka away?",
+    "group_member": "its group has no such member; see RiskmonNotMember in the runbook",
+    "broker_connected": "no broker is connected; see what is said of Kafka above, then its log",
     "no_partition_stuck": "a partition cannot be read on; see RiskmonPartitionStuck in the runbook",
     "ledger_writable": "the ledger refuses writes; see disk and locks",
     "detectors_ready": "no detector worker is up; its log says of what they die",

@@ -209,6 +209,7 @@ class Engine:
             "ledger_writable": self._writable,
             "detectors_ready": self._detectors.stats().ready > 0,
             "not_stopping": not self._stopping,
+            **self._source.health(),
         }
 
     @property

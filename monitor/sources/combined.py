@@ -16,6 +16,7 @@ class CombinedSource:
     """
 
     def __init__(self, sources: Sequence[Source], clock: Clock) -> None:
+        self._sources = tuple(sources)
         self._turn = deque(sources)
         self._clock = clock
         self._owners: dict[TopicPartition, Source] = {}
@@ -59,6 +60,10 @@ class CombinedSource:
     def lag(self) -> Sequence[Lag]:
         """Lag of every source's partitions."""
         return [lag for source in self._turn for lag in source.lag()]
+
+    def health(self) -> Mapping[str, bool]:
+        """Conditions of every source."""
+        return {name: holds for source in self._sources for name, holds in source.health().items()}
 
     def close(self, positions: Mapping[TopicPartition, int], seconds: float) -> None:
         """Close every source, all within about `seconds`. Idempotent."""

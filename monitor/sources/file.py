@@ -115,6 +115,10 @@ class FileSource:
         seconds = max(0.0, self._clock.now() - (self._last_time or 0.0)) if known else 0.0
         return [Lag(self._topic, 0, records, seconds)]
 
+    def health(self) -> Mapping[str, bool]:
+        """No conditions: a file is there, or it is no source."""
+        return {}
+
     def close(self, positions: Mapping[TopicPartition, int], seconds: float) -> None:  # noqa: ARG002 - nothing to commit, no one to wait for
         """Close the file. Idempotent."""
         self._delivering = False

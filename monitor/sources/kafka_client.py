@@ -6,27 +6,34 @@ methods, so `open_consumer` refuses a release that no longer has them:
 - An exception while a fetched batch is decoded leaves a dead generator behind, and the next `poll` never
   returns (`Fetcher.fetched_records`). Here the batch is dropped and the exception says where it happened, so
   that one corrupt batch stops one partition.
-- A group join that completes between two polls is thrown away and begun again
-  (`BaseCoordinator.join_group_async`): a caller that polls for 100 ms every 400 ms never joins
-  (`test_sources_kafka.py::test_joins_although_polls_are_short`). Here the finished join is kept.
+- A group join that completes between two polls is lost. Where the member knew by itself that it must join,
+  the finished join is thrown away and begun again (`BaseCoordinator.join_group_async`): a caller that polls
+  for 100 ms every 400 ms never joins (`test_sources_kafka.py::test_joins_although_polls_are_short`). Where
+  only changed metadata said so, joining makes `ConsumerCoordinator.need_rejoin` false: nobody takes the join,
+  no heartbeat is sent, and the group expels the member (docs/kafka-python-lost-rejoin.md). Here a join stays
+  wanted from its beginning until it is taken, and a finished one is kept.
 """
 
 import difflib
 import importlib.util
 import ssl
 from collections.abc import Callable, Collection
+from concurrent.futures import Future
 from pathlib import Path
+from threading import Thread
 from typing import Any, NamedTuple
 
 from monitor.config import KafkaConfig
 from monitor.errors import ConfigError
 from monitor.sources.kafka_diagnosis import Diagnosis
+from monitor.sources.kafka_membership import last_heartbeat
 from monitor.sources.kafka_rights import Rights
 
 BOOTSTRAP_MS = 10_000  # one attempt to reach any broker; the source begins another while it is polled
 RECONNECT_MS = 5_000  # longest wait between connections: caught up soon after a broker returns
 FETCH_WAIT_MS = 500  # how long the broker may hold a fetch for which there are no records
-METADATA_MS = 30_000  # longest time until a new topic or partition is noticed
+LEAVE_MS = 5_000  # longest time for leaving the group with a consumer that is replaced
+METADATA_MS = 5_000  # longest time until a new topic or partition is noticed
 
 _OWNED = frozenset({
     "auto_commit_interval_ms",
@@ -207,7 +214,8 @@ def open_consumer(
         raise
     try:
         repair_fetcher(consumer)
-        _repair_join(consumer)
+        repair_join(consumer)
+        _check_heartbeat(consumer)
         rights.watch(consumer, clients[0])
         consumer.subscribe(topics=topics, listener=_listener(consumer, notify))
     except BaseException:
@@ -248,13 +256,22 @@ def repair_fetcher(consumer: Any) -> None:
     consumer._fetcher._parse_fetched_data = _safe_parse(parse)  # noqa: SLF001 - see above
 
 
-def _repair_join(consumer: Any) -> None:
-    coordinator = consumer._coordinator  # noqa: SLF001 - see above
+def repair_join(consumer: Any) -> None:
+    """Let `poll` take every group join that was begun. Raises ConfigError like `open_consumer`."""
     try:
+        coordinator = consumer._coordinator  # noqa: SLF001 - see the module's docstring
         join = coordinator._do_join_and_sync_async  # noqa: SLF001 - see above
+        kept = _kept_join(join, coordinator.rebalance_in_progress, coordinator.request_rejoin)
     except AttributeError as error:
         raise _unrepairable(error) from None
-    coordinator._do_join_and_sync_async = _kept_join(coordinator, join)  # noqa: SLF001 - see above
+    coordinator._do_join_and_sync_async = kept  # noqa: SLF001 - see above
+
+
+def _check_heartbeat(consumer: Any) -> None:
+    try:
+        last_heartbeat(consumer)
+    except AttributeError as error:
+        raise _unrepairable(error) from None
 
 
 def _unrepairable(error: AttributeError) -> ConfigError:
@@ -293,17 +310,41 @@ def _safe_parse(parse: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return safe_parse
 
 
-def _kept_join(coordinator: Any, join: Callable[[], Any]) -> Callable[[], Any]:
-    """Wrap `_do_join_and_sync_async` so that a finished join that nobody awaited is not repeated."""
+def _kept_join(
+    join: Callable[[], Any], is_untaken: Callable[[], bool], want: Callable[[], None]
+) -> Callable[[], Any]:
+    """Wrap `_do_join_and_sync_async`: `poll` comes back for a finished join, which is not repeated."""
     kept: list[Any] = []
 
     async def kept_join() -> Any:
         # Taking the result makes the member stable; one that is still rebalancing has not taken it.
-        if kept and coordinator.rebalance_in_progress():
+        if kept and is_untaken():
             return kept[0]
         kept.clear()
+        # What called for this join may be gone once it is done. Taking the result withdraws the request.
+        want()
         assignment = await join()
         kept.append(assignment)
         return assignment
 
     return kept_join
+
+
+def in_thread(name: str, call: Any) -> Future[Any]:
+    """Run a call that may never return in a daemon thread."""
+    future: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:  # noqa: BLE001 - the caller of result() decides
+            future.set_exception(error)
+
+    Thread(target=run, name=name, daemon=True).start()
+    return future
+
+
+def discard(opening: Future[tuple[Any, Any]]) -> None:
+    """Close a consumer that was opened for nobody; for `Future.add_done_callback`."""
+    if opening.exception() is None:
+        opening.result()[0].close(autocommit=False, timeout_ms=1000)

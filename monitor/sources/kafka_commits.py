@@ -63,6 +63,11 @@ class Commits:
         except KafkaError as error:
             self._failed(offsets, type(error).__name__)
 
+    def abandon(self) -> None:
+        """The consumer is given up, and with it the request that is under way."""
+        self._number += 1
+        self._sent = None
+
     def _answered(self, number: int, offsets: Mapping[Any, Any], answer: Any) -> None:
         # Called by the library from poll or commit_async, in our thread. One given up on may still come.
         if number != self._number:

@@ -136,6 +136,10 @@ class RangeSource:
             for key, within in self.ranges.items()
         ]
 
+    def health(self) -> Mapping[str, bool]:
+        """No conditions: a replay has an end, not a state."""
+        return {}
+
     def close(self, positions: Mapping[TopicPartition, int], seconds: float) -> None:  # noqa: ARG002 - nothing to commit
         """Leave. Idempotent."""
         self._closed = True

@@ -67,6 +67,11 @@ class Rights:
         """Whether nothing is missing, as far as is known."""
         return not self._denied
 
+    @property
+    def group_denied(self) -> bool:
+        """Whether the group is denied, a trial included."""
+        return GROUP in self._denied
+
     def watch(self, consumer: Any, client: Any) -> None:
         """Learn what is denied where kafka-python does not raise, and let one topic not hide the others.
 

@@ -204,6 +204,10 @@ class MemorySource:
         """Lag per owned partition."""
         return [self._lag(key, reading) for key, reading in self._readings.items()]
 
+    def health(self) -> Mapping[str, bool]:
+        """No conditions: memory does not fail."""
+        return {}
+
     def close(self, positions: Mapping[TopicPartition, int], seconds: float) -> None:  # noqa: ARG002 - never waits
         """Commit and give every partition back. Idempotent."""
         if not self._closed:

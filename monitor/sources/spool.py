@@ -117,6 +117,10 @@ class SpoolSource:
                 self._on_usage(self._spool.usage())
         return [self._lag(topic, reading) for topic, reading in self._readings.items()]
 
+    def health(self) -> Mapping[str, bool]:
+        """No conditions: a spool fails with its ledger."""
+        return {}
+
     def close(self, positions: Mapping[TopicPartition, int], seconds: float) -> None:  # noqa: ARG002 - nothing to commit, no one to wait for
         """Deliver no more. Idempotent."""
         self._closed = True

@@ -38,6 +38,7 @@ CounterName: TypeAlias = Literal[
     "tier_decisions",
     "risk_terms",
     "rule_errors",
+    "kafka_renewals",
     "reloads",
     "deliveries",
     "delivery_failures",
@@ -61,6 +62,10 @@ GaugeName: TypeAlias = Literal[
     "partition_stuck",
     "kafka_connected",
     "kafka_denied",
+    "kafka_member",
+    "kafka_member_answered_timestamp_seconds",
+    "kafka_group_visible",
+    "partitions_unread",
     "ledger_writable",
     "queue_traces",
     "pool_workers",
@@ -321,11 +326,14 @@ FAMILIES: dict[MetricName, Family] = {
         (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0),
     ),
     "lag_records": Family(
-        Kind.GAUGE, "Records of a partition not yet delivered.", (_TOPIC, _PARTITION), "records"
+        Kind.GAUGE,
+        "Records of a partition not yet delivered, to anybody where nobody reads it.",
+        (_TOPIC, _PARTITION),
+        "records",
     ),
     "lag_seconds": Family(
         Kind.GAUGE,
-        "Age of the last delivered record while records wait behind it.",
+        "Age of the last delivered record while records wait behind it, or of their being read by nobody.",
         (_TOPIC, _PARTITION),
         "seconds",
     ),
@@ -337,8 +345,26 @@ FAMILIES: dict[MetricName, Family] = {
     ),
     "kafka_denied": Family(
         Kind.GAUGE,
-        "1 while Kafka denies a right, 0 once it no longer does; `topic` is empty for that to the group.",
+        "1 while Kafka denies a right, 0 once it no longer does; `topic` is `*` where it is the group.",
         (Label("topic", Bound.CONFIG), _closed("right", Right)),
+    ),
+    "kafka_member": Family(
+        Kind.GAUGE, "1 while this daemon is a live member of its consumer group; absent without Kafka."
+    ),
+    "kafka_member_answered_timestamp_seconds": Family(
+        Kind.GAUGE, "Unix time the group last answered this member; 0 before.", (), "seconds"
+    ),
+    "kafka_renewals": Family(
+        Kind.COUNTER, "Kafka clients built anew because theirs had dropped out of the group."
+    ),
+    "kafka_group_visible": Family(
+        Kind.GAUGE,
+        "1 while Kafka says which partitions the group reads, 0 while it refuses; absent without Kafka.",
+    ),
+    "partitions_unread": Family(
+        Kind.GAUGE,
+        "Partitions that no member of the group reads; absent while Kafka refuses to say.",
+        (_TOPIC,),
     ),
     "ledger_writable": Family(
         Kind.GAUGE, "1 when the last attempt to write the ledger succeeded, 0 while it is tried again."
@@ -458,33 +484,3 @@ FAMILIES: dict[MetricName, Family] = {
         (Label("version", Bound.CONFIG), Label("python", Bound.CONFIG)),
     ),
 }
-
-
-def reference() -> str:
-    """`METRICS.md`: every metric with its type, labels, their bounds and its meaning."""
-    lines = [
-        "# Metrics",
-        "",
-        "Made from `catalogue.py` by `python grafana/generate.py`. One daemon exports at most about",
-        "`telemetry.max_series` series, whatever names the traffic has: values of a *guarded* label become",
-        f"`{OTHER}` beyond `telemetry.max_label_values`, or when their metric is full, except those in",
-        "`telemetry.allow`; `riskmon_label_overflow_total` counts that. Histograms add `_bucket`, `_sum` and",
-        "`_count`; `process_…` and `python_gc_…` are those of the Prometheus client.",
-        "",
-        "| metric | type | labels | meaning |",
-        "| --- | --- | --- | --- |",
-    ]
-    for name, family in sorted(FAMILIES.items()):
-        labels = ", ".join(map(_described, family.labels)) or "none"
-        lines.append(f"| `{family.exported(name)}` | {family.kind} | {labels} | {family.help} |")
-    return "\n".join(lines) + "\n"
-
-
-def _described(label: Label) -> str:
-    match label.bound:
-        case Bound.CLOSED:
-            return f"`{label.name}` ({', '.join(label.values)})"
-        case Bound.GUARDED:
-            return f"`{label.name}` (guarded)"
-        case Bound.CONFIG:
-            return f"`{label.name}`"

@@ -10,15 +10,27 @@ from functools import wraps
 from itertools import chain
 from operator import attrgetter
 from types import MappingProxyType
-from typing import Concatenate, ParamSpec, Protocol, TypeAlias
+from typing import Concatenate, ParamSpec, TypeAlias
 
 from monitor.clock import Clock
 from monitor.config import BudgetsConfig
 from monitor.findings import Assessment, Evidence, Judgement, Status, TierStatus
 from monitor.rates import TERMS, THRESHOLD, Window, sums_of
-from monitor.stream import AssemblyStats, Denial, Incident, Lag, PoolStats, Stage, TopicPartition, Usage
+from monitor.stream import (
+    AssemblyStats,
+    Denial,
+    GroupLook,
+    Incident,
+    Lag,
+    Membership,
+    PoolStats,
+    Stage,
+    TopicPartition,
+    Usage,
+)
 from monitor.telemetry.catalogue import LEDGER_TABLES, OBJECTIVES, VERDICTS
 from monitor.telemetry.metrics import LabelSet, Metrics
+from monitor.telemetry.ports import Evaluations, Log, Spans
 
 _P = ParamSpec("_P")
 
@@ -34,38 +46,6 @@ _seconds = attrgetter("seconds")
 _SCORED = Status.SCORED  # a member of an enumeration is looked up slowly
 _score = attrgetter("score")
 _evidence = attrgetter("evidence")
-
-
-class Log(Protocol):
-    """What the observer needs of a structlog logger."""
-
-    def info(self, event: str, **fields: object) -> object:
-        """Log at level info."""
-        ...
-
-    def warning(self, event: str, **fields: object) -> object:
-        """Log at level warning."""
-        ...
-
-    def error(self, event: str, **fields: object) -> object:
-        """Log at level error."""
-        ...
-
-
-class Spans(Protocol):
-    """What the observer needs of tracing."""
-
-    def batch(self, judgements: Sequence[Judgement], started: float, ended: float) -> None:
-        """Report a judged batch."""
-        ...
-
-
-class Evaluations(Protocol):
-    """What the observer needs of the export of evaluation events."""
-
-    def offer(self, judgements: Sequence[Judgement], time: float) -> None:
-        """Take judged traces; `time` is Unix seconds."""
-        ...
 
 
 def _best_effort(
@@ -110,6 +90,7 @@ class TelemetryObserver:
         self._spans = spans
         self._evaluations = evaluations
         self._stuck: dict[TopicPartition, int | None] = {}
+        self._unread: Sequence[Lag] = ()
         self._faulty: set[str] = set()
         metrics.set("start_timestamp_seconds", clock.now())
         metrics.set("last_recorded_timestamp_seconds", 0.0)
@@ -179,9 +160,13 @@ class TelemetryObserver:
 
     @_best_effort
     def lag(self, lags: Sequence[Lag]) -> None:
-        """Lag of every assigned partition. One that is read again, or given away, is stuck no more."""
-        self._metrics.replace("lag_records", {(lag.topic, str(lag.partition)): lag.records for lag in lags})
-        self._metrics.replace("lag_seconds", {(lag.topic, str(lag.partition)): lag.seconds for lag in lags})
+        """Lag of every assigned partition. One that is read again, or given away, is stuck no more.
+
+        Partitions that nobody reads count as well, see `group`.
+        """
+        told = {(lag.topic, str(lag.partition)): lag for lag in (*self._unread, *lags)}
+        self._metrics.replace("lag_records", {key: lag.records for key, lag in told.items()})
+        self._metrics.replace("lag_seconds", {key: lag.seconds for key, lag in told.items()})
         waiting = {(lag.topic, lag.partition): lag.records for lag in lags}
         # Nothing is delivered from a stuck partition, so what waits there can only grow until it is read.
         self._stuck = {
@@ -205,7 +190,22 @@ class TelemetryObserver:
     @_best_effort
     def denied(self, denial: Denial, *, begins: bool) -> None:
         """Kafka was found to deny a right, or no longer to deny it; told by a source that reads from it."""
-        self._metrics.set("kafka_denied", float(begins), topic=denial.topic, right=denial.right)
+        self._metrics.set("kafka_denied", float(begins), topic=denial.topic or "*", right=denial.right)
+
+    def member(self, membership: Membership) -> None:
+        """What a source knows of its membership in a consumer group."""
+        self._metrics.set("kafka_member", float(membership.live))
+        self._metrics.set("kafka_member_answered_timestamp_seconds", membership.answered)
+        self._metrics.total("kafka_renewals", membership.renewals)
+
+    @_best_effort
+    def group(self, look: GroupLook | None) -> None:
+        """Which partitions nobody in the group reads; None when Kafka refuses to say."""
+        self._metrics.set("kafka_group_visible", float(look is not None))
+        self._metrics.replace(
+            "partitions_unread", {(topic,): count for topic, count in look.unread.items()} if look else {}
+        )
+        self._unread = look.lags if look else ()
 
     @_best_effort
     def ledger(self, *, writable: bool) -> None:

@@ -1,0 +1,197 @@
+"""An independent look at the whole group: which partitions of our topics are read by no member of it.
+
+It has a client and a thread of its own, so that a consumer that hangs, or that wrongly holds itself for a
+member, does not hide what it leaves unread.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, NamedTuple
+
+from structlog.typing import FilteringBoundLogger
+
+from monitor.clock import Clock, Deadline
+from monitor.config import KafkaConfig
+from monitor.errors import Retryable
+from monitor.stream import GroupLook, Lag, TopicPartition
+
+LOOK_SECONDS: Final = 15.0
+ANSWER_MS: Final = 10_000
+_SETTLED: Final = frozenset({"Stable", "Empty", "Dead"})
+"""States in which the members' assignments are told and final."""
+
+
+class Group(NamedTuple):
+    """A group between two rebalances: its members' client ids, and the partitions they were assigned."""
+
+    clients: frozenset[str]
+    read: frozenset[TopicPartition]
+
+
+class GroupWatch:
+    """A thread that looks at the group every `LOOK_SECONDS` and tells `on_look`.
+
+    A partition counts as unread when two looks in a row found it so: one may fall between a rebalance's
+    steps. While a rebalance is under way, or Kafka does not answer, the last result stays: that is told of
+    elsewhere. `on_look` gets None when Kafka refuses, or has no way, to describe the group. `turn` is one
+    look, so that a test can drive it without a thread.
+    """
+
+    def __init__(
+        self,
+        config: KafkaConfig,
+        clock: Clock,
+        *,
+        client_id: str,
+        log: FilteringBoundLogger,
+        on_look: Callable[[GroupLook | None], None],
+    ) -> None:
+        self._config = config
+        self._clock = clock
+        self._client_id = client_id
+        self._log = log
+        self._on_look = on_look
+        self._since: dict[TopicPartition, float] = {}  # when partitions that nobody reads were first seen so
+        self._visible = True
+        self._away = False
+        self._admin: Any = None
+        self._ended = threading.Event()
+        # A daemon thread: a client that never answers must not keep the process past its deadline.
+        self._thread = threading.Thread(target=self._run, name="riskmon-group", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self, deadline: Deadline) -> None:
+        """End. Idempotent, and safe before `start`."""
+        self._ended.set()
+        if self._thread.ident is not None:
+            self._thread.join(deadline.remaining())
+
+    def turn(self) -> None:
+        """Look once."""
+        try:
+            with _classified():
+                self._admin = self._admin or _open(self._config, self._client_id)
+                look = self._look(self._admin)
+        except (Retryable, _RefusedError) as error:
+            self._close()
+            if isinstance(error, Retryable):
+                if not self._away:  # an outage is told of elsewhere, at length
+                    self._log.info("kafka_group_not_seen", error=str(error))
+                self._away = True
+                return
+            if self._visible:
+                self._log.warning("kafka_group_invisible", error=str(error), remedy=_REMEDY)
+            self._visible = False
+            self._since.clear()
+            self._on_look(None)
+        else:
+            self._visible, self._away = True, False
+            if look is not None:
+                self._on_look(look)
+
+    def _run(self) -> None:
+        while not self._ended.wait(LOOK_SECONDS):
+            self.turn()
+        self._close()
+
+    def _close(self) -> None:
+        admin, self._admin = self._admin, None
+        if admin is not None:
+            admin.close()
+
+    def _look(self, admin: Any) -> GroupLook | None:
+        name = self._config.group_id
+        group = described(admin.describe_groups([name])[name])
+        if group is None:
+            return None
+        known = partitions(admin.describe_topics(list(self._config.topics)))
+        now = self._clock.monotonic()
+        before = self._since
+        self._since = {key: before.get(key, now) for key in sorted(known - group.read)}
+        unread = {key: since for key, since in self._since.items() if key in before}
+        counts = Counter({topic: 0 for topic, _ in known})
+        counts.update(topic for topic, _ in unread)
+        # Every daemon sees the same, and one reports: the first member, or each where there is no member.
+        if not unread or self._client_id != min(group.clients, default=self._client_id):
+            return GroupLook(counts, ())
+        waiting = _waiting(admin, name, list(unread))
+        lags = [Lag(*key, records, now - unread[key] if records else 0.0) for key, records in waiting.items()]
+        return GroupLook(counts, lags)
+
+
+class _RefusedError(Exception):
+    """Kafka does not describe the group to us; the message is the kind of its answer."""
+
+
+_REMEDY: Final = (
+    "allow this user to DESCRIBE kafka.group_id, which READ implies; unread partitions go unnoticed"
+)
+
+
+@contextmanager
+def _classified() -> Iterator[None]:
+    """Tell what Kafka refuses or cannot do from what may pass."""
+    from kafka.errors import AuthorizationError, KafkaError, UnsupportedVersionError
+
+    try:
+        yield
+    except (AuthorizationError, UnsupportedVersionError, ValueError) as error:
+        raise _RefusedError(type(error).__name__) from error  # ValueError: an answer the library cannot read
+    except (KafkaError, OSError) as error:
+        raise Retryable(type(error).__name__) from error
+
+
+def _open(config: KafkaConfig, client_id: str) -> Any:
+    from kafka import KafkaAdminClient
+
+    return KafkaAdminClient(
+        **config.connection(),
+        client_id=client_id,
+        bootstrap_timeout_ms=ANSWER_MS,
+        request_timeout_ms=ANSWER_MS,
+    )
+
+
+def described(answer: Mapping[str, Any]) -> Group | None:
+    """Read what `KafkaAdminClient.describe_groups` says of one group.
+
+    None for one that is rebalancing or whose coordinator is not ready: who reads what is not settled then.
+    """
+    if answer["group_state"] not in _SETTLED:
+        return None
+    members = answer["members"]
+    assigned = [member["member_assignment"] or {"assigned_partitions": ()} for member in members]
+    read = {
+        (topic["topic"], partition)
+        for assignment in assigned
+        for topic in assignment["assigned_partitions"]
+        for partition in topic["partitions"]
+    }
+    return Group(frozenset(member["client_id"] for member in members), frozenset(read))
+
+
+def partitions(topics: Sequence[Mapping[str, Any]]) -> frozenset[TopicPartition]:
+    """Read what `KafkaAdminClient.describe_topics` says; a topic that does not exist has none."""
+    return frozenset(
+        (topic["name"], each["partition_index"]) for topic in topics for each in topic["partitions"]
+    )
+
+
+def _waiting(admin: Any, group: str, keys: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+    """Records from the group's committed position, or the beginning, to the end."""
+    from kafka.admin import OffsetSpec
+    from kafka.structs import TopicPartition as Name
+
+    names = [Name(*key) for key in keys]
+    begins = admin.list_partition_offsets(dict.fromkeys(names, OffsetSpec.EARLIEST))
+    ends = admin.list_partition_offsets(dict.fromkeys(names, OffsetSpec.LATEST))
+    committed = admin.list_group_offsets({group: names})[group]
+    return {
+        key: max(0, ends[name].offset - max(begins[name].offset, committed[name].offset))
+        for key, name in zip(keys, names, strict=True)
+    }

@@ -1,0 +1,127 @@
+"""Whether this daemon's consumer is a live member of its group, told by what the group last answered.
+
+The library's own view is not taken for it: a consumer may go on fetching what it once was assigned, with no
+heartbeat sent and no error raised, while the group has long given its partitions to nobody.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from monitor.clock import Clock
+from monitor.config import KafkaConfig
+from monitor.sources.kafka_diagnosis import Outages
+from monitor.stream import Membership
+
+
+class Liveness:
+    """Connection and membership of one consumer, and when it has to be built anew.
+
+    A member is live from its first assignment, for as long as a heartbeat or a join was answered within the
+    session time-out: for that long the group keeps it, also while a rebalance is under way. `health` is for
+    any thread, the rest for the one that polls. `disconnections` and `renewals` count from the start.
+    """
+
+    def __init__(
+        self,
+        config: KafkaConfig,
+        clock: Clock,
+        outages: Outages,
+        on_connection: Callable[[bool], None],
+        on_member: Callable[[Membership], None],
+    ) -> None:
+        self._clock = clock
+        self._outages = outages
+        self._session_seconds = config.session_timeout_ms / 1000
+        self._rejoin_seconds = config.rejoin_within
+        self._unreachable_seconds = config.unreachable_seconds
+        self._on_connection = on_connection
+        self._on_member = on_member
+        self._told: Membership | None = None
+        self._answer: object = None  # what changes with each answer of the group; None while it is no member
+        self._answered = self._answered_time = 0.0
+        self._disconnected_since: float | None = clock.monotonic()
+        self._lost_since: float | None = None
+        self.disconnections = 0
+        self.renewals = 0
+
+    @property
+    def connected(self) -> bool:
+        """Whether any broker is connected; one that falls silent is until a request times out."""
+        return self._disconnected_since is None
+
+    def is_lost(self) -> bool:
+        """Whether it has been no live member for longer than any rebalance takes, with a broker connected."""
+        since = self._lost_since
+        return since is not None and self._clock.monotonic() - since >= self._rejoin_seconds
+
+    def health(self) -> Mapping[str, bool]:
+        """Conditions of readiness, by name."""
+        since = self._disconnected_since
+        away = 0.0 if since is None else self._clock.monotonic() - since
+        return {"group_member": self._is_live(), "broker_connected": away < self._unreachable_seconds}
+
+    def observe(self, consumer: Any, client: Any) -> None:
+        """Look at a consumer and its network client after a poll."""
+        self._connection(any(client.connected(broker.node_id) for broker in client.cluster.brokers()))
+        self._membership(consumer)
+
+    def left(self) -> None:
+        """There is no consumer now: it is closed, or not open yet."""
+        if self._disconnected_since is None:
+            self._disconnected_since = self._clock.monotonic()
+        self._answer = self._lost_since = None
+        self._on_connection(False)
+        self._tell()
+
+    def renewed(self) -> None:
+        """The consumer is given up for another one."""
+        self.renewals += 1
+        self.left()
+
+    def _connection(self, connected: bool) -> None:  # noqa: FBT001 - private
+        if not connected:
+            self._outages.away()
+        if connected == self.connected:
+            return
+        self._disconnected_since = None if connected else self._clock.monotonic()
+        self._on_connection(connected)
+        if connected:
+            self._outages.back()
+        else:
+            self.disconnections += 1
+
+    def _membership(self, consumer: Any) -> None:
+        from kafka.structs import MemberState
+
+        now = self._clock.monotonic()
+        member = consumer.group_metadata()
+        if member.generation_id < 0:
+            self._answer = None
+        elif member.state is MemberState.STABLE:
+            answer = (member.generation_id, member.member_id, last_heartbeat(consumer))
+            if answer != self._answer:
+                self._answered, self._answered_time = now, self._clock.now()
+                self._answer = answer
+        if self._is_live() or not self.connected:
+            self._lost_since = None
+        elif self._lost_since is None:
+            self._lost_since = now
+        self._tell()
+
+    def _is_live(self) -> bool:
+        return self._answer is not None and self._clock.monotonic() - self._answered < self._session_seconds
+
+    def _tell(self) -> None:
+        membership = Membership(self._is_live(), self._answered_time, self.renewals)
+        if membership != self._told:
+            self._told = membership
+            self._on_member(membership)
+
+
+def last_heartbeat(consumer: Any) -> float:
+    """When a heartbeat was last answered, on the library's own clock; minus infinity before the first.
+
+    Raises AttributeError for a release that keeps it elsewhere.
+    """
+    heartbeat: float = consumer._coordinator.heartbeat.last_receive  # noqa: SLF001 - nothing public tells it
+    return heartbeat
