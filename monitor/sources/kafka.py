@@ -25,6 +25,7 @@ from monitor.sources.kafka_client import (
     in_thread,
     open_consumer,
     settings,
+    unbuildable,
 )
 from monitor.sources.kafka_commits import Commits
 from monitor.sources.kafka_diagnosis import Diagnosis, Outages, raise_for_good
@@ -261,10 +262,7 @@ class KafkaSource:
             self._outages.away()
             return False
         except (ValueError, TypeError, AssertionError, ImportError) as error:
-            raise ConfigError(
-                f"kafka: the client cannot be built ({type(error).__name__}); check kafka.bootstrap_servers, "
-                "kafka.sasl_* and kafka.client"
-            ) from error
+            raise unbuildable(error) from error
         return True
 
     def _fetch(self, timeout: float, max_records: int) -> Mapping[Any, Sequence[Any]]:

@@ -176,6 +176,33 @@ def _check_tls(config: KafkaConfig) -> None:
         ) from None
 
 
+def connect(kwargs: dict[str, Any], diagnosis: Diagnosis) -> tuple[Any, Any]:
+    """Build a consumer, which connects; return it and its network client, as `open_consumer` does."""
+    from kafka import KafkaConsumer
+    from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+    from kafka.net.compat import KafkaNetClient
+
+    clients: list[Any] = []
+
+    def client_of(**configs: Any) -> Any:
+        client = KafkaNetClient(**configs)
+        # The consumer hands this setting to nobody, and a misspelt topic would be created by reading it.
+        client.cluster.config["allow_auto_create_topics"] = configs["allow_auto_create_topics"]
+        clients.append(client)
+        diagnosis.watch(client)
+        return client
+
+    try:
+        consumer = KafkaConsumer(
+            **kwargs, kafka_client=client_of, partition_assignment_strategy=[CooperativeStickyAssignor()]
+        )
+    except BaseException:
+        for client in clients:
+            client.close()  # the library leaves its IO thread running when construction fails
+        raise
+    return consumer, clients[0]
+
+
 def open_consumer(
     kwargs: dict[str, Any],
     topics: list[str],
@@ -190,38 +217,17 @@ def open_consumer(
     `diagnosis` and `rights` listen to the client from its first connection on.
     Raises what kafka-python raises, ConfigError for a release that cannot be repaired.
     """
-    from kafka import KafkaConsumer
-    from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
-    from kafka.net.compat import KafkaNetClient
-
-    clients: list[Any] = []
-
-    def connect(**configs: Any) -> Any:
-        client = KafkaNetClient(**configs)
-        # The consumer hands this setting to nobody, and a misspelt topic would be created by reading it.
-        client.cluster.config["allow_auto_create_topics"] = configs["allow_auto_create_topics"]
-        clients.append(client)
-        diagnosis.watch(client)
-        return client
-
-    try:
-        consumer = KafkaConsumer(
-            **kwargs, kafka_client=connect, partition_assignment_strategy=[CooperativeStickyAssignor()]
-        )
-    except BaseException:
-        for client in clients:
-            client.close()  # the library leaves its IO thread running when construction fails
-        raise
+    consumer, client = connect(kwargs, diagnosis)
     try:
         repair_fetcher(consumer)
         repair_join(consumer)
         _check_heartbeat(consumer)
-        rights.watch(consumer, clients[0])
+        rights.watch(consumer, client)
         consumer.subscribe(topics=topics, listener=_listener(consumer, notify))
     except BaseException:
         consumer.close(autocommit=False, timeout_ms=1000)
         raise
-    return consumer, clients[0]
+    return consumer, client
 
 
 def _listener(consumer: Any, notify: Callable[[Rebalance], None]) -> Any:
@@ -272,6 +278,14 @@ def _check_heartbeat(consumer: Any) -> None:
         last_heartbeat(consumer)
     except AttributeError as error:
         raise _unrepairable(error) from None
+
+
+def unbuildable(error: Exception) -> ConfigError:
+    """What it means that the library raises a ValueError, TypeError, AssertionError or ImportError."""
+    return ConfigError(
+        f"kafka: the client cannot be built ({type(error).__name__}); check kafka.bootstrap_servers, "
+        "kafka.sasl_* and kafka.client"
+    )
 
 
 def _unrepairable(error: AttributeError) -> ConfigError:

@@ -92,6 +92,8 @@ _CLASSES: Final = {
     "ClusterAuthorizationFailedError": Reason.NOT_ALLOWED,
     "IncompatibleBrokerVersion": Reason.NO_BROKER_THERE,
     "UnsupportedVersionError": Reason.NO_BROKER_THERE,
+    "gaierror": Reason.NAME_UNKNOWN,
+    "ConnectionRefusedError": Reason.CONNECTION_REFUSED,
 }
 _PHRASES: Final = {  # of kafka-python's KafkaConnectionError, which has one class for all
     "DNS": Reason.NAME_UNKNOWN,
@@ -193,6 +195,11 @@ class Diagnosis:
     def cause(self) -> Cause | None:
         """The one that says most, None while connections succeed."""
         return min(list(self._causes.values()), key=lambda cause: _RANKS[cause.reason], default=None)
+
+    def conclusive(self, brokers: int) -> bool:
+        """Whether every one of so many brokers has said, or shown, why it cannot be used."""
+        causes = list(self._causes.values())
+        return len(causes) >= brokers and all(cause.reason is not Reason.NO_ANSWER for cause in causes)
 
     def watch(self, client: Any) -> None:
         """Listen to the connections of a kafka-python client. Raises ConfigError for an unknown release.
