@@ -1,6 +1,7 @@
 """An Apache Kafka that asks who is there, with TLS, SASL and access control lists, to see what it refuses."""
 
 import ipaddress
+import socket
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -97,6 +98,11 @@ class SecuredKafka(ApacheKafka):
             "EXPIRED": self.authority.issue("expired", days=-1),
         }
 
+    @property
+    def inner(self) -> str:
+        """Address of the listener in plain text, at which everybody may do everything."""
+        return self._inner
+
     def login(self, *topics: str, **others: Any) -> dict[str, Any]:
         """Return the `kafka` section of a configuration that logs in as the user with rights."""
         return {
@@ -147,9 +153,13 @@ class SecuredKafka(ApacheKafka):
         super()._prepare()
         ports = free_ports(len(TLS_LISTENERS))
         self.addresses = {name: f"127.0.0.1:{port}" for name, port in zip(TLS_LISTENERS, ports, strict=True)}
+        protocols = dict.fromkeys(TLS_LISTENERS, "SSL")
+        if six := _free_ipv6_port():
+            self.addresses["SIX"] = f"[::1]:{six}"
+            protocols["SIX"] = "PLAINTEXT"
         more = {
             "listeners": ",".join(f"{name}://{address}" for name, address in self.addresses.items()),
-            "listener.security.protocol.map": ",".join(f"{name}:SSL" for name in TLS_LISTENERS),
+            "listener.security.protocol.map": ",".join(f"{name}:{kind}" for name, kind in protocols.items()),
         }
         lines = [
             f"{line},{more[key]}" if (key := line.partition("=")[0]) in more else line
@@ -169,6 +179,16 @@ class SecuredKafka(ApacheKafka):
             ]
         lines.append("listener.name.mutual.ssl.client.auth=required")
         self.configuration.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _free_ipv6_port() -> int | None:
+    """A port of the IPv6 loopback; None on a machine without one."""
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+            return int(probe.getsockname()[1])
+    except OSError:
+        return None
 
 
 def _pem(certificate: x509.Certificate) -> bytes:

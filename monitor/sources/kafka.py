@@ -207,6 +207,7 @@ class KafkaSource:
         if self._consumer is None:
             if self._opening is not None:
                 self._opening.add_done_callback(discard)
+                self._diagnosis.give_up()
             return
         deadline = Deadline(self._clock, seconds)
         self._commits.add(positions)

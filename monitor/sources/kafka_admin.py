@@ -89,6 +89,7 @@ def _opened(
         else:
             return consumer, client
     opening.add_done_callback(discard)
+    diagnosis.give_up()
     raise _retryable(config, diagnosis.cause, TimeoutError())
 
 

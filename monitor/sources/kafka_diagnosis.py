@@ -11,7 +11,7 @@ refuses) is a ConfigError. `riskmon check` and `riskmon doctor` fail on both and
 """
 
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -190,6 +190,7 @@ class Diagnosis:
     def __init__(self, config: KafkaConfig) -> None:
         self._config = config
         self._causes: dict[object, Cause] = {}  # per broker; written by the clients' IO threads
+        self._manager: Any = None
 
     @property
     def cause(self) -> Cause | None:
@@ -201,11 +202,17 @@ class Diagnosis:
         causes = list(self._causes.values())
         return len(causes) >= brokers and all(cause.reason is not Reason.NO_ANSWER for cause in causes)
 
+    def give_up(self) -> None:
+        """End the attempts to connect of the client that is watched."""
+        if self._manager is not None:
+            self._manager.call_soon(self._manager.close)
+
     def watch(self, client: Any) -> None:
         """Listen to the connections of a kafka-python client. Raises ConfigError for an unknown release.
 
-        It also mends what 3.0.x does to a broker that refuses a login: as the refusal is not raised where
-        the connection is opened, the wait before the next attempt never grows.
+        It also mends what 3.0.x does where a broker refuses a login and closes: the refusal is thrown away
+        when it is read together with the end of the connection (`KafkaTCPTransport._read_from_sock`), and as
+        it is not raised where the connection is opened, the wait before the next attempt never grows.
         """
         try:
             manager = client._manager  # noqa: SLF001 - the library has no public way to its connections
@@ -214,6 +221,7 @@ class Diagnosis:
             raise ConfigError(
                 f"this kafka-python has no {error.name}; install a release that riskmon was tested with"
             ) from None
+        self._manager = manager
         seen: WeakSet[Any] = WeakSet()
         refused: set[object] = set()
 
@@ -221,6 +229,7 @@ class Diagnosis:
             connection = connect(node, *args, **kwargs)
             if connection not in seen:
                 seen.add(connection)
+                connection.connection_made = partial(_made, connection.connection_made)
                 connection.init_future.add_callback(lambda _: self._connected(node, refused))
                 connection.init_future.add_errback(partial(self._failed, node, refused=refused))
                 connection.close_future.add_errback(partial(self._broken, manager, connection, node))
@@ -248,6 +257,18 @@ class Diagnosis:
         # An attempt cut short by the time-out of the whole says nothing new.
         if cause.reason is not Reason.NO_ANSWER or node not in self._causes:
             self._causes[node] = cause
+
+
+def _made(connection_made: Callable[[Any], None], transport: Any) -> None:
+    """Let a connection read what was sent to it before it hears that the other side has closed."""
+    receive = transport._sock_recv  # noqa: SLF001 - see `Diagnosis.watch`
+
+    def data_first() -> tuple[bytes, Exception | None]:
+        data, error = receive()
+        return (data, None) if data else (data, error)  # the end is there to be read again
+
+    transport._sock_recv = data_first  # noqa: SLF001 - see above
+    connection_made(transport)
 
 
 class Outages:
