@@ -10,10 +10,12 @@ TO_TEST := -e .[demo,spacy,postgresql,detoxify,export,eval,dev,train]
 # Real brokers and deadlines need the machine for themselves, so tests marked alone run one by one.
 PARALLEL := -m "not alone" -n 2 --dist loadfile --no-loadscope-reorder
 ALONE := -m alone -p no:xdist
+CASE ?=
+SHARE ?= 1
 FAST := -m "not alone and not slow" -n 2 --dist loadfile
 
 .DELETE_ON_ERROR:
-.PHONY: help run test test-fast check models dashboard-previews clean
+.PHONY: help run test test-fast soak check models dashboard-previews clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -27,6 +29,9 @@ test: .venv/all.stamp ## Run every test
 
 test-fast: .venv/all.stamp ## Run the tests that take seconds
 	$(BIN)/python -m pytest $(FAST)
+
+soak: .venv/all.stamp ## Run what takes hours, a line of JSON per case; options: CASE=million SHARE=0.1
+	@PYTHONPATH=. $(BIN)/python tests/soak.py $(CASE) --share $(SHARE)
 
 check: .venv/all.stamp ## Lint, formatting, types, import layers, generated files
 	$(BIN)/ruff check .

@@ -2,7 +2,8 @@
 
 Every entry's hash covers the previous entry's, its number, time, kind and body, so changing, removing,
 inserting or swapping entries breaks the chain at a named place. `coverage` entries prove what was judged:
-per partition their ranges must tile the offsets from the `start` entry on, without overlap.
+per partition their ranges must tile the offsets from the `start` entry on, without overlap. An `incarnation`
+entry says that the partition's log is another one from some offset on: what is judged from there is new.
 Truncating the tail is found by comparing with the ledger's position and flag tables, or with an export.
 """
 
@@ -45,6 +46,7 @@ class _Cover:
 
     next: int
     beyond: dict[int, int] = field(default_factory=dict)
+    incarnation: int = 0
 
     def add(self, start: int, end: int) -> str | None:
         """Cover [start, end); returns what is wrong with that, if anything."""
@@ -73,8 +75,9 @@ class Report:
     """What the verifier found. `ok` means: nothing altered, nothing judged twice, no offset skipped.
 
     `problems` name the first bad places; `gaps` are offsets declared as never judged, with the reason on
-    record; `open` are offsets not judged yet while later ones are (a daemon is at work on them). `letters` is
-    how many dead letters must be kept: fewer than `dead` where an operator had records judged again.
+    record; `open` are offsets not judged yet while later ones are (a daemon is at work on them).
+    `incarnations` are logs that turned out to be another one than before. `letters` is how many dead letters
+    must be kept: fewer than `dead` where an operator had records judged again.
     """
 
     entries: int = 0
@@ -87,6 +90,7 @@ class Report:
     problems: list[str] = field(default_factory=list)
     gaps: list[str] = field(default_factory=list)
     open: list[str] = field(default_factory=list)
+    incarnations: list[str] = field(default_factory=list)
     positions: dict[str, int] = field(default_factory=dict)
     flag_digests: dict[str, str] = field(default_factory=dict)
     statuses: dict[str, int] = field(default_factory=dict)
@@ -128,7 +132,7 @@ def verify(entries: Iterable[Entry]) -> Report:
 def _apply(report: Report, covers: dict[str, _Cover], kind: str, body: dict[str, Any]) -> str | None:
     if kind == "flag":
         return _apply_flag(report, body)
-    if kind not in {"start", "coverage", "gap", "moved"}:
+    if kind not in {"start", "coverage", "gap", "moved", "incarnation"}:
         return None
     name = f"{body['topic']}/{body['partition']}"
     if (kind == "start") == (name in covers):
@@ -137,6 +141,8 @@ def _apply(report: Report, covers: dict[str, _Cover], kind: str, body: dict[str,
         covers[name] = _Cover(body["offset"])
     elif kind == "coverage":
         return _apply_coverage(report, covers[name], name, body)
+    elif kind == "incarnation":
+        return _apply_incarnation(report, covers[name], name, body)
     else:
         if body["to"] > covers[name].next:
             skipped = f"{name} offsets [{covers[name].next}, {body['to']})"
@@ -154,6 +160,18 @@ def _apply_flag(report: Report, body: dict[str, Any]) -> str | None:
     return None
 
 
+def _apply_incarnation(report: Report, cover: _Cover, name: str, body: dict[str, Any]) -> str | None:
+    if body["incarnation"] != cover.incarnation + 1:
+        return f"{name} incarnation {body['incarnation']} follows {cover.incarnation}"
+    if body["from"] != cover.next:
+        return f"{name} ended at {cover.next}, not at {body['from']}"
+    report.incarnations.append(f"{name} is another log from offset {body['since']} on: {body['reason']}")
+    cover.incarnation = body["incarnation"]
+    cover.beyond = {s: min(e, body["since"]) for s, e in cover.beyond.items() if s < body["since"]}
+    cover.next = body["to"]
+    return None
+
+
 def _apply_coverage(report: Report, cover: _Cover, name: str, body: dict[str, Any]) -> str | None:
     report.records += body["records"]
     report.traces += body["traces"]
@@ -161,6 +179,8 @@ def _apply_coverage(report: Report, cover: _Cover, name: str, body: dict[str, An
     report.letters += body["dead"]
     for status, count in body["statuses"].items():
         report.statuses[status] = report.statuses.get(status, 0) + count
+    if body.get("incarnation", 0) != cover.incarnation:
+        return f"{name} is at incarnation {cover.incarnation}, judged was {body.get('incarnation', 0)}"
     for start, end in body["ranges"]:
         problem = cover.add(start, end)
         if problem:

@@ -249,9 +249,7 @@ class DeliverConfig(_Section):
     feedback_topic: OptionalTopic = Field(
         "riskmon.feedback", description="Kafka topic of flagged samples; empty: none."
     )
-    verdicts_topic: OptionalTopic = Field(
-        "", description="Kafka topic of a verdict per trace; empty: none."
-    )
+    verdicts_topic: OptionalTopic = Field("", description="Kafka topic of a verdict per trace; empty: none.")
     timeout_seconds: Positive = Field(10.0, description="Longest time one delivery may take.")
     max_backoff_seconds: Positive = Field(60.0, description="Longest wait between tries.")
 

@@ -62,6 +62,7 @@ class Claimed(msgspec.Struct, frozen=True):
     epoch: int
     version: int
     mark: Mark
+    incarnation: int = 0
 
 
 class Judge(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,7 +106,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 class Finished(msgspec.Struct):
     """Adjacent records whose traces are all recorded by this transaction: the range they cover together.
 
-    It grows until it is written.
+    It grows until it is written. Offsets that hold no record, such as transaction markers, count as none.
     """
 
     topic: str
@@ -187,8 +188,7 @@ def why_kept(judgement: Judgement, sample_ratio: float) -> Kept | None:
     if not _FAILED.isdisjoint(map(_status, judgement.assessments)):
         return Kept.FAILED
     if sample_ratio > 0:
-        topic, partition, offset, part = judgement.origin
-        digest = hashlib.blake2b(f"{topic}/{partition}/{offset}/{part}".encode(), digest_size=4).digest()
+        digest = hashlib.blake2b("/".join(judgement.origin.names).encode(), digest_size=4).digest()
         if int.from_bytes(digest, "big") < sample_ratio * 2**32:
             return Kept.SAMPLED
     return None

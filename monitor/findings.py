@@ -206,6 +206,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...]
+    incarnation: int = 0
 
 
 class TierStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,61 +6,124 @@ traces, the parts already done. The ledger stores all three in the transaction t
 a crash nothing that is done is judged again, and nothing that is not done is skipped.
 """
 
+from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
 from heapq import heappop, heappush
 from typing import NamedTuple
 
 from monitor.findings import Span
+from monitor.stream import Assigned
+
+
+class Witness(NamedTuple):
+    """A record that was read before the position: found otherwise at its offset, the log is another one."""
+
+    offset: int
+    time: float
 
 
 class Mark(NamedTuple):
-    """Progress of one partition as the ledger keeps it."""
+    """Progress of one partition as the ledger keeps it.
+
+    `leader_epoch` is that of the record before `next_offset`, or of a later one; -1 where unknown.
+    """
 
     next_offset: int
     beyond: tuple[Span, ...] = ()
     partial: Mapping[int, tuple[int, ...]] = {}
+    leader_epoch: int = -1
+    witness: Witness | None = None
 
 
 class Placing(StrEnum):
     """Why reading begins where it does."""
 
     LEDGER = "ledger"
+    LEDGER_BEHIND = "ledger_behind"
     COMMITTED = "committed"
     EARLIEST = "earliest"
     LATEST = "latest"
     RETENTION = "retention"
-    COMMITTED_AHEAD = "committed_ahead"
+    RECREATED = "recreated"
+    TRUNCATED = "truncated"
     BEYOND_END = "beyond_end"
 
 
 class Placement(NamedTuple):
-    """Where to begin and why. `gap` is a range that nobody will ever judge; it goes on record as such."""
+    """Where to begin and why. `gap` is a range that nobody will ever judge; it goes on record as such.
+
+    For a log that is another one than before (`RECREATED`, `TRUNCATED`), `since` is its first new offset.
+    With `leader_epoch`, that of the record before `offset`, the source can tell if the log was cut off.
+    """
 
     offset: int
     reason: Placing
     gap: Span | None = None
+    since: int | None = None
+    leader_epoch: int = -1
 
 
-def place(ledger: int | None, committed: int | None, begin: int, end: int, *, latest: bool) -> Placement:
-    """Decide where to begin reading an assigned partition: max(Kafka's commit, the ledger), if it exists.
+class Stored(NamedTuple):
+    """Where the ledger stands on a partition. `moved`: it was an operator who put it there."""
 
-    `ledger` and `committed` are next offsets or None when unknown; `begin`/`end` bound what the broker has.
-    BEYOND_END (the topic was created anew, or data was lost) must not be read: an operator decides.
+    next_offset: int
+    topic_id: str = ""
+    moved: bool = False
+    leader_epoch: int = -1
+
+
+def place(
+    stored: Stored | None, assigned: Assigned, *, latest_from: int | None = None, waited: bool = False
+) -> Placement:
+    """Decide where to begin reading an assigned partition: where the ledger stands, if that exists.
+
+    Kafka's commit only counts where the ledger knows nothing: it is written after the ledger, so one that is
+    ahead means that the ledger lost something (a backup was restored, a replica promoted), and the broker may
+    still have it. Where nobody knows a position, reading begins at `latest_from`, or with None at the first
+    record.
+
+    A topic that was made anew, or whose end was cut off, is read from the first offset that is new. So is one
+    that ends before the ledger's position, once that was `waited` for: an end may lag behind for some seconds
+    after a fail-over, so the first answer is BEYOND_END, which must not be read. Nor must a position that
+    an operator put there.
     """
-    if ledger is None and committed is None:
-        return Placement(end, Placing.LATEST) if latest else Placement(begin, Placing.EARLIEST)
-    if ledger is None:
-        wanted, reason, gap_from = committed or 0, Placing.COMMITTED, committed or 0
-    elif committed is not None and committed > ledger:
-        wanted, reason, gap_from = committed, Placing.COMMITTED_AHEAD, ledger
-    else:
-        wanted, reason, gap_from = ledger, Placing.LEDGER, ledger
+    _, _, committed, begin, end, topic_id, diverged = assigned
+    if stored is None:
+        return _place_first(committed, begin, end, latest_from)
+    wanted = stored.next_offset
+    if topic_id and stored.topic_id and topic_id != stored.topic_id:
+        diverged = 0
+    if diverged is not None:
+        return _place_anew(wanted, diverged, begin)
     if wanted > end:
-        return Placement(wanted, Placing.BEYOND_END)
+        if stored.moved or not waited:
+            return Placement(wanted, Placing.BEYOND_END, leader_epoch=stored.leader_epoch)
+        return _place_anew(wanted, begin, begin)
     if wanted < begin:
-        return Placement(begin, Placing.RETENTION, Span(gap_from, begin))
-    return Placement(wanted, reason, Span(gap_from, wanted) if gap_from < wanted else None)
+        return Placement(begin, Placing.RETENTION, Span(wanted, begin))
+    behind = committed is not None and committed > wanted and not stored.moved
+    return Placement(wanted, Placing.LEDGER_BEHIND if behind else Placing.LEDGER)
+
+
+def _place_first(committed: int | None, begin: int, end: int, latest_from: int | None) -> Placement:
+    if committed is None:
+        if latest_from is None:
+            return Placement(begin, Placing.EARLIEST)
+        return Placement(min(max(latest_from, begin), end), Placing.LATEST)
+    if committed > end:  # the group's commit is of a topic that is gone
+        return Placement(begin, Placing.EARLIEST)
+    if committed < begin:
+        return Placement(begin, Placing.RETENTION, Span(committed, begin))
+    return Placement(committed, Placing.COMMITTED)
+
+
+def _place_anew(wanted: int, since: int, begin: int) -> Placement:
+    reason = Placing.TRUNCATED if since > begin else Placing.RECREATED
+    first = min(wanted, since)
+    if first < begin:
+        return Placement(begin, reason, Span(first, begin), since)
+    return Placement(first, reason, None, since)
 
 
 class Progress:
@@ -74,6 +137,11 @@ class Progress:
         self._open: dict[int, tuple[int, int]] = {}  # offset -> (start of its range, parts still to do)
         self._delivered = mark.next_offset  # end of what was delivered
         self._covered = mark.next_offset  # end of the done range that delivery is passing
+        self._leader_epoch = mark.leader_epoch
+        self._witness = mark.witness
+        self._seen: deque[tuple[int, float | None, int]] = (
+            deque()
+        )  # last record of each delivery not yet passed
 
     def deliver(self, offset: int) -> bool:
         """Take note of a delivered record; False when it is done already and must be skipped.
@@ -92,6 +160,20 @@ class Progress:
             return False
         self._open[offset] = (start, -1)
         return True
+
+    def saw(self, offset: int, time: float | None, leader_epoch: int) -> None:
+        """Remember the last record of a delivery, by which its log can be told from another one.
+
+        `time` is None where the record may come with another one next time.
+        """
+        self._seen.append((offset, time, leader_epoch))
+
+    def pass_to(self, offset: int) -> Span | None:
+        """Take note that no record stands before `offset`; returns the range that is covered by that."""
+        last = offset - 1
+        if last < self._delivered or not self.deliver(last):
+            return None
+        return self.finish(last, ())
 
     def expect(self, offset: int, parts: int) -> list[int]:
         """Say how many traces a delivered record holds; returns the parts still to be judged."""
@@ -134,7 +216,14 @@ class Progress:
         """What the ledger must store."""
         beyond = tuple(Span(start, self._beyond[start]) for start in sorted(self._beyond))
         partial = {offset: tuple(sorted(parts)) for offset, parts in self._partial.items() if parts}
-        return Mark(self.next_offset, beyond, partial)
+        while self._seen and self._seen[0][0] < self.next_offset:
+            offset, time, self._leader_epoch = self._seen.popleft()
+            if time is not None:
+                self._witness = Witness(offset, time)
+        # Where a delivery is only done in part, its last record's epoch may be too new. An epoch that is too
+        # old would make a sound log look cut off; one too new still shows where the log was cut.
+        epoch = max(self._leader_epoch, self._seen[0][2] if self._seen else -1)
+        return Mark(self.next_offset, beyond, partial, epoch, self._witness)
 
 
 def merge(spans: Iterable[Span]) -> tuple[Span, ...]:

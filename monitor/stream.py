@@ -60,18 +60,43 @@ class Usage(NamedTuple):
 
 
 class Fetched(NamedTuple):
-    """Records of one partition, in offset order."""
+    """Records of one partition, in offset order.
+
+    `leader_epoch` is the last one's, -1 where unknown. `stamped`: its time is on record with the source, so
+    that it can be told from another record at the same offset.
+    """
 
     topic: str
     partition: int
     records: Sequence[Record]
+    leader_epoch: int = -1
+    stamped: bool = False
+
+
+class Passed(NamedTuple):
+    """All records of a partition before `offset` were delivered: else nothing to judge stands there."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class Existing(NamedTuple):
+    """What the topics held when this daemon first looked: partition to the next offset to be written.
+
+    Comes before the first `Assigned`, from sources where a group may begin at the end.
+    """
+
+    ends: Mapping[TopicPartition, int]
 
 
 class Assigned(NamedTuple):
     """This daemon now reads a partition. Nothing of it is delivered until the engine calls `seek`.
 
     `committed` is the group's committed next offset, None when there is none; `begin` is the first offset
-    that still exists and `end` the next one to be written.
+    that still exists and `end` the next one to be written. `topic_id` tells a topic from one of the same name
+    that was made before or after it; empty where the source has no such ids. `diverged` is the first offset
+    at which the log is known not to be the one that was read before.
     """
 
     topic: str
@@ -79,6 +104,8 @@ class Assigned(NamedTuple):
     committed: int | None
     begin: int
     end: int
+    topic_id: str = ""
+    diverged: int | None = None
 
 
 class Revoked(NamedTuple):
@@ -89,13 +116,18 @@ class Revoked(NamedTuple):
 
 
 class OutOfRange(NamedTuple):
-    """The position asked for does not exist (any more). Delivery stops until the engine seeks."""
+    """The position asked for does not exist (any more), or stands in another log than it was meant for.
+
+    Delivery stops until the engine seeks. The fields are those of `Assigned`.
+    """
 
     topic: str
     partition: int
     position: int
     begin: int
     end: int
+    topic_id: str = ""
+    diverged: int | None = None
 
 
 class StuckReason(StrEnum):
@@ -118,7 +150,7 @@ class Exhausted(NamedTuple):
     """The input has ended and nothing more will come (files only)."""
 
 
-Event: TypeAlias = Fetched | Assigned | Revoked | OutOfRange | Stuck | Exhausted
+Event: TypeAlias = Fetched | Passed | Existing | Assigned | Revoked | OutOfRange | Stuck | Exhausted
 
 
 class Lag(NamedTuple):
@@ -181,8 +213,16 @@ class Source(Protocol):
         """
         ...
 
-    def seek(self, topic: str, partition: int, offset: int) -> None:
-        """Deliver an assigned partition from `offset` on; ends a pause that OutOfRange or Stuck began."""
+    def seek(self, topic: str, partition: int, offset: int, leader_epoch: int = -1) -> None:
+        """Deliver an assigned partition from `offset` on; ends a pause that OutOfRange or Stuck began.
+
+        `leader_epoch` is that of the record before it, -1 where unknown: with it, a source that can tell
+        answers OutOfRange where the log was cut off below `offset` since.
+        """
+        ...
+
+    def refresh(self, topic: str, partition: int) -> None:
+        """Deliver an assigned partition no more and report it as `Assigned` again, looked up anew."""
         ...
 
     def pause(self) -> None:
@@ -327,6 +367,10 @@ class Incident(StrEnum):
     FENCED = "fenced"
     GAP = "gap"
     STUCK = "stuck"
+    RECREATED = "recreated"
+    TRUNCATED = "truncated"
+    LEDGER_BEHIND = "ledger_behind"
+    MOVED = "moved"
     LEDGER_RETRY = "ledger_retry"
     SOURCE_RETRY = "source_retry"
 
@@ -348,6 +392,10 @@ class Observer(Protocol):
 
     def recorded(self, topic: str, records: int) -> None:
         """Records whose traces are all judged are durable in the ledger."""
+        ...
+
+    def tombstone(self, topic: str) -> None:
+        """A record without a value was passed over: a compacted topic's way to say that a key is deleted."""
         ...
 
     def released(self, topic: str, records: int) -> None:

@@ -11,7 +11,7 @@ from monitor.clock import ManualClock
 from monitor.detect.inline import InlineDetectors
 from monitor.effects import Transaction
 from monitor.engine.loop import LedgerPort
-from monitor.engine.partitions import Claim
+from monitor.engine.partitions import Claim, Holding
 from monitor.errors import Busy, Retryable
 from monitor.findings import Assessment, Judgement
 from monitor.progress import Placement
@@ -26,7 +26,7 @@ from monitor.sources.memory import (
     SimulatedCrash,
     Stall,
 )
-from monitor.stream import AssemblyStats, Assigned, Incident, Lag, PoolStats, Stage, Verdicts
+from monitor.stream import AssemblyStats, Assigned, Incident, Lag, PoolStats, Stage, TopicPartition, Verdicts
 from monitor.trace import Trace
 
 __all__ = [
@@ -64,6 +64,9 @@ class NullObserver:
         """Ignore."""
 
     def recorded(self, topic: str, records: int) -> None:
+        """Ignore."""
+
+    def tombstone(self, topic: str) -> None:
         """Ignore."""
 
     def released(self, topic: str, records: int) -> None:
@@ -180,15 +183,19 @@ class FlakyLedger:
         self._ledger = ledger
         self.faults: list[str] = []
 
-    def claim(self, assigned: Assigned, *, latest: bool) -> Claim | Placement:
+    def claim(self, assigned: Assigned, *, latest: bool, waited: bool = False) -> Claim | Placement:
         """Claim, or fail first."""
         if self._next() == "before":
             raise Retryable("scripted")
-        return self._ledger.claim(assigned, latest=latest)
+        return self._ledger.claim(assigned, latest=latest, waited=waited)
 
-    def position(self, topic: str, partition: int) -> int | None:
+    def first_look(self, ends: Mapping[TopicPartition, int]) -> None:
+        """Tell the ledger."""
+        self._ledger.first_look(ends)
+
+    def holdings(self) -> Mapping[TopicPartition, Holding]:
         """Ask the ledger."""
-        return self._ledger.position(topic, partition)
+        return self._ledger.holdings()
 
     def record(self, transaction: Transaction) -> None:
         """Write, or fail before or after."""

@@ -15,12 +15,22 @@ SafeText = NewType("SafeText", str)
 
 
 class Origin(NamedTuple):
-    """Where a trace came from: the `part`-th trace of one record. The key of every effect."""
+    """Where a trace came from: the `part`-th trace of one record. The key of every effect.
+
+    `incarnation` counts how often the partition's log turned out to be another one than was read before:
+    its topic was made anew, or its end was cut off. Records of two incarnations have nothing in common.
+    """
 
     topic: str
     partition: int
     offset: int
     part: int
+    incarnation: int = 0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its fields as text, to make ids of. A first incarnation is left out: ids are older than it."""
+        return tuple(map(str, self if self.incarnation else self[:4]))
 
 
 class Record(NamedTuple):

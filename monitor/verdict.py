@@ -39,12 +39,13 @@ class FlagVerdict(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Where the trace was read: the `part`-th trace of a record."""
+    """Where the trace was read: the `part`-th trace of a record. See `monitor.trace.Origin`."""
 
     topic: str
     partition: int
     offset: int
     part: int
+    incarnation: int = 0
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -74,7 +75,7 @@ def verdict_of(judgement: Judgement, now: float) -> Verdict:
     """Make the verdict of a judgement; `now` is Unix seconds."""
     trace, origin = judgement.trace, judgement.origin
     return Verdict(
-        id="/".join(map(str, origin)),
+        id="/".join(origin.names),
         response_id=trace.id,
         trace_id=trace.trace_id,
         span_id=trace.span_id,
@@ -106,7 +107,7 @@ def verdict_of(judgement: Judgement, now: float) -> Verdict:
             )
             for flag in judgement.flags
         ),
-        origin=Source(topic=origin.topic, partition=origin.partition, offset=origin.offset, part=origin.part),
+        origin=Source(**origin._asdict()),
     )
 
 

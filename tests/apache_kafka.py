@@ -1,7 +1,7 @@
 """Apache Kafka itself, in KRaft mode, from the jars that its project publishes.
 
 Maven fetches them once per version into a cache outside the checkout: `~/.cache/riskmon`, or the folder that
-RISKMON_TEST_CACHE names. Without Java or Maven a test is skipped, or in CI fails.
+TEST_CACHE names. Without Java or Maven a test is skipped, or in CI fails.
 """
 
 import base64
@@ -28,7 +28,7 @@ from monitor.demo.broker import DIE_WITH_PARENT, SESSION_MS
 if TYPE_CHECKING:
     from kafka.admin import KafkaAdminClient
 
-KAFKA_VERSION: Final = "4.3.1"
+KAFKA_VERSION: Final = os.environ.get("TEST_KAFKA_VERSION") or "4.3.1"
 OLDER_VERSION: Final = "3.9.1"
 """The oldest that is tried; `make soak` alone runs it."""
 
@@ -69,6 +69,8 @@ class ApacheKafka:
     SCRAM-SHA-256. `admin` and the broker itself use a listener in plain text of their own, as
     User:ANONYMOUS, whom an authorizer must let do everything: `super.users` says so.
 
+    `advertised` is the address that clients are told instead of its own, such as a proxy's.
+
     With `joins`, it is one more broker of that one's cluster. `{"process.roles": "controller"}` makes it a
     controller alone, which others join and which stays when each of them is killed.
     """
@@ -81,6 +83,7 @@ class ApacheKafka:
         protocol: str = "PLAINTEXT",
         users: Mapping[str, str] | None = None,
         joins: "ApacheKafka | None" = None,
+        advertised: str = "",
     ) -> None:
         self.version = version
         self.bootstrap = ""
@@ -89,6 +92,7 @@ class ApacheKafka:
         self._protocol = protocol
         self._users = dict(users or {})
         self._joins = joins
+        self._advertised = advertised
         self._members = 1
         self._number = 1
         self._cluster = base64.urlsafe_b64encode(b"riskmon" + os.urandom(9)).decode().rstrip("=")
@@ -273,9 +277,12 @@ class ApacheKafka:
             "transaction.state.log.min.isr": "1",
             "transaction.state.log.num.partitions": "1",
             "group.initial.rebalance.delay.ms": "0",
+            "message.max.bytes": str(32 * 2**20),  # tests send records over every limit of ours
             "auto.create.topics.enable": "false",
             "super.users": "User:ANONYMOUS",
         }
+        if self._advertised:
+            lines["advertised.listeners"] = f"CLIENT://{self._advertised},INNER://{self._inner}"
         if "broker" in roles:
             lines["inter.broker.listener.name"] = "INNER"
         add_scram = []
@@ -322,7 +329,7 @@ class ApacheKafka:
 
 def jars(version: str) -> Path:
     """Folder with the jars of this version; the first who asks fetches them, others wait meanwhile."""
-    cache = Path(os.environ.get("RISKMON_TEST_CACHE") or Path.home() / ".cache" / "riskmon")
+    cache = Path(os.environ.get("TEST_CACHE") or Path.home() / ".cache" / "riskmon")
     folder = cache / f"kafka-{version}"
     if folder.is_dir():
         return folder

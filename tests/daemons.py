@@ -1,6 +1,6 @@
 """Real daemons on a real broker: `riskmon run` as processes of their own, to be killed and stopped.
 
-A `Rig` is one installation: a broker, a folder with ledger and key file, a configuration per daemon.
+A `Rig` is one installation: topics of its own, a folder with ledger and key file, a configuration per daemon.
 """
 
 import contextlib
@@ -13,10 +13,11 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
 from cheap_detectors import EVERY, is_bad, trace_id
 from click.testing import CliRunner, Result
@@ -24,14 +25,11 @@ from patience import PATIENCE, eventually
 
 from monitor.cli import riskmon
 from monitor.config import DetectorsConfig
-from monitor.demo.broker import EmbeddedBroker
 from monitor.rules.ruleset import flag_id
 from monitor.trace import Origin
 
 FULL = bool(os.environ.get("CI"))
 TRACES = 20_000 if FULL else 2_000
-TOPIC = "traces"
-FEEDBACK = "feedback"
 RULE = "BadTrace"
 TESTS = Path(__file__).parent
 
@@ -170,8 +168,21 @@ class Daemon:
         return code, time.monotonic() - began
 
 
-class Rig:
-    """A broker and daemons that share a ledger; leaving kills them all.
+class Broker(Protocol):
+    """What a rig needs of a broker: Apache Kafka or the embedded one."""
+
+    bootstrap: str
+
+    def create_topic(self, name: str, partitions: int) -> None: ...
+
+    def kafka(self, topic: str, **others: Any) -> dict[str, Any]: ...
+
+
+B = TypeVar("B", bound=Broker)
+
+
+class Rig(Generic[B]):
+    """Daemons on a broker that share a ledger, a topic, a feedback topic and a group; leaving kills them all.
 
     `detectors` are sections of the enabled ones, by default two cheap ones; the rest are off.
     Further `settings` are sections of the configuration.
@@ -180,14 +191,17 @@ class Rig:
     def __init__(
         self,
         folder: Path,
+        broker: B,
         *,
         partitions: int = 4,
         detectors: dict[str, dict[str, Any]] | None = None,
         **settings: dict[str, Any],
     ) -> None:
+        own = uuid.uuid4().hex[:8]
+        self.topic, self.feedback, self.group = f"traces-{own}", f"feedback-{own}", f"riskmon-{own}"
         self.folder = folder
         self.partitions = partitions
-        self.broker = EmbeddedBroker()
+        self.broker = broker
         self.daemons: list[Daemon] = []
         self.produced = 0
         self._next = [0] * partitions
@@ -199,9 +213,8 @@ class Rig:
         from kafka import KafkaProducer
 
         (self.folder / "rules.yaml").write_text(_RULES, encoding="utf-8")
-        self.broker.__enter__()
-        self.broker.create_topic(TOPIC, self.partitions)
-        self.broker.create_topic(FEEDBACK, 1)
+        self.broker.create_topic(self.topic, self.partitions)
+        self.broker.create_topic(self.feedback, 1)
         self._producer = KafkaProducer(
             bootstrap_servers=self.broker.bootstrap, linger_ms=20, max_request_size=32 * 2**20
         )
@@ -214,7 +227,6 @@ class Rig:
             if daemon.alive:
                 daemon.kill()
         self._producer.close(timeout=5)
-        self.broker.__exit__(kind, error, trace)
 
     @property
     def database(self) -> Path:
@@ -226,22 +238,22 @@ class Rig:
         """Configuration of the first daemon, for commands."""
         return str(self.daemons[0].config)
 
-    def daemon(self, name: str = "one") -> Daemon:
-        """Make a daemon and start it."""
+    def daemon(self, name: str = "one", **settings: dict[str, Any]) -> Daemon:
+        """Make a daemon, with these settings besides the rig's, and start it."""
         own = {
             "instance": name,
             "data_dir": str(self.folder / "data"),
-            "kafka": self.broker.kafka(TOPIC),
+            "kafka": self.broker.kafka(self.topic, group_id=self.group),
             "pool": {"workers": 1},
             "detectors": {
                 detector: self._detectors.get(detector, {"enabled": False})
                 for detector in DetectorsConfig.model_fields
             },
             "rules": {"paths": [str(self.folder / "rules.yaml")]},
-            "deliver": {"feedback_topic": FEEDBACK, "log": True, "timeout_seconds": 2.0},
+            "deliver": {"feedback_topic": self.feedback, "log": True, "timeout_seconds": 2.0},
             "http": {"port": 0},
         }
-        for section, changes in self._settings.items():
+        for section, changes in (*self._settings.items(), *settings.items()):
             own[section] = {**own.get(section, {}), **changes}  # type: ignore[dict-item] # sections are mappings
         path = self.folder / f"{name}.yaml"
         path.write_text(json.dumps(own), encoding="utf-8")  # JSON is YAML
@@ -256,7 +268,7 @@ class Rig:
         for value in values:
             partition = self.produced % self.partitions
             key = b"tombstone" if value is None else None  # the client refuses a record without either
-            futures.append(self._producer.send(TOPIC, value, key=key, partition=partition))
+            futures.append(self._producer.send(self.topic, value, key=key, partition=partition))
             placed.append((partition, self._next[partition]))
             self._next[partition] += 1
             self.produced += 1
@@ -283,13 +295,14 @@ class Rig:
         try:
             names = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic)]
             consumer.assign(names)
-            quiet = 0
-            while quiet < 2:
-                batches = consumer.poll(1000)
-                quiet = 0 if batches else quiet + 1
-                messages += [
-                    Message(r.partition, r.offset, r.key, r.value) for rs in batches.values() for r in rs
-                ]
+            ends = consumer.end_offsets(names)
+
+            def read() -> bool:
+                for records in consumer.poll(100).values():
+                    messages.extend(Message(r.partition, r.offset, r.key, r.value) for r in records)
+                return all(consumer.position(name) >= end for name, end in ends.items())
+
+            eventually(read, f"all of {topic}")
         finally:
             consumer.close()
         return messages
@@ -341,7 +354,7 @@ class Rig:
         """Ids of the flags that records numbered like their traces must raise."""
         numbers = range(self.produced) if numbers is None else numbers
         return {
-            flag_id(Origin(TOPIC, number % self.partitions, number // self.partitions, 0), RULE)
+            flag_id(Origin(self.topic, number % self.partitions, number // self.partitions, 0), RULE)
             for number in numbers
             if is_bad(number)
         }
@@ -363,7 +376,7 @@ class Rig:
             (destination, key, "delivered") for destination in ("feedback", "log") for key in sorted(expected)
         ]
         bodies: dict[bytes | None, set[bytes | None]] = {}
-        for message in self.consumed_topic(FEEDBACK):
+        for message in self.consumed_topic(self.feedback):
             bodies.setdefault(message.key, set()).add(message.value)
         assert bodies.keys() == {key.encode() for key in expected}
         assert all(len(values) == 1 for values in bodies.values()), "repeats differ"

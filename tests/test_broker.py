@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import structlog
+from daemons import Rig
 from patience import eventually
 
 from monitor.clock import Deadline, SystemClock
@@ -63,6 +64,19 @@ def test_a_member_joins_its_group_in_seconds() -> None:
         source.close({}, 5.0)
     assert [type(event) for event in events] == [Assigned]
     assert config.group_id == "g"
+
+
+@pytest.mark.alone
+def test_a_daemon_works_on_it(tmp_path: Path) -> None:
+    """On this broker, too, every trace is judged once and every flag delivered."""
+    with EmbeddedBroker() as kafka, Rig(tmp_path, kafka) as rig:
+        daemon = rig.daemon()
+        rig.produce_traces(200)
+        rig.finish()
+        rig.deliver("feedback", "log")
+        assert daemon.stop()[0] == 0
+        assert rig.verify()["traces"] == 200
+        rig.check_effects(rig.oracle())
 
 
 def test_leaving_ends_the_broker() -> None:

@@ -1,5 +1,6 @@
 """The command line: exit codes, machine-readable output, and what each command does."""
 
+import contextlib
 import json
 import os
 import statistics
@@ -13,19 +14,20 @@ import jsonschema
 import msgspec
 import pytest
 import sqlalchemy as sa
+from apache_kafka import ApacheKafka
 from external import need_module
 
 from monitor import __version__
 from monitor.cli import main
 from monitor.clock import SystemClock
 from monitor.config import Config, load, settings
-from monitor.demo.broker import EmbeddedBroker
 from monitor.demo.traffic import Traffic
 from monitor.effects import Claimed, Judge, Policy, Transaction, coverage_of, effects
 from monitor.effects import Finished as Done
 from monitor.findings import Action, Assessment, DeadLetter, Flag, Judgement, Severity, Span, Status
+from monitor.ledger.claims import Claim
 from monitor.ledger.spool import LedgerSpool
-from monitor.ledger.store import Claim, Ledger
+from monitor.ledger.store import Ledger
 from monitor.progress import Mark
 from monitor.stream import Assigned, Received, spool_topic
 from monitor.testing import ManualClock
@@ -245,12 +247,19 @@ def test_a_model_that_is_gone_is_found_and_keeps_nobody_from_starting(call: Call
     assert "toxicity tier 2" in missing
 
 
-def test_check_finds_everything_in_order(call: Call) -> None:
+@contextlib.contextmanager
+def default_topic(kafka: ApacheKafka) -> Iterator[None]:
+    """The topic that riskmon reads without a configuration, for as long as the block runs."""
+    kafka.create_topic("llm.traces", 1)
+    yield
+    kafka.delete_topic("llm.traces")
+
+
+def test_check_finds_everything_in_order(call: Call, apache_kafka: ApacheKafka) -> None:
     """With a broker that answers, exit 0, and one finding per subject with its state and detail."""
-    with EmbeddedBroker() as kafka:
-        servers = json.dumps([kafka.bootstrap])
-        before = call("check", "--json", RISKMON_KAFKA_BOOTSTRAP_SERVERS=servers)
-        kafka.create_topic("llm.traces", 1)
+    servers = json.dumps([apache_kafka.bootstrap])
+    before = call("check", "--json", RISKMON_KAFKA_BOOTSTRAP_SERVERS=servers)
+    with default_topic(apache_kafka):
         answer = call("check", "--json", RISKMON_KAFKA_BOOTSTRAP_SERVERS=servers)
         text = call("check", RISKMON_KAFKA_BOOTSTRAP_SERVERS=servers)
     assert (before.code, answer.code, text.code) == (0, 0, 0)
@@ -444,7 +453,7 @@ def test_commands_on_no_ledger_explain(call: Call) -> None:
         assert "there is no ledger yet" in answer.err
 
 
-def test_dead_letters_round_trip(call: Call, stock: Stock) -> None:
+def test_dead_letters_round_trip(call: Call, stock: Stock, apache_kafka: ApacheKafka) -> None:
     """They are listed without content, shown with it, and requeued to their topic as they were, once."""
     from kafka import KafkaConsumer, TopicPartition
 
@@ -462,12 +471,11 @@ def test_dead_letters_round_trip(call: Call, stock: Stock) -> None:
     assert call("dlq", "show", 999).code == 78
     assert call("dlq", "requeue").code == 2
     assert call("dlq", "requeue", 1, "--all").code == 2
-    with EmbeddedBroker() as kafka:
-        kafka.create_topic("llm.traces", 1)
-        servers = json.dumps([kafka.bootstrap])
+    with default_topic(apache_kafka):
+        servers = json.dumps([apache_kafka.bootstrap])
         sent = call("dlq", "requeue", "--all", RISKMON_KAFKA_BOOTSTRAP_SERVERS=servers)
         again = call("dlq", "requeue", "--all", RISKMON_KAFKA_BOOTSTRAP_SERVERS=servers)
-        consumer = KafkaConsumer(bootstrap_servers=kafka.bootstrap, auto_offset_reset="earliest")
+        consumer = KafkaConsumer(bootstrap_servers=apache_kafka.bootstrap, auto_offset_reset="earliest")
         consumer.assign([TopicPartition("llm.traces", 0)])
         records = next(iter(consumer.poll(10_000).values()))
         consumer.close()

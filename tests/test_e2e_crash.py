@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
+from apache_kafka import ApacheKafka
 from daemons import FULL, TRACES, Rig, cheap
 from patience import eventually
 
@@ -15,10 +16,12 @@ SEED = 11
 
 
 @pytest.mark.alone
-def test_kills_at_random_moments_lose_nothing_and_repeat_nothing(tmp_path: Path) -> None:
+def test_kills_at_random_moments_lose_nothing_and_repeat_nothing(
+    tmp_path: Path, apache_kafka: ApacheKafka
+) -> None:
     """Two daemons share four partitions and one ledger; whoever is killed, each trace counts once."""
     chance = random.Random(SEED)
-    with Rig(tmp_path, detectors=cheap(0.0005)) as rig:
+    with Rig(tmp_path, apache_kafka, detectors=cheap(0.0005)) as rig:
         daemons = [rig.daemon("one"), rig.daemon("two")]
         for daemon in daemons:
             eventually(daemon.ready, f"{daemon.name} ready")

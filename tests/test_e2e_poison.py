@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from apache_kafka import ApacheKafka
 from cheap_detectors import trace_id
-from daemons import FULL, TOPIC, TRACES, Rig, bad_numbers, value_of
+from daemons import FULL, TRACES, Rig, bad_numbers, value_of
 from faulty_detectors import score_of
 from malformed import shapes
 from patience import eventually
@@ -33,18 +34,20 @@ def poisoned(size: int, poison: int, seed: int) -> tuple[list[bytes | None], dic
 
 
 @pytest.mark.alone
-def test_malformed_records_are_dead_lettered_and_all_others_judged(tmp_path: Path) -> None:
+def test_malformed_records_are_dead_lettered_and_all_others_judged(
+    tmp_path: Path, apache_kafka: ApacheKafka
+) -> None:
     """Of the records 1 % are malformed, in every known shape: just these are dead letters, byte for byte."""
     poison = max(TRACES // 100, len(MALFORMED))
     values, planted = poisoned(TRACES, poison, seed=5)
-    with Rig(tmp_path) as rig:
+    with Rig(tmp_path, apache_kafka) as rig:
         daemon = rig.daemon()
         eventually(daemon.ready, "ready")
         placed = rig.produce(values)
         rig.finish(120)
         assert daemon.alive
         letters = rig.letters()
-        where = {(TOPIC, *placed[place]): values[place] for place in planted}
+        where = {(rig.topic, *placed[place]): values[place] for place in planted}
         assert sorted((one["topic"], one["partition"], one["offset"]) for one in letters) == sorted(where)
         report = rig.verify()
         assert (report["ok"], report["open"], report["records"]) == (True, [], TRACES)
@@ -59,11 +62,11 @@ def test_malformed_records_are_dead_lettered_and_all_others_judged(tmp_path: Pat
 
 
 @pytest.mark.alone
-def test_a_failing_ledger_pauses_intake_and_drops_nothing(tmp_path: Path) -> None:
+def test_a_failing_ledger_pauses_intake_and_drops_nothing(tmp_path: Path, apache_kafka: ApacheKafka) -> None:
     """While nothing can be written, records wait, the daemon keeps its membership, and says why."""
     size = TRACES // 2
     values, planted = poisoned(size, max(size // 100, 20), seed=6)
-    with Rig(tmp_path) as rig:
+    with Rig(tmp_path, apache_kafka) as rig:
         daemon = rig.daemon()
         eventually(daemon.ready, "ready")
         placed = rig.produce(values[: size // 4])
@@ -104,12 +107,14 @@ def exclusive(database: Path) -> Iterator[None]:
 
 
 @pytest.mark.alone
-def test_a_black_hole_outside_delays_no_judgement(tmp_path: Path) -> None:
+def test_a_black_hole_outside_delays_no_judgement(tmp_path: Path, apache_kafka: ApacheKafka) -> None:
     """An Alertmanager that accepts and never answers: all is judged while its alerts wait in the outbox."""
     with (
         black_hole() as port,
         Rig(
-            tmp_path, deliver={"alertmanager": {"url": f"http://127.0.0.1:{port}"}, "timeout_seconds": 2.0}
+            tmp_path,
+            apache_kafka,
+            deliver={"alertmanager": {"url": f"http://127.0.0.1:{port}"}, "timeout_seconds": 2.0},
         ) as rig,
     ):
         daemon = rig.daemon()
@@ -152,7 +157,7 @@ FAULTS = {"hang": "timeout", "raise": "error", "kill": "error", "too_few": "erro
 
 
 @pytest.mark.alone
-def test_detector_faults_cost_only_the_guilty_verdicts(tmp_path: Path) -> None:
+def test_detector_faults_cost_only_the_guilty_verdicts(tmp_path: Path, apache_kafka: ApacheKafka) -> None:
     """One trace in 200 makes a detector hang, raise, die or answer too little: that verdict alone is lost."""
     size = TRACES // 5
     guilty: dict[int, tuple[str, str]] = {}
@@ -160,7 +165,7 @@ def test_detector_faults_cost_only_the_guilty_verdicts(tmp_path: Path) -> None:
     for nth, number in enumerate(range(100, size, 200)):
         guilty[number] = (names[nth // len(FAULTS) % 2], list(FAULTS)[nth % len(FAULTS)])
     detectors = {name: {"factory": "faulty_detectors:build", "options": {"name": name}} for name in names}
-    with Rig(tmp_path, detectors=detectors, pool={"workers": 2, "timeout_seconds": 1.0}) as rig:
+    with Rig(tmp_path, apache_kafka, detectors=detectors, pool={"workers": 2, "timeout_seconds": 1.0}) as rig:
         daemon = rig.daemon()
         eventually(daemon.ready, "ready")
         rig.produce([faulty_value(number, *guilty.get(number, ("", ""))) for number in range(size)])

@@ -9,7 +9,8 @@ from pathlib import Path
 import emitters
 import jsonschema
 import pytest
-from daemons import TOPIC, Daemon, Rig
+from apache_kafka import ApacheKafka
+from daemons import Daemon, Rig
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -60,7 +61,9 @@ def post(port: int, body: bytes) -> None:
 
 
 @pytest.mark.alone
-def test_kafka_and_the_receiver_feed_one_daemon_that_publishes_verdicts(tmp_path: Path) -> None:
+def test_kafka_and_the_receiver_feed_one_daemon_that_publishes_verdicts(
+    tmp_path: Path, apache_kafka: ApacheKafka
+) -> None:
     """Native traces, and what real emitters export to Kafka and to the receiver: each has its verdicts."""
     traces, spanned = 200, 4  # exchanges of each emitter
     sent, published = emitters.captured("genai")[0], emitters.captured("openinference")[0]
@@ -68,8 +71,8 @@ def test_kafka_and_the_receiver_feed_one_daemon_that_publishes_verdicts(tmp_path
         collecting() as collector,
         Rig(
             tmp_path,
+            apache_kafka,
             receiver=RECEIVER,
-            kafka={"topics": [TOPIC, OTLP]},
             ingest={"formats": {OTLP: "otlp_proto"}},
             deliver={"verdicts_topic": VERDICTS},
             telemetry={"evaluations_endpoint": collector.url},
@@ -77,7 +80,7 @@ def test_kafka_and_the_receiver_feed_one_daemon_that_publishes_verdicts(tmp_path
     ):
         rig.broker.create_topic(VERDICTS, 2)
         rig.broker.create_topic(OTLP, 1)
-        daemon = rig.daemon()
+        daemon = rig.daemon(kafka={"topics": [rig.topic, OTLP]})
         rig.produce_traces(traces)
         rig.publish(OTLP, published)
         for body in sent:
@@ -105,9 +108,11 @@ def test_kafka_and_the_receiver_feed_one_daemon_that_publishes_verdicts(tmp_path
 
 
 @pytest.mark.alone
-def test_what_was_answered_200_survives_a_kill(tmp_path: Path) -> None:
+def test_what_was_answered_200_survives_a_kill(tmp_path: Path, apache_kafka: ApacheKafka) -> None:
     """Killed before it has judged any, and without Kafka, the daemon judges all of it when it is back."""
-    with Rig(tmp_path, kafka={"topics": []}, deliver={"feedback_topic": ""}, receiver=RECEIVER) as rig:
+    with Rig(
+        tmp_path, apache_kafka, kafka={"topics": []}, deliver={"feedback_topic": ""}, receiver=RECEIVER
+    ) as rig:
         daemon = rig.daemon()
         export(port_of(daemon), SPANS)  # while detectors are still being loaded: nothing is judged yet
         daemon.kill()

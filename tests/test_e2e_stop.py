@@ -7,8 +7,10 @@ import sqlite3
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
+from apache_kafka import ApacheKafka
 from daemons import FULL, TRACES, Daemon, Rig, cheap
 from patience import eventually
 
@@ -19,12 +21,14 @@ BACKLOG = 4000  # 40 s of work, all of it taken at once: more than a stop has ti
 
 
 @pytest.mark.alone
-def test_a_stop_under_load_is_quick_and_judges_nothing_again(tmp_path: Path) -> None:
+def test_a_stop_under_load_is_quick_and_judges_nothing_again(
+    tmp_path: Path, apache_kafka: ApacheKafka
+) -> None:
     """SIGTERM amid work ends with status 0 within 25 s; after the restart no trace is looked at twice."""
     notes = tmp_path / "judged.txt"
     options = {"name": "toxicity", "seconds": 0.01, "notes": str(notes)}
     detectors = {"toxicity": {"factory": "cheap_detectors:build", "options": options}}
-    with Rig(tmp_path, detectors=detectors) as rig:
+    with Rig(tmp_path, apache_kafka, detectors=detectors) as rig:
         daemon = rig.daemon()
         rig.produce_traces(BACKLOG)
         for nth in range(STOPS):
@@ -48,18 +52,20 @@ def test_a_stop_under_load_is_quick_and_judges_nothing_again(tmp_path: Path) -> 
         assert (report["ok"], report["open"], report["records"]) == (True, [], BACKLOG)
 
 
-def wait_for_progress(rig: Rig) -> None:
+def wait_for_progress(rig: Rig[Any]) -> None:
     """Wait until more is on record than now."""
     before = rig.done()
     eventually(lambda: rig.done() > before, "some work done")
 
 
 @pytest.mark.alone
-def test_a_daemon_that_was_paused_cannot_write_what_its_successor_judged(tmp_path: Path) -> None:
+def test_a_daemon_that_was_paused_cannot_write_what_its_successor_judged(
+    tmp_path: Path, apache_kafka: ApacheKafka
+) -> None:
     """SIGSTOP until the partitions have moved, then SIGCONT: no effect is doubled, the audit holds."""
     backlog, later = TRACES // 4, TRACES // 20
     size = backlog + later
-    with Rig(tmp_path, detectors=cheap(0.0012)) as rig:
+    with Rig(tmp_path, apache_kafka, detectors=cheap(0.0012)) as rig:
         first, second = rig.daemon("first"), rig.daemon("second")
         for daemon in (first, second):
             eventually(daemon.ready, f"{daemon.name} ready")
@@ -81,7 +87,7 @@ def test_a_daemon_that_was_paused_cannot_write_what_its_successor_judged(tmp_pat
         rig.check_effects(rig.oracle())
 
 
-def pause(daemon: Daemon, rig: Rig) -> None:
+def pause(daemon: Daemon, rig: Rig[Any]) -> None:
     """Stop a process, but not amid a transaction: SQLite's write lock would stop the other one too."""
     while True:
         daemon.signal(signal.SIGSTOP)
@@ -95,6 +101,6 @@ def pause(daemon: Daemon, rig: Rig) -> None:
                 return
 
 
-def owners(rig: Rig) -> set[str]:
+def owners(rig: Rig[Any]) -> set[str]:
     """Daemons that hold a claim."""
     return {owner for (owner,) in rig.rows("SELECT owner FROM positions")}

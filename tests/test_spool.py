@@ -1,7 +1,7 @@
 """The spool and sources combined: what was received is read in order, once, and deleted when judged."""
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,8 +17,9 @@ from monitor.errors import ConfigError, Retryable
 from monitor.findings import Span
 from monitor.ledger import reading
 from monitor.ledger import schema as t
+from monitor.ledger.claims import Claim
 from monitor.ledger.spool import LedgerSpool, usage_by_topic
-from monitor.ledger.store import Claim, Ledger
+from monitor.ledger.store import Ledger
 from monitor.progress import Mark, Placement, Placing
 from monitor.sources.combined import CombinedSource
 from monitor.sources.memory import MemoryLog, MemorySource
@@ -304,6 +305,18 @@ def test_a_source_that_refuses_holds_up_no_other() -> None:
     assert [type(event) for event in fetched] == [Fetched]
     with pytest.raises(Retryable, match="not now"):
         source.poll(0, 10)
+
+
+def test_the_conditions_of_all_sources_are_those_of_the_whole() -> None:
+    """A condition that any source has is one of theirs combined; most sources have none."""
+
+    class Unwell(MemorySource):
+        def health(self) -> Mapping[str, bool]:
+            return {"group_member": False}
+
+    assert CombinedSource([MemorySource(MemoryLog({}))], ManualClock()).health() == {}
+    sources = [MemorySource(MemoryLog({})), Unwell(MemoryLog({}))]
+    assert CombinedSource(sources, ManualClock()).health() == {"group_member": False}
 
 
 def test_a_busy_source_starves_no_other() -> None:

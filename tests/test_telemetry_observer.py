@@ -13,7 +13,19 @@ from structlog.testing import CapturingLogger
 from monitor.clock import ManualClock
 from monitor.config import BudgetsConfig
 from monitor.findings import Assessment, Evidence, Flag, Judgement, Severity, Status, TierStatus
-from monitor.stream import AssemblyStats, Completion, Denial, Incident, Lag, Observer, PoolStats, Right, Stage
+from monitor.stream import (
+    AssemblyStats,
+    Completion,
+    Denial,
+    GroupLook,
+    Incident,
+    Lag,
+    Membership,
+    Observer,
+    PoolStats,
+    Right,
+    Stage,
+)
 from monitor.telemetry.catalogue import VERDICTS
 from monitor.telemetry.metrics import Metrics
 from monitor.telemetry.observer import TelemetryObserver
@@ -188,6 +200,41 @@ def test_a_denied_right_is_shown_with_its_topic_until_it_is_given_back() -> None
     it.observer.denied(Denial(Right.READ_TOPIC, "t"), begins=False)
     assert it.metrics.value("kafka_denied", topic="t", right="read_topic") == 0
     assert it.metrics.value("kafka_denied", topic="*", right="read_group") == 1
+
+
+def test_a_membership_is_shown_as_last_told() -> None:
+    """Whether it is live, when the group last answered, and how many clients were built anew."""
+    it = Fixture()
+    assert "\nriskmon_kafka_member " not in it.text()
+    it.observer.member(Membership(live=True, answered=5.0, renewals=0))
+    assert "\nriskmon_kafka_member 1.0\n" in it.text()
+    it.observer.member(Membership(live=False, answered=7.0, renewals=2))
+    assert "\nriskmon_kafka_member 0.0\n" in it.text()
+    assert "\nriskmon_kafka_member_answered_timestamp_seconds 7.0\n" in it.text()
+    assert "\nriskmon_kafka_renewals_total 2.0\n" in it.text()
+
+
+def test_partitions_that_nobody_reads_are_lag_until_somebody_does() -> None:
+    """They count beside our own, ours win; where Kafka refuses to tell, nothing is claimed of them."""
+    it = Fixture()
+
+    def lines(name: str) -> list[str]:
+        return [line for line in it.text().splitlines() if line.startswith(f"riskmon_{name}{{")]
+
+    it.observer.group(GroupLook({"t": 2}, [Lag("t", 0, 5, 9.0), Lag("t", 1, 7, 9.0)]))
+    it.observer.lag([Lag("t", 1, 0, 0.0)])
+    assert lines("partitions_unread") == ['riskmon_partitions_unread{topic="t"} 2.0']
+    assert lines("lag_records") == [
+        'riskmon_lag_records{partition="0",topic="t"} 5.0',
+        'riskmon_lag_records{partition="1",topic="t"} 0.0',
+    ]
+    assert 'riskmon_lag_seconds{partition="0",topic="t"} 9.0' in lines("lag_seconds")
+    assert "\nriskmon_kafka_group_visible 1.0\n" in it.text()
+    it.observer.group(None)
+    it.observer.lag([Lag("t", 1, 0, 0.0)])
+    assert lines("partitions_unread") == []
+    assert lines("lag_records") == ['riskmon_lag_records{partition="1",topic="t"} 0.0']
+    assert "\nriskmon_kafka_group_visible 0.0\n" in it.text()
 
 
 def test_a_stuck_partition_is_stuck_until_it_is_read_or_given_away() -> None:

@@ -20,8 +20,9 @@ from monitor.deliver.senders import senders
 from monitor.effects import Claimed, Judge, Policy, Transaction, effects
 from monitor.findings import Evidence, Judgement, Leased, Status
 from monitor.ledger import schema as t
+from monitor.ledger.claims import Claim
 from monitor.ledger.outbox import LedgerOutbox
-from monitor.ledger.store import Claim, Ledger
+from monitor.ledger.store import Ledger
 from monitor.progress import Mark
 from monitor.testing import ManualClock
 from monitor.verdict import VERDICTS, schema, verdict_of

@@ -369,20 +369,8 @@ def bench() -> None:
     """Measure on this machine."""
 
 
-for _command in (operations.bench_alert, operations.bench_telemetry):
+for _command in operations.BENCHMARKS:
     bench.add_command(_command)
-
-
-@bench.command("engine")
-@_json
-@click.option("--records", type=click.IntRange(min=1000), default=60_000, show_default=True)
-@click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True)
-@click.option("--verdicts", is_flag=True, help="Also write a verdict per trace to the outbox.")
-def bench_engine(records: int, rounds: int, *, verdicts: bool, as_json: bool) -> None:
-    """Compare the engine with a bare kafka-python poll loop, interleaved in one run."""
-    from monitor.cli import benchmarks
-
-    benchmarks.engine(records=records, rounds=rounds, verdicts=verdicts, as_json=as_json)
 
 
 @bench.command("decode")
@@ -396,29 +384,6 @@ def bench_decoders(records: int, rounds: int, *, as_json: bool) -> None:
     from monitor.cli import bench_decode
 
     bench_decode.run(records=records, rounds=rounds, as_json=as_json)
-
-
-@bench.command("latency")
-@_config
-@_json
-@click.option(
-    "--rate", type=click.FloatRange(min=1), help="Traces per second; else a share of the full load."
-)
-@click.option(
-    "--share",
-    type=click.FloatRange(0.01, 2.0),
-    default=0.7,
-    show_default=True,
-    help="Of what can be carried.",
-)
-@click.option("--seconds", type=click.FloatRange(min=1), default=30.0, show_default=True)
-def bench_latencies(
-    path: Path | None, rate: float | None, share: float, seconds: float, *, as_json: bool
-) -> None:
-    """Measure how long traces take from an embedded broker to the ledger."""
-    from monitor.cli import bench_latency
-
-    bench_latency.run(path, bench_latency.Options(rate, share, seconds, as_json))
 
 
 @bench.command("detect")

@@ -12,12 +12,12 @@ from typing import Any, Final, NamedTuple
 import click
 import structlog
 
+from monitor.cli.bench_broker import Broker, broker
 from monitor.cli.bench_traces import traces
 from monitor.cli.daemon import as_json as to_json
 from monitor.cli.daemon import assemble, collect_rarely, open_ledger
 from monitor.clock import Clock, SystemClock
 from monitor.config import Config, DeliverConfig, LedgerConfig, load
-from monitor.demo.broker import EmbeddedBroker
 from monitor.detect import specs
 from monitor.detect.pool import Pool
 from monitor.errors import Retryable
@@ -36,11 +36,15 @@ SEED: Final = 7
 
 
 class Options(NamedTuple):
-    """What is asked for. `rate` in traces per second; None takes `share` of what the machine can carry."""
+    """What is asked for. `rate` in traces per second; None takes `share` of what the machine can carry.
+
+    `bootstrap` is a Kafka that runs; None starts the embedded broker.
+    """
 
     rate: float | None
     share: float
     seconds: float
+    bootstrap: str | None
     as_json: bool
 
 
@@ -58,8 +62,11 @@ def run(path: Path | None, options: Options) -> None:
     config = load(path)
     clock = SystemClock()
     capacity: float | None = None
-    with EmbeddedBroker(clock) as broker, tempfile.TemporaryDirectory(prefix="riskmon-bench-") as scratch:
-        bench = _Bench(config, broker, Path(scratch), clock)
+    with (
+        broker(options.bootstrap, clock) as kafka,
+        tempfile.TemporaryDirectory(prefix="riskmon-bench-") as scratch,
+    ):
+        bench = _Bench(config, kafka, Path(scratch), clock)
         rate = options.rate
         if rate is None:
             burst = bench.run(traces(BURST, SEED), None, sheds=False)
@@ -94,7 +101,7 @@ def run(path: Path | None, options: Options) -> None:
 class _Bench:
     """Runs the daemon's engine on traffic of its own."""
 
-    def __init__(self, config: Config, broker: EmbeddedBroker, folder: Path, clock: Clock) -> None:
+    def __init__(self, config: Config, broker: Broker, folder: Path, clock: Clock) -> None:
         self._config = config
         self._broker = broker
         self._folder = folder
@@ -176,7 +183,7 @@ class _Feeder:
     def check(self) -> None:
         """Raise Retryable when it has ended before everything was sent."""
         if not self._thread.is_alive() and self._sent < len(self._records):
-            raise Retryable("the embedded broker took no more traces; try again")
+            raise Retryable("the broker took no more traces; try again")
 
     def _send(self) -> None:
         from kafka import KafkaProducer

@@ -179,7 +179,7 @@ def _broker(config: Config) -> list[Finding]:
     ]
     if found.group is Access.DENIED:
         findings.append(
-            Finding(f"group {kafka.group_id}", "failed", _denied(kafka, "--group", kafka.group_id))
+            Finding(f"right to group {kafka.group_id}", "failed", _denied(kafka, "--group", kafka.group_id))
         )
     for topic, access in found.read.items():
         findings.append(_topic(f"topic {topic}", access, _NO_TOPIC, _denied(kafka, "--topic", topic)))
@@ -187,7 +187,7 @@ def _broker(config: Config) -> list[Finding]:
         denied = _denied(kafka, "--topic", topic, "Write")
         state, detail = _topic(name, found.written[topic], _NO_OUTPUT, denied)[1:]
         findings.append(Finding(name, state, f"{topic} {detail}".rstrip()))
-    return findings
+    return findings + _group(config)
 
 
 def _topic(subject: str, access: str, absent: str, denied: str) -> Finding:
@@ -201,6 +201,19 @@ def _denied(kafka: KafkaConfig, kind: str, name: str, right: str = "Read") -> st
     user = kafka.sasl_username or "NAME"
     command = f"kafka-acls --add --allow-principal User:{user} --operation {right} {kind} {name}"
     return f"is denied: this user lacks the right {right}; {command}"
+
+
+def _group(config: Config) -> list[Finding]:
+    """Whether partitions that nobody reads will be noticed; nothing where the broker does not answer."""
+    from monitor.sources.kafka_group import hidden
+
+    if not config.kafka.topics:
+        return []
+    try:
+        why = hidden(config.kafka)
+    except Retryable:
+        return []
+    return [Finding(f"group {config.kafka.group_id}", "missing" if why else "ok", why)]
 
 
 _PROFILES: Final[Mapping[Profile, str]] = {

@@ -1,4 +1,4 @@
-"""Commands of those who operate riskmon; `monitor.cli` puts them into `riskmon`."""
+"""Commands of those who operate riskmon or measure it as a whole; `monitor.cli` puts them into `riskmon`."""
 
 from pathlib import Path
 from typing import Any
@@ -93,4 +93,49 @@ def bench_telemetry(path: Path | None, **options: Any) -> None:
     module.run(path, module.Options(**options))
 
 
+_external = click.option(
+    "--bootstrap-servers",
+    "bootstrap",
+    metavar="HOST:PORT,…",
+    help="A Kafka that runs and takes clients in plain text, instead of the embedded broker.",
+)
+
+
+@click.command("engine")
+@json_option
+@click.option("--records", type=click.IntRange(min=1000), default=60_000, show_default=True)
+@click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True)
+@click.option("--verdicts", is_flag=True, help="Also write a verdict per trace to the outbox.")
+@_external
+@click.option("--both", is_flag=True, help="Measure on the embedded broker too, in turn.")
+def bench_engine(bootstrap: str | None, *, as_json: bool, **options: Any) -> None:
+    """Compare the engine with a bare kafka-python poll loop, interleaved in one run."""
+    from monitor.cli import benchmarks
+
+    benchmarks.engine(bootstrap, benchmarks.Options(**options), as_json=as_json)
+
+
+@click.command("latency")
+@config_option
+@json_option
+@click.option(
+    "--rate", type=click.FloatRange(min=1), help="Traces per second; else a share of the full load."
+)
+@click.option(
+    "--share",
+    type=click.FloatRange(0.01, 2.0),
+    default=0.7,
+    show_default=True,
+    help="Of what can be carried.",
+)
+@click.option("--seconds", type=click.FloatRange(min=1), default=30.0, show_default=True)
+@_external
+def bench_latencies(path: Path | None, **options: Any) -> None:
+    """Measure how long traces take from a broker to the ledger."""
+    from monitor.cli import bench_latency
+
+    bench_latency.run(path, bench_latency.Options(**options))
+
+
 COMMANDS = (doctor, replay, traffic)
+BENCHMARKS = (bench_alert, bench_engine, bench_latencies, bench_telemetry)

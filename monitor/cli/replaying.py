@@ -180,7 +180,7 @@ def compare(
         stop = max(within.start, min(within.stop, reached.get((topic, partition), 0)))
         unjudged += within.stop - stop
         recorded |= {
-            Fired(seen.origin, seen.rule, seen.severity, seen.trace_id)
+            Fired(seen.origin._replace(incarnation=0), seen.rule, seen.severity, seen.trace_id)
             for seen in reading.flags(ledger, topic, partition, Span(within.start, stop))
             if _LEFT_OUT not in seen.detectors
         }
@@ -210,7 +210,8 @@ def _report(
 
 
 def _told(one: Fired) -> dict[str, object]:
-    return {**one.origin._asdict(), "rule": one.rule, "severity": one.severity, "trace_id": one.trace_id}
+    origin = dict(zip(("topic", "partition", "offset", "part"), one.origin, strict=False))
+    return {**origin, "rule": one.rule, "severity": one.severity, "trace_id": one.trace_id}
 
 
 def _show(replayed: _Replayed, compared: tuple[Difference, int] | None) -> None:
@@ -226,7 +227,7 @@ def _show(replayed: _Replayed, compared: tuple[Difference, int] | None) -> None:
     console.print(table if flags or gone else "No rule fires.")
     changes = [("+", one) for one in found.added] + [("-", one) for one in found.removed]
     for sign, one in changes[:SHOWN]:
-        topic, partition, offset, part = one.origin
+        topic, partition, offset, part, _ = one.origin
         click.echo(f"{sign} {topic}/{partition}@{offset}.{part} {one.rule} {one.severity} {one.trace_id}")
     if len(changes) > SHOWN:
         click.echo(f"… and {len(changes) - SHOWN} more; --json lists all")

@@ -67,7 +67,7 @@ def as_html(flags: Sequence[FlagRow], following: str, given: Mapping[str, str]) 
 
 
 def _plain(row: FlagRow) -> dict[str, Any]:
-    topic, partition, offset, _ = row.origin
+    topic, partition, offset = row.origin[:3]
     return {
         "id": row.flag.id,
         "time": rfc3339(row.time),
@@ -95,7 +95,7 @@ def _plain(row: FlagRow) -> dict[str, Any]:
 def _row(row: FlagRow) -> str:
     day, _, hour = rfc3339(row.time).removesuffix("Z").partition("T")
     severity = row.flag.severity
-    topic, partition, offset, _ = row.origin
+    topic, partition, offset = row.origin[:3]
     trace = escape("?" + urlencode({"trace_id": row.trace_id}))
     place = f'<br><span class="m">{_text(topic)}/{partition}/{offset}</span>'
     cells = (

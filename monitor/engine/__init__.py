@@ -1,5 +1,6 @@
 """The engine: the one loop and its bookkeeping. It knows adapters only as the ports of `monitor.stream`."""
 
-from monitor.engine.loop import Engine, Settings, Totals
+from monitor.engine.loop import Engine
+from monitor.engine.settings import Settings, Totals
 
 __all__ = ["Engine", "Settings", "Totals"]

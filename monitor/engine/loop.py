@@ -5,16 +5,16 @@ position is in the ledger before Kafka hears of it. Work is held, never dropped:
 or the ledger fails, intake pauses and the loop keeps polling, so that the daemon stays in its group.
 """
 
-import dataclasses
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from monitor.assembly import DEFAULT_BOUNDS, Assembler, Bounds
+from monitor.assembly import Assembler
 from monitor.clock import Clock, Deadline
 from monitor.effects import Judge, Policy, Transaction
 from monitor.engine.effort import Effort
 from monitor.engine.partitions import Claims, Partition, Partitions
+from monitor.engine.settings import Settings, Totals
 from monitor.engine.staging import Staged
 from monitor.engine.work import Batch, Part, Rest, Work
 from monitor.errors import BadTrace, Busy, Fenced, Retryable
@@ -25,11 +25,13 @@ from monitor.stream import (
     Detectors,
     Event,
     Exhausted,
+    Existing,
     Fetched,
     Incident,
     Monitor,
     Observer,
     OutOfRange,
+    Passed,
     Revoked,
     Source,
     Stage,
@@ -53,40 +55,6 @@ class LedgerPort(Claims, Protocol):
     def record(self, transaction: Transaction) -> None:
         """Write a transaction, at most once. Raises Fenced or Retryable."""
         ...
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings:
-    """Bounds and choices of the loop. `max_waiting_*` bound what is decoded and not yet recorded.
-
-    `sheds`: whether dearer tiers do less while traces queue up. Where the input waits for us, as a file does,
-    they need not.
-    """
-
-    owner: str
-    latest: bool = False
-    max_poll_records: int = 1000
-    max_waiting_traces: int = 4000
-    max_waiting_bytes: int = 64 * 2**20
-    drain_seconds: float = 20.0
-    rules_seconds: float = 5.0
-    sheds: bool = True
-    assembly: Bounds = DEFAULT_BOUNDS
-
-
-@dataclasses.dataclass
-class Totals:
-    """What this engine did. consumed = recorded + dead_lettered + released + those on the way, always.
-
-    `released` records were handed back unjudged (their partition was revoked, or the time to drain was up).
-    """
-
-    consumed: int = 0
-    recorded: int = 0
-    dead_lettered: int = 0
-    released: int = 0
-    traces: int = 0
-    flags: Counter[str] = dataclasses.field(default_factory=Counter)
 
 
 class Engine:
@@ -206,6 +174,7 @@ class Engine:
         return {
             "partitions_assigned": bool(self._partitions.owned),
             "no_partition_stuck": not self._partitions.stuck,
+            "no_partition_fenced": not self._partitions.fenced,
             "ledger_writable": self._writable,
             "detectors_ready": self._detectors.stats().ready > 0,
             "not_stopping": not self._stopping,
@@ -227,6 +196,8 @@ class Engine:
                 self._handle(event)
         for assigned in self._partitions.due():
             self._own(assigned)
+        for name, moved in self._partitions.overtaken().items():
+            self._lose(name, moved=moved)
         if self._tries == 0:  # a transaction that may have been written must be repeated as it was
             self._assemble()
             self._submit()
@@ -270,12 +241,19 @@ class Engine:
         match event:
             case Fetched():
                 self._take(event)
+            case Passed(topic, number, offset):
+                partition = self._partitions.owned.get((topic, number))
+                if partition is not None and partition.witness is None:
+                    self._staged.pass_to(partition, offset)
+            case Existing(ends):
+                self._partitions.first_look(ends)
             case Assigned():
                 self._own(event)
-            case OutOfRange():
-                self._own(Assigned(event.topic, event.partition, None, event.begin, event.end))
-            case Revoked():
-                self._give_up((event.topic, event.partition))
+            case OutOfRange(topic, number, _, begin, end, topic_id, diverged):
+                self._own(Assigned(topic, number, None, begin, end, topic_id, diverged))
+            case Revoked(topic, number):
+                self._give_up((topic, number))
+                self._partitions.revoked((topic, number))
             case Stuck():
                 self._partitions.await_operator((event.topic, event.partition))
             case Exhausted():
@@ -285,11 +263,21 @@ class Engine:
         self._give_up((assigned.topic, assigned.partition))
         self._partitions.claim(assigned)
 
-    def _give_up(self, name: TopicPartition) -> None:
+    def _lose(self, name: TopicPartition, *, moved: bool) -> None:
+        """Drop a partition whose claim is another one's now: an operator's, or another daemon's."""
+        assigned = self._partitions.assigned(name)
+        partition = self._give_up(name)
+        if moved and assigned is not None:
+            self._partitions.follow(assigned)
+        elif partition is not None:
+            self._observer.incident(Incident.FENCED, *name)
+            self._partitions.lost(partition)
+
+    def _give_up(self, name: TopicPartition) -> Partition | None:
         """Drop the work of a partition: what the ledger does not have will be delivered again."""
         partition = self._partitions.give_up(name)
         if partition is None:
-            return
+            return None
         self._committed.pop(name, None)
         self._staged.drop(frozenset({name}))
         if not self._staged:  # nothing is left to repeat, so nothing would end the wait for the ledger
@@ -303,6 +291,7 @@ class Engine:
                 self._ended.append(work.rest)
         self._queue_bytes = sum(work.size for work in self._queue)
         self._release(partition)
+        return partition
 
     def _release(self, partition: Partition) -> None:
         if partition.pending:
@@ -314,37 +303,54 @@ class Engine:
         partition = self._partitions.owned.get((fetched.topic, fetched.partition))
         if partition is None:
             return  # revoked in the same poll: whoever owns it now gets these again
-        deliver, expect = partition.progress.deliver, partition.progress.expect
+        if partition.witness is not None:
+            admitted = self._partitions.admit(partition, fetched)
+            if isinstance(admitted, Assigned):
+                self._own(admitted)
+                return
+            fetched = admitted
+        deliver = partition.progress.deliver
         taken, now = 0, self._clock.monotonic()
         for record in fetched.records:
-            offset = record.offset
-            if not deliver(offset):
-                continue
-            taken += 1
-            try:
-                traces = self._decode(record)
-            except BadTrace as bad:
-                letter = self._staged.bury(partition, record, bad.reason, bad.detail)
-                if self._on_dead:
-                    self._on_dead(letter)
-                continue
-            due = expect(offset, len(traces))
-            if not due:
-                self._staged.finish(partition, offset, ())
-                continue
-            size = len(record.value or b"")
-            for part in due:
-                trace = traces[part]
-                if isinstance(trace, Span):
-                    self.assembler.add(Part(partition, offset, part), trace, now)
-                    continue
-                origin = Origin(fetched.topic, fetched.partition, offset, part)
-                self._queue.append(Work(partition, origin, trace, size, now))
-                self._queue_bytes += size
-                size = 0
+            if deliver(record.offset):
+                taken += 1
+                self._read(partition, record, now)
+        if fetched.records:
+            last = fetched.records[-1]
+            time = last.time if fetched.stamped else None
+            partition.progress.saw(last.offset, time, fetched.leader_epoch)
         partition.pending += taken
         self.totals.consumed += taken
         self._observer.consumed(fetched.topic, taken)
+
+    def _read(self, partition: Partition, record: Record, now: float) -> None:
+        """Queue the traces of a record, or count it as done where it holds none."""
+        offset = record.offset
+        if record.value is None:
+            self._observer.tombstone(record.topic)
+            self._staged.finish(partition, offset, ())
+            return
+        try:
+            traces = self._decode(record)
+        except BadTrace as bad:
+            letter = self._staged.bury(partition, record, bad.reason, bad.detail)
+            if self._on_dead:
+                self._on_dead(letter)
+            return
+        due = partition.progress.expect(offset, len(traces))
+        if not due:
+            self._staged.finish(partition, offset, ())
+            return
+        size = len(record.value)
+        for part in due:
+            trace = traces[part]
+            if isinstance(trace, Span):
+                self.assembler.add(Part(partition, offset, part), trace, now)
+                continue
+            origin = Origin(record.topic, record.partition, offset, part, partition.incarnation)
+            self._queue.append(Work(partition, origin, trace, size, now))
+            self._queue_bytes += size
+            size = 0
 
     def _assemble(self) -> None:
         """Queue the traces whose spans have arrived, or will not. At a stop the rest is released instead."""
@@ -357,7 +363,7 @@ class Engine:
         for assembled in self.assembler.flush() if self._exhausted else self.assembler.due(now):
             rest = Rest(assembled.rest, len(assembled.exchanges))
             for (partition, offset, part), judged, trace in assembled.exchanges:
-                origin = Origin(*partition.name, offset, part)
+                origin = Origin(*partition.name, offset, part, partition.incarnation)
                 self._queue.append(Work(partition, origin, trace, 0, now, judged, rest))
             if not assembled.exchanges:
                 self._staged.finish_parts(assembled.rest)
@@ -441,9 +447,7 @@ class Engine:
             return
         except Fenced as fenced:
             for name in fenced.partitions:
-                self._observer.incident(Incident.FENCED, *name)
-                self._give_up(name)
-                self._partitions.fenced(name)
+                self._lose(name, moved=False)
             return
         self._observer.transaction(self._clock.monotonic() - began)
         self._tries, self._retry_at = 0, 0.0

@@ -1,16 +1,24 @@
 """Which partitions this daemon owns, from where it reads them, and what it does when it may not."""
 
+from collections.abc import Mapping
+from enum import Enum, auto
 from typing import NamedTuple, Protocol
 
 from monitor.clock import Clock
 from monitor.errors import Retryable
-from monitor.progress import Mark, Placement, Progress
-from monitor.stream import Assigned, Incident, Observer, Source, TopicPartition
+from monitor.progress import Mark, Placement, Placing, Progress, Witness
+from monitor.stream import Assigned, Fetched, Incident, Observer, Source, TopicPartition
 
 RETRY_SECONDS = 0.5  # a busy ledger answers within milliseconds
-OPERATOR_SECONDS = 5.0  # how soon an operator's `riskmon positions move` is noticed
-RECLAIM_SECONDS = 60.0  # > 45 s session time-out: by then the group has told us what we own
-UNLIMITED = 2**62
+LOOK_SECONDS = 2.0  # how soon an operator's `riskmon positions move`, or another daemon's claim, is noticed
+RECLAIM_SECONDS = 10.0  # three heartbeats: by then the group has told us what we own
+BEYOND_SECONDS = 10.0  # longest time that an end may lag behind after a fail-over of the broker
+
+_INCIDENTS: Mapping[Placing, Incident] = {
+    Placing.RECREATED: Incident.RECREATED,
+    Placing.TRUNCATED: Incident.TRUNCATED,
+    Placing.LEDGER_BEHIND: Incident.LEDGER_BEHIND,
+}
 
 
 class Claim(Protocol):
@@ -36,46 +44,90 @@ class Claim(Protocol):
         """Why reading begins there."""
         ...
 
+    @property
+    def incarnation(self) -> int:
+        """Which of the logs of this name it is."""
+        ...
+
+
+class Holding(Protocol):
+    """Who may write a partition."""
+
+    @property
+    def epoch(self) -> int:
+        """Fencing token of the last claim."""
+        ...
+
+    @property
+    def moved(self) -> bool:
+        """Whether that was an operator, who moved the position."""
+        ...
+
 
 class Claims(Protocol):
-    """What is needed of a ledger to own partitions."""
+    """What is needed of a ledger to own partitions. Each raises Retryable."""
 
-    def claim(self, assigned: Assigned, *, latest: bool) -> Claim | Placement:
+    def claim(self, assigned: Assigned, *, latest: bool, waited: bool = False) -> Claim | Placement:
         """Claim a partition and say where to read on; a bare Placement means that it must not be read."""
         ...
 
-    def position(self, topic: str, partition: int) -> int | None:
-        """Next offset of a partition, None when it was never claimed."""
+    def first_look(self, ends: Mapping[TopicPartition, int]) -> None:
+        """Remember what the topics held when the ledger was used first."""
+        ...
+
+    def holdings(self) -> Mapping[TopicPartition, Holding]:
+        """Who may write each partition that was ever claimed."""
         ...
 
 
 class Partition:
     """A claimed partition. `alive` ends when it is revoked or fenced; its work is dropped then.
 
-    `pending` counts records taken and not yet in the ledger.
+    `pending` counts records taken and not yet in the ledger. `witness` is the record to be delivered first,
+    only to see that the log is the one that was read before.
     """
 
-    __slots__ = ("alive", "epoch", "name", "pending", "progress", "version")
+    __slots__ = (
+        "alive",
+        "assigned",
+        "epoch",
+        "incarnation",
+        "name",
+        "pending",
+        "progress",
+        "version",
+        "witness",
+    )
 
-    def __init__(self, name: TopicPartition, claim: Claim) -> None:
-        self.name = name
+    def __init__(self, assigned: Assigned, claim: Claim) -> None:
+        self.name = (assigned.topic, assigned.partition)
+        self.assigned = assigned
         self.epoch = claim.epoch
         self.version = claim.version
+        self.incarnation = claim.incarnation
         self.progress = Progress(claim.mark)
         self.alive = True
         self.pending = 0
+        seen = claim.mark.witness
+        tells = seen is not None and not assigned.topic_id and seen.offset >= assigned.begin
+        self.witness: Witness | None = seen if tells else None
+
+
+class _Why(Enum):
+    """Why an assigned partition is not read."""
+
+    REFUSED = auto()  # the ledger did not take the claim
+    FENCED = auto()  # another daemon has claimed it
+    BEYOND_END = auto()  # the position lies behind the end
+    UNREADABLE = auto()  # an operator must move the position
 
 
 class _Waiting(NamedTuple):
-    """An assigned partition that cannot be read: claimed again at `at`, or when an operator has moved it.
-
-    `refused`: the ledger did not take the claim.
-    """
+    """An assigned partition that cannot be read: claimed again, or looked up anew, at `at`."""
 
     assigned: Assigned
+    why: _Why
     at: float
-    operator: bool
-    refused: bool = False
 
 
 class Partitions:
@@ -89,37 +141,77 @@ class Partitions:
         self._observer = observer
         self._clock = clock
         self._latest = latest
+        self._ends: Mapping[TopicPartition, int] | None = None  # first look that the ledger has not taken
         self._waiting: dict[TopicPartition, _Waiting] = {}
+        self._beyond: dict[TopicPartition, float] = {}  # since when a position lies behind the end
+        self._look_at = 0.0
         self.owned: dict[TopicPartition, Partition] = {}
 
     @property
     def stuck(self) -> bool:
-        """Whether a partition waits for an operator."""
-        return any(waiting.operator for waiting in list(self._waiting.values()))  # asked from health, too
+        """Whether a partition cannot be read on."""
+        return self._any(_Why.BEYOND_END, _Why.UNREADABLE)
+
+    @property
+    def fenced(self) -> bool:
+        """Whether another daemon has claimed a partition that the group says is ours."""
+        return self._any(_Why.FENCED)
 
     @property
     def refused(self) -> bool:
         """Whether the ledger fails, as it took the claim of a partition not yet."""
-        return any(waiting.refused for waiting in list(self._waiting.values()))  # asked from health, too
+        return self._any(_Why.REFUSED)
+
+    def first_look(self, ends: Mapping[TopicPartition, int]) -> None:
+        """Remember what the topics held, before anything of them is claimed."""
+        self._ends = ends
 
     def claim(self, assigned: Assigned) -> None:
         """Own a partition and begin reading it, now or as soon as the ledger answers."""
         name = (assigned.topic, assigned.partition)
+        now = self._clock.monotonic()
         self._waiting.pop(name, None)
+        since = self._beyond.get(name, now)
         try:
-            claim = self._ledger.claim(assigned, latest=self._latest)
+            if self._ends is not None:
+                self._ledger.first_look(self._ends)
+                self._ends = None
+            claim = self._ledger.claim(assigned, latest=self._latest, waited=now - since >= BEYOND_SECONDS)
         except Retryable:
             self._observer.incident(Incident.LEDGER_RETRY)
-            again = self._clock.monotonic() + RETRY_SECONDS
-            self._waiting[name] = _Waiting(assigned, again, operator=False, refused=True)
+            self._waiting[name] = _Waiting(assigned, _Why.REFUSED, now + RETRY_SECONDS)
             return
         if isinstance(claim, Placement):
-            self.await_operator(name)
+            if name not in self._beyond:
+                self._observer.incident(Incident.STUCK, *name)
+            self._beyond[name] = since
+            self._waiting[name] = _Waiting(assigned, _Why.BEYOND_END, now + LOOK_SECONDS)
+            if claim.leader_epoch >= 0:  # nothing comes of it but, where the log was cut off, the place
+                self._source.seek(*name, claim.offset, claim.leader_epoch)
             return
+        self._beyond.pop(name, None)
         if claim.placement.gap:
             self._observer.incident(Incident.GAP, *name)
-        partition = self.owned[name] = Partition(name, claim)
-        self._source.seek(*name, partition.progress.next_offset)
+        if claim.placement.reason in _INCIDENTS:
+            self._observer.incident(_INCIDENTS[claim.placement.reason], *name)
+        partition = self.owned[name] = Partition(assigned, claim)
+        if partition.witness is not None:
+            self._source.seek(*name, partition.witness.offset, claim.mark.leader_epoch)
+        else:
+            self._source.seek(*name, claim.mark.next_offset, claim.mark.leader_epoch)
+
+    def admit(self, partition: Partition, fetched: Fetched) -> Fetched | Assigned:
+        """Check the first delivery of a partition whose topic has no id, and leave out what was read before.
+
+        A witness that is gone proves nothing. One that is another record than before shows that the topic
+        was made anew: the answer is then how to claim the partition.
+        """
+        witness, partition.witness = partition.witness, None
+        first = fetched.records[0]
+        if witness is not None and first.offset == witness.offset and first.time != witness.time:
+            return partition.assigned._replace(committed=None, diverged=partition.assigned.begin)
+        new = [record for record in fetched.records if record.offset >= partition.progress.next_offset]
+        return fetched._replace(records=new)
 
     def give_up(self, name: TopicPartition) -> Partition | None:
         """Own a partition no longer; what is in flight for it must not be recorded."""
@@ -129,33 +221,81 @@ class Partitions:
             partition.alive = False
         return partition
 
-    def fenced(self, name: TopicPartition) -> None:
+    def revoked(self, name: TopicPartition) -> None:
+        """Forget what is known of a partition that the group has given to another daemon."""
+        self._beyond.pop(name, None)
+
+    def lost(self, partition: Partition) -> None:
         """Another claim exists: wait for the group to say whose it is; claim again if it stays ours."""
-        assigned = Assigned(*name, None, 0, UNLIMITED)
-        self._waiting[name] = _Waiting(assigned, self._clock.monotonic() + RECLAIM_SECONDS, operator=False)
+        at = self._clock.monotonic() + RECLAIM_SECONDS
+        self._waiting[partition.name] = _Waiting(partition.assigned, _Why.FENCED, at)
+        self._look_at = 0.0  # it may have been an operator, who waits
 
     def await_operator(self, name: TopicPartition) -> None:
         """Stay away from a partition until an operator moves its position in the ledger."""
-        self._observer.incident(Incident.STUCK, *name)
-        assigned = Assigned(*name, None, 0, UNLIMITED)
-        self._waiting[name] = _Waiting(assigned, self._clock.monotonic() + OPERATOR_SECONDS, operator=True)
+        partition = self.owned.get(name)
+        if partition is not None:
+            self._observer.incident(Incident.STUCK, *name)
+            self._waiting[name] = _Waiting(partition.assigned, _Why.UNREADABLE, float("inf"))
 
     def due(self) -> list[Assigned]:
-        """Waiting partitions to be claimed now."""
+        """Waiting partitions to be claimed now; those that must be looked up first are asked for."""
         now = self._clock.monotonic()
-        return [w.assigned for name, w in self._waiting.items() if now >= w.at and self._ready(name, w, now)]
+        ready = []
+        for name, waiting in list(self._waiting.items()):
+            if now < waiting.at:
+                continue
+            if waiting.why is _Why.REFUSED:
+                ready.append(waiting.assigned)
+                continue
+            self._waiting[name] = waiting._replace(at=now + RECLAIM_SECONDS)
+            self._source.refresh(*name)
+        return ready
 
-    def _ready(self, name: TopicPartition, waiting: _Waiting, now: float) -> bool:
-        if not waiting.operator:
-            return True
-        self._waiting[name] = waiting._replace(at=now + OPERATOR_SECONDS)
+    def overtaken(self) -> dict[TopicPartition, bool]:
+        """Partitions that are claimed anew since we claimed them, and whether an operator moved them.
+
+        Asks the ledger every `LOOK_SECONDS`, so that whoever has nothing to write notices too.
+        """
+        now = self._clock.monotonic()
+        watched = self.owned.keys() | {n for n, w in self._waiting.items() if w.why is _Why.FENCED}
+        if now < self._look_at or not watched:
+            return {}
+        self._look_at = now + LOOK_SECONDS
         try:
-            position = self._ledger.position(*name)
+            holdings = self._ledger.holdings()
         except Retryable:
-            return False
-        partition = self.owned.get(name)
-        return partition is not None and position != partition.progress.next_offset
+            return {}  # whoever writes next says so
+        found = {}
+        for name in watched:
+            holding, partition = holdings.get(name), self.owned.get(name)
+            if holding is not None and (
+                holding.moved if partition is None else holding.epoch != partition.epoch
+            ):
+                found[name] = holding.moved
+        return found
+
+    def assigned(self, name: TopicPartition) -> Assigned | None:
+        """How a partition was assigned to us, None when it is not ours."""
+        if name in self.owned:
+            return self.owned[name].assigned
+        return self._waiting[name].assigned if name in self._waiting else None
+
+    def follow(self, assigned: Assigned) -> None:
+        """Read a partition from where an operator has moved it, as soon as the source has looked it up."""
+        name = (assigned.topic, assigned.partition)
+        self._observer.incident(Incident.MOVED, *name)
+        self._beyond.pop(name, None)
+        # Claimed within a moment; should that answer get lost, it is asked for again.
+        again = self._clock.monotonic() + RECLAIM_SECONDS
+        self._waiting[name] = _Waiting(assigned, _Why.FENCED, again)
+        self._source.refresh(*name)
 
     def positions(self) -> dict[TopicPartition, int]:
         """Next offset of every owned partition, as recorded or staged."""
         return {name: partition.progress.next_offset for name, partition in self.owned.items()}
+
+    def _any(self, *reasons: _Why) -> bool:
+        return any(
+            waiting.why in reasons for waiting in list(self._waiting.values())
+        )  # asked from health, too

@@ -29,14 +29,22 @@ class Staged:
     def finish(self, partition: Partition, offset: int, parts: tuple[int, ...]) -> None:
         """Count parts of a record as done (none: the record holds none, or is a dead letter)."""
         span = partition.progress.finish(offset, parts)
-        if span is None:
-            return
+        if span is not None:
+            self._cover(partition, span, 1)
+
+    def pass_to(self, partition: Partition, offset: int) -> None:
+        """Cover what stands before `offset` and behind the last record: there is nothing to judge."""
+        span = partition.progress.pass_to(offset)
+        if span is not None:
+            self._cover(partition, span, 0)
+
+    def _cover(self, partition: Partition, span: Span, records: int) -> None:
         ranges = self.finished.setdefault(partition, [])
         if ranges and (last := ranges[-1]).span.end == span.start:  # as usual: keeps one range per partition
             last.span = Span(last.span.start, span.end)
-            last.records += 1
+            last.records += records
         else:
-            ranges.append(Finished(*partition.name, span))
+            ranges.append(Finished(*partition.name, span, records))
 
     def finish_parts(self, parts: Iterable[tuple[Partition, int, int]]) -> None:
         """Count parts (partition, offset, part) as done that need no judgement of their own."""
@@ -57,6 +65,7 @@ class Staged:
             key=record.key,
             value=record.value,
             headers=record.headers,
+            incarnation=partition.incarnation,
         )
         self.dead.append((partition, letter))
         self.finish(partition, record.offset, ())
@@ -96,7 +105,9 @@ class Staged:
             owner=owner,
             judge=judge,
             marks={
-                partition.name: Claimed(partition.epoch, partition.version, partition.progress.mark())
+                partition.name: Claimed(
+                    partition.epoch, partition.version, partition.progress.mark(), partition.incarnation
+                )
                 for partition in self.partitions()
             },
             coverage=coverage_of(list(chain.from_iterable(self.finished.values())), judgements, dead),

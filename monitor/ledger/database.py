@@ -10,10 +10,11 @@ from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 
-from monitor.errors import ConfigError
+from monitor.errors import ConfigError, Retryable
 
 READS: Final = "riskmon_reads"  # option of a connection whose transactions only read
 BUSY_SECONDS: Final = 5.0  # how long to wait for another daemon's transaction; ours take milliseconds
+_LOCKED: Final = "database is locked"  # SQLite's words for SQLITE_BUSY, https://sqlite.org/rescode.html
 IDLE_SECONDS: Final = (
     30.0  # after which PostgreSQL ends the transaction of a daemon that stands still amid it
 )
@@ -92,6 +93,21 @@ def _prepare_postgresql(connection: Any, _record: Any) -> None:
     ):
         connection.execute(f"SET {name} = {int(seconds * 1000)}")
     connection.autocommit = False
+
+
+def once_unlocked(work: Callable[[], None]) -> None:
+    """Do what a daemon begins with. A lock is waited for up to a minute, anything else raises Retryable.
+
+    SQLite's lock has no queue: daemons that write without a pause keep another out for longer than
+    BUSY_SECONDS now and then (`make soak CASE=million`), and that is no reason not to start at all.
+    """
+    for tries_left in reversed(range(12)):
+        try:
+            return work()
+        except Retryable as error:
+            if not tries_left or _LOCKED not in str(error):
+                raise
+    return None
 
 
 def _forbid_on_sqlite(connection: Any, _record: Any) -> None:

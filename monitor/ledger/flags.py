@@ -108,7 +108,7 @@ def _flag_row(row: Any) -> FlagRow:
             annotations=body.annotations,
             controls=body.controls,
         ),
-        origin=Origin(row.topic, row.partition, row.offset, row.part),
+        origin=Origin(row.topic, row.partition, row.offset, row.part, row.incarnation),
         trace_id=row.trace_id,
         time=row.time,
         app=row.app,

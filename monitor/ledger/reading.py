@@ -32,6 +32,7 @@ class LetterRow(NamedTuple):
     reason: str
     detail: str
     requeued: float | None
+    incarnation: int = 0
 
 
 class Letter(NamedTuple):
@@ -105,7 +106,9 @@ def open_letter(ledger: Ledger, vault: Vault, letter_id: int) -> tuple[LetterRow
         row = connection.execute(query).one_or_none()
     if row is None:
         raise ConfigError(f"dead letter {letter_id} does not exist; `riskmon dlq list` shows them")
-    plain = vault.decrypt(bytes(row.sealed), dead_letter_context(row.topic, row.partition, row.offset))
+    plain = vault.decrypt(
+        bytes(row.sealed), dead_letter_context(row.topic, row.partition, row.offset, row.incarnation)
+    )
     key, value, headers = _letter_decoder.decode(plain)
     listed = LetterRow(*(getattr(row, name) for name in LetterRow._fields))
     return listed, Letter(key, value, tuple(headers))
@@ -147,22 +150,32 @@ class FlagSeen(NamedTuple):
 
 
 def flags(ledger: Ledger, topic: str, partition: int, span: Span) -> list[FlagSeen]:
-    """Flags on record of a range of a partition, in order."""
+    """Flags on record of a range of a partition, in order; none of a log that was there before this one."""
     c = t.flags.c
+    since = _incarnations(ledger, topic, partition)
     there = sa.and_(c.topic == topic, c.partition == partition, c.offset >= span.start, c.offset < span.end)
     query = sa.select(t.flags).where(there).order_by(c.offset, c.part, c.rule)
     with ledger.begin() as connection:
         rows = connection.execute(query).all()
     return [
         FlagSeen(
-            Origin(row.topic, row.partition, row.offset, row.part),
+            Origin(row.topic, row.partition, row.offset, row.part, row.incarnation),
             row.rule,
             row.severity,
             row.trace_id,
             tuple(json.loads(row.body)["detectors"]),
         )
         for row in rows
+        if row.incarnation == max((n for n, first in enumerate(since, 1) if first <= row.offset), default=0)
     ]
+
+
+def _incarnations(ledger: Ledger, topic: str, partition: int) -> list[int]:
+    """First offset of each further log of a partition, in order."""
+    query = sa.select(t.chain.c.body).where(t.chain.c.kind == "incarnation").order_by(t.chain.c.seq)
+    with ledger.view() as connection:
+        bodies = [json.loads(body) for body in connection.execute(query).scalars()]
+    return [b["to"] for b in bodies if (b["topic"], b["partition"]) == (topic, partition)]
 
 
 def counts(ledger: Ledger, *names: str) -> dict[str, int]:
@@ -189,7 +202,7 @@ def parked(ledger: Ledger) -> dict[tuple[str, str], int]:
 
 def positions(ledger: Ledger) -> list[dict[str, Any]]:
     """Positions of all partitions."""
-    names = ("topic", "partition", "next_offset", "epoch", "owner", "updated")
+    names = ("topic", "partition", "next_offset", "epoch", "owner", "updated", "topic_id", "incarnation")
     query = sa.select(*(t.positions.c[name] for name in names)).order_by(
         t.positions.c.topic, t.positions.c.partition
     )

@@ -1,6 +1,7 @@
 """Tables and their migrations, from the first version on."""
 
 from collections.abc import Callable
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -42,6 +43,12 @@ positions = sa.Table(
     sa.Column("version", sa.BigInteger, nullable=False),
     sa.Column("owner", sa.Text, nullable=False),
     sa.Column("updated", sa.Double, nullable=False),
+    sa.Column("topic_id", sa.Text, nullable=False, server_default=""),  # empty: none was known yet
+    sa.Column("incarnation", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("leader_epoch", sa.BigInteger, nullable=False, server_default="-1"),
+    sa.Column("witness_offset", sa.BigInteger),
+    sa.Column("witness_time", sa.Double),
+    sa.Column("moved", sa.BigInteger, nullable=False, server_default="0"),  # epoch of an operator's last move
 )
 flags = sa.Table(
     "flags",
@@ -60,6 +67,7 @@ flags = sa.Table(
     sa.Column("rule", sa.Text, nullable=False, index=True),
     sa.Column("severity", sa.Text, nullable=False),
     sa.Column("body", sa.Text, nullable=False),
+    sa.Column("incarnation", sa.Integer, nullable=False, server_default="0"),
 )
 feedback = sa.Table(
     "feedback",
@@ -96,7 +104,8 @@ dead_letters = sa.Table(
     sa.Column("detail", sa.Text, nullable=False),
     sa.Column("sealed", sa.LargeBinary, nullable=False),
     sa.Column("requeued", sa.Double),
-    sa.UniqueConstraint("topic", "partition", "offset"),
+    sa.Column("incarnation", sa.Integer, nullable=False, server_default="0"),
+    sa.UniqueConstraint("topic", "partition", "offset", "incarnation"),
 )
 assessments = sa.Table(
     "assessments",
@@ -109,6 +118,7 @@ assessments = sa.Table(
     sa.Column("time", sa.Double, nullable=False),
     sa.Column("why", sa.Text, nullable=False),
     sa.Column("body", sa.Text, nullable=False),
+    sa.Column("incarnation", sa.Integer, primary_key=True, autoincrement=False, server_default="0"),
 )
 snapshots = sa.Table(
     "snapshots",
@@ -118,7 +128,7 @@ snapshots = sa.Table(
     sa.Column("body", sa.LargeBinary, nullable=False),
     sa.Column("updated", sa.Double, nullable=False),
 )
-# Tables of later migrations stand outside `metadata`, which is what the first one makes.
+# Tables of later migrations stand outside `metadata`, whose tables the first one makes.
 spool = sa.Table(
     "spool",
     sa.MetaData(),
@@ -132,8 +142,30 @@ spool = sa.Table(
 )
 
 
+_LATER: dict[str, tuple[str, ...]] = {
+    "positions": ("topic_id", "incarnation", "leader_epoch", "witness_offset", "witness_time", "moved"),
+    "flags": ("incarnation",),
+    "dead_letters": ("incarnation",),
+    "assessments": ("incarnation",),
+}
+"""Columns that the fourth migration added; the first one makes its tables without them."""
+
+
 def _first(connection: sa.Connection) -> None:
-    metadata.create_all(connection)
+    first = sa.MetaData()
+    for table in metadata.sorted_tables:
+        later = _LATER.get(table.name, ())
+        kept = [column for column in table.columns if column.name not in later]
+        uniques = [
+            sa.UniqueConstraint(*(column.name for column in constraint.columns if column.name not in later))
+            for constraint in table.constraints
+            if isinstance(constraint, sa.UniqueConstraint)
+        ]
+        made = sa.Table(table.name, first, *(column._copy() for column in kept), *uniques)  # noqa: SLF001 - SQLAlchemy has no public way to copy a column
+        for index in table.indexes:
+            if len(index.columns) > 1:  # those of one column come along with it
+                sa.Index(index.name, *(made.c[column.name] for column in index.columns))
+    first.create_all(connection)
     connection.execute(head.insert().values(id=1, seq=0, hash=GENESIS))
 
 
@@ -146,7 +178,35 @@ def _spool(connection: sa.Connection) -> None:
     spool.create(connection)
 
 
-MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_first, _snapshots_by_detector, _spool)
+def _incarnations(connection: sa.Connection) -> None:
+    """Keep apart what stands at the same offset of two logs of one name."""
+    for table in (positions, flags):
+        for name in _LATER[table.name]:
+            column = sa.schema.CreateColumn(table.c[name]).compile(dialect=connection.dialect)
+            connection.execute(sa.text(f"ALTER TABLE {table.name} ADD COLUMN {column}"))
+    for table in (dead_letters, assessments):  # here it is part of a key, which SQLite cannot alter
+        old = f"old_{table.name}"
+        for index in sa.inspect(connection).get_indexes(table.name):
+            if not index.get("duplicates_constraint"):
+                connection.execute(sa.text(f"DROP INDEX {index['name']}"))
+        connection.execute(sa.text(f"ALTER TABLE {table.name} RENAME TO {old}"))
+        table.create(connection)
+        names = [column.name for column in table.columns if column.name not in _LATER[table.name]]
+        rows: Any = sa.select(*(sa.column(name) for name in names)).select_from(sa.table(old))
+        connection.execute(table.insert().from_select(names, rows))
+        connection.execute(sa.text(f"DROP TABLE {old}"))
+    if connection.dialect.name == "postgresql":
+        following = sa.select(sa.func.coalesce(sa.func.max(dead_letters.c.id), 0) + 1).scalar_subquery()
+        sequence = sa.func.pg_get_serial_sequence("dead_letters", "id")
+        connection.execute(sa.select(sa.func.setval(sequence, following, False)))
+
+
+MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
+    _first,
+    _snapshots_by_detector,
+    _spool,
+    _incarnations,
+)
 """The n-th brings the schema from version n to n + 1. Never changed once released, only added to."""
 
 

@@ -8,7 +8,8 @@ daemon that was paused for an hour cannot write what its successor has judged al
 import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -18,19 +19,18 @@ from monitor import audit
 from monitor.clock import Clock
 from monitor.effects import Judge, KeptTrace, Transaction
 from monitor.errors import ConfigError, Fenced, Retryable
-from monitor.findings import Assessment, Coverage, DeadLetter, FlagRow, Span
+from monitor.findings import Assessment, Coverage, DeadLetter, FlagRow
+from monitor.ledger import claims
 from monitor.ledger import schema as t
-from monitor.ledger.database import READS, connect
-from monitor.progress import Mark, Placement, Placing, place
+from monitor.ledger.claims import Claim, Hand, Holding, mark_columns
+from monitor.ledger.database import READS, connect, once_unlocked
+from monitor.progress import Placement
 from monitor.stream import Assigned, TopicPartition, is_spool
 from monitor.vault import Vault
 from monitor.verdict import VERDICTS, Verdict
 
-_mark_encoder = msgspec.msgpack.Encoder()
-_mark_decoder = msgspec.msgpack.Decoder(tuple[list[tuple[int, int]], dict[int, list[int]]])
-
 # What every transaction executes, built once: building a statement takes longer than SQLite takes for it.
-_ORIGIN = ("topic", "partition", "offset", "part")
+_ORIGIN = ("topic", "partition", "offset", "part", "incarnation")
 _CLAIMED = sa.select(t.positions.c.epoch, t.positions.c.version).where(
     t.positions.c.topic == sa.bindparam("topic"), t.positions.c.partition == sa.bindparam("partition")
 )
@@ -44,15 +44,6 @@ _KEEP = t.assessments.insert()
 _FORGET = t.assessments.delete().where(
     *(t.assessments.c[name] == sa.bindparam(f"old_{name}") for name in _ORIGIN)
 )
-
-
-class Claim(NamedTuple):
-    """A partition claimed by this daemon, and where to read on."""
-
-    epoch: int
-    version: int
-    mark: Mark
-    placement: Placement
 
 
 class Ledger:
@@ -73,8 +64,7 @@ class Ledger:
         """Open or create a ledger and bring its schema up to date. Raises ConfigError when that fails."""
         ledger = cls(connect(url), vault, clock, owner)
         try:
-            with ledger.begin() as connection:
-                t.migrate(connection)
+            once_unlocked(ledger._migrate)
         except ConfigError:
             ledger.close()
             raise
@@ -84,6 +74,10 @@ class Ledger:
                 f"ledger.url: the ledger cannot be opened: {error}; is its folder writable, its server up?"
             ) from None
         return ledger
+
+    def _migrate(self) -> None:
+        with self.begin() as connection:
+            t.migrate(connection)
 
     def read_only(self) -> "Ledger":
         """The same ledger through connections of their own that can only read; to be closed by itself."""
@@ -119,42 +113,20 @@ class Ledger:
             with reading.begin():
                 yield reading
 
-    def claim(self, assigned: Assigned, *, latest: bool) -> Claim | Placement:
-        """Claim an assigned partition and say where to read on.
-
-        From now on transactions of earlier claims are refused. A gap (retention, a commit that is ahead) goes
-        on record in the same transaction. Claims nothing and returns only the placement when it is
-        BEYOND_END.
-        """
-        topic, partition, committed, begin, end = assigned
-        here = sa.and_(t.positions.c.topic == topic, t.positions.c.partition == partition)
+    def claim(self, assigned: Assigned, *, latest: bool, waited: bool = False) -> Claim | Placement:
+        """Claim an assigned partition and say where to read on, see `monitor.ledger.claims.claim`."""
         with self.begin() as connection:
-            row = connection.execute(sa.select(t.positions).where(here)).one_or_none()
-            placement = place(row.next_offset if row else None, committed, begin, end, latest=latest)
-            if placement.reason is Placing.BEYOND_END:
-                return placement
-            where = {"topic": topic, "partition": partition}
-            now = self._clock.now()
-            if row is None:
-                mark, epoch, version = Mark(placement.offset), 1, 0
-                connection.execute(
-                    t.positions.insert().values(
-                        **where, **_columns(mark), epoch=1, version=0, owner=self._owner, updated=now
-                    )
-                )
-                body = {**where, "offset": placement.offset, "reason": placement.reason}
-                self._append(connection, [("start", body)])
-            else:
-                mark, epoch, version = _restored(row, placement.offset), row.epoch + 1, row.version
-                connection.execute(
-                    t.positions.update()
-                    .where(here)
-                    .values(**_columns(mark), epoch=epoch, owner=self._owner, updated=now)
-                )
-                if placement.gap:
-                    gap = {"from": placement.gap.start, "to": placement.gap.end, "reason": placement.reason}
-                    self._append(connection, [("gap", {**where, **gap})])
-            return Claim(epoch, version, mark, placement)
+            return claims.claim(self._hand(connection), assigned, latest=latest, waited=waited)
+
+    def first_look(self, ends: Mapping[TopicPartition, int]) -> None:
+        """Remember what the topics held when this ledger was used first, see `monitor.ledger.claims`."""
+        with self.begin() as connection:
+            claims.first_look(connection, ends)
+
+    def holdings(self) -> dict[TopicPartition, Holding]:
+        """Who may write each partition that was ever claimed. Waits for nobody."""
+        with self.view() as connection:
+            return claims.holdings(connection)
 
     def position(self, topic: str, partition: int) -> int | None:
         """Next offset of a partition, None when it was never claimed."""
@@ -166,40 +138,15 @@ class Ledger:
     def move(self, topic: str, partition: int, to: int, reason: str) -> None:
         """Put a partition's position elsewhere, on record. Work under earlier claims is refused from now on.
 
-        Raises ConfigError when the partition was never claimed.
+        The daemon that owns the partition notices within seconds and reads on from there. Raises ConfigError
+        when the partition was never claimed.
         """
-        here = sa.and_(t.positions.c.topic == topic, t.positions.c.partition == partition)
         with self.begin() as connection:
-            row = connection.execute(sa.select(t.positions).where(here)).one_or_none()
-            if row is None:
-                raise ConfigError(
-                    f"{topic}/{partition}: the ledger has no such partition; see `riskmon positions list`"
-                )
-            back = to < row.next_offset
-            if back and is_spool(topic):
-                raise ConfigError(f"{topic}: what was judged of a spool is deleted; choose a later offset")
-            mark = Mark(to) if back else _restored(row, to)
-            connection.execute(
-                t.positions.update()
-                .where(here)
-                .values(**_columns(mark), epoch=row.epoch + 1, owner=self._owner)
-            )
-            body = {
-                "topic": topic,
-                "partition": partition,
-                "from": row.next_offset,
-                "to": to,
-                "reason": reason,
-                "letters": self._letters_from(connection, topic, partition, to) if back else 0,
-            }
-            self._append(connection, [("moved", body)])
+            claims.move(self._hand(connection), topic, partition, to, reason)
 
-    def _letters_from(self, connection: sa.Connection, topic: str, partition: int, offset: int) -> int:
-        """How many dead letters would be found again when reading from an offset."""
-        letters = t.dead_letters.c
-        there = sa.and_(letters.topic == topic, letters.partition == partition, letters.offset >= offset)
-        query = sa.select(sa.func.count()).select_from(t.dead_letters).where(there)
-        return int(connection.execute(query).scalar_one())
+    def _hand(self, connection: sa.Connection) -> Hand:
+        append = partial(self._append, connection)
+        return Hand(connection, append, self._owner, self._clock.now())
 
     def record(self, transaction: Transaction) -> None:
         """Write a batch: all of it or nothing, at most once.
@@ -215,7 +162,7 @@ class Ledger:
             if transaction.judge.id != self._judge:
                 entries.append(("judge", _judge_body(transaction.judge, self._owner)))
             flag_rows = self._new_flags(connection, transaction.flags)
-            entries += [("coverage", _coverage_body(c, transaction.judge.id)) for c in transaction.coverage]
+            entries += [("coverage", _coverage_body(c, transaction)) for c in transaction.coverage]
             digests = {row.flag.id: _flag_body(row) for row in flag_rows}
             entries += [("flag", _flag_entry(row, digests[row.flag.id])) for row in flag_rows]
             seqs = self._append(connection, entries)
@@ -269,7 +216,7 @@ class Ledger:
             {
                 "of_topic": topic,
                 "of_partition": partition,
-                **_columns(claimed.mark),
+                **mark_columns(claimed.mark),
                 "version": claimed.version + 1,
                 "updated": now,
             }
@@ -354,12 +301,17 @@ class Ledger:
             )
 
     def _put_dead_letter(self, connection: sa.Connection, letter: DeadLetter, now: float) -> None:
-        where = {"topic": letter.topic, "partition": letter.partition, "offset": letter.offset}
+        where = {
+            "topic": letter.topic,
+            "partition": letter.partition,
+            "offset": letter.offset,
+            "incarnation": letter.incarnation,
+        }
         same = sa.and_(*(t.dead_letters.c[name] == value for name, value in where.items()))
         if connection.execute(sa.select(t.dead_letters.c.id).where(same)).first():
             return
         plain = msgspec.msgpack.encode((letter.key, letter.value, letter.headers))
-        context = dead_letter_context(letter.topic, letter.partition, letter.offset)
+        context = dead_letter_context(letter.topic, letter.partition, letter.offset, letter.incarnation)
         sealed = self._vault.encrypt(plain, context)
         connection.execute(
             t.dead_letters.insert().values(
@@ -374,9 +326,10 @@ class Ledger:
         )
 
 
-def dead_letter_context(topic: str, partition: int, offset: int) -> bytes:
+def dead_letter_context(topic: str, partition: int, offset: int, incarnation: int) -> bytes:
     """What a dead letter's encryption is bound to, so that rows cannot be swapped."""
-    return f"{topic}/{partition}/{offset}".encode()
+    place = f"{topic}/{partition}/{offset}"
+    return (f"{place}/{incarnation}" if incarnation else place).encode()
 
 
 def _describe(error: DBAPIError) -> str:
@@ -384,27 +337,15 @@ def _describe(error: DBAPIError) -> str:
     return f"{type(error.orig).__name__}: {error.orig}"[:200]
 
 
-def _columns(mark: Mark) -> dict[str, Any]:
-    beyond = [(span.start, span.end) for span in mark.beyond]
-    return {
-        "next_offset": mark.next_offset,
-        "beyond": _mark_encoder.encode((beyond, {k: list(v) for k, v in mark.partial.items()})),
-    }
-
-
-def _restored(row: Any, offset: int) -> Mark:
-    """Mark of a position row, moved ahead to `offset` where that is later."""
-    beyond, partial = _mark_decoder.decode(row.beyond)
-    spans = tuple(Span(start, end) for start, end in beyond if start >= offset)
-    return Mark(offset, spans, {k: tuple(v) for k, v in partial.items() if k >= offset})
-
-
 def _judge_body(judge: Judge, owner: str) -> dict[str, Any]:
     return {"id": judge.id, "detectors": judge.detectors, "rules": judge.rules, "instance": owner}
 
 
-def _coverage_body(coverage: Coverage, judge: str) -> dict[str, Any]:
-    return {
+def _coverage_body(coverage: Coverage, transaction: Transaction) -> dict[str, Any]:
+    claimed = transaction.marks.get((coverage.topic, coverage.partition))
+    # A first incarnation is left out: the entries of most ledgers are of no other.
+    another = {"incarnation": claimed.incarnation} if claimed is not None and claimed.incarnation else {}
+    return another | {
         "topic": coverage.topic,
         "partition": coverage.partition,
         "ranges": [[span.start, span.end] for span in coverage.ranges],
@@ -413,7 +354,7 @@ def _coverage_body(coverage: Coverage, judge: str) -> dict[str, Any]:
         "traces": coverage.traces,
         "statuses": coverage.statuses,
         "flags": coverage.flags,
-        "judge": judge,
+        "judge": transaction.judge.id,
     }
 
 
@@ -453,8 +394,12 @@ def _flag_columns(row: FlagRow, seq: int, body: str) -> dict[str, Any]:
 
 
 def flag_digest(columns: Mapping[str, Any]) -> str:
-    """Digest of a flag as stored, which its chain entry vouches for; `seq` is left out."""
-    kept = {name: columns[name] for name in t.flags.c.keys() if name != "seq"}  # noqa: SIM118 - not a dict
+    """Digest of a flag as stored, which its chain entry vouches for; `seq` is left out.
+
+    So is a first incarnation: digests are older than it.
+    """
+    left_out = {"seq"} if columns["incarnation"] else {"seq", "incarnation"}
+    kept = {name: columns[name] for name in t.flags.c.keys() if name not in left_out}  # noqa: SIM118 - not a dict
     return hashlib.sha256(audit.canonical(kept).encode()).hexdigest()
 
 
@@ -465,7 +410,7 @@ def _flag_entry(row: FlagRow, body: str) -> dict[str, Any]:
         "rule": row.flag.rule,
         "rule_version": row.flag.rule_version,
         "severity": row.flag.severity.value,
-        "origin": list(row.origin),
+        "origin": list(row.origin if row.origin.incarnation else row.origin[:4]),
         "trace_id": row.trace_id,
         "digest": flag_digest(columns),
     }

@@ -221,7 +221,7 @@ class RuleSet:
 
 def flag_id(origin: Origin, rule: str) -> str:
     """Return the id of the flag that a rule raises at an origin: 32 hex of SHA-256, the same on every run."""
-    return hashlib.sha256("\0".join([*map(str, origin), rule]).encode()).hexdigest()[:32]
+    return hashlib.sha256("\0".join([*origin.names, rule]).encode()).hexdigest()[:32]
 
 
 def matches(text: str, glob: str) -> bool:

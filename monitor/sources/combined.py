@@ -33,12 +33,18 @@ class CombinedSource:
             events = self._ask(timeout / len(self._turn), max_records)
         return events
 
-    def seek(self, topic: str, partition: int, offset: int) -> None:
+    def seek(self, topic: str, partition: int, offset: int, leader_epoch: int = -1) -> None:
         """Deliver a partition from `offset` on. One that no source has announced is left alone."""
         owner = self._owners.get((topic, partition))
         if owner is not None:
             self._exhausted.discard(id(owner))
-            owner.seek(topic, partition, offset)
+            owner.seek(topic, partition, offset, leader_epoch)
+
+    def refresh(self, topic: str, partition: int) -> None:
+        """Look a partition up anew. One that no source has announced is left alone."""
+        owner = self._owners.get((topic, partition))
+        if owner is not None:
+            owner.refresh(topic, partition)
 
     def pause(self) -> None:
         """Deliver nothing until `resume`. Idempotent."""

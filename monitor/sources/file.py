@@ -83,7 +83,7 @@ class FileSource:
             return [Exhausted()]
         return ()
 
-    def seek(self, topic: str, partition: int, offset: int) -> None:
+    def seek(self, topic: str, partition: int, offset: int, leader_epoch: int = -1) -> None:  # noqa: ARG002 - it has none
         """Deliver from line `offset` on."""
         if not self._assigned or (topic, partition) != (self._topic, 0):
             return
@@ -92,6 +92,10 @@ class FileSource:
         self._position = offset
         if offset < self._lines.next_number and self._lines.rewind():
             self._done_bytes = 0
+
+    def refresh(self, topic: str, partition: int) -> None:  # noqa: ARG002 - there is one
+        """Deliver no more and report the file as assigned again."""
+        self._assigned = self._delivering = False
 
     def pause(self) -> None:
         """Deliver nothing until `resume`. Idempotent."""

@@ -8,7 +8,7 @@ the library's IO thread only leaves notes of rebalances, which the next `poll` r
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -26,19 +26,23 @@ from monitor.sources.kafka_client import (
     open_consumer,
     settings,
     unbuildable,
+    unrepairable,
 )
 from monitor.sources.kafka_commits import Commits
 from monitor.sources.kafka_diagnosis import Diagnosis, Outages, raise_for_good
+from monitor.sources.kafka_logs import Epochs, Logs
 from monitor.sources.kafka_membership import Liveness
 from monitor.sources.kafka_rights import Rights
 from monitor.stream import (
     Assigned,
     Denial,
     Event,
+    Existing,
     Fetched,
     Lag,
     Membership,
     OutOfRange,
+    Passed,
     Revoked,
     Stuck,
     StuckReason,
@@ -63,15 +67,28 @@ class KafkaStats(NamedTuple):
 class _Partition:
     """What is known of an owned partition. `position` is where delivery stands or would begin.
 
-    `probed` is the announcement that waits for the partition's high watermark.
+    `probed` is the announcement that waits for the partition's high watermark. `delivered` is the end of what
+    was delivered, or passed over.
     """
 
     announced: bool = False
     probed: Assigned | None = None
     delivering: bool = False
     position: int = 0
+    delivered: int = 0
     end: int = 0
     last_time: float | None = None
+    epochs: Epochs = field(default_factory=Epochs)
+
+
+class _Lookup(NamedTuple):
+    """What is to be looked up of a partition: to announce it, or where `position` does not fit its log.
+
+    `diverged` is the first offset of what is new; -1 where all of it is.
+    """
+
+    position: int | None = None
+    diverged: int | None = None
 
 
 class KafkaSource:
@@ -106,9 +123,9 @@ class KafkaSource:
         self._client: Any = None
         self._notes: deque[Rebalance] = deque()  # written by the IO thread
         self._partitions: dict[TopicPartition, _Partition] = {}
-        self._lookups: dict[
-            TopicPartition, int | None
-        ] = {}  # to announce: None, or the position out of range
+        self._lookups: dict[TopicPartition, _Lookup] = {}
+        self._logs = Logs(clock)
+        self._looked = config.start != "latest"
         self._events: list[Event] = []
         self._paused = False
         self._closed = False
@@ -144,33 +161,55 @@ class KafkaSource:
         if self._rights.turn(asking=self._liveness.connected and not self._paused):
             self._apply_pauses()
         try:
-            batches = self._fetch(deadline.remaining(), min(max_records, self._config.max_poll_records))
+            batches = self._ask(deadline.remaining(), min(max_records, self._config.max_poll_records))
         finally:
             self._take_notes()
             self._liveness.observe(self._consumer, self._client)
-        for (topic, number), records in batches.items():
-            owned = self._partitions.get((topic, number))
+        self._compare_logs()
+        for name, records in batches.items():
+            owned = self._partitions.get(name)
             if owned is not None and owned.delivering:
-                fetched = self._convert(records)
-                owned.last_time = fetched[-1].time
-                self._events.append(Fetched(topic, number, fetched))
+                self._deliver(name, owned, records)
         self._finish_probes()
-        self._look_up(deadline)
+        if self._looked or self._look_first(deadline):
+            self._look_up(deadline)
         self._refresh_ends()
         events, self._events = self._events, []
         return events
 
-    def seek(self, topic: str, partition: int, offset: int) -> None:
+    def _deliver(self, name: Any, owned: _Partition, records: Sequence[Any]) -> None:
+        first, last = records[0], records[-1]
+        if self._logs.doubted(name):
+            self._seek(name, first.offset, owned.epochs.before(first.offset))
+            return
+        fetched = self._convert(records)
+        ends = (first, last) if first.leader_epoch == last.leader_epoch else records
+        owned.epochs.saw((record.offset, record.leader_epoch) for record in ends)
+        owned.last_time = fetched[-1].time
+        owned.delivered = last.offset + 1
+        seen = {"leader_epoch": last.leader_epoch, "stamped": last.timestamp >= 0}
+        self._events.append(Fetched(name.topic, name.partition, fetched, **seen))
+
+    def seek(self, topic: str, partition: int, offset: int, leader_epoch: int = -1) -> None:
         """Deliver a partition from `offset` on. One that is no longer assigned is left alone."""
         owned = self._partitions.get((topic, partition))
         if owned is None or not owned.announced:
             return
         self._lookups.pop((topic, partition), None)
-        owned.position = offset
+        owned.position = owned.delivered = offset
+        owned.epochs = Epochs(offset, leader_epoch)
         owned.delivering = True
-        self._consumer.seek(self._name(topic, partition), offset)
-        if not self._paused and not self._rights.holds(topic):
+        self._seek(self._name(topic, partition), offset, leader_epoch)
+        if not self._paused and not self._withheld((topic, partition)):
             self._consumer.resume(self._name(topic, partition))
+
+    def refresh(self, topic: str, partition: int) -> None:
+        """Deliver an assigned partition no more and report it as `Assigned` again, looked up anew."""
+        key = (topic, partition)
+        if key in self._partitions and self._consumer is not None:
+            self._hold(key)
+            self._partitions[key] = _Partition()
+            self._lookups[key] = _Lookup()
 
     def pause(self) -> None:
         """Deliver nothing until `resume`. Idempotent."""
@@ -190,7 +229,13 @@ class KafkaSource:
 
     def lag(self) -> Sequence[Lag]:
         """Lag per announced partition, from the ends last heard of."""
-        return [self._lag(key, owned) for key, owned in self._partitions.items() if owned.announced]
+        lags = [self._lag(key, owned) for key, owned in self._partitions.items() if owned.announced]
+        for key, owned in self._partitions.items():
+            # Where delivery has got to without a record stands nothing to judge: aborted records, markers.
+            if owned.delivering and owned.position > owned.delivered:
+                owned.delivered = owned.position
+                self._events.append(Passed(*key, owned.position))
+        return lags
 
     def health(self) -> Mapping[str, bool]:
         """Whether it is a live member of its group, may read, and has, or had a moment ago, a broker."""
@@ -251,9 +296,12 @@ class KafkaSource:
             self._opening = in_thread("kafka-open", begin)
         try:
             self._consumer, self._client = self._opening.result(timeout)
+            self._logs.attach(self._consumer, self._client.cluster)
         except TimeoutError:
             self._outages.away()
             return False
+        except AttributeError as error:
+            raise unrepairable(error) from None
         except ConfigError:
             raise
         except KafkaError as error:
@@ -266,12 +314,17 @@ class KafkaSource:
             raise unbuildable(error) from error
         return True
 
-    def _fetch(self, timeout: float, max_records: int) -> Mapping[Any, Sequence[Any]]:
-        from kafka.errors import KafkaError, LogTruncationError, NoOffsetForPartitionError, RetriableError
-
+    def _ask(self, timeout: float, max_records: int) -> Mapping[Any, Sequence[Any]]:
         if self._rights.holds_all:
             self._clock.sleep(timeout)
             return {}
+        return self._fetch(timeout, max_records)
+
+    def _fetch(self, timeout: float, max_records: int) -> Mapping[Any, Sequence[Any]]:
+        from kafka.errors import KafkaError, LogTruncationError, NoOffsetForPartitionError, RetriableError
+
+        if not self._paused:
+            self._logs.reads()
         try:
             result: Mapping[Any, Sequence[Any]] = self._consumer.poll(
                 timeout_ms=int(timeout * 1000), max_records=max_records
@@ -279,8 +332,8 @@ class KafkaSource:
         except BadFetch as bad:
             self._bad_fetch(bad)
         except LogTruncationError as error:
-            for topic, number in error.divergent_offsets:
-                self._out_of_range((topic, number))
+            for (topic, number), diverged in error.divergent_offsets.items():
+                self._out_of_range((topic, number), -1 if diverged is None else diverged.offset)
         except NoOffsetForPartitionError:
             self._poll_errors += 1
             self._place_unannounced()
@@ -328,12 +381,25 @@ class KafkaSource:
                 raise_for_good(error)
             raise Retryable(f"kafka: fetching {bad.key[0]} failed with {type(error).__name__}") from error
 
-    def _out_of_range(self, key: TopicPartition) -> None:
+    def _out_of_range(self, key: TopicPartition, diverged: int | None = None) -> None:
         owned = self._partitions.get(key)
-        if owned is not None and owned.delivering:
-            owned.position = self._consumer.position(self._name(*key), timeout_ms=0)
+        if owned is not None and owned.announced:
             self._hold(key)
-            self._lookups[key] = owned.position
+            self._lookups[key] = _Lookup(owned.delivered, diverged)
+
+    def _compare_logs(self) -> None:
+        """Deliver nothing of a topic that was made anew, or may have been, as if it were the one before."""
+        found = self._logs.look()
+        for key in found.changed:
+            self._out_of_range(key)
+        for key in found.doubted:
+            self._consumer.pause(self._name(*key))
+        if found.settled:
+            self._apply_pauses()
+
+    def _withheld(self, key: TopicPartition) -> bool:
+        """Whether nothing may be fetched of it now, whoever wants it."""
+        return self._rights.holds(key[0]) or self._logs.doubted(key)
 
     def _hold(self, key: TopicPartition) -> None:
         self._partitions[key].delivering = False
@@ -355,7 +421,7 @@ class KafkaSource:
             for topic, number in note.partitions:
                 if note.gained:
                     self._partitions[topic, number] = _Partition()
-                    self._lookups[topic, number] = None
+                    self._lookups[topic, number] = _Lookup()
                 else:
                     self._forget(topic, number)
         # The library keeps or forgets pauses across a rebalance depending on its release.
@@ -365,6 +431,7 @@ class KafkaSource:
         owned = self._partitions.pop((topic, number), None)
         self._lookups.pop((topic, number), None)
         self._commits.forget((topic, number))
+        self._logs.forget((topic, number))
         if owned is not None and owned.announced:
             self._events.append(Revoked(topic, number))
 
@@ -374,7 +441,7 @@ class KafkaSource:
         for partition in self._consumer.assignment():
             owned = self._partitions.get(partition)
             reads = owned is not None and (owned.probed or (owned.delivering and not self._paused))
-            if reads and not self._rights.holds(partition.topic):
+            if reads and not self._withheld(partition):
                 self._consumer.resume(partition)
             else:
                 self._consumer.pause(partition)
@@ -386,15 +453,15 @@ class KafkaSource:
         for key in [key for key in self._lookups if not self._rights.holds(key[0])]:
             milliseconds = int(max(deadline.remaining(), self._lookup_seconds) * 1000)
             name = self._name(*key)
-            position = self._lookups.pop(key)
+            lookup = self._lookups.pop(key)
+            topic_id = self._logs.topic_id(key[0])
             try:
                 begin = self._consumer.beginning_offsets([name], timeout_ms=milliseconds)[name]
                 end = self._consumer.end_offsets([name], timeout_ms=milliseconds)[name]
-                committed = (
-                    self._consumer.committed(name, timeout_ms=milliseconds) if position is None else None
-                )
+                announces = lookup.position is None
+                committed = self._consumer.committed(name, timeout_ms=milliseconds) if announces else None
             except KafkaError as error:
-                self._lookups[key] = position  # at the end, so that one bad partition holds up no other
+                self._lookups[key] = lookup  # at the end, so that one bad partition holds up no other
                 self._poll_errors += 1
                 if self._rights.refused(error, key[0]):
                     continue
@@ -403,18 +470,44 @@ class KafkaSource:
                     "kafka_lookup_failed", topic=key[0], partition=key[1], error=type(error).__name__
                 )
                 return
+            if topic_id != self._logs.topic_id(key[0]):
+                self._lookups[key] = lookup  # it was made anew amid the questions
+                continue
+            self._logs.know(key, topic_id)
             owned = self._partitions[key]
-            if position is not None:
+            if lookup.position is not None:
                 owned.end = end
-                self._events.append(OutOfRange(*key, position, begin, end))
+                diverged = begin if lookup.diverged == -1 else lookup.diverged
+                self._events.append(OutOfRange(*key, lookup.position, begin, end, topic_id, diverged))
                 continue
             owned.position = begin if committed is None else committed
-            owned.probed = Assigned(*key, committed, begin, end)
+            owned.probed = Assigned(*key, committed, begin, end, topic_id)
             if end > begin:
                 self._consumer.seek(name, end - 1)
                 self._consumer.resume(name)
             else:
                 self._announce(key, owned, end)
+
+    def _look_first(self, deadline: Deadline) -> bool:
+        """Say what the topics hold before any of it is announced: only that may be begun at its end."""
+        from kafka.errors import KafkaError
+
+        milliseconds = int(max(deadline.remaining(), self._lookup_seconds) * 1000)
+        cluster = self._client.cluster
+        names = [
+            self._name(topic, number)
+            for topic in self._config.topics
+            for number in sorted(cluster.partitions_for_topic(topic) or ())
+        ]
+        try:
+            ends = self._consumer.end_offsets(names, timeout_ms=milliseconds) if names else {}
+        except KafkaError as error:
+            self._poll_errors += 1
+            self._log.info("kafka_lookup_failed", error=type(error).__name__)
+            return False
+        self._events.append(Existing({(name.topic, name.partition): end for name, end in ends.items()}))
+        self._looked = True
+        return True
 
     def _finish_probes(self) -> None:
         """Announce partitions whose last record was fetched (and dropped) to learn the high watermark.
@@ -488,6 +581,16 @@ class KafkaSource:
             )
             for topic, partition, _, offset, milliseconds, _, key, value, headers, _, _, _, _ in records
         ]
+
+    def _seek(self, name: Any, offset: int, leader_epoch: int) -> None:
+        from kafka.structs import OffsetAndMetadata
+
+        self._consumer.seek(name, offset)
+        if (
+            leader_epoch >= 0
+        ):  # `seek` itself takes none, and without one nothing shows a log that was cut off
+            state = self._consumer._subscription.assignment[name]  # noqa: SLF001 - as said
+            state.position = OffsetAndMetadata(offset, "", leader_epoch)
 
     def _name(self, topic: str, partition: int) -> Any:
         from kafka.structs import TopicPartition as Name

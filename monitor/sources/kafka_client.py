@@ -258,7 +258,7 @@ def repair_fetcher(consumer: Any) -> None:
     try:
         parse = consumer._fetcher._parse_fetched_data  # noqa: SLF001 - see the module's docstring
     except AttributeError as error:
-        raise _unrepairable(error) from None
+        raise unrepairable(error) from None
     consumer._fetcher._parse_fetched_data = _safe_parse(parse)  # noqa: SLF001 - see above
 
 
@@ -269,7 +269,7 @@ def repair_join(consumer: Any) -> None:
         join = coordinator._do_join_and_sync_async  # noqa: SLF001 - see above
         kept = _kept_join(join, coordinator.rebalance_in_progress, coordinator.request_rejoin)
     except AttributeError as error:
-        raise _unrepairable(error) from None
+        raise unrepairable(error) from None
     coordinator._do_join_and_sync_async = kept  # noqa: SLF001 - see above
 
 
@@ -277,7 +277,7 @@ def _check_heartbeat(consumer: Any) -> None:
     try:
         last_heartbeat(consumer)
     except AttributeError as error:
-        raise _unrepairable(error) from None
+        raise unrepairable(error) from None
 
 
 def unbuildable(error: Exception) -> ConfigError:
@@ -288,7 +288,8 @@ def unbuildable(error: Exception) -> ConfigError:
     )
 
 
-def _unrepairable(error: AttributeError) -> ConfigError:
+def unrepairable(error: AttributeError) -> ConfigError:
+    """What to say of a release of kafka-python that lacks what must be repaired or watched."""
     import kafka
 
     return ConfigError(

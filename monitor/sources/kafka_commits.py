@@ -1,17 +1,27 @@
 """Offset commits as advice: one request in flight, the newest position wins, a failure is tried again."""
 
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from structlog.typing import FilteringBoundLogger
 
 from monitor.clock import Clock
+from monitor.sources.kafka_logs import Epochs
 from monitor.stream import TopicPartition
 
 ANSWER_SECONDS: Final = 30.0  # a commit without an answer for this long counts as failed
 RETRY_SECONDS: Final = 1.0
 SAY_SECONDS: Final = 60.0  # how often failures that go on are logged
+
+
+class Owned(Protocol):
+    """A partition that offsets are committed of."""
+
+    @property
+    def epochs(self) -> Epochs:
+        """Leader epochs of what was delivered."""
+        ...
 
 
 class Commits:
@@ -36,15 +46,19 @@ class Commits:
         """A partition is no longer owned; a commit could set back whoever owns it now."""
         self._waiting.pop(key, None)
 
-    def take(self, owned: Container[TopicPartition]) -> dict[Any, Any]:
+    def take(self, owned: Mapping[TopicPartition, Owned]) -> dict[Any, Any]:
         """Remove what waits and return it as the library wants it, owned partitions only."""
         from kafka.structs import OffsetAndMetadata
         from kafka.structs import TopicPartition as Name
 
         waiting, self._waiting = self._waiting, {}
-        return {Name(*key): OffsetAndMetadata(at, "", -1) for key, at in waiting.items() if key in owned}
+        return {
+            Name(*key): OffsetAndMetadata(at, "", owned[key].epochs.before(at))
+            for key, at in waiting.items()
+            if key in owned
+        }
 
-    def send(self, consumer: Any, owned: Container[TopicPartition]) -> None:
+    def send(self, consumer: Any, owned: Mapping[TopicPartition, Owned]) -> None:
         """Send what waits unless a request is under way or failed just now. Never blocks."""
         from kafka.errors import KafkaError
 

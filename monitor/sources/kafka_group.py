@@ -19,6 +19,7 @@ from monitor.stream import GroupLook, Lag, TopicPartition
 
 LOOK_SECONDS: Final = 15.0
 ANSWER_MS: Final = 10_000
+JOIN_SECONDS: Final = 0.5
 _SETTLED: Final = frozenset({"Stable", "Empty", "Dead"})
 """States in which the members' assignments are told and final."""
 
@@ -54,8 +55,7 @@ class GroupWatch:
         self._log = log
         self._on_look = on_look
         self._since: dict[TopicPartition, float] = {}  # when partitions that nobody reads were first seen so
-        self._visible = True
-        self._away = False
+        self._error = ""
         self._admin: Any = None
         self._ended = threading.Event()
         # A daemon thread: a client that never answers must not keep the process past its deadline.
@@ -69,7 +69,7 @@ class GroupWatch:
         """End. Idempotent, and safe before `start`."""
         self._ended.set()
         if self._thread.ident is not None:
-            self._thread.join(deadline.remaining())
+            self._thread.join(min(JOIN_SECONDS, deadline.remaining()))  # others need the time more
 
     def turn(self) -> None:
         """Look once."""
@@ -77,22 +77,24 @@ class GroupWatch:
             with _classified():
                 self._admin = self._admin or _open(self._config, self._client_id)
                 look = self._look(self._admin)
-        except (Retryable, _RefusedError) as error:
-            self._close()
-            if isinstance(error, Retryable):
-                if not self._away:  # an outage is told of elsewhere, at length
-                    self._log.info("kafka_group_not_seen", error=str(error))
-                self._away = True
-                return
-            if self._visible:
-                self._log.warning("kafka_group_invisible", error=str(error), remedy=_REMEDY)
-            self._visible = False
+        except Retryable as error:
+            self._note(str(error))
+        except _RefusedError as error:
+            self._note(str(error), REMEDY)
             self._since.clear()
             self._on_look(None)
         else:
-            self._visible, self._away = True, False
+            self._note("")
             if look is not None:
                 self._on_look(look)
+
+    def _note(self, error: str, remedy: str = "the daemon tries again") -> None:
+        """Log a change of what stands in the way of a look, and begin with a new client after an error."""
+        if error:
+            self._close()
+            if error != self._error:
+                self._log.warning("kafka_group_not_seen", error=error, remedy=remedy)
+        self._error = error
 
     def _run(self) -> None:
         while not self._ended.wait(LOOK_SECONDS):
@@ -124,11 +126,28 @@ class GroupWatch:
         return GroupLook(counts, lags)
 
 
+def hidden(config: KafkaConfig) -> str:
+    """Why Kafka would not tell a daemon who reads what, with the remedy; empty where it does.
+
+    Raises Retryable when it does not answer.
+    """
+    try:
+        with _classified():
+            admin = _open(config, "riskmon-check")
+            try:
+                admin.describe_groups([config.group_id])
+            finally:
+                admin.close()
+    except _RefusedError as error:
+        return f"{error}: {REMEDY}"
+    return ""
+
+
 class _RefusedError(Exception):
     """Kafka does not describe the group to us; the message is the kind of its answer."""
 
 
-_REMEDY: Final = (
+REMEDY: Final = (
     "allow this user to DESCRIBE kafka.group_id, which READ implies; unread partitions go unnoticed"
 )
 

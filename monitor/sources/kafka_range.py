@@ -32,7 +32,8 @@ class RangeSource:
         self._consumer = consumer
         self._clock = clock
         self._positions: dict[TopicPartition, int] = {}
-        self._announced = self._paused = self._exhausted = self._closed = False
+        self._again: list[TopicPartition] = sorted(ranges)  # to be reported as assigned
+        self._paused = self._exhausted = self._closed = False
 
     @classmethod
     def open(
@@ -84,11 +85,9 @@ class RangeSource:
 
         if self._closed:
             return ()
-        if not self._announced:
-            self._announced = True
-            return [
-                Assigned(*key, None, within.start, within.stop) for key, within in sorted(self.ranges.items())
-            ]
+        if self._again:
+            keys, self._again = self._again, []
+            return [Assigned(*key, None, *self.ranges[key]) for key in keys]
         if self._exhausted or self._paused:
             self._clock.sleep(timeout)
             return ()
@@ -109,7 +108,7 @@ class RangeSource:
             return [Exhausted()]
         return events
 
-    def seek(self, topic: str, partition: int, offset: int) -> None:
+    def seek(self, topic: str, partition: int, offset: int, leader_epoch: int = -1) -> None:  # noqa: ARG002 - it has none
         """Deliver a partition of the range from `offset` on."""
         if (topic, partition) in self.ranges and not self._closed:
             self._exhausted = False
@@ -117,6 +116,12 @@ class RangeSource:
             self._consumer.seek(_name(topic, partition), offset)
             self._consumer.resume(_name(topic, partition))
             self._advance()
+
+    def refresh(self, topic: str, partition: int) -> None:
+        """Report the range of a partition as assigned again."""
+        if (topic, partition) in self.ranges and not self._closed:
+            self._consumer.pause(_name(topic, partition))
+            self._again.append((topic, partition))
 
     def pause(self) -> None:
         """Deliver nothing until `resume`. Idempotent."""

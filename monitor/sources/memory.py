@@ -78,6 +78,8 @@ Item: TypeAlias = bytes | Record | Happening
 class _Partition:
     records: list[Record] = field(default_factory=list)
     begin: int = 0
+    topic_id: str = ""
+    cuts: list[int] = field(default_factory=list)  # per leader epoch before the present one, its end
     happenings: dict[int, list[Happening]] = field(default_factory=dict)
     bad: set[int] = field(default_factory=set)
     owner: "MemorySource | None" = None
@@ -85,6 +87,16 @@ class _Partition:
     @property
     def end(self) -> int:
         return self.records[-1].offset + 1 if self.records else self.begin
+
+    @property
+    def leader_epoch(self) -> int:
+        return len(self.cuts)
+
+    def diverged(self, reading: "_Reading") -> int | None:
+        """First offset that differs from what a reader has read, None if none does."""
+        ends = self.cuts[reading.leader_epoch :] if reading.leader_epoch >= 0 else []
+        lowest = min(ends, default=reading.position)
+        return lowest if lowest < reading.position else None
 
     def read(self, position: int, limit: int) -> list[Record]:
         """Records from a position on, up to the next scripted happening or unreadable record."""
@@ -96,15 +108,24 @@ class _Partition:
 class MemoryLog:
     """Partitions with their records, scripted faults, and the offsets a group committed.
 
-    Bytes become records at the next offset; a `Record` keeps its own offset, so that gaps can be made.
+    Bytes become records at the next offset; a `Record` keeps its own offset, so that gaps can be made. Topics
+    have no id unless one is given; `stamped`: their records' times are told as their own.
     """
 
     def __init__(
-        self, partitions: Mapping[TopicPartition, Iterable[Item]], *, start_time: float = 0.0
+        self,
+        partitions: Mapping[TopicPartition, Iterable[Item]],
+        *,
+        start_time: float = 0.0,
+        topic_id: str = "",
+        stamped: bool = False,
     ) -> None:
         self.committed: dict[TopicPartition, int] = {}
+        self.stamped = stamped
         self._start_time = start_time
-        self._partitions: dict[TopicPartition, _Partition] = {key: _Partition() for key in partitions}
+        self._partitions: dict[TopicPartition, _Partition] = {
+            key: _Partition(topic_id=topic_id) for key in partitions
+        }
         for key, items in partitions.items():
             self.append(key, items)
 
@@ -122,6 +143,19 @@ class MemoryLog:
             else:
                 partition.happenings.setdefault(partition.end, []).append(item)
 
+    def recreate(self, key: TopicPartition, items: Iterable[Item] = (), *, topic_id: str = "") -> None:
+        """Make a partition's topic anew: empty but for these items, without commits, under another id."""
+        owner = self._partitions[key].owner
+        self._partitions[key] = _Partition(topic_id=topic_id, owner=owner)
+        self.committed.pop(key, None)
+        self.append(key, items)
+
+    def cut(self, key: TopicPartition, end: int) -> None:
+        """Lose what stands at `end` and behind, as an unclean election of a leader does."""
+        partition = self._partitions[key]
+        partition.records = [record for record in partition.records if record.offset < end]
+        partition.cuts.append(end)
+
     def partitions(self) -> Mapping[TopicPartition, _Partition]:
         """The partitions, for `MemorySource`."""
         return self._partitions
@@ -131,6 +165,8 @@ class MemoryLog:
 class _Reading:
     position: int = 0
     delivering: bool = False
+    topic_id: str = ""
+    leader_epoch: int = -1
     last_time: float | None = None
 
 
@@ -179,13 +215,29 @@ class MemorySource:
             self._clock.sleep(timeout)
         return events
 
-    def seek(self, topic: str, partition: int, offset: int) -> None:
-        """Deliver a partition from `offset` on. One that is no longer assigned is left alone."""
+    def seek(self, topic: str, partition: int, offset: int, leader_epoch: int = -1) -> None:
+        """Deliver a partition from `offset` on. One that is no longer assigned is left alone.
+
+        A `MemoryLog` that was cut off knows from where on it differs from what `leader_epoch` was read of.
+        """
         reading = self._readings.get((topic, partition))
         if reading is not None:
             reading.position = offset
+            reading.leader_epoch = leader_epoch
             reading.delivering = True
             self._exhausted = False
+
+    def refresh(self, topic: str, partition: int) -> None:
+        """Deliver a partition no more and report it as assigned again."""
+        key = (topic, partition)
+        if key not in self._readings:
+            return
+        owned = self._log.partitions()[key]
+        if owned.owner is self:
+            self._assign(key, owned)
+        else:
+            del self._readings[key]
+            self._events.append(Revoked(*key))
 
     def pause(self) -> None:
         """Deliver nothing until `resume`. Idempotent."""
@@ -237,8 +289,9 @@ class MemorySource:
         partition.owner = self
         self._released.discard(key)
         committed = self._log.committed.get(key)
-        self._readings[key] = _Reading(partition.begin if committed is None else committed)
-        self._events.append(Assigned(*key, committed, partition.begin, partition.end))
+        position = partition.begin if committed is None else committed
+        self._readings[key] = _Reading(position, topic_id=partition.topic_id)
+        self._events.append(Assigned(*key, committed, partition.begin, partition.end, partition.topic_id))
 
     def _give_back(self, key: TopicPartition) -> None:
         if self._readings.pop(key, None) is not None:
@@ -261,9 +314,13 @@ class MemorySource:
             self._happen(key, happening)
         if key not in self._readings:
             return 0
-        if not partition.begin <= reading.position <= partition.end:
+        diverged = partition.diverged(reading)
+        fits = partition.begin <= reading.position <= partition.end and partition.topic_id == reading.topic_id
+        if diverged is not None or not fits:
             reading.delivering = False
-            self._events.append(OutOfRange(*key, reading.position, partition.begin, partition.end))
+            reading.topic_id = partition.topic_id
+            bounds = (reading.position, partition.begin, partition.end)
+            self._events.append(OutOfRange(*key, *bounds, partition.topic_id, diverged))
             return 0
         if reading.position in partition.bad:
             reading.delivering = False
@@ -273,7 +330,8 @@ class MemorySource:
         if records:
             reading.position = records[-1].offset + 1
             reading.last_time = records[-1].time
-            self._events.append(Fetched(*key, records))
+            reading.leader_epoch = partition.leader_epoch
+            self._events.append(Fetched(*key, records, partition.leader_epoch, self._log.stamped))
         return len(records)
 
     def _happen(self, key: TopicPartition, happening: Happening) -> None:

@@ -81,7 +81,7 @@ class SpoolSource:
         """Return what happened, waiting at most `timeout` seconds. Raises Retryable for a busy ledger."""
         if self._closed:
             return ()
-        if not self._readings:
+        if len(self._readings) < len(self._spool.topics):
             return self._assign()
         if self._paused:
             self._clock.sleep(timeout)
@@ -92,12 +92,17 @@ class SpoolSource:
             events = self._take(max_records)
         return events
 
-    def seek(self, topic: str, partition: int, offset: int) -> None:
+    def seek(self, topic: str, partition: int, offset: int, leader_epoch: int = -1) -> None:  # noqa: ARG002 - it has none
         """Deliver a topic from `offset` on."""
         reading = self._readings.get(topic)
         if reading is not None and partition == 0:
             reading.position = offset
             reading.delivering = True
+
+    def refresh(self, topic: str, partition: int) -> None:  # noqa: ARG002 - each topic has one
+        """Deliver a topic no more and report it as assigned again."""
+        if self._readings.pop(topic, None) is not None:
+            self._turn.remove(topic)
 
     def pause(self) -> None:
         """Deliver nothing until `resume`. Idempotent."""
@@ -127,9 +132,11 @@ class SpoolSource:
 
     def _assign(self) -> Sequence[Event]:
         usage = self._spool.usage()
-        self._readings = {topic: _Reading(waiting.begin) for topic, waiting in usage.items()}
+        new = {topic: waiting for topic, waiting in usage.items() if topic not in self._readings}
+        self._readings |= {topic: _Reading(waiting.begin) for topic, waiting in new.items()}
+        self._turn.extend(topic for topic in new if topic not in self._turn)
         return [
-            Assigned(topic, 0, waiting.begin, waiting.begin, waiting.end) for topic, waiting in usage.items()
+            Assigned(topic, 0, waiting.begin, waiting.begin, waiting.end) for topic, waiting in new.items()
         ]
 
     def _take(self, limit: int) -> list[Event]:

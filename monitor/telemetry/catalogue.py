@@ -25,6 +25,7 @@ CounterName: TypeAlias = Literal[
     "records_recorded",
     "records_dead_lettered",
     "records_released",
+    "records_without_value",
     "traces_judged",
     "release_traces",
     "verdicts",
@@ -196,6 +197,11 @@ FAMILIES: dict[MetricName, Family] = {
     "records_released": Family(
         Kind.COUNTER,
         "Records given up unrecorded because another daemon owns their partition now and reads them again.",
+        (_TOPIC,),
+    ),
+    "records_without_value": Family(
+        Kind.COUNTER,
+        "Records without a value, as compacted topics have for deleted keys: recorded, nothing to judge.",
         (_TOPIC,),
     ),
     "traces_judged": Family(

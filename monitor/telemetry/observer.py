@@ -120,6 +120,11 @@ class TelemetryObserver:
         self._metrics.set("last_recorded_timestamp_seconds", self._clock.now())
 
     @_best_effort
+    def tombstone(self, topic: str) -> None:
+        """A record without a value was passed over."""
+        self._metrics.inc("records_without_value", topic=topic)
+
+    @_best_effort
     def released(self, topic: str, records: int) -> None:
         """Consumed records were given up unrecorded: their partition was revoked or is owned by another."""
         self._metrics.inc("records_released", records, topic=topic)

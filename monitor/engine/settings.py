@@ -1,0 +1,40 @@
+"""What the loop is told at its start, and what it can say of itself at its end."""
+
+import dataclasses
+from collections import Counter
+
+from monitor.assembly import DEFAULT_BOUNDS, Bounds
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Bounds and choices of the loop. `max_waiting_*` bound what is decoded and not yet recorded.
+
+    `sheds`: whether dearer tiers do less while traces queue up. Where the input waits for us, as a file does,
+    they need not.
+    """
+
+    owner: str
+    latest: bool = False
+    max_poll_records: int = 1000
+    max_waiting_traces: int = 4000
+    max_waiting_bytes: int = 64 * 2**20
+    drain_seconds: float = 20.0
+    rules_seconds: float = 5.0
+    sheds: bool = True
+    assembly: Bounds = DEFAULT_BOUNDS
+
+
+@dataclasses.dataclass
+class Totals:
+    """What this engine did. consumed = recorded + dead_lettered + released + those on the way, always.
+
+    `released` records were handed back unjudged (their partition was revoked, or the time to drain was up).
+    """
+
+    consumed: int = 0
+    recorded: int = 0
+    dead_lettered: int = 0
+    released: int = 0
+    traces: int = 0
+    flags: Counter[str] = dataclasses.field(default_factory=Counter)

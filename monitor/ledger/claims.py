@@ -1,0 +1,236 @@
+"""Who reads a partition, and from where: claims, positions, and what is said of them on the chain.
+
+Several daemons may share a ledger. A partition is claimed with an epoch; a transaction names the epoch and
+version it builds on and is refused when the partition was claimed, or moved by an operator, since.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import msgspec
+import sqlalchemy as sa
+
+from monitor.errors import ConfigError
+from monitor.findings import Span
+from monitor.ledger import schema as t
+from monitor.progress import Mark, Placement, Placing, Stored, Witness, place
+from monitor.stream import Assigned, TopicPartition, is_spool
+
+_FIRST_LOOK: Final = "first_look"  # key in `meta`
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(tuple[list[tuple[int, int]], dict[int, list[int]]])
+
+Entry: TypeAlias = tuple[str, Mapping[str, Any]]
+"""Kind and body of an entry of the chain."""
+
+
+class Claim(NamedTuple):
+    """A partition claimed by this daemon, and where to read on."""
+
+    epoch: int
+    version: int
+    mark: Mark
+    placement: Placement
+    incarnation: int = 0
+
+
+class Holding(NamedTuple):
+    """Who may write a partition: the epoch of the last claim, and whether that was an operator's move."""
+
+    epoch: int
+    moved: bool
+
+
+class Hand(NamedTuple):
+    """What writes to a ledger: a transaction, how it puts entries on the chain, whose it is, Unix seconds."""
+
+    connection: sa.Connection
+    append: Callable[[list[Entry]], int]
+    owner: str
+    now: float
+
+
+def claim(hand: Hand, assigned: Assigned, *, latest: bool, waited: bool) -> Claim | Placement:
+    """Claim an assigned partition and say where to read on.
+
+    From now on transactions of earlier claims are refused. What will never be judged (a gap), a log that is
+    another one than before, and a ledger that is behind the group's commit go on record in the same
+    transaction. `latest`: a partition that nobody has read begins at its end, if it existed when the ledger
+    was used first, see `first_look`. Claims nothing and returns only the placement when it is BEYOND_END;
+    `waited` says that the end has stayed where it is since.
+    """
+    here = _here(assigned.topic, assigned.partition)
+    row = hand.connection.execute(sa.select(t.positions).where(here)).one_or_none()
+    if row is None:
+        return _first_claim(hand, assigned, latest=latest)
+    placement = place(_stored(row), assigned, waited=waited)
+    if placement.reason is Placing.BEYOND_END:
+        return placement
+    anew = placement.reason is Placing.RECREATED
+    mark = Mark(placement.offset) if anew else _restored(row, placement.offset, placement.since)
+    incarnation = row.incarnation + (placement.since is not None)
+    made = Claim(row.epoch + 1, row.version, mark, placement, incarnation)
+    columns = {
+        "epoch": made.epoch,
+        "owner": hand.owner,
+        "updated": hand.now,
+        "topic_id": assigned.topic_id or row.topic_id,
+        "incarnation": made.incarnation,
+    }
+    hand.connection.execute(t.positions.update().where(here).values(**mark_columns(mark), **columns))
+    hand.append(_claim_entries(assigned, row, made))
+    return made
+
+
+def _first_claim(hand: Hand, assigned: Assigned, *, latest: bool) -> Claim:
+    latest_from = None
+    if latest and assigned.committed is None:
+        looked = _first_looked(hand.connection)
+        name = _name(assigned.topic, assigned.partition)
+        latest_from = assigned.end if looked is None else looked.get(name)
+    placement = place(None, assigned, latest_from=latest_from)
+    mark = Mark(placement.offset)
+    where = {"topic": assigned.topic, "partition": assigned.partition}
+    columns = {
+        "epoch": 1,
+        "version": 0,
+        "owner": hand.owner,
+        "updated": hand.now,
+        "topic_id": assigned.topic_id,
+    }
+    hand.connection.execute(t.positions.insert().values(**where, **mark_columns(mark), **columns))
+    start = placement.gap.start if placement.gap else placement.offset
+    body = {**where, "offset": start, "reason": placement.reason, "topic_id": assigned.topic_id}
+    hand.append([("start", body), *_gap_entries(where, placement)])
+    return Claim(1, 0, mark, placement)
+
+
+def first_look(connection: sa.Connection, ends: Mapping[TopicPartition, int]) -> None:
+    """Remember what the topics held when this ledger was used first; later calls change nothing.
+
+    `kafka.start: latest` holds for these partitions alone, from these offsets on. A ledger that has been used
+    before without remembering has had its first look: then it holds for none.
+    """
+    if _first_looked(connection) is not None:
+        return
+    topics = connection.execute(sa.select(t.positions.c.topic)).scalars()
+    used = any(not is_spool(topic) for topic in topics)
+    found = {} if used else {_name(*key): end for key, end in ends.items()}
+    connection.execute(t.meta.insert().values(key=_FIRST_LOOK, value=json.dumps(found)))
+
+
+def _first_looked(connection: sa.Connection) -> dict[str, int] | None:
+    found = connection.execute(sa.select(t.meta.c.value).where(t.meta.c.key == _FIRST_LOOK)).scalar()
+    looked: dict[str, int] | None = None if found is None else json.loads(found)
+    return looked
+
+
+def holdings(connection: sa.Connection) -> dict[TopicPartition, Holding]:
+    """Who may write each partition that was ever claimed."""
+    c = t.positions.c
+    rows = connection.execute(sa.select(c.topic, c.partition, c.epoch, c.moved)).all()
+    return {(row.topic, row.partition): Holding(row.epoch, row.moved == row.epoch) for row in rows}
+
+
+def move(hand: Hand, topic: str, partition: int, to: int, reason: str) -> None:
+    """Put a partition's position elsewhere, on record. Work under earlier claims is refused from now on.
+
+    Raises ConfigError when the partition was never claimed.
+    """
+    here = _here(topic, partition)
+    row = hand.connection.execute(sa.select(t.positions).where(here)).one_or_none()
+    if row is None:
+        raise ConfigError(
+            f"{topic}/{partition}: the ledger has no such partition; see `riskmon positions list`"
+        )
+    back = to < row.next_offset
+    if back and is_spool(topic):
+        raise ConfigError(f"{topic}: what was judged of a spool is deleted; choose a later offset")
+    mark = Mark(to) if back else _restored(row, to, None)
+    epoch = row.epoch + 1
+    hand.connection.execute(
+        t.positions.update().where(here).values(**mark_columns(mark), epoch=epoch, moved=epoch)
+    )
+    body = {
+        "topic": topic,
+        "partition": partition,
+        "from": row.next_offset,
+        "to": to,
+        "reason": reason,
+        "letters": _letters_from(hand.connection, row, to) if back else 0,
+    }
+    hand.append([("moved", body)])
+
+
+def mark_columns(mark: Mark) -> dict[str, Any]:
+    """Columns of a position row that keep a mark."""
+    beyond = [(span.start, span.end) for span in mark.beyond]
+    witness = mark.witness
+    return {
+        "next_offset": mark.next_offset,
+        "beyond": _encoder.encode((beyond, {k: list(v) for k, v in mark.partial.items()})),
+        "leader_epoch": mark.leader_epoch,
+        "witness_offset": witness and witness.offset,
+        "witness_time": witness and witness.time,
+    }
+
+
+def _here(topic: str, partition: int) -> sa.ColumnElement[bool]:
+    return sa.and_(t.positions.c.topic == topic, t.positions.c.partition == partition)
+
+
+def _name(topic: str, partition: int) -> str:
+    return f"{topic}/{partition}"
+
+
+def _stored(row: Any) -> Stored:
+    return Stored(row.next_offset, row.topic_id, row.moved == row.epoch, row.leader_epoch)
+
+
+def _restored(row: Any, offset: int, since: int | None) -> Mark:
+    """Mark of a position row at `offset`, without what is done in another log, from `since` on."""
+    beyond, partial = _decoder.decode(row.beyond)
+    stop = max((end for _, end in beyond), default=0) if since is None else since
+    spans = tuple(Span(start, min(end, stop)) for start, end in beyond if offset <= start < stop)
+    parts = {k: tuple(v) for k, v in partial.items() if k >= offset and (since is None or k < since)}
+    if since is None and offset != row.next_offset:
+        return Mark(offset, spans, parts)
+    # Before `since` it is the same log, and an epoch that is too new for the record there does no harm.
+    seen = row.witness_offset is not None and row.witness_offset < offset
+    witness = Witness(row.witness_offset, row.witness_time) if seen else None
+    return Mark(offset, spans, parts, row.leader_epoch, witness)
+
+
+def _claim_entries(assigned: Assigned, row: Any, made: Claim) -> list[Entry]:
+    """What a claim puts on record of a partition that was claimed before."""
+    where = {"topic": assigned.topic, "partition": assigned.partition}
+    placement, entries = made.placement, list[Entry]()
+    if placement.since is not None:
+        start = placement.gap.start if placement.gap else placement.offset
+        change = {"from": row.next_offset, "to": start, "since": placement.since, "reason": placement.reason}
+        ids = {"topic_id": assigned.topic_id, "leader_epoch": row.leader_epoch}
+        entries.append(("incarnation", {**where, **change, **ids, "incarnation": made.incarnation}))
+    elif assigned.topic_id and not row.topic_id:  # in a ledger from before ids were kept
+        entries.append(("topic", {**where, "offset": placement.offset, "topic_id": assigned.topic_id}))
+    if placement.reason is Placing.LEDGER_BEHIND:
+        entries.append(("behind", {**where, "offset": placement.offset, "committed": assigned.committed}))
+    return entries + _gap_entries(where, placement)
+
+
+def _gap_entries(where: Mapping[str, Any], placement: Placement) -> list[Entry]:
+    if placement.gap is None:
+        return []
+    gap = {"from": placement.gap.start, "to": placement.gap.end, "reason": placement.reason}
+    return [("gap", {**where, **gap})]
+
+
+def _letters_from(connection: sa.Connection, row: Any, offset: int) -> int:
+    """How many dead letters would be found again when reading a partition from an offset."""
+    letters = t.dead_letters.c
+    there = sa.and_(
+        *(letters[name] == getattr(row, name) for name in ("topic", "partition", "incarnation")),
+        letters.offset >= offset,
+    )
+    query = sa.select(sa.func.count()).select_from(t.dead_letters).where(there)
+    return int(connection.execute(query).scalar_one())

@@ -1,0 +1,161 @@
+"""Which log each partition is: topics that are made anew under their name, and the epochs of their leaders.
+
+kafka-python fetches by a topic's name. A topic that was deleted and made anew is read on at the old offset as
+soon as it is that long, so the topic's id (Kafka 2.8 and later) is compared whenever metadata is refreshed,
+and asked for, before anything more is delivered, whenever a topic may have been made anew unseen: a fetch
+failed, or none was under way for a while. A topic that is deleted ends the fetches that wait for its records
+with an error.
+"""
+
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, Final, NamedTuple
+
+from monitor.clock import Clock
+from monitor.stream import TopicPartition
+
+UNSEEN_SECONDS: Final = 1.0  # without a fetch: long enough to delete a topic and make it anew
+AGAIN_SECONDS: Final = 1.0  # between requests for metadata while a topic is not there
+NO_ID: Final = "00000000-0000-0000-0000-000000000000"
+
+
+class Found(NamedTuple):
+    """What a look has shown: partitions of topics made anew, of such as may be, and of such as are not."""
+
+    changed: list[TopicPartition]
+    doubted: list[TopicPartition]
+    settled: list[TopicPartition]
+
+
+class _Doubt:
+    def __init__(self, answer: Any, asked: float) -> None:
+        self.answer = answer
+        self.asked = asked
+
+
+class Logs:
+    """Knows the topic's id of each announced partition. Used from the thread that polls."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._cluster: Any = None
+        self._known: dict[TopicPartition, str] = {}
+        self._doubts: dict[TopicPartition, _Doubt] = {}
+        self._failed: deque[TopicPartition | None] = deque()  # None: any; written by the IO thread, too
+        self._refreshed = False
+        self._read_at = float("-inf")
+
+    def attach(self, consumer: Any, cluster: Any) -> None:
+        """Watch a consumer and its metadata. Raises AttributeError for a release that cannot be watched."""
+        self._cluster = cluster
+        fetcher = consumer._fetcher  # noqa: SLF001 - nothing public tells of a fetch that failed
+        fetcher._parse_fetched_data = self._watched(fetcher._parse_fetched_data)  # noqa: SLF001 - as above
+        fetcher._handle_fetch_error = self._told(fetcher._handle_fetch_error)  # noqa: SLF001 - as above
+        cluster.add_listener(self._refresh)
+
+    def topic_id(self, topic: str) -> str:
+        """The id that metadata gives a topic now, empty where it has none or is not there."""
+        found = self._cluster.topic_id(topic)
+        return "" if found is None or str(found) == NO_ID else str(found)
+
+    def know(self, key: TopicPartition, topic_id: str) -> None:
+        """Remember of which topic a partition is."""
+        self._known[key] = topic_id
+        self._doubts.pop(key, None)
+
+    def forget(self, key: TopicPartition) -> None:
+        """A partition is no longer ours."""
+        self._known.pop(key, None)
+        self._doubts.pop(key, None)
+
+    def doubted(self, key: TopicPartition) -> bool:
+        """Whether the partition may be another log by now, so that nothing of it may be delivered."""
+        return key in self._doubts
+
+    def reads(self) -> None:
+        """Say that partitions are being fetched now."""
+        now = self._clock.monotonic()
+        if now - self._read_at > UNSEEN_SECONDS:
+            self._failed.append(None)
+        self._read_at = now
+
+    def look(self) -> Found:
+        """Compare ids where there is a reason to."""
+        found = Found([], self._take_failed(), [])
+        if not self._refreshed and not self._doubts:
+            return found
+        self._refreshed = False
+        for key, known in self._known.items():
+            current = self.topic_id(key[0])
+            if known and current and current != known:
+                self._doubts.pop(key, None)
+                found.changed.append(key)
+            elif key in self._doubts and self._settles(key, same=current == known):
+                found.settled.append(key)
+        for key in found.changed:
+            del self._known[key]
+        return found
+
+    def _settles(self, key: TopicPartition, *, same: bool) -> bool:
+        doubt = self._doubts[key]
+        if not doubt.answer.is_done:
+            return False
+        if same and doubt.answer.succeeded():
+            del self._doubts[key]
+            return True
+        now = self._clock.monotonic()
+        if now - doubt.asked >= AGAIN_SECONDS:
+            self._doubts[key] = _Doubt(self._cluster.request_update(), now)
+        return False
+
+    def _take_failed(self) -> list[TopicPartition]:
+        failed: set[TopicPartition] = set()
+        while self._failed:
+            key = self._failed.popleft()
+            failed |= self._known.keys() if key is None else ({key} & self._known.keys())
+        doubted = sorted(failed - self._doubts.keys())
+        if doubted:
+            doubt = _Doubt(self._cluster.request_update(), self._clock.monotonic())
+            self._doubts |= dict.fromkeys(doubted, doubt)
+        return doubted
+
+    def _refresh(self, _cluster: Any) -> None:
+        self._refreshed = True
+
+    def _watched(self, parse: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def watched(fetch: Any) -> Any:
+            if fetch.partition_data.error_code:
+                self._failed.append(tuple(fetch.topic_partition))
+            return parse(fetch)
+
+        return watched
+
+    def _told(self, handle: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        def told(node: Any, error: Any) -> Any:
+            self._failed.append(None)
+            return handle(node, error)
+
+        return told
+
+
+class Epochs:
+    """Leader epochs of what was delivered of a partition, as far back as a commit may be."""
+
+    KEPT: Final = 16  # changes of leader within the records that are on their way
+
+    def __init__(self, offset: int = 0, leader_epoch: int = -1) -> None:
+        self._starts = [offset]
+        self._epochs = [leader_epoch]
+
+    def saw(self, epochs: Iterable[tuple[int, int]]) -> None:
+        """Take note of delivered records: offset and leader epoch."""
+        for offset, epoch in epochs:
+            if epoch != self._epochs[-1]:
+                self._starts = [*self._starts, offset + 1][-self.KEPT :]
+                self._epochs = [*self._epochs, epoch][-self.KEPT :]
+
+    def before(self, offset: int) -> int:
+        """Leader epoch of the record before an offset, -1 where unknown."""
+        place = bisect_left(self._starts, offset + 1) - 1
+        return self._epochs[place] if place >= 0 else -1
