@@ -10,6 +10,7 @@ cannot be built, a mechanism that kafka-python does not know, a setting that the
 refuses) is a ConfigError. `riskmon check` and `riskmon doctor` fail on both and name the same cause.
 """
 
+import logging
 import ssl
 from collections.abc import Callable, Iterator
 from enum import StrEnum
@@ -143,6 +144,17 @@ def explain(error: BaseException, config: KafkaConfig) -> Cause:
     return Cause(reason, _REMEDIES[reason])
 
 
+def quieten() -> None:
+    """Let the library say nothing of connections: it has six lines for each attempt, `Outages` one a minute.
+
+    A level that somebody has set is left as it is.
+    """
+    for name in ("kafka.net", "kafka.cluster"):
+        logger = logging.getLogger(name)
+        if logger.level == logging.NOTSET:
+            logger.setLevel(logging.CRITICAL)
+
+
 def raise_for_good(error: BaseException) -> None:
     """Raise ConfigError for a broker's answer that no waiting changes; return for others."""
     for kind in type(error).__mro__:
@@ -222,6 +234,7 @@ class Diagnosis:
                 f"this kafka-python has no {error.name}; install a release that riskmon was tested with"
             ) from None
         self._manager = manager
+        quieten()
         seen: WeakSet[Any] = WeakSet()
         refused: set[object] = set()
 
