@@ -14,7 +14,7 @@ from typing import Final
 from boards import BOARDS
 from panels import render
 
-from monitor.telemetry.catalogue import reference
+from monitor.telemetry.reference import reference
 
 ROOT: Final = Path(__file__).parents[1]
 

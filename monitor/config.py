@@ -12,16 +12,20 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from monitor.cascade import Profile
 from monitor.errors import ConfigError
-from monitor.stream import spool_topic
+from monitor.stream import checked_topic, spool_topic
 from monitor.strict_yaml import load_yaml
 
 PREFIX = "RISKMON_"
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+
+
+Topic = Annotated[str, AfterValidator(checked_topic)]
+OptionalTopic = Annotated[str, AfterValidator(lambda name: name and checked_topic(name))]
 
 
 class _Section(BaseModel):
@@ -34,8 +38,8 @@ class KafkaConfig(_Section):
     """Where traces are read from."""
 
     bootstrap_servers: list[str] = Field(["localhost:9092"], description="Brokers, host:port.")
-    topics: list[str] = Field(
-        ["llm.traces"], description="Topics to judge; may be empty where `receiver` is enabled."
+    topics: list[Topic] = Field(
+        ["llm.traces"], description="Topics to judge, by name; may be empty where `receiver` is enabled."
     )
     group_id: str = Field("riskmon", description="Consumer group; daemons that share it share the work.")
     start: Literal["earliest", "latest"] = Field(
@@ -63,7 +67,7 @@ class KafkaConfig(_Section):
         "PLAINTEXT", description="Transport security."
     )
     sasl_mechanism: str | None = Field(
-        None, description="PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, GSSAPI, OAUTHBEARER."
+        None, description="PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, GSSAPI or AWS_MSK_IAM."
     )
     sasl_username: str | None = Field(None, description="SASL user name.")
     sasl_password: SecretStr | None = Field(None, description="SASL password.")
@@ -242,10 +246,10 @@ class DeliverConfig(_Section):
     alertmanager: AlertmanagerConfig = Field(default_factory=AlertmanagerConfig, description="Alertmanager.")
     webhooks: list[WebhookConfig] = Field(default_factory=list, description="Webhooks.")
     log: bool = Field(default=True, description="Whether alerts are also logged.")
-    feedback_topic: str = Field(
+    feedback_topic: OptionalTopic = Field(
         "riskmon.feedback", description="Kafka topic of flagged samples; empty: none."
     )
-    verdicts_topic: str = Field("", description="Kafka topic of a verdict per judged trace; empty: none.")
+    verdicts_topic: OptionalTopic = Field("", description="Kafka topic of a verdict per trace; empty: none.")
     timeout_seconds: Positive = Field(10.0, description="Longest time one delivery may take.")
     max_backoff_seconds: Positive = Field(60.0, description="Longest wait between tries.")
 

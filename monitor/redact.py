@@ -6,7 +6,8 @@ leave a fragment. Where PII was not judged, nothing of the text is kept: failing
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from enum import Enum
 from typing import NamedTuple
 
 from monitor.findings import Assessment, Status
@@ -34,6 +35,9 @@ _NET = (
     # Nine digits and more: SSN, cards, phones, accounts. A date has eight.
     ("NUMBER", re.compile(r"\+?\d(?:[\s().\-/\u2010-\u2015\u00a0]{0,3}\d){8,}")),
 )
+_ADDRESS = re.compile(r"(\b\d{1,3}(?:\.\d{1,3}){3}(?::\d{1,5})?\b)")
+_QUOTED_BYTES = re.compile(r"""\bb['"]""")
+_MOST_ITEMS = 8  # of a list in a log message
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
 
 
@@ -144,6 +148,56 @@ def text_of(trace: Trace, path: str) -> str:
 def constant(text: str) -> SafeText:
     """Vouch for a text that holds nothing of a trace: a configured name, a message of our own."""
     return SafeText(text)
+
+
+def remark(template: str, arguments: object, *, textless: bool) -> SafeText:
+    """Fill a library's log message in with what may be shown of its arguments; alone where they do not fit.
+
+    `template` is a literal of the library's code, `arguments` are those of a `logging.LogRecord`. Numbers,
+    enums, classes, and the classes of errors are shown of any library. Strings, and what an error or object
+    says of itself, are shown only of one that is `textless`: that never has the text of a trace at hand as a
+    `str`. Bytes may be such text even there, and are never shown. All passes the same net as an excerpt.
+    """
+    if isinstance(arguments, Mapping):
+        filled: object = {name: _shown(value, textless) for name, value in arguments.items()}
+    elif isinstance(arguments, tuple):
+        filled = tuple(_shown(value, textless) for value in arguments)
+    else:
+        filled = ()
+    try:
+        text = template % filled if arguments else template
+    except (TypeError, ValueError, KeyError):
+        return SafeText(template)
+    # Addresses of hosts are no numbers of people.
+    pieces = _ADDRESS.split(text) if textless else [text]
+    return SafeText("".join(
+        piece if at % 2 else Redacted(piece, ()).render() for at, piece in enumerate(pieces)
+    ))  # fmt: skip
+
+
+def _shown(value: object, textless: bool) -> object:  # noqa: FBT001 - of the one caller's argument
+    match value:
+        case Enum():
+            shown: object = value.name
+        case None | bool() | int() | float():
+            shown = value
+        case type():
+            shown = value.__name__
+        case str() if textless:
+            shown = value
+        case list() | tuple() | set() | frozenset() if textless:
+            shown = [_shown(each, textless) for each in list(value)[:_MOST_ITEMS]]
+        case _:
+            shown = _described(value, textless)
+    return shown
+
+
+def _described(value: object, textless: bool) -> str:  # noqa: FBT001 - see above
+    kind, text = type(value).__name__, str(value) if textless else ""
+    known = isinstance(value, OSError) or type(value).__module__.startswith("kafka")
+    if not text or not known or _QUOTED_BYTES.search(text):
+        return kind if isinstance(value, BaseException) else f"<{kind}>"
+    return f"{kind}: {text}" if isinstance(value, BaseException) and kind not in text else text
 
 
 def _without_nul(text: str) -> tuple[str, Sequence[int]]:

@@ -3,6 +3,7 @@
 Sources never decide: they report events, and the engine answers with `seek`, `pause`, `resume`, `commit`.
 """
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from monitor.findings import Assessment, Judgement
 from monitor.trace import Record, Trace
 
 TopicPartition: TypeAlias = tuple[str, int]
+_TOPIC = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,249}")  # as Topic.validate of Apache Kafka
 
 
 def spool_topic(signal: str, instance: str) -> str:
@@ -23,6 +25,16 @@ def spool_topic(signal: str, instance: str) -> str:
     Kafka allows no such name, so it can be no topic of Kafka's.
     """
     return f"otlp.{signal}@{instance}"
+
+
+def checked_topic(name: str) -> str:
+    """Return the name of a topic. Raises ValueError for one that Kafka does not allow, e.g. a pattern."""
+    if not _TOPIC.fullmatch(name):
+        raise ValueError(
+            f"{name!r} is no name of a topic (1 to 249 letters, digits, '.', '_', '-'); "
+            "patterns are not supported: name every topic"
+        )
+    return name
 
 
 def is_spool(topic: str) -> bool:
@@ -151,6 +163,20 @@ class Lag(NamedTuple):
     partition: int
     records: int
     seconds: float
+
+
+class Right(StrEnum):
+    """What access control of Kafka must allow a daemon; `Read` there includes `Describe`."""
+
+    READ_TOPIC = "read_topic"
+    READ_GROUP = "read_group"
+
+
+class Denial(NamedTuple):
+    """A right that is missing; `topic` is empty where it is about the consumer group."""
+
+    right: Right
+    topic: str = ""
 
 
 class Membership(NamedTuple):

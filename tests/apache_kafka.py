@@ -253,7 +253,7 @@ class ApacheKafka:
 
     def _prepare(self) -> None:
         """Choose ports, write server.properties, and format the folder of the data."""
-        client, inner, controller = _free_ports(3)
+        client, inner, controller = free_ports(3)
         self.bootstrap, self._inner = f"127.0.0.1:{client}", f"127.0.0.1:{inner}"
         if self._joins is None:
             self._voters = f"{self._number}@127.0.0.1:{controller}"
@@ -364,7 +364,7 @@ def _java(version: str, main: str, *arguments: str) -> list[str]:
     return [need("java"), *_JAVA, quiet, "-cp", f"{jars(version)}/*", main, *arguments]
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports that nothing listens on now."""
     found: list[int] = []
     with contextlib.ExitStack() as held:

@@ -197,8 +197,14 @@ def test_an_unknown_variable_stops_every_command(call: Call, command: list[str])
         ("ledger: {url: nonsense}", "ledger.url"),
         ("detectors: {pii: {factory: 'no.such:thing'}}", "detectors.pii.factory"),
         ("detectors: {pii: {options: {spacy_model: no_such}}}", "spacy_model"),
-        ("kafka: {bootstrap_servers: ['127.0.0.1:1']}", "127.0.0.1:1 does not answer"),
-        ("kafka: {bootstrap_servers: [nonsense]}", "nonsense does not answer"),
+        (
+            "kafka: {bootstrap_servers: ['127.0.0.1:1']}",
+            "127.0.0.1:1 cannot be used: connection refused;",
+        ),
+        (
+            "kafka: {bootstrap_servers: [nonsense]}",
+            "nonsense cannot be used: name unknown; the name",
+        ),
     ],
 )
 def test_what_cannot_run_is_found_by_check(call: Call, tmp_path: Path, yaml: str, message: str) -> None:

@@ -113,6 +113,10 @@ def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
         ({"RISKMON_HTTP_PORT": "many"}, "http.port: "),
         ({"RISKMON_KAFKA_TOPICS": "[a"}, "RISKMON_KAFKA_TOPICS:1:"),
         ({"RISKMON_KAFKA_TOPICS": "[]"}, "kafka.topics: "),
+        ({"RISKMON_KAFKA_TOPICS": r"[a, 'llm\..*']"}, "patterns are not supported: name every topic"),
+        ({"RISKMON_KAFKA_TOPICS": "['']"}, "kafka.topics.0: "),
+        ({"RISKMON_DELIVER_FEEDBACK_TOPIC": "feed*"}, "deliver.feedback_topic: "),
+        ({"RISKMON_DELIVER_VERDICTS_TOPIC": "."}, "deliver.verdicts_topic: "),
         ({"RISKMON_INSTANCE": "two words"}, "instance: "),
         ({"RISKMON_KAFKA_HEARTBEAT_INTERVAL_MS": "20000"}, "at most a third of kafka.session_timeout_ms"),
         ({"RISKMON_LEDGER_SAMPLE_RATIO": "1.5"}, "ledger.sample_ratio: "),
@@ -131,6 +135,7 @@ def test_a_wrong_variable_is_explained(environ: dict[str, str], message: str) ->
     ("text", "message"),
     [
         ("kafka: {topic: [a]}", "kafka.topic: no such setting; did you mean kafka.topics?"),
+        ("kafka: {topic_pattern: a.*}", "kafka.topic_pattern: no such setting; did you mean kafka.topics?"),
         ("kafak: {}", "kafak: no such setting; did you mean kafka?"),
         ("qqqqqqqqqq: 1", "qqqqqqqqqq: no such setting; remove it"),
         ("- a list", "must be a mapping of settings, not a list"),

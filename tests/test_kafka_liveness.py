@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from monitor.cli import diagnosis
 from monitor.clock import ManualClock
 from monitor.config import KafkaConfig
+from monitor.sources.kafka_diagnosis import Diagnosis, Outages
 from monitor.sources.kafka_membership import Liveness
 from monitor.stream import Membership
 
@@ -37,9 +38,8 @@ class Group:
             rejoin_seconds=REJOIN,
             unreachable_seconds=UNREACHABLE,
         )
-        self.liveness = Liveness(
-            config, self.clock, structlog.get_logger(), self.connections.append, self.told.append
-        )
+        outages = Outages(self.clock, structlog.get_logger(), Diagnosis(config))
+        self.liveness = Liveness(config, self.clock, outages, self.connections.append, self.told.append)
 
     def group_metadata(self) -> Any:
         """As `KafkaConsumer.group_metadata`."""

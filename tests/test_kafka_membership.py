@@ -160,7 +160,7 @@ def test_a_member_that_drops_out_says_so_and_comes_back(apache_kafka: ApacheKafk
     source = source_of(apache_kafka, topic, rejoin_seconds=7.0)
     seen = Seen()
     poll_until(source, seen, lambda: (topic, 0) in seen.assigned)
-    assert source.health() == {"group_member": True, "broker_connected": True}
+    assert all(source.health().values())
     source.seek(topic, 0, 0)
     poll_until(source, seen, lambda: seen.values((topic, 0)) == [b"a"])
     source.commit({(topic, 0): 1})
@@ -175,7 +175,7 @@ def test_a_member_that_drops_out_says_so_and_comes_back(apache_kafka: ApacheKafk
     assert [each["event"] for each in logs].count("kafka_renewed") == 1
     assert seen.others == [Revoked(topic, 0)]
     assert seen.assigned[topic, 0].committed == 1
-    assert source.health() == {"group_member": True, "broker_connected": True}
+    assert all(source.health().values())
     produce(apache_kafka, topic, b"b")
     source.seek(topic, 0, 1)
     idle(source, seen, polls=10)

@@ -486,10 +486,8 @@ def test_errors_are_classified_by_what_the_caller_must_do(
     assert len(seen.others) == 2
     source.seek(topic, 0, 3)
 
-    failing(source, monkeypatch, errors.TopicAuthorizationFailedError({topic}))
-    with pytest.raises(
-        ConfigError, match=r"TopicAuthorizationFailedError\); allow this user to read kafka\.topics"
-    ):
+    failing(source, monkeypatch, errors.InvalidGroupIdError())
+    with pytest.raises(ConfigError, match=r"InvalidGroupIdError\); choose another kafka\.group_id"):
         source.poll(0, 1)
     failing(source, monkeypatch, errors.UnknownError())
     with pytest.raises(Retryable, match="UnknownError"):
@@ -502,6 +500,10 @@ def test_errors_are_classified_by_what_the_caller_must_do(
     failing(source, monkeypatch, ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
         source.poll(0, 1)
+    assert source.health()["kafka_authorized"]
+    failing(source, monkeypatch, errors.TopicAuthorizationFailedError({topic}))
+    assert source.poll(0, 1) == []
+    assert not source.health()["kafka_authorized"]
     source.close({}, 5)
 
 

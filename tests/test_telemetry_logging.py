@@ -12,6 +12,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +23,8 @@ from hypothesis import strategies as st
 from monitor.deliver import log as deliver_log
 from monitor.errors import ConfigError
 from monitor.findings import Severity
-from monitor.telemetry.logging import KEYS, MAX_CHARS, configure
+from monitor.redact import remark
+from monitor.telemetry.logging import KEYS, MAX_CHARS, PER_MINUTE, configure
 
 CANARY = "canary-7c1e jane.doe@example.org"
 HOSTILE = [
@@ -155,21 +157,98 @@ def test_a_foreign_exception_is_its_type_and_frames(out: io.StringIO) -> None:
     assert ours["message"] == "http.port: taken; choose another"
 
 
-def test_third_party_records_come_without_arguments(out: io.StringIO) -> None:
-    """A literal template is kept, its arguments are not; an f-string's text is not either."""
+def test_third_party_records_show_numbers_and_no_text(out: io.StringIO) -> None:
+    """A literal template is kept with its numbers, strings are not; an f-string's text is not either."""
     other = logging.getLogger("some-library")
     other.warning("cannot analyse %s in %d", CANARY, 5)
     other.warning(f"cannot analyse {CANARY}")
     other.error("cannot analyse " + CANARY)
     other.info("only warnings and up are heard")
     template, formatted, glued = lines(out)
-    assert (template["message"], template["level"]) == ("cannot analyse %s in %d", "warning")
+    assert (template["message"], template["level"]) == ("cannot analyse <str> in 5", "warning")
     assert template["logger"] == "some-library"
     assert formatted["line"].startswith("test_telemetry_logging:")
     assert "message" not in formatted
     assert "message" not in glued
     assert glued["level"] == "error"
     assert CANARY not in out.getvalue()
+
+
+@given(
+    st.one_of(
+        st.text(min_size=4),
+        st.binary(min_size=4),
+        st.lists(st.text(min_size=4), min_size=1),
+        st.dictionaries(st.text(min_size=4), st.text(min_size=4), min_size=1),
+        st.builds(ValueError, st.text(min_size=4)),
+        st.builds(SimpleNamespace, value=st.text(min_size=4)),
+    )
+)
+def test_no_library_that_handles_text_shows_any_of_an_argument(value: object) -> None:
+    """Whatever carries a text, and whatever format asks for it: only the kind of thing is shown."""
+    kind = type(value).__name__
+    for template in ("%s", "%r"):
+        shown = remark(f"before {template} after", (value,), textless=False)
+        assert shown.replace("'", "") in {f"before {kind} after", f"before <{kind}> after"}
+    assert remark("before %d after", (value,), textless=False) == "before %d after"
+    assert remark("before %(a)s after", {"a": value}, textless=False).replace(kind, "") in {
+        "before  after",
+        "before <> after",
+    }
+
+
+def test_a_client_of_kafka_is_quoted_without_bytes_or_secrets(out: io.StringIO) -> None:
+    """Hosts, topics and errors are what helps; a buffer may be a trace, and passwords are masked."""
+    from kafka.errors import KafkaConnectionError, SaslAuthenticationFailedError
+    from kafka.structs import TopicPartition
+
+    client = logging.getLogger("kafka.net.manager")
+    node, host, topic = "bootstrap-0", "broker-3.internal:9092", TopicPartition("llm.traces", 3)
+    client.warning("%s at %s of %s", node, host, topic)
+    client.error("Connection failed: %s", KafkaConnectionError("111 ECONNREFUSED"))
+    client.error(
+        f"Bootstrap attempt to {node} at 10.200.100.35:9092 failed: {ConnectionResetError(104, 'reset')}"
+    )
+    client.error("login: %s", SaslAuthenticationFailedError("Authentication failed"))
+    for hidden in (CANARY.encode(), [CANARY.encode()], memoryview(CANARY.encode()), ValueError(CANARY)):
+        client.error("Unable to decode %d-byte buffer: %r", 9, hidden)
+    client.error("proxy %s", "socks5://app:hunter2@proxy:1080")
+    told = [line.get("message") for line in lines(out)]
+    assert told[:4] == [
+        "bootstrap-0 at broker-3.internal:9092 of ['llm.traces', 3]",
+        "Connection failed: KafkaConnectionError: 111 ECONNREFUSED",
+        "Bootstrap attempt to bootstrap-0 at 10.200.100.35:9092 failed: [Errno 104] reset",
+        "login: [Error 58] SaslAuthenticationFailedError: Authentication failed",
+    ]
+    assert "canary" not in out.getvalue()
+    assert "hunter2" not in out.getvalue()
+    assert "%d" not in out.getvalue()
+
+
+@pytest.mark.parametrize("level", ["warning", "error", "critical"])
+def test_a_few_lines_a_minute_pass_of_each_message(out: io.StringIO, level: str) -> None:
+    """A library that repeats itself is cut short, whatever its arguments, and the rest is counted."""
+    log = logging.getLogger("kafka.cluster")
+    handler = next(each for each in logging.getLogger().handlers if type(each).__name__ == "_ThirdParty")
+
+    def say(second: float, line: int, *arguments: object) -> None:
+        said = log.makeRecord(
+            log.name, getattr(logging, level.upper()), __file__, line, "failed %s", arguments, None, "say"
+        )
+        said.created = second
+        handler.emit(said)
+
+    for number in range(100):
+        say(number / 2, 7, number)
+        say(number / 2, 8, number)
+    told = lines(out)
+    assert len(told) == 2 * PER_MINUTE
+    assert {line["level"] for line in told} == {"warning" if level == "warning" else "error"}
+    say(61.0, 9, 0)
+    more = lines(out)[len(told) :]
+    assert [line.get("left_out") for line in more] == [100 - PER_MINUTE, 100 - PER_MINUTE, None]
+    say(62.0, 7, 100)
+    assert len(lines(out)) == len(told) + len(more) + 1
 
 
 def test_a_third_party_exception_is_described_like_ours(out: io.StringIO) -> None:

@@ -18,8 +18,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from monitor.config import TelemetryConfig
 from monitor.findings import Status
 from monitor.telemetry import catalogue
-from monitor.telemetry.catalogue import FAMILIES, CounterName, GaugeName, HistogramName, Kind, reference
+from monitor.telemetry.catalogue import FAMILIES, CounterName, GaugeName, HistogramName, Kind
 from monitor.telemetry.metrics import MAX_VALUE_CHARS, Metrics
+from monitor.telemetry.reference import reference
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 

@@ -16,12 +16,14 @@ from monitor.findings import Assessment, Evidence, Flag, Judgement, Severity, St
 from monitor.stream import (
     AssemblyStats,
     Completion,
+    Denial,
     GroupLook,
     Incident,
     Lag,
     Membership,
     Observer,
     PoolStats,
+    Right,
     Stage,
 )
 from monitor.telemetry.catalogue import VERDICTS
@@ -190,6 +192,16 @@ def test_broker_and_ledger_are_shown_once_something_is_known_of_them() -> None:
     it.observer.ledger(writable=False)
     assert "\nriskmon_kafka_connected 0.0\n" in it.text()
     assert "\nriskmon_ledger_writable 0.0\n" in it.text()
+
+
+def test_a_denied_right_is_shown_with_its_topic_until_it_is_given_back() -> None:
+    """1 while it is denied, 0 after; the right to the group is about every topic."""
+    it = Fixture()
+    for denial in (Denial(Right.READ_TOPIC, "t"), Denial(Right.READ_GROUP)):
+        it.observer.denied(denial, begins=True)
+    it.observer.denied(Denial(Right.READ_TOPIC, "t"), begins=False)
+    assert it.metrics.value("kafka_denied", topic="t", right="read_topic") == 0
+    assert it.metrics.value("kafka_denied", topic="*", right="read_group") == 1
 
 
 def test_a_membership_is_shown_as_last_told() -> None:

@@ -1,6 +1,5 @@
 """`riskmon check`: says what is wrong or missing before anything starts, and what each missing tier costs."""
 
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,11 +11,13 @@ from rich.table import Table
 
 from monitor.cascade import Profile
 from monitor.cli.daemon import as_json as to_json
-from monitor.config import Config, load, settings
+from monitor.config import Config, KafkaConfig, load, settings
 from monitor.errors import ConfigError, Retryable
 from monitor.stream import Usage
 
 BROKER_SECONDS = 10.0
+OUTPUTS: Final = ("feedback topic", "verdicts topic")
+"""Subjects of the topics that a daemon writes."""
 
 
 class Finding(NamedTuple):
@@ -79,7 +80,7 @@ def findings(config: Config, *, offline: bool = False) -> list[Finding]:
     ]
     deliver = config.deliver
     if not offline and (config.kafka.topics or deliver.feedback_topic or deliver.verdicts_topic):
-        checks += [("broker", _broker), ("group", _group)]
+        checks.append(("broker", _broker))
     found: list[Finding] = []
     for subject, check in checks:
         try:
@@ -162,25 +163,44 @@ def _spool(topic: str, usage: Usage, oldest: float, config: Config) -> Finding:
 
 
 def _broker(config: Config) -> list[Finding]:
-    for server in config.kafka.bootstrap_servers:
-        host, _, port = server.rpartition(":")
-        try:
-            socket.create_connection((host or server, int(port)), BROKER_SECONDS).close()
-        except (OSError, ValueError) as error:
-            reason = f"kafka.bootstrap_servers: {server} does not answer ({type(error).__name__})"
-            needed = (
-                ""
-                if config.kafka.topics
-                else "; without Kafka, empty deliver.feedback_topic and .verdicts_topic"
-            )
-            raise ConfigError(f"{reason}; is the broker up, and is this host:port?{needed}") from None
-    from monitor.sources.kafka_admin import topics
+    from monitor.sources.kafka_admin import Access, examine
 
-    known = topics(config.kafka, BROKER_SECONDS)
-    return [
-        Finding(f"topic {topic}", "ok" if topic in known else "missing", "" if topic in known else _NO_TOPIC)
-        for topic in config.kafka.topics
+    kafka, deliver = config.kafka, config.deliver
+    topics = zip(OUTPUTS, (deliver.feedback_topic, deliver.verdicts_topic), strict=True)
+    outputs = {name: topic for name, topic in topics if topic}
+    try:
+        found = examine(kafka, outputs.values(), BROKER_SECONDS)
+    except Retryable as error:
+        needed = "" if kafka.topics else "; without Kafka, empty deliver.feedback_topic and .verdicts_topic"
+        raise ConfigError(f"{error}{needed}") from None
+    findings = [
+        Finding(f"broker {server}", "missing", "takes no connection; others of kafka.bootstrap_servers do")
+        for server in found.silent
     ]
+    if found.group is Access.DENIED:
+        findings.append(
+            Finding(f"right to group {kafka.group_id}", "failed", _denied(kafka, "--group", kafka.group_id))
+        )
+    for topic, access in found.read.items():
+        findings.append(_topic(f"topic {topic}", access, _NO_TOPIC, _denied(kafka, "--topic", topic)))
+    for name, topic in outputs.items():
+        denied = _denied(kafka, "--topic", topic, "Write")
+        state, detail = _topic(name, found.written[topic], _NO_OUTPUT, denied)[1:]
+        findings.append(Finding(name, state, f"{topic} {detail}".rstrip()))
+    return findings + _group(config)
+
+
+def _topic(subject: str, access: str, absent: str, denied: str) -> Finding:
+    state, detail = {"allowed": ("ok", ""), "missing": ("missing", absent), "denied": ("failed", denied)}[
+        access
+    ]
+    return Finding(subject, state, detail)
+
+
+def _denied(kafka: KafkaConfig, kind: str, name: str, right: str = "Read") -> str:
+    user = kafka.sasl_username or "NAME"
+    command = f"kafka-acls --add --allow-principal User:{user} --operation {right} {kind} {name}"
+    return f"is denied: this user lacks the right {right}; {command}"
 
 
 def _group(config: Config) -> list[Finding]:
@@ -202,3 +222,4 @@ _PROFILES: Final[Mapping[Profile, str]] = {
     "offline": "bundled tiers only",
 }
 _NO_TOPIC = "does not exist yet; it is read from its beginning as soon as it does"
+_NO_OUTPUT = "does not exist; what is for it waits in the ledger: create it, or set its name to ''"

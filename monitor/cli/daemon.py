@@ -382,6 +382,7 @@ def _kafka(config: Config, clock: Clock, observer: TelemetryObserver) -> Source:
         client_id=_client_id(config),
         log=log,
         on_connection=lambda connected: observer.broker(connected=connected),
+        on_denial=lambda denial, begins: observer.denied(denial, begins=begins),
         on_member=observer.member,
     )
 

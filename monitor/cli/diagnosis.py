@@ -37,12 +37,15 @@ def run(path: Path | None, *, as_json: bool) -> int:
         checks.show([Finding("configuration", "failed", line) for line in str(error).splitlines()], as_json)
         return EX_CONFIG
     findings = [Finding("configuration", "ok", str(path) if path else "defaults and environment")]
-    findings += checks.findings(config)
+    # A daemon starts without the topics it writes, and its messages wait; a sound installation has them.
+    findings += [
+        found._replace(state="failed") if (found.subject, found.state) in _LACKING else found
+        for found in checks.findings(config)
+    ]
     clock = SystemClock()
     examinations: tuple[tuple[str, Callable[[Config, Clock], list[Finding]]], ...] = (
         ("weights", _weights),
         ("receivers", _receivers),
-        ("feedback topic", _feedback_topic),
         ("ledger", _ledger),
         ("disk", _disk),
         ("daemon", _daemon),
@@ -85,6 +88,7 @@ def _unreached(result: Retry | Rejected) -> str:
     return f"not reached ({result.reason}); {remedy}"
 
 
+_LACKING: Final = frozenset((subject, "missing") for subject in checks.OUTPUTS)
 _REMEDIES: Final = {
     Reason.DNS: "its name does not resolve from here: check the URL and the resolver",
     Reason.CONNECT: "nothing listens there: is it up, and is the port right?",
@@ -95,17 +99,6 @@ _REMEDIES: Final = {
     Reason.INVALID: "it does not take alerts: does the URL name an Alertmanager with API v2?",
     Reason.REDIRECTED: "it sends us elsewhere: configure the URL it redirects to",
 }
-
-
-def _feedback_topic(config: Config, _clock: Clock) -> list[Finding]:
-    from monitor.sources.kafka_admin import topics
-
-    topic = config.deliver.feedback_topic
-    if not topic:
-        return []
-    if topic in topics(config.kafka, SECONDS):
-        return [Finding("feedback topic", "ok", topic)]
-    return [Finding("feedback topic", "failed", f"{topic} does not exist; create it, or set it to ''")]
 
 
 def _ledger(config: Config, clock: Clock) -> list[Finding]:
@@ -184,6 +177,7 @@ CONDITIONS: Final = {
     "loop_turning": "the engine hangs; the watchdog ends it, its stacks are on standard error",
     "delivery_running": "a delivery thread has ended; restart the daemon and report the log line before",
     "partitions_assigned": "it owns no partition; are there more daemons than partitions, or is Kafka away?",
+    "kafka_authorized": "Kafka denies it a right; see RiskmonKafkaDenied in the runbook",
     "group_member": "its group has no such member; see RiskmonNotMember in the runbook",
     "broker_connected": "no broker is connected; see what is said of Kafka above, then its log",
     "no_partition_stuck": "a partition cannot be read on; see RiskmonPartitionStuck in the runbook",

@@ -25,13 +25,17 @@ from monitor.sources.kafka_client import (
     in_thread,
     open_consumer,
     settings,
+    unbuildable,
     unrepairable,
 )
 from monitor.sources.kafka_commits import Commits
+from monitor.sources.kafka_diagnosis import Diagnosis, Outages, raise_for_good
 from monitor.sources.kafka_logs import Epochs, Logs
 from monitor.sources.kafka_membership import Liveness
+from monitor.sources.kafka_rights import Rights
 from monitor.stream import (
     Assigned,
+    Denial,
     Event,
     Existing,
     Fetched,
@@ -48,23 +52,6 @@ from monitor.trace import Record
 
 LOOKUP_SECONDS: Final = 1.0  # least time one offset look-up gets beyond a fetch that waits before it
 END_SECONDS: Final = 5.0  # how often the ends of partitions that are not being fetched are asked for
-
-_REFUSALS: Mapping[str, str] = {
-    "SaslAuthenticationFailedError": "check kafka.sasl_username and kafka.sasl_password",
-    "UnsupportedSaslMechanismError": "check kafka.sasl_mechanism",
-    "IllegalSaslStateError": "check kafka.security_protocol",
-    "TopicAuthorizationFailedError": "allow this user to read kafka.topics",
-    "GroupAuthorizationFailedError": "allow this user to use kafka.group_id",
-    "ClusterAuthorizationFailedError": "allow this user to use the cluster",
-    "InconsistentGroupProtocolError": "another kind of consumer uses kafka.group_id; choose another one",
-    "InvalidGroupIdError": "choose another kafka.group_id",
-    "InvalidSessionTimeoutError": "keep kafka.session_timeout_ms within the broker's limits",
-    "InvalidTopicError": "check kafka.topics",
-    "FencedInstanceIdError": "another daemon uses the same kafka.client.group_instance_id",
-    "UnsupportedVersionError": "the broker is too old; Kafka 2.4 or later is needed",
-    "IncompatibleBrokerVersion": "the address in kafka.bootstrap_servers is not a broker",
-}
-"""Answers that trying again does not change: error class to remedy."""
 
 
 class KafkaStats(NamedTuple):
@@ -109,6 +96,7 @@ class KafkaSource:
 
     `on_connection` is told whether any broker is connected, before the first attempt and whenever that
     changes; one that falls silent counts as connected until a request to it times out (30 s by default).
+    `on_denial` is told of each right that is found to be missing, and when it no longer is.
     `on_member` is told of each answer of the group, and whether this is a live member of it.
     Raises ConfigError at once for settings that cannot work or would break the delivery promise.
     """
@@ -121,6 +109,7 @@ class KafkaSource:
         client_id: str,
         log: FilteringBoundLogger,
         on_connection: Callable[[bool], None] = lambda _: None,
+        on_denial: Callable[[Denial, bool], None] = lambda _denial, _begins: None,
         on_member: Callable[[Membership], None] = lambda _: None,
     ) -> None:
         self._config = config
@@ -140,7 +129,10 @@ class KafkaSource:
         self._events: list[Event] = []
         self._paused = False
         self._closed = False
-        self._liveness = Liveness(config, clock, log, on_connection, on_member)
+        self._diagnosis = Diagnosis(config)
+        self._outages = Outages(clock, log, self._diagnosis)
+        self._rights = Rights(config, clock, log, on_denial)
+        self._liveness = Liveness(config, clock, self._outages, on_connection, on_member)
         self._ends_due = 0.0
         self._commits = Commits(clock, log)
         self._poll_errors = 0
@@ -155,19 +147,21 @@ class KafkaSource:
     def poll(self, timeout: float, max_records: int) -> Sequence[Event]:
         """Return what happened, waiting at most about `timeout` seconds; must be called even while paused.
 
-        An unreachable broker is counted and waited for, not raised. Raises Retryable for a refusal that may
-        pass, ConfigError for one that does not.
+        An unreachable broker is counted and waited for, not raised; so is a missing right (see `health`).
+        Raises Retryable for a refusal that may pass, ConfigError for one that does not.
         """
         if self._closed:
             return ()
         deadline = Deadline(self._clock, timeout)
-        if self._liveness.is_lost():
+        if self._liveness.is_lost() and not self._rights.group_denied:
             return self._renew()
         if self._consumer is None and not self._open(timeout):
             return ()
         self._commits.send(self._consumer, self._partitions)
+        if self._rights.turn(asking=self._liveness.connected and not self._paused):
+            self._apply_pauses()
         try:
-            batches = self._fetch(deadline.remaining(), min(max_records, self._config.max_poll_records))
+            batches = self._ask(deadline.remaining(), min(max_records, self._config.max_poll_records))
         finally:
             self._take_notes()
             self._liveness.observe(self._consumer, self._client)
@@ -206,7 +200,7 @@ class KafkaSource:
         owned.epochs = Epochs(offset, leader_epoch)
         owned.delivering = True
         self._seek(self._name(topic, partition), offset, leader_epoch)
-        if not self._paused and not self._logs.doubted((topic, partition)):
+        if not self._paused and not self._withheld((topic, partition)):
             self._consumer.resume(self._name(topic, partition))
 
     def refresh(self, topic: str, partition: int) -> None:
@@ -244,8 +238,8 @@ class KafkaSource:
         return lags
 
     def health(self) -> Mapping[str, bool]:
-        """Whether this is a live member of its group, and a broker is, or was a moment ago, connected."""
-        return self._liveness.health()
+        """Whether it is a live member of its group, may read, and has, or had a moment ago, a broker."""
+        return {**self._liveness.health(), "kafka_authorized": self._rights.complete}
 
     def close(self, positions: Mapping[TopicPartition, int], seconds: float) -> None:
         """Commit for the last time and leave the group, within about `seconds`. Idempotent.
@@ -258,6 +252,7 @@ class KafkaSource:
         if self._consumer is None:
             if self._opening is not None:
                 self._opening.add_done_callback(discard)
+                self._diagnosis.give_up()
             return
         deadline = Deadline(self._clock, seconds)
         self._commits.add(positions)
@@ -296,12 +291,14 @@ class KafkaSource:
 
         if self._opening is None:
             self._liveness.left()
-            begin = partial(open_consumer, self._settings, list(self._config.topics), self._notes.append)
+            topics, watchers = list(self._config.topics), (self._diagnosis, self._rights)
+            begin = partial(open_consumer, self._settings, topics, self._notes.append, *watchers)
             self._opening = in_thread("kafka-open", begin)
         try:
             self._consumer, self._client = self._opening.result(timeout)
             self._logs.attach(self._consumer, self._client.cluster)
         except TimeoutError:
+            self._outages.away()
             return False
         except AttributeError as error:
             raise unrepairable(error) from None
@@ -310,15 +307,18 @@ class KafkaSource:
         except KafkaError as error:
             self._opening = None
             self._poll_errors += 1
-            self._refused(error)
-            self._log.warning("kafka_unreachable", error=type(error).__name__)
+            raise_for_good(error)
+            self._outages.away()
             return False
         except (ValueError, TypeError, AssertionError, ImportError) as error:
-            raise ConfigError(
-                f"kafka: the client cannot be built ({type(error).__name__}); check kafka.bootstrap_servers, "
-                "kafka.sasl_* and kafka.client"
-            ) from error
+            raise unbuildable(error) from error
         return True
+
+    def _ask(self, timeout: float, max_records: int) -> Mapping[Any, Sequence[Any]]:
+        if self._rights.holds_all:
+            self._clock.sleep(timeout)
+            return {}
+        return self._fetch(timeout, max_records)
 
     def _fetch(self, timeout: float, max_records: int) -> Mapping[Any, Sequence[Any]]:
         from kafka.errors import KafkaError, LogTruncationError, NoOffsetForPartitionError, RetriableError
@@ -342,7 +342,10 @@ class KafkaSource:
             self._log.info("kafka_poll_failed", error=type(error).__name__)
         except KafkaError as error:
             self._poll_errors += 1
-            self._refused(error)
+            if self._rights.refused(error):
+                self._apply_pauses()
+                return {}
+            raise_for_good(error)
             raise Retryable(f"kafka: the broker answered {type(error).__name__}") from error
         else:
             return result
@@ -359,6 +362,8 @@ class KafkaSource:
             self._announce(bad.key, owned, owned.probed.end)
         elif isinstance(error, OffsetOutOfRangeError):
             self._out_of_range(bad.key)
+        elif error is not None and self._rights.refused(error, bad.key[0]):
+            self._apply_pauses()
         elif bad.decoding or isinstance(error, CorruptRecordError):
             self._hold(bad.key)
             owned.position = bad.offset
@@ -373,7 +378,7 @@ class KafkaSource:
         else:
             self._poll_errors += 1
             if isinstance(error, BrokerResponseError):
-                self._refused(error)
+                raise_for_good(error)
             raise Retryable(f"kafka: fetching {bad.key[0]} failed with {type(error).__name__}") from error
 
     def _out_of_range(self, key: TopicPartition, diverged: int | None = None) -> None:
@@ -391,6 +396,10 @@ class KafkaSource:
             self._consumer.pause(self._name(*key))
         if found.settled:
             self._apply_pauses()
+
+    def _withheld(self, key: TopicPartition) -> bool:
+        """Whether nothing may be fetched of it now, whoever wants it."""
+        return self._rights.holds(key[0]) or self._logs.doubted(key)
 
     def _hold(self, key: TopicPartition) -> None:
         self._partitions[key].delivering = False
@@ -432,7 +441,7 @@ class KafkaSource:
         for partition in self._consumer.assignment():
             owned = self._partitions.get(partition)
             reads = owned is not None and (owned.probed or (owned.delivering and not self._paused))
-            if reads and not self._logs.doubted(partition):
+            if reads and not self._withheld(partition):
                 self._consumer.resume(partition)
             else:
                 self._consumer.pause(partition)
@@ -441,7 +450,7 @@ class KafkaSource:
         """Ask the broker about partitions to announce; what it does not answer is asked again next time."""
         from kafka.errors import KafkaError
 
-        for key in list(self._lookups):
+        for key in [key for key in self._lookups if not self._rights.holds(key[0])]:
             milliseconds = int(max(deadline.remaining(), self._lookup_seconds) * 1000)
             name = self._name(*key)
             lookup = self._lookups.pop(key)
@@ -454,7 +463,9 @@ class KafkaSource:
             except KafkaError as error:
                 self._lookups[key] = lookup  # at the end, so that one bad partition holds up no other
                 self._poll_errors += 1
-                self._refused(error)
+                if self._rights.refused(error, key[0]):
+                    continue
+                raise_for_good(error)
                 self._log.info(
                     "kafka_lookup_failed", topic=key[0], partition=key[1], error=type(error).__name__
                 )
@@ -526,7 +537,7 @@ class KafkaSource:
         from kafka.errors import KafkaError
 
         now = self._clock.monotonic()
-        idle = [key for key, owned in self._partitions.items() if owned.announced and self._is_idle(owned)]
+        idle = [key for key, owned in self._partitions.items() if self._is_idle(key, owned)]
         if not idle or now < self._ends_due:
             return
         self._ends_due = now + END_SECONDS
@@ -535,13 +546,15 @@ class KafkaSource:
             ends = self._consumer.end_offsets(names, timeout_ms=int(self._lookup_seconds * 1000))
         except KafkaError as error:
             self._poll_errors += 1
-            self._log.info("kafka_lookup_failed", error=type(error).__name__)
+            if not self._rights.refused(error):
+                self._log.info("kafka_lookup_failed", error=type(error).__name__)
             return
         for name in names:
             self._partitions[name].end = max(self._partitions[name].end, ends[name])
 
-    def _is_idle(self, owned: _Partition) -> bool:
-        return self._paused or not owned.delivering
+    def _is_idle(self, key: TopicPartition, owned: _Partition) -> bool:
+        reads = owned.delivering and not self._paused
+        return owned.announced and not reads and not self._rights.holds(key[0])
 
     def _lag(self, key: TopicPartition, owned: _Partition) -> Lag:
         name = self._name(*key)
@@ -585,10 +598,3 @@ class KafkaSource:
         from kafka.structs import TopicPartition as Name
 
         return Name(topic, partition)
-
-    def _refused(self, error: BaseException) -> None:
-        for kind in type(error).__mro__:
-            if kind.__name__ in _REFUSALS:
-                raise ConfigError(
-                    f"kafka: refused ({type(error).__name__}); {_REFUSALS[kind.__name__]}"
-                ) from error

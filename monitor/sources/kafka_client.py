@@ -25,7 +25,9 @@ from typing import Any, NamedTuple
 
 from monitor.config import KafkaConfig
 from monitor.errors import ConfigError
+from monitor.sources.kafka_diagnosis import Diagnosis
 from monitor.sources.kafka_membership import last_heartbeat
+from monitor.sources.kafka_rights import Rights
 
 BOOTSTRAP_MS = 10_000  # one attempt to reach any broker; the source begins another while it is polled
 RECONNECT_MS = 5_000  # longest wait between connections: caught up soon after a broker returns
@@ -78,8 +80,8 @@ class Rebalance(NamedTuple):
 def settings(config: KafkaConfig, client_id: str) -> dict[str, Any]:
     """Keyword arguments for `KafkaConsumer`.
 
-    Raises ConfigError for a missing crc32c, an unknown or forbidden `kafka.client` key, or an unusable
-    certificate.
+    Raises ConfigError for a missing crc32c, an unknown or forbidden `kafka.client` key, an unusable
+    certificate, or a login that cannot be tried.
     """
     from kafka import KafkaConsumer
 
@@ -110,6 +112,7 @@ def settings(config: KafkaConfig, client_id: str) -> dict[str, Any]:
         "reconnect_backoff_max_ms": RECONNECT_MS,
         "metadata_max_age_ms": METADATA_MS,
     }
+    _check_login(config)
     own |= config.model_copy(update={"client": {}}).connection()
     _check_extras(config.client, own, KafkaConsumer.DEFAULT_CONFIG)
     _check_tls(config)
@@ -126,6 +129,28 @@ def _check_extras(extras: Collection[str], own: Collection[str], known: Collecti
             close = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean {close[0]}?" if close else "remove it"
             raise ConfigError(f"kafka.client.{key}: kafka-python has no such setting; {hint}")
+
+
+def _check_login(config: KafkaConfig) -> None:
+    """Refuse a login that kafka-python would only fail at when it connects, again and again."""
+    from kafka.net.sasl import SASL_MECHANISMS
+
+    if not config.security_protocol.startswith("SASL_"):
+        return
+    mechanism = config.sasl_mechanism
+    known = sorted(SASL_MECHANISMS.keys() - {"OAUTHBEARER"})  # it wants a callable, which no file can hold
+    if mechanism is None or mechanism not in known:
+        raise ConfigError(
+            f"kafka.sasl_mechanism: {mechanism or 'missing'}; with {config.security_protocol} it is one of "
+            + ", ".join(known)
+        )
+    package = {"GSSAPI": "gssapi", "AWS_MSK_IAM": "botocore"}.get(mechanism)
+    if package and importlib.util.find_spec(package) is None:
+        raise ConfigError(f"kafka.sasl_mechanism: {mechanism} wants {package}; pip install {package}")
+    if mechanism == "PLAIN" or mechanism.startswith("SCRAM-"):
+        for name in ("sasl_username", "sasl_password"):
+            if not getattr(config, name):
+                raise ConfigError(f"kafka.{name}: missing; {mechanism} wants it")
 
 
 def _check_tls(config: KafkaConfig) -> None:
@@ -151,45 +176,58 @@ def _check_tls(config: KafkaConfig) -> None:
         ) from None
 
 
-def open_consumer(
-    kwargs: dict[str, Any], topics: list[str], notify: Callable[[Rebalance], None]
-) -> tuple[Any, Any]:
-    """Connect and subscribe; return the consumer and its network client. Blocks up to the bootstrap time-out.
-
-    `notify` is called on the client's IO thread, while `poll` is inside the library. Partitions gained are
-    already paused by then, at a placeholder position, so nothing of them is fetched before a seek.
-    Raises what kafka-python raises, ConfigError for a release that cannot be repaired.
-    """
+def connect(kwargs: dict[str, Any], diagnosis: Diagnosis) -> tuple[Any, Any]:
+    """Build a consumer, which connects; return it and its network client, as `open_consumer` does."""
     from kafka import KafkaConsumer
     from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
     from kafka.net.compat import KafkaNetClient
 
     clients: list[Any] = []
 
-    def connect(**configs: Any) -> Any:
+    def client_of(**configs: Any) -> Any:
         client = KafkaNetClient(**configs)
         # The consumer hands this setting to nobody, and a misspelt topic would be created by reading it.
         client.cluster.config["allow_auto_create_topics"] = configs["allow_auto_create_topics"]
         clients.append(client)
+        diagnosis.watch(client)
         return client
 
     try:
         consumer = KafkaConsumer(
-            **kwargs, kafka_client=connect, partition_assignment_strategy=[CooperativeStickyAssignor()]
+            **kwargs, kafka_client=client_of, partition_assignment_strategy=[CooperativeStickyAssignor()]
         )
     except BaseException:
         for client in clients:
             client.close()  # the library leaves its IO thread running when construction fails
         raise
+    return consumer, clients[0]
+
+
+def open_consumer(
+    kwargs: dict[str, Any],
+    topics: list[str],
+    notify: Callable[[Rebalance], None],
+    diagnosis: Diagnosis,
+    rights: Rights,
+) -> tuple[Any, Any]:
+    """Connect and subscribe; return the consumer and its network client. Blocks up to the bootstrap time-out.
+
+    `notify` is called on the client's IO thread, while `poll` is inside the library. Partitions gained are
+    already paused by then, at a placeholder position, so nothing of them is fetched before a seek.
+    `diagnosis` and `rights` listen to the client from its first connection on.
+    Raises what kafka-python raises, ConfigError for a release that cannot be repaired.
+    """
+    consumer, client = connect(kwargs, diagnosis)
     try:
         repair_fetcher(consumer)
         repair_join(consumer)
         _check_heartbeat(consumer)
+        rights.watch(consumer, client)
         consumer.subscribe(topics=topics, listener=_listener(consumer, notify))
     except BaseException:
         consumer.close(autocommit=False, timeout_ms=1000)
         raise
-    return consumer, clients[0]
+    return consumer, client
 
 
 def _listener(consumer: Any, notify: Callable[[Rebalance], None]) -> Any:
@@ -240,6 +278,14 @@ def _check_heartbeat(consumer: Any) -> None:
         last_heartbeat(consumer)
     except AttributeError as error:
         raise unrepairable(error) from None
+
+
+def unbuildable(error: Exception) -> ConfigError:
+    """What it means that the library raises a ValueError, TypeError, AssertionError or ImportError."""
+    return ConfigError(
+        f"kafka: the client cannot be built ({type(error).__name__}); check kafka.bootstrap_servers, "
+        "kafka.sasl_* and kafka.client"
+    )
 
 
 def unrepairable(error: AttributeError) -> ConfigError:

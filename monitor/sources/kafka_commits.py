@@ -12,6 +12,7 @@ from monitor.stream import TopicPartition
 
 ANSWER_SECONDS: Final = 30.0  # a commit without an answer for this long counts as failed
 RETRY_SECONDS: Final = 1.0
+SAY_SECONDS: Final = 60.0  # how often failures that go on are logged
 
 
 class Owned(Protocol):
@@ -33,6 +34,8 @@ class Commits:
         self._number = 0
         self._sent: float | None = None
         self._due = 0.0
+        self._said: float | None = None
+        self._left_out = 0
         self.failures = 0
 
     def add(self, positions: Mapping[TopicPartition, int]) -> None:
@@ -94,4 +97,9 @@ class Commits:
         self._due = self._clock.monotonic() + RETRY_SECONDS
         self.failures += 1
         self._waiting = {tuple(name): each.offset for name, each in offsets.items()} | self._waiting
-        self._log.warning("kafka_commit_failed", error=error)
+        now = self._clock.monotonic()
+        if self._said is not None and now - self._said < SAY_SECONDS:
+            self._left_out += 1
+            return
+        self._log.warning("kafka_commit_failed", error=error, left_out=self._left_out)
+        self._said, self._left_out = now, 0

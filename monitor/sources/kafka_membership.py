@@ -7,10 +7,9 @@ heartbeat sent and no error raised, while the group has long given its partition
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from structlog.typing import FilteringBoundLogger
-
 from monitor.clock import Clock
 from monitor.config import KafkaConfig
+from monitor.sources.kafka_diagnosis import Outages
 from monitor.stream import Membership
 
 
@@ -30,12 +29,12 @@ class Liveness:
         self,
         config: KafkaConfig,
         clock: Clock,
-        log: FilteringBoundLogger,
+        outages: Outages,
         on_connection: Callable[[bool], None],
         on_member: Callable[[Membership], None],
     ) -> None:
         self._clock = clock
-        self._log = log
+        self._outages = outages
         self._session_seconds = config.session_timeout_ms / 1000
         self._rejoin_seconds = config.rejoin_within
         self._unreachable_seconds = config.unreachable_seconds
@@ -87,15 +86,16 @@ class Liveness:
         self.left()
 
     def _connection(self, connected: bool) -> None:  # noqa: FBT001 - private
+        if not connected:
+            self._outages.away()
         if connected == self.connected:
             return
         self._disconnected_since = None if connected else self._clock.monotonic()
         self._on_connection(connected)
         if connected:
-            self._log.info("kafka_connected")
+            self._outages.back()
         else:
             self.disconnections += 1
-            self._log.warning("kafka_disconnected")
 
     def _bootstrap(self, client: Any) -> None:
         """Ask the bootstrap servers again: the library only knows the brokers that lived when it asked last.

@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 from monitor.cascade import DECISIONS
 from monitor.findings import Action, Severity, Status
 from monitor.rates import TERMS
-from monitor.stream import Completion, Incident, Stage
+from monitor.stream import Completion, Incident, Right, Stage
 from monitor.trace import Missing
 
 PREFIX = "riskmon_"
@@ -62,6 +62,7 @@ GaugeName: TypeAlias = Literal[
     "lag_seconds",
     "partition_stuck",
     "kafka_connected",
+    "kafka_denied",
     "kafka_member",
     "kafka_member_answered_timestamp_seconds",
     "kafka_group_visible",
@@ -349,6 +350,11 @@ FAMILIES: dict[MetricName, Family] = {
     "kafka_connected": Family(
         Kind.GAUGE, "1 while a broker is connected and answers, 0 while none does; absent without Kafka."
     ),
+    "kafka_denied": Family(
+        Kind.GAUGE,
+        "1 while Kafka denies a right, 0 once it no longer does; `topic` is `*` where it is the group.",
+        (Label("topic", Bound.CONFIG), _closed("right", Right)),
+    ),
     "kafka_member": Family(
         Kind.GAUGE, "1 while this daemon is a live member of its consumer group; absent without Kafka."
     ),
@@ -485,33 +491,3 @@ FAMILIES: dict[MetricName, Family] = {
         (Label("version", Bound.CONFIG), Label("python", Bound.CONFIG)),
     ),
 }
-
-
-def reference() -> str:
-    """`METRICS.md`: every metric with its type, labels, their bounds and its meaning."""
-    lines = [
-        "# Metrics",
-        "",
-        "Made from `catalogue.py` by `python grafana/generate.py`. One daemon exports at most about",
-        "`telemetry.max_series` series, whatever names the traffic has: values of a *guarded* label become",
-        f"`{OTHER}` beyond `telemetry.max_label_values`, or when their metric is full, except those in",
-        "`telemetry.allow`; `riskmon_label_overflow_total` counts that. Histograms add `_bucket`, `_sum` and",
-        "`_count`; `process_…` and `python_gc_…` are those of the Prometheus client.",
-        "",
-        "| metric | type | labels | meaning |",
-        "| --- | --- | --- | --- |",
-    ]
-    for name, family in sorted(FAMILIES.items()):
-        labels = ", ".join(map(_described, family.labels)) or "none"
-        lines.append(f"| `{family.exported(name)}` | {family.kind} | {labels} | {family.help} |")
-    return "\n".join(lines) + "\n"
-
-
-def _described(label: Label) -> str:
-    match label.bound:
-        case Bound.CLOSED:
-            return f"`{label.name}` ({', '.join(label.values)})"
-        case Bound.GUARDED:
-            return f"`{label.name}` (guarded)"
-        case Bound.CONFIG:
-            return f"`{label.name}`"

@@ -2,8 +2,9 @@
 
 Only numbers, enums, None and short strings under known keys pass. An exception is logged as its type and
 frames; its message only if it is one of ours, because a foreign one may quote the text it choked on. For
-the same reason third-party records come without arguments, and with their message only if that is a
-literal of the calling code (an f-string is not).
+the same reason a third-party record comes with its message only if that is a literal of the calling code (an
+f-string is not), filled in with what `monitor.redact.remark` shows of its arguments; a library that never has
+text of a trace at hand as a `str` is shown in full, bytes excepted. Of each message a few a minute pass.
 """
 
 import json
@@ -12,7 +13,8 @@ import math
 import sys
 import threading
 import traceback
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -21,18 +23,24 @@ from typing import Any, Final, Literal, TextIO, TypeAlias
 import structlog
 
 from monitor.errors import RiskmonError
+from monitor.redact import remark
 
 MAX_CHARS: Final = 300
 MAX_FRAMES: Final = 12
+PER_MINUTE: Final = 3  # lines of one third-party message
+TEXTLESS: Final = frozenset({"kafka"})
+"""Libraries, by the first part of their loggers' names, that are handed text of traces only as bytes."""
+_MINUTE: Final = 60.0
+_MOST_MESSAGES: Final = 1000  # that are counted at a time; a library may log from as many lines of its code
 
 KEYS: Final = frozenset(
     """
     action app batch cause code conditions consumed cost count dead_lettered deadline destination
     detector environment error event exception field file flag_id flags frames function gaps group host
-    incident instance key kinds level line logger message messages model module name offset outcome
-    partition partitions path pid port position problems reason recorded records released remedy rows rule
-    rules score seconds section setting severity signal stage status step summary tier timestamp topic topics
-    trace_id traces version where workers
+    incident instance key kinds left_out level line logger message messages model module name offset outcome
+    partition partitions path pid port position problems reason recorded records released remedy right rows
+    rule rules score seconds section setting severity signal stage status step summary tier timestamp topic
+    topics trace_id traces version where workers
     """.split()  # noqa: SIM905 - sixty lines of quotes would read worse
 )
 """The keys a log line may have. Others are left out and named under `dropped`."""
@@ -152,23 +160,57 @@ def _render_console(_logger: object, _method: str, event: EventDict) -> str:
     return f"{event['timestamp']} {event['level']:<7} {event['event']:<30} {fields}"
 
 
+@dataclass(slots=True)
+class _Message:
+    """How often one message of a library came in the minute since `since`."""
+
+    since: float
+    record: logging.LogRecord  # the first
+    passed: int = 0
+    left_out: int = 0
+
+
 class _ThirdParty(logging.Handler):
-    """Turns records of other libraries into safe events."""
+    """Turns records of other libraries into safe events, a few a minute of each message."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._messages: dict[tuple[str, int, str], _Message] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Log where it was said, and what if that is a literal."""
-        log = structlog.get_logger()
-        told: dict[str, object] = {
-            "logger": record.name,
-            "line": f"{Path(record.pathname).stem}:{record.lineno}",
-            "function": record.funcName,
-        }
-        if isinstance(record.msg, str) and _is_literal(record):
-            told["message"] = record.msg
+        """Log where it was said, and what as far as that may be shown."""
+        self._tell_left_out(record.created)
+        literal = isinstance(record.msg, str) and _is_literal(record)
+        key = (record.pathname, record.lineno, record.msg if literal else "")
+        message = self._messages.setdefault(key, _Message(record.created, record))
+        if message.passed >= PER_MINUTE or len(self._messages) > _MOST_MESSAGES:
+            message.left_out += 1
+            return
+        message.passed += 1
+        told: dict[str, object] = {}
+        if record.name.partition(".")[0] in TEXTLESS:
+            template, arguments = (record.msg, record.args) if literal else ("%s", (record.getMessage(),))
+            told["message"] = remark(template, arguments, textless=True)
+        elif literal:
+            told["message"] = remark(record.msg, record.args, textless=False)
         if record.exc_info and record.exc_info[1] is not None:
             told.update(describe(record.exc_info[1]))
-        say: Callable[..., object] = log.error if record.levelno >= logging.ERROR else log.warning
-        say("third_party", **told)
+        self._say(record, **told)
+
+    def _tell_left_out(self, now: float) -> None:
+        """Begin new minutes, and say of the last ones what they left out."""
+        for key, message in list(self._messages.items()):
+            if now - message.since >= _MINUTE or now < message.since:
+                del self._messages[key]
+                if message.left_out:
+                    self._say(message.record, message=key[2] or None, left_out=message.left_out)
+
+    def _say(self, record: logging.LogRecord, **told: object) -> None:
+        log = structlog.get_logger()
+        said: Mapping[int, Callable[..., object]] = {10: log.debug, 20: log.info, 30: log.warning}
+        say = said.get(record.levelno // 10 * 10, log.error)
+        place = f"{Path(record.pathname).stem}:{record.lineno}"
+        say("third_party", logger=record.name, line=place, function=record.funcName, **told)
 
 
 def _is_literal(record: logging.LogRecord) -> bool:

@@ -10,7 +10,7 @@ from functools import wraps
 from itertools import chain
 from operator import attrgetter
 from types import MappingProxyType
-from typing import Concatenate, ParamSpec, Protocol, TypeAlias
+from typing import Concatenate, ParamSpec, TypeAlias
 
 from monitor.clock import Clock
 from monitor.config import BudgetsConfig
@@ -18,6 +18,7 @@ from monitor.findings import Assessment, Evidence, Judgement, Status, TierStatus
 from monitor.rates import TERMS, THRESHOLD, Window, sums_of
 from monitor.stream import (
     AssemblyStats,
+    Denial,
     GroupLook,
     Incident,
     Lag,
@@ -29,6 +30,7 @@ from monitor.stream import (
 )
 from monitor.telemetry.catalogue import LEDGER_TABLES, OBJECTIVES, VERDICTS
 from monitor.telemetry.metrics import LabelSet, Metrics
+from monitor.telemetry.ports import Evaluations, Log, Spans
 
 _P = ParamSpec("_P")
 
@@ -44,38 +46,6 @@ _seconds = attrgetter("seconds")
 _SCORED = Status.SCORED  # a member of an enumeration is looked up slowly
 _score = attrgetter("score")
 _evidence = attrgetter("evidence")
-
-
-class Log(Protocol):
-    """What the observer needs of a structlog logger."""
-
-    def info(self, event: str, **fields: object) -> object:
-        """Log at level info."""
-        ...
-
-    def warning(self, event: str, **fields: object) -> object:
-        """Log at level warning."""
-        ...
-
-    def error(self, event: str, **fields: object) -> object:
-        """Log at level error."""
-        ...
-
-
-class Spans(Protocol):
-    """What the observer needs of tracing."""
-
-    def batch(self, judgements: Sequence[Judgement], started: float, ended: float) -> None:
-        """Report a judged batch."""
-        ...
-
-
-class Evaluations(Protocol):
-    """What the observer needs of the export of evaluation events."""
-
-    def offer(self, judgements: Sequence[Judgement], time: float) -> None:
-        """Take judged traces; `time` is Unix seconds."""
-        ...
 
 
 def _best_effort(
@@ -223,6 +193,10 @@ class TelemetryObserver:
         self._metrics.set("kafka_connected", float(connected))
 
     @_best_effort
+    def denied(self, denial: Denial, *, begins: bool) -> None:
+        """Kafka was found to deny a right, or no longer to deny it; told by a source that reads from it."""
+        self._metrics.set("kafka_denied", float(begins), topic=denial.topic or "*", right=denial.right)
+
     def member(self, membership: Membership) -> None:
         """What a source knows of its membership in a consumer group."""
         self._metrics.set("kafka_member", float(membership.live))

@@ -1,0 +1,38 @@
+"""What the observer needs of the rest of telemetry."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from monitor.findings import Judgement
+
+
+class Log(Protocol):
+    """What the observer needs of a structlog logger."""
+
+    def info(self, event: str, **fields: object) -> object:
+        """Log at level info."""
+        ...
+
+    def warning(self, event: str, **fields: object) -> object:
+        """Log at level warning."""
+        ...
+
+    def error(self, event: str, **fields: object) -> object:
+        """Log at level error."""
+        ...
+
+
+class Spans(Protocol):
+    """What the observer needs of tracing."""
+
+    def batch(self, judgements: Sequence[Judgement], started: float, ended: float) -> None:
+        """Report a judged batch."""
+        ...
+
+
+class Evaluations(Protocol):
+    """What the observer needs of the export of evaluation events."""
+
+    def offer(self, judgements: Sequence[Judgement], time: float) -> None:
+        """Take judged traces; `time` is Unix seconds."""
+        ...

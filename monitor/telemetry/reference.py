@@ -1,0 +1,33 @@
+"""The catalogue of metrics as a page to read."""
+
+from monitor.telemetry.catalogue import FAMILIES, OTHER, Bound, Label
+
+
+def reference() -> str:
+    """`METRICS.md`: every metric with its type, labels, their bounds and its meaning."""
+    lines = [
+        "# Metrics",
+        "",
+        "Made from `catalogue.py` by `python grafana/generate.py`. One daemon exports at most about",
+        "`telemetry.max_series` series, whatever names the traffic has: values of a *guarded* label become",
+        f"`{OTHER}` beyond `telemetry.max_label_values`, or when their metric is full, except those in",
+        "`telemetry.allow`; `riskmon_label_overflow_total` counts that. Histograms add `_bucket`, `_sum` and",
+        "`_count`; `process_…` and `python_gc_…` are those of the Prometheus client.",
+        "",
+        "| metric | type | labels | meaning |",
+        "| --- | --- | --- | --- |",
+    ]
+    for name, family in sorted(FAMILIES.items()):
+        labels = ", ".join(map(_described, family.labels)) or "none"
+        lines.append(f"| `{family.exported(name)}` | {family.kind} | {labels} | {family.help} |")
+    return "\n".join(lines) + "\n"
+
+
+def _described(label: Label) -> str:
+    match label.bound:
+        case Bound.CLOSED:
+            return f"`{label.name}` ({', '.join(label.values)})"
+        case Bound.GUARDED:
+            return f"`{label.name}` (guarded)"
+        case Bound.CONFIG:
+            return f"`{label.name}`"
