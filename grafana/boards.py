@@ -173,13 +173,15 @@ OVERVIEW: Final = Board(
             (
                 Panel(
                     "Records",
-                    "Consumed = recorded + dead-lettered + released, when nothing is in flight.",
+                    "Consumed = recorded + dead-lettered + released, when nothing is in flight. "
+                    "Skipped records held nothing to judge; they are among the recorded.",
                     "cps",
                     (
                         (rate("records_consumed"), "consumed"),
                         (rate("records_recorded"), "recorded"),
                         (rate("records_dead_lettered"), "dead-lettered"),
                         (rate("records_released"), "released"),
+                        (rate("records_skipped", "reason"), "skipped: {{reason}}"),
                     ),
                 ),
                 Panel(

@@ -3,6 +3,7 @@
     Exception
     └── RiskmonError
         ├── Busy          hold the work and pause intake; nothing is wrong
+        ├── Skipped       pass the record by and count it: it holds nothing to judge
         ├── BadTrace      dead-letter the record: the same bytes would fail again
         ├── Retryable     back off and try again: the world may change
         ├── Fenced        drop this partition's work: another daemon owns it now
@@ -20,6 +21,14 @@ class RiskmonError(Exception):
 
 class Busy(RiskmonError):  # noqa: N818 - named for what the caller does
     """The next stage is full. Hold the work, pause the source, keep polling."""
+
+
+class Skipped(RiskmonError):  # noqa: N818 - see Busy
+    """A record that is in order and holds nothing to judge. `reason` is one of a bounded set."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class BadTrace(RiskmonError):  # noqa: N818 - see Busy

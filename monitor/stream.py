@@ -368,8 +368,8 @@ class Observer(Protocol):
         """Records whose traces are all judged are durable in the ledger."""
         ...
 
-    def tombstone(self, topic: str) -> None:
-        """A record without a value was passed over: a compacted topic's way to say that a key is deleted."""
+    def skipped(self, topic: str, reason: str, records: int) -> None:
+        """Of the recorded, these held nothing to judge; `reason` is that of `Skipped`."""
         ...
 
     def released(self, topic: str, records: int) -> None:

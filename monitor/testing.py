@@ -66,7 +66,7 @@ class NullObserver:
     def recorded(self, topic: str, records: int) -> None:
         """Ignore."""
 
-    def tombstone(self, topic: str) -> None:
+    def skipped(self, topic: str, reason: str, records: int) -> None:
         """Ignore."""
 
     def released(self, topic: str, records: int) -> None:

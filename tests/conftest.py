@@ -7,6 +7,7 @@ import threading
 from collections.abc import Generator, Iterator
 from typing import Any
 
+import external
 import pytest
 import structlog
 from apache_kafka import ApacheKafka
@@ -47,6 +48,14 @@ def _logging_is_put_back() -> Iterator[None]:
     root.handlers[:] = handlers
     root.setLevel(level)
     structlog.reset_defaults()
+
+
+@pytest.fixture(autouse=True)
+def _what_uses_programs_of_monitoring_is_marked(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Or a test would hold with the version that happens to be installed, and nobody would try the newest."""
+    external.refused.update(() if request.node.get_closest_marker("monitoring") else external.MONITORING)
+    yield
+    external.refused.clear()
 
 
 @pytest.fixture(scope="session")

@@ -12,28 +12,34 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import pytest
 
 from monitor.telemetry.catalogue import FAMILIES, Kind
 
+MONITORING: Final = frozenset({"prometheus", "promtool", "prometheus-alertmanager", "alertmanager", "amtool"})
+"""Programs that only tests marked `monitoring` may use: those run with the newest of them too."""
+refused: set[str] = set()
+"""Programs that the test that runs may not use."""
+
 
 def need(*names: str) -> str:
     """Path of the first of the programs that is installed; skips the test, or in CI fails it, without."""
+    assert refused.isdisjoint(names), f"mark the test: pytest.mark.monitoring, for {', '.join(names)}"
     # Debian keeps PostgreSQL's programs, one folder per version, off the PATH.
     folders = [Path(sys.executable).parent, *sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)]
     for name in names:
         for path in (None, *map(str, folders)):
             if found := shutil.which(name, path=path):
                 return found
-    return _missing(" or ".join(names))
+    return missing(" or ".join(names))
 
 
 def need_module(name: str) -> Any:
     """An optional library; skips the test, or in CI fails it, without."""
     if importlib.util.find_spec(name) is None:
-        _missing(name)
+        missing(name)
     return importlib.import_module(name)
 
 
@@ -94,7 +100,8 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
         subprocess.run([need("umount"), "--lazy", str(folder)], check=True)
 
 
-def _missing(what: str) -> NoReturn:
+def missing(what: str) -> NoReturn:
+    """Skip the test, or in CI fail it, for want of something that is not installed."""
     message = f"{what} is not installed"
     if os.environ.get("CI"):
         pytest.fail(message)

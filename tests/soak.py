@@ -28,6 +28,7 @@ CASES: Final[Mapping[str, str]] = {
     "partitions": "soak_membership:partitions",
     "rebalances": "soak_membership:rebalances",
     "kafka39": "soak_older:older",
+    "monitoring": "soak_monitoring:monitoring",
 }
 """Name to `module:function`, in the order in which they run."""
 

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import socket
 import subprocess
 import urllib.request
@@ -12,6 +13,8 @@ from typing import Any
 
 import pytest
 from external import need
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from patience import eventually
 from test_alerting import flag_row
 from test_deliver_outbox import FakeObserver, FakeOutbox
@@ -25,6 +28,8 @@ from monitor.deliver.formats import fingerprint
 from monitor.deliver.outbox import Delivered, Dispatcher, Reason, Rejected, Result, Retry
 from monitor.errors import ConfigError
 from monitor.findings import Leased, Severity
+
+pytestmark = pytest.mark.monitoring
 
 NOW = 1_700_000_000.0
 
@@ -129,11 +134,39 @@ def test_silences_and_inhibition_of_alertmanager_hold_for_our_alerts(tmp_path: P
         eventually(lambda: suppressed() == expected, "the silenced and inhibited alerts")
 
 
-def test_one_invalid_alert_costs_only_itself(tmp_path: Path) -> None:
+def test_no_name_or_value_of_a_label_is_refused(tmp_path: Path) -> None:
+    """Whatever they are made of: names arrive in letters and digits, as before 0.27 they had to be."""
+    now = SystemClock().now()
+    with alertmanager(tmp_path, free_port()) as url, closing(sender(url)) as out:
+
+        @given(st.dictionaries(st.text(max_size=8), st.text(max_size=8), min_size=1, max_size=5), st.text())
+        @settings(max_examples=50, deadline=None)
+        def any_labels(labels: dict[str, str], app: str) -> None:
+            row = flag_row(time=now, labels=labels, app=app)
+            assert out.send(rows(1, lambda _: alert_of(row, now, 300.0))) == [Delivered()]
+
+        any_labels()
+        names = {name for alert in shown(url) for name in alert["labels"]}
+    assert len(names) > 10
+    assert all(re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", name) for name in names)
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        {"labels": {}},
+        {"labels": {"": "x"}},
+        {"labels": {"app": 6}},
+        {"startsAt": "9999-12-31T23:59:59Z"},
+        {"startsAt": "soon"},
+    ],
+    ids=["no labels", "no name", "no text", "ends before it starts", "no time"],
+)
+def test_one_invalid_alert_costs_only_itself(spoilt: dict[str, Any], tmp_path: Path) -> None:
     """A row that Alertmanager refuses is rejected; the others of its batch are delivered."""
     now = SystemClock().now()
     batch = rows(10, lambda i: alert_of(flag_row(time=now, app=f"app-{i}"), now, 300.0))
-    batch[6].body["labels"] = {"not a name": "x"}
+    batch[6].body.update(spoilt)
     with alertmanager(tmp_path, free_port()) as url, closing(sender(url)) as out:
         outcome = out.send(batch)
         apps = {alert["labels"]["app"] for alert in shown(url)}

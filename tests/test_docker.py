@@ -187,12 +187,14 @@ def prometheus_home(folder: Path, config: Mapping[str, Any]) -> Path:
     return path
 
 
+@pytest.mark.monitoring
 def test_promtool_and_amtool_accept_the_configurations(tmp_path: Path) -> None:
     """Prometheus' configuration with its rules, and Alertmanager's, are valid."""
     run(need("promtool"), "check", "config", str(prometheus_home(tmp_path, prometheus_config())))
     run(need("amtool"), "check-config", str(DOCKER / "alertmanager.yml"))
 
 
+@pytest.mark.monitoring
 def test_the_watchdog_never_reaches_the_pager() -> None:
     """Routing: the always-firing alert goes to its own receiver, a critical one to the page."""
     amtool, config = need("amtool"), str(DOCKER / "alertmanager.yml")
@@ -412,6 +414,7 @@ def tell(url: str, *alerts: Mapping[str, str]) -> bool:
         return bool(answer.status == 200)
 
 
+@pytest.mark.monitoring
 def test_what_follows_from_a_worse_alert_is_inhibited(tmp_path: Path) -> None:
     """The shipped Alertmanager holds back what another firing alert explains, and nothing else."""
 
@@ -454,6 +457,7 @@ def test_what_follows_from_a_worse_alert_is_inhibited(tmp_path: Path) -> None:
         until(lambda: states() == expected, "not inhibited as expected")
 
 
+@pytest.mark.monitoring
 @pytest.mark.alone
 def test_metrics_rules_and_alerts_work_together(tmp_path: Path) -> None:
     """The shipped configurations, run natively against a real scrape.

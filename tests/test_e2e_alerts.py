@@ -10,6 +10,7 @@ from external import need, need_module
 from monitor.cli import riskmon
 
 
+@pytest.mark.monitoring
 @pytest.mark.alone
 def test_leaks_reach_alertmanager_whatever_happens_to_it(tmp_path: Path) -> None:
     """A leak is shown within 5 s and resolved as configured; 500 are one group; an outage loses none."""

@@ -129,6 +129,7 @@ def fill(path: Path) -> None:
         file.writelines(itertools.repeat(bytes(4096)))
 
 
+@pytest.mark.monitoring
 @pytest.mark.alone
 def test_broken_rules_and_a_stopped_process_are_told(tmp_path: Path, apache_kafka: ApacheKafka) -> None:
     """The alerts of exactly these fire, and end with their cause."""
@@ -147,6 +148,7 @@ def test_broken_rules_and_a_stopped_process_are_told(tmp_path: Path, apache_kafk
         check_nothing_is_lost(rig, daemon)
 
 
+@pytest.mark.monitoring
 @pytest.mark.alone
 def test_a_broker_that_falls_silent_is_told(tmp_path: Path) -> None:
     """A stopped broker keeps connections, takes new ones, answers none: its alert fires, nothing is lost."""
@@ -167,6 +169,7 @@ def test_a_broker_that_falls_silent_is_told(tmp_path: Path) -> None:
         check_nothing_is_lost(rig, daemon)
 
 
+@pytest.mark.monitoring
 @pytest.mark.alone
 def test_a_full_disk_is_told(tmp_path: Path, apache_kafka: ApacheKafka) -> None:
     """While something else fills the ledger's disk its alert fires; with room again all is judged.
@@ -188,6 +191,7 @@ def test_a_full_disk_is_told(tmp_path: Path, apache_kafka: ApacheKafka) -> None:
         check_nothing_is_lost(rig, daemon)
 
 
+@pytest.mark.monitoring
 @pytest.mark.alone
 def test_a_removed_model_is_told(tmp_path: Path, apache_kafka: ApacheKafka) -> None:
     """Without it no new worker comes up, and a new daemon judges by its other tiers: an alert for each."""

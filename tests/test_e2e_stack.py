@@ -320,6 +320,7 @@ def traffic(stack: Stack) -> Iterator[None]:
     stack.stop("traffic")
 
 
+@pytest.mark.monitoring
 @pytest.mark.alone
 def test_the_compose_file_works_natively(tmp_path: Path) -> None:
     """Two replicas share traffic and ledger, are scraped and ruled on; a planted leak is one alert group."""

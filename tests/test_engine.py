@@ -10,7 +10,7 @@ import pytest
 from monitor.config import DeliverConfig
 from monitor.effects import Policy
 from monitor.engine import Engine, Settings
-from monitor.errors import BadTrace
+from monitor.errors import BadTrace, Skipped
 from monitor.findings import Assessment, DeadLetter, Judgement, Status
 from monitor.ledger.reading import verify
 from monitor.ledger.store import Ledger
@@ -34,10 +34,12 @@ T0 = ("t", 0)
 
 
 def decode(record: Record) -> Sequence[Trace]:
-    """The value says how many traces a record holds, filler aside; `x` cannot be decoded."""
+    """How many traces the value says, filler aside; `x` cannot be decoded, `-` holds metrics."""
     assert record.value is not None
     if record.value == b"x":
         raise BadTrace("invalid_json", "made up")
+    if record.value == b"-":
+        raise Skipped("metrics")
     return [Trace(id=f"{record.offset}/{n}", time=1.0, response="r") for n in range(int(record.value))]
 
 
@@ -53,6 +55,7 @@ class Watcher(NullObserver):
     def __init__(self) -> None:
         super().__init__()
         self.given_back = 0
+        self.skips: list[tuple[str, str, int]] = []
         self.reloads: list[bool] = []
         self.writable: list[bool] = []
 
@@ -60,6 +63,10 @@ class Watcher(NullObserver):
         """Count."""
         assert topic == "t"
         self.given_back += records
+
+    def skipped(self, topic: str, reason: str, records: int) -> None:
+        """Keep."""
+        self.skips.append((topic, reason, records))
 
     def ledger(self, *, writable: bool) -> None:
         """Keep."""
@@ -222,6 +229,37 @@ def test_a_failing_ledger_holds_intake_and_loses_nothing() -> None:
     assert bench.observer.incidents.count((Incident.LEDGER_RETRY, "", -1)) == 4
     assert bench.engine.health()["ledger_writable"]
     assert verify(bench.ledger).ok
+
+
+def test_what_holds_nothing_to_judge_is_recorded_and_told_once_it_is() -> None:
+    """Skipped records move the position, are no dead letters, and count once though the ledger failed."""
+    bench = Bench([b"-", b"1", b"-", b"x"])
+    bench.flaky.faults = ["before", "before", "after"]
+    bench.turns(1)
+    assert bench.observer.skips == []
+    bench.until(lambda: bench.position == 4)
+    totals = bench.engine.totals
+    assert (totals.consumed, totals.recorded, totals.dead_lettered, totals.traces) == (4, 3, 1, 1)
+    assert sum(count for _, _, count in bench.observer.skips) == 2
+    assert {skip[:2] for skip in bench.observer.skips} == {("t", "metrics")}
+    assert [letter.offset for letter in bench.dead] == [3]
+    assert verify(bench.ledger).ok
+
+
+def test_what_was_skipped_of_a_lost_partition_is_told_by_whoever_records_it() -> None:
+    """Skips that were not yet in the ledger go with the partition, as its other work does."""
+    bench = Bench([b"1"])
+    bench.until(lambda: bench.position == 1)
+    bench.flaky.faults = ["before"] * 3
+    bench.log.append(T0, [b"-"])
+    bench.until(lambda: not bench.engine.health()["ledger_writable"])
+    bench.flaky.faults = []
+    bench.source.evict()
+    bench.log.append(("t", 1), [b"1"] * 3)
+    bench.until(lambda: bench.ledger.position("t", 1) == 3)
+    assert bench.position == 1
+    assert bench.observer.skips == []
+    assert bench.observer.given_back == 1
 
 
 def test_whether_the_ledger_takes_what_is_written_is_told() -> None:

@@ -173,6 +173,7 @@ def unanswered(prometheus: Any) -> dict[str, str]:
     }
 
 
+@pytest.mark.monitoring
 @pytest.mark.alone
 def test_every_panel_has_data_in_the_demo_and_the_endpoint_is_clean(tmp_path: Path) -> None:
     """A real Prometheus that scrapes the real daemon under the demo's traffic answers every panel's query.

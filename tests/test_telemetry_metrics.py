@@ -68,6 +68,7 @@ def test_exported_names_are_those_the_catalogue_promises() -> None:
     assert "_created" not in openmetrics(Metrics())
 
 
+@pytest.mark.monitoring
 def test_the_whole_exposition_is_clean_by_promtool() -> None:
     """`promtool check metrics` finds no fault with any metric, used or not."""
     promtool = need("promtool")

@@ -159,9 +159,11 @@ def test_the_accounting_equation_can_be_read_from_the_metrics() -> None:
     it.observer.recorded("t", 6)
     it.observer.dead_lettered("t", "invalid_json", 3)
     it.observer.released("t", 1)
+    it.observer.skipped("t", "metrics", 2)
     total = it.metrics.total_of
     gone = total("records_recorded") + total("records_dead_lettered") + total("records_released")
     assert total("records_consumed") == gone == 10
+    assert total("records_skipped") == 2  # of the recorded
     assert it.metrics.value("last_recorded_timestamp_seconds") == it.clock.now()
 
 

@@ -17,7 +17,7 @@ from monitor.engine.partitions import Claims, Partition, Partitions
 from monitor.engine.settings import Settings, Totals
 from monitor.engine.staging import Staged
 from monitor.engine.work import Batch, Part, Rest, Work
-from monitor.errors import BadTrace, Busy, Fenced, Retryable
+from monitor.errors import BadTrace, Busy, Fenced, Retryable, Skipped
 from monitor.findings import Assessment, DeadLetter, Judgement
 from monitor.rules import RuleBook, RuleSet
 from monitor.stream import (
@@ -46,6 +46,7 @@ IDLE_SECONDS = 0.1  # longest wait of an idle turn: how late a stop or a reload 
 BUSY_SECONDS = 0.02  # longest wait for detectors while there may be more to read
 POLL_SECONDS = 0.2  # longest time between polls with work at hand: heartbeats and rebalances need them
 ENOUGH_BATCHES = 2  # decoded batches at hand before intake waits
+TOMBSTONE = "tombstone"  # a record without a value: a compacted topic's way to say that a key is deleted
 RETRY_FIRST, RETRY_MOST = 0.1, 10.0  # back-off of a failing ledger, seconds
 
 
@@ -327,8 +328,7 @@ class Engine:
         """Queue the traces of a record, or count it as done where it holds none."""
         offset = record.offset
         if record.value is None:
-            self._observer.tombstone(record.topic)
-            self._staged.finish(partition, offset, ())
+            self._staged.skip(partition, offset, TOMBSTONE)
             return
         try:
             traces = self._decode(record)
@@ -336,6 +336,9 @@ class Engine:
             letter = self._staged.bury(partition, record, bad.reason, bad.detail)
             if self._on_dead:
                 self._on_dead(letter)
+            return
+        except Skipped as skipped:
+            self._staged.skip(partition, offset, skipped.reason)
             return
         due = partition.progress.expect(offset, len(traces))
         if not due:
@@ -470,6 +473,9 @@ class Engine:
         for (topic, reason), count in letters.items():
             self.totals.dead_lettered += count
             self._observer.dead_lettered(topic, reason, count)
+        skips = Counter((partition.name[0], reason) for partition, reason in staged.skipped)
+        for (topic, reason), count in skips.items():
+            self._observer.skipped(topic, reason, count)
         judgements = [judgement for _, judgement in staged.judgements]
         self.totals.traces += len(judgements)
         if judgements:

@@ -18,6 +18,7 @@ class Staged:
         self.judgements: list[tuple[Partition, Judgement]] = []
         self.assembled: list[tuple[Partition, Judged]] = []
         self.dead: list[tuple[Partition, DeadLetter]] = []
+        self.skipped: list[tuple[Partition, str]] = []  # and why
         self.finished: dict[Partition, list[Finished]] = {}
         self.touched: set[Partition] = set()  # a part of a record is done, without a judgement of its own
         self.snapshots: dict[str, bytes] = {}
@@ -71,11 +72,17 @@ class Staged:
         self.finish(partition, record.offset, ())
         return letter
 
+    def skip(self, partition: Partition, offset: int, reason: str) -> None:
+        """Count a record as done that holds nothing to judge."""
+        self.skipped.append((partition, reason))
+        self.finish(partition, offset, ())
+
     def drop(self, names: frozenset[TopicPartition]) -> None:
         """Forget the work of partitions that are not ours any more."""
         self.judgements = [item for item in self.judgements if item[0].name not in names]
         self.assembled = [item for item in self.assembled if item[0].name not in names]
         self.dead = [item for item in self.dead if item[0].name not in names]
+        self.skipped = [item for item in self.skipped if item[0].name not in names]
         self.touched = {partition for partition in self.touched if partition.name not in names}
         self.finished = {p: ranges for p, ranges in self.finished.items() if p.name not in names}
 

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 from monitor.config import Format, IngestConfig
-from monitor.ingest import kong, litellm, openai, strict_json
+from monitor.ingest import kong, litellm, openai, signals, strict_json
 from monitor.ingest.auto import recognise
 from monitor.ingest.fields import Parse
 from monitor.ingest.framing import unframe
@@ -25,7 +25,7 @@ __all__ = ["FORMATS", "PROTOBUF", "Decode", "decoder", "decoder_for", "schema", 
 
 Decode: TypeAlias = Callable[[Record], Sequence[Trace | Span]]
 
-PROTOBUF: frozenset[str] = frozenset({"otlp_proto", "otlp_proto_logs"})
+PROTOBUF: frozenset[str] = frozenset(signals.PROTOBUF.values())
 """Formats that are binary."""
 SHAPES: Mapping[str, Shapes] = {
     "native": {"": NativeTrace},
@@ -63,8 +63,15 @@ def decoder(name: Format, config: IngestConfig, pseudonym: Callable[[str], str])
 
     It raises BadTrace with a reason of a bounded set: those of `unframe` and of `strict_json.parse`,
     wrong_type, missing_field, out_of_range, and for OTLP those of `OtlpDecoder`; the detail names the field
-    and never holds a value.
+    and never holds a value. What OTLP's header says of a record goes before `name`; see `signals.by_signal`.
     """
+    if name not in signals.FORMATS:
+        return _unframed(name, config, pseudonym)
+    names = {name, *signals.PROTOBUF.values()}
+    return signals.by_signal(name, {each: _unframed(each, config, pseudonym) for each in names})
+
+
+def _unframed(name: Format, config: IngestConfig, pseudonym: Callable[[str], str]) -> Decode:
     plain = FORMATS[name](config, Names(pseudonym))
     parse, max_bytes = _parse(config, _KNOWN.get(name, KNOWN)), config.max_record_bytes
     protobuf = name in PROTOBUF

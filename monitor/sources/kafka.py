@@ -481,6 +481,8 @@ class KafkaSource:
         """Say what the topics hold before any of it is announced: only that may be begun at its end."""
         from kafka.errors import KafkaError
 
+        if not self._logs.complete():
+            return False
         milliseconds = int(max(deadline.remaining(), self._lookup_seconds) * 1000)
         cluster = self._client.cluster
         names = [

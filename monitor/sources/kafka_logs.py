@@ -15,8 +15,9 @@ from typing import Any, Final, NamedTuple
 from monitor.clock import Clock
 from monitor.stream import TopicPartition
 
-UNSEEN_SECONDS: Final = 1.0  # without a fetch: long enough to delete a topic and make it anew
+UNSEEN_SECONDS: Final = 0.25  # without a fetch: enough to delete a topic, make it anew and write to it
 AGAIN_SECONDS: Final = 1.0  # between requests for metadata while a topic is not there
+ENOUGH_REFRESHES: Final = 2  # the first answer may have been asked for before the topics were named
 NO_ID: Final = "00000000-0000-0000-0000-000000000000"
 
 
@@ -44,11 +45,13 @@ class Logs:
         self._doubts: dict[TopicPartition, _Doubt] = {}
         self._failed: deque[TopicPartition | None] = deque()  # None: any; written by the IO thread, too
         self._refreshed = False
+        self._refreshes = 0
         self._read_at = float("-inf")
 
     def attach(self, consumer: Any, cluster: Any) -> None:
         """Watch a consumer and its metadata. Raises AttributeError for a release that cannot be watched."""
         self._cluster = cluster
+        self._refreshes = 0
         fetcher = consumer._fetcher  # noqa: SLF001 - nothing public tells of a fetch that failed
         fetcher._parse_fetched_data = self._watched(fetcher._parse_fetched_data)  # noqa: SLF001 - as above
         fetcher._handle_fetch_error = self._told(fetcher._handle_fetch_error)  # noqa: SLF001 - as above
@@ -58,6 +61,12 @@ class Logs:
         """The id that metadata gives a topic now, empty where it has none or is not there."""
         found = self._cluster.topic_id(topic)
         return "" if found is None or str(found) == NO_ID else str(found)
+
+    def complete(self) -> bool:
+        """Whether metadata names all that exists of the topics; asks for it until it does."""
+        if self._refreshes < ENOUGH_REFRESHES:
+            self._cluster.request_update()
+        return self._refreshes >= ENOUGH_REFRESHES
 
     def know(self, key: TopicPartition, topic_id: str) -> None:
         """Remember of which topic a partition is."""
@@ -122,6 +131,7 @@ class Logs:
 
     def _refresh(self, _cluster: Any) -> None:
         self._refreshed = True
+        self._refreshes += 1
 
     def _watched(self, parse: Callable[[Any], Any]) -> Callable[[Any], Any]:
         def watched(fetch: Any) -> Any:

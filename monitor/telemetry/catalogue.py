@@ -24,8 +24,8 @@ CounterName: TypeAlias = Literal[
     "records_consumed",
     "records_recorded",
     "records_dead_lettered",
+    "records_skipped",
     "records_released",
-    "records_without_value",
     "traces_judged",
     "release_traces",
     "verdicts",
@@ -166,6 +166,7 @@ CODES = ("200", "400", "401", "404", "405", "413", "415", "429", "500", "503")  
 EXPORTS = ("exported", "failed", "dropped")
 OUTCOMES = ("delivered", "failed", "rejected")
 VERDICTS = ("flagged", "clean", "unscored")
+SKIPS = ("metrics", "profiles", "tombstone")
 OBJECTIVES = ("freshness", "loss", "unscored")
 LEDGER_TABLES = ("flags", "feedback", "dead_letters")
 
@@ -193,14 +194,14 @@ FAMILIES: dict[MetricName, Family] = {
         "Records that could not be judged and are durable as dead letters.",
         (_TOPIC, Label("reason", Bound.GUARDED, key="dead_letter_reason")),
     ),
+    "records_skipped": Family(
+        Kind.COUNTER,
+        "Of the recorded, those that held nothing to judge: other signals than traces, and deleted keys.",
+        (_TOPIC, _closed("reason", SKIPS)),
+    ),
     "records_released": Family(
         Kind.COUNTER,
         "Records given up unrecorded because another daemon owns their partition now and reads them again.",
-        (_TOPIC,),
-    ),
-    "records_without_value": Family(
-        Kind.COUNTER,
-        "Records without a value, as compacted topics have for deleted keys: recorded, nothing to judge.",
         (_TOPIC,),
     ),
     "traces_judged": Family(

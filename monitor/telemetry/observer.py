@@ -150,9 +150,9 @@ class TelemetryObserver:
         self._metrics.set("last_recorded_timestamp_seconds", self._clock.now())
 
     @_best_effort
-    def tombstone(self, topic: str) -> None:
-        """A record without a value was passed over."""
-        self._metrics.inc("records_without_value", topic=topic)
+    def skipped(self, topic: str, reason: str, records: int) -> None:
+        """Of the recorded, these held nothing to judge."""
+        self._metrics.inc("records_skipped", records, topic=topic, reason=reason)
 
     @_best_effort
     def released(self, topic: str, records: int) -> None:
