@@ -1,12 +1,11 @@
 """Apache Kafka itself, in KRaft mode, from the jars that its project publishes.
 
-Maven fetches them once per version into a cache outside the checkout: `~/.cache/riskmon`, or the folder that
-TEST_CACHE names. Without Java or Maven a test is skipped, or in CI fails.
+Maven fetches them once per version into the tests' cache (`cache.py`). Without Java or Maven a test is
+skipped, or in CI fails.
 """
 
 import base64
 import contextlib
-import fcntl
 import os
 import random
 import shutil
@@ -16,11 +15,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from cache import cached
 from external import need
 
 from monitor.demo.broker import DIE_WITH_PARENT, SESSION_MS
@@ -236,14 +236,19 @@ class ApacheKafka:
         return own | {"session_timeout_ms": SESSION_MS, "heartbeat_interval_ms": SESSION_MS // 6} | others
 
     def group_lag(self, group: str) -> dict[tuple[str, int], int | None]:
-        """Lag by (topic, partition) as `kafka-consumer-groups --describe` gives it; None for no position."""
+        """Lag by (topic, partition) as `kafka-consumer-groups --describe` gives it; None for no position.
+
+        Empty while the tool cannot tell, such as of a group whose coordinator is just being found.
+        """
         tool = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
         asked = ["--bootstrap-server", self._inner, "--describe", "--group", group]
         said = subprocess.run(
-            _java(self.version, tool, *asked), check=True, capture_output=True, text=True, timeout=60
+            _java(self.version, tool, *asked), check=False, capture_output=True, text=True, timeout=60
         ).stdout
         rows = [line.split() for line in said.splitlines()]
-        header = next(row for row in rows if row[:2] == ["GROUP", "TOPIC"])
+        header = next((row for row in rows if row[:2] == ["GROUP", "TOPIC"]), [])
+        if not header:
+            return {}
         topic, partition, lag = (header.index(name) for name in ("TOPIC", "PARTITION", "LAG"))
         return {
             (row[topic], int(row[partition])): None if row[lag] == "-" else int(row[lag])
@@ -329,34 +334,21 @@ class ApacheKafka:
 
 def jars(version: str) -> Path:
     """Folder with the jars of this version; the first who asks fetches them, others wait meanwhile."""
-    cache = Path(os.environ.get("TEST_CACHE") or Path.home() / ".cache" / "riskmon")
-    folder = cache / f"kafka-{version}"
-    if folder.is_dir():
-        return folder
-    maven = need("mvn")
-    cache.mkdir(parents=True, exist_ok=True)
-    with _locked(cache / "kafka.lock"):
-        if not folder.is_dir():
-            fetched = Path(tempfile.mkdtemp(prefix="kafka-", dir=cache))
-            (fetched / "pom.xml").write_text(_POM.format(version=version), encoding="utf-8")
+
+    def fetch(folder: Path) -> None:
+        maven = need("mvn")
+        with tempfile.TemporaryDirectory(prefix="riskmon-maven-") as project:
+            Path(project, "pom.xml").write_text(_POM.format(version=version), encoding="utf-8")
             done = subprocess.run(
-                [maven, "-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=lib"],
-                cwd=fetched,
+                [maven, "-q", "-B", "dependency:copy-dependencies", f"-DoutputDirectory={folder}"],
+                cwd=project,
                 capture_output=True,
                 text=True,
                 check=False,
             )
-            assert done.returncode == 0, f"Maven could not fetch Kafka {version}: {done.stdout[-3000:]}"
-            (fetched / "lib").rename(folder)
-            shutil.rmtree(fetched)
-    return folder
+        assert done.returncode == 0, f"Maven could not fetch Kafka {version}: {done.stdout[-3000:]}"
 
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    return cached(f"kafka-{version}", fetch)
 
 
 def _java(version: str, main: str, *arguments: str) -> list[str]:

@@ -1,6 +1,6 @@
 """What tests need and Debian does not have: made once per machine, and kept outside the checkout.
 
-In `~/.cache/riskmon`, or in the folder that RISKMON_TEST_CACHE names.
+In `~/.cache/riskmon`, or in the folder that TEST_CACHE names.
 """
 
 import fcntl
@@ -16,7 +16,7 @@ def cached(name: str, make: Callable[[Path], None]) -> Path:
     `make` fills an empty folder, which gets its name when it is full: nothing half made is ever found.
     What decides about the contents, versions above all, belongs into `name`.
     """
-    root = Path(os.environ.get("RISKMON_TEST_CACHE") or Path.home() / ".cache" / "riskmon")
+    root = Path(os.environ.get("TEST_CACHE") or Path.home() / ".cache" / "riskmon")
     root.mkdir(parents=True, exist_ok=True)
     folder = root / name
     with (root / f"{name}.lock").open("w") as lock:

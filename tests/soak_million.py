@@ -3,7 +3,6 @@
 import json
 import random
 import signal
-import threading
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -116,7 +115,7 @@ class Million:
         self._know_partitions()
 
     def anew(self) -> None:
-        """Delete the topic once all of it is judged, and create it again with fewer partitions."""
+        """Delete the topic once all of it is judged, and create it again with its first partitions."""
         self.catch_up(0)
         self.done_to["anew"] += 1
         self._producer.close(timeout=5)
@@ -144,10 +143,10 @@ class Million:
         )
 
 
-def million(share: float, folder: Path, *, anew: bool = True) -> Mapping[str, object]:
+def million(share: float, folder: Path) -> Mapping[str, object]:
     """Nothing is lost, nothing judged twice in effect, each flag delivered once, no lag left.
 
-    `anew` makes the topic anew in the middle, when all of it has been judged.
+    In the middle the topic is made anew, when all of it has been judged.
     """
     records = int(RECORDS * share)
     faults = [name for name, count in FAULTS.items() for _ in range(max(1, round(count * share)))]
@@ -161,11 +160,10 @@ def million(share: float, folder: Path, *, anew: bool = True) -> Mapping[str, ob
         run = Million(rig, records)
         portion = records // (len(faults) + 1)
         for nth, fault in enumerate(faults):
-            if anew and nth == len(faults) // 2:
+            if nth == len(faults) // 2:
                 run.anew()
             futures = run.send(portion)
-            later = threading.Event()
-            later.wait(chance.uniform(0.0, 1.5))
+            time.sleep(chance.uniform(0.0, 1.5))
             run.do(fault)
             run.acknowledged(futures)
             run.catch_up(portion)

@@ -12,7 +12,7 @@ from current_monitoring import MODULES, Module
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RISKMON_TEST_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TEST_CACHE", str(tmp_path / "cache"))
 
 
 def test_what_many_ask_for_is_made_once() -> None:

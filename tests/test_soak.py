@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import soak
-from soak_million import million
 
 
 def holds(share: float, folder: Path) -> Mapping[str, object]:
@@ -62,6 +61,6 @@ def test_every_case_is_there() -> None:
 
 @pytest.mark.alone
 def test_a_hundredth_of_the_million_holds(tmp_path: Path) -> None:
-    """Ten thousand records amid a kill, a pause, a broker's restart and new partitions: nothing is lost."""
-    figures = million(0.01, tmp_path, anew=False)
+    """Ten thousand records amid one fault of each kind, a topic made anew among them: nothing is lost."""
+    figures = soak.load("million")(0.01, tmp_path)
     assert (figures["records"], figures["lost"], figures["group_lag"]) == (10_000, 0, 0)

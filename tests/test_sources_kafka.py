@@ -507,6 +507,27 @@ def test_errors_are_classified_by_what_the_caller_must_do(
     source.close({}, 5)
 
 
+def test_a_partition_left_out_of_an_answer_is_asked_for_again(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lookup that misses a partition, its topic being deleted, ends nothing; the next one counts."""
+    topic = broker.topic()
+    source, seen = join(Rig(lambda: broker.source(topic), {(topic, 0): []}, remembers=True, finite=False))
+    assert isinstance(source, KafkaSource)
+    source.pause()  # nothing is fetched, so that the end is looked up
+
+    async def nothing(*_: Any) -> dict[Any, Any]:
+        return {}
+
+    with monkeypatch.context() as patched:
+        patched.setattr(source._consumer._fetcher, "_fetch_offsets_by_times_async", nothing)
+        before = source.stats.poll_errors
+        poll_until(source, seen, lambda: source.stats.poll_errors > before)
+    broker.produce(topic, {0: [b"v"]})
+    poll_until(source, seen, lambda: [lag.records for lag in source.lag()] == [1])
+    source.close({}, 5)
+
+
 def test_settings_that_break_the_promise_are_refused() -> None:
     """Forbidden, duplicate and unknown client settings are named with a remedy."""
     for key, problem in {

@@ -254,12 +254,17 @@ def _listener(consumer: Any, notify: Callable[[Rebalance], None]) -> Any:
 
 
 def repair_fetcher(consumer: Any) -> None:
-    """Let `poll` raise BadFetch where it would never return. Raises ConfigError like `open_consumer`."""
+    """Let `poll` raise BadFetch where it would never return, and lookups KafkaError where they fail.
+
+    Raises ConfigError like `open_consumer`.
+    """
     try:
         parse = consumer._fetcher._parse_fetched_data  # noqa: SLF001 - see the module's docstring
+        look_up = consumer._fetcher.beginning_or_end_offset  # noqa: SLF001 - see above
     except AttributeError as error:
         raise unrepairable(error) from None
     consumer._fetcher._parse_fetched_data = _safe_parse(parse)  # noqa: SLF001 - see above
+    consumer._fetcher.beginning_or_end_offset = _safe_lookup(look_up)  # noqa: SLF001 - see above
 
 
 def repair_join(consumer: Any) -> None:
@@ -296,6 +301,18 @@ def unrepairable(error: AttributeError) -> ConfigError:
         f"kafka-python {kafka.__version__} has no {error.name}; install kafka-python>=3.0.12,<4 "
         "in a release that riskmon was tested with"
     )
+
+
+def _safe_lookup(look_up: Callable[..., Any]) -> Callable[..., Any]:
+    from kafka.errors import UnknownTopicOrPartitionError
+
+    def safe_lookup(*arguments: Any) -> Any:
+        try:
+            return look_up(*arguments)
+        except KeyError:  # the broker left one out, as it may when its topic is being deleted
+            raise UnknownTopicOrPartitionError from None
+
+    return safe_lookup
 
 
 def _safe_parse(parse: Callable[[Any], Any]) -> Callable[[Any], Any]:
