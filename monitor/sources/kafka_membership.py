@@ -12,9 +12,8 @@ from monitor.config import KafkaConfig
 from monitor.sources.kafka_diagnosis import Outages
 from monitor.stream import Membership
 
-
 BOOTSTRAP_SECONDS: Final = 5.0
-"""Without a connection, and between tries: how soon the bootstrap servers are asked who the brokers are now."""
+"""Without a connection, and between tries, until bootstrap servers are asked who the brokers are now."""
 
 
 class Liveness:
