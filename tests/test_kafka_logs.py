@@ -229,12 +229,14 @@ def test_a_move_to_the_start_of_a_new_topic_loses_no_alert(install: Callable[...
 
 def test_a_log_cut_off_by_an_unclean_election_is_read_from_the_cut() -> None:
     """Two brokers; what one alone had is lost: while running, and across a restart, what is new is judged."""
+    unclean = {"unclean.leader.election.enable": "true"}
+    safe = unclean | {"offsets.topic.replication.factor": "2"}  # for the group, that is
     with (
-        ApacheKafka(properties={"process.roles": "controller"}) as controller,
-        ApacheKafka(joins=controller) as first,
-        ApacheKafka(joins=controller) as second,
+        ApacheKafka(properties=unclean | {"process.roles": "controller"}) as controller,
+        ApacheKafka(properties=safe, joins=controller) as first,
+        ApacheKafka(properties=safe, joins=controller) as second,
     ):
-        here = Installation(first, replicas=2, unclean_leader_election_enable="true")
+        here = Installation(first, replicas=2)
         here.kafka = _Both(first, second)  # type: ignore[assignment] # as much of a broker as is asked for
         for restarted in (False, True):
             _cut_off(here, first, second, restarted=restarted)

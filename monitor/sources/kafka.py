@@ -559,7 +559,7 @@ class KafkaSource:
     def _lag(self, key: TopicPartition, owned: _Partition) -> Lag:
         name = self._name(*key)
         if owned.delivering:
-            owned.position = self._consumer.position(name, timeout_ms=0)
+            owned.position = self._position(name)
         owned.end = max(owned.end, self._consumer.highwater(name) or 0)
         records = max(0, owned.end - owned.position)
         behind = records > 0 and owned.last_time is not None
@@ -593,6 +593,12 @@ class KafkaSource:
         ):  # `seek` itself takes none, and without one nothing shows a log that was cut off
             state = self._consumer._subscription.assignment[name]  # noqa: SLF001 - as said
             state.position = OffsetAndMetadata(offset, "", leader_epoch)
+
+    def _position(self, name: Any) -> int:
+        # `position` would ask the broker, and raise what only a poll may handle.
+        state = self._consumer._subscription.assignment[name]  # noqa: SLF001 - as said
+        offset: int = state.position.offset
+        return offset
 
     def _name(self, topic: str, partition: int) -> Any:
         from kafka.structs import TopicPartition as Name
