@@ -697,6 +697,11 @@ class Told:
     def __init__(self) -> None:
         self.rows: dict[str, int] = {}
         self.found: list[tuple[int, int]] = []
+        self.gap_counts: list[int] = []
+
+    def gaps(self, gaps: int) -> None:
+        """Gaps on record."""
+        self.gap_counts.append(gaps)
 
     def kept(self, rows: dict[str, int], /) -> None:
         """Rows per table."""
@@ -726,6 +731,24 @@ def test_a_running_daemon_verifies_now_and_then(tmp_path: Path) -> None:
         assert told.found[1][0] > 0
         Auditor(ledger, clock, never, 0.0).turn()
         assert never.found == []
+
+
+@pytest.mark.parametrize("every", [0.0, 3600.0])
+def test_gaps_show_before_the_next_verification(tmp_path: Path, every: float) -> None:
+    """What retention took and what an operator skipped is counted within seconds, a move back is not."""
+    clock, told = ManualClock(), Told()
+    with opened(tmp_path, clock=clock) as ledger:
+        ledger.record(batch(claimed(ledger), range(4)))
+        auditor = Auditor(ledger, clock, told, every)
+        auditor.turn()
+        ledger.move("t", 0, 6, "corrupt batch")
+        claimed(ledger, begin=9)
+        ledger.move("t", 0, 1, "better rules")
+        clock.advance(10.0)
+        auditor.turn()
+        auditor.turn()
+        assert told.gap_counts[-2:] == [2, 2]
+        assert len(reading.verify(ledger).gaps) == 2
 
 
 def test_verification_keeps_nobody_waiting_and_can_be_ended(ledger: Ledger) -> None:

@@ -77,6 +77,7 @@ def verify(path: Path | None, *, as_json: bool) -> bool:
                     "problems": report.problems,
                     "gaps": report.gaps,
                     "open": report.open,
+                    "incarnations": report.incarnations,
                 }
             )
         )
@@ -87,6 +88,8 @@ def verify(path: Path | None, *, as_json: bool) -> bool:
         click.echo(f"  {name}: every offset judged up to {offset}")
     for line in report.open:
         click.echo(f"  not judged yet: {line}")
+    for line in report.incarnations:
+        click.echo(f"  {line}")
     for line in report.gaps:
         click.echo(f"GAP: {line}")
     for line in report.problems:
@@ -188,10 +191,11 @@ def list_positions(path: Path | None, *, as_json: bool) -> None:
     if as_json:
         click.echo(to_json(rows))
         return
-    table = Table("topic", "partition", "next offset", "owner", "updated")
+    table = Table("topic", "partition", "next offset", "owner", "updated", "topic id", "incarnation")
     for row in rows:
         place = (row["topic"], str(row["partition"]), str(row["next_offset"]))
-        table.add_row(*place, row["owner"], _time(row["updated"]))
+        log = (row["topic_id"], str(row["incarnation"]))
+        table.add_row(*place, row["owner"], _time(row["updated"]), *log)
     Console().print(table)
 
 

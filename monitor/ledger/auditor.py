@@ -10,6 +10,7 @@ from monitor.ledger.store import Ledger
 
 REST: Final = 20.0
 COUNT_SECONDS: Final = 60.0
+LOOK_SECONDS: Final = 10.0  # how soon a gap shows, however long a verification takes
 COUNTED: Final = ("flags", "feedback", "dead_letters")  # each has a small index to count
 
 
@@ -18,6 +19,10 @@ class Observer(Protocol):
 
     def kept(self, rows: dict[str, int], /) -> None:
         """Rows per table."""
+        ...
+
+    def gaps(self, gaps: int) -> None:
+        """Ranges of offsets that are on record as never judged."""
         ...
 
     def verified(self, entries: int, problems: int, gaps: int, seconds: float) -> None:
@@ -29,8 +34,9 @@ class Auditor:
     """A thread that reads the ledger. A ledger that is busy is asked again later; no result is a result.
 
     The first verification begins at the start, later ones `every` seconds after the last one ended, or `REST`
-    times as long as that took, so that a long record does not take the engine's time; 0 means none. `turn` is
-    one step, so that a test can drive it without a thread.
+    times as long as that took, so that a long record does not take the engine's time; 0 means none. Gaps that
+    are put on record in between are counted by themselves. `turn` is one step, so that a test can drive it
+    without a thread.
     """
 
     def __init__(self, ledger: Ledger, clock: Clock, observer: Observer, every: float) -> None:
@@ -38,7 +44,8 @@ class Auditor:
         self._clock = clock
         self._observer = observer
         self._every = every
-        self._due = clock.monotonic()
+        self._due = self._count_due = clock.monotonic()
+        self._seen = self._gaps = 0  # up to which entry gaps are counted, and how many
         self._ended = threading.Event()
         # A daemon thread: one long query must not keep the process past its deadline.
         self._thread = threading.Thread(target=self._run, name="riskmon-auditor", daemon=True)
@@ -54,19 +61,26 @@ class Auditor:
             self._thread.join(deadline.remaining())
 
     def turn(self) -> None:
-        """Count, and verify when that is due."""
+        """Count what has been added, and verify when that is due."""
+        began = self._clock.monotonic()
         try:
-            self._observer.kept(reading.counts(self._ledger, *COUNTED))
-            if self._every and self._clock.monotonic() >= self._due:
-                began = self._clock.monotonic()
+            if began >= self._count_due:
+                self._observer.kept(reading.counts(self._ledger, *COUNTED))
+                self._count_due = began + COUNT_SECONDS
+            if self._every and began >= self._due:
                 report = reading.verify(self._ledger, self._ended.is_set)
                 ended = self._clock.monotonic()
                 self._due = ended + max(self._every, REST * (ended - began))
-                self._observer.verified(report.entries, len(report.problems), len(report.gaps), ended - began)
+                self._seen, self._gaps = report.entries, len(report.gaps)
+                self._observer.verified(report.entries, len(report.problems), self._gaps, ended - began)
+                return
+            self._seen, new = reading.new_gaps(self._ledger, self._seen)
         except Retryable:
             return
+        self._gaps += new
+        self._observer.gaps(self._gaps)
 
     def _run(self) -> None:
         while not self._ended.is_set():
             self.turn()
-            self._ended.wait(min(COUNT_SECONDS, self._every or COUNT_SECONDS))
+            self._ended.wait(min(LOOK_SECONDS, self._every or LOOK_SECONDS))

@@ -89,6 +89,19 @@ def _entries(connection: sa.Connection, ended: Callable[[], bool]) -> Iterator[a
         yield audit.Entry(row.seq, row.time, row.kind, row.body, bytes(row.hash))
 
 
+def new_gaps(ledger: Ledger, after: int) -> tuple[int, int]:
+    """Return the number of the last entry of the chain, and how many gaps stand behind entry `after`.
+
+    What an operator skipped counts, too.
+    """
+    c = t.chain.c
+    added = sa.select(c.kind, c.body).where(c.seq > after, c.kind.in_(("gap", "moved")))
+    with ledger.view() as connection:
+        last = connection.execute(sa.select(t.head.c.seq)).scalar_one()
+        entries = [(row.kind, json.loads(row.body)) for row in connection.execute(added)]
+    return last, sum(kind == "gap" or body["to"] > body["from"] for kind, body in entries)
+
+
 def letters(ledger: Ledger, *, reason: str | None = None, limit: int = 1000) -> list[LetterRow]:
     """Dead letters, oldest first."""
     columns = [t.dead_letters.c[name] for name in LetterRow._fields]

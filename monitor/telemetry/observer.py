@@ -360,6 +360,11 @@ class TelemetryObserver:
             self._metrics.set("ledger_rows", rows[table], table=table)
 
     @_best_effort
+    def gaps(self, gaps: int) -> None:
+        """Ranges of offsets that are on record as never judged."""
+        self._metrics.set("audit_gaps", gaps)
+
+    @_best_effort
     def verified(self, entries: int, problems: int, gaps: int, seconds: float) -> None:
         """The audit chain was verified: what was found, and how long that took."""
         self._metrics.set("audit_last_verification_successful", float(problems == 0))
