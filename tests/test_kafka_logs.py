@@ -229,7 +229,8 @@ def test_a_move_to_the_start_of_a_new_topic_loses_no_alert(install: Callable[...
 
 def test_a_log_cut_off_by_an_unclean_election_is_read_from_the_cut() -> None:
     """Two brokers; what one alone had is lost: while running, and across a restart, what is new is judged."""
-    unclean = {"unclean.leader.election.enable": "true"}
+    quick = {"broker.session.timeout.ms": "2000", "broker.heartbeat.interval.ms": "500"}
+    unclean = quick | {"unclean.leader.election.enable": "true"}
     safe = unclean | {"offsets.topic.replication.factor": "2"}  # for the group, that is
     with (
         ApacheKafka(properties=unclean | {"process.roles": "controller"}) as controller,

@@ -8,9 +8,8 @@ the library's IO thread only leaves notes of rebalances, which the next `poll` r
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from structlog.typing import FilteringBoundLogger
 
@@ -31,17 +30,15 @@ from monitor.sources.kafka_client import (
 from monitor.sources.kafka_commits import Commits
 from monitor.sources.kafka_diagnosis import Diagnosis, Outages, raise_for_good
 from monitor.sources.kafka_logs import Epochs, Logs
+from monitor.sources.kafka_lookups import Lookup, Lookups, Owned
 from monitor.sources.kafka_membership import Liveness
 from monitor.sources.kafka_rights import Rights
 from monitor.stream import (
-    Assigned,
     Denial,
     Event,
-    Existing,
     Fetched,
     Lag,
     Membership,
-    OutOfRange,
     Passed,
     Revoked,
     Stuck,
@@ -49,9 +46,6 @@ from monitor.stream import (
     TopicPartition,
 )
 from monitor.trace import Record
-
-LOOKUP_SECONDS: Final = 1.0  # least time one offset look-up gets beyond a fetch that waits before it
-END_SECONDS: Final = 5.0  # how often the ends of partitions that are not being fetched are asked for
 
 
 class KafkaStats(NamedTuple):
@@ -61,34 +55,6 @@ class KafkaStats(NamedTuple):
     poll_errors: int
     rebalances: int
     connected: bool
-
-
-@dataclass(slots=True)
-class _Partition:
-    """What is known of an owned partition. `position` is where delivery stands or would begin.
-
-    `probed` is the announcement that waits for the partition's high watermark. `delivered` is the end of what
-    was delivered, or passed over.
-    """
-
-    announced: bool = False
-    probed: Assigned | None = None
-    delivering: bool = False
-    position: int = 0
-    delivered: int = 0
-    end: int = 0
-    last_time: float | None = None
-    epochs: Epochs = field(default_factory=Epochs)
-
-
-class _Lookup(NamedTuple):
-    """What is to be looked up of a partition: to announce it, or where `position` does not fit its log.
-
-    `diverged` is the first offset of what is new; -1 where all of it is.
-    """
-
-    position: int | None = None
-    diverged: int | None = None
 
 
 class KafkaSource:
@@ -116,24 +82,29 @@ class KafkaSource:
         self._clock = clock
         self._log = log
         self._settings = settings(config, client_id)
-        # A look-up queues on the connection behind a fetch that waits for records to come.
-        self._lookup_seconds = LOOKUP_SECONDS + self._settings["fetch_max_wait_ms"] / 1000
         self._opening: Future[tuple[Any, Any]] | None = None
         self._consumer: Any = None
         self._client: Any = None
         self._notes: deque[Rebalance] = deque()  # written by the IO thread
-        self._partitions: dict[TopicPartition, _Partition] = {}
-        self._lookups: dict[TopicPartition, _Lookup] = {}
+        self._partitions: dict[TopicPartition, Owned] = {}
         self._logs = Logs(clock)
-        self._looked = config.start != "latest"
         self._events: list[Event] = []
         self._paused = False
         self._closed = False
         self._diagnosis = Diagnosis(config)
         self._outages = Outages(clock, log, self._diagnosis)
         self._rights = Rights(config, clock, log, on_denial)
+        self._lookups = Lookups(
+            config,
+            clock,
+            log,
+            partitions=self._partitions,
+            logs=self._logs,
+            rights=self._rights,
+            emit=lambda event: self._events.append(event),  # noqa: PLW0108 - another list after each poll
+            fetch_seconds=self._settings["fetch_max_wait_ms"] / 1000,
+        )
         self._liveness = Liveness(config, clock, self._outages, on_connection, on_member)
-        self._ends_due = 0.0
         self._commits = Commits(clock, log)
         self._poll_errors = 0
         self._rebalances = 0
@@ -141,7 +112,7 @@ class KafkaSource:
     @property
     def stats(self) -> KafkaStats:
         """Counts for telemetry; cheap."""
-        errors = self._poll_errors + self._liveness.disconnections
+        errors = self._poll_errors + self._lookups.errors + self._liveness.disconnections
         return KafkaStats(self._commits.failures, errors, self._rebalances, self._liveness.connected)
 
     def poll(self, timeout: float, max_records: int) -> Sequence[Event]:
@@ -170,14 +141,11 @@ class KafkaSource:
             owned = self._partitions.get(name)
             if owned is not None and owned.delivering:
                 self._deliver(name, owned, records)
-        self._finish_probes()
-        if self._looked or self._look_first(deadline):
-            self._look_up(deadline)
-        self._refresh_ends()
+        self._lookups.turn(deadline, idle=self._paused)
         events, self._events = self._events, []
         return events
 
-    def _deliver(self, name: Any, owned: _Partition, records: Sequence[Any]) -> None:
+    def _deliver(self, name: Any, owned: Owned, records: Sequence[Any]) -> None:
         first, last = records[0], records[-1]
         if self._logs.doubted(name):
             self._seek(name, first.offset, owned.epochs.before(first.offset))
@@ -195,7 +163,7 @@ class KafkaSource:
         owned = self._partitions.get((topic, partition))
         if owned is None or not owned.announced:
             return
-        self._lookups.pop((topic, partition), None)
+        self._lookups.drop((topic, partition))
         owned.position = owned.delivered = offset
         owned.epochs = Epochs(offset, leader_epoch)
         owned.delivering = True
@@ -208,8 +176,8 @@ class KafkaSource:
         key = (topic, partition)
         if key in self._partitions and self._consumer is not None:
             self._hold(key)
-            self._partitions[key] = _Partition()
-            self._lookups[key] = _Lookup()
+            self._partitions[key] = Owned()
+            self._lookups.ask(key, Lookup())
 
     def pause(self) -> None:
         """Deliver nothing until `resume`. Idempotent."""
@@ -297,6 +265,7 @@ class KafkaSource:
         try:
             self._consumer, self._client = self._opening.result(timeout)
             self._logs.attach(self._consumer, self._client.cluster)
+            self._lookups.attach(self._consumer, self._client.cluster)
         except TimeoutError:
             self._outages.away()
             return False
@@ -359,7 +328,7 @@ class KafkaSource:
         if owned is None:
             return
         if owned.probed:
-            self._announce(bad.key, owned, owned.probed.end)
+            self._lookups.announce(bad.key, owned.probed.end)
         elif isinstance(error, OffsetOutOfRangeError):
             self._out_of_range(bad.key)
         elif error is not None and self._rights.refused(error, bad.key[0]):
@@ -385,7 +354,7 @@ class KafkaSource:
         owned = self._partitions.get(key)
         if owned is not None and owned.announced:
             self._hold(key)
-            self._lookups[key] = _Lookup(owned.delivered, diverged)
+            self._lookups.ask(key, Lookup(owned.delivered, diverged))
 
     def _compare_logs(self) -> None:
         """Deliver nothing of a topic that was made anew, or may have been, as if it were the one before."""
@@ -420,8 +389,8 @@ class KafkaSource:
             note = self._notes.popleft()
             for topic, number in note.partitions:
                 if note.gained:
-                    self._partitions[topic, number] = _Partition()
-                    self._lookups[topic, number] = _Lookup()
+                    self._partitions[topic, number] = Owned()
+                    self._lookups.ask((topic, number), Lookup())
                 else:
                     self._forget(topic, number)
         # The library keeps or forgets pauses across a rebalance depending on its release.
@@ -429,7 +398,7 @@ class KafkaSource:
 
     def _forget(self, topic: str, number: int) -> None:
         owned = self._partitions.pop((topic, number), None)
-        self._lookups.pop((topic, number), None)
+        self._lookups.drop((topic, number))
         self._commits.forget((topic, number))
         self._logs.forget((topic, number))
         if owned is not None and owned.announced:
@@ -446,117 +415,7 @@ class KafkaSource:
             else:
                 self._consumer.pause(partition)
 
-    def _look_up(self, deadline: Deadline) -> None:
-        """Ask the broker about partitions to announce; what it does not answer is asked again next time."""
-        from kafka.errors import KafkaError
-
-        for key in [key for key in self._lookups if not self._rights.holds(key[0])]:
-            milliseconds = int(max(deadline.remaining(), self._lookup_seconds) * 1000)
-            name = self._name(*key)
-            lookup = self._lookups.pop(key)
-            topic_id = self._logs.topic_id(key[0])
-            try:
-                begin = self._consumer.beginning_offsets([name], timeout_ms=milliseconds)[name]
-                end = self._consumer.end_offsets([name], timeout_ms=milliseconds)[name]
-                announces = lookup.position is None
-                committed = self._consumer.committed(name, timeout_ms=milliseconds) if announces else None
-            except KafkaError as error:
-                self._lookups[key] = lookup  # at the end, so that one bad partition holds up no other
-                self._poll_errors += 1
-                if self._rights.refused(error, key[0]):
-                    continue
-                raise_for_good(error)
-                self._log.info(
-                    "kafka_lookup_failed", topic=key[0], partition=key[1], error=type(error).__name__
-                )
-                return
-            if topic_id != self._logs.topic_id(key[0]):
-                self._lookups[key] = lookup  # it was made anew amid the questions
-                continue
-            self._logs.know(key, topic_id)
-            owned = self._partitions[key]
-            if lookup.position is not None:
-                owned.end = end
-                diverged = begin if lookup.diverged == -1 else lookup.diverged
-                self._events.append(OutOfRange(*key, lookup.position, begin, end, topic_id, diverged))
-                continue
-            owned.position = begin if committed is None else committed
-            owned.probed = Assigned(*key, committed, begin, end, topic_id)
-            if end > begin:
-                self._consumer.seek(name, end - 1)
-                self._consumer.resume(name)
-            else:
-                self._announce(key, owned, end)
-
-    def _look_first(self, deadline: Deadline) -> bool:
-        """Say what the topics hold before any of it is announced: only that may be begun at its end."""
-        from kafka.errors import KafkaError
-
-        if not self._logs.complete():
-            return False
-        milliseconds = int(max(deadline.remaining(), self._lookup_seconds) * 1000)
-        cluster = self._client.cluster
-        names = [
-            self._name(topic, number)
-            for topic in self._config.topics
-            for number in sorted(cluster.partitions_for_topic(topic) or ())
-        ]
-        try:
-            ends = self._consumer.end_offsets(names, timeout_ms=milliseconds) if names else {}
-        except KafkaError as error:
-            self._poll_errors += 1
-            self._log.info("kafka_lookup_failed", error=type(error).__name__)
-            return False
-        self._events.append(Existing({(name.topic, name.partition): end for name, end in ends.items()}))
-        self._looked = True
-        return True
-
-    def _finish_probes(self) -> None:
-        """Announce partitions whose last record was fetched (and dropped) to learn the high watermark.
-
-        The end that is listed is not the next offset to be written: in front of an open transaction it is the
-        last stable offset, and Tansu (the demo broker) lists the start of the last batch plus one. Taken for
-        the end, either would make a sound position look as if it lay beyond it.
-        """
-        for key, owned in self._partitions.items():
-            if owned.probed:
-                highwater = self._consumer.highwater(self._name(*key))
-                if highwater is not None:
-                    self._announce(key, owned, max(highwater, owned.probed.end))
-
-    def _announce(self, key: TopicPartition, owned: _Partition, end: int) -> None:
-        if owned.probed:
-            self._events.append(owned.probed._replace(end=end))
-        self._consumer.pause(self._name(*key))
-        owned.announced = True
-        owned.probed = None
-        owned.end = end
-
-    def _refresh_ends(self) -> None:
-        """Keep lag honest where nothing is being fetched and no fetch answer brings the end along."""
-        from kafka.errors import KafkaError
-
-        now = self._clock.monotonic()
-        idle = [key for key, owned in self._partitions.items() if self._is_idle(key, owned)]
-        if not idle or now < self._ends_due:
-            return
-        self._ends_due = now + END_SECONDS
-        names = [self._name(*key) for key in idle]
-        try:
-            ends = self._consumer.end_offsets(names, timeout_ms=int(self._lookup_seconds * 1000))
-        except KafkaError as error:
-            self._poll_errors += 1
-            if not self._rights.refused(error):
-                self._log.info("kafka_lookup_failed", error=type(error).__name__)
-            return
-        for name in names:
-            self._partitions[name].end = max(self._partitions[name].end, ends[name])
-
-    def _is_idle(self, key: TopicPartition, owned: _Partition) -> bool:
-        reads = owned.delivering and not self._paused
-        return owned.announced and not reads and not self._rights.holds(key[0])
-
-    def _lag(self, key: TopicPartition, owned: _Partition) -> Lag:
+    def _lag(self, key: TopicPartition, owned: Owned) -> Lag:
         name = self._name(*key)
         if owned.delivering:
             owned.position = self._position(name)
@@ -588,9 +447,7 @@ class KafkaSource:
         from kafka.structs import OffsetAndMetadata
 
         self._consumer.seek(name, offset)
-        if (
-            leader_epoch >= 0
-        ):  # `seek` itself takes none, and without one nothing shows a log that was cut off
+        if leader_epoch >= 0:  # `seek` takes none, and without one nothing shows a log that was cut off
             state = self._consumer._subscription.assignment[name]  # noqa: SLF001 - as said
             state.position = OffsetAndMetadata(offset, "", leader_epoch)
 

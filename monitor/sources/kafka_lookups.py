@@ -1,0 +1,227 @@
+"""What is asked of the broker about a partition before it is delivered: where it begins, ends, and stands."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from structlog.typing import FilteringBoundLogger
+
+from monitor.clock import Clock, Deadline
+from monitor.config import KafkaConfig
+from monitor.sources.kafka_diagnosis import raise_for_good
+from monitor.sources.kafka_logs import Epochs, Logs
+from monitor.sources.kafka_rights import Rights
+from monitor.stream import Assigned, Event, Existing, OutOfRange, TopicPartition
+
+LOOKUP_SECONDS: Final = 1.0  # least time one offset look-up gets beyond a fetch that waits before it
+END_SECONDS: Final = 5.0  # how often the ends of partitions that are not being fetched are asked for
+
+
+@dataclass(slots=True)
+class Owned:
+    """What is known of an owned partition. `position` is where delivery stands or would begin.
+
+    `probed` is the announcement that waits for the partition's high watermark. `delivered` is the end of what
+    was delivered, or passed over.
+    """
+
+    announced: bool = False
+    probed: Assigned | None = None
+    delivering: bool = False
+    position: int = 0
+    delivered: int = 0
+    end: int = 0
+    last_time: float | None = None
+    epochs: Epochs = field(default_factory=Epochs)
+
+
+class Lookup(NamedTuple):
+    """What is to be looked up of a partition: to announce it, or where `position` does not fit its log.
+
+    `diverged` is the first offset of what is new; -1 where all of it is.
+    """
+
+    position: int | None = None
+    diverged: int | None = None
+
+
+class Lookups:
+    """Look-ups of owned `partitions`, answered as events to `emit`. Used from the thread that polls.
+
+    `errors` counts questions that the broker did not answer; they are asked again.
+    """
+
+    def __init__(
+        self,
+        config: KafkaConfig,
+        clock: Clock,
+        log: FilteringBoundLogger,
+        *,
+        partitions: Mapping[TopicPartition, Owned],
+        logs: Logs,
+        rights: Rights,
+        emit: Callable[[Event], None],
+        fetch_seconds: float,
+    ) -> None:
+        self._config = config
+        self._clock = clock
+        self._log = log
+        self._partitions = partitions
+        self._logs = logs
+        self._rights = rights
+        self._emit = emit
+        # A look-up queues on the connection behind a fetch that waits for records to come.
+        self._seconds = LOOKUP_SECONDS + fetch_seconds
+        self._consumer: Any = None
+        self._cluster: Any = None
+        self._waiting: dict[TopicPartition, Lookup] = {}
+        self._looked = config.start != "latest"
+        self._ends_due = 0.0
+        self.errors = 0
+
+    def attach(self, consumer: Any, cluster: Any) -> None:
+        """Ask through this consumer from now on."""
+        self._consumer, self._cluster = consumer, cluster
+
+    def ask(self, key: TopicPartition, lookup: Lookup) -> None:
+        """Look a partition up as soon as the broker answers. What was known of its end no longer counts."""
+        self._waiting[key] = lookup
+        state = self._consumer._subscription.assignment.get(_name(key))  # noqa: SLF001 - nothing public forgets it
+        if state is not None:
+            state.highwater = None
+
+    def drop(self, key: TopicPartition) -> None:
+        """Nobody waits for the answer any more."""
+        self._waiting.pop(key, None)
+
+    def turn(self, deadline: Deadline, *, idle: bool) -> None:
+        """Ask what is waited for, and take what has been answered; `idle`: nothing is being fetched."""
+        self._finish_probes()
+        if self._looked or self._look_first(deadline):
+            self._look_up(deadline)
+        self._refresh_ends(idle=idle)
+
+    def announce(self, key: TopicPartition, end: int) -> None:
+        """Report a partition as assigned, with this end."""
+        owned = self._partitions[key]
+        if owned.probed:
+            self._emit(owned.probed._replace(end=end))
+        self._consumer.pause(_name(key))
+        owned.announced = True
+        owned.probed = None
+        owned.end = end
+
+    def _look_up(self, deadline: Deadline) -> None:
+        from kafka.errors import KafkaError
+
+        for key in [key for key in self._waiting if not self._rights.holds(key[0])]:
+            name, lookup = _name(key), self._waiting.pop(key)
+            topic_id = self._logs.topic_id(key[0])
+            milliseconds = self._milliseconds(deadline)
+            try:
+                begin = self._consumer.beginning_offsets([name], timeout_ms=milliseconds)[name]
+                end = self._consumer.end_offsets([name], timeout_ms=milliseconds)[name]
+                announces = lookup.position is None
+                committed = self._consumer.committed(name, timeout_ms=milliseconds) if announces else None
+            except KafkaError as error:
+                self._waiting[key] = lookup  # at the end, so that one bad partition holds up no other
+                if self._failed(error, key):
+                    continue
+                return
+            if topic_id != self._logs.topic_id(key[0]):
+                self._waiting[key] = lookup  # it was made anew amid the questions
+                continue
+            self._logs.know(key, topic_id)
+            owned = self._partitions[key]
+            if lookup.position is not None:
+                owned.end = end
+                diverged = begin if lookup.diverged == -1 else lookup.diverged
+                self._emit(OutOfRange(*key, lookup.position, begin, end, topic_id, diverged))
+                continue
+            owned.position = begin if committed is None else committed
+            owned.probed = Assigned(*key, committed, begin, end, topic_id)
+            if end > begin:
+                self._consumer.seek(name, end - 1)
+                self._consumer.resume(name)
+            else:
+                self.announce(key, end)
+
+    def _look_first(self, deadline: Deadline) -> bool:
+        """Say what the topics hold before any of it is announced: only that may be begun at its end."""
+        from kafka.errors import KafkaError
+
+        if not self._logs.complete():
+            return False
+        names = [
+            _name((topic, number))
+            for topic in self._config.topics
+            if not self._rights.holds(topic)
+            for number in sorted(self._cluster.partitions_for_topic(topic) or ())
+        ]
+        try:
+            ends = self._ends(names, deadline)
+        except KafkaError as error:
+            self._failed(error, None)
+            return False
+        self._emit(Existing({(name.topic, name.partition): end for name, end in ends.items()}))
+        self._looked = True
+        return True
+
+    def _finish_probes(self) -> None:
+        """Announce partitions whose last record was fetched (and dropped) to learn the high watermark.
+
+        The end that is listed is not the next offset to be written: in front of an open transaction it is the
+        last stable offset, and Tansu (the demo broker) lists the start of the last batch plus one. Taken for
+        the end, either would make a sound position look as if it lay beyond it.
+        """
+        for key, owned in self._partitions.items():
+            if owned.probed:
+                highwater = self._consumer.highwater(_name(key))
+                if highwater is not None:
+                    self.announce(key, max(highwater, owned.probed.end))
+
+    def _refresh_ends(self, *, idle: bool) -> None:
+        """Keep lag honest where nothing is being fetched and no fetch answer brings the end along."""
+        from kafka.errors import KafkaError
+
+        now = self._clock.monotonic()
+        names = [
+            _name(key)
+            for key, owned in self._partitions.items()
+            if owned.announced and (idle or not owned.delivering) and not self._rights.holds(key[0])
+        ]
+        if not names or now < self._ends_due:
+            return
+        self._ends_due = now + END_SECONDS
+        try:
+            ends = self._ends(names, Deadline(self._clock, 0.0))
+        except KafkaError as error:
+            self._failed(error, None)
+            return
+        for name in names:
+            self._partitions[name].end = max(self._partitions[name].end, ends[name])
+
+    def _ends(self, names: Sequence[Any], deadline: Deadline) -> Mapping[Any, int]:
+        ends: Mapping[Any, int] = (
+            self._consumer.end_offsets(names, timeout_ms=self._milliseconds(deadline)) if names else {}
+        )
+        return ends
+
+    def _milliseconds(self, deadline: Deadline) -> int:
+        return int(max(deadline.remaining(), self._seconds) * 1000)
+
+    def _failed(self, error: Exception, key: TopicPartition | None) -> bool:
+        """Count an answer that did not come; return whether it is for want of a right."""
+        self.errors += 1
+        if self._rights.refused(error, key[0]) if key else self._rights.refused(error):
+            return True
+        raise_for_good(error)
+        where = {} if key is None else {"topic": key[0], "partition": key[1]}
+        self._log.info("kafka_lookup_failed", **where, error=type(error).__name__)
+        return False
+
+
+def _name(key: TopicPartition) -> Any:
+    from kafka.structs import TopicPartition as Name
+
+    return Name(*key)
