@@ -181,6 +181,7 @@ CONDITIONS: Final = {
     "group_member": "its group has no such member; see RiskmonNotMember in the runbook",
     "broker_connected": "no broker is connected; see what is said of Kafka above, then its log",
     "no_partition_stuck": "a partition cannot be read on; see RiskmonPartitionStuck in the runbook",
+    "no_partition_fenced": "another daemon claimed a partition of this one; do two groups share a ledger?",
     "ledger_writable": "the ledger refuses writes; see disk and locks",
     "detectors_ready": "no detector worker is up; its log says of what they die",
     "not_stopping": "it drains and will end",
