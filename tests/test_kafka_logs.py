@@ -59,13 +59,23 @@ class Installation:
         self.observer = NullObserver()
         self.source: KafkaSource | None = None
         self.written = 0
+        self.nameless = False
+        self.named: list[bool] = []
 
     def start(self, **settings: Any) -> None:
         """Start a daemon; one that ran before leaves its group, with the positions it has committed."""
         self.stop()
         own = self.kafka.kafka(self.topic, group_id=f"group-{self.topic}", **settings)
         config = KafkaConfig.model_validate(own)
-        self.source = KafkaSource(config, SystemClock(), client_id="t", log=structlog.get_logger())
+        self.source = KafkaSource(
+            config,
+            SystemClock(),
+            client_id="t",
+            log=structlog.get_logger(),
+            on_topic=lambda _, known: self.named.append(known),
+        )
+        if self.nameless:
+            self.source._settings["api_version"] = (2, 7)  # metadata as a broker of that age gives it
         self.detectors = ScriptedDetectors(assess, batch_size=50)
         self.engine = Engine(
             source=self.source,
@@ -195,6 +205,28 @@ def test_a_topic_made_anew_with_fewer_partitions_is_read_whole(install: Callable
     here.produce(10, 2)
     here.judge(190)
     assert here.check().records == 190
+
+
+def test_without_ids_a_topic_is_told_by_the_record_before_the_position(
+    install: Callable[..., Installation],
+) -> None:
+    """A broker that gives no ids is named, a restart repeats nothing, and a longer topic is read whole."""
+    here = install()
+    here.nameless = True
+    here.start()
+    here.produce(40)
+    here.judge(40)
+    here.start()
+    here.produce(10)
+    here.judge(50)
+    here.stop()
+    here.recreate()
+    here.produce(80)
+    here.start()
+    here.judge(130)
+    assert here.check().records == 130
+    assert set(here.named) == {False}
+    assert here.counted(Incident.RECREATED) == 1
 
 
 def test_what_was_written_while_a_topic_is_made_anew_is_judged_once(

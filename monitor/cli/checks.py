@@ -164,6 +164,7 @@ def _spool(topic: str, usage: Usage, oldest: float, config: Config) -> Finding:
 
 def _broker(config: Config) -> list[Finding]:
     from monitor.sources.kafka_admin import Access, examine
+    from monitor.sources.kafka_lookups import NO_ID_REMEDY
 
     kafka, deliver = config.kafka, config.deliver
     topics = zip(OUTPUTS, (deliver.feedback_topic, deliver.verdicts_topic), strict=True)
@@ -183,6 +184,7 @@ def _broker(config: Config) -> list[Finding]:
         )
     for topic, access in found.read.items():
         findings.append(_topic(f"topic {topic}", access, _NO_TOPIC, _denied(kafka, "--topic", topic)))
+    findings += [Finding(f"id of topic {topic}", "missing", NO_ID_REMEDY) for topic in found.nameless]
     for name, topic in outputs.items():
         denied = _denied(kafka, "--topic", topic, "Write")
         state, detail = _topic(name, found.written[topic], _NO_OUTPUT, denied)[1:]

@@ -383,6 +383,7 @@ def _kafka(config: Config, clock: Clock, observer: TelemetryObserver) -> Source:
         log=log,
         on_connection=lambda connected: observer.broker(connected=connected),
         on_denial=lambda denial, begins: observer.denied(denial, begins=begins),
+        on_topic=lambda topic, known: observer.named(topic, known=known),
         on_member=observer.member,
     )
 

@@ -63,6 +63,7 @@ class KafkaSource:
     `on_connection` is told whether any broker is connected, before the first attempt and whenever that
     changes; one that falls silent counts as connected until a request to it times out (30 s by default).
     `on_denial` is told of each right that is found to be missing, and when it no longer is.
+    `on_topic` is told of each topic that is looked up whether it has an id.
     `on_member` is told of each answer of the group, and whether this is a live member of it.
     Raises ConfigError at once for settings that cannot work or would break the delivery promise.
     """
@@ -76,6 +77,7 @@ class KafkaSource:
         log: FilteringBoundLogger,
         on_connection: Callable[[bool], None] = lambda _: None,
         on_denial: Callable[[Denial, bool], None] = lambda _denial, _begins: None,
+        on_topic: Callable[[str, bool], None] = lambda _topic, _known: None,
         on_member: Callable[[Membership], None] = lambda _: None,
     ) -> None:
         self._config = config
@@ -102,6 +104,7 @@ class KafkaSource:
             logs=self._logs,
             rights=self._rights,
             emit=lambda event: self._events.append(event),  # noqa: PLW0108 - another list after each poll
+            on_topic=on_topic,
             fetch_seconds=self._settings["fetch_max_wait_ms"] / 1000,
         )
         self._liveness = Liveness(config, clock, self._outages, on_connection, on_member)

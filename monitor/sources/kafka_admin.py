@@ -9,6 +9,7 @@ from monitor.config import KafkaConfig
 from monitor.errors import Retryable
 from monitor.sources.kafka_client import connect, discard, in_thread, settings, unbuildable
 from monitor.sources.kafka_diagnosis import Cause, Diagnosis, explain, raise_for_good
+from monitor.sources.kafka_logs import topic_id
 from monitor.trace import Record
 
 DIAL_SECONDS: Final = 5.0  # for one server to take a connection
@@ -26,9 +27,13 @@ class Access(StrEnum):
 
 
 class Found(NamedTuple):
-    """What a daemon would find. `silent`: servers that take no connection, while another one does."""
+    """What a daemon would find. `silent`: servers that take no connection, while another one does.
+
+    `nameless`: topics that have no id.
+    """
 
     silent: Sequence[str]
+    nameless: Sequence[str]
     group: Access
     read: Mapping[str, Access]
     written: Mapping[str, Access]
@@ -56,6 +61,7 @@ def examine(config: KafkaConfig, outputs: Iterable[str], seconds: float) -> Foun
         consumer.close(autocommit=False, timeout_ms=1000)
     return Found(
         silent,
+        [topic for topic in config.topics if _is_nameless(states.get(topic))],
         group,
         {topic: _access(states.get(topic), _READ) for topic in config.topics},
         {topic: _access(states.get(topic), _WRITE) for topic in written},
@@ -111,6 +117,10 @@ async def _topics(manager: Any, names: Sequence[str]) -> dict[str, Any]:
     )
     response = await manager.send(request)
     return {each.name: each for each in response.topics}
+
+
+def _is_nameless(topic: Any) -> bool:
+    return topic is not None and not topic.error_code and topic_id(topic.topic_id) == ""
 
 
 def _access(topic: Any, operation: int) -> Access:

@@ -21,6 +21,11 @@ ENOUGH_REFRESHES: Final = 2  # the first answer may have been asked for before t
 NO_ID: Final = "00000000-0000-0000-0000-000000000000"
 
 
+def topic_id(found: Any) -> str:
+    """What metadata gives as a topic's id as text, empty for none."""
+    return "" if found is None or str(found) == NO_ID else str(found)
+
+
 class Found(NamedTuple):
     """What a look has shown: partitions of topics made anew, of such as may be, and of such as are not."""
 
@@ -59,8 +64,7 @@ class Logs:
 
     def topic_id(self, topic: str) -> str:
         """The id that metadata gives a topic now, empty where it has none or is not there."""
-        found = self._cluster.topic_id(topic)
-        return "" if found is None or str(found) == NO_ID else str(found)
+        return topic_id(self._cluster.topic_id(topic))
 
     def complete(self) -> bool:
         """Whether metadata names all that exists of the topics; asks for it until it does."""

@@ -14,6 +14,10 @@ from monitor.sources.kafka_rights import Rights
 from monitor.stream import Assigned, Event, Existing, OutOfRange, TopicPartition
 
 LOOKUP_SECONDS: Final = 1.0  # least time one offset look-up gets beyond a fetch that waits before it
+NO_ID_REMEDY: Final = (
+    "one that is made anew is told by its length and the record before the position alone; "
+    "Kafka 2.8 and later give topics ids"
+)
 END_SECONDS: Final = 5.0  # how often the ends of partitions that are not being fetched are asked for
 
 
@@ -61,6 +65,7 @@ class Lookups:
         logs: Logs,
         rights: Rights,
         emit: Callable[[Event], None],
+        on_topic: Callable[[str, bool], None],
         fetch_seconds: float,
     ) -> None:
         self._config = config
@@ -70,6 +75,8 @@ class Lookups:
         self._logs = logs
         self._rights = rights
         self._emit = emit
+        self._on_topic = on_topic
+        self._named: dict[str, bool] = {}
         # A look-up queues on the connection behind a fetch that waits for records to come.
         self._seconds = LOOKUP_SECONDS + fetch_seconds
         self._consumer: Any = None
@@ -132,6 +139,7 @@ class Lookups:
                 self._waiting[key] = lookup  # it was made anew amid the questions
                 continue
             self._logs.know(key, topic_id)
+            self._name_topic(key[0], known=bool(topic_id))
             owned = self._partitions[key]
             if lookup.position is not None:
                 owned.end = end
@@ -145,6 +153,14 @@ class Lookups:
                 self._consumer.resume(name)
             else:
                 self.announce(key, end)
+
+    def _name_topic(self, topic: str, *, known: bool) -> None:
+        if self._named.get(topic) is known:
+            return
+        self._named[topic] = known
+        self._on_topic(topic, known)
+        if not known:
+            self._log.warning("kafka_topic_without_id", topic=topic, remedy=NO_ID_REMEDY)
 
     def _look_first(self, deadline: Deadline) -> bool:
         """Say what the topics hold before any of it is announced: only that may be begun at its end."""

@@ -63,6 +63,7 @@ GaugeName: TypeAlias = Literal[
     "partition_stuck",
     "kafka_connected",
     "kafka_denied",
+    "kafka_topic_id_known",
     "kafka_member",
     "kafka_member_answered_timestamp_seconds",
     "kafka_group_visible",
@@ -354,6 +355,11 @@ FAMILIES: dict[MetricName, Family] = {
         Kind.GAUGE,
         "1 while Kafka denies a right, 0 once it no longer does; `topic` is `*` where it is the group.",
         (Label("topic", Bound.CONFIG), _closed("right", Right)),
+    ),
+    "kafka_topic_id_known": Family(
+        Kind.GAUGE,
+        "1 where the topic has an id; 0 where one that is made anew is only told by its length and records.",
+        (_TOPIC,),
     ),
     "kafka_member": Family(
         Kind.GAUGE, "1 while this daemon is a live member of its consumer group; absent without Kafka."

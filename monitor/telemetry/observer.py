@@ -197,6 +197,12 @@ class TelemetryObserver:
         """Kafka was found to deny a right, or no longer to deny it; told by a source that reads from it."""
         self._metrics.set("kafka_denied", float(begins), topic=denial.topic or "*", right=denial.right)
 
+    @_best_effort
+    def named(self, topic: str, *, known: bool) -> None:
+        """Whether Kafka gives a topic an id; told by a source that reads from it."""
+        self._metrics.set("kafka_topic_id_known", float(known), topic=topic)
+
+    @_best_effort
     def member(self, membership: Membership) -> None:
         """What a source knows of its membership in a consumer group."""
         self._metrics.set("kafka_member", float(membership.live))
