@@ -258,8 +258,10 @@ class Partitions:
         Asks the ledger every `LOOK_SECONDS`, so that whoever has nothing to write notices too.
         """
         now = self._clock.monotonic()
+        if now < self._look_at:
+            return {}
         watched = self.owned.keys() | {n for n, w in self._waiting.items() if w.why is _Why.FENCED}
-        if now < self._look_at or not watched:
+        if not watched:
             return {}
         self._look_at = now + LOOK_SECONDS
         try:

@@ -6,7 +6,7 @@ the library's IO thread only leaves notes of rebalances, which the next `poll` r
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import Any, NamedTuple
@@ -139,7 +139,7 @@ class KafkaSource:
         finally:
             self._take_notes()
             self._liveness.observe(self._consumer, self._client)
-        self._compare_logs()
+        self._compare_logs(batches)
         for name, records in batches.items():
             owned = self._partitions.get(name)
             if owned is not None and owned.delivering:
@@ -359,13 +359,14 @@ class KafkaSource:
             self._hold(key)
             self._lookups.ask(key, Lookup(owned.delivered, diverged))
 
-    def _compare_logs(self) -> None:
+    def _compare_logs(self, fetched: Iterable[TopicPartition]) -> None:
         """Deliver nothing of a topic that was made anew, or may have been, as if it were the one before."""
-        found = self._logs.look()
+        found = self._logs.look(fetched)
         for key in found.changed:
             self._out_of_range(key)
         for key in found.doubted:
-            self._consumer.pause(self._name(*key))
+            if self._logs.doubted(key) and key in self._partitions:
+                self._consumer.pause(self._name(*key))
         if found.settled:
             self._apply_pauses()
 

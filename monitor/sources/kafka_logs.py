@@ -9,13 +9,15 @@ with an error.
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Final, NamedTuple
 
-from monitor.clock import Clock
+from monitor.clock import Clock, Deadline
 from monitor.stream import TopicPartition
 
-UNSEEN_SECONDS: Final = 0.25  # without a fetch: enough to delete a topic, make it anew and write to it
+UNSEEN_SECONDS: Final = 0.4  # between polls: for half a second after one a fetch waits for records
+ANSWER_SECONDS: Final = 0.1  # what was fetched is kept for so long until an answer tells of which topic it is
+TICK_SECONDS: Final = 0.002
 AGAIN_SECONDS: Final = 1.0  # between requests for metadata while a topic is not there
 ENOUGH_REFRESHES: Final = 2  # the first answer may have been asked for before the topics were named
 NO_ID: Final = "00000000-0000-0000-0000-000000000000"
@@ -49,6 +51,7 @@ class Logs:
         self._known: dict[TopicPartition, str] = {}
         self._doubts: dict[TopicPartition, _Doubt] = {}
         self._failed: deque[TopicPartition | None] = deque()  # None: any; written by the IO thread, too
+        self._unheld: list[TopicPartition] = []  # doubted since the last look
         self._refreshed = False
         self._refreshes = 0
         self._read_at = float("-inf")
@@ -90,12 +93,18 @@ class Logs:
         """Say that partitions are being fetched now."""
         now = self._clock.monotonic()
         if now - self._read_at > UNSEEN_SECONDS:
-            self._failed.append(None)
+            self._doubt(self._known.keys())
         self._read_at = now
 
-    def look(self) -> Found:
-        """Compare ids where there is a reason to."""
-        found = Found([], self._take_failed(), [])
+    def look(self, fetched: Iterable[TopicPartition]) -> Found:
+        """Compare ids where there is a reason to; wait a moment for those of `fetched` partitions."""
+        self._take_failed()
+        end = Deadline(self._clock, ANSWER_SECONDS)
+        for key in fetched:
+            while key in self._doubts and not self._doubts[key].answer.is_done and not end.expired():
+                self._clock.sleep(TICK_SECONDS)
+        found = Found([], self._unheld, [])
+        self._unheld = []
         if not self._refreshed and not self._doubts:
             return found
         self._refreshed = False
@@ -122,16 +131,17 @@ class Logs:
             self._doubts[key] = _Doubt(self._cluster.request_update(), now)
         return False
 
-    def _take_failed(self) -> list[TopicPartition]:
-        failed: set[TopicPartition] = set()
+    def _take_failed(self) -> None:
         while self._failed:
             key = self._failed.popleft()
-            failed |= self._known.keys() if key is None else ({key} & self._known.keys())
-        doubted = sorted(failed - self._doubts.keys())
-        if doubted:
+            self._doubt(self._known.keys() if key is None else {key} & self._known.keys())
+
+    def _doubt(self, keys: Collection[TopicPartition]) -> None:
+        new = [key for key in keys if key not in self._doubts]
+        if new:
             doubt = _Doubt(self._cluster.request_update(), self._clock.monotonic())
-            self._doubts |= dict.fromkeys(doubted, doubt)
-        return doubted
+            self._doubts |= dict.fromkeys(new, doubt)
+            self._unheld += new
 
     def _refresh(self, _cluster: Any) -> None:
         self._refreshed = True
