@@ -9,6 +9,8 @@ import pytest
 from apache_kafka import ApacheKafka
 from patience import eventually
 
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+
 TESTS = Path(__file__).parent
 
 

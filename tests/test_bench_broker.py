@@ -13,6 +13,8 @@ from test_deliver_alertmanager import free_port
 
 from monitor.cli import riskmon
 
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+
 
 def bench(*words: str) -> Result:
     """`riskmon bench …`, in this process."""

@@ -26,6 +26,8 @@ from patience import eventually
 from test_cross_encoder import graph, rows, tokenizer
 from test_docker import ask, free_port, prometheus_config, running
 
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+
 RULES = Path("rules/prometheus/riskmon.rules.yml")
 SECONDS = 30.0  # until an alert; what waits longest is the time-out of a silent broker
 CALM_SECONDS = 90.0  # until all is quiet again; what waits longest is effort, and workers that back off

@@ -10,6 +10,8 @@ from daemons import FULL
 from patience import eventually
 from soak_membership import Daemons, add_partitions, held, rebalance, start_and_stop
 
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+
 Case = Callable[[ApacheKafka, Path, int], dict[str, Any]]
 CASES: dict[str, tuple[Case, int]] = {
     "starts": (start_and_stop, 500),

@@ -27,6 +27,8 @@ from test_docker import DOCKER, ROOT, ask, compose, free_port
 
 from monitor.demo.broker import SESSION_MS
 
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+
 REPLICAS: Final = ("riskmon-1", "riskmon-2")
 NOT_HERE: Final = {
     "grafana",

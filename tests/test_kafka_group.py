@@ -15,7 +15,10 @@ from monitor.sources import kafka_group
 from monitor.sources.kafka_group import GroupWatch
 from monitor.stream import GroupLook, Lag
 
-pytestmark = pytest.mark.filterwarnings(r"ignore:(read|open)_text is deprecated:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings(r"ignore:(read|open)_text is deprecated:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+]
 
 
 def member(client: str, *partitions: int) -> dict[str, Any]:

@@ -31,6 +31,7 @@ class Group:
     connected: bool = True
     told: list[Membership] = field(default_factory=list)
     connections: list[bool] = field(default_factory=list)
+    bootstraps: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         config = KafkaConfig(
@@ -58,9 +59,14 @@ class Group:
         self.clock.advance(seconds)
         broker = SimpleNamespace(node_id=1)
         client = SimpleNamespace(
-            connected=lambda _: self.connected, cluster=SimpleNamespace(brokers=lambda: [broker])
+            connected=lambda _: self.connected,
+            cluster=SimpleNamespace(brokers=lambda: [broker]),
+            _manager=SimpleNamespace(bootstrap_async=self._bootstrap),
         )
         self.liveness.observe(self, client)
+
+    def _bootstrap(self, timeout_ms: float) -> None:
+        self.bootstraps.append(timeout_ms)
 
     def join(self) -> None:
         """An assignment is taken."""
@@ -206,3 +212,17 @@ def test_it_is_live_only_with_a_recent_answer_and_rarely_built_anew(steps: list[
             renewed = now
             group.liveness.renewed()
             group.generation, group.stable = -1, False
+
+
+def test_bootstrap_servers_are_asked_again_while_no_broker_is_connected() -> None:
+    """After five seconds without one, and every five: those that the library knows may be gone for good."""
+    consumer = Group()
+    consumer.observe()
+    consumer.connected = False
+    for _ in range(20):
+        consumer.observe(1.0)
+    assert len(consumer.bootstraps) == 4
+    consumer.connected = True
+    for _ in range(20):
+        consumer.observe(1.0)
+    assert len(consumer.bootstraps) == 4

@@ -1,6 +1,5 @@
 """Logs of Apache Kafka that turn out to be another one, and positions that its own tools see."""
 
-import gc
 import itertools
 import time
 from collections import Counter
@@ -40,13 +39,6 @@ pytestmark = [
 
 RULES = RuleBook([Path("tests/data/every_trace.yaml")], SystemClock())
 _names = (f"log-{number}" for number in itertools.count())
-
-
-@pytest.fixture(autouse=True)
-def collect_sockets() -> Iterator[None]:
-    """Collect what the library left while its warning is ignored."""
-    yield
-    gc.collect()
 
 
 class Installation:

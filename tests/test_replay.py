@@ -21,6 +21,8 @@ from monitor.config import KafkaConfig
 from monitor.errors import ConfigError
 from monitor.sources.kafka_range import Range, RangeSource
 
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+
 TOPIC = "replayed"
 STRICTER = """
 groups:

