@@ -219,7 +219,7 @@ def test_bootstrap_servers_are_asked_again_while_no_broker_is_connected() -> Non
     consumer = Group()
     consumer.observe()
     consumer.connected = False
-    for _ in range(20):
+    for _ in range(21):
         consumer.observe(1.0)
     assert len(consumer.bootstraps) == 4
     consumer.connected = True
