@@ -21,7 +21,7 @@ from patience import eventually
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 
-MALFORMED = list(shapes().items())
+MALFORMED = [(name, value) for name, value in shapes().items() if value is not None]
 LOCKED_SECONDS = 14.0 if FULL else 8.0  # longer than the session time-out of 6 s
 
 
@@ -55,9 +55,9 @@ def test_malformed_records_are_dead_lettered_and_all_others_judged(
         for letter in letters[: len(MALFORMED)]:
             value = where[letter["topic"], letter["partition"], letter["offset"]]
             raw = rig.command("dlq", "show", str(letter["id"]), "--raw").stdout_bytes
-            assert raw == (value or b""), letter["reason"]
+            assert raw == value, letter["reason"]
             shown = json.loads(rig.command("dlq", "show", str(letter["id"])).stdout)
-            assert (shown["value"] is None) == (value is None)
+            assert shown["value"] is not None
         assert daemon.stop()[0] == 0
 
 
