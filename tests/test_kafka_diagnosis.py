@@ -59,6 +59,8 @@ KNOWN: list[tuple[Exception, Reason]] = [
     (errors.KafkaConnectionError("111 ECONNREFUSED"), Reason.CONNECTION_REFUSED),
     (errors.KafkaConnectionError("DNS Resolution failure"), Reason.NAME_UNKNOWN),
     (errors.KafkaConnectionError("socket disconnected"), Reason.CLOSED_UNANSWERED),
+    (errors.InvalidReceiveError("Invalid frame length: 352518912"), Reason.TLS_THERE),  # an alert
+    (errors.InvalidReceiveError("Invalid frame length: 1213486160"), Reason.NO_BROKER_THERE),  # HTTP
     (errors.RequestTimedOutError("Request timed out after 200 ms"), Reason.NO_ANSWER),
     (RuntimeError("whatever"), Reason.NO_ANSWER),
 ]

@@ -143,7 +143,7 @@ REFUSED: Mapping[Callable[[SecuredKafka, Path], Section], tuple[Reason, str]] = 
     wrong_mechanism: (Reason.MECHANISM_REFUSED, "kafka.sasl_mechanism"),
     login_without_need: (Reason.NO_LOGIN_THERE, "kafka.security_protocol"),
     no_login: (Reason.CLOSED_UNANSWERED, "TLS or a login; check kafka.security_protocol"),
-    plain_to_tls: (Reason.CLOSED_UNANSWERED, "TLS or a login; check kafka.security_protocol"),
+    plain_to_tls: (Reason.TLS_THERE, "the broker speaks TLS there: check kafka.security_protocol"),
     tls_to_plain: (Reason.NO_TLS_THERE, "kafka.security_protocol"),
     another_authority: (Reason.CERTIFICATE_UNTRUSTED, "kafka.ssl_cafile"),
     another_host: (Reason.CERTIFICATE_OF_ANOTHER_HOST, "kafka.bootstrap_servers"),

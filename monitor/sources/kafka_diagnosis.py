@@ -40,6 +40,7 @@ class Reason(StrEnum):
     CERTIFICATE_INVALID = "certificate_invalid"
     CLIENT_CERTIFICATE_REFUSED = "client_certificate_refused"
     NO_TLS_THERE = "no_tls_there"
+    TLS_THERE = "tls_there"
     NOT_ALLOWED = "not_allowed"
     NO_BROKER_THERE = "no_broker_there"
     NAME_UNKNOWN = "name_unknown"
@@ -63,6 +64,7 @@ _REMEDIES: Final = {
     Reason.CLIENT_CERTIFICATE_REFUSED: "the broker refuses the client's certificate, or its absence: check "
     "kafka.ssl_certfile and kafka.ssl_keyfile",
     Reason.NO_TLS_THERE: "the broker speaks no TLS there: check kafka.security_protocol and the port",
+    Reason.TLS_THERE: "the broker speaks TLS there: check kafka.security_protocol and the port",
     Reason.NOT_ALLOWED: "the broker does not allow this user to use the cluster: change its access control",
     Reason.NO_BROKER_THERE: "what answers is not a broker of Kafka 2.4 or later: check "
     "kafka.bootstrap_servers and the port",
@@ -109,6 +111,7 @@ _PHRASES: Final = {  # of kafka-python's KafkaConnectionError, which has one cla
 }
 
 
+_TLS_RECORDS: Final = (0x1503, 0x1603)  # alert and handshake, as the beginning of a frame's length
 _FOR_GOOD: Final = {
     "InconsistentGroupProtocolError": "another kind of consumer uses kafka.group_id; choose another one",
     "InvalidGroupIdError": "choose another kafka.group_id",
@@ -173,6 +176,10 @@ def _reason(error: BaseException) -> Reason:
             # After the broker's own certificate was taken, what it complains of is ours.
             about_us = any(word in each.reason for word in ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED"))
             return Reason.CLIENT_CERTIFICATE_REFUSED if about_us else Reason.NO_TLS_THERE
+        if type(each).__name__ == "InvalidReceiveError":  # what was sent is no frame of Kafka's protocol
+            length = str(each).rpartition(" ")[2]
+            tls = length.isdecimal() and int(length) >> 16 in _TLS_RECORDS
+            return Reason.TLS_THERE if tls else Reason.NO_BROKER_THERE
         for kind in type(each).__mro__:
             if kind.__name__ in _CLASSES:
                 return _CLASSES[kind.__name__]
