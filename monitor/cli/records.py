@@ -191,11 +191,11 @@ def list_positions(path: Path | None, *, as_json: bool) -> None:
     if as_json:
         click.echo(to_json(rows))
         return
-    table = Table("topic", "partition", "next offset", "owner", "updated", "topic id", "incarnation")
+    table = Table("topic", "partition", "next offset", "owner", "updated")
     for row in rows:
-        place = (row["topic"], str(row["partition"]), str(row["next_offset"]))
-        log = (row["topic_id"], str(row["incarnation"]))
-        table.add_row(*place, row["owner"], _time(row["updated"]), *log)
+        anew = f" (log {row['incarnation']})" if row["incarnation"] else ""
+        place = (row["topic"], str(row["partition"]), f"{row['next_offset']}{anew}")
+        table.add_row(*place, row["owner"], _time(row["updated"]))
     Console().print(table)
 
 

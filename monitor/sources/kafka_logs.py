@@ -80,6 +80,10 @@ class Logs:
         self._known[key] = topic_id
         self._doubts.pop(key, None)
 
+    def question(self, key: TopicPartition) -> None:
+        """What was asked of a partition did not fit: see first whether it still is of that topic."""
+        self._doubt({key} & self._known.keys())
+
     def forget(self, key: TopicPartition) -> None:
         """A partition is no longer ours."""
         self._known.pop(key, None)

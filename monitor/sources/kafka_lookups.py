@@ -26,7 +26,7 @@ class Owned:
     """What is known of an owned partition. `position` is where delivery stands or would begin.
 
     `probed` is the announcement that waits for the partition's high watermark. `delivered` is the end of what
-    was delivered, or passed over.
+    was delivered, or passed over. `cut_at` is the position below which the log was once said to be cut off.
     """
 
     announced: bool = False
@@ -34,6 +34,7 @@ class Owned:
     delivering: bool = False
     position: int = 0
     delivered: int = 0
+    cut_at: int = -1
     end: int = 0
     last_time: float | None = None
     epochs: Epochs = field(default_factory=Epochs)
@@ -93,6 +94,7 @@ class Lookups:
     def ask(self, key: TopicPartition, lookup: Lookup) -> None:
         """Look a partition up as soon as the broker answers. What was known of its end no longer counts."""
         self._waiting[key] = lookup
+        self._logs.question(key)
         state = self._consumer._subscription.assignment.get(_name(key))  # noqa: SLF001 - nothing public forgets it
         if state is not None:
             state.highwater = None
@@ -121,7 +123,8 @@ class Lookups:
     def _look_up(self, deadline: Deadline) -> None:
         from kafka.errors import KafkaError
 
-        for key in [key for key in self._waiting if not self._rights.holds(key[0])]:
+        withheld = (key for key in self._waiting if self._rights.holds(key[0]) or self._logs.doubted(key))
+        for key in self._waiting.keys() - set(withheld):
             name, lookup = _name(key), self._waiting.pop(key)
             topic_id = self._logs.topic_id(key[0])
             milliseconds = self._milliseconds(deadline)
