@@ -471,16 +471,19 @@ def test_errors_are_classified_by_what_the_caller_must_do(
     outside = BadFetch(topic, 0, 3, decoding=False)
     outside.__cause__ = errors.OffsetOutOfRangeError()
     failing(source, monkeypatch, outside)
-    idle(source, seen)
+    poll_until(source, seen, lambda: len(seen.others) == 1)
     (event,) = seen.others
     assert isinstance(event, OutOfRange)
     assert event[:4] == (topic, 0, 3, 0)
     source.seek(topic, 0, 1)
     poll_until(source, seen, lambda: len(seen.records) == 5)
 
+    # What the library found may be of a position that was left since: it is believed the second time.
     failing(source, monkeypatch, errors.LogTruncationError({(topic, 0): None}))
     idle(source, seen)
-    assert len(seen.others) == 2
+    assert len(seen.others) == 1
+    failing(source, monkeypatch, errors.LogTruncationError({(topic, 0): None}))
+    poll_until(source, seen, lambda: len(seen.others) == 2)
     source.seek(topic, 0, 3)
 
     failing(source, monkeypatch, errors.InvalidGroupIdError())

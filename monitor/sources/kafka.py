@@ -304,8 +304,8 @@ class KafkaSource:
         except BadFetch as bad:
             self._bad_fetch(bad)
         except LogTruncationError as error:
-            for name, diverged in error.divergent_offsets.items():
-                self._cut_off(name, -1 if diverged is None else diverged.offset)
+            for (topic, number), diverged in error.divergent_offsets.items():
+                self._cut_off((topic, number), -1 if diverged is None else diverged.offset)
         except NoOffsetForPartitionError:
             self._poll_errors += 1
             self._place_unannounced()
@@ -359,19 +359,19 @@ class KafkaSource:
             self._hold(key)
             self._lookups.ask(key, Lookup(owned.delivered, diverged))
 
-    def _cut_off(self, name: Any, diverged: int) -> None:
+    def _cut_off(self, key: TopicPartition, diverged: int) -> None:
         """Believe that a log was cut off once that is said twice of one position.
 
         The library keeps what it found, and says it at the next poll, whatever was sought meanwhile.
         """
-        owned = self._partitions.get(name)
+        owned = self._partitions.get(key)
         if owned is None or diverged >= owned.delivered:
             return
         if owned.cut_at == owned.delivered:
-            self._out_of_range((name.topic, name.partition), diverged)
+            self._out_of_range(key, diverged)
             return
         owned.cut_at = owned.delivered
-        self._seek(name, owned.delivered, owned.epochs.before(owned.delivered))
+        self._seek(self._name(*key), owned.delivered, owned.epochs.before(owned.delivered))
 
     def _compare_logs(self, fetched: Iterable[TopicPartition]) -> None:
         """Deliver nothing of a topic that was made anew, or may have been, as if it were the one before."""
