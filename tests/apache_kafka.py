@@ -284,6 +284,7 @@ class ApacheKafka:
             "group.initial.rebalance.delay.ms": "0",
             "message.max.bytes": str(32 * 2**20),  # tests send records over every limit of ours
             "auto.create.topics.enable": "false",
+            "log.retention.ms": "-1",  # tests write records of years ago
             "super.users": "User:ANONYMOUS",
         }
         if self._advertised:
