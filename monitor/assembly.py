@@ -136,7 +136,7 @@ class Assembler(Generic[Key]):
         return [self._complete(trace_id, Completion.ENDED) for trace_id in list(self._groups)]
 
     def drop(self, gone: Callable[[Key], bool]) -> None:
-        """Forget what somebody else will read."""
+        """Drop the parts that another daemon will read."""
         for trace_id, spans in list(self._on_the_way.items()):
             kept = {span_id: key for span_id, key in spans.items() if not gone(key)}
             self._set_on_the_way(trace_id, kept)

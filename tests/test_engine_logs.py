@@ -11,17 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_engine import assess
 
+from monitor.clock import Clock
 from monitor.config import DeliverConfig
 from monitor.effects import Policy
 from monitor.engine import Engine, Settings
+from monitor.engine.loop import LedgerPort
 from monitor.engine.partitions import BEYOND_SECONDS
 from monitor.errors import BadTrace
 from monitor.ledger import reading
 from monitor.ledger import schema as t
 from monitor.ledger.store import Ledger
 from monitor.rules import RuleBook
-from monitor.stream import Existing, Incident, Passed
-from monitor.testing import FlakyLedger, ManualClock, MemoryLog, MemorySource, NullObserver, ScriptedDetectors
+from monitor.stream import Existing, Incident, Passed, Source
+from monitor.testing import ManualClock, MemoryLog, MemorySource, NullObserver, ScriptedDetectors
 from monitor.trace import Record, Trace
 from monitor.vault import Vault
 
@@ -36,6 +38,29 @@ def decode(record: Record) -> Sequence[Trace]:
     return [Trace(id=str(record.time), time=record.time, response="r")]
 
 
+def engine_of(
+    source: Source,
+    detectors: ScriptedDetectors,
+    ledger: LedgerPort,
+    observer: NullObserver,
+    clock: Clock,
+    **settings: Any,
+) -> Engine:
+    """An engine whose every trace is flagged."""
+    return Engine(
+        source=source,
+        decode=decode,
+        detectors=detectors,
+        rules=RULES,
+        monitors={},
+        ledger=ledger,
+        policy=Policy(deliver=DeliverConfig(), excerpt_chars=10, sample_ratio=0.0),
+        observer=observer,
+        clock=clock,
+        settings=Settings(owner="d0", **settings),
+    )
+
+
 class Installation:
     """A log, a ledger, and daemons on them, one at a time; `x` is a record that cannot be decoded."""
 
@@ -43,7 +68,6 @@ class Installation:
         self.clock = ManualClock()
         self.log = MemoryLog({T0: items}, **log)
         self.ledger = Ledger.open("sqlite://", Vault(bytes(32)), self.clock, "d0")
-        self.flaky = FlakyLedger(self.ledger)
         self.observer = NullObserver()
         self.sources: list[MemorySource] = []
         self.start()
@@ -55,17 +79,8 @@ class Installation:
         self.source = MemorySource(self.log, self.clock, finite=False)
         self.sources.append(self.source)
         self.detectors = ScriptedDetectors(assess)
-        self.engine = Engine(
-            source=self.source,
-            decode=decode,
-            detectors=self.detectors,
-            rules=RULES,
-            monitors={},
-            ledger=self.flaky,
-            policy=Policy(deliver=DeliverConfig(), excerpt_chars=10, sample_ratio=0.0),
-            observer=self.observer,
-            clock=self.clock,
-            settings=Settings(owner="d0", **settings),
+        self.engine = engine_of(
+            self.source, self.detectors, self.ledger, self.observer, self.clock, **settings
         )
 
     def turns(self, number: int = 20) -> None:

@@ -4,7 +4,6 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,16 +12,13 @@ import structlog
 from apache_kafka import ApacheKafka
 from patience import eventually
 from test_engine import assess
-from test_engine_logs import decode
+from test_engine_logs import engine_of
 
 from monitor.clock import SystemClock
-from monitor.config import DeliverConfig, KafkaConfig
-from monitor.effects import Policy
-from monitor.engine import Engine, Settings
+from monitor.config import KafkaConfig
 from monitor.ledger import reading
 from monitor.ledger import schema as t
 from monitor.ledger.store import Ledger
-from monitor.rules import RuleBook
 from monitor.sources.kafka import KafkaSource
 from monitor.sources.kafka_logs import UNSEEN_SECONDS
 from monitor.stream import Incident
@@ -37,7 +33,6 @@ pytestmark = [
     pytest.mark.slow,
 ]
 
-RULES = RuleBook([Path("tests/data/every_trace.yaml")], SystemClock())
 _names = (f"log-{number}" for number in itertools.count())
 
 
@@ -71,17 +66,9 @@ class Installation:
         if self.nameless:
             self.source._settings["api_version"] = (2, 7)  # metadata as a broker of that age gives it
         self.detectors = ScriptedDetectors(assess, batch_size=50)
-        self.engine = Engine(
-            source=self.source,
-            decode=decode,
-            detectors=self.detectors,
-            rules=RULES,
-            monitors={},
-            ledger=self.ledger,
-            policy=Policy(deliver=DeliverConfig(), excerpt_chars=10, sample_ratio=0.0),
-            observer=self.observer,
-            clock=SystemClock(),
-            settings=Settings(owner="d0", latest=config.start == "latest"),
+        latest = config.start == "latest"
+        self.engine = engine_of(
+            self.source, self.detectors, self.ledger, self.observer, SystemClock(), latest=latest
         )
 
     def stop(self) -> None:
