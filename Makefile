@@ -7,8 +7,8 @@ PIP_LOG := .venv/pip.log
 TO_RUN := -e .[demo,spacy]
 TO_TEST := -e .[demo,spacy,postgresql,detoxify,export,eval,dev,train]
 
-# Real brokers and deadlines need the machine for themselves, so tests marked alone run one by one.
-PARALLEL := -m "not alone" -n 2 --dist loadfile --no-loadscope-reorder
+# Many tests wait for brokers and daemons, so three share two cores; those with deadlines run one by one, alone.
+PARALLEL := -m "not alone" -n 3 --dist loadfile --no-loadscope-reorder
 ALONE := -m alone -p no:xdist
 CASE ?=
 SHARE ?= 1

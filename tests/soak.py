@@ -29,6 +29,7 @@ CASES: Final[Mapping[str, str]] = {
     "rebalances": "soak_membership:rebalances",
     "kafka39": "soak_older:older",
     "monitoring": "soak_monitoring:monitoring",
+    "histories": "soak_histories:histories",
 }
 """Name to `module:function`, in the order in which they run."""
 

@@ -20,6 +20,7 @@ from typing import Any, Final, Self
 
 from apache_kafka import ApacheKafka
 from daemons import Daemon, cheap, value_of
+from soak import tell
 
 from monitor.config import DetectorsConfig
 from monitor.sources.kafka_group import described
@@ -78,6 +79,7 @@ def start_and_stop(kafka: ApacheKafka, folder: Path, cycles: int) -> dict[str, A
                 up, ready = _start(daemon, daemon.ready)
                 processes.append(up)
                 joins.append(ready)
+                _tell("starts", joins, cycles)
                 if ready is None:
                     hangs.append(_last_words(daemon))
                 time.sleep(pause.random())
@@ -110,6 +112,7 @@ def add_partitions(kafka: ApacheKafka, folder: Path, cycles: int) -> dict[str, A
             for total in range(PARTITIONS + 1, PARTITIONS + 1 + cycles):
                 kafka.add_partitions(topic, total)
                 waits.append(_wait(partial(read, total)))
+                _tell("partitions", waits, cycles)
                 if waits[-1] is None:
                     hangs.append(_last_words(daemon))
                     daemon.kill()
@@ -143,6 +146,7 @@ def rebalance(kafka: ApacheKafka, folder: Path, cycles: int) -> dict[str, Any]:
             else:
                 daemon.stop()
             waits.append(_start(daemon, all_ready)[1])
+            _tell("rebalances", waits, cycles)
             if waits[-1] is None:
                 hangs += [_last_words(each) for each in daemons if not each.ready()]
         for daemon in daemons:
@@ -234,6 +238,11 @@ def summary(waits: Sequence[float | None]) -> dict[str, Any]:
         },
         "load_average": [round(each, 1) for each in os.getloadavg()],
     }
+
+
+def _tell(case: str, waits: Sequence[float | None], cycles: int) -> None:
+    if len(waits) % 10 == 0:
+        tell(f"{case}: {len(waits)} of {cycles}, {waits.count(None)} hung")
 
 
 def _topic(kafka: ApacheKafka) -> str:

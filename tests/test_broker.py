@@ -66,7 +66,7 @@ def test_a_member_joins_its_group_in_seconds() -> None:
     assert config.group_id == "g"
 
 
-@pytest.mark.alone
+@pytest.mark.slow
 def test_a_daemon_works_on_it(tmp_path: Path) -> None:
     """On this broker, too, every trace is judged once and every flag delivered."""
     with EmbeddedBroker() as kafka, Rig(tmp_path, kafka) as rig:

@@ -160,7 +160,7 @@ def rig_of(
         yield rig
 
 
-@pytest.mark.alone
+@pytest.mark.slow
 def test_each_exchange_is_judged_once_on_every_way(apache_kafka: ApacheKafka, tmp_path: Path) -> None:
     """From an SDK by a Collector, over Kafka or to the receiver, in protobuf or JSON; addresses are found."""
     topics = {encoding: f"{encoding}-{tmp_path.name}" for encoding in ENCODINGS}
@@ -193,7 +193,7 @@ def test_each_exchange_is_judged_once_on_every_way(apache_kafka: ApacheKafka, tm
             collector.stop()
 
 
-@pytest.mark.alone
+@pytest.mark.slow
 def test_signals_that_share_a_topic_are_told_apart_by_their_header(
     apache_kafka: ApacheKafka, tmp_path: Path
 ) -> None:
@@ -246,7 +246,7 @@ PROMPT: Final = "Why? " * 7_600  # 38 KB: a run is 1.2 MB
 LONG_RUNS: Final = {"otlp": 2, "otlp/receiver": 8}
 
 
-@pytest.mark.alone
+@pytest.mark.slow
 def test_no_run_is_too_long_for_the_shipped_collector(apache_kafka: ApacheKafka, tmp_path: Path) -> None:
     """Runs that are larger than a message or a body may be arrive in parts, and each call is judged once."""
     config = shipped()

@@ -15,7 +15,7 @@ KILLS = 10 if FULL else 3
 SEED = 11
 
 
-@pytest.mark.alone
+@pytest.mark.slow
 def test_kills_at_random_moments_lose_nothing_and_repeat_nothing(
     tmp_path: Path, apache_kafka: ApacheKafka
 ) -> None:

@@ -33,7 +33,6 @@ def test_no_daemon_loses_its_place(apache_kafka: ApacheKafka, tmp_path: Path, na
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 def test_an_outage_of_the_broker_ends_readiness_after_a_while(tmp_path: Path) -> None:
     """With the broker away a daemon says so and that it is no member; with it back it is ready by itself."""
     with ApacheKafka() as kafka:

@@ -33,7 +33,7 @@ def poisoned(size: int, poison: int, seed: int) -> tuple[list[bytes | None], dic
     return [by_name[planted[n]] if n in planted else value_of(n) for n in range(size)], planted
 
 
-@pytest.mark.alone
+@pytest.mark.slow
 def test_malformed_records_are_dead_lettered_and_all_others_judged(
     tmp_path: Path, apache_kafka: ApacheKafka
 ) -> None:
@@ -61,7 +61,7 @@ def test_malformed_records_are_dead_lettered_and_all_others_judged(
         assert daemon.stop()[0] == 0
 
 
-@pytest.mark.alone
+@pytest.mark.slow
 def test_a_failing_ledger_pauses_intake_and_drops_nothing(tmp_path: Path, apache_kafka: ApacheKafka) -> None:
     """While nothing can be written, records wait, the daemon keeps its membership, and says why."""
     size = TRACES // 2
@@ -106,7 +106,7 @@ def exclusive(database: Path) -> Iterator[None]:
         connection.execute("ROLLBACK")
 
 
-@pytest.mark.alone
+@pytest.mark.slow
 def test_a_black_hole_outside_delays_no_judgement(tmp_path: Path, apache_kafka: ApacheKafka) -> None:
     """An Alertmanager that accepts and never answers: all is judged while its alerts wait in the outbox."""
     with (

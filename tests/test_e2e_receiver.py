@@ -60,7 +60,7 @@ def post(port: int, body: bytes) -> None:
         assert answer.status == 200
 
 
-@pytest.mark.alone
+@pytest.mark.slow
 def test_kafka_and_the_receiver_feed_one_daemon_that_publishes_verdicts(
     tmp_path: Path, apache_kafka: ApacheKafka
 ) -> None:
@@ -107,7 +107,7 @@ def test_kafka_and_the_receiver_feed_one_daemon_that_publishes_verdicts(
         assert len(collector.records()) == 2 * judged
 
 
-@pytest.mark.alone
+@pytest.mark.slow
 def test_what_was_answered_200_survives_a_kill(tmp_path: Path, apache_kafka: ApacheKafka) -> None:
     """Killed before it has judged any, and without Kafka, the daemon judges all of it when it is back."""
     with Rig(

@@ -323,7 +323,7 @@ def traffic(stack: Stack) -> Iterator[None]:
 
 
 @pytest.mark.monitoring
-@pytest.mark.alone
+@pytest.mark.slow
 def test_the_compose_file_works_natively(tmp_path: Path) -> None:
     """Two replicas share traffic and ledger, are scraped and ruled on; a planted leak is one alert group."""
     for program in (("prometheus",), ("prometheus-alertmanager", "alertmanager")):

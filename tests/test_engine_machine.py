@@ -1,6 +1,5 @@
 """A state machine over the engine and the real ledger: the position never gets ahead of the effects."""
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,7 +32,7 @@ from monitor.trace import Record, Trace
 from monitor.vault import Vault
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
-SEQUENCES = 2000 if os.environ.get("CI") else 200
+SEQUENCES = 400  # `make soak CASE=histories` goes through many more
 PARTITIONS = [("t", 0), ("t", 1)]
 DAEMONS = 2
 RULES = RuleBook([Path("tests/data/every_trace.yaml")], ManualClock())
@@ -247,5 +246,10 @@ class EngineMachine(RuleBasedStateMachine):
         assert report.statuses.get("toxicity.scored", 0) == traces
 
 
-EngineMachine.TestCase.settings = settings(max_examples=SEQUENCES, stateful_step_count=30, deadline=None)
+def of_length(examples: int) -> settings:
+    """As many histories, of thirty steps each."""
+    return settings(max_examples=examples, stateful_step_count=30, deadline=None)
+
+
+EngineMachine.TestCase.settings = of_length(SEQUENCES)
 test_engine_machine = EngineMachine.TestCase

@@ -414,7 +414,6 @@ def daemon_of(folder: Path, kafka: Section) -> Daemon:
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 def test_a_daemon_names_a_denied_topic_and_judges_the_others(kafka: SecuredKafka, tmp_path: Path) -> None:
     """Metric, condition and log say it; given the right, the daemon is ready and has judged all."""
     allowed, denied = topic_of(kafka), topic_of(kafka)
@@ -444,7 +443,6 @@ def test_a_daemon_names_a_denied_topic_and_judges_the_others(kafka: SecuredKafka
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 def test_an_outage_is_a_line_at_its_beginning_and_one_at_its_end(tmp_path: Path) -> None:
     """Nothing else is said of connections; of the library's other messages a few a minute pass, filled in."""
     with SecuredKafka(tmp_path) as kafka:

