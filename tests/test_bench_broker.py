@@ -41,6 +41,13 @@ def test_the_engine_is_measured_on_both_brokers_in_one_run(apache_kafka: ApacheK
     for result in (report, report["embedded"]):
         ratio = result["engine"]["records_per_second"] / result["bare_poll"]["records_per_second"]
         assert result["ratio"]["median"] == pytest.approx(ratio, abs=0.01)
+        cpu = result["bare_poll"]["cpu_microseconds"] / result["engine"]["cpu_microseconds"]
+        assert result["cpu_ratio"]["median"] == pytest.approx(cpu, abs=0.01)
+    for which in ("ratio", "cpu_ratio"):
+        quotient = report[which]["median"] / report["embedded"][which]["median"]
+        compared = report["embedded"]["compared"][which]
+        assert compared["median"] == pytest.approx(quotient, rel=0.05)
+        assert compared["interval"] == [compared["median"]] * 2  # of a single round
     assert left_behind(apache_kafka) == set()
 
 

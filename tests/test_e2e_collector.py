@@ -30,7 +30,7 @@ from test_e2e_receiver import RECEIVER, TOKEN, port_of
 # As in the tests of Kafka: its client leaves sockets to the garbage collector.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
-    pytest.mark.timeout(900),  # the first on a machine builds the Collector, which takes minutes
+    pytest.mark.timeout(1800),  # the first on a machine builds the Collector, niced: for minutes
 ]
 
 ENCODINGS: Final = ("otlp_proto", "otlp_json")

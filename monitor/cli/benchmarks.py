@@ -5,11 +5,13 @@ import json
 import statistics
 import sys
 import tempfile
+import time
 import uuid
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
+import numpy as np
 import structlog
 
 from monitor.cli.bench_broker import Broker, broker
@@ -19,6 +21,7 @@ from monitor.clock import Clock, SystemClock
 from monitor.config import Config, DetectorsConfig
 from monitor.detect import specs
 from monitor.detect.pool import Pool
+from monitor.evaluation import bootstrap as interval_of
 from monitor.rules import RuleBook, default_paths
 from monitor.sources.kafka import KafkaSource
 from monitor.sources.kafka_client import settings
@@ -40,36 +43,55 @@ class Options(NamedTuple):
     both: bool
 
 
+class Spent(NamedTuple):
+    """What moving all records took: seconds, and processor seconds of this process, all threads together."""
+
+    seconds: float
+    cpu: float
+
+
 class _Arm:
-    """A broker with the records on it, and the records per second of each round."""
+    """A broker with the records on it, and what each round took on it."""
 
     def __init__(self, broker: Broker, options: Options, folder: Path, clock: Clock) -> None:
         own = uuid.uuid4().hex[:8]
         self._topic, self._verdicts = f"bench-{own}", f"bench-verdicts-{own}" if options.verdicts else ""
         self._broker, self._records, self._folder, self._clock = broker, options.records, folder, clock
-        self.bare: list[float] = []
-        self.ours: list[float] = []
+        self.bare: list[Spent] = []
+        self.ours: list[Spent] = []
         broker.create_topic(self._topic, PARTITIONS)
         if self._verdicts:
             broker.create_topic(self._verdicts, PARTITIONS)
         _fill(broker.bootstrap, self._topic, self._records)
 
-    def measure(self) -> None:
-        """Add a round."""
-        self.bare.append(self._records / _bare(self._config(), self._records, self._clock))
-        self.ours.append(self._records / _ours(self._config(self._verdicts), self._records, self._clock))
+    def measure(self) -> str:
+        """Add a round; returns what it found."""
+        self.bare.append(_bare(self._config(), self._records, self._clock))
+        self.ours.append(_ours(self._config(self._verdicts), self._records, self._clock))
+        bare, ours = (self._records / spent[-1].seconds for spent in (self.bare, self.ours))
+        return f"{bare:.0f} bare, {ours:.0f} engine"
+
+    def ratios(self) -> list[float]:
+        """The engine's records per second over the bare loop's, by round."""
+        return [bare.seconds / ours.seconds for bare, ours in zip(self.bare, self.ours, strict=True)]
+
+    def cpu_ratios(self) -> list[float]:
+        """The same of records per processor second."""
+        return [bare.cpu / ours.cpu for bare, ours in zip(self.bare, self.ours, strict=True)]
 
     def result(self) -> dict[str, Any]:
-        """Medians, and the spread of the ratio."""
-        ratios = [mine / theirs for mine, theirs in zip(self.ours, self.bare, strict=True)]
+        """Medians, and the spread of the ratios."""
         return {
-            "bare_poll": {"records_per_second": round(statistics.median(self.bare))},
-            "engine": {"records_per_second": round(statistics.median(self.ours))},
-            "ratio": {
-                "median": round(statistics.median(ratios), 3),
-                "min": round(min(ratios), 3),
-                "max": round(max(ratios), 3),
-            },
+            "bare_poll": self._medians(self.bare),
+            "engine": self._medians(self.ours),
+            "ratio": _spread(self.ratios()),
+            "cpu_ratio": _spread(self.cpu_ratios()),
+        }
+
+    def _medians(self, spent: list[Spent]) -> dict[str, Any]:
+        return {
+            "records_per_second": round(self._records / statistics.median(one.seconds for one in spent)),
+            "cpu_microseconds": round(1e6 * statistics.median(one.cpu for one in spent) / self._records, 1),
         }
 
     def _config(self, verdicts: str = "") -> Config:
@@ -93,8 +115,10 @@ def engine(bootstrap: str | None, options: Options, *, as_json: bool) -> None:
     """Compare the engine (no-op detectors, shipped rules, real ledger) with a bare poll loop.
 
     Both read the same topic of native JSON records of 1 KiB with the same client settings, in turn, and are
-    timed from the first record to the last: delivered for the loop, recorded for the engine. The broker is
-    the Kafka at `bootstrap`, or the embedded one; with both, each round is run on each.
+    timed from the first record to the last: delivered for the loop, recorded for the engine. Processor time
+    is this process's: neither the broker's nor that of the workers with the detectors. The broker is the
+    Kafka at `bootstrap`, or the embedded one; with both, each round is run on each, and the ratios on the one
+    are divided by those on the other.
     """
     configure("error")
     clock = SystemClock()
@@ -108,12 +132,15 @@ def engine(bootstrap: str | None, options: Options, *, as_json: bool) -> None:
             for name, address in where.items()
         }
         for number in range(options.rounds):
-            for name, arm in arms.items():
-                arm.measure()
-                speeds = f"{arm.bare[-1]:.0f} bare, {arm.ours[-1]:.0f} engine"
-                click.echo(f"round {number + 1}/{options.rounds}, {name}: {speeds}", err=True)
+            for name, arm in list(arms.items())[:: -1 if number % 2 else 1]:
+                click.echo(f"round {number + 1}/{options.rounds}, {name}: {arm.measure()}", err=True)
     results = {name: arm.result() for name, arm in arms.items()}
     first, *others = results
+    for other in others:
+        results[other]["compared"] = {
+            "ratio": _compared(arms[first].ratios(), arms[other].ratios()),
+            "cpu_ratio": _compared(arms[first].cpu_ratios(), arms[other].cpu_ratios()),
+        }
     about = {
         "records": options.records,
         "record_bytes": RECORD_BYTES,
@@ -125,11 +152,35 @@ def engine(bootstrap: str | None, options: Options, *, as_json: bool) -> None:
         click.echo(to_json({"broker": first} | results[first] | {o: results[o] for o in others} | about))
         return
     for name, result in results.items():
-        ratio = result["ratio"]
         click.echo(f"{name}:")
-        click.echo(f"bare poll loop {result['bare_poll']['records_per_second']:>8} records/s")
-        click.echo(f"engine         {result['engine']['records_per_second']:>8} records/s")
-        click.echo(f"ratio          {ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f})")
+        _tell(result)
+
+
+def _tell(result: dict[str, Any]) -> None:
+    """Print a broker's result for people."""
+    for which, label in (("bare_poll", "bare poll loop"), ("engine", "engine")):
+        speed, cpu = result[which]["records_per_second"], result[which]["cpu_microseconds"]
+        click.echo(f"{label:<15}{speed:>8} records/s{cpu:>8} us of processor time a record")
+    for which, label in (("ratio", "ratio"), ("cpu_ratio", "processor time")):
+        found = result[which]
+        click.echo(f"{label:<15}{found['median']:>8.2f} ({found['min']:.2f} to {found['max']:.2f})")
+        if compared := result.get("compared"):
+            other = compared[which]
+            low, high = other["interval"]
+            click.echo(f"  the Kafka's over this: {other['median']:.2f} ({low:.2f} to {high:.2f})")
+
+
+def _spread(ratios: list[float]) -> dict[str, float]:
+    found = {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)}
+    return {name: round(value, 3) for name, value in found.items()}
+
+
+def _compared(ours: list[float], theirs: list[float]) -> dict[str, Any]:
+    """Median of the quotients by round, with its bootstrap interval of level 0.95."""
+    quotients = np.array([mine / other for mine, other in zip(ours, theirs, strict=True)])
+    interval = interval_of(lambda rows: float(np.median(quotients[rows])), [np.arange(quotients.size)])
+    assert interval is not None
+    return {"median": round(float(np.median(quotients)), 3), "interval": [round(end, 3) for end in interval]}
 
 
 def record(number: int) -> bytes:
@@ -159,26 +210,35 @@ def _fill(bootstrap: str, topic: str, records: int) -> None:
     producer.close(timeout=5.0)
 
 
-def _bare(config: Config, records: int, clock: Clock) -> float:
-    """Seconds a bare kafka-python poll loop takes for all records."""
+def _bare(config: Config, records: int, clock: Clock) -> Spent:
+    """What a bare kafka-python poll loop takes for all records."""
     from kafka import KafkaConsumer
 
     consumer = KafkaConsumer(**{**settings(config.kafka, "bench"), "auto_offset_reset": "earliest"})
     consumer.subscribe(config.kafka.topics)
-    seen, began = 0, clock.monotonic()
+    seen, began = 0, _now(clock)
     while seen < records:
-        before = clock.monotonic()
+        before = _now(clock)
         batches = consumer.poll(timeout_ms=100, max_records=config.kafka.max_poll_records)
         if batches and not seen:
             began = before
         seen += sum(len(batch) for batch in batches.values())
-    took = clock.monotonic() - began
+    took = _since(began, clock)
     consumer.close(timeout_ms=5000)
     return took
 
 
-def _ours(config: Config, records: int, clock: Clock) -> float:
-    """Seconds the engine takes until all records are in the ledger."""
+def _now(clock: Clock) -> Spent:
+    return Spent(clock.monotonic(), time.process_time())
+
+
+def _since(began: Spent, clock: Clock) -> Spent:
+    now = _now(clock)
+    return Spent(now.seconds - began.seconds, now.cpu - began.cpu)
+
+
+def _ours(config: Config, records: int, clock: Clock) -> Spent:
+    """What the engine takes until all records are in the ledger."""
     ledger, vault = open_ledger(config, clock, create=True)
     log = structlog.get_logger(__name__)
     pool = Pool(specs(config), config.pool, clock)
@@ -195,14 +255,14 @@ def _ours(config: Config, records: int, clock: Clock) -> float:
     collect_rarely()
     pool.start()
     try:
-        began = clock.monotonic()
+        began = _now(clock)
         while loop.totals.recorded < records:
-            before = clock.monotonic()
+            before = _now(clock)
             consumed = loop.totals.consumed
             loop.turn()
             if not consumed and loop.totals.consumed:
                 began = before
-        took = clock.monotonic() - began
+        took = _since(began, clock)
         loop.drain()
     finally:
         pool.close()
