@@ -242,17 +242,33 @@ def test_recorded_rates_are_those_of_the_estimator(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def failing(folder: Path, groups: list[dict[str, Any]], tests: Sequence[dict[str, Any]]) -> set[str]:
-    """Names of the alerts and recorded series that fail when the groups' rules are run by the tests."""
-    names = {rule.get("alert") or rule["record"] for group in groups for rule in group["rules"]}
-    told = ""
-    for place, document in enumerate(tests):
-        asked = [test for test in document["tests"] if names & subjects(test)]
-        if asked:
-            order = {"group_eval_order": [group["name"] for group in groups], "rule_files": ["rules.yml"]}
-            (folder / f"{place}.yml").write_text(yaml.safe_dump(document | order | {"tests": asked}))
-            (folder / "rules.yml").write_text(yaml.safe_dump({"groups": groups}))
-            told += run_tests(folder, f"{place}.yml").stderr
+def failing(
+    folder: Path,
+    recorded: Sequence[dict[str, Any]],
+    tried: Sequence[dict[str, Any]],
+    tests: Sequence[dict[str, Any]],
+) -> set[str]:
+    """Names of the alerts and recorded series that fail when the rules that are tried are run by the tests.
+
+    Each test is given the rules that it is about and what they read: most of the time would else go into
+    evaluating all others.
+    """
+    names = {rule.get("alert") or rule["record"]: rule for rule in tried}
+    files: list[str] = []
+    for document in tests:
+        for test in document["tests"]:
+            about = [names[name] for name in sorted(names.keys() & subjects(test))]
+            if not about:
+                continue
+            read = " ".join(rule["expr"] for rule in about)
+            groups = {"first": [rule for rule in recorded if rule["record"] in read], "then": about}
+            there = [{"name": name, "rules": rules} for name, rules in groups.items() if rules]
+            file = f"{len(files)}.yml"
+            own = {"group_eval_order": [group["name"] for group in there], "rule_files": [f"rules-{file}"]}
+            (folder / f"rules-{file}").write_text(yaml.safe_dump({"groups": there}))
+            (folder / file).write_text(yaml.safe_dump(document | own | {"tests": [test]}))
+            files.append(file)
+    told = run_tests(folder, *files).stderr
     return set(re.findall(r"alertname: (\w+), time", told)) | set(re.findall(r"\w+:riskmon_\w+:\w+", told))
 
 
@@ -279,19 +295,14 @@ def test_a_changed_rule_fails_its_tests(tmp_path: Path) -> None:
         alerts = [rule for group in groups for rule in group["rules"] if "alert" in rule]
         windowed = [rule for rule in recorded if re.search(r":(ratio_rate5m|increase1h)$", rule["record"])]
         for subject in (alerts, windowed):
-            changed = [*zip_longest(*map(mutants, subject))]
-            for turn in changed:
-                tried = [rule for rule in turn if rule]
-                used = " ".join(rule["expr"] for rule in tried)
-                kept = [rule for rule in recorded if rule["record"] in used]
-                rounds.append((kept, tried, tests))
+            turns = zip_longest(*map(mutants, subject))
+            rounds += [(recorded, [rule for rule in turn if rule], tests) for turn in turns]
 
     def survivors(number: int) -> list[tuple[str, str]]:
-        kept, tried, tests = rounds[number]
+        recorded, tried, tests = rounds[number]
         folder = tmp_path / str(number)
         folder.mkdir()
-        groups = [{"name": "first", "rules": kept}, {"name": "then", "rules": tried}]
-        found = failing(folder, [group for group in groups if group["rules"]], tests)
+        found = failing(folder, recorded, tried, tests)
         names = [rule.get("alert") or rule["record"] for rule in tried]
         return [
             (n, rule["expr"] + rule.get("for", ""))
