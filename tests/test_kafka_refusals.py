@@ -180,6 +180,7 @@ def test_a_refused_connection_is_named_with_its_remedy(
         assert reason.replace("_", " ") in finding["detail"]
         assert remedy in finding["detail"]
 
+    before = set(threading.enumerate())
     source = source_of(section | {"client": {"bootstrap_timeout_ms": 3000}})
     with capture_logs() as logs:
         deadline = Deadline(SystemClock(), 30)
@@ -192,7 +193,7 @@ def test_a_refused_connection_is_named_with_its_remedy(
     assert not source.health()["group_member"]
     source.close({}, 1.0)
     # Here, where its warnings are expected, the library drops the sockets of failed handshakes.
-    eventually(lambda: not any(each.name.startswith("kafka-") for each in threading.enumerate()), "an end")
+    eventually(lambda: set(threading.enumerate()) <= before, "an end of the client's threads")
 
 
 def test_a_login_that_cannot_be_tried_ends_a_daemon_before_it_starts(
