@@ -1,4 +1,4 @@
-"""Which traces a dearer tier looks at, with a probability that is known and recorded.
+"""Decides which traces a higher tier looks at, each with a known and recorded probability.
 
 A tier's cheap predecessor says of each trace whether it is unsure. Unsure traces are looked at with
 probability `effort`, which the engine lowers when the machine cannot carry the load; the others with
@@ -7,12 +7,12 @@ look is known and positive, rates can be corrected for it (`monitor.rates`).
 
 What a detector with tiers promises, so that its looks can be counted and its rates corrected:
 
-- It exposes `cascades: tuple[Cascade, ...]`, one per dearer tier, lowest first, and asks each at most once
+- It exposes `cascades: tuple[Cascade, ...]`, one per higher tier, lowest first, and asks each at most once
   per trace. The worker sets their `effort` before a batch and reads their `tally` after it.
-- A tier that sees only what another dearer tier has seen is made with `after=` that tier, and asked with
+- A tier that sees only what another higher tier has seen is built with `after=` that tier, and asked with
   `reached=` the answer that tier got. Both then share one draw: nested audits cost no extra variance.
 - `Assessment.tier` is the highest tier that looked and `probability` that tier's answer of `look`;
-  `values["tier0"]` is tier 0's own score wherever a dearer tier looked.
+  `values["tier0"]` is tier 0's own score wherever a higher tier looked.
 - Where tiers lie between 0 and `tier` and looked too, `values["tier1"]` is the score after tier 1 and
   `values["probability1"]` its answer of `look` (and so on), because a rate is corrected tier by tier.
 """

@@ -356,17 +356,18 @@ def jars(version: str) -> Path:
 
 
 def _with_classes(version: str) -> list[str]:
-    """Options with which a broker starts from an archive of its classes: in two thirds of the time.
+    """Options with which a broker starts from an archive of its classes, which saves it loading them.
 
-    A broker that runs for a moment writes it, once per version; another Java than wrote it reads none.
+    A broker that runs for a moment writes the archive, once per version. Java ignores one that another
+    release of Java wrote.
     """
+    name = "classes.jsa"
 
     def write(folder: Path) -> None:
         with ApacheKafka(version, java=[f"-XX:ArchiveClassesAtExit={folder / name}"]) as kafka:
             kafka.create_topic("any", 1)
             kafka.stop()
 
-    name = "classes.jsa"
     return [f"-XX:SharedArchiveFile={cached(f'kafka-{version}-classes', write) / name}"]
 
 

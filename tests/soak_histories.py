@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Final
 
 from hypothesis.stateful import run_state_machine_as_test
-from test_engine_machine import EngineMachine, of_length
+from test_engine_machine import SEQUENCES, EngineMachine, of_length
 
-HISTORIES: Final = 10_000
+HISTORIES: Final = 10 * SEQUENCES
 
 
 def histories(share: float, _: Path) -> Mapping[str, object]:

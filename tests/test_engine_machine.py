@@ -32,7 +32,7 @@ from monitor.trace import Record, Trace
 from monitor.vault import Vault
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
-SEQUENCES = 400  # `make soak CASE=histories` goes through many more
+SEQUENCES = 400  # `make soak CASE=histories` goes through ten times as many
 PARTITIONS = [("t", 0), ("t", 1)]
 DAEMONS = 2
 RULES = RuleBook([Path("tests/data/every_trace.yaml")], ManualClock())

@@ -294,7 +294,11 @@ def test_a_changed_rule_fails_its_tests(tmp_path: Path) -> None:
         recorded = [rule for group in groups for rule in group["rules"] if "record" in rule]
         alerts = [rule for group in groups for rule in group["rules"] if "alert" in rule]
         windowed = [rule for rule in recorded if re.search(r":(ratio_rate5m|increase1h)$", rule["record"])]
-        for subject in (alerts, windowed):
+        for number, subject in enumerate((alerts, windowed)):
+            unchanged = tmp_path / f"{path.stem}-{number}"
+            unchanged.mkdir()
+            names = {rule.get("alert") or rule["record"] for rule in subject}
+            assert not names & failing(unchanged, recorded, subject, tests), "fails as it is"
             turns = zip_longest(*map(mutants, subject))
             rounds += [(recorded, [rule for rule in turn if rule], tests) for turn in turns]
 
