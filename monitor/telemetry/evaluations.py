@@ -117,6 +117,7 @@ class EvaluationExporter:
         self._on_outcome = on_outcome
         self._queue: deque[Evaluated] = deque()
         self._waiting = 0
+        self._posting = 0  # events of the request in flight; whoever sets it back to 0 counts them
         self._changed = threading.Condition()
         self._closing = False
         # A daemon thread: an endpoint that hangs past the deadline must not keep the process.
@@ -142,7 +143,7 @@ class EvaluationExporter:
             self._on_outcome("dropped", dropped)
 
     def close(self, seconds: float) -> None:
-        """Export what waits, for at most `seconds`; what is left then is dropped and counted."""
+        """Export what waits, for at most `seconds`; drop and count the rest, in flight or not."""
         deadline = Deadline(self._clock, seconds)
         with self._changed:
             self._closing = True
@@ -150,7 +151,7 @@ class EvaluationExporter:
         if self._thread.is_alive():
             self._thread.join(deadline.remaining())
         with self._changed:
-            left, self._waiting = self._waiting, 0
+            left, self._waiting, self._posting = self._waiting + self._posting, 0, 0
             self._queue.clear()
         if left:
             self._on_outcome("dropped", left)
@@ -158,14 +159,16 @@ class EvaluationExporter:
     def _run(self) -> None:
         with httpcore.ConnectionPool(max_connections=1) as pool:
             while batch := self._take():
-                events = sum(len(item.assessments) for item in batch)
                 try:
                     taken = self._post(pool, batch)
                 except Exception as error:  # noqa: BLE001 - a bug here must not end the export, nor judging
                     # The type only: a message could quote a trace.
                     log.error("evaluations_fault", error=type(error).__name__)  # noqa: TRY400 - see above
                     taken = False
-                self._on_outcome("exported" if taken else "failed", events)
+                with self._changed:
+                    events, self._posting = self._posting, 0
+                if events:
+                    self._on_outcome("exported" if taken else "failed", events)
 
     def _take(self) -> list[Evaluated]:
         """Wait for something to export; nothing once it is closed and all was taken."""
@@ -177,6 +180,7 @@ class EvaluationExporter:
                 batch.append(self._queue.popleft())
                 events += len(batch[-1].assessments)
             self._waiting -= events
+            self._posting = events
         return batch
 
     def _post(self, pool: httpcore.ConnectionPool, batch: Sequence[Evaluated]) -> bool:
