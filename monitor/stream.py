@@ -5,13 +5,14 @@ Sources never decide: they report events, and the engine answers with `seek`, `p
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple, Protocol, TypeAlias
 
-from monitor.findings import Assessment, Judgement
+from monitor.findings import Assessment, DeadLetter, Judgement
 from monitor.trace import Record, Trace
 
 TopicPartition: TypeAlias = tuple[str, int]
@@ -375,73 +376,86 @@ class Incident(StrEnum):
     SOURCE_RETRY = "source_retry"
 
 
-class Observer(Protocol):
-    """What the engine tells telemetry. Calls are cheap, never raise and never block."""
+class Observer:
+    """Base of those that the engine reports to; each report does nothing unless overridden.
+
+    Called from the engine's thread. Overrides are cheap, never raise and never block.
+    """
 
     def turned(self) -> None:
         """The loop has turned once."""
-        ...
 
     def consumed(self, topic: str, records: int) -> None:
         """Records were taken from the source, and are now ours to record or to release."""
-        ...
 
     def dead_lettered(self, topic: str, reason: str, records: int) -> None:
         """Dead letters are durable in the ledger."""
-        ...
 
     def recorded(self, topic: str, records: int) -> None:
         """Records whose traces are all judged are durable in the ledger."""
-        ...
 
     def skipped(self, topic: str, reason: str, records: int) -> None:
         """Of the recorded, these held nothing to judge; `reason` is that of `Skipped`."""
-        ...
 
     def released(self, topic: str, records: int) -> None:
         """Records taken before go back unjudged: their partition was revoked, or the time to drain was up."""
-        ...
 
     def judged(self, judgements: Sequence[Judgement], started: float, ended: float) -> None:
         """A transaction's judgements are durable; `started`/`ended` are Unix seconds of its detect stage."""
-        ...
 
     def transaction(self, seconds: float) -> None:
         """A ledger transaction was written."""
-        ...
 
     def rule_failed(self, rule: str) -> None:
         """A rule could not be evaluated on a trace; what it says of that trace is unknown."""
-        ...
 
     def lag(self, lags: Sequence[Lag]) -> None:
         """Lag of every assigned partition."""
-        ...
 
     def ledger(self, *, writable: bool) -> None:
         """Whether the ledger took what was last written to it; what it refused is held and tried again."""
-        ...
 
     def waiting(self, stage: Stage, traces: int) -> None:
         """How many traces wait in a stage."""
-        ...
 
     def pool(self, stats: PoolStats) -> None:
         """State of the detector pool."""
-        ...
 
     def effort(self, ratio: float) -> None:
         """How much the dearer tiers may do now, whether or not there is anything to do."""
-        ...
 
     def assembly(self, stats: AssemblyStats) -> None:
         """State of what joins spans into traces."""
-        ...
 
     def incident(self, incident: Incident, topic: str = "", partition: int = -1) -> None:
         """Something to count, and to log when it is about a partition."""
-        ...
 
     def rules_loaded(self, version: str, *, ok: bool) -> None:
         """Rules were (re)loaded, or failed to and the last good set stays."""
-        ...
+
+    def undecodable(self, letter: DeadLetter) -> None:
+        """A record could not be decoded; its dead letter is staged and not durable yet."""
+
+    def messages_queued(self) -> None:
+        """A transaction with messages for the outside is durable: the outbox has work."""
+
+    def reload_requested(self) -> None:
+        """A reload was asked for, and the rule files were read again."""
+
+
+class Observers(Observer):
+    """Passes each report on to several observers, in their order."""
+
+    def __init__(self, *observers: Observer) -> None:
+        for name, no_op in vars(Observer).items():
+            if name.startswith("_"):
+                continue
+            # Who does not override a report is not called for it: the engine reports often.
+            calls = [getattr(each, name) for each in observers if getattr(type(each), name) is not no_op]
+            if calls:
+                setattr(self, name, calls[0] if len(calls) == 1 else partial(_call_all, calls))
+
+
+def _call_all(calls: Sequence[Callable[..., None]], *args: object, **kwargs: object) -> None:
+    for call in calls:
+        call(*args, **kwargs)

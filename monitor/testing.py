@@ -7,13 +7,15 @@ fails before or after the real ledger has written.
 
 from collections.abc import Callable, Mapping, Sequence
 
+from typing_extensions import override
+
 from monitor.clock import ManualClock
 from monitor.detect.inline import InlineDetectors
 from monitor.effects import Transaction
 from monitor.engine.loop import LedgerPort
 from monitor.engine.partitions import Claim, Holding
 from monitor.errors import Busy, Retryable
-from monitor.findings import Assessment, Judgement
+from monitor.findings import Assessment, DeadLetter, Judgement
 from monitor.progress import Placement
 from monitor.sources.memory import (
     BAD_BATCH,
@@ -26,7 +28,7 @@ from monitor.sources.memory import (
     SimulatedCrash,
     Stall,
 )
-from monitor.stream import AssemblyStats, Assigned, Incident, Lag, PoolStats, Stage, TopicPartition, Verdicts
+from monitor.stream import Assigned, Incident, Observer, PoolStats, TopicPartition, Verdicts
 from monitor.trace import Trace
 
 __all__ = [
@@ -39,7 +41,7 @@ __all__ = [
     "ManualClock",
     "MemoryLog",
     "MemorySource",
-    "NullObserver",
+    "RecordingObserver",
     "Revoke",
     "ScriptedDetectors",
     "SimulatedCrash",
@@ -47,65 +49,34 @@ __all__ = [
 ]
 
 
-class NullObserver:
-    """Observes nothing but keeps the incidents and the efforts."""
+class RecordingObserver(Observer):
+    """Keeps what the engine reports of judgements, dead letters, incidents and load shedding."""
 
     def __init__(self) -> None:
+        self.judgements: list[Judgement] = []
+        self.letters: list[DeadLetter] = []
         self.incidents: list[tuple[Incident, str, int]] = []
         self.efforts: list[float] = []
 
-    def turned(self) -> None:
-        """Ignore."""
-
-    def consumed(self, topic: str, records: int) -> None:
-        """Ignore."""
-
-    def dead_lettered(self, topic: str, reason: str, records: int) -> None:
-        """Ignore."""
-
-    def recorded(self, topic: str, records: int) -> None:
-        """Ignore."""
-
-    def skipped(self, topic: str, reason: str, records: int) -> None:
-        """Ignore."""
-
-    def released(self, topic: str, records: int) -> None:
-        """Ignore."""
-
+    @override
     def judged(self, judgements: Sequence[Judgement], started: float, ended: float) -> None:
-        """Ignore."""
+        """Keep them, in the order of recording."""
+        self.judgements += judgements
 
-    def transaction(self, seconds: float) -> None:
-        """Ignore."""
+    @override
+    def undecodable(self, letter: DeadLetter) -> None:
+        """Keep it."""
+        self.letters.append(letter)
 
-    def rule_failed(self, rule: str) -> None:
-        """Ignore."""
-
-    def lag(self, lags: Sequence[Lag]) -> None:
-        """Ignore."""
-
-    def ledger(self, *, writable: bool) -> None:
-        """Ignore."""
-
-    def waiting(self, stage: Stage, traces: int) -> None:
-        """Ignore."""
-
-    def pool(self, stats: PoolStats) -> None:
-        """Ignore."""
-
+    @override
     def effort(self, ratio: float) -> None:
         """Keep it."""
         self.efforts.append(ratio)
 
-    def assembly(self, stats: AssemblyStats) -> None:
-        """Ignore."""
-
+    @override
     def incident(self, incident: Incident, topic: str = "", partition: int = -1) -> None:
         """Keep it."""
         self.incidents.append((incident, topic, partition))
-
-    def rules_loaded(self, version: str, *, ok: bool) -> None:
-        """Ignore."""
 
 
 class ScriptedDetectors:

@@ -32,8 +32,8 @@ import sqlalchemy as sa
 from external import need, postgresql
 from test_e2e_assembly import record_of, spans_of
 
-from monitor.cli.daemon import assemble
 from monitor.config import Config
+from monitor.daemon.build import build_engine
 from monitor.findings import Assessment, Status
 from monitor.ledger import schema as t
 from monitor.ledger.outbox import LedgerOutbox
@@ -44,7 +44,7 @@ from monitor.rules import RuleBook
 from monitor.sources.combined import CombinedSource
 from monitor.sources.spool import SpoolSource
 from monitor.stream import Received, TopicPartition
-from monitor.testing import ManualClock, MemoryLog, MemorySource, NullObserver, ScriptedDetectors
+from monitor.testing import ManualClock, MemoryLog, MemorySource, RecordingObserver, ScriptedDetectors
 from monitor.trace import Trace
 from monitor.vault import Vault
 
@@ -122,7 +122,7 @@ def judge(ledger: Ledger, vault: Vault, config: Config, rules: Path, clock: Manu
 
     receive(10)
     detectors = ScriptedDetectors(assess, batch_size=5, capacity=4)
-    engine = assemble(
+    engine = build_engine(
         config,
         clock=clock,
         source=CombinedSource([MemorySource(log, clock, finite=False), SpoolSource(spool, clock)], clock),
@@ -130,7 +130,7 @@ def judge(ledger: Ledger, vault: Vault, config: Config, rules: Path, clock: Manu
         rules=RuleBook([rules], clock),
         ledger=ledger,
         vault=vault,
-        observer=NullObserver(),
+        observer=RecordingObserver(),
     )
     for _ in range(60):
         engine.turn()

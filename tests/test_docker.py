@@ -22,10 +22,10 @@ from external import need, need_module
 from structlog.testing import CapturingLogger
 
 from monitor.cascade import DECISIONS
-from monitor.cli.daemon import LIVE_SECONDS
 from monitor.clock import SystemClock
 from monitor.config import Config, load
 from monitor.console.http import HttpServer
+from monitor.daemon.daemon import LIVE_SECONDS
 from monitor.findings import Assessment, Evidence, Flag, Judgement, Severity, Status, TierStatus
 from monitor.stream import Incident, Lag, PoolStats, Stage
 from monitor.telemetry.metrics import Metrics

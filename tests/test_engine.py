@@ -6,15 +6,12 @@ from typing import Any
 
 import msgspec
 import pytest
+from engines import EVERY_TRACE, assess, build_engine, decode
+from typing_extensions import override
 
-from monitor.config import DeliverConfig
-from monitor.effects import Policy
-from monitor.engine import Engine, Settings
-from monitor.errors import BadTrace, Skipped
-from monitor.findings import Assessment, DeadLetter, Judgement, Status
+from monitor.findings import Assessment
 from monitor.ledger.reading import verify
 from monitor.ledger.store import Ledger
-from monitor.rules import RuleBook
 from monitor.stream import Incident, Monitor
 from monitor.testing import (
     BAD_BATCH,
@@ -23,33 +20,17 @@ from monitor.testing import (
     ManualClock,
     MemoryLog,
     MemorySource,
-    NullObserver,
+    RecordingObserver,
     Revoke,
     ScriptedDetectors,
 )
-from monitor.trace import Record, Trace
+from monitor.trace import Trace
 from monitor.vault import Vault
 
 T0 = ("t", 0)
 
 
-def decode(record: Record) -> Sequence[Trace]:
-    """How many traces the value says, filler aside; `x` cannot be decoded, `-` holds metrics."""
-    assert record.value is not None
-    if record.value == b"x":
-        raise BadTrace("invalid_json", "made up")
-    if record.value == b"-":
-        raise Skipped("metrics")
-    return [Trace(id=f"{record.offset}/{n}", time=1.0, response="r") for n in range(int(record.value))]
-
-
-def assess(trace: Trace) -> tuple[Assessment, ...]:
-    """Every trace is scored."""
-    del trace
-    return (Assessment(detector="toxicity", version="1", status=Status.SCORED, score=1.0),)
-
-
-class Watcher(NullObserver):
+class Watcher(RecordingObserver):
     """Keeps what the tests ask about."""
 
     def __init__(self) -> None:
@@ -59,19 +40,23 @@ class Watcher(NullObserver):
         self.reloads: list[bool] = []
         self.writable: list[bool] = []
 
+    @override
     def released(self, topic: str, records: int) -> None:
         """Count."""
         assert topic == "t"
         self.given_back += records
 
+    @override
     def skipped(self, topic: str, reason: str, records: int) -> None:
         """Keep."""
         self.skips.append((topic, reason, records))
 
+    @override
     def ledger(self, *, writable: bool) -> None:
         """Keep."""
         self.writable.append(writable)
 
+    @override
     def rules_loaded(self, version: str, *, ok: bool) -> None:
         """Keep."""
         assert version
@@ -96,21 +81,18 @@ class Bench:
         self.ledger = Ledger.open("sqlite://", Vault(bytes(32)), self.clock, "d0")
         self.flaky = FlakyLedger(self.ledger)
         self.observer = Watcher()
-        self.judged: list[Judgement] = []
-        self.dead: list[DeadLetter] = []
-        self.engine = Engine(
-            source=self.source,
+        self.judged = self.observer.judgements
+        self.dead = self.observer.letters
+        self.engine = build_engine(
+            self.source,
+            self.detectors,
+            self.flaky,
+            self.clock,
             decode=decode,
-            detectors=self.detectors,
-            rules=RuleBook([rules or Path("tests/data/every_trace.yaml")], self.clock),
-            monitors=monitors or {},
-            ledger=self.flaky,
-            policy=Policy(deliver=DeliverConfig(), excerpt_chars=10, sample_ratio=0.0),
             observer=self.observer,
-            clock=self.clock,
-            settings=Settings(owner="d0", **settings),
-            on_judged=self.judged.append,
-            on_dead=self.dead.append,
+            rules=rules or EVERY_TRACE,
+            monitors=monitors,
+            **settings,
         )
 
     def turns(self, number: int, *, finish: bool = True) -> None:
@@ -375,7 +357,7 @@ def test_retention_is_a_gap_on_record() -> None:
 
 
 def test_dead_letters_are_told_and_counted() -> None:
-    """`on_dead` gets each record that cannot be decoded; consumed is recorded plus dead-lettered."""
+    """The observer is told of each record that cannot be decoded; consumed is recorded plus dead-lettered."""
     bench = Bench([b"1", b"x", b"0", b"x", b"3"])
     bench.until(lambda: bench.position == 5)
     assert [(letter.offset, letter.reason, letter.value) for letter in bench.dead] == [

@@ -2,35 +2,30 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from engines import assess, build_engine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.assembly import Bounds
-from monitor.config import DeliverConfig
-from monitor.effects import Policy
-from monitor.engine import Engine, Settings
-from monitor.findings import Assessment, Judgement, Status
+from monitor.assembly import Assembler, Bounds
+from monitor.engine.work import Part
 from monitor.ledger import schema as t
 from monitor.ledger.reading import verify
 from monitor.ledger.store import Ledger
-from monitor.rules import RuleBook
 from monitor.testing import (
     FlakyLedger,
     ManualClock,
     MemoryLog,
     MemorySource,
-    NullObserver,
+    RecordingObserver,
     ScriptedDetectors,
 )
 from monitor.trace import Missing, Record, Span, Step, StepKind, Trace
 from monitor.vault import Vault
 
 PARTITIONS = [("t", 0), ("t", 1)]
-RULES = RuleBook([Path("tests/data/every_trace.yaml")], ManualClock())
 KINDS = {"a": StepKind.AGENT, "c": StepKind.CHAT, "d": StepKind.CHAT, "r": StepKind.RETRIEVAL}
 
 
@@ -53,12 +48,6 @@ def _span(trace: str, letter: str) -> Span:
     )
 
 
-def assess(trace: Trace) -> tuple[Assessment, ...]:
-    """Every trace is scored, so that the test's rule flags it."""
-    del trace
-    return (Assessment(detector="toxicity", version="1", status=Status.SCORED, score=1.0),)
-
-
 class Bench:
     """One daemon after another on one log and one ledger in memory."""
 
@@ -67,7 +56,8 @@ class Bench:
         self.log = MemoryLog({key: [] for key in PARTITIONS})
         self.ledger = Ledger.open("sqlite://", Vault(bytes(32)), self.clock, "d0")
         self.flaky = FlakyLedger(self.ledger)
-        self.judged: list[Judgement] = []
+        self.observer = RecordingObserver()
+        self.judged = self.observer.judgements
         self.source: MemorySource | None = None
         self.start()
 
@@ -77,24 +67,19 @@ class Bench:
             self.source._leave()
         self.source = MemorySource(self.log, self.clock, finite=False)
         self.detectors = ScriptedDetectors(assess, batch_size=2)
-        self.engine = Engine(
-            source=self.source,
+        bounds = Bounds(settle_seconds=1.0, timeout_seconds=1000.0, max_seconds=5000.0)
+        self.assembler: Assembler[Part] = Assembler(bounds)
+        self.assembler.restore(self.ledger.restore())
+        self.engine = build_engine(
+            self.source,
+            self.detectors,
+            self.flaky,
+            self.clock,
             decode=decode,
-            detectors=self.detectors,
-            rules=RULES,
-            monitors={},
-            ledger=self.flaky,
-            policy=Policy(deliver=DeliverConfig(), excerpt_chars=10, sample_ratio=0.0),
-            observer=NullObserver(),
-            clock=self.clock,
-            settings=Settings(
-                owner="d0",
-                max_poll_records=3,
-                assembly=Bounds(settle_seconds=1.0, timeout_seconds=1000.0, max_seconds=5000.0),
-            ),
-            on_judged=self.judged.append,
+            observer=self.observer,
+            assembler=self.assembler,
+            max_poll_records=3,
         )
-        self.engine.assembler.restore(self.ledger.restore())
 
     def turn(self, times: int = 1) -> None:
         """Let the loop turn while detectors finish at once."""
@@ -172,7 +157,7 @@ def test_each_exchange_is_judged_once_whatever_fails(
         stand_ins = sum(count for name, count in flagged.items() if name.startswith(f"{trace}:"))
         assert stand_ins <= 1
         assert stand_ins == 1 or letters & {"c", "d"}
-    assert len(bench.engine.assembler) == 0
+    assert len(bench.assembler) == 0
     assert bench.engine.idle
     assert bench.engine.positions() == {key: bench.log.partitions()[key].end for key in PARTITIONS}
     report = verify(bench.ledger)

@@ -2,63 +2,24 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from engines import assess, build_engine, decode_time
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_engine import assess
 
-from monitor.clock import Clock
-from monitor.config import DeliverConfig
-from monitor.effects import Policy
-from monitor.engine import Engine, Settings
-from monitor.engine.loop import LedgerPort
 from monitor.engine.partitions import BEYOND_SECONDS
-from monitor.errors import BadTrace
 from monitor.ledger import reading
 from monitor.ledger import schema as t
 from monitor.ledger.store import Ledger
-from monitor.rules import RuleBook
-from monitor.stream import Existing, Incident, Passed, Source
-from monitor.testing import ManualClock, MemoryLog, MemorySource, NullObserver, ScriptedDetectors
-from monitor.trace import Record, Trace
+from monitor.stream import Existing, Incident, Passed
+from monitor.testing import ManualClock, MemoryLog, MemorySource, RecordingObserver, ScriptedDetectors
+from monitor.trace import Record
 from monitor.vault import Vault
 
 T0 = ("t", 0)
-RULES = RuleBook([Path("tests/data/every_trace.yaml")], ManualClock())
-
-
-def decode(record: Record) -> Sequence[Trace]:
-    """A trace is named by its record's time; `x` cannot be decoded."""
-    if record.value == b"x":
-        raise BadTrace("invalid_json", "made up")
-    return [Trace(id=str(record.time), time=record.time, response="r")]
-
-
-def engine_of(
-    source: Source,
-    detectors: ScriptedDetectors,
-    ledger: LedgerPort,
-    observer: NullObserver,
-    clock: Clock,
-    **settings: Any,
-) -> Engine:
-    """An engine whose every trace is flagged."""
-    return Engine(
-        source=source,
-        decode=decode,
-        detectors=detectors,
-        rules=RULES,
-        monitors={},
-        ledger=ledger,
-        policy=Policy(deliver=DeliverConfig(), excerpt_chars=10, sample_ratio=0.0),
-        observer=observer,
-        clock=clock,
-        settings=Settings(owner="d0", **settings),
-    )
 
 
 class Installation:
@@ -68,7 +29,7 @@ class Installation:
         self.clock = ManualClock()
         self.log = MemoryLog({T0: items}, **log)
         self.ledger = Ledger.open("sqlite://", Vault(bytes(32)), self.clock, "d0")
-        self.observer = NullObserver()
+        self.observer = RecordingObserver()
         self.sources: list[MemorySource] = []
         self.start()
 
@@ -79,8 +40,14 @@ class Installation:
         self.source = MemorySource(self.log, self.clock, finite=False)
         self.sources.append(self.source)
         self.detectors = ScriptedDetectors(assess)
-        self.engine = engine_of(
-            self.source, self.detectors, self.ledger, self.observer, self.clock, **settings
+        self.engine = build_engine(
+            self.source,
+            self.detectors,
+            self.ledger,
+            self.clock,
+            decode=decode_time,
+            observer=self.observer,
+            **settings,
         )
 
     def turns(self, number: int = 20) -> None:

@@ -2,30 +2,25 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from engines import assess, build_engine
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from monitor.audit import GENESIS
-from monitor.config import DeliverConfig
-from monitor.effects import Policy
-from monitor.engine import Engine, Settings
+from monitor.engine import Engine
 from monitor.errors import BadTrace
-from monitor.findings import Assessment, Status
 from monitor.ledger import schema as t
 from monitor.ledger.reading import verify
 from monitor.ledger.store import Ledger
-from monitor.rules import RuleBook
 from monitor.testing import (
     FlakyLedger,
     ManualClock,
     MemoryLog,
     MemorySource,
-    NullObserver,
     ScriptedDetectors,
 )
 from monitor.trace import Record, Trace
@@ -35,7 +30,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 SEQUENCES = 400  # `make soak CASE=histories` goes through ten times as many
 PARTITIONS = [("t", 0), ("t", 1)]
 DAEMONS = 2
-RULES = RuleBook([Path("tests/data/every_trace.yaml")], ManualClock())
 
 
 def decode(record: Record) -> Sequence[Trace]:
@@ -45,12 +39,6 @@ def decode(record: Record) -> Sequence[Trace]:
         raise BadTrace("invalid_json", "made up")
     place = f"{record.topic}/{record.partition}/{record.offset}"
     return [Trace(id=f"{place}/{i}", time=record.time, response="r") for i in range(int(record.value))]
-
-
-def assess(trace: Trace) -> tuple[Assessment, ...]:
-    """Every trace is scored; the test's rule flags each."""
-    del trace
-    return (Assessment(detector="toxicity", version="1", status=Status.SCORED, score=1.0),)
 
 
 class EngineMachine(RuleBasedStateMachine):
@@ -93,17 +81,15 @@ class EngineMachine(RuleBasedStateMachine):
         self.crash(daemon)
         source = self.sources[daemon] = MemorySource(self.log, self.clock, finite=False)
         self.detectors[daemon] = ScriptedDetectors(assess)
-        self.engines[daemon] = Engine(
-            source=source,
+        self.engines[daemon] = build_engine(
+            source,
+            self.detectors[daemon],
+            self.ledgers[daemon],
+            self.clock,
             decode=decode,
-            detectors=self.detectors[daemon],
-            rules=RULES,
-            monitors={},
-            ledger=self.ledgers[daemon],
-            policy=Policy(deliver=DeliverConfig(), excerpt_chars=10, sample_ratio=0.0),
-            observer=NullObserver(),
-            clock=self.clock,
-            settings=Settings(owner=f"d{daemon}", max_poll_records=4, max_waiting_traces=8),
+            owner=f"d{daemon}",
+            max_poll_records=4,
+            max_waiting_traces=8,
         )
 
     @rule(daemon=st.integers(0, DAEMONS - 1))

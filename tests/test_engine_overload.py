@@ -5,17 +5,17 @@ from pathlib import Path
 
 import pytest
 import tiered_detectors
+from engines import build_engine
 from structlog.testing import CapturingLogger
+from typing_extensions import override
 
 from monitor.clock import Clock, SystemClock
-from monitor.config import DeliverConfig, PoolConfig
+from monitor.config import PoolConfig
 from monitor.detect.pool import Pool
-from monitor.effects import Policy
-from monitor.engine import Engine, Settings
 from monitor.findings import Judgement, Status
 from monitor.ledger.reading import verify
 from monitor.ledger.store import Ledger
-from monitor.rules import RuleBook
+from monitor.stream import Observer, Observers
 from monitor.telemetry.metrics import Metrics
 from monitor.telemetry.observer import TelemetryObserver
 from monitor.testing import MemoryLog, MemorySource
@@ -33,6 +33,19 @@ def decode(record: Record) -> Sequence[Trace]:
     return [Trace(id=f"t-{record.offset}", time=record.time, response="r")]
 
 
+class _Delays(Observer):
+    """Keeps what is judged, and how long after its arrival."""
+
+    def __init__(self, bench: "Bench") -> None:
+        self._bench = bench
+
+    @override
+    def judged(self, judgements: Sequence[Judgement], started: float, ended: float) -> None:
+        now = self._bench.clock.monotonic()
+        self._bench.judged += judgements
+        self._bench.delays += [now - self._bench.arrived[each.origin.offset] for each in judgements]
+
+
 class Bench:
     """An engine with one worker, fed in real time."""
 
@@ -48,23 +61,16 @@ class Bench:
         self.delays: list[float] = []
         self.produced = 0
         self.efforts: list[float] = []
-        self.engine = Engine(
-            source=MemorySource(self.log, clock, finite=False),
+        self.engine = build_engine(
+            MemorySource(self.log, clock, finite=False),
+            self.pool,
+            self.ledger,
+            clock,
             decode=decode,
-            detectors=self.pool,
-            rules=RuleBook([Path("rules/toxicity.yaml")], clock),
-            monitors={},
-            ledger=self.ledger,
-            policy=Policy(deliver=DeliverConfig(), excerpt_chars=10, sample_ratio=0.0),
-            observer=TelemetryObserver(self.metrics, clock, CapturingLogger()),
-            clock=clock,
-            settings=Settings(owner="d0", sheds=sheds),
-            on_judged=self._on_judged,
+            observer=Observers(TelemetryObserver(self.metrics, clock, CapturingLogger()), _Delays(self)),
+            rules=Path("rules/toxicity.yaml"),
+            sheds=sheds,
         )
-
-    def _on_judged(self, judgement: Judgement) -> None:
-        self.judged.append(judgement)
-        self.delays.append(self.clock.monotonic() - self.arrived[judgement.origin.offset])
 
     def feed(self, per_second: float, seconds: float, until: Callable[[], bool] = lambda: False) -> float:
         """Turn while traces arrive at this rate; return after how many seconds that ended."""

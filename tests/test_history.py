@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.cli.daemon import monitors
 from monitor.config import Config
+from monitor.daemon.build import build_monitors
 from monitor.errors import ConfigError
 from monitor.findings import Assessment, Evidence, Status
 from monitor.history import AgentMonitor
@@ -249,10 +249,10 @@ def test_the_daemon_gives_each_monitor_its_own_state() -> None:
     kept = AgentMonitor()
     kept.update(turn(), run(steps=1.0))
     written = {f"agent/{name}": body for name, body in kept.snapshot().items()}
-    found = monitors(Config(), {**written, "drift/unrelated": b"", "other/agent/0": b"?"})
+    found = build_monitors(Config(), {**written, "drift/unrelated": b"", "other/agent/0": b"?"})
     assert set(found) == {"drift", "agent"}
     assert found["agent"].update(turn(), run(steps=1.0)).values["history"] == 1.0
     without = Config.model_validate(
         {"detectors": {"drift": {"enabled": False}, "agent": {"factory": "mine:build"}}}
     )
-    assert monitors(without, {}) == {}
+    assert build_monitors(without, {}) == {}

@@ -10,9 +10,8 @@ import pytest
 import sqlalchemy as sa
 import structlog
 from apache_kafka import ApacheKafka
+from engines import assess, build_engine, decode_time
 from patience import eventually
-from test_engine import assess
-from test_engine_logs import engine_of
 
 from monitor.clock import SystemClock
 from monitor.config import KafkaConfig
@@ -22,7 +21,7 @@ from monitor.ledger.store import Ledger
 from monitor.sources.kafka import KafkaSource
 from monitor.sources.kafka_logs import UNSEEN_SECONDS
 from monitor.stream import Incident
-from monitor.testing import NullObserver, ScriptedDetectors
+from monitor.testing import RecordingObserver, ScriptedDetectors
 from monitor.vault import Vault
 
 pytestmark = [
@@ -45,7 +44,7 @@ class Installation:
         self.configs = configs
         kafka.create_topic(self.topic, partitions, **configs)
         self.ledger = Ledger.open("sqlite://", Vault(bytes(32)), SystemClock(), "d0")
-        self.observer = NullObserver()
+        self.observer = RecordingObserver()
         self.source: KafkaSource | None = None
         self.written = 0
         self.nameless = False
@@ -67,8 +66,14 @@ class Installation:
             self.source._settings["api_version"] = (2, 7)  # metadata as a broker of that age gives it
         self.detectors = ScriptedDetectors(assess, batch_size=50)
         latest = config.start == "latest"
-        self.engine = engine_of(
-            self.source, self.detectors, self.ledger, self.observer, SystemClock(), latest=latest
+        self.engine = build_engine(
+            self.source,
+            self.detectors,
+            self.ledger,
+            SystemClock(),
+            decode=decode_time,
+            observer=self.observer,
+            latest=latest,
         )
 
     def stop(self) -> None:

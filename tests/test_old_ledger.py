@@ -14,8 +14,8 @@ import pytest
 import sqlalchemy as sa
 from external import need, postgresql
 
-from monitor.cli.daemon import assemble
 from monitor.config import Config
+from monitor.daemon.build import build_engine
 from monitor.findings import Assessment, Status
 from monitor.ledger import schema as t
 from monitor.ledger.reading import letters, open_letter, verify
@@ -24,7 +24,7 @@ from monitor.ledger.store import Ledger
 from monitor.rules import RuleBook
 from monitor.sources.combined import CombinedSource
 from monitor.sources.spool import SpoolSource
-from monitor.testing import ManualClock, MemoryLog, MemorySource, NullObserver, ScriptedDetectors
+from monitor.testing import ManualClock, MemoryLog, MemorySource, RecordingObserver, ScriptedDetectors
 from monitor.trace import Trace
 from monitor.vault import Vault
 
@@ -99,8 +99,7 @@ class Upgraded:
         self.ledger = Ledger.open(url, self.vault, self.clock, self.config.name())
         topics = tuple(self.config.spool_topics().values())
         self.spool = LedgerSpool(self.ledger, self.vault, topics, max_records=1000, max_bytes=2**20)
-        self.judged: list[str] = []
-        self.observer = NullObserver()
+        self.observer = RecordingObserver()
 
     def finish(self) -> None:
         """Start, and turn until everything is judged, unfinished traces included."""
@@ -111,7 +110,7 @@ class Upgraded:
         }
         kafka = MemorySource(MemoryLog(records), self.clock, finite=False)
         detectors = ScriptedDetectors(assess, batch_size=8)
-        engine = assemble(
+        engine = build_engine(
             self.config,
             clock=self.clock,
             source=CombinedSource([kafka, SpoolSource(self.spool, self.clock)], self.clock),
@@ -120,7 +119,6 @@ class Upgraded:
             ledger=self.ledger,
             vault=self.vault,
             observer=self.observer,
-            on_judged=lambda judgement: self.judged.append(judgement.trace.id),
         )
         for _ in range(200):
             if self.positions() == ENDS:
@@ -129,6 +127,10 @@ class Upgraded:
             detectors.finish_all()
             self.clock.advance(0.5)
         pytest.fail(f"not all was judged: {self.positions()}")
+
+    def judged(self) -> list[str]:
+        """Ids of what was judged since."""
+        return [judgement.trace.id for judgement in self.observer.judgements]
 
     def rows(self, *columns: Any) -> list[list[Any]]:
         """What the ledger has in these columns, in their order."""
@@ -168,8 +170,8 @@ def test_nothing_is_judged_flagged_or_sent_twice_across_an_upgrade(upgraded: Upg
     """What was on its way is judged once, whole traces above all; what was judged is left alone."""
     before = dict(upgraded.rows(t.flags.c.id, t.flags.c.trace_id))
     upgraded.finish()
-    assert max(Counter(upgraded.judged).values()) == 1
-    assert not set(upgraded.judged) & set(before.values())
+    assert max(Counter(upgraded.judged()).values()) == 1
+    assert not set(upgraded.judged()) & set(before.values())
     after = dict(upgraded.rows(t.flags.c.id, t.flags.c.trace_id))
     assert before.items() <= after.items()
     native = [
@@ -198,9 +200,9 @@ def test_what_an_old_version_has_flagged_is_not_flagged_again(upgraded: Upgraded
     for topic, partitions in TOPICS.items():
         for partition in partitions:
             upgraded.ledger.move(topic, int(partition), 0, "the test reads it again")
-    upgraded.judged.clear()
+    upgraded.observer.judgements.clear()
     upgraded.finish()
-    assert len(upgraded.judged) >= 198
+    assert len(upgraded.judged()) >= 198
     assert (upgraded.flags(), upgraded.outbox()) == (flags, outbox)
     assert len(letters(upgraded.ledger)) == 2
     assert verify(upgraded.ledger).ok

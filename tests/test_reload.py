@@ -15,12 +15,12 @@ import structlog
 from patience import eventually
 from structlog.testing import capture_logs
 
-from monitor.cli.daemon import Daemon
-from monitor.cli.reloading import Reloading, changed
-from monitor.cli.systemd import notify
 from monitor.clock import ManualClock, SystemClock
 from monitor.config import Config, load
 from monitor.console.http import HttpServer
+from monitor.daemon.daemon import Daemon
+from monitor.daemon.reload import Reloader, changed
+from monitor.daemon.systemd import notify
 from monitor.errors import ConfigError
 from monitor.rules import RuleBook
 from monitor.telemetry.logging import configure
@@ -46,7 +46,7 @@ class Rig:
         self.book = RuleBook(self.config.rules.paths, ManualClock())
         self.metrics = Metrics()
         observer = TelemetryObserver(self.metrics, ManualClock(), structlog.get_logger())
-        self.reload = Reloading(self.config, lambda: load(self.file, {}), self.book, observer)
+        self.reload = Reloader(self.config, lambda: load(self.file, {}), self.book, observer)
 
     def count(self, outcome: str) -> float | None:
         """How many reloads ended so."""
@@ -65,10 +65,10 @@ def test_the_log_level_applies_at_once_and_the_rest_waits_for_a_restart(rig: Rig
     text = rig.file.read_text().replace("warning", "info")
     rig.file.write_text(text + "kafka: {group_id: other}\nhttp: {port: 1}\n")
     structlog.get_logger().info("not heard")
-    rig.reload()
+    rig.reload.reload_requested()
     with capture_logs() as logs:
         structlog.get_logger().info("heard")
-        rig.reload()
+        rig.reload.reload_requested()
     assert [entry["event"] for entry in logs] == ["heard", "reloaded"]
     assert logs[1]["remedy"] == "restart to apply http.port, kafka.group_id"
     assert (rig.count("succeeded"), rig.count("failed")) == (2.0, 0.0)
@@ -82,8 +82,8 @@ def test_a_broken_file_fails_the_reload_and_changes_nothing(rig: Rig) -> None:
     with capture_logs() as logs:
         for _ in range(2):
             rig.book.refresh()
-            rig.reload()
-    assert [entry["event"] for entry in logs] == ["reload failed", "reload failed"]
+            rig.reload.reload_requested()
+    assert [entry["event"] for entry in logs] == ["reload_failed", "reload_failed"]
     assert "nonsense: no such setting" in logs[1]["reason"]
     assert str(rig.rules) in logs[1]["reason"]
     assert rig.book.current is before
@@ -212,5 +212,5 @@ def test_a_configuration_that_is_gone_is_a_failed_reload(rig: Rig) -> None:
     rig.file.unlink()
     with pytest.raises(ConfigError):
         load(rig.file, {})
-    rig.reload()
+    rig.reload.reload_requested()
     assert rig.count("failed") == 1.0

@@ -19,12 +19,12 @@ from patience import PATIENCE, eventually
 from test_ledger import POLICY, ledger  # noqa: F401 - the fixture
 from test_ledger_flags import PII, put, row_of
 
-from monitor.cli.daemon import Daemon, wait_in_thread
 from monitor.clock import SystemClock
 from monitor.config import Config, load
 from monitor.console.http import HttpServer
 from monitor.console.review import PAGE, WAITING, Find, Refused, Review, parse
 from monitor.console.review_page import as_html
+from monitor.daemon.daemon import Daemon, wait_in_thread
 from monitor.effects import flag_rows
 from monitor.errors import Retryable
 from monitor.findings import Assessment, Evidence, FlagFilter, FlagPage, Judgement, Severity, Status

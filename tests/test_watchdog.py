@@ -9,7 +9,7 @@ import pytest
 from patience import PATIENCE, eventually, unhindered
 
 from monitor.clock import ManualClock
-from monitor.engine.watchdog import EX_SOFTWARE, Watchdog
+from monitor.daemon.watchdog import EX_SOFTWARE, Watchdog
 
 
 class Watched:
@@ -74,7 +74,7 @@ def test_a_process_that_stood_still_gets_its_time_again() -> None:
 _WEDGED = """
 import threading
 from monitor.clock import SystemClock
-from monitor.engine.watchdog import Watchdog
+from monitor.daemon.watchdog import Watchdog
 
 def wedged_poll():
     threading.Event().wait()

@@ -53,8 +53,8 @@ for _command in operations.COMMANDS:
 @click.option("--log-format", type=click.Choice(["json", "console"]), default="json", show_default=True)
 def run(path: Path | None, log_format: str) -> None:
     """Run the daemon until SIGTERM or Ctrl-C, which drain it. SIGHUP reloads the rules."""
-    from monitor.cli.daemon import Daemon
     from monitor.config import load
+    from monitor.daemon.daemon import Daemon
     from monitor.telemetry.logging import configure
 
     config = load(path)

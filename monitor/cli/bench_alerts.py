@@ -19,14 +19,14 @@ import click
 import sqlalchemy as sa
 
 from monitor.alerting import ALERTMANAGER
-from monitor.cli.daemon import Daemon, wait_in_thread
-from monitor.cli.daemon import as_json as to_json
 from monitor.clock import Clock, Deadline, SystemClock
 from monitor.config import load
+from monitor.daemon.daemon import Daemon, wait_in_thread
 from monitor.demo.broker import EmbeddedBroker
 from monitor.demo.traffic import Traffic, publish
 from monitor.errors import ConfigError, Retryable
 from monitor.ledger import schema
+from monitor.output import as_json as to_json
 from monitor.telemetry.logging import configure
 
 TOPIC: Final = "llm.traces"

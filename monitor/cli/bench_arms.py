@@ -22,21 +22,18 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
-import structlog
+from typing_extensions import override
 
-from monitor.cli.daemon import assemble, collect_rarely, open_ledger
 from monitor.clock import Clock, SystemClock
-from monitor.config import Config, DeliverConfig, IngestConfig, LedgerConfig
+from monitor.config import Config, IngestConfig, LedgerConfig
+from monitor.daemon.session import session
 from monitor.detect import specs
-from monitor.detect.pool import Pool
 from monitor.errors import ConfigError
 from monitor.findings import Judgement
 from monitor.ingest import decoder
-from monitor.rules import RuleBook, default_paths
 from monitor.sources.file import FileSource
+from monitor.stream import Detectors, Observer
 from monitor.telemetry.logging import configure
-from monitor.telemetry.metrics import Metrics
-from monitor.telemetry.observer import TelemetryObserver
 from monitor.trace import Record, Trace
 
 BATCH: Final = 64
@@ -135,44 +132,16 @@ class Daemon:
 
         `parts` are the seconds that each detector was at work, in whatever worker.
         """
+        pool = self._config.pool.model_copy(update={"workers": workers})
+        config = self._config.model_copy(update={"pool": pool})
         with tempfile.TemporaryDirectory(prefix="riskmon-bench-") as scratch:
-            config = self._config.model_copy(
-                update={
-                    "data_dir": Path(scratch),
-                    "ledger": LedgerConfig(),
-                    "deliver": DeliverConfig(log=False, feedback_topic=""),
-                    "pool": self._config.pool.model_copy(update={"workers": workers}),
-                }
-            )
             path = Path(scratch) / "traces.jsonl"
             path.write_bytes(b"\n".join(records) + b"\n")
             return self._run(config, path, decoded(warm))
 
     def _run(self, config: Config, path: Path, warm: Sequence[Trace]) -> Timing:
-        parts: dict[str, float] = {}
-
-        def on_judged(judgement: Judgement) -> None:
-            for one in judgement.assessments:
-                parts[one.detector] = parts.get(one.detector, 0.0) + one.seconds
-
-        clock = self._clock
-        ledger, vault = open_ledger(config, clock, create=True)
-        pool = Pool(specs(config), config.pool, clock)
-        collect_rarely()  # as the daemon does
-        engine = assemble(
-            config,
-            clock=clock,
-            source=FileSource(path, clock),
-            pool=pool,
-            rules=RuleBook(config.rules.paths or default_paths(), clock),
-            ledger=ledger,
-            vault=vault,
-            observer=TelemetryObserver(Metrics(config.telemetry), clock, structlog.get_logger(__name__)),
-            on_judged=on_judged,
-            sheds=False,
-        )
-        try:
-            pool.start()
+        clock, parts = self._clock, _Parts()
+        with session(config, FileSource(path, clock), clock, parts, ledger=LedgerConfig()) as (engine, pool):
             _warm_up(pool, warm, config.pool.workers)
             busy, began = _cpu_seconds(), clock.monotonic()
             while not engine.finished:
@@ -180,14 +149,24 @@ class Daemon:
             seconds = clock.monotonic() - began
             cpu, peak = _cpu_seconds(), _peak_bytes()
             engine.drain()
-        finally:
-            pool.close()
-            ledger.close()
         used = None if cpu is None or busy is None else cpu - busy
-        return Timing(engine.totals.traces, seconds, used, peak, parts)
+        return Timing(engine.totals.traces, seconds, used, peak, parts.seconds)
 
 
-def _warm_up(pool: Pool, traces: Sequence[Trace], workers: int) -> None:
+class _Parts(Observer):
+    """Seconds by detector."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @override
+    def judged(self, judgements: Sequence[Judgement], started: float, ended: float) -> None:
+        for judgement in judgements:
+            for each in judgement.assessments:
+                self.seconds[each.detector] = self.seconds.get(each.detector, 0.0) + each.seconds
+
+
+def _warm_up(pool: Detectors, traces: Sequence[Trace], workers: int) -> None:
     """Give every worker a batch before the clock starts."""
     for ticket in range(workers):
         pool.submit(ticket, traces)

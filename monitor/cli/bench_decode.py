@@ -11,10 +11,10 @@ from typing import Any, Final
 import click
 
 from monitor.cli.benchmarks import record as native_record
-from monitor.cli.daemon import as_json as to_json
-from monitor.cli.daemon import collect_rarely
 from monitor.config import Format, IngestConfig
+from monitor.daemon.build import collect_rarely
 from monitor.ingest import decoder_for
+from monitor.output import as_json as to_json
 from monitor.trace import Record
 
 SPANS: Final = 8  # chat spans in one record, as a batching exporter sends them

@@ -19,9 +19,9 @@ from rich.text import Text
 
 from monitor.cli.bench_arms import BATCH, Alone, Arm, Daemon, Handwritten, Timing
 from monitor.cli.bench_traces import characters, traces
-from monitor.cli.daemon import as_json as to_json
 from monitor.config import load
 from monitor.detect import tiers
+from monitor.output import as_json as to_json
 
 SEED: Final = 20261122
 HANDWRITTEN_SHARE: Final = 20  # it gets one trace of so many

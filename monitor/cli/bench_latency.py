@@ -2,7 +2,6 @@
 
 import json
 import statistics
-import tempfile
 import threading
 import uuid
 from collections.abc import Sequence
@@ -11,22 +10,19 @@ from typing import Any, Final, NamedTuple
 
 import click
 import structlog
+from typing_extensions import override
 
 from monitor.cli.bench_broker import Broker, broker
 from monitor.cli.bench_traces import traces
-from monitor.cli.daemon import as_json as to_json
-from monitor.cli.daemon import assemble, collect_rarely, open_ledger
 from monitor.clock import Clock, SystemClock
-from monitor.config import Config, DeliverConfig, LedgerConfig, load
-from monitor.detect import specs
-from monitor.detect.pool import Pool
+from monitor.config import Config, LedgerConfig, load
+from monitor.daemon.session import session
 from monitor.errors import Retryable
 from monitor.findings import Judgement
-from monitor.rules import RuleBook, default_paths
+from monitor.output import as_json as to_json
 from monitor.sources.kafka import KafkaSource
+from monitor.stream import Observer
 from monitor.telemetry.logging import configure
-from monitor.telemetry.metrics import Metrics
-from monitor.telemetry.observer import TelemetryObserver
 
 PARTITIONS: Final = 4
 BURST: Final = 1000  # traces that wait at once when the full load is measured
@@ -62,11 +58,8 @@ def run(path: Path | None, options: Options) -> None:
     config = load(path)
     clock = SystemClock()
     capacity: float | None = None
-    with (
-        broker(options.bootstrap, clock) as kafka,
-        tempfile.TemporaryDirectory(prefix="riskmon-bench-") as scratch,
-    ):
-        bench = _Bench(config, kafka, Path(scratch), clock)
+    with broker(options.bootstrap, clock) as kafka:
+        bench = _Bench(config, kafka, clock)
         rate = options.rate
         if rate is None:
             burst = bench.run(traces(BURST, SEED), None, sheds=False)
@@ -101,10 +94,9 @@ def run(path: Path | None, options: Options) -> None:
 class _Bench:
     """Runs the daemon's engine on traffic of its own."""
 
-    def __init__(self, config: Config, broker: Broker, folder: Path, clock: Clock) -> None:
+    def __init__(self, config: Config, broker: Broker, clock: Clock) -> None:
         self._config = config
         self._broker = broker
-        self._folder = folder
         self._clock = clock
 
     def run(self, records: Sequence[bytes], rate: float | None, *, sheds: bool) -> _Run:
@@ -112,54 +104,36 @@ class _Bench:
         clock, topic = self._clock, f"bench-{uuid.uuid4().hex[:8]}"
         self._broker.create_topic(topic, PARTITIONS)
         kafka = self._broker.kafka(topic, group_id=topic)
-        config = self._config.model_copy(
-            update={
-                "data_dir": self._folder / topic,
-                "ledger": LedgerConfig(),
-                "deliver": DeliverConfig(log=False, feedback_topic=""),
-                "kafka": self._config.kafka.model_validate(kafka),
-            }
-        )
-        log = structlog.get_logger(__name__)
-        ledger, vault = open_ledger(config, clock, create=True)
-        pool = Pool(specs(config), config.pool, clock)
-        seconds: list[float] = []
+        config = self._config.model_copy(update={"kafka": self._config.kafka.model_validate(kafka)})
+        judged = _Seconds(clock)
         efforts: list[float] = []
-
-        def on_judged(judgement: Judgement) -> None:
-            # A record without a time of its own has the broker's.
-            seconds.append(clock.now() - judgement.trace.time)
-
-        engine = assemble(
-            config,
-            clock=clock,
-            source=KafkaSource(config.kafka, clock, client_id="bench", log=log),
-            pool=pool,
-            rules=RuleBook(config.rules.paths or default_paths(), clock),
-            ledger=ledger,
-            vault=vault,
-            observer=TelemetryObserver(Metrics(config.telemetry), clock, log),
-            on_judged=on_judged,
-            sheds=sheds,
-        )
+        source = KafkaSource(config.kafka, clock, client_id="bench", log=structlog.get_logger(__name__))
         feeder = _Feeder(self._broker.bootstrap, topic, records, rate, clock)
-        try:
-            collect_rarely()
-            pool.start()
+        with session(config, source, clock, judged, ledger=LedgerConfig(), sheds=sheds) as (engine, _):
             while not engine.positions():
                 engine.turn()
             feeder.start()
             began = clock.monotonic()
-            while len(seconds) < len(records):
+            while len(judged.seconds) < len(records):
                 feeder.check()
                 engine.turn()
                 efforts.append(engine.effort)
             took = clock.monotonic() - began
             engine.drain()
-        finally:
-            pool.close()
-            ledger.close()
-        return _Run(seconds, efforts, took)
+        return _Run(judged.seconds, efforts, took)
+
+
+class _Seconds(Observer):
+    """Per trace, the seconds from the broker's timestamp, which one without a time of its own has."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.seconds: list[float] = []
+
+    @override
+    def judged(self, judgements: Sequence[Judgement], started: float, ended: float) -> None:
+        now = self._clock.now()
+        self.seconds += [now - judgement.trace.time for judgement in judgements]
 
 
 class _Feeder:

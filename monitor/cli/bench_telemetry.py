@@ -19,14 +19,14 @@ import click
 
 from monitor.cli.bench_arms import Arm
 from monitor.cli.bench_traces import traces
-from monitor.cli.daemon import Daemon, wait_in_thread
-from monitor.cli.daemon import as_json as to_json
 from monitor.clock import Clock, Deadline, SystemClock
 from monitor.config import Config, DeliverConfig, DetectorsConfig, HttpConfig, LedgerConfig, load
 from monitor.console.http import MAX_CONNECTIONS, REQUEST_SECONDS
+from monitor.daemon.daemon import Daemon, wait_in_thread
 from monitor.demo.broker import EmbeddedBroker
 from monitor.errors import Retryable
 from monitor.ledger.reading import verify
+from monitor.output import as_json as to_json
 from monitor.telemetry.logging import configure
 
 TOPIC: Final = "bench"

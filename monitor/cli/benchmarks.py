@@ -4,10 +4,8 @@ import contextlib
 import json
 import statistics
 import sys
-import tempfile
 import time
 import uuid
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
@@ -15,19 +13,15 @@ import numpy as np
 import structlog
 
 from monitor.cli.bench_broker import Broker, broker
-from monitor.cli.daemon import as_json as to_json
-from monitor.cli.daemon import assemble, collect_rarely, open_ledger
 from monitor.clock import Clock, SystemClock
 from monitor.config import Config, DetectorsConfig
-from monitor.detect import specs
-from monitor.detect.pool import Pool
+from monitor.daemon.session import session
 from monitor.evaluation import bootstrap as interval_of
-from monitor.rules import RuleBook, default_paths
+from monitor.output import as_json as to_json
 from monitor.sources.kafka import KafkaSource
 from monitor.sources.kafka_client import settings
+from monitor.stream import Observer
 from monitor.telemetry.logging import configure
-from monitor.telemetry.metrics import Metrics
-from monitor.telemetry.observer import TelemetryObserver
 
 PARTITIONS = 4
 RECORD_BYTES = 1024
@@ -53,10 +47,10 @@ class Spent(NamedTuple):
 class _Arm:
     """A broker with the records on it, and what each round took on it."""
 
-    def __init__(self, broker: Broker, options: Options, folder: Path, clock: Clock) -> None:
+    def __init__(self, broker: Broker, options: Options, clock: Clock) -> None:
         own = uuid.uuid4().hex[:8]
         self._topic, self._verdicts = f"bench-{own}", f"bench-verdicts-{own}" if options.verdicts else ""
-        self._broker, self._records, self._folder, self._clock = broker, options.records, folder, clock
+        self._broker, self._records, self._clock = broker, options.records, clock
         self.bare: list[Spent] = []
         self.ours: list[Spent] = []
         broker.create_topic(self._topic, PARTITIONS)
@@ -103,7 +97,6 @@ class _Arm:
         return Config.model_validate(
             {
                 "instance": "bench",
-                "data_dir": self._folder / group,
                 "kafka": self._broker.kafka(self._topic, group_id=group),
                 "detectors": noop,
                 "deliver": {"verdicts_topic": verdicts},
@@ -123,12 +116,11 @@ def engine(bootstrap: str | None, options: Options, *, as_json: bool) -> None:
     configure("error")
     clock = SystemClock()
     with contextlib.ExitStack() as running:
-        folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="riskmon-bench-")))
         where: dict[str, str | None] = {"embedded": None} if bootstrap is None else {"kafka": bootstrap}
         if options.both:
             where |= {"embedded": None}
         arms = {
-            name: _Arm(running.enter_context(broker(address, clock)), options, folder, clock)
+            name: _Arm(running.enter_context(broker(address, clock)), options, clock)
             for name, address in where.items()
         }
         for number in range(options.rounds):
@@ -239,32 +231,17 @@ def _since(began: Spent, clock: Clock) -> Spent:
 
 def _ours(config: Config, records: int, clock: Clock) -> Spent:
     """What the engine takes until all records are in the ledger."""
-    ledger, vault = open_ledger(config, clock, create=True)
-    log = structlog.get_logger(__name__)
-    pool = Pool(specs(config), config.pool, clock)
-    loop = assemble(
-        config,
-        clock=clock,
-        source=KafkaSource(config.kafka, clock, client_id="bench", log=log),
-        pool=pool,
-        rules=RuleBook(config.rules.paths or default_paths(), clock),
-        ledger=ledger,
-        vault=vault,
-        observer=TelemetryObserver(Metrics(config.telemetry), clock, log),
-    )
-    collect_rarely()
-    pool.start()
-    try:
+    source = KafkaSource(config.kafka, clock, client_id="bench", log=structlog.get_logger(__name__))
+    with session(
+        config, source, clock, Observer(), deliver=config.deliver, ledger=config.ledger, sheds=True
+    ) as (engine, _):
         began = _now(clock)
-        while loop.totals.recorded < records:
+        while engine.totals.recorded < records:
             before = _now(clock)
-            consumed = loop.totals.consumed
-            loop.turn()
-            if not consumed and loop.totals.consumed:
+            consumed = engine.totals.consumed
+            engine.turn()
+            if not consumed and engine.totals.consumed:
                 began = before
         took = _since(began, clock)
-        loop.drain()
-    finally:
-        pool.close()
-        ledger.close()
+        engine.drain()
     return took

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from monitor.cascade import Profile
-from monitor.cli.daemon import as_json as to_json
 from monitor.config import Config, KafkaConfig, load, settings
 from monitor.errors import ConfigError, Retryable
+from monitor.output import as_json as to_json
 from monitor.stream import Usage
 
 BROKER_SECONDS = 10.0
@@ -127,8 +127,8 @@ def _deliver(config: Config) -> list[Finding]:
 
 
 def _ledger(config: Config) -> list[Finding]:
-    from monitor.cli.daemon import open_ledger
     from monitor.clock import SystemClock
+    from monitor.daemon.build import open_ledger
     from monitor.ledger.spool import usage_by_topic
 
     ledger, vault = open_ledger(config, SystemClock(), create=True)

@@ -14,13 +14,13 @@ from typing import Any, TypeAlias
 import click
 import msgspec
 
-from monitor.cli.daemon import as_json as to_json
 from monitor.clock import SystemClock
 from monitor.config import load
 from monitor.detect import pii
 from monitor.errors import BadTrace, ConfigError
 from monitor.ingest import FORMATS, PROTOBUF, decoder, unused
 from monitor.ingest.unused import UNNAMED, name_of
+from monitor.output import as_json as to_json
 from monitor.redact import TraceRedactor
 from monitor.trace import Message, Record, Span, Step, Trace
 from monitor.vault import Vault

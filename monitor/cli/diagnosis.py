@@ -102,7 +102,7 @@ _REMEDIES: Final = {
 
 
 def _ledger(config: Config, clock: Clock) -> list[Finding]:
-    from monitor.cli.daemon import open_ledger
+    from monitor.daemon.build import open_ledger
     from monitor.ledger import reading
     from monitor.ledger.outbox import LedgerOutbox
 

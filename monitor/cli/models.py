@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from monitor import models
-from monitor.cli.daemon import as_json as to_json
 from monitor.errors import ConfigError
+from monitor.output import as_json as to_json
 
 CARDS = models.WEIGHTS.parent / "cards"
 State: TypeAlias = Literal["ok", "altered", "missing", "unpinned"]

@@ -12,14 +12,14 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from monitor.cli.daemon import as_json as to_json
-from monitor.cli.daemon import open_ledger
 from monitor.clock import SystemClock
 from monitor.config import Config, load
+from monitor.daemon.build import open_ledger
 from monitor.errors import ConfigError, Retryable
 from monitor.ledger import reading
 from monitor.ledger.spool import CONTENT_TYPE, LedgerSpool, usage_by_topic
 from monitor.ledger.store import Ledger
+from monitor.output import as_json as to_json
 from monitor.stream import Received, is_spool
 from monitor.trace import Record
 from monitor.vault import Vault

@@ -4,8 +4,6 @@ The records are read without a group, judged through the same engine on a ledger
 delivered to nobody. Drift is left out on both sides: what it says of a trace depends on all traces before.
 """
 
-import secrets
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -13,25 +11,21 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import click
-import structlog
 from rich.console import Console
 from rich.table import Table
+from typing_extensions import override
 
-from monitor.cli.daemon import as_json as to_json
-from monitor.cli.daemon import assemble, collect_rarely, open_ledger
 from monitor.clock import Clock, SystemClock
-from monitor.config import Config, DeliverConfig, DetectorConfig, LedgerConfig, load
-from monitor.detect import specs
-from monitor.detect.pool import Pool
+from monitor.config import Config, DetectorConfig, load
+from monitor.daemon.build import open_ledger
+from monitor.daemon.session import session
 from monitor.findings import DeadLetter, Judgement, Span
 from monitor.ledger import reading
 from monitor.ledger.store import Ledger
-from monitor.rules import RuleBook, default_paths
+from monitor.output import as_json as to_json
 from monitor.sources.kafka_range import Point, Range, RangeSource
-from monitor.stream import TopicPartition
+from monitor.stream import Observer, TopicPartition
 from monitor.telemetry.logging import configure
-from monitor.telemetry.metrics import Metrics
-from monitor.telemetry.observer import TelemetryObserver
 from monitor.trace import Origin
 from monitor.vault import Vault
 
@@ -68,7 +62,7 @@ class Difference(NamedTuple):
     kept: int
 
 
-class _Replayed:
+class _Replayed(Observer):
     """What the replay found."""
 
     def __init__(self) -> None:
@@ -76,15 +70,18 @@ class _Replayed:
         self.dead: Counter[str] = Counter()
         self.fired: list[Fired] = []
 
-    def judged(self, judgement: Judgement) -> None:
-        self.traces += 1
+    @override
+    def judged(self, judgements: Sequence[Judgement], started: float, ended: float) -> None:
+        self.traces += len(judgements)
         self.fired += [
             Fired(judgement.origin, flag.rule, flag.severity.value, judgement.trace.id)
+            for judgement in judgements
             for flag in judgement.flags
             if _LEFT_OUT not in flag.detectors
         ]
 
-    def died(self, letter: DeadLetter) -> None:
+    @override
+    def undecodable(self, letter: DeadLetter) -> None:
         self.dead[letter.reason] += 1
 
 
@@ -104,9 +101,7 @@ def run(path: Path | None, options: Options) -> None:
     configure("error")
     config, clock = load(path), SystemClock()
     before: Ledger | None = None
-    vault = Vault(
-        secrets.token_bytes(32)
-    )  # replaces user ids by others than the ledger's, which no rule sees
+    vault: Vault | None = None  # the session's own: other pseudonyms than the ledger's, which no rule sees
     if options.diff:
         before, vault = open_ledger(config, clock)
     try:
@@ -127,42 +122,13 @@ def run(path: Path | None, options: Options) -> None:
 
 
 def _replay(
-    config: Config, rules: Sequence[Path], source: RangeSource, vault: Vault, clock: Clock
+    config: Config, rules: Sequence[Path], source: RangeSource, vault: Vault | None, clock: Clock
 ) -> _Replayed:
-    book = RuleBook(rules or config.rules.paths or default_paths(), clock)
+    detectors = config.detectors.model_copy(update={_LEFT_OUT: DetectorConfig(enabled=False)})
+    config = config.model_copy(update={"detectors": detectors})
     replayed = _Replayed()
-    with tempfile.TemporaryDirectory(prefix="riskmon-replay-") as scratch:
-        detectors = config.detectors.model_copy(update={_LEFT_OUT: DetectorConfig(enabled=False)})
-        config = config.model_copy(
-            update={
-                "data_dir": Path(scratch),
-                "detectors": detectors,
-                "ledger": LedgerConfig(sample_ratio=0.0),
-                "deliver": DeliverConfig(log=False, feedback_topic=""),
-            }
-        )
-        ledger = Ledger.open(config.ledger_url(), vault, clock, config.name())
-        pool = Pool(specs(config), config.pool, clock)
-        engine = assemble(
-            config,
-            clock=clock,
-            source=source,
-            pool=pool,
-            rules=book,
-            ledger=ledger,
-            vault=vault,
-            observer=TelemetryObserver(Metrics(config.telemetry), clock, structlog.get_logger(__name__)),
-            on_judged=replayed.judged,
-            on_dead=replayed.died,
-            sheds=False,  # a range waits
-        )
-        try:
-            collect_rarely()
-            pool.start()
-            engine.run()
-        finally:
-            pool.close()
-            ledger.close()
+    with session(config, source, clock, replayed, rules=rules, vault=vault) as (engine, _):
+        engine.run()
     return replayed
 
 

@@ -2,28 +2,24 @@
 
 import heapq
 import math
-import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
-import structlog
 from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from typing_extensions import override
 
-from monitor.cli.daemon import as_json as to_json
-from monitor.cli.daemon import assemble, collect_rarely, open_ledger
 from monitor.clock import SystemClock
-from monitor.config import Config, DeliverConfig, LedgerConfig, load
-from monitor.detect import specs
-from monitor.detect.pool import Pool
+from monitor.config import load
+from monitor.daemon.session import session
 from monitor.findings import DeadLetter, Judgement, Status
-from monitor.rules import RuleBook, default_paths
+from monitor.output import as_json as to_json
 from monitor.sources.file import FileSource
+from monitor.stream import Observer
 from monitor.telemetry.logging import configure
-from monitor.telemetry.metrics import Metrics
-from monitor.telemetry.observer import TelemetryObserver
 
 
 class _Lines:
@@ -67,22 +63,10 @@ def run(file: str, path: Path | None, *, as_json: bool) -> None:
     """Judge every line of a file; verdicts go to standard output, progress and summary to standard error."""
     config = load(path)
     configure("error")
-    with tempfile.TemporaryDirectory(prefix="riskmon-scan-") as scratch:
-        config = config.model_copy(
-            update={
-                "data_dir": Path(scratch),
-                "ledger": LedgerConfig(sample_ratio=0.0),
-                "deliver": DeliverConfig(log=False, feedback_topic=""),
-            }
-        )
-        _scan(config, file, as_json=as_json)
-
-
-def _scan(config: Config, file: str, *, as_json: bool) -> None:
     clock = SystemClock()
     source = FileSource(file, clock)
-    ledger, vault = open_ledger(config, clock, create=True)
-    lines, tally = _Lines(), _Tally()
+    lines = _Lines()
+    tally = _Tally(lines if as_json else None)
     console = Console(stderr=True)
     progress = Progress(
         *Progress.get_default_columns()[:-1],
@@ -91,36 +75,8 @@ def _scan(config: Config, file: str, *, as_json: bool) -> None:
         console=console,
         disable=not console.is_terminal,
     )
-    pool = Pool(specs(config), config.pool, clock)
-
-    def on_judged(judgement: Judgement) -> None:
-        tally.judged(judgement)
-        if as_json:
-            lines.put(judgement.origin.offset, judgement.origin.part, to_json(verdict(judgement)))
-
-    def on_dead(letter: DeadLetter) -> None:
-        tally.dead[letter.reason] += 1
-        if as_json:
-            told = {"id": None, "line": letter.offset + 1, "reason": letter.reason, "detail": letter.detail}
-            lines.put(letter.offset, 0, to_json({**told, "assessments": [], "flags": []}))
-
-    engine = assemble(
-        config,
-        clock=clock,
-        source=source,
-        pool=pool,
-        rules=RuleBook(config.rules.paths or default_paths(), clock),
-        ledger=ledger,
-        vault=vault,
-        observer=TelemetryObserver(Metrics(config.telemetry), clock, structlog.get_logger(__name__)),
-        on_judged=on_judged,
-        on_dead=on_dead,
-        sheds=False,  # a file waits
-    )
     started = clock.monotonic()
-    try:
-        collect_rarely()
-        pool.start()
+    with session(config, source, clock, tally) as (engine, _):
         with progress:
             task = progress.add_task("scanning", total=None, judged=0)
             while not engine.finished:
@@ -130,27 +86,39 @@ def _scan(config: Config, file: str, *, as_json: bool) -> None:
                 lines.flush(min(engine.positions().values(), default=0))
         engine.drain()
         lines.flush(math.inf)
-    finally:
-        pool.close()
-        ledger.close()
     if not as_json:
         tally.show(Console(), clock.monotonic() - started)
 
 
-class _Tally:
-    """What the summary says."""
+class _Tally(Observer):
+    """Counts what the summary says; with `lines`, also writes one for every trace and undecodable record."""
 
-    def __init__(self) -> None:
+    def __init__(self, lines: _Lines | None) -> None:
+        self._lines = lines
         self.traces = 0
         self.dead: Counter[str] = Counter()
         self._statuses: Counter[tuple[str, Status]] = Counter()
         self._flags: Counter[tuple[str, str]] = Counter()
 
-    def judged(self, judgement: Judgement) -> None:
-        """Count one trace."""
-        self.traces += 1
-        self._statuses.update((a.detector, a.status) for a in judgement.assessments)
-        self._flags.update((flag.rule, flag.severity.value) for flag in judgement.flags)
+    @override
+    def judged(self, judgements: Sequence[Judgement], started: float, ended: float) -> None:
+        """Count traces."""
+        self.traces += len(judgements)
+        for judgement in judgements:
+            self._statuses.update((a.detector, a.status) for a in judgement.assessments)
+            self._flags.update((flag.rule, flag.severity.value) for flag in judgement.flags)
+            if self._lines is not None:
+                origin = judgement.origin
+                self._lines.put(origin.offset, origin.part, to_json(verdict(judgement)))
+
+    @override
+    def undecodable(self, letter: DeadLetter) -> None:
+        """Count a record."""
+        self.dead[letter.reason] += 1
+        if self._lines is not None:
+            record = {"line": letter.offset + 1, "reason": letter.reason, "detail": letter.detail}
+            line = to_json({"id": None, **record, "assessments": [], "flags": []})
+            self._lines.put(letter.offset, 0, line)
 
     def show(self, console: Console, seconds: float) -> None:
         """Print it."""

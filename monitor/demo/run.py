@@ -5,7 +5,7 @@ import sys
 import tempfile
 import threading
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -13,16 +13,19 @@ from typing import Any, Self
 import click
 from rich.console import Console
 from rich.live import Live
+from typing_extensions import override
 
-from monitor.cli.daemon import Daemon, as_json, summary, wait_in_thread
 from monitor.clock import Clock, SystemClock
 from monitor.config import Config, DetectorsConfig, load
+from monitor.daemon.daemon import Daemon, summary, wait_in_thread
 from monitor.demo.broker import EmbeddedBroker
 from monitor.demo.traffic import Traffic, publish
 from monitor.demo.view import DemoState, RuleCount, render
 from monitor.demo.view import summary as summed_up
 from monitor.errors import Retryable, RiskmonError
 from monitor.findings import Action, Judgement, Severity
+from monitor.output import as_json
+from monitor.stream import Observer
 from monitor.telemetry.logging import configure
 
 TOPIC = "llm.traces"
@@ -39,7 +42,7 @@ ALERTED = ("riskmon_deliveries_total", {"destination": "log", "outcome": "delive
 BUDGETED = ("hallucination", "pii", "toxicity", "injection")
 
 
-class _Watch:
+class _Watch(Observer):
     """Counts what the daemon records, for the view and the summary."""
 
     def __init__(self) -> None:
@@ -48,9 +51,10 @@ class _Watch:
         self.alerts = 0
         self.feedback = 0
 
-    def judged(self, judgement: Judgement) -> None:
-        """Count one trace's flags."""
-        for flag in judgement.flags:
+    @override
+    def judged(self, judgements: Sequence[Judgement], started: float, ended: float) -> None:
+        """Count the traces' flags."""
+        for flag in (flag for judgement in judgements for flag in judgement.flags):
             self.detectors.update(flag.detectors)
             self.rules[flag.rule, flag.severity] += 1
             self.alerts += Action.ALERT in flag.actions
@@ -143,7 +147,7 @@ class _Demonstration:
     def __init__(self, config: Config, watch: _Watch, clock: Clock) -> None:
         self._watch = watch
         self._clock = clock
-        self._daemon = Daemon(config, clock=clock, on_judged=watch.judged)
+        self._daemon = Daemon(config, clock=clock, observer=watch)
         self._started = clock.monotonic()
         self._rates: deque[float] = deque(maxlen=36)
         self._last = (self._started, 0)

@@ -18,7 +18,7 @@ from monitor.engine.settings import Settings, Totals
 from monitor.engine.staging import Staged
 from monitor.engine.work import Batch, Part, Rest, Work
 from monitor.errors import BadTrace, Busy, Fenced, Retryable, Skipped
-from monitor.findings import Assessment, DeadLetter, Judgement
+from monitor.findings import Assessment, Judgement
 from monitor.rules import RuleBook, RuleSet
 from monitor.stream import (
     Assigned,
@@ -74,10 +74,7 @@ class Engine:
         observer: Observer,
         clock: Clock,
         settings: Settings,
-        on_outgoing: Callable[[], None] = lambda: None,
-        on_judged: Callable[[Judgement], None] | None = None,
-        on_dead: Callable[[DeadLetter], None] | None = None,
-        on_reload: Callable[[], None] = lambda: None,
+        assembler: Assembler[Part],
     ) -> None:
         self._source = source
         self._decode = decode
@@ -89,17 +86,13 @@ class Engine:
         self._observer = observer
         self._clock = clock
         self._settings = settings
-        self._on_outgoing = on_outgoing
-        self._on_judged = on_judged
-        self._on_dead = on_dead
-        self._on_reload = on_reload
         self._partitions = Partitions(source, ledger, observer, clock, latest=settings.latest)
         self._queue: deque[Work] = deque()
         self._queue_bytes = 0
         self._in_flight: dict[int, Batch] = {}
         self._in_flight_traces = 0
         self._effort = Effort(clock)
-        self.assembler: Assembler[Part] = Assembler(settings.assembly)
+        self._assembler = assembler
         self._ended: list[Rest] = []  # of exchanges that were given up
         self._ticket = 0
         self._staged = Staged()
@@ -162,7 +155,7 @@ class Engine:
     @property
     def idle(self) -> bool:
         """Whether everything that was taken is recorded, save spans that wait for others of their trace."""
-        unfinished = self._exhausted and not self._stopping and self.assembler
+        unfinished = self._exhausted and not self._stopping and self._assembler
         return not (self._queue or self._in_flight or self._staged or unfinished)
 
     @property
@@ -283,7 +276,7 @@ class Engine:
         self._staged.drop(frozenset({name}))
         if not self._staged:  # nothing is left to repeat, so nothing would end the wait for the ledger
             self._tries, self._retry_at = 0, 0.0
-        self.assembler.drop(lambda part: not part.partition.alive)
+        self._assembler.drop(lambda part: not part.partition.alive)
         queue, self._queue = self._queue, deque()
         for work in queue:
             if work.partition.alive:
@@ -333,9 +326,7 @@ class Engine:
         try:
             traces = self._decode(record)
         except BadTrace as bad:
-            letter = self._staged.bury(partition, record, bad.reason, bad.detail)
-            if self._on_dead:
-                self._on_dead(letter)
+            self._observer.undecodable(self._staged.bury(partition, record, bad.reason, bad.detail))
             return
         except Skipped as skipped:
             self._staged.skip(partition, offset, skipped.reason)
@@ -348,7 +339,7 @@ class Engine:
         for part in due:
             trace = traces[part]
             if isinstance(trace, Span):
-                self.assembler.add(Part(partition, offset, part), trace, now)
+                self._assembler.add(Part(partition, offset, part), trace, now)
                 continue
             origin = Origin(record.topic, record.partition, offset, part, partition.incarnation)
             self._queue.append(Work(partition, origin, trace, size, now))
@@ -360,10 +351,10 @@ class Engine:
         ended, self._ended = self._ended, []
         for rest in ended:
             self._finish_rest(rest)
-        if not self.assembler or self._stopping:
+        if not self._assembler or self._stopping:
             return
         now = self._clock.monotonic()
-        for assembled in self.assembler.flush() if self._exhausted else self.assembler.due(now):
+        for assembled in self._assembler.flush() if self._exhausted else self._assembler.due(now):
             rest = Rest(assembled.rest, len(assembled.exchanges))
             for (partition, offset, part), judged, trace in assembled.exchanges:
                 origin = Origin(*partition.name, offset, part, partition.incarnation)
@@ -435,7 +426,7 @@ class Engine:
             self._staged.snapshots.update({f"{detector}/{name}": body for name, body in changed.items()})
         staged = self._staged
         judged = [each for _, each in staged.assembled]
-        staged.snapshots.update(self.assembler.snapshot(judged))
+        staged.snapshots.update(self._assembler.snapshot(judged))
         versions, rules = self._detectors.versions, self._rules.current.version
         if self._judged_by != (versions, rules):
             self._judge, self._judged_by = Judge.of(versions, rules), (versions, rules)
@@ -454,11 +445,11 @@ class Engine:
             return
         self._observer.transaction(self._clock.monotonic() - began)
         self._tries, self._retry_at = 0, 0.0
-        self.assembler.recorded(judged)
+        self._assembler.recorded(judged)
         self._staged = Staged()
         self._report(staged)
         if transaction.outgoing:
-            self._on_outgoing()
+            self._observer.messages_queued()
 
     def _report(self, staged: Staged) -> None:
         """Tell everybody who counts, now that it is durable."""
@@ -484,8 +475,6 @@ class Engine:
         for judgement in judgements:
             if judgement.flags:
                 self.totals.flags.update(flag.rule for flag in judgement.flags)
-            if self._on_judged:
-                self._on_judged(judgement)
 
     def _housekeeping(self) -> None:
         now = self._clock.monotonic()
@@ -499,14 +488,14 @@ class Engine:
             if reload is not None:
                 self._observer.rules_loaded(reload.version, ok=not reload.error)
         if asked:
-            self._on_reload()
+            self._observer.reload_requested()
         if now >= self._lag_at:
             self._lag_at = now + LAG_SECONDS
             self._observer.lag(self._source.lag())
             self._observer.ledger(writable=self._writable)
             self._observer.pool(self._detectors.stats())
             self._observer.effort(self.effort)
-            self._observer.assembly(self.assembler.stats)
+            self._observer.assembly(self._assembler.stats)
             self._observer.waiting(Stage.DECODED, len(self._queue))
             self._observer.waiting(Stage.DETECTING, self._in_flight_traces)
             self._observer.waiting(Stage.RECORDING, len(self._staged.judgements))

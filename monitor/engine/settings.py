@@ -3,8 +3,6 @@
 import dataclasses
 from collections import Counter
 
-from monitor.assembly import DEFAULT_BOUNDS, Bounds
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -22,7 +20,6 @@ class Settings:
     drain_seconds: float = 20.0
     rules_seconds: float = 5.0
     sheds: bool = True
-    assembly: Bounds = DEFAULT_BOUNDS
 
 
 @dataclasses.dataclass

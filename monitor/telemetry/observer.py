@@ -23,6 +23,7 @@ from monitor.stream import (
     Incident,
     Lag,
     Membership,
+    Observer,
     PoolStats,
     Stage,
     TopicPartition,
@@ -63,8 +64,8 @@ def _best_effort(
     return guarded
 
 
-class TelemetryObserver:
-    """Implements `monitor.stream.Observer`, and the deliverers' observer (`delivered`, `failed`, …).
+class TelemetryObserver(Observer):
+    """Turns what the engine and the deliverers report into metrics, log lines and spans.
 
     Thread-safe: the engine's thread and a delivery thread may call at the same time.
     """

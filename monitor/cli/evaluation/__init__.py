@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.progress import Progress
 
 from monitor.cascade import Profile
-from monitor.cli.daemon import as_json as to_json
 from monitor.cli.evaluation import diagrams, peers, tables
 from monitor.cli.evaluation.judging import Judge, of_types
 from monitor.cli.evaluation.labelled import Row, one_type, read
@@ -30,6 +29,7 @@ from monitor.cli.evaluation.results import (
 from monitor.clock import SystemClock
 from monitor.config import load
 from monitor.errors import ConfigError
+from monitor.output import as_json as to_json
 from monitor.telemetry.logging import configure
 
 

@@ -10,10 +10,12 @@ from typing import Any, Final
 
 import structlog
 from pydantic import BaseModel
+from typing_extensions import override
 
 from monitor.config import Config
 from monitor.errors import ConfigError
 from monitor.rules import RuleBook
+from monitor.stream import Observer
 from monitor.telemetry.logging import set_level
 from monitor.telemetry.observer import TelemetryObserver
 
@@ -23,8 +25,8 @@ APPLIED: Final = frozenset({"telemetry.log_level"})
 log = structlog.get_logger(__name__)
 
 
-class Reloading:
-    """Called by the engine's loop when a reload was asked for, after it has looked at the rules."""
+class Reloader(Observer):
+    """Reloads the configuration when the engine reports that a reload was asked for."""
 
     def __init__(
         self,
@@ -38,7 +40,8 @@ class Reloading:
         self._rules = rules
         self._observer = observer
 
-    def __call__(self) -> None:
+    @override
+    def reload_requested(self) -> None:
         """Read the configuration, apply what may change, and say what came of it. Never raises."""
         problems = [self._rules.error] if self._rules.error else []
         waiting: list[str] = []
@@ -54,7 +57,7 @@ class Reloading:
         self._observer.reloaded(ok=not problems)
         remedy = f"restart to apply {', '.join(waiting)}" if waiting else ""
         if problems:
-            log.error("reload failed", reason="; ".join(problems), remedy=remedy)
+            log.error("reload_failed", reason="; ".join(problems), remedy=remedy)
         else:
             log.info("reloaded", version=self._rules.current.version, remedy=remedy)
 

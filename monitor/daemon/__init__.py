@@ -1,0 +1,1 @@
+"""The composition root: builds every adapter from a configuration and runs the engine among them."""

@@ -1,0 +1,242 @@
+"""Builds adapters from a configuration, and the engine among them."""
+
+import gc
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from monitor.assembly import Assembler, Bounds
+from monitor.clock import Clock
+from monitor.config import Config, DetectorsConfig
+from monitor.console.receiver import Receiver
+from monitor.console.review import Review
+from monitor.drift import DriftMonitor
+from monitor.effects import Policy
+from monitor.engine import Engine, Settings
+from monitor.engine.work import Part
+from monitor.errors import ConfigError
+from monitor.history import AgentMonitor
+from monitor.ingest import decoder_for
+from monitor.ledger.flags import FlagReader
+from monitor.ledger.spool import LedgerSpool
+from monitor.ledger.store import Ledger
+from monitor.rules import RuleBook
+from monitor.sources.combined import CombinedSource
+from monitor.sources.kafka_group import GroupWatch
+from monitor.sources.spool import SpoolSource
+from monitor.stream import Detectors, Monitor, Observer, Source
+from monitor.telemetry.evaluations import EvaluationExporter
+from monitor.telemetry.metrics import Metrics
+from monitor.telemetry.observer import TelemetryObserver
+from monitor.telemetry.pushing import MetricsPusher
+from monitor.telemetry.pushing import connect as push
+from monitor.telemetry.tracing import BatchTracer, connect
+from monitor.vault import Vault
+
+MONITORS: Final[Mapping[str, Callable[..., Monitor]]] = {"drift": DriftMonitor, "agent": AgentMonitor}
+"""Detectors that keep state: what the engine builds for each besides its workers, with the same options."""
+
+log = structlog.get_logger(__name__)
+
+
+def vault_path(config: Config) -> Path:
+    """Return where the key file of a configuration is."""
+    return config.data_dir / "riskmon.key"
+
+
+def open_vault(config: Config) -> Vault:
+    """Open the key file. Raises ConfigError."""
+    return Vault.open(vault_path(config))
+
+
+def open_ledger(config: Config, clock: Clock, *, create: bool = False) -> tuple[Ledger, Vault]:
+    """Open the ledger of a configuration. Raises ConfigError when it does not exist and may not be made."""
+    url = config.ledger_url()
+    if not create and url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
+        raise ConfigError(
+            f"{url}: there is no ledger yet; run `riskmon run` first, or name its configuration with --config"
+        )
+    vault = open_vault(config)
+    return Ledger.open(url, vault, clock, config.name()), vault
+
+
+def collect_rarely() -> None:
+    """Let Python look for reference cycles less often, in the process that runs an engine.
+
+    Each batch makes tens of thousands of objects and no cycles; looking for some among them takes a seventh
+    of the loop's time at Python's own thresholds (`riskmon bench engine`, CPU time of the main thread).
+    """
+    gc.set_threshold(50_000, 20, 100)
+
+
+def build_monitors(config: Config, snapshots: Mapping[str, bytes]) -> dict[str, Monitor]:
+    """Build the stateful side of each enabled built-in detector that has one, from "detector/name" to state.
+
+    Raises ConfigError for a bad option, or for state that cannot be read.
+    """
+    monitors: dict[str, Monitor] = {}
+    for name, section in config.enabled_detectors().items():
+        if name in MONITORS and not section.factory:
+            monitors[name] = monitor = MONITORS[name](**section.options)
+            own = f"{name}/"
+            monitor.restore(
+                {key.removeprefix(own): body for key, body in snapshots.items() if key.startswith(own)}
+            )
+    return monitors
+
+
+def build_engine(
+    config: Config,
+    *,
+    clock: Clock,
+    source: Source,
+    pool: Detectors,
+    rules: RuleBook,
+    ledger: Ledger,
+    vault: Vault,
+    observer: Observer,
+    sheds: bool = True,
+) -> Engine:
+    """Build the engine of a configuration among given adapters; it continues from the ledger's snapshots."""
+    snapshots = ledger.restore()
+    assembler: Assembler[Part] = Assembler(Bounds(**config.assembly.model_dump()))
+    assembler.restore(snapshots)
+    return Engine(
+        source=source,
+        decode=decoder_for(config.bounds(), vault.pseudonym, config.spool_topics()),
+        detectors=pool,
+        rules=rules,
+        monitors=build_monitors(config, snapshots),
+        ledger=ledger,
+        policy=Policy(
+            deliver=config.deliver,
+            excerpt_chars=config.ledger.excerpt_chars,
+            sample_ratio=config.ledger.sample_ratio,
+        ),
+        observer=observer,
+        clock=clock,
+        settings=Settings(
+            owner=config.name(),
+            latest=config.kafka.start == "latest",
+            max_poll_records=config.kafka.max_poll_records,
+            drain_seconds=config.shutdown.deadline_seconds,
+            rules_seconds=config.rules.reload_seconds,
+            sheds=sheds,
+        ),
+        assembler=assembler,
+    )
+
+
+def build_metrics(config: Config, rules: RuleBook, destinations: list[str]) -> Metrics:
+    """Build the metrics, with a series from the start for every name that is known."""
+    return Metrics(
+        config.telemetry,
+        known={
+            "topic": [*config.kafka.topics, *config.spool_topics().values()],
+            "detector": list(DetectorsConfig.model_fields),
+            "destination": destinations,
+            "rule": [rule.name for rule in rules.current.rules],
+        },
+    )
+
+
+def build_source(
+    config: Config, clock: Clock, observer: TelemetryObserver, spool: LedgerSpool | None
+) -> Source:
+    """Build what is read: Kafka, the spool, or both as one."""
+    sources: list[Source] = []
+    if config.kafka.topics:
+        sources.append(_kafka(config, clock, observer))
+    if spool is not None:
+        sources.append(SpoolSource(spool, clock, observer.spooled))
+    return sources[0] if len(sources) == 1 else CombinedSource(sources, clock)
+
+
+def build_spool(config: Config, ledger: Ledger, vault: Vault) -> LedgerSpool | None:
+    """Build where the receiver writes; None when it is off."""
+    if not config.receiver.enabled:
+        return None
+    return LedgerSpool(
+        ledger,
+        vault,
+        tuple(config.spool_topics().values()),
+        max_records=config.receiver.max_spool_records,
+        max_bytes=config.receiver.max_spool_bytes,
+    )
+
+
+def build_receiver(
+    config: Config, spool: LedgerSpool | None, clock: Clock, observer: TelemetryObserver
+) -> Receiver | None:
+    """Build the OTLP receiver; None without a spool to write to."""
+    if spool is None:
+        return None
+    return Receiver(config.receiver, spool, config.spool_topics(), clock, observer.answered)
+
+
+def build_review(config: Config, flags: FlagReader) -> Review | None:
+    """Build the page of flags; None without a token."""
+    token = config.http.review_token
+    return Review(token.get_secret_value(), flags.find) if token else None
+
+
+def build_group_watch(config: Config, clock: Clock, observer: TelemetryObserver) -> GroupWatch | None:
+    """Build what watches the consumer group; None without Kafka."""
+    if not config.kafka.topics:
+        return None
+    return GroupWatch(config.kafka, clock, client_id=_client_id(config), log=log, on_look=observer.group)
+
+
+def build_tracer(config: Config) -> BatchTracer | None:
+    """Build what exports spans; None without an endpoint."""
+    if not config.telemetry.otlp_endpoint:
+        return None
+    return connect(
+        config.telemetry.otlp_endpoint,
+        config.kafka.group_id,
+        config.name(),
+        evaluations=config.telemetry.evaluation_span_events,
+    )
+
+
+def build_evaluations(config: Config, clock: Clock, metrics: Metrics) -> EvaluationExporter | None:
+    """Build what exports evaluation events; None without an endpoint."""
+    section = config.telemetry
+    if not section.evaluations_endpoint:
+        return None
+    return EvaluationExporter(
+        section.evaluations_endpoint,
+        {name: value.get_secret_value() for name, value in section.evaluations_headers.items()},
+        config.name(),
+        clock,
+        lambda outcome, events: metrics.inc("evaluation_events", events, outcome=outcome),
+    )
+
+
+def build_pusher(config: Config, metrics: Metrics, clock: Clock) -> MetricsPusher | None:
+    """Build what pushes metrics by OTLP; None without an endpoint or an interval."""
+    seconds = config.telemetry.otlp_metrics_seconds
+    if not config.telemetry.otlp_endpoint or not seconds:
+        return None
+    return push(config.telemetry.otlp_endpoint, metrics.registry, clock, seconds, config.name())
+
+
+def _kafka(config: Config, clock: Clock, observer: TelemetryObserver) -> Source:
+    from monitor.sources.kafka import KafkaSource
+
+    return KafkaSource(
+        config.kafka,
+        clock,
+        client_id=_client_id(config),
+        log=log,
+        on_connection=lambda connected: observer.broker(connected=connected),
+        on_denial=lambda denial, begins: observer.denied(denial, begins=begins),
+        on_topic=lambda topic, known: observer.named(topic, known=known),
+        on_member=observer.member,
+    )
+
+
+def _client_id(config: Config) -> str:
+    return f"riskmon-{config.name()}"

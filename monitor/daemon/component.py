@@ -1,0 +1,48 @@
+"""What a daemon is made of: parts that start in order and stop in the opposite order."""
+
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
+
+from monitor.clock import Deadline
+
+NO_CONDITIONS: Final[Mapping[str, bool]] = {}
+
+
+class Component(NamedTuple):
+    """One part, as three callables.
+
+    `start` raises what keeps the daemon from starting. `stop` ends the part by the deadline; it must be safe
+    without a start, after a failed one, and twice. `ready` names the conditions of readiness that are the
+    part's own; it is called from the HTTP server's thread, so it neither blocks nor raises.
+    """
+
+    name: str
+    start: Callable[[], object] = lambda: None
+    stop: Callable[[Deadline], object] = lambda _deadline: None
+    ready: Callable[[], Mapping[str, bool]] = lambda: NO_CONDITIONS
+
+
+class Components(tuple[Component, ...]):
+    """Components in the order in which they start: each may use those before it."""
+
+    __slots__ = ()
+
+    def start(self) -> None:
+        """Start one after the other. The first that raises ends it; `stop` is safe then."""
+        for component in self:
+            component.start()
+
+    def stop(self, deadline: Deadline) -> None:
+        """Stop all, the last one first, also when one fails; then raise what the first failure raised."""
+        failures: list[Exception] = []
+        for component in reversed(self):
+            try:
+                component.stop(deadline)
+            except Exception as error:  # noqa: BLE001 - raised below, once the others have stopped
+                failures.append(error)
+        if failures:
+            raise failures[0]
+
+    def ready(self) -> dict[str, bool]:
+        """Conditions of all components, by name."""
+        return {name: holds for each in self for name, holds in each.ready().items()}

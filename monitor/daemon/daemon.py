@@ -1,0 +1,302 @@
+"""The daemon: every adapter of a configuration, started in order, and the engine run among them."""
+
+import signal
+import threading
+from collections.abc import Callable, Mapping
+from types import FrameType
+from typing import Final, TypeVar
+
+import structlog
+from typing_extensions import override
+
+from monitor import __version__
+from monitor.clock import Clock, Deadline, SystemClock
+from monitor.config import Config
+from monitor.console.http import HttpServer
+from monitor.console.review import QUERY_SECONDS
+from monitor.daemon import build
+from monitor.daemon.component import Component, Components
+from monitor.daemon.reload import Reloader
+from monitor.daemon.systemd import notify
+from monitor.daemon.watchdog import Watchdog
+from monitor.deliver.outbox import Dispatcher
+from monitor.deliver.senders import senders
+from monitor.detect import specs, tiers, without_lost_models
+from monitor.detect.pool import Pool
+from monitor.engine import Totals
+from monitor.errors import Retryable
+from monitor.ledger.auditor import Auditor
+from monitor.ledger.flags import FlagReader
+from monitor.ledger.outbox import LedgerOutbox
+from monitor.rules import RuleBook, default_paths
+from monitor.stream import Observer, Observers, Source
+from monitor.telemetry.observer import TelemetryObserver
+
+LIVE_SECONDS: Final = 15.0  # invariant R7: a stuck client makes readiness false within 15 s
+STOP_SECONDS: Final = 3.0  # after the engine's own: 20 s + 3 s < 25 s (invariant R3)
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+
+class _Wake(Observer):
+    """Wakes delivery as soon as there is something to deliver."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+
+    @override
+    def messages_queued(self) -> None:
+        self._dispatcher.wake()
+
+
+class Daemon:
+    """Everything `riskmon run` runs. Construction checks and opens; `run` blocks until stopped.
+
+    `source` is read instead of the configured ones. `observer` is told what the engine reports, besides the
+    daemon's own. `reread` reads the configuration again when a reload is asked for; without it, only the
+    rules are read again.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        clock: Clock | None = None,
+        source: Source | None = None,
+        observer: Observer | None = None,
+        reread: Callable[[], Config] | None = None,
+    ) -> None:
+        self.config = config
+        self.clock = clock = clock or SystemClock()
+        self.rules = RuleBook(config.rules.paths or default_paths(), clock)
+        destinations = senders(config, clock)
+        self.ledger, self.vault = build.open_ledger(config, clock, create=True)
+        self.metrics = build.build_metrics(config, self.rules, list(destinations))
+        self._tracer = build.build_tracer(config)
+        self._evaluations = build.build_evaluations(config, clock, self.metrics)
+        self._pusher = build.build_pusher(config, self.metrics, clock)
+        self.observer = TelemetryObserver(
+            self.metrics,
+            clock,
+            log,
+            self._tracer,
+            self._evaluations,
+            risk_thresholds=config.telemetry.risk_thresholds,
+            budgets=config.budgets,
+        )
+        self.auditor = Auditor(self.ledger, clock, self.observer, config.ledger.verify_seconds)
+        # Decided once: a worker that is replaced later must judge as the others do, or not at all.
+        self._judging, self._lost_models = without_lost_models(config)
+        self.pool = Pool(specs(self._judging), config.pool, clock)
+        self.dispatcher = Dispatcher(
+            LedgerOutbox(self.ledger, clock),
+            destinations,
+            clock,
+            self.observer,
+            config.deliver.max_backoff_seconds,
+        )
+        spool = build.build_spool(config, self.ledger, self.vault)
+        self._receiver = build.build_receiver(config, spool, clock, self.observer)
+        self._group_watch = build.build_group_watch(config, clock, self.observer) if source is None else None
+        self.engine = build.build_engine(
+            config,
+            clock=clock,
+            source=source or build.build_source(config, clock, self.observer, spool),
+            pool=self.pool,
+            rules=self.rules,
+            ledger=self.ledger,
+            vault=self.vault,
+            observer=Observers(
+                self.observer,
+                _Wake(self.dispatcher),
+                Reloader(config, reread, self.rules, self.observer),
+                observer or Observer(),
+            ),
+        )
+        self._flags = FlagReader(self.ledger, clock, QUERY_SECONDS)
+        self._review = build.build_review(config, self._flags)
+        self.http = HttpServer(
+            config.http.host,
+            config.http.port,
+            self.metrics.registry,
+            self,
+            reload=self.engine.reload if config.http.reload else None,
+            review=self._review,
+        )
+        self._watchdog = Watchdog(
+            lambda: self.engine.turned_at,
+            config.shutdown.watchdog_seconds,
+            clock,
+            passed=lambda: self.live() and notify("WATCHDOG=1"),
+        )
+        self._ready = self._noted = False
+        self.components = Components(self._components())
+
+    def _components(self) -> tuple[Component, ...]:
+        """List the parts in the order in which they start; they stop in the opposite order.
+
+        Probes are answered from before the models are loaded until the very end, so HTTP comes first, and
+        only the flags' reader, which its last answers still use, before it. What exports telemetry comes
+        next, to tell of all that follows, and of how it ended. The ledger is closed when nothing writes to it
+        any more, and the review page reads from it, so it follows. The receiver comes before the pool: what
+        clients send while models load, which takes seconds to minutes, is safe in the spool. That the daemon
+        has started goes on record when its models are loaded, as what follows acts on the outside world. The
+        watchdog watches a loop that turns, and must not bite while the others stop, so it comes last.
+        """
+        return (
+            Component("flags", stop=lambda _: self._flags.close()),
+            Component("http", self.http.start, lambda _: self.http.stop()),
+            *_if_built(self._tracer, lambda t: Component("spans", stop=lambda left: t.close(_share(left)))),
+            *_if_built(self._pusher, lambda p: Component("metrics", p.start, p.stop)),
+            *_if_built(
+                self._evaluations,
+                lambda e: Component("evaluations", e.start, lambda left: e.close(_share(left, 2))),
+            ),
+            Component("ledger", stop=lambda _: self.ledger.close()),
+            *_if_built(self._review, lambda r: Component("review", stop=lambda _: r.close())),
+            *_if_built(
+                self._receiver,
+                lambda r: Component(
+                    "receiver",
+                    self._start_receiver,
+                    lambda _: r.stop(),
+                    lambda: {"receiver_accepting": r.accepting},
+                ),
+            ),
+            Component("detectors", self._start_detectors, lambda _: self.pool.close()),
+            Component("record", self._note_start, lambda _: self._note_stop()),
+            *_if_built(self._group_watch, lambda g: Component("group", g.start, g.stop)),
+            Component("auditor", self.auditor.start, self.auditor.stop),
+            Component(
+                "delivery",
+                self.dispatcher.start,
+                self.dispatcher.stop,
+                lambda: {"delivery_running": self.dispatcher.failure is None},
+            ),
+            Component("watchdog", self._start_watchdog, lambda _: self._watchdog.stop()),
+        )
+
+    def live(self) -> bool:
+        """Whether the loop turns, or has not begun to because models are loading."""
+        return not self._ready or self.clock.monotonic() - self.engine.turned_at < LIVE_SECONDS
+
+    def ready(self) -> Mapping[str, bool]:
+        """Conditions under which this daemon does its work, by name."""
+        conditions = {"started": self._ready, "loop_turning": self.live(), **self.components.ready()}
+        return {**conditions, **self.engine.health()} if self._ready else conditions
+
+    def run(self) -> Totals:
+        """Start everything, run the engine until stopped, end everything in order. Returns what was done."""
+        try:
+            self.components.start()
+            self._ready = True
+            notify("READY=1")
+            log.info("started", instance=self.config.name(), version=__version__, port=self.http.port)
+            return self.engine.run()
+        finally:
+            self.components.stop(Deadline(self.clock, STOP_SECONDS))
+
+    def stop(self) -> None:
+        """Ask for a drained end. Safe from any thread and from signal handlers."""
+        notify("STOPPING=1")
+        self.engine.stop()
+        if self._receiver is not None:
+            self._receiver.refuse()
+
+    def handle_signals(self) -> None:
+        """Make SIGTERM and SIGINT drain (a second one ends at once), and SIGHUP reload."""
+
+        def on_signal(number: int, _frame: FrameType | None) -> None:
+            self.stop()
+            signal.signal(number, signal.SIG_DFL)
+
+        signal.signal(signal.SIGTERM, on_signal)
+        signal.signal(signal.SIGINT, on_signal)
+        signal.signal(signal.SIGHUP, lambda _number, _frame: self.engine.reload())
+
+    def _start_receiver(self) -> None:
+        if self._receiver is not None:
+            self._receiver.start()
+            log.info("receiving", host=self.config.receiver.host, port=self._receiver.port)
+
+    def _start_detectors(self) -> None:
+        self._report_tiers()
+        build.collect_rarely()
+        self.pool.start()
+
+    def _report_tiers(self) -> None:
+        statuses = tiers(self._judging)
+        self.observer.tiers(statuses)
+        for setting in self._lost_models:
+            log.error("model_lost", setting=setting, remedy="put the file it names back and restart riskmon")
+        for tier in statuses:
+            if not tier.present:
+                log.warning("tier_missing", detector=tier.detector, tier=tier.tier, remedy=tier.cost)
+
+    def _note_start(self) -> None:
+        self.ledger.note("started", {"instance": self.config.name(), "version": __version__})
+        self._noted = True
+        self.observer.rules_loaded(self.rules.current.version, ok=True)
+        self.observer.config_loaded(ok=True)
+
+    def _note_stop(self) -> None:
+        if not self._noted:
+            return
+        self._noted = False
+        totals = self.engine.totals
+        consumed = totals.consumed - totals.released  # what was handed back, someone consumes again
+        try:
+            self.ledger.note("stopped", {"instance": self.config.name(), "consumed": consumed})
+        except Retryable:
+            log.warning("ledger_busy_at_stop")
+        log.info(
+            "stopped",
+            consumed=totals.consumed,
+            recorded=totals.recorded,
+            dead_lettered=totals.dead_lettered,
+            released=totals.released,
+        )
+
+    def _start_watchdog(self) -> None:
+        self.engine.turned_at = self.clock.monotonic()
+        self._watchdog.start()
+
+
+def _if_built(part: T | None, make: Callable[[T], Component]) -> tuple[Component, ...]:
+    """Return the component of a part that the configuration may leave out."""
+    return () if part is None else (make(part),)
+
+
+def _share(deadline: Deadline, parts: int = 1) -> float:
+    """Return the seconds left for one of so many parts, at least enough for one attempt."""
+    return max(0.1, deadline.remaining() / parts)
+
+
+def summary(daemon: Daemon) -> dict[str, object]:
+    """What a daemon has done so far, as plain numbers; `consumed` leaves out what was handed back."""
+    totals = daemon.engine.totals
+    return {
+        "consumed": totals.consumed - totals.released,
+        "recorded": totals.recorded,
+        "dead_lettered": totals.dead_lettered,
+        "released": totals.released,
+        "traces_judged": totals.traces,
+        "flags_by_rule": dict(sorted(totals.flags.items())),
+    }
+
+
+def wait_in_thread(daemon: Daemon) -> tuple[threading.Thread, list[BaseException]]:
+    """Run a daemon in a thread; a failure ends up in the list."""
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            daemon.run()
+        except BaseException as error:  # noqa: BLE001 - handed to the waiting thread, which raises it
+            failures.append(error)
+
+    thread = threading.Thread(target=run, name="riskmon-engine")
+    thread.start()
+    return thread, failures
