@@ -42,12 +42,12 @@ check: .venv/all.stamp ## Lint, formatting, types, import layers, generated file
 	$(BIN)/python docker/kubernetes/manifests.py --check
 
 models: .venv/all.stamp ## Train the bundled weights again, from ../shared; see monitor/models/cards
-	$(BIN)/python -m monitor.models.train.embedding
-	$(BIN)/python -m monitor.models.train.encoder
-	$(BIN)/python -m monitor.models.train.tagger
-	$(BIN)/python -m monitor.models.train.groundedness
-	$(BIN)/python -m monitor.models.train.toxicity
-	$(BIN)/python -m monitor.models.train.injection
+	$(BIN)/python -m monitor.training.embedding
+	$(BIN)/python -m monitor.training.encoder
+	$(BIN)/python -m monitor.training.tagger
+	$(BIN)/python -m monitor.training.groundedness
+	$(BIN)/python -m monitor.training.toxicity
+	$(BIN)/python -m monitor.training.injection
 
 dashboard-previews: .venv/all.stamp ## Draw the dashboards with real data to grafana/previews; wants prometheus on PATH
 	$(BIN)/python grafana/previews.py

@@ -24,7 +24,7 @@ from google.protobuf.json_format import MessageToDict
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from monitor.cli.bench_decode import protobuf
+from monitor.bench.decode import protobuf
 from monitor.config import IngestConfig
 from monitor.errors import BadTrace
 from monitor.ingest import FORMATS, decoder

@@ -14,11 +14,11 @@ from external import need_module
 from hypothesis import given
 from hypothesis import strategies as st
 
+from monitor.bench.arms import Arm, Handwritten, Timing, decoded, whole_text
+from monitor.bench.detect import Options, _Round, summary
+from monitor.bench.profiles import Flags, agreement
+from monitor.bench.traces import characters, traces
 from monitor.cli import riskmon
-from monitor.cli.bench_arms import Arm, Handwritten, Timing, decoded, whole_text
-from monitor.cli.bench_detect import Options, _Round, summary
-from monitor.cli.bench_profiles import Flags, agreement
-from monitor.cli.bench_traces import characters, traces
 from monitor.config import DetectorsConfig
 from monitor.errors import ConfigError
 

@@ -73,7 +73,7 @@ def test_quantised_equals_distilled() -> None:
     """Distilled anew from MiniLM, the float model gives the bundled model's vectors, whole text."""
     if not all(importlib.util.find_spec(name) for name in ("model2vec", "skeletoken", "all_minilm_l6_v2")):
         pytest.skip("the train extra is not installed")
-    from monitor.models.train.embedding import distilled
+    from monitor.training.embedding import distilled
 
     with tempfile.TemporaryDirectory() as folder:
         model = distilled(Path(folder))
@@ -95,7 +95,7 @@ def test_altered_or_missing_weights_are_refused(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(models, "MANIFEST", tmp_path / "manifest.json")
     with pytest.raises(ConfigError, match="manifest"):
         models.verified("a.npy")
-    pin = {"sha256": "0" * 64, "trained_by": "python -m monitor.models.train.a"}
+    pin = {"sha256": "0" * 64, "trained_by": "python -m monitor.training.a"}
     (tmp_path / "manifest.json").write_text(json.dumps({"a.npy": pin}))
     with pytest.raises(ConfigError, match="not in"):
         models.verified("b.npy")

@@ -74,7 +74,7 @@ def test_altered_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_adapter_learns_and_its_graph_agrees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A few steps separate two kinds of text, and the exported graph ranks them as torch does."""
     pytest.importorskip("torch", reason="training needs the `train` extra")
-    from monitor.models.train import encoder as training
+    from monitor.training import encoder as training
 
     texts = [f"I want to book {n} tickets for the train." for n in range(2, 26)]
     texts += [f"The cat number {n} sleeps on a warm roof." for n in range(2, 26)]

@@ -10,7 +10,7 @@ from external import need_module
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from monitor.evaluation import (
+from monitor.evaluation.measures import (
     Confusion,
     Entity,
     Labels,

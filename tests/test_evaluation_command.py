@@ -16,9 +16,9 @@ import pytest
 from external import need_module
 
 from monitor.cli import main
-from monitor.cli.evaluation.judging import RULE, threshold
-from monitor.cli.evaluation.labelled import one_type
-from monitor.evaluation import auroc
+from monitor.evaluation.judging import RULE, threshold
+from monitor.evaluation.labelled import one_type
+from monitor.evaluation.measures import auroc
 from monitor.findings import Assessment, Evidence, Status
 from monitor.rules import RuleSet
 from monitor.trace import Document, Origin, Trace

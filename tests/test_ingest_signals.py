@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from otlp_wire import log_request, request, span_of
 
-from monitor.cli.bench_decode import protobuf
+from monitor.bench.decode import protobuf
 from monitor.config import Format, IngestConfig
 from monitor.errors import BadTrace, Skipped
 from monitor.ingest import FORMATS, Decode, decoder

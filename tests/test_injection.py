@@ -29,9 +29,9 @@ from monitor.models.injection import (
     views,
 )
 from monitor.models.linear import windows
-from monitor.models.train.injection_data import Grammar
 from monitor.rules import RuleSet
 from monitor.trace import Document, Message, Origin, Step, StepKind, ToolCall, Trace
+from monitor.training.injection_data import Grammar
 
 PASSAGES = Path(__file__).resolve().parents[2] / "shared" / "traindata" / "text" / "passages.jsonl"
 

@@ -278,7 +278,7 @@ def test_bundled_weights_are_listed_and_verified() -> None:
     one = listed["embedding.npy"]
     assert one["bytes"] == (models.WEIGHTS / "embedding.npy").stat().st_size
     assert (one["state"], one["card"]) == ("ok", "embedding")
-    assert one["trained_by"].startswith("python -m monitor.models.train.")
+    assert one["trained_by"].startswith("python -m monitor.training.")
 
 
 def test_altered_missing_and_stray_weights_fail_verification(

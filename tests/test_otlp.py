@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from otlp_wire import PARENT, START, TRACE, attributes, decode, one, refusal, request, sample, span_of
 
-from monitor.cli import bench_decode
+from monitor.bench import decode as bench_decode
 from monitor.config import Format
 from monitor.errors import BadTrace
 from monitor.trace import Span, StepKind

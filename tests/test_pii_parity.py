@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from monitor.detect.pii import presidio
 from monitor.detect.pii.scanner import Scanner
-from monitor.models.train.presidio_patterns import installed
+from monitor.training.presidio_patterns import installed
 
 SHARED = Path(__file__).parents[2] / "shared"
 REAL = (

@@ -146,7 +146,7 @@ def decode_file(form: str, file: str, path: Path | None, *, as_json: bool, raw: 
 @_json
 def evaluate(kind: str, files: tuple[Path, ...], path: Path | None, **options: Any) -> None:
     """Measure a detector on labelled JSONL files, as the daemon would judge them."""
-    from monitor.cli import evaluation
+    from monitor import evaluation
 
     types = (options.pop("types") or "").split(",")
     asked = evaluation.Options(types=tuple(t.strip().upper() for t in types if t.strip()), **options)
@@ -381,9 +381,9 @@ for _command in operations.BENCHMARKS:
 @click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True)
 def bench_decoders(records: int, rounds: int, *, as_json: bool) -> None:
     """Measure how fast one core decodes records of each format."""
-    from monitor.cli import bench_decode
+    from monitor.bench import decode
 
-    bench_decode.run(records=records, rounds=rounds, as_json=as_json)
+    decode.run(records=records, rounds=rounds, as_json=as_json)
 
 
 @bench.command("detect")
@@ -420,14 +420,14 @@ def bench_detectors(
     as_json: bool,
 ) -> None:
     """Compare the detectors with a stack written by hand, and say what a million traces cost."""
-    from monitor.cli import bench_detect
+    from monitor.bench import detect
 
     if (checkpoint is None) != (checkpoint_config is None):
         raise click.UsageError("--checkpoint and --checkpoint-config belong together; give both")
     given = (
         {"checkpoint": checkpoint, "config": checkpoint_config} if checkpoint and checkpoint_config else {}
     )
-    bench_detect.run(path, bench_detect.Options(traces, rounds, workers, price, given, stack, as_json))
+    detect.run(path, detect.Options(traces, rounds, workers, price, given, stack, as_json))
 
 
 @bench.command("profiles")
@@ -440,9 +440,9 @@ def bench_profiles_of(
     kind: str, files: tuple[Path, ...], path: Path | None, limit: int | None, *, as_json: bool
 ) -> None:
     """Count how much of what the full profile flags the configured one flags too, on rows as of eval."""
-    from monitor.cli import bench_profiles
+    from monitor.bench import profiles
 
-    bench_profiles.run(kind, files, path, limit=limit, as_json=as_json)
+    profiles.run(kind, files, path, limit=limit, as_json=as_json)
 
 
 @riskmon.command()

@@ -72,7 +72,7 @@ def traffic(path: Path | None, rate: float, seconds: float | None) -> None:
 )
 def bench_alert(path: Path | None, leaks: int, burst: int, outage: float, *, as_json: bool) -> None:
     """Measure how long a leak takes to a real Alertmanager, and what an outage of it costs."""
-    from monitor.cli import bench_alerts
+    from monitor.bench import alert as bench_alerts
 
     bench_alerts.run(path, bench_alerts.Options(leaks, burst, outage, as_json))
 
@@ -88,7 +88,7 @@ def bench_alert(path: Path | None, leaks: int, burst: int, outage: float, *, as_
 @click.option("--evaluations", is_flag=True, help="Export an evaluation event per assessment, too.")
 def bench_telemetry(path: Path | None, **options: Any) -> None:
     """Measure what it costs when scrapers and the OTLP endpoint hang, against those that answer."""
-    from monitor.cli import bench_telemetry as module
+    from monitor.bench import telemetry as module
 
     module.run(path, module.Options(**options))
 
@@ -110,7 +110,7 @@ _external = click.option(
 @click.option("--both", is_flag=True, help="Measure on the embedded broker too, in turn.")
 def bench_engine(bootstrap: str | None, *, as_json: bool, **options: Any) -> None:
     """Compare the engine with a bare kafka-python poll loop, interleaved in one run."""
-    from monitor.cli import benchmarks
+    from monitor.bench import engine as benchmarks
 
     benchmarks.engine(bootstrap, benchmarks.Options(**options), as_json=as_json)
 
@@ -132,7 +132,7 @@ def bench_engine(bootstrap: str | None, *, as_json: bool, **options: Any) -> Non
 @_external
 def bench_latencies(path: Path | None, **options: Any) -> None:
     """Measure how long traces take from a broker to the ledger."""
-    from monitor.cli import bench_latency
+    from monitor.bench import latency as bench_latency
 
     bench_latency.run(path, bench_latency.Options(**options))
 

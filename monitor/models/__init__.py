@@ -1,7 +1,7 @@
 """Model runtimes and their bundled weights.
 
 Weights are plain arrays and JSON, never pickles. Each file is pinned by SHA-256 in `weights/manifest.json`,
-written by the script that trained it (`monitor.models.train`); a model card in `cards/` says from what.
+written by the script that trained it (`monitor.training`); a model card in `cards/` says from what.
 """
 
 import hashlib

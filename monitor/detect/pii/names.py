@@ -134,7 +134,7 @@ def is_likely(text: str) -> bool:
     """Whether a name may stand in a text: wherever there is a word, because chat writes names in lower case.
 
     Asking for a capital letter lost 3 % of the people that looking everywhere finds, and spares only short
-    texts (`python -m monitor.models.train.pii_eval`).
+    texts (`python -m monitor.training.pii_eval`).
     """
     return _WORD.search(text) is not None
 

@@ -17,8 +17,8 @@ from typing import Any, Final, NamedTuple
 
 import click
 
-from monitor.cli.bench_arms import Arm
-from monitor.cli.bench_traces import traces
+from monitor.bench.arms import Arm
+from monitor.bench.traces import traces
 from monitor.clock import Clock, Deadline, SystemClock
 from monitor.config import Config, DeliverConfig, DetectorsConfig, HttpConfig, LedgerConfig, load
 from monitor.console.http import MAX_CONNECTIONS, REQUEST_SECONDS

@@ -1,4 +1,4 @@
-"""Measure how often real runs are flagged: `python -m monitor.models.train.agent_eval`.
+"""Measure how often real runs are flagged: `python -m monitor.training.agent_eval`.
 
 Reads ../shared/traindata/agents: tau-bench airline, and the reference calls of BFCL multi-turn. A run is what
 an assistant did between a user's message and its own next one. It is judged under the default options, then

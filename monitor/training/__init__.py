@@ -1,4 +1,4 @@
-"""Scripts that make the bundled weights, one per model: `python -m monitor.models.train.<model>`.
+"""Scripts that make the bundled weights, one per model: `python -m monitor.training.<model>`.
 
 They read labelled data from the folder `shared` beside the checkout and need the `train` extra.
 """
@@ -12,7 +12,7 @@ from typing import Any
 from monitor.errors import ConfigError
 from monitor.models import MANIFEST, WEIGHTS
 
-SHARED = Path(__file__).resolve().parents[4] / "shared"
+SHARED = Path(__file__).resolve().parents[3] / "shared"
 
 
 def rows(*parts: str) -> Iterator[dict[str, Any]]:

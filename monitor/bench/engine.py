@@ -12,11 +12,11 @@ import click
 import numpy as np
 import structlog
 
-from monitor.cli.bench_broker import Broker, broker
+from monitor.bench.broker import Broker, broker
 from monitor.clock import Clock, SystemClock
 from monitor.config import Config, DetectorsConfig
 from monitor.daemon.session import session
-from monitor.evaluation import bootstrap as interval_of
+from monitor.evaluation.measures import bootstrap as interval_of
 from monitor.output import as_json as to_json
 from monitor.sources.kafka import KafkaSource
 from monitor.sources.kafka_client import settings

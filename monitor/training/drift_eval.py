@@ -1,4 +1,4 @@
-"""Measure the drift monitor: `python -m monitor.models.train.drift_eval`.
+"""Measure the drift monitor: `python -m monitor.training.drift_eval`.
 
 Streams of 500 CLINC150 messages, reference 200 of five random domains, a sixth domain after 250. Prints, as
 JSON, the share of streams with a false alarm, the share of the others in which the change is detected, the
@@ -17,8 +17,8 @@ from monitor.detect.drift import Drift
 from monitor.drift import DriftMonitor
 from monitor.findings import Assessment
 from monitor.models.embedding import Embedding
-from monitor.models.train import rows
 from monitor.trace import Message, Trace
+from monitor.training import rows
 
 RUNS, REFERENCE, LENGTH, CHANGE = 40, 200, 500, 250
 

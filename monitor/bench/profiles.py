@@ -14,11 +14,11 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from monitor.cli.evaluation.labelled import read
 from monitor.clock import SystemClock
 from monitor.config import Config, load
 from monitor.detect import specs
 from monitor.detect.inline import InlineDetectors
+from monitor.evaluation.labelled import read
 from monitor.findings import Assessment
 from monitor.output import as_json as to_json
 from monitor.rules import RuleSet

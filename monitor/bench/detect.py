@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from monitor.cli.bench_arms import BATCH, Alone, Arm, Daemon, Handwritten, Timing
-from monitor.cli.bench_traces import characters, traces
+from monitor.bench.arms import BATCH, Alone, Arm, Daemon, Handwritten, Timing
+from monitor.bench.traces import characters, traces
 from monitor.config import load
 from monitor.detect import tiers
 from monitor.output import as_json as to_json

@@ -16,7 +16,7 @@ import click
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from monitor.evaluation import Entity, Labels, Scores
+from monitor.evaluation.measures import Entity, Labels, Scores
 from monitor.trace import Document, Message, Trace
 
 EX_DATAERR = 65  # sysexits.h

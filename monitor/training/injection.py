@@ -1,4 +1,4 @@
-"""Train the bundled injection model: `python -m monitor.models.train.injection` (25 minutes of one core).
+"""Train the bundled injection model: `python -m monitor.training.injection` (25 minutes of one core).
 
 Tier 0 is logistic regression on the hashed n-grams and signals of `monitor.models.injection`, with weights
 that both sides share and weights of each side, added up (Daumé 2007, "Frustratingly easy domain adaptation").
@@ -35,10 +35,10 @@ from monitor.models.injection import (
     signals,
     views,
 )
-from monitor.models.train import encoder, pin, rows
-from monitor.models.train.injection_data import Row, load
+from monitor.training import encoder, pin, rows
+from monitor.training.injection_data import Row, load
 
-COMMAND: Final = "python -m monitor.models.train.injection"
+COMMAND: Final = "python -m monitor.training.injection"
 NAME: Final = "injection"
 SEED: Final = 7
 REGULARISATION: Final = 2.0

@@ -1,4 +1,4 @@
-"""Copy Presidio's English pattern recognizers: `python -m monitor.models.train.presidio_patterns`.
+"""Copy Presidio's English pattern recognizers: `python -m monitor.training.presidio_patterns`.
 
 Writes `monitor/detect/pii/presidio.json`: regular expressions, scores and context words (MIT, Microsoft), so
 that the detector runs them without loading Presidio and spaCy. Tests compare with the installed Presidio.

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from html import escape
 from typing import Final, TypeAlias
 
-from monitor import evaluation as measure
+from monitor.evaluation import measures as measure
 
 SIDE: Final = 300  # of a panel, in pixels
 Curves: TypeAlias = Mapping[str, tuple[measure.Labels, measure.Scores]]

@@ -64,8 +64,8 @@ class _Slots(dict[str, str]):
 
 def traces(count: int, seed: int) -> list[bytes]:
     """Return `count` native traces as JSON."""
-    name = "bench.yaml"
-    text = files("monitor.cli").joinpath(name).read_text(encoding="utf-8")
+    name = "traces.yaml"
+    text = files("monitor.bench").joinpath(name).read_text(encoding="utf-8")
     known = msgspec.convert(load_yaml(text, name), _Texts)
     pick = random.Random(seed)  # noqa: S311 - not cryptography
     planted = Traffic(seed, rates={"leak": 0.5, "toxic": 0.5})

@@ -12,8 +12,8 @@ import click
 import structlog
 from typing_extensions import override
 
-from monitor.cli.bench_broker import Broker, broker
-from monitor.cli.bench_traces import traces
+from monitor.bench.broker import Broker, broker
+from monitor.bench.traces import traces
 from monitor.clock import Clock, SystemClock
 from monitor.config import Config, LedgerConfig, load
 from monitor.daemon.session import session

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import yaml
 
 from monitor.models.tagger import KINDS
-from monitor.models.train import rows
+from monitor.training import rows
 
 TEXT = Path(__file__).with_name("tagger_text.yaml")
 POOL = 250  # values drawn once from each Faker provider and locale: it takes milliseconds a value

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import click
 
-from monitor.cli.benchmarks import record as native_record
+from monitor.bench.engine import record as native_record
 from monitor.config import Format, IngestConfig
 from monitor.daemon.build import collect_rarely
 from monitor.ingest import decoder_for

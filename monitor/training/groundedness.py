@@ -1,4 +1,4 @@
-"""Train the groundedness model: `python -m monitor.models.train.groundedness` (a few minutes on two cores).
+"""Train the groundedness model: `python -m monitor.training.groundedness` (a few minutes on two cores).
 
 Data: labelled sets of `shared/traindata/hallucination` whose licences allow training, pairs made from
 `shared/traindata/text`, and sets of `shared/evaldata` with such licences (SummEdits and FaithBench not).
@@ -23,7 +23,7 @@ from monitor.models import WEIGHTS
 from monitor.models.embedding import Embedding
 from monitor.models.groundedness import TREES, Groundedness, Trees, prior, response_margin, scaled
 from monitor.models.novelty import FEATURES, Case, Floats, Read
-from monitor.models.train import pin, rows
+from monitor.training import pin, rows
 
 Example = tuple[Case, int]
 NEVER_TRAINED_ON = ("summedits", "faithbench")
@@ -457,7 +457,7 @@ def main() -> None:
         report.setdefault("flagged_at_0.8", {})[name] = flagged
 
     np.savez_compressed(WEIGHTS / TREES, allow_pickle=False, **calibrated.arrays)
-    pin("python -m monitor.models.train.groundedness", TREES)
+    pin("python -m monitor.training.groundedness", TREES)
     sys.stdout.write(json.dumps(report, indent=1) + "\n")
 
 

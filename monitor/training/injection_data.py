@@ -16,9 +16,9 @@ from typing import Any, Final, NamedTuple
 
 from monitor.models.injection import WINDOW, Side
 from monitor.models.linear import windows
-from monitor.models.train import rows
-from monitor.models.train.toxicity_sentences import sentences
 from monitor.strict_yaml import load_yaml
+from monitor.training import rows
+from monitor.training.toxicity_sentences import sentences
 
 SEED: Final = 7
 TEXTS: Final = Path(__file__).with_name("injection_texts.yaml")

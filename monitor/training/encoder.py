@@ -1,4 +1,4 @@
-"""Make the shared encoder's base: `python -m monitor.models.train.encoder`; and train adapters on it.
+"""Make the shared encoder's base: `python -m monitor.training.encoder`; and train adapters on it.
 
 The base is all-MiniLM-L6-v2 with int8 weights and the WordPieces that the training data use most. Adapters
 are trained in torch on the weights as quantised, so what is left between the model trained and the graph
@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor.models import WEIGHTS, encoder
-from monitor.models.train import SHARED, pin, rows
-from monitor.models.train.embedding import unpacked_minilm
+from monitor.models.minilm import unpacked_minilm
+from monitor.training import SHARED, pin, rows
 
-COMMAND = "python -m monitor.models.train.encoder"
+COMMAND = "python -m monitor.training.encoder"
 LAYERS, WIDTH, HEADS, INNER = 6, 384, 12, 1536
 PIECES = 11_800
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")

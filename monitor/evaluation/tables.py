@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from monitor.cli.evaluation.results import OURS, Entry
+from monitor.evaluation.results import OURS, Entry
 from monitor.findings import Status
 
 WIDTH: Final = 150  # of tables that go into a file or a pipe

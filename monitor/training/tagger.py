@@ -1,4 +1,4 @@
-"""Train and measure the name tagger: `python -m monitor.models.train.tagger [--measure]`.
+"""Train and measure the name tagger: `python -m monitor.training.tagger [--measure]`.
 
 Without an option it trains on everything and writes the weights. With `--measure` it trains on parts, writes
 nothing, and prints what the model card quotes.
@@ -19,9 +19,9 @@ from monitor import models
 from monitor.models import tagger
 from monitor.models.embedding import DIMENSIONS, Embedding
 from monitor.models.tagger import DILATIONS, KINDS, PAD, Named, Tagger
-from monitor.models.train import pin, rows
-from monitor.models.train import tagger_data as data
-from monitor.models.train.tagger_data import Sample
+from monitor.training import pin, rows
+from monitor.training import tagger_data as data
+from monitor.training.tagger_data import Sample
 
 SEED = 20
 WIDTH = 64
@@ -343,7 +343,7 @@ def main() -> None:
     real = [sample for where, name in PRESIDIO for sample, _ in data.presidio(where, name)]
     arrays = train(mixture(real, _news(NEWS), [text for text, _ in data.their_templates()]), static)
     np.savez(models.WEIGHTS / tagger.WEIGHTS, **arrays)  # type: ignore[arg-type]  # numpy's stub: the names clash
-    pin("python -m monitor.models.train.tagger", tagger.WEIGHTS)
+    pin("python -m monitor.training.tagger", tagger.WEIGHTS)
 
 
 if __name__ == "__main__":
