@@ -7,17 +7,20 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import click
 import jsonschema
 import msgspec
 import pytest
 import sqlalchemy as sa
 from apache_kafka import ApacheKafka
+from click.testing import CliRunner
 from external import need_module
 
-from monitor import __version__
+from monitor import __version__, cli
 from monitor.cli import main
 from monitor.clock import SystemClock
 from monitor.config import Config, load, settings
@@ -141,6 +144,19 @@ def stock(tmp_path: Path) -> Iterator[Stock]:
     ledger.record(transaction)
     yield Stock(config, ledger)
     ledger.close()
+
+
+def test_every_command_is_listed_with_its_own_words() -> None:
+    """The help lists each module that holds a command, with the beginning of what that says of itself."""
+    modules = {path.stem for path in Path(cli.__file__).parent.glob("*.py")}
+    holding = {name for name in modules if hasattr(import_module(f"monitor.cli.{name}"), "command")}
+    assert holding == set(cli.COMMANDS)
+    listed = CliRunner().invoke(cli.riskmon, ["--help"], terminal_width=120).output
+    for name, line in cli.COMMANDS.items():
+        own = cli.riskmon.get_command(click.Context(cli.riskmon), name)
+        assert own is not None
+        assert (own.help or "").startswith(line.split(";")[0].rstrip("."))
+        assert line in listed
 
 
 def test_help_answers_at_once() -> None:

@@ -9,7 +9,8 @@ import pytest
 from click.testing import CliRunner, Result
 from gateway_payloads import KONG, LITELLM, NATIVE, PAIR, REQUEST, sse
 
-from monitor.cli import decoding, riskmon
+from monitor.cli import riskmon
+from monitor.cli.decode import fields_of
 from monitor.config import Format, IngestConfig
 from monitor.ingest import FORMATS, unused
 from monitor.trace import Document, Message, Record, Span, Step, StepKind, ToolCall, Trace
@@ -165,7 +166,7 @@ def test_spans_are_shown_like_traces() -> None:
         documents=(Document("TEXT 8", "TEXT 9", 0.5),),
         call=ToolCall("TEXT 10", "TEXT 11", "TEXT 12", "TEXT 13"),
     )
-    fields = list(decoding.fields_of(span))
+    fields = list(fields_of(span))
     assert {value for _, value, is_text in fields if is_text} == {f"TEXT {n}" for n in range(1, 14) if n != 6}
     assert not any("TEXT" in path for path, _, _ in fields)
     assert {path: value for path, value, is_text in fields if not is_text} == {

@@ -8,9 +8,9 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.cli import diagnosis
 from monitor.clock import ManualClock
 from monitor.config import KafkaConfig
+from monitor.daemon import doctor
 from monitor.sources.kafka_diagnosis import Diagnosis, Outages
 from monitor.sources.kafka_membership import Liveness
 from monitor.stream import Membership
@@ -172,7 +172,7 @@ def test_an_outage_makes_the_daemon_unready_after_a_while() -> None:
 
 def test_every_condition_has_its_remedy() -> None:
     """`riskmon doctor` says what to do about each."""
-    assert Group().liveness.health().keys() <= diagnosis.CONDITIONS.keys()
+    assert Group().liveness.health().keys() <= doctor.CONDITIONS.keys()
 
 
 @given(

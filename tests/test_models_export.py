@@ -17,9 +17,9 @@ from hypothesis.extra.numpy import arrays
 
 from monitor import models
 from monitor.cli import riskmon
-from monitor.cli.models import bundled
 from monitor.detect import detoxify, detoxify_export
 from monitor.errors import EX_CONFIG, ConfigError
+from monitor.models.bundled import bundled
 
 LABELS = ["toxic", "severe_toxic", "obscene", "threat", "insult", "identity_hate"]
 

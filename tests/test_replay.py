@@ -15,7 +15,7 @@ from daemons import Rig as Installation
 from daemons import bad_numbers
 
 from monitor.cli import riskmon
-from monitor.cli.replaying import point
+from monitor.cli.replay import point
 from monitor.clock import SystemClock
 from monitor.config import KafkaConfig
 from monitor.errors import ConfigError

@@ -12,6 +12,7 @@ from rich.progress import Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from typing_extensions import override
 
+from monitor.cli.shared import config_option, json_option
 from monitor.clock import SystemClock
 from monitor.config import load
 from monitor.daemon.session import session
@@ -59,7 +60,7 @@ def verdict(judgement: Judgement) -> dict[str, object]:
     }
 
 
-def run(file: str, path: Path | None, *, as_json: bool) -> None:
+def _run(file: str, path: Path | None, *, as_json: bool) -> None:
     """Judge every line of a file; verdicts go to standard output, progress and summary to standard error."""
     config = load(path)
     configure("error")
@@ -138,3 +139,12 @@ class _Tally(Observer):
             console.print("which lines, and where in them: --json")
         rate = self.traces / seconds if seconds else 0.0
         console.print(f"{self.traces} traces judged in {seconds:.1f} s ({rate:.0f} per second)")
+
+
+@click.command("scan")
+@click.argument("file", type=click.Path(allow_dash=True))
+@config_option
+@json_option
+def command(file: str, path: Path | None, *, as_json: bool) -> None:
+    """Judge a JSONL file of traces (`-`: standard input) without a broker."""
+    _run(file, path, as_json=as_json)

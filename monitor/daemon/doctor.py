@@ -1,4 +1,4 @@
-"""`riskmon doctor`: connects to everything a daemon needs; says of each what is wrong and what to do next.
+"""Connects to everything a daemon needs; says of each what is wrong and what to do next.
 
 Nothing is changed by it: no record is read, no message sent. Alertmanager gets an empty list of alerts, which
 shows that address, path and credentials are right; to a webhook a connection is opened and closed.
@@ -9,38 +9,29 @@ import shutil
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final
 
-import click
-
-from monitor.cli import checks
-from monitor.cli.checks import Finding
 from monitor.clock import Clock, SystemClock
-from monitor.config import Config, load
+from monitor.config import Config
+from monitor.daemon import checks
+from monitor.daemon.checks import Finding
 from monitor.deliver.alertmanager import AlertmanagerSender
 from monitor.deliver.outbox import Delivered, Reason, Rejected, Retry
 from monitor.deliver.senders import senders
 from monitor.deliver.webhook import WebhookSender
-from monitor.errors import EX_CONFIG, ConfigError, Retryable
+from monitor.errors import ConfigError, Retryable
 
 SECONDS: Final = 5.0  # for each thing to answer
 LEAST_FREE: Final = 2**30  # bytes on the ledger's disk
 LATE_SECONDS: Final = 300.0  # as the alert RiskmonOutboxStuck
 
 
-def run(path: Path | None, *, as_json: bool) -> int:
-    """Examine and print. Returns 0 when all is well, 1 when something does not work, 78 for configuration."""
-    try:
-        config = load(path)
-    except ConfigError as error:
-        checks.show([Finding("configuration", "failed", line) for line in str(error).splitlines()], as_json)
-        return EX_CONFIG
-    findings = [Finding("configuration", "ok", str(path) if path else "defaults and environment")]
+def examine(config: Config) -> list[Finding]:
+    """Examine everything; what cannot be examined is a finding, too."""
     # A daemon starts without the topics it writes, and its messages wait; a sound installation has them.
-    findings += [
-        found._replace(state="failed") if (found.subject, found.state) in _LACKING else found
-        for found in checks.findings(config)
+    findings = [
+        finding._replace(state="failed") if (finding.subject, finding.state) in _LACKING else finding
+        for finding in checks.findings(config)
     ]
     clock = SystemClock()
     examinations: tuple[tuple[str, Callable[[Config, Clock], list[Finding]]], ...] = (
@@ -50,19 +41,16 @@ def run(path: Path | None, *, as_json: bool) -> int:
         ("disk", _disk),
         ("daemon", _daemon),
     )
-    for subject, examine in examinations:
+    for subject, examination in examinations:
         try:
-            findings += examine(config, clock)
+            findings += examination(config, clock)
         except (ConfigError, Retryable, OSError) as error:
             findings.append(Finding(subject, "failed", str(error)))
-    well = checks.show(findings, as_json)
-    if not as_json:
-        click.echo("all is well" if well else "not all is well: see what failed, from the top")
-    return 0 if well else 1
+    return findings
 
 
 def _weights(_config: Config, _clock: Clock) -> list[Finding]:
-    from monitor.cli.models import bundled
+    from monitor.models.bundled import bundled
 
     bad = [weights for weights in bundled() if weights.state != "ok"]
     if not bad:

@@ -9,11 +9,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import click
 import msgspec
 
+from monitor.cli.shared import config_option, json_option
 from monitor.clock import SystemClock
 from monitor.config import load
 from monitor.detect import pii
@@ -25,7 +26,8 @@ from monitor.redact import TraceRedactor
 from monitor.trace import Message, Record, Span, Step, Trace
 from monitor.vault import Vault
 
-PREVIEW_CHARS = 60
+PREVIEW_CHARS: Final = 60
+EX_DATAERR: Final = 65  # sysexits.h
 _CLEANED: dict[type, frozenset[str]] = {
     Trace: frozenset(Trace.__struct_fields__) - {"response", "alternatives", "labels"},
     Span: frozenset(Span.__struct_fields__),
@@ -37,7 +39,7 @@ _CLEANED: dict[type, frozenset[str]] = {
 Redact: TypeAlias = Callable[[Sequence[str]], list[str]]
 
 
-def run(form: str, file: str, path: Path | None, *, as_json: bool, raw: bool) -> bool:
+def _run(form: str, file: str, path: Path | None, *, as_json: bool, raw: bool) -> bool:
     """Show each payload of a file; returns whether all could be decoded."""
     config = load(path)
     name = next((name for name in FORMATS if name == form), None)
@@ -177,3 +179,19 @@ def _print_text(
 def _printable(text: str) -> str:
     """Text without line breaks and control characters, which a terminal would obey."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+@click.command("decode")
+@click.argument("form", metavar="FORMAT")
+@click.argument("file", type=click.Path(allow_dash=True))
+@config_option
+@json_option
+@click.option("--raw", is_flag=True, help="Print texts as they are instead of redacted previews.")
+def command(form: str, file: str, path: Path | None, *, as_json: bool, raw: bool) -> None:
+    """Show what is made of payloads in FORMAT, field by field, and what is not used; exit 0 or 65.
+
+    FORMAT is one that `ingest.format` takes, `auto` included. FILE (`-`: standard input) holds one payload or
+    a JSON object per line.
+    """
+    if not _run(form, file, path, as_json=as_json, raw=raw):
+        raise click.exceptions.Exit(EX_DATAERR)

@@ -8,13 +8,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import click
 from rich.console import Console
 from rich.table import Table
 from typing_extensions import override
 
+from monitor.cli.shared import config_option, json_option
 from monitor.clock import Clock, SystemClock
 from monitor.config import Config, DetectorConfig, load
 from monitor.daemon.build import open_ledger
@@ -96,7 +97,7 @@ def point(text: str) -> Point:
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
-def run(path: Path | None, options: Options) -> None:
+def _run(path: Path | None, options: Options) -> None:
     """Replay and print. Raises ConfigError for a range, rules or a ledger that cannot be used."""
     configure("error")
     config, clock = load(path), SystemClock()
@@ -204,3 +205,24 @@ def _show(replayed: _Replayed, compared: tuple[Difference, int] | None) -> None:
         click.echo(f"{len(found.added)} flags new, {len(found.removed)} gone, {found.kept} as on record")
         if compared[1]:
             click.echo(f"{compared[1]} offsets of the range were not judged yet, so they are not compared")
+
+
+@click.command("replay")
+@config_option
+@json_option
+@click.option("--from", "start", required=True, help="First offset, or a time such as 2026-11-28T09:00Z.")
+@click.option("--to", "stop", help="Offset or time to stop before; without it, the end.")
+@click.option("--topic", help="Instead of the configured ones.")
+@click.option("--partition", type=click.IntRange(min=0), help="Only this one.")
+@click.option(
+    "--rules",
+    "paths",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True),
+    help="Rule file or folder, instead of the configured ones; may be given several times.",
+)
+@click.option("--diff", is_flag=True, help="Compare with what the ledger recorded.")
+def command(path: Path | None, start: str, stop: str | None, paths: tuple[Path, ...], **options: Any) -> None:
+    """Judge a range of a topic once more, without any effect, and show what would change."""
+    begin, end = point(start), point(stop) if stop else None
+    _run(path, Options(begin, end, rules=paths, **options))

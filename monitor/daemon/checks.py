@@ -1,18 +1,12 @@
-"""`riskmon check`: says what is wrong or missing before anything starts, and what each missing tier costs."""
+"""What is wrong or missing before anything starts, and what each missing tier costs."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final, NamedTuple
 
-import click
-from rich.console import Console
-from rich.table import Table
-
 from monitor.cascade import Profile
-from monitor.config import Config, KafkaConfig, load, settings
+from monitor.config import Config, KafkaConfig
 from monitor.errors import ConfigError, Retryable
-from monitor.output import as_json as to_json
 from monitor.stream import Usage
 
 BROKER_SECONDS = 10.0
@@ -26,48 +20,6 @@ class Finding(NamedTuple):
     subject: str
     state: str
     detail: str
-
-
-def run(path: Path | None, *, as_json: bool, offline: bool) -> bool:
-    """Check everything and print it; returns whether the daemon would start."""
-    try:
-        config = load(path)
-    except ConfigError as error:
-        found = [Finding("configuration", "failed", line) for line in str(error).splitlines()]
-    else:
-        found = [Finding("configuration", "ok", str(path) if path else "defaults and environment")]
-        found += findings(config, offline=offline)
-    ok = show(found, as_json)
-    if not as_json:
-        click.echo("riskmon can run" if ok else "riskmon cannot run")
-    return ok
-
-
-def show(found: Sequence[Finding], as_json: bool) -> bool:  # noqa: FBT001 - how, not what
-    """Print findings; returns whether none failed."""
-    ok = all(finding.state != "failed" for finding in found)
-    if as_json:
-        click.echo(to_json({"ok": ok, "findings": [finding._asdict() for finding in found]}))
-        return ok
-    table = Table("subject", "state", "detail", box=None)
-    colours = {"ok": "green", "missing": "yellow", "failed": "red"}
-    for finding in found:
-        table.add_row(finding.subject, f"[{colours[finding.state]}]{finding.state}[/]", finding.detail)
-    Console().print(table)
-    return ok
-
-
-def print_settings(*, as_json: bool) -> None:
-    """Print every setting."""
-    rows = [
-        {"setting": name, "variable": variable, "default": default, "description": description}
-        for name, variable, default, description in settings()
-    ]
-    if as_json:
-        click.echo(to_json(rows))
-        return
-    for row in rows:
-        click.echo(f"{row['setting']} ({row['variable']}) = {row['default']!r}\n    {row['description']}")
 
 
 def findings(config: Config, *, offline: bool = False) -> list[Finding]:

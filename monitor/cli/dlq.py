@@ -1,0 +1,128 @@
+"""`riskmon dlq`: look after records that could not be judged."""
+
+import base64
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from monitor.cli.shared import config_option, json_option, opened_ledger, utc
+from monitor.clock import SystemClock
+from monitor.config import Config
+from monitor.errors import Retryable
+from monitor.ledger import reading
+from monitor.ledger.spool import CONTENT_TYPE, LedgerSpool
+from monitor.ledger.store import Ledger
+from monitor.output import as_json as to_json
+from monitor.sources.kafka_admin import produce
+from monitor.stream import Received, is_spool
+from monitor.trace import Record
+from monitor.vault import Vault
+
+PRODUCE_SECONDS: Final = 30.0
+
+
+@click.group()
+def command() -> None:
+    """Look after records that could not be judged."""
+
+
+@command.command("list")
+@config_option
+@json_option
+@click.option("--reason", help="Only those with this reason.")
+@click.option("--limit", type=click.IntRange(min=1), default=1000, show_default=True)
+def list_letters(path: Path | None, reason: str | None, limit: int, *, as_json: bool) -> None:
+    """List dead letters, oldest first."""
+    with opened_ledger(path) as (_, ledger, _):
+        rows = reading.letters(ledger, reason=reason, limit=limit)
+    if as_json:
+        for row in rows:
+            click.echo(to_json(row._asdict()))
+        return
+    table = Table("id", "topic", "partition", "offset", "reason", "detail", "requeued")
+    for row in rows:
+        place = (str(row.id), row.topic, str(row.partition), str(row.offset))
+        table.add_row(*place, row.reason, row.detail, utc(row.requeued))
+    Console().print(table)
+    click.echo(f"{len(rows)} dead letters; `riskmon dlq show ID` decrypts one")
+
+
+@command.command("show")
+@click.argument("letter", type=int)
+@config_option
+@click.option("--raw", is_flag=True, help="Write the original value's bytes and nothing else.")
+def show(letter: int, path: Path | None, *, raw: bool) -> None:
+    """Decrypt one dead letter. Its content may be personal data."""
+    with opened_ledger(path) as (_, ledger, vault):
+        row, content = reading.open_letter(ledger, vault, letter)
+    if raw:
+        sys.stdout.buffer.write(content.value or b"")
+        return
+    shown: dict[str, Any] = {
+        **row._asdict(),
+        "key": _bytes(content.key),
+        "headers": [[name, _bytes(value)] for name, value in content.headers],
+        "value": _bytes(content.value),
+    }
+    click.echo(to_json(shown))
+
+
+@command.command("requeue")
+@click.argument("letters", type=int, nargs=-1)
+@config_option
+@click.option("--all", "everything", is_flag=True, help="All that were not requeued yet.")
+def requeue(letters: tuple[int, ...], path: Path | None, *, everything: bool) -> None:
+    """Send dead letters to their topics again, e.g. after an upgrade that can read them."""
+    if bool(letters) == everything:
+        raise click.UsageError("name the letters, or give --all")
+    with opened_ledger(path) as (config, ledger, vault):
+        ids = list(letters)
+        if everything:
+            ids = [row.id for row in reading.letters(ledger, limit=1_000_000) if row.requeued is None]
+        records: list[Record] = []
+        left: list[int] = []
+        for letter_id in ids:
+            row, letter = reading.open_letter(ledger, vault, letter_id)
+            if letter.value is None:  # Kafka's tombstone: there is nothing to judge, now or later
+                left.append(letter_id)
+                continue
+            place = (row.topic, row.partition, row.offset, row.time)
+            records.append(Record(*place, letter.key, letter.value, letter.headers))
+        to_kafka = [record for record in records if not is_spool(record.topic)]
+        if to_kafka:
+            produce(config.kafka, to_kafka, PRODUCE_SECONDS)
+        _spool_again(config, ledger, vault, [record for record in records if is_spool(record.topic)])
+        reading.mark_requeued(ledger, [i for i in ids if i not in left], SystemClock().now())
+    click.echo(f"{len(records)} requeued" + (f"; {len(left)} without a value are left" if left else ""))
+
+
+def _spool_again(config: Config, ledger: Ledger, vault: Vault, records: Sequence[Record]) -> None:
+    """Put what the receiver once took back into its spool, whosever it is."""
+    bounds = config.receiver
+    now = SystemClock().now()
+    for topic in sorted({record.topic for record in records}):
+        bodies = [
+            Received(topic, now, dict(record.headers)[CONTENT_TYPE].decode(), record.value or b"")
+            for record in records
+            if record.topic == topic
+        ]
+        spool = LedgerSpool(
+            ledger, vault, (topic,), max_records=bounds.max_spool_records, max_bytes=bounds.max_spool_bytes
+        )
+        if spool.append(bodies) < len(bodies):
+            raise Retryable(f"{topic}: the spool is full, not all letters were requeued")
+
+
+def _bytes(value: bytes | None) -> str | None:
+    """Text where it is text; else base64, marked."""
+    if value is None:
+        return None
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return "base64:" + base64.b64encode(value).decode()

@@ -1,0 +1,28 @@
+"""`riskmon doctor`: everything a daemon needs, connected to, with what is wrong and what to do."""
+
+from pathlib import Path
+
+import click
+
+from monitor.cli.findings import show, unusable, usable
+from monitor.cli.shared import config_option, json_option
+from monitor.config import load
+from monitor.daemon.doctor import examine
+from monitor.errors import EX_CONFIG, ConfigError
+
+
+@click.command("doctor")
+@config_option
+@json_option
+def command(path: Path | None, *, as_json: bool) -> None:
+    """Connect to everything, and say what is wrong and what to do; exit 0, 1 or 78."""
+    try:
+        config = load(path)
+    except ConfigError as error:
+        show(unusable(error), as_json=as_json)
+        raise click.exceptions.Exit(EX_CONFIG) from None
+    good = show([usable(path), *examine(config)], as_json=as_json)
+    if not as_json:
+        click.echo("all is well" if good else "not all is well: see what failed, from the top")
+    if not good:
+        raise click.exceptions.Exit(1)
