@@ -12,11 +12,28 @@ from monitor.clock import ManualClock
 from monitor.daemon.watchdog import EX_SOFTWARE, Watchdog
 
 
+class StoppingClock(ManualClock):
+    """A clock of a process that stands still for some seconds once it has been asked a number of times."""
+
+    def __init__(self, asked: int, seconds: float) -> None:
+        super().__init__()
+        self._left = asked
+        self._seconds = seconds
+
+    def monotonic(self) -> float:
+        """The time before the stop, if it begins now."""
+        now = super().monotonic()
+        self._left -= 1
+        if self._left == 0:
+            self.advance(self._seconds)
+        return now
+
+
 class Watched:
     """A watchdog over a loop that never turns, and what it did."""
 
-    def __init__(self) -> None:
-        self.clock = ManualClock()
+    def __init__(self, clock: ManualClock | None = None) -> None:
+        self.clock = clock or ManualClock()
         self.passes = 0
         self.expired = threading.Event()
         self.watchdog = Watchdog(lambda: 0.0, 60.0, self.clock, self.expired.set, self._passed, check=0.01)
@@ -71,17 +88,25 @@ def test_a_process_that_stood_still_gets_its_time_again() -> None:
     assert [watched.after(25.0) for _ in range(3)] == [False, False, True]
 
 
+def test_a_process_that_stands_still_amid_a_look_gets_its_time_again() -> None:
+    """A stop that begins while the watchdog looks is one like any other."""
+    watched = Watched(StoppingClock(asked=2, seconds=1000.0))  # by its start, and by its first look
+    watched.watchdog.start()
+    assert not watched.after(0.0)
+    watched.watchdog.stop()
+
+
 _WEDGED = """
 import threading
 from monitor.clock import SystemClock
 from monitor.daemon.watchdog import Watchdog
 
 def wedged_poll():
+    clock = SystemClock()
+    turned_at = clock.monotonic()
+    Watchdog(lambda: turned_at, 0.5, clock).start()
     threading.Event().wait()
 
-clock = SystemClock()
-turned_at = clock.monotonic()
-Watchdog(lambda: turned_at, 0.5, clock).start()
 wedged_poll()
 """
 

@@ -56,7 +56,10 @@ class Watchdog:
 
     def overdue(self) -> bool:
         """Whether the loop has not turned for too long."""
-        return self._clock.monotonic() - max(self._beat(), self._awake) > self._seconds
+        return self._late(self._clock.monotonic())
+
+    def _late(self, now: float) -> bool:
+        return now - max(self._beat(), self._awake) > self._seconds
 
     def _watch(self) -> None:
         looked = self._clock.monotonic()
@@ -65,7 +68,8 @@ class Watchdog:
             if now - looked > self._check + self._seconds / 2:
                 self._awake = now
             looked = now
-            if self.overdue():
+            # By the same time as above: the process may stand still between two looks at the clock, too.
+            if self._late(now):
                 self._expire()
                 return
             self._passed()
