@@ -25,7 +25,7 @@ NAMES = ("hallucination", "pii", "toxicity")
 
 
 def _pool(specs: Sequence[Spec]) -> Detectors:
-    return Pool(specs, PoolConfig(workers=2, timeout_seconds=5), SystemClock())
+    return Pool(specs, PoolConfig(workers=2, timeout_seconds=PATIENCE), SystemClock())
 
 
 def _inline(specs: Sequence[Spec]) -> Detectors:

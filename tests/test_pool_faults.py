@@ -3,11 +3,14 @@
 import contextlib
 import os
 import random
+import selectors
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from faulty_detectors import SECRET, score_of, spec, trace
@@ -25,7 +28,7 @@ from monitor.trace import Trace
 
 CLOCK = SystemClock()
 NAMES = ("hallucination", "pii", "toxicity", "drift")
-TIMEOUT = 2.0  # a starved worker that does nothing takes a good part of a second
+HANGS = {"hang", "hang_in_c"}
 Make = Callable[..., Pool]
 
 
@@ -37,7 +40,7 @@ def make() -> Iterator[Make]:
     def start(
         specs: Sequence[Spec] = tuple(map(spec, NAMES)), clock: object = CLOCK, **config: float
     ) -> Pool:
-        settings = {"workers": 2, "timeout_seconds": TIMEOUT, "startup_seconds": 60.0} | config
+        settings = {"workers": 2, "timeout_seconds": PATIENCE, "startup_seconds": PATIENCE} | config
         pool = Pool(specs, PoolConfig.model_validate(settings), clock)  # type: ignore[arg-type]  # both clocks are one
         pools.append(pool)
         pool.start()
@@ -48,10 +51,10 @@ def make() -> Iterator[Make]:
         pool.close()
 
 
-def _collect(pool: Pool, batches: int, seconds: float = PATIENCE) -> dict[int, list[tuple[Assessment, ...]]]:
+def _collect(pool: Pool, batches: int) -> dict[int, list[tuple[Assessment, ...]]]:
     """Wait for so many batches."""
     found: dict[int, list[tuple[Assessment, ...]]] = {}
-    end = CLOCK.monotonic() + seconds
+    end = CLOCK.monotonic() + PATIENCE
     while len(found) < batches:
         assert CLOCK.monotonic() < end, f"{batches - len(found)} batches did not come back: {pool.stats()}"
         for ticket, rows in pool.collect(0.2):
@@ -67,6 +70,19 @@ def _wait(pool: Pool, condition: Callable[[], bool]) -> None:
         assert CLOCK.monotonic() < end, pool.stats()
         pool.collect(0.0)
         CLOCK.sleep(0.01)
+
+
+def _pass_hangs(pool: Pool, clock: ManualClock) -> None:
+    """Let the time-out pass once all that is being done is what hangs, so that it falls on nothing else."""
+    busy = [worker for worker in pool._workers if worker.jobs]
+    if busy and pool.stats().ready == pool.stats().workers and all(map(_hangs, busy)):
+        clock.advance(pool._config.timeout_seconds)
+
+
+def _hangs(worker: Any) -> bool:
+    job = worker.jobs[0]
+    name = NAMES[job.steps[job.done]]
+    return any(one.labels.get(name) in HANGS for one in job.batch.traces[slice(*job.part)])
 
 
 def _alike(row: Sequence[Assessment], one: Trace, guilty: Sequence[str] = ()) -> bool:
@@ -100,10 +116,17 @@ def test_a_poisonous_trace_costs_one_verdict(
     make: Make, fault: str, status: Status, reason: str, restarts: dict[str, int]
 ) -> None:
     """One fault in one detector: that verdict says so, all others are complete and right, nothing leaks."""
-    pool = make()
+    clock = ManualClock()
+    pool = make(clock=clock)
     batch = [trace(i) for i in range(20)] + [trace(20, pii=fault)] + [trace(i) for i in range(21, 32)]
     pool.submit(1, batch)
-    rows = _collect(pool, 1)[1]
+    found: list[Verdicts] = []
+    end = CLOCK.monotonic() + PATIENCE
+    while not found:
+        assert CLOCK.monotonic() < end, pool.stats()
+        found += pool.collect(0.02)
+        _pass_hangs(pool, clock)
+    ((_, rows),) = found
     guilty = rows[20][1]
     assert (guilty.detector, guilty.status, guilty.reason) == ("pii", status, reason)
     assert all(
@@ -115,14 +138,16 @@ def test_a_poisonous_trace_costs_one_verdict(
 
 def test_a_hang_is_noticed_within_a_second_and_its_worker_replaced_within_ten(make: Make) -> None:
     """A lone hanging trace times out when configured, at most a second late; the pool is whole again."""
-    pool = make(timeout_seconds=1.0)
+    pool = make(
+        [spec("drift")], timeout_seconds=1.0
+    )  # no other detector could be late for want of a processor
     noticed, whole = [], []
     for ticket in range(3):  # the quickest tells: what else the machine does meanwhile is not the pool's
         start = CLOCK.monotonic()
         pool.submit(ticket, [trace(0, drift="hang")])
-        rows = _collect(pool, 1)[ticket]
+        ((verdict,),) = _collect(pool, 1)[ticket]
         noticed.append(CLOCK.monotonic() - start)
-        assert _alike(rows[0], trace(0), ["drift"])
+        assert verdict.status is Status.TIMEOUT
         _wait(pool, lambda: pool.stats().ready == 2)
         whole.append(CLOCK.monotonic() - start)
     assert 1.0 <= min(noticed) <= 2.0
@@ -131,15 +156,15 @@ def test_a_hang_is_noticed_within_a_second_and_its_worker_replaced_within_ten(ma
 
 def test_a_hang_holds_up_only_its_own_batch(make: Make) -> None:
     """While one worker hangs, batches come back from others, and the one queued behind it survives."""
-    pool = make(timeout_seconds=8.0)
+    clock = ManualClock()
+    pool = make(clock=clock)
     pool.submit(0, [trace(0, hallucination="hang")])
     for ticket in (1, 2, 3):
         pool.submit(ticket, [trace(ticket)])
-    first: list[Verdicts] = []
-    while not first:
-        first += pool.collect(1.0)
-    assert 0 not in {ticket for ticket, _ in first}
-    found = _collect(pool, 4 - len(first)) | {ticket: list(rows) for ticket, rows in first}
+    found = _collect(pool, 2)
+    assert 0 not in found
+    clock.advance(PATIENCE)
+    found |= _collect(pool, 2)
     assert all(_alike(found[i][0], trace(i), ["hallucination"] if i == 0 else []) for i in range(4))
 
 
@@ -149,7 +174,8 @@ def test_any_mixture_of_faults_touches_only_the_guilty(make: Make, seed: int) ->
     rng = random.Random(seed)
     # "too_many" is left out: beside "too_few" in one batch the sum is right and no one can tell.
     faults = ["raise", "exit", "die", "kill", "hang", "too_few", "none", "score_nan", "score_text", "forge"]
-    pool = make(timeout_seconds=1.5)
+    clock = ManualClock()
+    pool = make(clock=clock)
     batches = []
     for number in range(25):
         batch = [trace(1000 * number + i) for i in range(rng.randrange(1, 40))]
@@ -167,9 +193,10 @@ def test_any_mixture_of_faults_touches_only_the_guilty(make: Make, seed: int) ->
             while todo:
                 pool.submit(*todo[0])
                 todo.pop(0)
-        for ticket, rows in pool.collect(0.5):
+        for ticket, rows in pool.collect(0.02):
             assert ticket not in found
             found[ticket] = list(rows)
+        _pass_hangs(pool, clock)
     for ticket, batch in enumerate(batches):
         assert all(_alike(row, one, list(one.labels)) for row, one in zip(found[ticket], batch, strict=True))
 
@@ -177,7 +204,7 @@ def test_any_mixture_of_faults_touches_only_the_guilty(make: Make, seed: int) ->
 def test_workers_killed_from_outside_lose_nothing(make: Make) -> None:
     """SIGKILL of random workers at random moments costs time; every trace still gets its right verdicts."""
     rng = random.Random(3)
-    pool = make(timeout_seconds=10.0)
+    pool = make()
     done = submitted = 0
     killed: set[int] = set()
     while len(killed) < 12 or done < submitted:
@@ -198,23 +225,39 @@ def test_workers_killed_from_outside_lose_nothing(make: Make) -> None:
 
 def test_a_stopped_worker_is_replaced(make: Make) -> None:
     """A process that neither works nor dies counts as hanging; its batch is judged by another."""
-    pool = make(workers=1, timeout_seconds=3.0)
-    os.kill(pool._workers[0].process.pid, signal.SIGSTOP)
+    clock = ManualClock()
+    pool = make(clock=clock, workers=1)
+    _stop(pool)
     batch = [trace(i) for i in range(3000)]  # more than a socket holds: writing must not block either
     pool.submit(1, batch)
+    pool.collect(0.0)
+    clock.advance(PATIENCE)
     rows = _collect(pool, 1)[1]
     assert all(_alike(row, one) for row, one in zip(rows, batch, strict=True))
     assert pool.stats().restarts == {"timeout": 1}
 
 
+def _stop(pool: Pool) -> None:
+    """Stop the first worker; on return it does nothing more."""
+    pid = pool._workers[0].process.pid
+    os.kill(pid, signal.SIGSTOP)
+    assert os.WIFSTOPPED(os.waitpid(pid, os.WUNTRACED)[1])
+
+
 def test_an_engine_that_was_away_kills_no_healthy_worker(make: Make) -> None:
     """Answers that came in time count, though they are read long after the time-out."""
-    pool = make(workers=1, timeout_seconds=2.0)
+    clock = ManualClock()
+    pool = make(clock=clock, workers=1)
     batches = [[trace(5000 * n + i) for i in range(4000)] for n in range(2)]
     for ticket, batch in enumerate(batches):
         pool.submit(ticket, batch)
-    CLOCK.sleep(3.0)
-    found = _collect(pool, 2)
+    found: dict[int, list[tuple[Assessment, ...]]] = {}
+    while len(found) < 2:
+        events = pool._selector.select(PATIENCE)
+        assert events, pool.stats()
+        if any(mask & selectors.EVENT_READ for _, mask in events):  # an answer is there, and nobody reads it
+            clock.advance(2 * PATIENCE)
+        found |= {ticket: list(rows) for ticket, rows in pool.collect(0.0)}
     for ticket, batch in enumerate(batches):
         assert all(_alike(row, one) for row, one in zip(found[ticket], batch, strict=True))
     assert pool.stats().restarts == {}
@@ -257,7 +300,7 @@ def test_a_pool_without_workers_keeps_its_batches(make: Make, tmp_path: Path) ->
     clock = ManualClock()
     pool = make([spec(name, refuse_while=str(refuse)) for name in NAMES], clock=clock, workers=1)
     refuse.touch()
-    os.kill(pool._workers[0].process.pid, signal.SIGSTOP)  # so that it cannot answer before it dies
+    _stop(pool)  # so that it cannot answer before it dies
     pool.submit(1, [trace(0), trace(1)])
     os.kill(pool._workers[0].process.pid, signal.SIGKILL)
     _wait(pool, lambda: pool.stats().restarts.get("startup", 0) == 1)
@@ -331,8 +374,13 @@ def test_workers_do_not_see_the_daemons_secrets(make: Make, monkeypatch: pytest.
         make([spec("pii", "build_telling")])
 
 
-def _descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
+def _descriptors() -> set[tuple[str, str]]:
+    """Open descriptors, and what each is of: what others close meanwhile makes room for none of ours."""
+    found = set()
+    for path in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # that of this listing itself
+            found.add((path.name, str(path.readlink())))
+    return found
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux's /proc to see descriptors")
@@ -349,7 +397,7 @@ def test_close_leaves_no_process_and_no_descriptor() -> None:
     half = Pool([spec("pii", "build_never")], PoolConfig(workers=2, startup_seconds=0.2), CLOCK)
     with pytest.raises(ConfigError):
         half.start()
-    assert _descriptors() == before
+    assert _descriptors() <= before
     for pid in pids:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
@@ -399,13 +447,13 @@ def test_the_pool_costs_the_engine_little() -> None:
     pool.start()
     traces = [Trace(id=f"t-{i}", time=0.0, response="x" * 1024) for i in range(20_000)]
     done = ticket = 0
-    start = os.times()
+    start = time.thread_time()
     while done < len(traces):
         with contextlib.suppress(Busy):
             while ticket * 256 < len(traces):
                 pool.submit(ticket, traces[ticket * 256 : ticket * 256 + 256])
                 ticket += 1
         done += sum(len(rows) for _, rows in pool.collect(1.0))
-    end = os.times()
+    took = time.thread_time() - start
     pool.close()
-    assert end.user + end.system - start.user - start.system < len(traces) * 10e-6
+    assert took < len(traces) * 10e-6
