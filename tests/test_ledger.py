@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from patience import PATIENCE
 
 from monitor import audit
 from monitor.clock import Deadline
@@ -394,8 +395,9 @@ def test_settling_a_row_passes_over_no_others(ledger: Ledger) -> None:
             assert not [step for step in steps if step.startswith(("SCAN", "USE TEMP"))], statement
 
 
-def test_two_daemons_race_for_the_outbox(tmp_path: Path) -> None:
+def test_two_daemons_race_for_the_outbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every message is leased exactly once, however the daemons interleave."""
+    monkeypatch.setattr("monitor.ledger.database.BUSY_SECONDS", PATIENCE)
     clock = ManualClock()
     taken: list[str] = []
     with opened(tmp_path, "a", clock) as first, opened(tmp_path, "b", clock) as second:
@@ -492,17 +494,27 @@ def test_a_daemon_begins_although_others_keep_the_lock(
     with opened(tmp_path, "a"):
         pass
     monkeypatch.setattr("monitor.ledger.database.BUSY_SECONDS", 0.05)
-    other = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None, check_same_thread=False)
+    other = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    leaving = threading.Timer(0.2, other.execute, ("COMMIT",))
+    waits = 0
+    migrate = Ledger._migrate
+
+    def waiting(ledger: Ledger) -> None:
+        nonlocal waits
+        waits += 1
+        if held != "for_good" and waits == 4:
+            other.execute("COMMIT")
+        migrate(ledger)
+
+    monkeypatch.setattr(Ledger, "_migrate", waiting)
     if held == "for_good":
         with pytest.raises(ConfigError, match=r"cannot be opened: .*locked"), opened(tmp_path, "b"):
             pass
+        assert waits > 4
     else:
-        leaving.start()
         with opened(tmp_path, "b") as second:
             assert second.position("t", 0) is None
-        leaving.join()
+        assert waits == 4
     other.close()
 
 

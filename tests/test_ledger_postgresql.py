@@ -8,6 +8,7 @@ import pytest
 import sqlalchemy as sa
 import test_ledger
 from external import postgresql
+from patience import PATIENCE
 from test_ledger import (  # noqa: F401 - the same specification, another database
     ledger,
     opened,
@@ -86,10 +87,15 @@ def test_a_daemon_that_stands_still_does_not_hold_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The transaction of a stopped process is ended by the server, and the process may try again."""
-    monkeypatch.setattr("monitor.ledger.database.IDLE_SECONDS", 0.2)
+    monkeypatch.setattr("monitor.ledger.database.BUSY_SECONDS", PATIENCE)
+    waited: list[int | None] = []
     with opened(tmp_path, "a") as stopped, opened(tmp_path, "b") as other:
-        with pytest.raises(Retryable), stopped.begin():
-            assert other.position("t", 0) is None
+        stopped.engine.dispose()  # only its next connection may not stand still for long
+        with monkeypatch.context() as hurried:
+            hurried.setattr("monitor.ledger.database.IDLE_SECONDS", 0.2)
+            with pytest.raises(Retryable), stopped.begin():
+                waited.append(other.position("t", 0))
+        assert waited == [None]
         assert stopped.position("t", 0) is None
 
 
