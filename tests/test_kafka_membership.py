@@ -1,6 +1,8 @@
 """Membership of the group on Apache Kafka: no join is lost, and a daemon that is no member says so."""
 
+import threading
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,7 +11,7 @@ import pytest
 import structlog
 from apache_kafka import ApacheKafka
 from contracts.source import Seen, idle, poll_until
-from patience import eventually
+from patience import PATIENCE, eventually
 from structlog.testing import capture_logs
 
 from monitor.clock import Deadline, SystemClock
@@ -19,7 +21,7 @@ from monitor.errors import ConfigError
 from monitor.sources.kafka import KafkaSource
 from monitor.sources.kafka_client import repair_join
 from monitor.sources.kafka_group import GroupWatch
-from monitor.stream import GroupLook, Revoked
+from monitor.stream import Assigned, GroupLook, Revoked
 
 pytestmark = [
     # The library reads its schemas in a way Python 3.11 and 3.12 warn about.
@@ -51,27 +53,27 @@ def bare_consumer(kafka: ApacheKafka, topic: str) -> Iterator[Any]:
     try:
         # Else the first assignment knows no partition, and the join that follows may be lost already.
         eventually(lambda: consumer._coordinator._metadata_snapshot.get(topic), "the topic in the metadata")
-        assert polled_until(consumer, lambda: len(consumer.assignment()) == 1, polls=400)
+        assert polled_until(consumer, lambda: len(consumer.assignment()) == 1, PATIENCE)
         yield consumer
     finally:
         consumer.close(autocommit=False, timeout_ms=1000)
 
 
-def polled_until(consumer: Any, done: Callable[[], bool], polls: int = 40) -> bool:
-    """Whether it comes to hold within some polls of 50 ms."""
-    for _ in range(polls):
+def polled_until(consumer: Any, done: Callable[[], bool], seconds: float) -> bool:
+    """Whether it comes to hold while the consumer is polled."""
+    end = Deadline(SystemClock(), seconds)
+    while not done() and not end.expired():
         consumer.poll(timeout_ms=50)
-        if done():
-            return True
-    return False
+    return done()
 
 
 @pytest.mark.parametrize(
-    "repair",
+    ("repair", "seconds"),
     [
-        pytest.param(repair_join, id="repaired"),
+        pytest.param(repair_join, PATIENCE, id="repaired"),
         pytest.param(
             lambda _: None,
+            2.0,
             id="library alone",
             marks=pytest.mark.xfail(
                 strict=True, raises=LostJoinError, reason="docs/kafka-python-lost-rejoin.md"
@@ -80,7 +82,7 @@ def polled_until(consumer: Any, done: Callable[[], bool], polls: int = 40) -> bo
     ],
 )
 def test_a_join_for_new_partitions_is_taken(
-    apache_kafka: ApacheKafka, topic: str, repair: Callable[[Any], None]
+    apache_kafka: ApacheKafka, topic: str, repair: Callable[[Any], None], seconds: float
 ) -> None:
     """A join that only changed metadata called for is taken by a later poll, although its own poll timed out.
 
@@ -96,11 +98,22 @@ def test_a_join_for_new_partitions_is_taken(
             return bool(coordinator.need_rejoin())
 
         eventually(noticed, "the new partitions in the metadata")
-        consumer.poll(timeout_ms=0)  # begins the join, and its time is up before the group can answer
+        asked = threading.Event()
+        begun = coordinator._do_join_and_sync_async
+
+        async def later() -> Any:  # the poll that begins the join is over before the group is asked
+            while not asked.is_set():
+                await coordinator._net.sleep(0.005)
+            return await begun()
+
+        coordinator._do_join_and_sync_async = later
+        consumer.poll(timeout_ms=0)
         join = coordinator._join_task
         assert join is not None
+        coordinator._do_join_and_sync_async = begun
+        asked.set()
         eventually(lambda: join.is_done, "the group's answer to the join")
-        if not polled_until(consumer, lambda: len(consumer.assignment()) == 3):
+        if not polled_until(consumer, lambda: len(consumer.assignment()) == 3, seconds):
             raise LostJoinError
         assert coordinator.stable()
 
@@ -140,6 +153,21 @@ def produce(kafka: ApacheKafka, topic: str, *values: bytes) -> None:
     producer.close()
 
 
+def commit(kafka: ApacheKafka, source: KafkaSource, seen: Seen, topic: str, offset: int) -> None:
+    """Commit a position of the first partition, and poll until the group has it."""
+    from kafka import TopicPartition
+
+    source.commit({(topic, 0): offset})
+    group, name = f"group-{topic}", TopicPartition(topic, 0)
+    with kafka.admin() as admin:
+
+        def is_there() -> bool:
+            found = admin.list_group_offsets([group])[group].get(name)
+            return found is not None and found.offset == offset
+
+        poll_until(source, seen, is_there)
+
+
 def drop_out(source: KafkaSource) -> None:
     """Bring a member into the state in which the lost join leaves it."""
     from kafka.structs import MemberState
@@ -157,14 +185,13 @@ def test_a_member_that_drops_out_says_so_and_comes_back(apache_kafka: ApacheKafk
     What it had is given up as after a rebalance, while paused or not, and read on from where the engine says.
     """
     produce(apache_kafka, topic, b"a")
-    source = source_of(apache_kafka, topic, rejoin_seconds=7.0)
+    source = source_of(apache_kafka, topic, rejoin_seconds=15.0)  # the new client needs a part of it
     seen = Seen()
     poll_until(source, seen, lambda: (topic, 0) in seen.assigned)
     assert all(source.health().values())
     source.seek(topic, 0, 0)
     poll_until(source, seen, lambda: seen.values((topic, 0)) == [b"a"])
-    source.commit({(topic, 0): 1})
-    idle(source, seen, polls=20)
+    commit(apache_kafka, source, seen, topic, 1)
     source.pause()
     seen.assigned.clear()
     with capture_logs() as logs:
@@ -182,8 +209,7 @@ def test_a_member_that_drops_out_says_so_and_comes_back(apache_kafka: ApacheKafk
     assert seen.values((topic, 0)) == [b"a"]
     source.resume()
     poll_until(source, seen, lambda: seen.values((topic, 0)) == [b"a", b"b"])
-    source.commit({(topic, 0): 2})
-    idle(source, seen, polls=20)
+    commit(apache_kafka, source, seen, topic, 2)
     assert source.stats.commit_failures == 0
     source.close({}, 5)
     assert not source.health()["group_member"]
@@ -216,12 +242,14 @@ def test_partitions_that_nobody_reads_are_seen(apache_kafka: ApacheKafka, topic:
     poll_until(source, seen, lambda: len(seen.assigned) == 2)
     watch.turn()
     assert looks[-1] == GroupLook({topic: 0}, ())
-    source.commit({(topic, 0): 1})
-    idle(source, seen, polls=20)
+    commit(apache_kafka, source, seen, topic, 1)
     source.close({}, 5)
-    watch.turn()
-    watch.turn()
-    found = looks[-1]
+
+    def unread() -> GroupLook | None:
+        watch.turn()
+        return looks[-1] if looks[-1] != GroupLook({topic: 0}, ()) else None
+
+    found = eventually(unread, "partitions without a reader")
     assert found is not None
     assert [(lag.partition, lag.records) for lag in found.lags] == [(0, 1), (1, 0)]
     watch.stop(Deadline(SystemClock(), 1.0))
@@ -248,17 +276,19 @@ def test_a_broker_that_does_not_describe_groups_is_named_once() -> None:
 def test_a_member_without_partitions_is_live(apache_kafka: ApacheKafka, topic: str) -> None:
     """Of two members on one partition both are live, and Kafka sees no partition unread."""
     one, two = (source_of(apache_kafka, topic) for _ in range(2))
-    seen = [Seen(), Seen()]
+    readers = Counter[KafkaSource]()
 
     def both_live() -> bool:
-        for source, each in zip((one, two), seen, strict=True):
-            each.take(source.poll(0.05, 10))
+        for source in (one, two):
+            events = source.poll(0.05, 10)
+            readers[source] += sum(isinstance(event, Assigned) for event in events)
+            readers[source] -= sum(isinstance(event, Revoked) for event in events)
         return one.health()["group_member"] and two.health()["group_member"]
 
     eventually(both_live, "two live members")
     end = Deadline(SystemClock(), 8.0)  # longer than the session
     while not end.expired():
         assert both_live()
-    assert sum(len(each.assigned) for each in seen) - sum(len(each.others) for each in seen) == 1
+    assert sorted(readers.values()) == [0, 1]
     one.close({}, 5)
     two.close({}, 5)
