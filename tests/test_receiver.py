@@ -109,7 +109,7 @@ class Rig:
 
     def connect(self) -> http.client.HTTPConnection:
         """A kept-alive connection."""
-        return http.client.HTTPConnection("127.0.0.1", self.receiver.port, timeout=10)
+        return http.client.HTTPConnection("127.0.0.1", self.receiver.port, timeout=PATIENCE)
 
     def post(
         self,
@@ -323,7 +323,7 @@ def test_expect_continue_is_answered_before_the_body(rig: Rig) -> None:
         f"POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: {PROTOBUF}\r\n"
         f"Content-Length: {len(body)}\r\nExpect: 100-continue\r\n\r\n"
     )
-    with socket.create_connection(("127.0.0.1", rig.receiver.port), timeout=10) as peer:
+    with socket.create_connection(("127.0.0.1", rig.receiver.port), timeout=PATIENCE) as peer:
         peer.sendall(head.encode())
         assert peer.recv(1000).startswith(b"HTTP/1.1 100 ")
         peer.sendall(body)
@@ -339,7 +339,7 @@ def test_garbage_is_answered_or_dropped_and_leaves_nothing(rig: Rig) -> None:
     for _ in range(500):
         cut = rng.randrange(len(good))
         junk = bytes(rng.randrange(256) for _ in range(rng.randrange(1, 40)))
-        with socket.create_connection(("127.0.0.1", rig.receiver.port), timeout=10) as peer:
+        with socket.create_connection(("127.0.0.1", rig.receiver.port), timeout=PATIENCE) as peer:
             try:
                 peer.sendall(good[:cut] + junk + good[cut + rng.randrange(3) :])
                 peer.shutdown(socket.SHUT_WR)
@@ -370,7 +370,8 @@ def test_an_sdk_exports_into_a_real_spool(tmp_path: Path, compression: Compressi
     spool = LedgerSpool(ledger, VAULT, tuple(TOPICS.values()), max_records=100, max_bytes=10**6)
     receiver = Receiver(ReceiverConfig(enabled=True, port=0), spool, TOPICS, SystemClock())
     receiver.start()
-    exporter = OTLPSpanExporter(f"http://127.0.0.1:{receiver.port}/v1/traces", compression=compression)
+    url = f"http://127.0.0.1:{receiver.port}/v1/traces"
+    exporter = OTLPSpanExporter(url, compression=compression, timeout=PATIENCE)
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     for number in range(3):

@@ -14,7 +14,7 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from patience import unhindered
+from patience import PATIENCE, unhindered
 
 from monitor.clock import SystemClock
 from monitor.config import TelemetryConfig
@@ -175,15 +175,16 @@ def test_ids_that_are_no_trace_context_are_left_out() -> None:
         assert (record.trace_id, record.span_id) == (b"", b"")
 
 
-def test_what_is_judged_arrives() -> None:
+def test_what_is_judged_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
     """Through the observer to a collector: all events, with the headers asked for, counted as exported."""
+    monkeypatch.setattr("monitor.telemetry.evaluations.POST_SECONDS", PATIENCE)
     outcomes = Outcomes()
     with collecting() as collector:
         export = exporter(collector.url + "/", outcomes, **{"x-api-key": "k"})
         metrics, clock = Metrics(TelemetryConfig()), SystemClock()
         observer = TelemetryObserver(metrics, clock, _Silent(), None, export)
         observer.judged([judged(scored("pii", 0.5), SKIPPED)] * 30, NOW - 1, NOW)
-        export.close(10.0)
+        export.close(2 * PATIENCE)
     assert outcomes == {"exported": 60}
     assert len(collector.records()) == 60
     assert {(headers["path"], headers["x-api-key"]) for headers in collector.headers} == {("/v1/logs", "k")}
@@ -200,19 +201,18 @@ def test_refused_events_are_counted(status: int) -> None:
     with collecting(status) as collector:
         export = exporter(collector.url, outcomes)
         export.offer([judged(TIMEOUT)], NOW)
-        export.close(10.0)
+        export.close(2 * PATIENCE)
     assert outcomes == {"failed": 1}
 
 
 def test_nobody_there_is_counted() -> None:
     """A refused connection costs its events and nothing else."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     outcomes = Outcomes()
-    export = exporter(f"http://127.0.0.1:{port}", outcomes)
-    export.offer([judged(TIMEOUT, SKIPPED)], NOW)
-    export.close(10.0)
+    with socket.socket() as taken:  # so that nobody else comes to listen there
+        taken.bind(("127.0.0.1", 0))
+        export = exporter(f"http://127.0.0.1:{taken.getsockname()[1]}", outcomes)
+        export.offer([judged(TIMEOUT, SKIPPED)], NOW)
+        export.close(2 * PATIENCE)
     assert outcomes == {"failed": 2}
 
 
@@ -227,7 +227,7 @@ def test_an_endpoint_that_hangs_never_holds_up_the_engine(monkeypatch: pytest.Mo
             export.offer(batch, NOW)
         assert export._waiting <= MAX_WAITING
         export.close(0.2)
-    export._thread.join(30.0)  # the connection is reset now, and its request, long counted, fails
+    export._thread.join(PATIENCE)  # the connection is reset now, and its request, long counted, fails
     assert outcomes == {"dropped": 50_000}
 
 

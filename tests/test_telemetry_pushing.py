@@ -4,7 +4,9 @@ import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any, ClassVar
 
+import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from patience import PATIENCE
 from prometheus_client import CollectorRegistry
 
 from monitor.clock import Deadline, ManualClock, SystemClock
@@ -29,8 +31,11 @@ class Collector(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def test_a_collector_gets_every_kind_of_metric_as_it_would_be_scraped() -> None:
+def test_a_collector_gets_every_kind_of_metric_as_it_would_be_scraped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A counter is a cumulative sum, a gauge a gauge, a histogram has the same buckets, sum and count."""
+    monkeypatch.setattr("monitor.telemetry.pushing._EXPORT_SECONDS", PATIENCE)
     metrics = Metrics()
     metrics.inc("records_consumed", 3, topic="t")
     metrics.observe("ledger_transaction_seconds", [0.002, 0.002, 99.0])
@@ -42,7 +47,7 @@ def test_a_collector_gets_every_kind_of_metric_as_it_would_be_scraped() -> None:
             f"http://127.0.0.1:{server.server_port}", metrics.registry, ManualClock(), 3600.0, "here"
         )
         pusher.start()
-        pusher.stop(Deadline(SystemClock(), 10.0))  # the last values are sent at the end
+        pusher.stop(Deadline(SystemClock(), 2 * PATIENCE))  # the last values are sent at the end
         server.shutdown()
         thread.join()
     [(path, body)] = Collector.taken

@@ -8,7 +8,7 @@ import opentelemetry.trace
 import pytest
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from patience import unhindered
+from patience import PATIENCE, unhindered
 
 from monitor.findings import Flag, Judgement, Severity
 from monitor.telemetry.tracing import MAX_LINKS, SPAN_NAME, BatchTracer, connect
@@ -113,14 +113,15 @@ def test_a_collector_that_hangs_costs_nothing(monkeypatch: pytest.MonkeyPatch) -
             assert not tracer.close(0.5)
 
 
-def test_spans_arrive_by_otlp_over_http() -> None:
+def test_spans_arrive_by_otlp_over_http(monkeypatch: pytest.MonkeyPatch) -> None:
     """A real HTTP receiver gets a protobuf on /v1/traces that names the span and no text."""
+    monkeypatch.setattr("monitor.telemetry.tracing._EXPORT_SECONDS", PATIENCE)
     received = bytearray()
 
     def serve(server: socket.socket) -> None:
         peer, _ = server.accept()
         with peer:
-            peer.settimeout(10)
+            peer.settimeout(PATIENCE)
             while b"\r\n\r\n" not in received or SPAN_NAME.encode() not in received:
                 chunk = peer.recv(65536)
                 if not chunk:
@@ -133,8 +134,8 @@ def test_spans_arrive_by_otlp_over_http() -> None:
         thread.start()
         tracer = connect(f"http://127.0.0.1:{server.getsockname()[1]}", "group", "host-1")
         tracer.batch([judged(3)], 1.0, 2.0)
-        assert tracer.close(10.0)
-        thread.join(10)
+        assert tracer.close(2 * PATIENCE)
+        thread.join(PATIENCE)
     assert received.startswith(b"POST /v1/traces HTTP/1.1")
     assert SPAN_NAME.encode() in received
     assert CANARY.encode() not in received
