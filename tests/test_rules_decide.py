@@ -361,6 +361,6 @@ def test_flag_ids_are_the_hash_of_where_and_which(origin: tuple[str, int, int, i
 def test_the_heaviest_rules_stay_bounded(expr: str) -> None:
     """A rule at the caps over a flood of evidence ends in well under a second of processor time."""
     flooded = said("pii", evidence=tuple(Evidence("response", i, i + 1, "K", 0.5) for i in range(5000)))
-    begun = time.process_time()
+    begun = time.thread_time()
     rules(expr).decide(ORIGIN, TRACE, [flooded])
-    assert time.process_time() - begun < 1.0
+    assert time.thread_time() - begun < 1.0
