@@ -13,7 +13,7 @@ import structlog
 from click.testing import CliRunner
 from contracts.source import Seen, poll_until
 from daemons import Daemon, cheap, value_of
-from patience import eventually
+from patience import PATIENCE, eventually
 from secured_kafka import PASSWORD, Authority, SecuredKafka
 from structlog.testing import capture_logs
 
@@ -169,7 +169,10 @@ def checked(folder: Path, kafka: Section, command: str = "check", **others: Any)
 
 @pytest.mark.parametrize("refused", REFUSED, ids=lambda make: make.__name__)
 def test_a_refused_connection_is_named_with_its_remedy(
-    kafka: SecuredKafka, tmp_path: Path, refused: Callable[[SecuredKafka, Path], Section]
+    kafka: SecuredKafka,
+    tmp_path: Path,
+    refused: Callable[[SecuredKafka, Path], Section],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """`check` and `doctor` fail with the cause and the setting; `run` says the same, and waits."""
     section = refused(kafka, tmp_path)
@@ -181,9 +184,10 @@ def test_a_refused_connection_is_named_with_its_remedy(
         assert remedy in finding["detail"]
 
     before = set(threading.enumerate())
-    source = source_of(section | {"client": {"bootstrap_timeout_ms": 3000}})
+    monkeypatch.setattr("monitor.sources.kafka_diagnosis.CAUSE_SECONDS", PATIENCE)
+    source = source_of(section)
     with capture_logs() as logs:
-        deadline = Deadline(SystemClock(), 30)
+        deadline = Deadline(SystemClock(), PATIENCE)
         while not any(line["event"] == "kafka_unreachable" for line in logs):
             assert source.poll(0.2, 1) == ()
             assert not deadline.expired()
@@ -314,14 +318,27 @@ class Rights:
         self.seen.assigned.clear()
         poll_until(self.source, self.seen, and_seek)
 
+    def until_refused(self, denial: Denial) -> None:
+        """Poll until two trials of what is denied have been refused."""
+        dues: set[float] = set()  # each refusal puts the next trial off
+
+        def tried() -> bool:
+            state = self.source._rights._denied.get(denial)
+            dues.update([state.due] if state else [])
+            return len(dues) > 2
+
+        poll_until(self.source, self.seen, tried)
+
     def count(self, topic: str) -> int:
         """How many records of a topic came."""
         return len({(record.topic, record.offset) for record in self.seen.records if record.topic == topic})
 
 
 @pytest.fixture
-def rights(kafka: SecuredKafka) -> Iterator[Rights]:
+def rights(kafka: SecuredKafka, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rights]:
     """With a record in each topic, and no right to anything."""
+    monkeypatch.setattr("monitor.sources.kafka_rights.TRY_SECONDS", 1.0)
+    monkeypatch.setattr("monitor.sources.kafka_rights.TRIAL_SECONDS", 10.0)  # a late refusal is one, too
     made = Rights(kafka)
     for topic in (made.one, made.other):
         produce(kafka, topic, b"first")
@@ -361,9 +378,7 @@ def test_a_topic_that_may_no_longer_be_read_is_waited_for(rights: Rights, *, des
         produce(rights.kafka, rights.one, b"second")
         produce(rights.kafka, rights.other, b"second")
         rights.until(lambda: rights.count(rights.other) == 2)
-        deadline = Deadline(SystemClock(), 12)  # two trials
-        while not deadline.expired():
-            rights.seen.take(rights.source.poll(0.2, 100))
+        rights.until_refused(denial)
     assert rights.denials == [(denial, True)]
     assert rights.count(rights.one) == 1
     (line,) = [line for line in logs if line["event"] == "kafka_denied"]
@@ -387,9 +402,7 @@ def test_a_group_that_may_no_longer_be_used_is_waited_for(rights: Rights, *, des
     rights.kafka.withdraw("READ", "GROUP", rights.group)
     rights.until(lambda: bool(rights.denials))
     produce(rights.kafka, rights.one, b"second")
-    deadline = Deadline(SystemClock(), 12)
-    while not deadline.expired():
-        rights.seen.take(rights.source.poll(0.2, 100))
+    rights.until_refused(Denial(Right.READ_GROUP))
     assert rights.denials == [(Denial(Right.READ_GROUP), True)]
     assert not rights.source.health()["kafka_authorized"]
 
