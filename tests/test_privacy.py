@@ -3,8 +3,8 @@
 The daemon is the real one, in a process of its own, with the real detectors over a real broker.
 """
 
+import contextlib
 import gzip
-import itertools
 import json
 import os
 import random
@@ -27,6 +27,7 @@ from typing import Any
 import pytest
 import yaml
 from apache_kafka import ApacheKafka
+from patience import PATIENCE
 
 from monitor.detect import Detector, pii
 from monitor.findings import Assessment
@@ -35,7 +36,9 @@ from monitor.trace import Trace
 # 10,000 canaries in CI, in few traces: what takes the time is the alerts of each trace to each receiver.
 TRACES = 910 if os.environ.get("CI") else 91
 BROKEN = "pii-must-fail"  # value of a label that makes `build_failing_pii` raise
-SECONDS = 150.0
+SECONDS = 240.0
+CONTROL = "straightforward"
+"""A word of every answer that nobody takes for personal data."""
 
 Shape = Callable[[random.Random], str]
 
@@ -156,7 +159,7 @@ def trace(number: int, canaries: Canaries, **labels: str) -> dict[str, Any]:
         "trace_id": f"{number + 1:032x}",
         "span_id": f"{number + 1:016x}",
         "messages": [{"role": role, "content": texts[role]} for role in ("system", "assistant", "user")],
-        "response": texts["response"],
+        "response": f"{texts['response']} Hope that was {CONTROL}!",
         "context": [{"id": f"d-{number}", "content": texts["context"]}, "Lisbon is sunny."],
         "tool_calls": [{"name": "search", "arguments": texts["arguments"], "result": texts["result"]}],
         "alternatives": [texts["alternative"], "It rains."],
@@ -284,7 +287,7 @@ class Daemon:
     def metrics(self) -> str:
         """What a scrape shows."""
         (port,) = set(re.findall(r'"port": ?(\d+)', self.logs().decode()))
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE) as answer:
             body: bytes = answer.read()
         return body.decode()
 
@@ -295,9 +298,13 @@ class Daemon:
     def files(self) -> dict[str, bytes]:
         """Every file it has written, by name; one that goes away meanwhile is no file."""
         found = {}
-        for path in itertools.chain(self.data.rglob("*"), self.temporary.rglob("*")):
-            if path.is_file():
-                found[path.name] = path.read_bytes()
+        for top in (self.data, self.temporary):
+            for folder, _, names in os.walk(top):
+                for name in names:
+                    path = Path(folder, name)
+                    with contextlib.suppress(FileNotFoundError):
+                        if path.is_file():
+                            found[name] = path.read_bytes()
         return found
 
     def waiting(self) -> int:
@@ -305,6 +312,11 @@ class Daemon:
         with closing(sqlite3.connect(f"file:{self.data / 'ledger.db'}?mode=ro", uri=True)) as ledger:
             (count,) = ledger.execute("SELECT count(*) FROM outbox WHERE state = 'waiting'").fetchone()
         return int(count)
+
+    def given_back(self) -> set[str]:
+        """Ids of the feedback items on record."""
+        with closing(sqlite3.connect(f"file:{self.data / 'ledger.db'}?mode=ro", uri=True)) as ledger:
+            return {one for (one,) in ledger.execute("SELECT id FROM feedback")}
 
     def wait(self, records: int) -> str:
         """Wait until so many records are done and all messages delivered; returns the metrics then."""
@@ -314,9 +326,12 @@ class Daemon:
             assert self.process.poll() is None, self.logs().decode()[-3000:]
             if b'"started"' in self.logs():
                 shown = self.metrics()
-                done = total(shown, "riskmon_records_recorded_total")
-                done += total(shown, "riskmon_records_dead_lettered_total")
-                if done >= records and not self.waiting():
+                judged = total(shown, "riskmon_records_recorded_total")
+                done = judged + total(shown, "riskmon_records_dead_lettered_total")
+                # Assessments are counted after the records that they are of.
+                detectors = set(re.findall(r'riskmon_assessments_total{detector="(\w+)"', shown))
+                assessed = total(shown, "riskmon_assessments_total") == judged * len(detectors)
+                if done >= records and assessed and not self.waiting():
                     return shown
             time.sleep(0.5)
         counted = re.findall(r"^riskmon_(?:records|outbox|deliver).*$", shown, re.MULTILINE)
@@ -325,7 +340,7 @@ class Daemon:
     def stop(self) -> None:
         """End it cleanly."""
         self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(30) == 0, self.logs().decode()[-3000:]
+        assert self.process.wait(PATIENCE) == 0, self.logs().decode()[-3000:]
 
 
 @contextmanager
@@ -396,6 +411,7 @@ def test_no_canary_gets_out(tmp_path: Path) -> None:
             metrics = running.wait(len(values))
             alive = running.files()
             feedback = consume(kafka.bootstrap, "riskmon.feedback")
+            items = running.given_back()
             running.stop()
             files = alive | {f"{name} after": data for name, data in running.files().items()}
             logs = running.logs()
@@ -416,10 +432,14 @@ def test_no_canary_gets_out(tmp_path: Path) -> None:
     unwanted = canaries.shaped | buried.shaped | buried.plain
     kept = {**files, "feedback topic": feedback}
     assert leaks(kept, unwanted) == {}
-    # The search does find what is there: redacted excerpts keep ordinary words.
-    words = len(canaries.plain)
-    assert len(found_in(feedback, canaries.plain)) > words / 10
-    assert len(found_in(b"".join(files.values()), canaries.plain)) > words / 10
+    # All is there, and the search finds what is: redacted excerpts keep ordinary words. How many of the
+    # canaries they keep is up to what the language model takes for a name.
+    assert items
+    assert all(feedback.count(f"'{item}'".encode()) for item in items)
+    assert feedback.count(CONTROL.encode()) == feedback.count(b'"completion"') >= len(items)
+    for kept_text in (feedback, b"".join(files.values())):
+        assert found_in(kept_text, {core_of(CONTROL)})
+        assert found_in(kept_text, canaries.plain)
     assert all(feedback.count(mask) for mask in (b"<EMAIL_ADDRESS>", b"<CREDIT_CARD>", b"<IBAN_CODE>"))
 
 
