@@ -14,9 +14,11 @@ import structlog
 from apache_kafka import ApacheKafka
 from hypothesis import HealthCheck, settings
 
-# A failure found in CI must be repeatable from its log alone, and a shared machine keeps no time.
-settings.register_profile("ci", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("ci" if os.environ.get("CI") else "default")
+# A failure found in CI must be repeatable from its log alone; and a shared machine keeps no time, CI or not.
+_PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("patient", _PATIENT)
+settings.register_profile("ci", _PATIENT, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") else "patient")
 
 
 def pytest_configure(config: pytest.Config) -> None:
