@@ -15,7 +15,7 @@ import pytest
 from external import need
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from patience import eventually
+from patience import PATIENCE, eventually
 from test_alerting import flag_row
 from test_deliver_outbox import FakeObserver, FakeOutbox
 from test_deliver_webhook import receiver
@@ -75,7 +75,7 @@ def alertmanager(folder: Path, port: int, config: Path | None = None) -> Iterato
 
 def shown(url: str) -> list[dict[str, Any]]:
     """The alerts an Alertmanager shows."""
-    with urllib.request.urlopen(f"{url}/api/v2/alerts", timeout=5.0) as response:  # noqa: S310 - loopback
+    with urllib.request.urlopen(f"{url}/api/v2/alerts", timeout=PATIENCE) as response:  # noqa: S310 - loopback
         alerts: list[dict[str, Any]] = json.load(response)
     return alerts
 
@@ -87,7 +87,7 @@ def rows(n: int, body: Callable[[int], dict[str, Any]]) -> list[Leased]:
 
 def sender(url: str, **config: Any) -> AlertmanagerSender:
     """A sender on the machine's clock."""
-    return AlertmanagerSender(AlertmanagerConfig(url=url, **config), 10.0, SystemClock())
+    return AlertmanagerSender(AlertmanagerConfig(url=url, **config), PATIENCE, SystemClock())
 
 
 def test_alertmanager_shows_what_was_sent_and_merges_equal_findings(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_silences_and_inhibition_of_alertmanager_hold_for_our_alerts(tmp_path: P
     with alertmanager(tmp_path, free_port(), Path("docker/alertmanager.yml").absolute()) as url:
         request = urllib.request.Request(f"{url}/api/v2/silences", json.dumps(silence).encode())  # noqa: S310 - loopback
         request.add_header("content-type", "application/json")
-        with urllib.request.urlopen(request, timeout=5.0), closing(sender(url)) as out:  # noqa: S310 - loopback
+        with urllib.request.urlopen(request, timeout=PATIENCE), closing(sender(url)) as out:  # noqa: S310 - loopback
             assert out.send(rows(3, lambda i: (leak, doubt, other)[i])) == [Delivered()] * 3
         expected = {"leak": False, "doubt": True, "other": True}
         eventually(lambda: suppressed() == expected, "the silenced and inhibited alerts")
@@ -195,7 +195,7 @@ def test_alerts_written_while_alertmanager_was_down_fire_when_it_is_back(tmp_pat
             eventually(lambda: outbox.states()["delivered"] == 1, "the delivery")
             [alert] = shown(url)
     finally:
-        assert dispatcher.stop(Deadline(clock, 5.0)) == ()
+        assert dispatcher.stop(Deadline(clock, PATIENCE)) == ()
     assert alert["startsAt"] == message.body["startsAt"]
     assert alert["status"]["state"] in ("active", "unprocessed")
 
@@ -206,7 +206,7 @@ def test_the_end_counts_from_the_delivery() -> None:
     body = alert_of(flag_row(), NOW, 300.0)
     with receiver() as (host, got):
         config = AlertmanagerConfig(url=f"http://{host}/am/", resolve_seconds=300.0)
-        with closing(AlertmanagerSender(config, 5.0, clock)) as out:
+        with closing(AlertmanagerSender(config, PATIENCE, clock)) as out:
             clock.advance(290.0)
             out.send(rows(1, lambda _: body))
     [(path, _, content)] = got.got

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from apache_kafka import ApacheKafka
-from patience import eventually, unhindered
+from patience import PATIENCE, eventually, unhindered
 from test_alerting import flag_row
 
 from monitor.alerting import feedback_item
@@ -32,7 +32,7 @@ def topic(apache_kafka: ApacheKafka) -> str:
     return name
 
 
-def sender(address: str, topic: str, timeout: float = 5.0, **client: Any) -> KafkaSender:
+def sender(address: str, topic: str, timeout: float = PATIENCE, **client: Any) -> KafkaSender:
     """A sender to the feedback topic."""
     return KafkaSender([address], topic, client, timeout, SystemClock())
 
