@@ -119,7 +119,7 @@ class Daemon:
 
     def _conditions(self, port: int) -> dict[str, bool]:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=10) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=PATIENCE) as answer:
                 body = answer.read()
         except urllib.error.HTTPError as unready:
             with unready:
@@ -139,7 +139,7 @@ class Daemon:
     def samples(self, name: str, label: str = "") -> list[float]:
         """Values of a metric's samples that have a label, written as `name="value"`."""
         port = next(event["port"] for event in self.events() if event.get("event") == "started")
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE) as answer:
             lines = answer.read().decode().splitlines()
         found = [line for line in lines if line.startswith((name + "{", name + " ")) and label in line]
         return [float(line.rpartition(" ")[2]) for line in found]
@@ -273,14 +273,14 @@ class Rig(Generic[B]):
             self._next[partition] += 1
             self.produced += 1
         self._producer.flush(timeout=PATIENCE)
-        assert [future.get(10).offset for future in futures] == [offset for _, offset in placed]
+        assert [future.get(PATIENCE).offset for future in futures] == [offset for _, offset in placed]
         return placed
 
     def publish(self, topic: str, values: Iterable[bytes]) -> None:
         """Write records to the first partition of another topic."""
         futures = [self._producer.send(topic, value, partition=0) for value in values]
         self._producer.flush(timeout=PATIENCE)
-        assert all(future.get(10).offset >= 0 for future in futures)
+        assert all(future.get(PATIENCE).offset >= 0 for future in futures)
 
     def produce_traces(self, count: int) -> None:
         """Write the next `count` traces, numbered on from those before."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import structlog
 from daemons import Rig
-from patience import eventually
+from patience import PATIENCE, eventually
 
 from monitor.clock import Deadline, SystemClock
 from monitor.config import KafkaConfig
@@ -41,12 +41,12 @@ def test_what_is_produced_can_be_consumed() -> None:
         kafka.create_topic("t", 3)
         kafka.create_topic("t", 3)
         producer = KafkaProducer(bootstrap_servers=kafka.bootstrap)
-        producer.send("t", b"value", key=b"key", headers=[("h", b"x")], partition=2).get(10)
+        producer.send("t", b"value", key=b"key", headers=[("h", b"x")], partition=2).get(PATIENCE)
         producer.close()
         consumer = KafkaConsumer(bootstrap_servers=kafka.bootstrap, auto_offset_reset="earliest")
         assert consumer.partitions_for_topic("t") == {0, 1, 2}
         consumer.assign([TopicPartition("t", 2)])
-        (records,) = consumer.poll(10_000).values()
+        (records,) = consumer.poll(PATIENCE * 1000).values()
         consumer.close()
     assert [(r.key, r.value, list(r.headers)) for r in records] == [(b"key", b"value", [("h", b"x")])]
 
@@ -149,12 +149,12 @@ def test_brokers_start_side_by_side() -> None:
     def run() -> None:
         with EmbeddedBroker() as kafka:
             addresses.append(kafka.bootstrap)
-            done.wait(20)
+            done.wait(PATIENCE)
 
     threads = [threading.Thread(target=run) for _ in range(4)]
     for thread in threads:
         thread.start()
-    done.wait(20)
+    done.wait(PATIENCE)
     for thread in threads:
         thread.join()
     assert len(set(addresses)) == 4

@@ -389,7 +389,7 @@ def running(log: Path, *command: str) -> Iterator[None]:
             yield
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(60)
 
 
 @contextmanager

@@ -95,7 +95,7 @@ def waits_for_seek(rig: Rig) -> None:
         assigned = seen.assigned[key]
         assert assigned == Assigned(*key, rig.fresh, 0, len(values), assigned.topic_id)
     assert {lag[:2]: lag.records for lag in source.lag()} == {k: len(v) for k, v in rig.expected.items()}
-    source.close({}, 5.0)
+    source.close({}, PATIENCE)
 
 
 def delivers_in_order_and_again(rig: Rig) -> None:
@@ -120,7 +120,7 @@ def delivers_in_order_and_again(rig: Rig) -> None:
     idle(source, again)
     for key, values in rig.expected.items():
         assert again.values(key) == list(values[3:])
-    source.close({}, 5.0)
+    source.close({}, PATIENCE)
 
 
 def bounds_a_poll(rig: Rig) -> None:
@@ -134,7 +134,7 @@ def bounds_a_poll(rig: Rig) -> None:
         assert sum(len(event.records) for event in events if isinstance(event, Fetched)) <= 3
         seen.take(events)
     assert len(seen.records) == total
-    source.close({}, 5.0)
+    source.close({}, PATIENCE)
 
 
 def pauses(rig: Rig) -> None:
@@ -156,7 +156,7 @@ def pauses(rig: Rig) -> None:
     read_all(source, seen, rig)
     for key, values in rig.expected.items():
         assert seen.values(key) == list(values)
-    source.close({}, 5.0)
+    source.close({}, PATIENCE)
 
 
 def commits_survive(rig: Rig) -> None:
@@ -170,7 +170,7 @@ def commits_survive(rig: Rig) -> None:
     source, seen = join(rig)
     expected = {keys[0]: 4, **dict.fromkeys(keys[1:], 5)} if rig.remembers else dict.fromkeys(keys, rig.fresh)
     assert {key: assigned.committed for key, assigned in seen.assigned.items()} == expected
-    source.close({}, 5.0)
+    source.close({}, PATIENCE)
 
 
 def closes(rig: Rig) -> None:
