@@ -340,18 +340,18 @@ def test_a_run_of_thousands_of_steps_is_judged_in_time() -> None:
 
 
 def test_a_run_costs_little() -> None:
-    """Judging takes under a millisecond a run, its history under a tenth; `-s` prints how long they do."""
+    """Judging a run takes under a millisecond of a core, its history under a tenth; `-s` prints how long."""
     traces = [run.trace for run in (*labelled("tuning"), *labelled("held_out")) if run.trace.steps]
     traces = [msgspec.structs.replace(trace, conversation=trace.id) for trace in traces]
-    clock, monitor = SystemClock(), AgentMonitor()
+    monitor = AgentMonitor()
     best = [(1.0, 1.0)] * len(traces)  # the quickest of many tries: what else the machine does is not ours
     for _ in range(20):
         for n, trace in enumerate(traces):
-            began = clock.monotonic()
+            began = time.thread_time()
             (found,) = JUDGE.assess([trace])
-            between = clock.monotonic()
+            between = time.thread_time()
             monitor.update(trace, found)
-            best[n] = min(best[n][0], between - began), min(best[n][1], clock.monotonic() - between)
+            best[n] = min(best[n][0], between - began), min(best[n][1], time.thread_time() - between)
     judging, history = (sum(times) / len(traces) for times in zip(*best, strict=True))
     steps = sum(len(trace.steps) for trace in traces) / len(traces)
     told = f"{1000 * judging:.3f} ms a run of {steps:.0f} steps, {1000 * history:.3f} ms its history"
