@@ -26,20 +26,23 @@ def test_kills_at_random_moments_lose_nothing_and_repeat_nothing(
         for daemon in daemons:
             eventually(daemon.ready, f"{daemon.name} ready")
         share = TRACES // (KILLS + 1)
-        unfinished = 0
         for _ in range(KILLS):
             rig.produce_traces(share)
             time.sleep(chance.uniform(0.0, 2.5))
             victim = chance.choice(daemons)
-            unfinished += rig.done() < rig.produced
+            while rig.done() == rig.produced:  # killed idle, it would show nothing
+                rig.produce_traces(1)
             victim.kill()
             victim.start()
-        assert unfinished >= KILLS // 2, "most kills found the daemons idle: the test shows too little"
-        rig.produce_traces(TRACES - rig.produced)
+        rig.produce_traces(max(0, TRACES - rig.produced))
         rig.finish(120)
         rig.deliver("feedback", "log")
         assert [daemon.stop()[0] for daemon in daemons] == [0, 0]
         report = rig.verify()
         assert (report["ok"], report["problems"], report["gaps"], report["open"]) == (True, [], [], [])
-        assert (report["records"], report["traces"], report["dead_letters"]) == (TRACES, TRACES, 0)
+        assert (report["records"], report["traces"], report["dead_letters"]) == (
+            rig.produced,
+            rig.produced,
+            0,
+        )
         rig.check_effects(rig.oracle())

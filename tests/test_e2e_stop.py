@@ -65,7 +65,8 @@ def test_a_daemon_that_was_paused_cannot_write_what_its_successor_judged(
     """SIGSTOP until the partitions have moved, then SIGCONT: no effect is doubled, the audit holds."""
     backlog, later = TRACES // 4, TRACES // 20
     size = backlog + later
-    with Rig(tmp_path, apache_kafka, detectors=cheap(0.0012)) as rig:
+    # Twenty seconds of work, of which one is to be left when the first daemon has been paused.
+    with Rig(tmp_path, apache_kafka, detectors=cheap(10.0 / backlog)) as rig:
         first, second = rig.daemon("first"), rig.daemon("second")
         for daemon in (first, second):
             eventually(daemon.ready, f"{daemon.name} ready")
