@@ -74,7 +74,7 @@ def test_a_failing_ledger_pauses_intake_and_drops_nothing(tmp_path: Path, apache
         with exclusive(rig.database):
             locked_at = time.monotonic()
             placed += rig.produce(values[size // 4 : size // 2])
-            eventually(lambda: not daemon.health()["ledger_writable"], "the failure is told", 20)
+            eventually(lambda: not daemon.health()["ledger_writable"], "the failure is told")
             consumed = daemon.metric("riskmon_records_consumed_total")
             done = rig.done()
             placed += rig.produce(values[size // 2 :])
@@ -87,7 +87,7 @@ def test_a_failing_ledger_pauses_intake_and_drops_nothing(tmp_path: Path, apache
             assert daemon.metric("riskmon_records_consumed_total") == consumed < size
             assert rig.done() == done
         rig.finish()
-        eventually(daemon.ready, "ready again", 20)
+        eventually(daemon.ready, "ready again")
         epochs = [epoch for (epoch,) in rig.rows("SELECT epoch FROM positions")]
         assert epochs == [1] * rig.partitions, "a partition was claimed again: the group was left"
         letters = {(one["partition"], one["offset"]) for one in rig.letters()}
@@ -165,7 +165,7 @@ def test_detector_faults_cost_only_the_guilty_verdicts(tmp_path: Path, apache_ka
     for nth, number in enumerate(range(100, size, 200)):
         guilty[number] = (names[nth // len(FAULTS) % 2], list(FAULTS)[nth % len(FAULTS)])
     detectors = {name: {"factory": "faulty_detectors:build", "options": {"name": name}} for name in names}
-    with Rig(tmp_path, apache_kafka, detectors=detectors, pool={"workers": 2, "timeout_seconds": 1.0}) as rig:
+    with Rig(tmp_path, apache_kafka, detectors=detectors, pool={"workers": 2, "timeout_seconds": 4.0}) as rig:
         daemon = rig.daemon()
         eventually(daemon.ready, "ready")
         rig.produce([faulty_value(number, *guilty.get(number, ("", ""))) for number in range(size)])
