@@ -22,7 +22,7 @@ import pytest
 import yaml
 from apache_kafka import ApacheKafka
 from external import need, postgresql
-from patience import eventually
+from patience import PATIENCE, eventually
 from test_docker import DOCKER, ROOT, ask, compose, free_port
 
 from monitor.demo.broker import SESSION_MS
@@ -264,7 +264,7 @@ class Stack:
 
     def metric(self, name: str, metric: str) -> float:
         """A metric of a replica, summed over its labels."""
-        with urllib.request.urlopen(f"{self.url(name)}/metrics", timeout=10) as answer:  # noqa: S310 - our own URL
+        with urllib.request.urlopen(f"{self.url(name)}/metrics", timeout=PATIENCE) as answer:  # noqa: S310 - our own URL
             text = answer.read().decode()
         return sum(float(value) for value in re.findall(rf"^{metric}(?:{{.*}})? (\S+)$", text, re.MULTILINE))
 
@@ -298,17 +298,10 @@ def written(bootstrap: str, topics: Sequence[str]) -> int:
     """How many records the topics have got."""
     from kafka import KafkaConsumer, TopicPartition
 
-    consumer = KafkaConsumer(bootstrap_servers=bootstrap, auto_offset_reset="earliest", group_id=None)
+    consumer = KafkaConsumer(bootstrap_servers=bootstrap, group_id=None)
     try:
         names = [TopicPartition(topic, n) for topic in topics for n in consumer.partitions_for_topic(topic)]
-        consumer.assign(names)
-        last: dict[Any, int] = {}
-        quiet = 0
-        while quiet < 2:  # by reading: this broker lists the begin of its last batch as the end
-            batches = consumer.poll(1000)
-            quiet = 0 if batches else quiet + 1
-            last |= {name: records[-1].offset + 1 for name, records in batches.items()}
-        return sum(last.values())
+        return sum(consumer.end_offsets(names).values())
     finally:
         consumer.close()
 
@@ -398,7 +391,7 @@ def check_leaks(stack: Stack) -> None:
     assert stack.rows("SELECT count(*) FROM flags WHERE rule = 'PersonalDataLeak' AND app = 'stack-bot'") == [
         (LEAKS,)
     ]
-    [group] = leaks(stack)
+    [group] = eventually(lambda: leaks(stack), "the leak is shown by Alertmanager")
     assert group["receiver"] == {"name": "page"}
     assert group["labels"] == {
         "alertname": "PersonalDataLeak",
