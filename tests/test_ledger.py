@@ -518,11 +518,17 @@ def test_a_daemon_begins_although_others_keep_the_lock(
     other.close()
 
 
-def test_a_file_system_without_a_write_ahead_log_is_refused(tmp_path: Path) -> None:
-    """Where SQLite keeps another journal, opening says so and what to do."""
+def test_a_file_system_without_a_write_ahead_log_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where SQLite keeps another journal, opening says so and what to do; no folder is named after a URI."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
     url = f"sqlite:///file:{tmp_path}/ledger.db?vfs=unix-dotfile&uri=true"  # locks as on a network's files
     with pytest.raises(ConfigError, match=r"ledger\.url: .*it says delete.*local disk, or use PostgreSQL"):
         Ledger.open(url, VAULT, ManualClock(), "a")
+    assert list(elsewhere.iterdir()) == []
 
 
 def test_migrated_equals_fresh() -> None:

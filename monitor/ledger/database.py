@@ -28,7 +28,8 @@ def connect(url: str | sa.URL, *, read_only: bool = False) -> sa.Engine:
     """
     try:
         parsed = sa.make_url(url)
-        if parsed.get_backend_name() == "sqlite" and parsed.database:
+        is_path = parsed.get_backend_name() == "sqlite" and "uri" not in parsed.query
+        if is_path and parsed.database:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
         engine = sa.create_engine(parsed, hide_parameters=True, future=True)
     except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ImportError, OSError) as error:
