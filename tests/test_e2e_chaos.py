@@ -29,9 +29,9 @@ from test_docker import ask, free_port, prometheus_config, running
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 
 RULES = Path("rules/prometheus/riskmon.rules.yml")
-SECONDS = 30.0  # until an alert; what waits longest is the time-out of a silent broker
+SECONDS = 60.0  # until an alert; what waits longest is the time-out of a silent broker
 CALM_SECONDS = 90.0  # until all is quiet again; what waits longest is effort, and workers that back off
-SETTLED = 2.0  # seconds in which nothing else may fire: four scrapes and evaluations
+SETTLED = 2.0  # seconds in which nothing else may fire at the end: four scrapes and evaluations
 TRACES = 200
 
 
@@ -61,17 +61,23 @@ class Alerts:
         return self.firing() is not None and bool(ask(f"{self._api}/query?query=up")["data"]["result"])
 
     def only(self, *names: str) -> None:
-        """Wait until exactly these fire, and see that it stays so; says how long it took."""
-        began = time.monotonic()
+        """Wait until exactly these fire and it stays so; says how long it took.
+
+        One scrape that a busy machine was too slow for makes another alert for a moment: it begins anew then.
+        """
+        began = since = time.monotonic()
+
+        def settled() -> bool:
+            nonlocal since
+            if self.firing() != set(names):
+                since = time.monotonic()
+            return time.monotonic() - since >= SETTLED
+
         try:
-            eventually(
-                lambda: self.firing() == set(names), f"exactly {names}", SECONDS if names else CALM_SECONDS
-            )
+            eventually(settled, f"exactly {names}", SECONDS if names else CALM_SECONDS)
         except AssertionError as late:
             raise AssertionError(f"{late}, but {self.firing()}") from None
-        print(f"{' '.join(names) or 'quiet'} after {time.monotonic() - began:.1f} s")  # noqa: T201 - with pytest -s
-        time.sleep(SETTLED)
-        assert self.firing() == set(names)
+        print(f"{' '.join(names) or 'quiet'} after {since - began:.1f} s")  # noqa: T201 - with pytest -s
 
 
 @contextmanager
