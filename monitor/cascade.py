@@ -3,7 +3,7 @@
 A tier's cheap predecessor says of each trace whether it is unsure. Unsure traces are looked at with
 probability `effort`, which the engine lowers when the machine cannot carry the load; the others with
 probability `audit`, so that what the cheap tier misses is estimated too. Because the probability of every
-look is known and positive, rates can be corrected for it (`monitor.rates`).
+look is known and positive, rates can be corrected for it (`monitor.telemetry.rates`).
 
 What a detector with tiers promises, so that its looks can be counted and its rates corrected:
 

@@ -2,7 +2,10 @@
 
 import threading
 import time
-from typing import Protocol
+from datetime import UTC, datetime
+from typing import Final, Protocol
+
+_LATEST: Final = 253_402_300_799.0  # 9999-12-31T23:59:59Z, the last second RFC 3339 can write
 
 
 class Clock(Protocol):
@@ -77,3 +80,9 @@ class Deadline:
     def expired(self) -> bool:
         """Whether no time is left."""
         return self.remaining() <= 0.0
+
+
+def rfc3339(time: float) -> str:
+    """Write Unix seconds as RFC 3339 in UTC with milliseconds; clamped to the years 1970 to 9999."""
+    clamped = min(max(time, 0.0), _LATEST)
+    return datetime.fromtimestamp(clamped, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -34,6 +34,10 @@ class Action(StrEnum):
     FEEDBACK = "feedback"
 
 
+ALERT_LABELS: Final = ("alertname", "severity", "app", "environment", "model", "detector")
+"""Labels of an alert that riskmon sets; a rule sets its severity and none of the others."""
+
+
 class Evidence(msgspec.Struct, frozen=True, gc=False):
     """A span of the trace that made the score, by offset; the text itself stays in the trace.
 

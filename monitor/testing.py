@@ -11,11 +11,11 @@ from typing_extensions import override
 
 from monitor.clock import ManualClock
 from monitor.detect.inline import InlineDetectors
-from monitor.effects import Transaction
 from monitor.engine.loop import LedgerPort
 from monitor.engine.partitions import Claim, Holding
 from monitor.errors import Busy, Retryable
 from monitor.findings import Assessment, DeadLetter, Judgement
+from monitor.outcome.transaction import Transaction
 from monitor.progress import Placement
 from monitor.sources.memory import (
     BAD_BATCH,

@@ -11,7 +11,7 @@ from typing import NamedTuple, NewType
 import msgspec
 
 SafeText = NewType("SafeText", str)
-"""Redacted text. Made only by `monitor.redact`; every sink (log, metric, span, alert, file) takes only it."""
+"""Redacted text. Only `privacy.redact` makes it; each sink (log, metric, span, alert, file) takes only it."""
 
 
 class Origin(NamedTuple):

@@ -40,13 +40,13 @@ from monitor.ledger.outbox import LedgerOutbox
 from monitor.ledger.reading import verify
 from monitor.ledger.spool import LedgerSpool
 from monitor.ledger.store import Ledger
+from monitor.privacy.vault import Vault
 from monitor.rules import RuleBook
 from monitor.sources.combined import CombinedSource
 from monitor.sources.spool import SpoolSource
 from monitor.stream import Received, TopicPartition
 from monitor.testing import ManualClock, MemoryLog, MemorySource, RecordingObserver, ScriptedDetectors
 from monitor.trace import Trace
-from monitor.vault import Vault
 
 NOW: Final = 1_795_000_000.0
 RECORDS: Final = 100  # of each partition of `traces`

@@ -12,11 +12,11 @@ from contracts.detector import CHECKS
 from hypothesis import given
 from hypothesis import strategies as st
 
+from monitor.agents.history import AgentMonitor
 from monitor.clock import SystemClock
 from monitor.detect import Detector, agent, hallucination, step
 from monitor.errors import ConfigError
 from monitor.findings import Assessment, Severity, Status
-from monitor.history import AgentMonitor
 from monitor.rules import RuleSet
 from monitor.trace import Message, Origin, Step, StepKind, ToolCall, Trace
 

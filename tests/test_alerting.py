@@ -2,14 +2,19 @@
 
 import json
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.alerting import MAX_KINDS, alert_of, feedback_item, outgoing_for, rfc3339
+from monitor.clock import rfc3339
 from monitor.config import AlertmanagerConfig, DeliverConfig, WebhookConfig
-from monitor.findings import Action, Assessment, Evidence, Flag, FlagRow, Severity, Status
+from monitor.feedback.items import feedback_item
+from monitor.findings import ALERT_LABELS, Action, Assessment, Evidence, Flag, FlagRow, Severity, Status
+from monitor.outcome.alerts import GROUP_BY, MAX_KINDS, alert_of, outgoing_for
+from monitor.rules.files import OWNED_LABELS
 from monitor.trace import Origin, SafeText
 
 NOW = 1_700_000_000.0
@@ -150,7 +155,7 @@ def test_any_time_can_be_written(time: float) -> None:
 def test_no_text_reaches_an_alert(prompt: SafeText, response: SafeText, evidence: list[SafeText]) -> None:
     """No alert holds a word of the trace, redacted or not; all its values are strings."""
     row = flag_row(prompt=prompt, response=response, evidence=tuple(evidence))
-    messages = outgoing_for([row], everywhere(), NOW)
+    messages = outgoing_for(row, feedback_item(row), everywhere(), NOW)
     alerts = [m.body for m in messages if m.destination != "feedback"]
     assert len(alerts) == 3
     for alert in alerts:
@@ -159,19 +164,38 @@ def test_no_text_reaches_an_alert(prompt: SafeText, response: SafeText, evidence
 
 
 def test_one_message_per_flag_and_destination() -> None:
-    """Each flag goes to every configured destination its actions ask for, under its own id."""
-    messages = outgoing_for([flag_row("a"), flag_row("b", actions=(Action.AUDIT,))], everywhere(), NOW)
+    """A flag goes to every configured destination its actions ask for, under its own id."""
+    row = flag_row("a")
+    messages = outgoing_for(row, feedback_item(row), everywhere(), NOW)
     assert [(m.destination, m.key) for m in messages] == [
         ("alertmanager", "a"),
         ("webhook:ops", "a"),
         ("log", "a"),
         ("feedback", "a"),
     ]
+    assert outgoing_for(flag_row("b", actions=(Action.AUDIT,)), None, everywhere(), NOW) == []
+
+
+def test_alerts_are_grouped_as_alertmanager_groups_them() -> None:
+    """The grouping key of webhooks is that of the Alertmanager configuration that ships with riskmon."""
+    shipped = yaml.safe_load(Path("docker/alertmanager.yml").read_text(encoding="utf-8"))
+    assert shipped["route"]["group_by"] == list(GROUP_BY)
+    assert set(GROUP_BY) <= set(ALERT_LABELS)
+
+
+def test_an_alert_has_riskmon_s_labels_whatever_a_rule_sets() -> None:
+    """Every label of riskmon's own is set from the flag, and a rule that sets one of them is refused."""
+    labels = dict.fromkeys(ALERT_LABELS, "stolen")
+    alert = alert_of(flag_row(labels=labels), NOW, 60.0)
+    assert set(ALERT_LABELS) <= alert["labels"].keys()
+    assert "stolen" not in alert["labels"].values()
+    assert set(ALERT_LABELS) - {"severity"} <= OWNED_LABELS
 
 
 def test_what_is_not_configured_gets_nothing() -> None:
     """Without destinations no message is made."""
-    assert outgoing_for([flag_row()], DeliverConfig(log=False, feedback_topic=""), NOW) == []
+    row = flag_row()
+    assert outgoing_for(row, feedback_item(row), DeliverConfig(log=False, feedback_topic=""), NOW) == []
 
 
 def test_feedback_item_is_deterministic_and_says_where_it_comes_from() -> None:

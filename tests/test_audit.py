@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.audit import GENESIS, Entry, canonical, link, verify
+from monitor.ledger.audit import GENESIS, Entry, canonical, link, verify
 
 
 def chain_of(*bodies: tuple[str, dict[str, Any]]) -> list[Entry]:
@@ -119,7 +119,7 @@ def test_the_verifier_needs_only_the_standard_library() -> None:
     """An auditor can import the module in an isolated interpreter, outside the package."""
     code = """
 import importlib.util, sys
-spec = importlib.util.spec_from_file_location("audit", "monitor/audit.py")
+spec = importlib.util.spec_from_file_location("audit", "monitor/ledger/audit.py")
 module = sys.modules["audit"] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
 print(module.verify([]).ok)

@@ -25,17 +25,18 @@ from monitor.cli import main
 from monitor.clock import SystemClock
 from monitor.config import Config, load, settings
 from monitor.demo.traffic import Traffic
-from monitor.effects import Claimed, Judge, Policy, Transaction, coverage_of, effects
-from monitor.effects import Finished as Done
 from monitor.findings import Action, Assessment, DeadLetter, Flag, Judgement, Severity, Span, Status
 from monitor.ledger.claims import Claim
 from monitor.ledger.spool import LedgerSpool
 from monitor.ledger.store import Ledger
+from monitor.outcome.effects import Policy, effects
+from monitor.outcome.transaction import Claimed, EngineVersion, Transaction, coverage_of
+from monitor.outcome.transaction import Finished as Done
+from monitor.privacy.vault import Vault
 from monitor.progress import Mark
 from monitor.stream import Assigned, Received, spool_topic
 from monitor.testing import ManualClock
 from monitor.trace import Message, Origin, Trace
-from monitor.vault import Vault
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 
@@ -130,7 +131,7 @@ def stock(tmp_path: Path) -> Iterator[Stock]:
     ]
     transaction = Transaction(
         owner="d0",
-        judge=Judge.of({"pii": "1"}, "rules-1"),
+        version=EngineVersion.of({"pii": "1"}, "rules-1"),
         marks={("llm.traces", 0): Claimed(claim.epoch, claim.version, Mark(5))},
         coverage=coverage_of([Done("llm.traces", 0, Span(n, n + 1)) for n in range(5)], judged, dead),
         flags=[],
@@ -356,7 +357,7 @@ def test_spools_are_listed_and_dead_letters_go_back_into_theirs(call: Call, stoc
     )
     transaction = Transaction(
         owner="d0",
-        judge=Judge.of({"pii": "1"}, "rules-1"),
+        version=EngineVersion.of({"pii": "1"}, "rules-1"),
         marks={(topic, 0): Claimed(claim.epoch, claim.version, Mark(1))},
         coverage=coverage_of([Done(topic, 0, Span(0, 1))], [], [letter]),
         flags=[],

@@ -20,14 +20,14 @@ from test_alerting import flag_row
 from test_deliver_outbox import FakeObserver, FakeOutbox
 from test_deliver_webhook import receiver
 
-from monitor.alerting import alert_of, outgoing_for, rfc3339
-from monitor.clock import Deadline, ManualClock, SystemClock
+from monitor.clock import Deadline, ManualClock, SystemClock, rfc3339
 from monitor.config import AlertmanagerConfig, DeliverConfig
 from monitor.deliver.alertmanager import AlertmanagerSender
 from monitor.deliver.formats import fingerprint
 from monitor.deliver.outbox import Delivered, Dispatcher, Reason, Rejected, Result, Retry
 from monitor.errors import ConfigError
 from monitor.findings import Leased, Severity
+from monitor.outcome.alerts import alert_of, outgoing_for
 
 pytestmark = pytest.mark.monitoring
 
@@ -182,7 +182,7 @@ def test_alerts_written_while_alertmanager_was_down_fire_when_it_is_back(tmp_pat
     config = DeliverConfig(
         alertmanager=AlertmanagerConfig(url=f"http://127.0.0.1:{port}"), log=False, feedback_topic=""
     )
-    [message] = outgoing_for([flag_row(time=written)], config, written)
+    [message] = outgoing_for(flag_row(time=written), None, config, written)
     outbox.add(message.destination, 1)
     outbox.rows[0].leased = outbox.rows[0].leased._replace(body=message.body)
     out = AlertmanagerSender(config.alertmanager, 10.0, clock)

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_alerting import CANARY, flag_row
 
-from monitor.alerting import alert_of
 from monitor.config import WebhookConfig, load
 from monitor.deliver.formats import body_of
 from monitor.errors import ConfigError
 from monitor.findings import Leased
+from monitor.outcome.alerts import alert_of
 
 NOW = 1_700_000_000.0
 ALERT = alert_of(flag_row(), NOW, 300.0)

@@ -14,10 +14,10 @@ from apache_kafka import ApacheKafka
 from patience import PATIENCE, eventually, unhindered
 from test_alerting import flag_row
 
-from monitor.alerting import feedback_item
 from monitor.clock import SystemClock
 from monitor.deliver.kafka import KafkaSender
 from monitor.deliver.outbox import Delivered, Reason, Rejected, Retry
+from monitor.feedback.items import feedback_item
 from monitor.findings import Leased
 
 # kafka-python reads its schemas by functions that Python 3.11 and 3.12 call deprecated.

@@ -6,14 +6,15 @@ import pytest
 from structlog.testing import capture_logs
 from test_alerting import CANARY, flag_row
 
-from monitor.alerting import alert_of, outgoing_for
 from monitor.clock import ManualClock
 from monitor.config import Config
 from monitor.deliver.log import LogSender
 from monitor.deliver.outbox import Delivered
 from monitor.deliver.senders import senders
 from monitor.errors import ConfigError
+from monitor.feedback.items import feedback_item
 from monitor.findings import Leased, Severity
+from monitor.outcome.alerts import alert_of, outgoing_for
 
 NOW = 1_700_000_000.0
 
@@ -34,7 +35,8 @@ def test_every_destination_written_to_has_a_sender() -> None:
     )
     for each in (everything, config(), config(log=False), config(log=False, feedback_topic="")):
         built = senders(each, ManualClock())
-        messages = outgoing_for([flag_row()], each.deliver, NOW)
+        row = flag_row()
+        messages = outgoing_for(row, feedback_item(row), each.deliver, NOW)
         assert sorted(built) == sorted(m.destination for m in messages)
         for sender in built.values():
             sender.close()

@@ -13,7 +13,6 @@ from test_alerting import flag_row
 from test_deliver_alertmanager import free_port
 from test_deliver_webhook import receiver
 
-from monitor.alerting import alert_of
 from monitor.cli import riskmon
 from monitor.clock import SystemClock
 from monitor.config import load
@@ -21,8 +20,9 @@ from monitor.console.http import HttpServer
 from monitor.demo.broker import EmbeddedBroker
 from monitor.ledger import schema as t
 from monitor.ledger.store import Ledger
+from monitor.outcome.alerts import alert_of
+from monitor.privacy.vault import Vault
 from monitor.telemetry.metrics import Metrics
-from monitor.vault import Vault
 
 NOW = SystemClock().now()
 

@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from patience import PATIENCE, eventually
 from test_telemetry_evaluations import collecting
 
-from monitor.verdict import schema
+from monitor.outcome.verdict import schema
 
 # As in the tests of Kafka: its client leaves sockets to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")

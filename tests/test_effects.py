@@ -7,18 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.config import DeliverConfig
-from monitor.effects import (
-    EXCERPTS,
-    Finished,
-    Judge,
-    Kept,
-    Policy,
-    Transaction,
-    coverage_of,
-    effects,
-    flag_rows,
-    why_kept,
-)
 from monitor.findings import (
     Action,
     Assessment,
@@ -30,6 +18,8 @@ from monitor.findings import (
     Span,
     Status,
 )
+from monitor.outcome.effects import EXCERPTS, Policy, effects, flag_rows, why_kept
+from monitor.outcome.transaction import EngineVersion, Finished, Kept, Transaction, coverage_of
 from monitor.trace import Message, Origin, Trace
 
 MAIL = "jane@example.com"
@@ -77,7 +67,7 @@ def transaction() -> Transaction:
     """An empty one."""
     return Transaction(
         owner="d0",
-        judge=Judge.of({}, ""),
+        version=EngineVersion.of({}, ""),
         marks={},
         coverage=[],
         flags=[],
@@ -198,6 +188,15 @@ def test_coverage_counts_per_partition() -> None:
 
 def test_a_judge_is_named_by_what_judges() -> None:
     """The same versions and rules have the same name in any order; another version another one."""
-    one = Judge.of({"a": "1", "b": "2"}, "r")
-    assert Judge.of({"b": "2", "a": "1"}, "r").id == one.id
-    assert len({one.id, Judge.of({"a": "1", "b": "3"}, "r").id, Judge.of({"a": "1", "b": "2"}, "s").id}) == 3
+    one = EngineVersion.of({"a": "1", "b": "2"}, "r")
+    assert EngineVersion.of({"b": "2", "a": "1"}, "r").id == one.id
+    assert (
+        len(
+            {
+                one.id,
+                EngineVersion.of({"a": "1", "b": "3"}, "r").id,
+                EngineVersion.of({"a": "1", "b": "2"}, "s").id,
+            }
+        )
+        == 3
+    )

@@ -12,6 +12,7 @@ from typing_extensions import override
 from monitor.findings import Assessment
 from monitor.ledger.reading import verify
 from monitor.ledger.store import Ledger
+from monitor.privacy.vault import Vault
 from monitor.stream import Incident, Monitor
 from monitor.testing import (
     BAD_BATCH,
@@ -25,7 +26,6 @@ from monitor.testing import (
     ScriptedDetectors,
 )
 from monitor.trace import Trace
-from monitor.vault import Vault
 
 T0 = ("t", 0)
 

@@ -14,6 +14,7 @@ from monitor.engine.work import Part
 from monitor.ledger import schema as t
 from monitor.ledger.reading import verify
 from monitor.ledger.store import Ledger
+from monitor.privacy.vault import Vault
 from monitor.testing import (
     FlakyLedger,
     ManualClock,
@@ -23,7 +24,6 @@ from monitor.testing import (
     ScriptedDetectors,
 )
 from monitor.trace import Missing, Record, Span, Step, StepKind, Trace
-from monitor.vault import Vault
 
 PARTITIONS = [("t", 0), ("t", 1)]
 KINDS = {"a": StepKind.AGENT, "c": StepKind.CHAT, "d": StepKind.CHAT, "r": StepKind.RETRIEVAL}

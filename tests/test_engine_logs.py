@@ -14,10 +14,10 @@ from monitor.engine.partitions import BEYOND_SECONDS
 from monitor.ledger import reading
 from monitor.ledger import schema as t
 from monitor.ledger.store import Ledger
+from monitor.privacy.vault import Vault
 from monitor.stream import Existing, Incident, Passed
 from monitor.testing import ManualClock, MemoryLog, MemorySource, RecordingObserver, ScriptedDetectors
 from monitor.trace import Record
-from monitor.vault import Vault
 
 T0 = ("t", 0)
 

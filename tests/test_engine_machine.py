@@ -10,12 +10,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from monitor.audit import GENESIS
 from monitor.engine import Engine
 from monitor.errors import BadTrace
 from monitor.ledger import schema as t
+from monitor.ledger.audit import GENESIS
 from monitor.ledger.reading import verify
 from monitor.ledger.store import Ledger
+from monitor.privacy.vault import Vault
 from monitor.testing import (
     FlakyLedger,
     ManualClock,
@@ -24,7 +25,6 @@ from monitor.testing import (
     ScriptedDetectors,
 )
 from monitor.trace import Record, Trace
-from monitor.vault import Vault
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 SEQUENCES = 400  # `make soak CASE=histories` goes through ten times as many

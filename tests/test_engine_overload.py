@@ -15,12 +15,12 @@ from monitor.detect.pool import Pool
 from monitor.findings import Judgement, Status
 from monitor.ledger.reading import verify
 from monitor.ledger.store import Ledger
+from monitor.privacy.vault import Vault
 from monitor.stream import Observer, Observers
 from monitor.telemetry.metrics import Metrics
 from monitor.telemetry.observer import TelemetryObserver
 from monitor.testing import MemoryLog, MemorySource
 from monitor.trace import Record, Trace
-from monitor.vault import Vault
 
 PARTITION = ("t", 0)
 DEAR_SECONDS = 0.02

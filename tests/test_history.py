@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from monitor.agents.history import AgentMonitor
 from monitor.config import Config
 from monitor.daemon.build import build_monitors
 from monitor.errors import ConfigError
 from monitor.findings import Assessment, Evidence, Status
-from monitor.history import AgentMonitor
 from monitor.trace import Message, Step, StepKind, Trace
 
 STEPS = (Step(kind=StepKind.CHAT, name="m"), Step(kind=StepKind.TOOL, name="t"))

@@ -18,11 +18,11 @@ from monitor.config import KafkaConfig
 from monitor.ledger import reading
 from monitor.ledger import schema as t
 from monitor.ledger.store import Ledger
+from monitor.privacy.vault import Vault
 from monitor.sources.kafka import KafkaSource
 from monitor.sources.kafka_logs import UNSEEN_SECONDS
 from monitor.stream import Incident
 from monitor.testing import RecordingObserver, ScriptedDetectors
-from monitor.vault import Vault
 
 pytestmark = [
     # The library reads its schemas in a way Python 3.11 and 3.12 warn about,

@@ -14,11 +14,8 @@ import pytest
 import sqlalchemy as sa
 from patience import PATIENCE
 
-from monitor import audit
 from monitor.clock import Deadline
 from monitor.config import AlertmanagerConfig, DeliverConfig
-from monitor.effects import Claimed, Judge, KeptTrace, Policy, Transaction, coverage_of, effects
-from monitor.effects import Finished as Done
 from monitor.errors import ConfigError, Fenced, Retryable
 from monitor.findings import (
     Action,
@@ -30,17 +27,20 @@ from monitor.findings import (
     Span,
     Status,
 )
-from monitor.ledger import reading
+from monitor.ledger import audit, reading
 from monitor.ledger import schema as t
 from monitor.ledger.auditor import Auditor
 from monitor.ledger.claims import Claim
 from monitor.ledger.outbox import KEEP_DELIVERED_SECONDS, LedgerOutbox
 from monitor.ledger.store import Ledger
+from monitor.outcome.effects import Policy, effects
+from monitor.outcome.transaction import Claimed, EngineVersion, KeptTrace, Transaction, coverage_of
+from monitor.outcome.transaction import Finished as Done
+from monitor.privacy.vault import Vault
 from monitor.progress import Mark, Placement, Placing
 from monitor.stream import Assigned
 from monitor.testing import ManualClock
 from monitor.trace import Message, Origin, Trace
-from monitor.vault import Vault
 
 VAULT = Vault(bytes(range(32)))
 POLICY = Policy(
@@ -128,7 +128,7 @@ def batch(
     finished = [Done("t", partition, Span(offset, offset + 1)) for offset in offsets]
     transaction = Transaction(
         owner="d0",
-        judge=Judge.of({"pii": "1"}, "rules-1"),
+        version=EngineVersion.of({"pii": "1"}, "rules-1"),
         marks={("t", partition): mark},
         coverage=coverage_of(finished, judged, letters),
         flags=[],
@@ -608,7 +608,7 @@ def test_processes_may_open_a_new_ledger_at_once(tmp_path: Path) -> None:
     """Daemons started together on no ledger make one, with one schema and one chain."""
     code = (
         "import sys\nfrom monitor.clock import SystemClock\nfrom monitor.ledger.store import Ledger\n"
-        "from monitor.vault import Vault\nsys.stdin.read(1)\n"
+        "from monitor.privacy.vault import Vault\nsys.stdin.read(1)\n"
         "ledger = Ledger.open(sys.argv[1], Vault(bytes(32)), SystemClock(), 'd')\n"
         "ledger.note('started', {})\nledger.close()\n"
     )

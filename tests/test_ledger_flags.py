@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from test_ledger import ledger  # noqa: F401 - the fixture
 
 from monitor.clock import ManualClock, SystemClock
-from monitor.effects import Judge, Transaction
 from monitor.errors import Retryable
 from monitor.findings import (
     Action,
@@ -25,6 +24,7 @@ from monitor.findings import (
 from monitor.ledger import schema as t
 from monitor.ledger.flags import FlagReader
 from monitor.ledger.store import Ledger
+from monitor.outcome.transaction import EngineVersion, Transaction
 from monitor.trace import Origin, SafeText
 
 FOUND = Evidence(field="response", start=3, end=12, kind="EMAIL_ADDRESS", score=0.9, leaked=True)
@@ -65,7 +65,7 @@ def put(ledger: Ledger, rows: Iterable[FlagRow]) -> None:  # noqa: F811 - the fi
     ledger.record(
         Transaction(
             owner="d0",
-            judge=Judge.of({"pii": "1"}, "rules-1"),
+            version=EngineVersion.of({"pii": "1"}, "rules-1"),
             marks={},
             coverage=[],
             flags=list(rows),

@@ -21,12 +21,12 @@ from monitor.ledger import schema as t
 from monitor.ledger.reading import letters, open_letter, verify
 from monitor.ledger.spool import LedgerSpool
 from monitor.ledger.store import Ledger
+from monitor.privacy.vault import Vault
 from monitor.rules import RuleBook
 from monitor.sources.combined import CombinedSource
 from monitor.sources.spool import SpoolSource
 from monitor.testing import ManualClock, MemoryLog, MemorySource, RecordingObserver, ScriptedDetectors
 from monitor.trace import Trace
-from monitor.vault import Vault
 
 OLD = (
     Path(__file__).parent / "data" / "ledger-1817de7"

@@ -12,8 +12,8 @@ import pytest
 import yaml
 from external import exported_series, metrics_in, need
 
-from monitor.rates import Sums, estimate
 from monitor.telemetry.catalogue import FAMILIES
+from monitor.telemetry.rates import Sums, estimate
 
 pytestmark = pytest.mark.monitoring
 
@@ -203,7 +203,7 @@ RISKS = {
 
 
 def test_recorded_rates_are_those_of_the_estimator(tmp_path: Path) -> None:
-    """PromQL over two daemons' counters yields the ratio and the interval of `monitor.rates.estimate`."""
+    """PromQL over two daemons' counters yields the ratio and the interval of `telemetry.rates.estimate`."""
     steps = 240  # of 15 s: one hour
     half = [
         {

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from monitor.cascade import AUDIT, Cascade
 from monitor.clock import ManualClock
 from monitor.findings import Assessment, Status
-from monitor.rates import TERMS, THRESHOLD, Rate, Sums, Window, corrected, estimate, sums_of
+from monitor.telemetry.rates import TERMS, THRESHOLD, Rate, Sums, Window, corrected, estimate, sums_of
 
 
 def assessment(score: float, *, tier: int = 0, probability: float = 1.0, **values: float) -> Assessment:

@@ -31,9 +31,9 @@ from monitor.errors import BadTrace, Retryable
 from monitor.ingest.received import by_content_type
 from monitor.ledger.spool import LedgerSpool
 from monitor.ledger.store import Ledger
+from monitor.privacy.vault import Vault
 from monitor.stream import Received
 from monitor.trace import Record
-from monitor.vault import Vault
 
 VAULT = Vault(bytes(range(32)))
 TOPICS = {"traces": "otlp.traces@one", "logs": "otlp.logs@one"}

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.findings import Assessment, Evidence, Status
-from monitor.redact import WITHHELD, Mask, Redacted, TraceRedactor, text_of
+from monitor.privacy.redact import WITHHELD, Mask, Redacted, TraceRedactor, text_of
 from monitor.trace import Document, Message, Step, StepKind, ToolCall, Trace
 
 SECRETS = [
@@ -116,7 +116,7 @@ def test_only_redact_makes_safe_text() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "SafeText":
                 makers.add(path.as_posix())
-    assert makers == {"monitor/redact.py"}
+    assert makers == {"monitor/privacy/redact.py"}
 
 
 def test_texts_of_steps_are_redacted_like_any_other() -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor import runs
+from monitor.agents import runs
 from monitor.findings import Action, Assessment, Evidence, Severity, Status
 from monitor.rules import RuleError, RuleSet
 from monitor.rules.expression import Context, EvaluationError

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor import answers, runs
+from monitor.agents import response_acts as answers
+from monitor.agents import runs
 from monitor.trace import Step, StepKind, Trace, Usage
 
 

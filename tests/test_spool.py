@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.clock import ManualClock, SystemClock
-from monitor.effects import Claimed, Finished, Judge, Transaction, coverage_of
 from monitor.errors import ConfigError, Retryable
 from monitor.findings import Span
 from monitor.ledger import reading
@@ -20,6 +19,8 @@ from monitor.ledger import schema as t
 from monitor.ledger.claims import Claim
 from monitor.ledger.spool import LedgerSpool, usage_by_topic
 from monitor.ledger.store import Ledger
+from monitor.outcome.transaction import Claimed, EngineVersion, Finished, Transaction, coverage_of
+from monitor.privacy.vault import Vault
 from monitor.progress import Mark, Placement, Placing
 from monitor.sources.combined import CombinedSource
 from monitor.sources.memory import MemoryLog, MemorySource
@@ -37,7 +38,6 @@ from monitor.stream import (
     is_spool,
     spool_topic,
 )
-from monitor.vault import Vault
 
 VAULT = Vault(bytes(range(32)))
 TRACES, LOGS = spool_topic("traces", "one"), spool_topic("logs", "one")
@@ -65,7 +65,7 @@ def judge(ledger: Ledger, claim: Claim, topic: str, start: int, end: int) -> Cla
     ledger.record(
         Transaction(
             owner="one",
-            judge=Judge.of({"pii": "1"}, "rules"),
+            version=EngineVersion.of({"pii": "1"}, "rules"),
             marks={(topic, 0): Claimed(claim.epoch, claim.version, Mark(end))},
             coverage=coverage_of([Finished(topic, 0, Span(start, end), end - start)], [], []),
             flags=[],

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from monitor.deliver import log as deliver_log
 from monitor.errors import ConfigError
 from monitor.findings import Severity
-from monitor.redact import remark
+from monitor.privacy.redact import remark
 from monitor.telemetry.logging import KEYS, MAX_CHARS, PER_MINUTE, configure
 
 CANARY = "canary-7c1e jane.doe@example.org"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from monitor.errors import ConfigError
-from monitor.vault import Vault
+from monitor.privacy.vault import Vault
 
 
 def test_the_key_file_is_made_once_and_private(tmp_path: Path) -> None:

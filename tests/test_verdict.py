@@ -17,15 +17,16 @@ from test_ledger import claimed, opened
 from monitor.config import Config, DeliverConfig
 from monitor.deliver.kafka import KafkaSender
 from monitor.deliver.senders import senders
-from monitor.effects import Claimed, Judge, Policy, Transaction, effects
 from monitor.findings import Evidence, Judgement, Leased, Status
 from monitor.ledger import schema as t
 from monitor.ledger.claims import Claim
 from monitor.ledger.outbox import LedgerOutbox
 from monitor.ledger.store import Ledger
+from monitor.outcome.effects import Policy, effects
+from monitor.outcome.transaction import Claimed, EngineVersion, Transaction
+from monitor.outcome.verdict import VERDICTS, schema, verdict_of
 from monitor.progress import Mark
 from monitor.testing import ManualClock
-from monitor.verdict import VERDICTS, schema, verdict_of
 
 POLICY = Policy(deliver=DeliverConfig(verdicts_topic="riskmon.verdicts"), excerpt_chars=100, sample_ratio=0.0)
 VALIDATOR = jsonschema.Draft202012Validator(schema())
@@ -35,7 +36,7 @@ def record(ledger: Ledger, claim: Claim, judgements: Sequence[Judgement], end: i
     """Write what judgements cause."""
     transaction = Transaction(
         owner="d0",
-        judge=Judge.of({"pii": "1"}, "r"),
+        version=EngineVersion.of({"pii": "1"}, "r"),
         marks={("t", 0): Claimed(claim.epoch, claim.version, Mark(end))},
         coverage=[],
         flags=[],

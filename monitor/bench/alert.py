@@ -18,7 +18,6 @@ from typing import Any, Final, NamedTuple
 import click
 import sqlalchemy as sa
 
-from monitor.alerting import ALERTMANAGER
 from monitor.clock import Clock, Deadline, SystemClock
 from monitor.config import load
 from monitor.daemon.daemon import Daemon, wait_in_thread
@@ -26,6 +25,7 @@ from monitor.demo.broker import EmbeddedBroker
 from monitor.demo.traffic import Traffic, publish
 from monitor.errors import ConfigError, Retryable
 from monitor.ledger import schema
+from monitor.outcome.alerts import ALERTMANAGER, GROUP_BY
 from monitor.output import as_json as to_json
 from monitor.telemetry.logging import configure
 
@@ -37,9 +37,9 @@ RESOLVE_SECONDS: Final = 5.0
 PATIENCE: Final = 120.0
 TICK: Final = 0.02
 SEED: Final = 7
-_CONFIG: Final = """
-route: {receiver: none, group_by: [alertname, app, environment], group_wait: 0s}
-receivers: [{name: none}]
+_CONFIG: Final = f"""
+route: {{receiver: none, group_by: [{", ".join(GROUP_BY)}], group_wait: 0s}}
+receivers: [{{name: none}}]
 """
 
 

@@ -22,9 +22,9 @@ from monitor.errors import BadTrace, ConfigError
 from monitor.ingest import FORMATS, PROTOBUF, decoder, unused
 from monitor.ingest.unused import UNNAMED, name_of
 from monitor.output import as_json as to_json
-from monitor.redact import TraceRedactor
+from monitor.privacy.redact import TraceRedactor
+from monitor.privacy.vault import Vault
 from monitor.trace import Message, Record, Span, Step, Trace
-from monitor.vault import Vault
 
 PREVIEW_CHARS: Final = 60
 EX_DATAERR: Final = 65  # sysexits.h

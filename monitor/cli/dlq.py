@@ -18,10 +18,10 @@ from monitor.ledger import reading
 from monitor.ledger.spool import CONTENT_TYPE, LedgerSpool
 from monitor.ledger.store import Ledger
 from monitor.output import as_json as to_json
+from monitor.privacy.vault import Vault
 from monitor.sources.kafka_admin import produce
 from monitor.stream import Received, is_spool
 from monitor.trace import Record
-from monitor.vault import Vault
 
 PRODUCE_SECONDS: Final = 30.0
 

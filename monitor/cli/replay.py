@@ -24,11 +24,11 @@ from monitor.findings import DeadLetter, Judgement, Span
 from monitor.ledger import reading
 from monitor.ledger.store import Ledger
 from monitor.output import as_json as to_json
+from monitor.privacy.vault import Vault
 from monitor.sources.kafka_range import Point, Range, RangeSource
 from monitor.stream import Observer, TopicPartition
 from monitor.telemetry.logging import configure
 from monitor.trace import Origin
-from monitor.vault import Vault
 
 SHOWN: Final = 50  # differences printed for people; the JSON has them all
 _LEFT_OUT: Final = "drift"

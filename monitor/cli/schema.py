@@ -5,7 +5,7 @@ import json
 import click
 
 from monitor.ingest.native import schema as native_schema
-from monitor.verdict import schema as verdict_schema
+from monitor.outcome.verdict import schema as verdict_schema
 
 
 @click.command("schema")

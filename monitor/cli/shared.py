@@ -11,7 +11,7 @@ from monitor.clock import SystemClock
 from monitor.config import Config, load
 from monitor.daemon.build import open_ledger
 from monitor.ledger.store import Ledger
-from monitor.vault import Vault
+from monitor.privacy.vault import Vault
 
 config_option = click.option(
     "--config",

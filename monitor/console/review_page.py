@@ -8,8 +8,9 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from monitor.alerting import kinds_of, rfc3339
+from monitor.clock import rfc3339
 from monitor.findings import Assessment, FlagRow, Severity
+from monitor.outcome.alerts import kinds_of
 
 _COLUMNS: Final = ("Time (UTC)", "Severity and rule", "Where", "Trace", "Why", "Redacted text")
 _MARKS: Final = {Severity.INFO: "●", Severity.WARNING: "▲", Severity.CRITICAL: "■"}

@@ -7,21 +7,22 @@ from typing import Final
 
 import structlog
 
+from monitor.agents.history import AgentMonitor
 from monitor.assembly import Assembler, Bounds
 from monitor.clock import Clock
 from monitor.config import Config, DetectorsConfig
 from monitor.console.receiver import Receiver
 from monitor.console.review import Review
 from monitor.drift import DriftMonitor
-from monitor.effects import Policy
 from monitor.engine import Engine, Settings
 from monitor.engine.work import Part
 from monitor.errors import ConfigError
-from monitor.history import AgentMonitor
 from monitor.ingest import decoder_for
 from monitor.ledger.flags import FlagReader
 from monitor.ledger.spool import LedgerSpool
 from monitor.ledger.store import Ledger
+from monitor.outcome.effects import Policy
+from monitor.privacy.vault import Vault
 from monitor.rules import RuleBook
 from monitor.sources.combined import CombinedSource
 from monitor.sources.kafka_group import GroupWatch
@@ -33,7 +34,6 @@ from monitor.telemetry.observer import TelemetryObserver
 from monitor.telemetry.pushing import MetricsPusher
 from monitor.telemetry.pushing import connect as push
 from monitor.telemetry.tracing import BatchTracer, connect
-from monitor.vault import Vault
 
 MONITORS: Final[Mapping[str, Callable[..., Monitor]]] = {"drift": DriftMonitor, "agent": AgentMonitor}
 """Detectors that keep state: what the engine builds for each besides its workers, with the same options."""

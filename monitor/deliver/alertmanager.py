@@ -5,8 +5,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from monitor.alerting import rfc3339
-from monitor.clock import Clock, Deadline
+from monitor.clock import Clock, Deadline, rfc3339
 from monitor.config import AlertmanagerConfig
 from monitor.deliver.network import Poster, endpoint
 from monitor.deliver.outbox import Outcome, Reason, Rejected, Result, Retry

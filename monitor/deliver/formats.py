@@ -1,6 +1,6 @@
 """Bodies of webhooks: one alert of ours, written as others read alerts. Pure functions.
 
-An alert is what `monitor.alerting.alert_of` makes: labels, annotations and times, no text of a trace.
+An alert is what `monitor.outcome.alerts.alert_of` makes: labels, annotations and times, no text of a trace.
 Sources: Alertmanager's webhook data (`notify/webhook` and `template.Data`, version 4), Slack's Block Kit
 reference, PagerDuty's Events API v2.
 """
@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from monitor.config import WebhookConfig
 from monitor.findings import Leased
+from monitor.outcome.alerts import GROUP_BY
 
 SCHEMA: Final = "riskmon.alert/1"
-GROUP_BY: Final = ("alertname", "app", "environment")  # as docker/alertmanager.yml groups
 _FIRING: Final = "0001-01-01T00:00:00Z"  # Go's zero time: what Alertmanager writes while an alert has no end
 _FNV_OFFSET, _FNV_PRIME = 14695981039346656037, 1099511628211
 _SLACK_HEADER, _SLACK_SECTION, _SLACK_FIELD, _SLACK_FIELDS = 150, 3000, 2000, 10

@@ -1,6 +1,5 @@
 """Build the senders that a configuration asks for."""
 
-from monitor.alerting import ALERTMANAGER, FEEDBACK, LOG, WEBHOOK_PREFIX
 from monitor.clock import Clock
 from monitor.config import Config
 from monitor.deliver.alertmanager import AlertmanagerSender
@@ -9,7 +8,8 @@ from monitor.deliver.log import LogSender
 from monitor.deliver.outbox import Sender
 from monitor.deliver.webhook import WebhookSender
 from monitor.errors import ConfigError
-from monitor.verdict import VERDICTS
+from monitor.outcome.alerts import ALERTMANAGER, FEEDBACK, LOG, WEBHOOK_PREFIX
+from monitor.outcome.verdict import VERDICTS
 
 VERDICTS_BATCH = 1000  # one a trace: two ledger transactions per send must carry many
 

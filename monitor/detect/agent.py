@@ -2,7 +2,7 @@
 
 Deterministic, from the steps of the run and its final answer; no model. Whether what the answer states is
 supported by the results of tools is the hallucination detector's part, which reads those results too. How a
-run compares with the agent's others, and with its conversation, is added in the engine by `monitor.history`.
+run compares with the agent's others, and with its conversation, `monitor.agents.history` adds in the engine.
 """
 
 import itertools
@@ -10,10 +10,11 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
-from monitor import answers, runs
+from monitor.agents import response_acts as answers
+from monitor.agents import runs
+from monitor.agents.runs import Call, Circle, Compiled, Rulebook, Run
 from monitor.clock import Clock, SystemClock
 from monitor.findings import Assessment, Evidence, Status, TierStatus
-from monitor.runs import Call, Circle, Compiled, Rulebook, Run
 from monitor.trace import Step, StepKind, Trace
 
 NAME = "agent"
@@ -219,7 +220,7 @@ def _abandoned(trace: Trace, found: Sequence[Call]) -> float:
 
 
 def build(*, clock: Clock | None = None, **options: Any) -> Agent:
-    """Build the worker's half. Options are those of `monitor.runs.Options`. Raises ConfigError."""
+    """Build the worker's half. Options are those of `monitor.agents.runs.Options`. Raises ConfigError."""
     return Agent(runs.policies(runs.options(options)), clock or SystemClock())
 
 

@@ -11,7 +11,6 @@ from typing import Protocol
 
 from monitor.assembly import Assembler
 from monitor.clock import Clock, Deadline
-from monitor.effects import Judge, Policy, Transaction
 from monitor.engine.effort import Effort
 from monitor.engine.partitions import Claims, Partition, Partitions
 from monitor.engine.settings import Settings, Totals
@@ -19,6 +18,8 @@ from monitor.engine.staging import Staged
 from monitor.engine.work import Batch, Part, Rest, Work
 from monitor.errors import BadTrace, Busy, Fenced, Retryable, Skipped
 from monitor.findings import Assessment, Judgement
+from monitor.outcome.effects import Policy
+from monitor.outcome.transaction import EngineVersion, Transaction
 from monitor.rules import RuleBook, RuleSet
 from monitor.stream import (
     Assigned,
@@ -104,8 +105,8 @@ class Engine:
         self._reloading = False
         self._commit_at = self._rules_at = self._lag_at = 0.0
         self._committed: dict[TopicPartition, int] = {}
-        self._judge = Judge.of({}, "")
-        self._judged_by: tuple[object, object] = (None, None)
+        self._version = EngineVersion.of({}, "")
+        self._version_of: tuple[object, object] = (None, None)
         self.totals = Totals()
         self.turned_at = self._polled_at = clock.monotonic()
 
@@ -428,9 +429,9 @@ class Engine:
         judged = [each for _, each in staged.assembled]
         staged.snapshots.update(self._assembler.snapshot(judged))
         versions, rules = self._detectors.versions, self._rules.current.version
-        if self._judged_by != (versions, rules):
-            self._judge, self._judged_by = Judge.of(versions, rules), (versions, rules)
-        transaction = staged.transaction(self._settings.owner, self._judge, self._policy, self._clock.now())
+        if self._version_of != (versions, rules):
+            self._version, self._version_of = EngineVersion.of(versions, rules), (versions, rules)
+        transaction = staged.transaction(self._settings.owner, self._version, self._policy, self._clock.now())
         began = self._clock.monotonic()
         try:
             self._ledger.record(transaction)

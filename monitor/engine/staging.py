@@ -4,9 +4,10 @@ from collections.abc import Iterable, Mapping
 from itertools import chain
 
 from monitor.assembly import Judged
-from monitor.effects import Claimed, Finished, Judge, Policy, Transaction, coverage_of, effects
 from monitor.engine.partitions import Partition
 from monitor.findings import DeadLetter, Judgement, Span
+from monitor.outcome.effects import Policy, effects
+from monitor.outcome.transaction import Claimed, EngineVersion, Finished, Transaction, coverage_of
 from monitor.stream import TopicPartition
 from monitor.trace import Record
 
@@ -104,13 +105,13 @@ class Staged:
             counts[partition.name[0]] -= 1
         return counts
 
-    def transaction(self, owner: str, judge: Judge, policy: Policy, now: float) -> Transaction:
+    def transaction(self, owner: str, version: EngineVersion, policy: Policy, now: float) -> Transaction:
         """Build the transaction; building it again gives the same one."""
         judgements = [judgement for _, judgement in self.judgements]
         dead = [letter for _, letter in self.dead]
         transaction = Transaction(
             owner=owner,
-            judge=judge,
+            version=version,
             marks={
                 partition.name: Claimed(
                     partition.epoch, partition.version, partition.progress.mark(), partition.incarnation

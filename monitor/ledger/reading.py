@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 import msgspec
 import sqlalchemy as sa
 
-from monitor import audit
 from monitor.errors import ConfigError, Retryable
 from monitor.findings import Span
+from monitor.ledger import audit
 from monitor.ledger import schema as t
 from monitor.ledger.store import Ledger, dead_letter_context, flag_digest
+from monitor.privacy.vault import Vault
 from monitor.trace import Origin
-from monitor.vault import Vault
 
 _PAGE = 1000
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from monitor.audit import GENESIS
 from monitor.errors import ConfigError
+from monitor.ledger.audit import GENESIS
 
 metadata = sa.MetaData()
 

@@ -12,9 +12,9 @@ import sqlalchemy as sa
 from monitor.errors import ConfigError
 from monitor.ledger import schema as t
 from monitor.ledger.store import Ledger
+from monitor.privacy.vault import Vault
 from monitor.stream import Received, Usage
 from monitor.trace import Record
-from monitor.vault import Vault
 
 CONTENT_TYPE = "content-type"
 

@@ -15,19 +15,18 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from monitor import audit
 from monitor.clock import Clock
-from monitor.effects import Judge, KeptTrace, Transaction
 from monitor.errors import ConfigError, Fenced, Retryable
 from monitor.findings import Assessment, Coverage, DeadLetter, FlagRow
-from monitor.ledger import claims
+from monitor.ledger import audit, claims
 from monitor.ledger import schema as t
 from monitor.ledger.claims import Claim, Hand, Holding, mark_columns
 from monitor.ledger.database import READS, connect, once_unlocked
+from monitor.outcome.transaction import EngineVersion, KeptTrace, Transaction
+from monitor.outcome.verdict import VERDICTS, Verdict
+from monitor.privacy.vault import Vault
 from monitor.progress import Placement
 from monitor.stream import Assigned, TopicPartition, is_spool
-from monitor.vault import Vault
-from monitor.verdict import VERDICTS, Verdict
 
 # What every transaction executes, built once: building a statement takes longer than SQLite takes for it.
 _ORIGIN = ("topic", "partition", "offset", "part", "incarnation")
@@ -159,8 +158,8 @@ class Ledger:
                 return
             self._advance(connection, transaction)
             entries: list[tuple[str, Mapping[str, Any]]] = []
-            if transaction.judge.id != self._judge:
-                entries.append(("judge", _judge_body(transaction.judge, self._owner)))
+            if transaction.version.id != self._judge:
+                entries.append(("judge", _version_body(transaction.version, self._owner)))
             flag_rows = self._new_flags(connection, transaction.flags)
             entries += [("coverage", _coverage_body(c, transaction)) for c in transaction.coverage]
             digests = {row.flag.id: _flag_body(row) for row in flag_rows}
@@ -176,7 +175,7 @@ class Ledger:
             if transaction.verdicts:
                 self._write_verdicts(connection, transaction.verdicts)
             self._write_rest(connection, transaction)
-        self._judge = transaction.judge.id
+        self._judge = transaction.version.id
 
     def note(self, kind: str, body: Mapping[str, Any]) -> None:
         """Put an event that is not about a trace on the chain (daemon started, stopped, letter requeued)."""
@@ -337,8 +336,8 @@ def _describe(error: DBAPIError) -> str:
     return f"{type(error.orig).__name__}: {error.orig}"[:200]
 
 
-def _judge_body(judge: Judge, owner: str) -> dict[str, Any]:
-    return {"id": judge.id, "detectors": judge.detectors, "rules": judge.rules, "instance": owner}
+def _version_body(version: EngineVersion, owner: str) -> dict[str, Any]:
+    return {"id": version.id, "detectors": version.detectors, "rules": version.rules, "instance": owner}
 
 
 def _coverage_body(coverage: Coverage, transaction: Transaction) -> dict[str, Any]:
@@ -354,7 +353,7 @@ def _coverage_body(coverage: Coverage, transaction: Transaction) -> dict[str, An
         "traces": coverage.traces,
         "statuses": coverage.statuses,
         "flags": coverage.flags,
-        "judge": transaction.judge.id,
+        "judge": transaction.version.id,
     }
 
 

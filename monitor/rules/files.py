@@ -9,14 +9,14 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from monitor.errors import ConfigError
-from monitor.findings import Action, Severity, Status
+from monitor.findings import ALERT_LABELS, Action, Severity, Status
 from monitor.rules.lexer import suggestion
 from monitor.strict_yaml import MAX_FILE_BYTES, load_marked_yaml
 
 MAX_DEPTH = 20
 # Labels that an alert gets from the trace and the rule; a rule's own may not replace them.
 OWNED_LABELS = frozenset(
-    {"alertname", "app", "environment", "model", "provider", "rule", "rule_version", "rule_error", "instance"}
+    {*ALERT_LABELS, "provider", "rule", "rule_version", "rule_error", "instance"} - {"severity"}
 )
 TEMPLATE_LABELS = ("agent", "app", "environment", "provider", "model", "rule", "severity")
 TEMPLATE = re.compile(r"\{\{\s*\$labels\.([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple, TypeAlias
 
-from monitor import runs
+from monitor.agents import runs
+from monitor.agents.runs import Run
 from monitor.findings import Assessment, Evidence, Status
-from monitor.runs import Run
 from monitor.trace import Trace
 
 MAX_EVIDENCE = 256  # entries of one assessment a rule sees; the evaluator needs about 10 µs for each

@@ -12,8 +12,8 @@ from typing import Literal, TypeAlias
 
 from monitor.cascade import DECISIONS
 from monitor.findings import Action, Severity, Status
-from monitor.rates import TERMS
 from monitor.stream import Completion, Incident, Right, Stage
+from monitor.telemetry.rates import TERMS
 from monitor.trace import Missing
 
 PREFIX = "riskmon_"

@@ -19,10 +19,10 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, SeverityNumber
 
 from monitor import __version__
-from monitor.alerting import kinds_of
 from monitor.clock import Clock, Deadline
 from monitor.errors import ConfigError
 from monitor.findings import Assessment, Judgement, Status
+from monitor.outcome.alerts import kinds_of
 
 EVENT_NAME: Final = "gen_ai.evaluation.result"
 MAX_WAITING: Final = 20_000  # events; about 10 MiB

@@ -3,7 +3,7 @@
 Only numbers, enums, None and short strings under known keys pass. An exception is logged as its type and
 frames; its message only if it is one of ours, because a foreign one may quote the text it choked on. For
 the same reason a third-party record comes with its message only if that is a literal of the calling code (an
-f-string is not), filled in with what `monitor.redact.remark` shows of its arguments; a library that never has
+f-string is not), filled in with what `privacy.redact.remark` shows of its arguments; a library that never has
 text of a trace at hand as a `str` is shown in full, bytes excepted. Of each message a few a minute pass.
 """
 
@@ -23,7 +23,7 @@ from typing import Any, Final, Literal, TextIO, TypeAlias
 import structlog
 
 from monitor.errors import RiskmonError
-from monitor.redact import remark
+from monitor.privacy.redact import remark
 
 MAX_CHARS: Final = 300
 MAX_FRAMES: Final = 12

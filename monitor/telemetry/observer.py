@@ -15,7 +15,6 @@ from typing import Concatenate, ParamSpec, TypeAlias
 from monitor.clock import Clock
 from monitor.config import BudgetsConfig
 from monitor.findings import Assessment, Evidence, Judgement, Status, TierStatus
-from monitor.rates import TERMS, THRESHOLD, Window, sums_of
 from monitor.stream import (
     AssemblyStats,
     Denial,
@@ -32,6 +31,7 @@ from monitor.stream import (
 from monitor.telemetry.catalogue import LEDGER_TABLES, OBJECTIVES, VERDICTS
 from monitor.telemetry.metrics import LabelSet, Metrics
 from monitor.telemetry.ports import Evaluations, Log, Spans
+from monitor.telemetry.rates import TERMS, THRESHOLD, Window, sums_of
 
 _P = ParamSpec("_P")
 

@@ -4,7 +4,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from monitor.alerting import rfc3339
+from monitor.clock import rfc3339
 from monitor.findings import Judgement, Severity, Status
 
 VERDICTS: Final = "verdicts"

@@ -17,9 +17,9 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import msgspec
 
 from monitor import text
+from monitor.agents.runs import ALIKE, Budgets, Options, noisy_or, options
 from monitor.errors import ConfigError
 from monitor.findings import Assessment, Evidence, Status
-from monitor.runs import ALIKE, Budgets, Options, noisy_or, options
 from monitor.trace import Trace
 
 USED = Budgets.__struct_fields__
@@ -132,7 +132,7 @@ class _Slots(Generic[_Kept]):
 
 
 class AgentMonitor:
-    """Keeps what agents and conversations used. Used from one thread. Options: `monitor.runs.Options`."""
+    """Keeps what agents and conversations used. Used from one thread. Options: `runs.Options`."""
 
     def __init__(self, **given: Any) -> None:
         self._options: Options = options(given)

@@ -1,0 +1,1 @@
+"""Agents: what a run did, and how it compares with the runs before it."""

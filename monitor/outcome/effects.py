@@ -1,0 +1,107 @@
+"""What judgements cause: what is kept, redacted, alerted and fed back, and why. Pure.
+
+A trace leaves rows only when a rule flagged it, a detector failed on it, or it was sampled; everything else
+is proven by coverage.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from operator import attrgetter
+
+import msgspec
+
+from monitor.config import DeliverConfig
+from monitor.feedback.items import feedback_item
+from monitor.findings import (
+    Action,
+    FlagRow,
+    Judgement,
+    Status,
+)
+from monitor.outcome.alerts import outgoing_for
+from monitor.outcome.transaction import Kept, KeptTrace, Transaction
+from monitor.outcome.verdict import verdict_of
+from monitor.privacy.redact import TraceRedactor
+from monitor.trace import SafeText
+
+_status = attrgetter("status")
+_FAILED = frozenset({Status.TIMEOUT, Status.ERROR})
+EXCERPTS = 8  # evidence excerpts kept per flag; more would not be read
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings that decide what is kept and where it goes."""
+
+    deliver: DeliverConfig
+    excerpt_chars: int
+    sample_ratio: float
+
+
+def flag_rows(judgement: Judgement, now: float, excerpt_chars: int) -> list[FlagRow]:
+    """Turn a trace's flags into rows, its texts redacted."""
+    trace = judgement.trace
+    redactor = TraceRedactor(trace, judgement.assessments)
+    prompt, response = redactor.prompt(excerpt_chars), redactor.response(excerpt_chars)
+    rows = []
+    for flag in judgement.flags:
+        concerned = tuple(a for a in judgement.assessments if a.detector in flag.detectors)
+        evidence: list[SafeText] = [
+            redactor.field(e.field, e.start, e.end, excerpt_chars)
+            for a in concerned
+            for e in a.evidence[:EXCERPTS]
+        ]
+        rows.append(
+            FlagRow(
+                flag=flag,
+                origin=judgement.origin,
+                trace_id=trace.id,
+                time=now,
+                app=trace.app,
+                environment=trace.environment,
+                model=trace.model,
+                assessments=concerned,
+                prompt=prompt,
+                response=response,
+                evidence=tuple(evidence[:EXCERPTS]),
+            )
+        )
+    return rows
+
+
+def why_kept(judgement: Judgement, sample_ratio: float) -> Kept | None:
+    """Decide whether a trace's assessments are kept; sampling is a function of its origin, so it repeats."""
+    if judgement.flags:
+        return Kept.FLAGGED
+    if not _FAILED.isdisjoint(map(_status, judgement.assessments)):
+        return Kept.FAILED
+    if sample_ratio > 0:
+        digest = hashlib.blake2b("/".join(judgement.origin.names).encode(), digest_size=4).digest()
+        if int.from_bytes(digest, "big") < sample_ratio * 2**32:
+            return Kept.SAMPLED
+    return None
+
+
+def effects(judgements: Sequence[Judgement], policy: Policy, now: float, into: Transaction) -> None:
+    """Add everything that judgements cause, except positions and coverage, to a transaction."""
+    if policy.deliver.verdicts_topic:
+        into.verdicts += [verdict_of(judgement, now) for judgement in judgements]
+    for judgement in judgements:
+        why = why_kept(judgement, policy.sample_ratio)
+        if why is None:
+            continue
+        into.kept.append(
+            KeptTrace(
+                origin=judgement.origin,
+                trace_id=judgement.trace.id,
+                time=now,
+                why=why,
+                assessments=judgement.assessments,
+            )
+        )
+        rows = flag_rows(judgement, now, policy.excerpt_chars) if judgement.flags else []
+        into.flags += rows
+        for row in rows:
+            item = feedback_item(row) if Action.FEEDBACK in row.flag.actions else None
+            if item is not None:
+                into.feedback.append(item)
+            into.outgoing += outgoing_for(row, item, policy.deliver, now)

@@ -1,0 +1,1 @@
+"""Privacy: text that may be shown, and what turns identifiers into pseudonyms."""
