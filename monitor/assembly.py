@@ -17,7 +17,7 @@ from typing import Final, Generic, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
-from monitor.stream import AssemblyStats, Completion
+from monitor.ports import AssemblyStats, Completion
 from monitor.trace import Document, Message, Missing, Span, Step, StepKind, ToolCall, Trace
 
 Key = TypeVar("Key")

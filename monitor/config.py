@@ -10,13 +10,13 @@ import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
-from monitor.cascade import Profile
 from monitor.errors import ConfigError
-from monitor.stream import checked_topic, spool_topic
+from monitor.events import checked_topic
+from monitor.spool import spool_topic
 from monitor.strict_yaml import load_yaml
 
 PREFIX = "RISKMON_"
@@ -26,6 +26,10 @@ Count = Annotated[int, Field(ge=1)]
 
 Topic = Annotated[str, AfterValidator(checked_topic)]
 OptionalTopic = Annotated[str, AfterValidator(lambda name: name and checked_topic(name))]
+
+Profile: TypeAlias = Literal["default", "full", "offline"]
+"""`default`: each tier looks at what the one before is unsure of, and at a random share of the rest. `full`:
+every tier looks at every trace. `offline`: as `default`, with the bundled tiers only."""
 
 
 class _Section(BaseModel):

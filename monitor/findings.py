@@ -1,11 +1,11 @@
-"""What the stages find: assessments by detectors, flags by rules, and what the ledger keeps of them."""
+"""What the stages find: assessments by detectors, and flags by rules."""
 
 from enum import StrEnum
-from typing import Any, Final, NamedTuple
+from typing import Final
 
 import msgspec
 
-from monitor.trace import Origin, SafeText, Trace
+from monitor.trace import Origin, Trace
 
 
 class Status(StrEnum):
@@ -100,117 +100,6 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     trace: Trace
     assessments: tuple[Assessment, ...]
     flags: tuple[Flag, ...]
-
-
-class Span(msgspec.Struct, frozen=True, gc=False):
-    """A half-open range of offsets [start, end)."""
-
-    start: int
-    end: int
-
-
-class Coverage(msgspec.Struct, frozen=True, kw_only=True):
-    """What one transaction finished of one partition; the evidence that nothing was skipped.
-
-    `ranges` are the offsets finished, holes left by compaction and transaction markers included;
-    `records` how many records they held; `dead` how many of those were dead-lettered; `traces` how many
-    traces; `statuses` counts "detector.status"; `flags` how many flags.
-    """
-
-    topic: str
-    partition: int
-    ranges: tuple[Span, ...]
-    records: int
-    dead: int
-    traces: int
-    statuses: dict[str, int]
-    flags: int
-
-
-class FlagRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A flag as the ledger keeps it: identifiers, numbers, and excerpts only as `SafeText`."""
-
-    flag: Flag
-    origin: Origin
-    trace_id: str
-    time: float
-    app: str
-    environment: str
-    model: str
-    assessments: tuple[Assessment, ...]
-    prompt: SafeText
-    response: SafeText
-    evidence: tuple[SafeText, ...]
-
-
-class FlagFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which flags on record are wanted; what is left out is no condition.
-
-    `equal` maps one of `FLAG_FIELDS` to the values it may have. `detector` must be among those whose
-    assessment the flag rests on. `since` and `until` bound the time of recording, Unix seconds, both
-    included. `before` is time and id of a flag: only what was recorded earlier, or then with a lesser id.
-    """
-
-    equal: dict[str, tuple[str, ...]] = {}
-    detector: str = ""
-    since: float | None = None
-    until: float | None = None
-    before: tuple[float, str] | None = None
-
-
-FLAG_FIELDS: Final = ("app", "rule", "environment", "model", "severity", "trace_id")
-
-
-class FlagPage(NamedTuple):
-    """Flags on record, the newest first, and whether there are more behind the last one."""
-
-    flags: tuple[FlagRow, ...]
-    more: bool
-
-
-class FeedbackItem(msgspec.Struct, frozen=True, kw_only=True):
-    """A flagged sample offered for retraining. `id` is the flag id; all text is redacted."""
-
-    id: str
-    body: dict[str, Any]
-
-
-class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
-    """One message for the outside. `key` is its idempotency key, unique per destination."""
-
-    destination: str
-    key: str
-    body: dict[str, Any]
-
-
-class Leased(NamedTuple):
-    """A row of the outbox, held by this daemon for a while.
-
-    `key` is the idempotency key, unique per destination; `attempts` how many tries have failed so far;
-    `created` Unix seconds of when it was written.
-    """
-
-    id: int
-    destination: str
-    key: str
-    body: dict[str, Any]
-    attempts: int
-    created: float
-
-
-class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
-    """A record that could not be judged, with its original bytes; the ledger encrypts all three of them."""
-
-    topic: str
-    partition: int
-    offset: int
-    time: float
-    reason: str
-    detail: str
-    key: bytes | None
-    value: bytes | None
-    headers: tuple[tuple[str, bytes], ...]
-    incarnation: int = 0
 
 
 class TierStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,8 +12,7 @@ from enum import StrEnum
 from heapq import heappop, heappush
 from typing import NamedTuple
 
-from monitor.findings import Span
-from monitor.stream import Assigned
+from monitor.events import Assigned, OffsetRange
 
 
 class Witness(NamedTuple):
@@ -30,7 +29,7 @@ class Mark(NamedTuple):
     """
 
     next_offset: int
-    beyond: tuple[Span, ...] = ()
+    beyond: tuple[OffsetRange, ...] = ()
     partial: Mapping[int, tuple[int, ...]] = {}
     leader_epoch: int = -1
     witness: Witness | None = None
@@ -59,7 +58,7 @@ class Placement(NamedTuple):
 
     offset: int
     reason: Placing
-    gap: Span | None = None
+    gap: OffsetRange | None = None
     since: int | None = None
     leader_epoch: int = -1
 
@@ -101,7 +100,7 @@ def place(
             return Placement(wanted, Placing.BEYOND_END, leader_epoch=stored.leader_epoch)
         return _place_anew(wanted, begin, begin)
     if wanted < begin:
-        return Placement(begin, Placing.RETENTION, Span(wanted, begin))
+        return Placement(begin, Placing.RETENTION, OffsetRange(wanted, begin))
     behind = committed is not None and committed > wanted and not stored.moved
     return Placement(wanted, Placing.LEDGER_BEHIND if behind else Placing.LEDGER)
 
@@ -114,7 +113,7 @@ def _place_first(committed: int | None, begin: int, end: int, latest_from: int |
     if committed > end:  # the group's commit is of a topic that is gone
         return Placement(begin, Placing.EARLIEST)
     if committed < begin:
-        return Placement(begin, Placing.RETENTION, Span(committed, begin))
+        return Placement(begin, Placing.RETENTION, OffsetRange(committed, begin))
     return Placement(committed, Placing.COMMITTED)
 
 
@@ -122,7 +121,7 @@ def _place_anew(wanted: int, since: int, begin: int) -> Placement:
     reason = Placing.TRUNCATED if since > begin else Placing.RECREATED
     first = min(wanted, since)
     if first < begin:
-        return Placement(begin, reason, Span(first, begin), since)
+        return Placement(begin, reason, OffsetRange(first, begin), since)
     return Placement(first, reason, None, since)
 
 
@@ -168,7 +167,7 @@ class Progress:
         """
         self._seen.append((offset, time, leader_epoch))
 
-    def pass_to(self, offset: int) -> Span | None:
+    def pass_to(self, offset: int) -> OffsetRange | None:
         """Take note that no record stands before `offset`; returns the range that is covered by that."""
         last = offset - 1
         if last < self._delivered or not self.deliver(last):
@@ -182,7 +181,7 @@ class Progress:
         self._open[offset] = (self._open[offset][0], len(due))
         return due
 
-    def finish(self, offset: int, parts: Collection[int]) -> Span | None:
+    def finish(self, offset: int, parts: Collection[int]) -> OffsetRange | None:
         """Mark parts of a record as recorded; returns the covered range when that made the record done.
 
         Finish a record of no traces, or a dead letter, with no parts.
@@ -196,7 +195,7 @@ class Progress:
         del self._open[offset]
         self._partial.pop(offset, None)
         self._cover(start, offset + 1)
-        return Span(start, offset + 1)
+        return OffsetRange(start, offset + 1)
 
     def _cover(self, start: int, end: int) -> None:
         if start > self.next_offset:
@@ -214,7 +213,7 @@ class Progress:
 
     def mark(self) -> Mark:
         """What the ledger must store."""
-        beyond = tuple(Span(start, self._beyond[start]) for start in sorted(self._beyond))
+        beyond = tuple(OffsetRange(start, self._beyond[start]) for start in sorted(self._beyond))
         partial = {offset: tuple(sorted(parts)) for offset, parts in self._partial.items() if parts}
         while self._seen and self._seen[0][0] < self.next_offset:
             offset, time, self._leader_epoch = self._seen.popleft()
@@ -226,12 +225,12 @@ class Progress:
         return Mark(self.next_offset, beyond, partial, epoch, self._witness)
 
 
-def merge(spans: Iterable[Span]) -> tuple[Span, ...]:
+def merge(spans: Iterable[OffsetRange]) -> tuple[OffsetRange, ...]:
     """Join adjacent and overlapping ranges, sorted."""
-    merged: list[Span] = []
+    merged: list[OffsetRange] = []
     for span in sorted(spans, key=lambda s: (s.start, s.end)):
         if merged and span.start <= merged[-1].end:
-            merged[-1] = Span(merged[-1].start, max(merged[-1].end, span.end))
+            merged[-1] = OffsetRange(merged[-1].start, max(merged[-1].end, span.end))
         else:
             merged.append(span)
     return tuple(merged)

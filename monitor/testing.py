@@ -11,12 +11,14 @@ from typing_extensions import override
 
 from monitor.clock import ManualClock
 from monitor.detect.inline import InlineDetectors
-from monitor.engine.loop import LedgerPort
-from monitor.engine.partitions import Claim, Holding
+from monitor.engine.ports import Claim, Holding, LedgerPort
 from monitor.errors import Busy, Retryable
-from monitor.findings import Assessment, DeadLetter, Judgement
+from monitor.events import Assigned, TopicPartition
+from monitor.findings import Assessment, Judgement
 from monitor.outcome.transaction import Transaction
+from monitor.ports import Incident, Observer, PoolStats, Verdicts
 from monitor.progress import Placement
+from monitor.records import DeadLetter
 from monitor.sources.memory import (
     BAD_BATCH,
     CRASH,
@@ -28,7 +30,6 @@ from monitor.sources.memory import (
     SimulatedCrash,
     Stall,
 )
-from monitor.stream import Assigned, Incident, Observer, PoolStats, TopicPartition, Verdicts
 from monitor.trace import Trace
 
 __all__ = [

@@ -9,7 +9,14 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from monitor.findings import Span
+import msgspec
+
+
+class TextSpan(msgspec.Struct, frozen=True, gc=False):
+    """A half-open range of characters [start, end)."""
+
+    start: int
+    end: int
 
 
 class Token(NamedTuple):
@@ -44,13 +51,13 @@ _BEFORE_NUMBERS = _words("no nos fig figs vol p pp ch sec art")
 _LAST_WORD = re.compile(r"[^\W_](?:[\w.]{0,14}\w)?\Z")
 
 
-def sentences(text: str) -> list[Span]:
+def sentences(text: str) -> list[TextSpan]:
     """Return the sentences of a text, trimmed of white space, in order; each line stands alone.
 
     A full stop ends no sentence after a known abbreviation or a single initial, or before a lower-case
     letter. Every character that is not white space belongs to exactly one sentence.
     """
-    found: list[Span] = []
+    found: list[TextSpan] = []
     start = 0
     for match in _BREAK.finditer(text):
         if _ends_sentence(text, start, match):
@@ -77,11 +84,11 @@ def _ends_sentence(text: str, start: int, match: re.Match[str]) -> bool:
     return not (is_initial or is_list_marker or introduces_number or last.lower() in _ABBREVIATIONS)
 
 
-def _append_trimmed(found: list[Span], text: str, start: int, end: int) -> None:
+def _append_trimmed(found: list[TextSpan], text: str, start: int, end: int) -> None:
     part = text[start:end]
     left = len(part) - len(part.lstrip())
     if left < len(part):
-        found.append(Span(start + left, start + len(part.rstrip())))
+        found.append(TextSpan(start + left, start + len(part.rstrip())))
 
 
 _WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)?|\d+(?:[.,:]\d+)*")

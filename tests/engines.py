@@ -8,13 +8,13 @@ from monitor.assembly import DEFAULT_BOUNDS, Assembler
 from monitor.clock import Clock
 from monitor.config import DeliverConfig
 from monitor.engine import Engine, Settings
-from monitor.engine.loop import LedgerPort
+from monitor.engine.ports import LedgerPort
 from monitor.engine.work import Part
 from monitor.errors import BadTrace, Skipped
 from monitor.findings import Assessment, Status
 from monitor.outcome.effects import Policy
+from monitor.ports import Detectors, Monitor, Observer, Source
 from monitor.rules import RuleBook
-from monitor.stream import Detectors, Monitor, Observer, Source
 from monitor.trace import Record, Span, Trace
 
 EVERY_TRACE = Path(__file__).parent / "data" / "every_trace.yaml"

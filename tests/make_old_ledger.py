@@ -34,6 +34,7 @@ from test_e2e_assembly import record_of, spans_of
 
 from monitor.config import Config
 from monitor.daemon.build import build_engine
+from monitor.events import TopicPartition
 from monitor.findings import Assessment, Status
 from monitor.ledger import schema as t
 from monitor.ledger.outbox import LedgerOutbox
@@ -44,7 +45,7 @@ from monitor.privacy.vault import Vault
 from monitor.rules import RuleBook
 from monitor.sources.combined import CombinedSource
 from monitor.sources.spool import SpoolSource
-from monitor.stream import Received, TopicPartition
+from monitor.spool import Received
 from monitor.testing import ManualClock, MemoryLog, MemorySource, RecordingObserver, ScriptedDetectors
 from monitor.trace import Trace
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from monitor.clock import rfc3339
 from monitor.config import AlertmanagerConfig, DeliverConfig, WebhookConfig
 from monitor.feedback.items import feedback_item
-from monitor.findings import ALERT_LABELS, Action, Assessment, Evidence, Flag, FlagRow, Severity, Status
+from monitor.findings import ALERT_LABELS, Action, Assessment, Evidence, Flag, Severity, Status
 from monitor.outcome.alerts import GROUP_BY, MAX_KINDS, alert_of, outgoing_for
+from monitor.records import FlagRow
 from monitor.rules.files import OWNED_LABELS
 from monitor.trace import Origin, SafeText
 

@@ -18,8 +18,8 @@ from monitor.config import KafkaConfig
 from monitor.demo import broker
 from monitor.demo.broker import EmbeddedBroker
 from monitor.errors import ConfigError, Retryable
+from monitor.events import Assigned, Event
 from monitor.sources.kafka import KafkaSource
-from monitor.stream import Assigned, Event
 
 # kafka-python reads its schemas with functions that Python 3.11 and 3.12 deprecate and 3.13 took back.
 pytestmark = pytest.mark.filterwarnings(r"ignore:(read|open)_text is deprecated:DeprecationWarning")

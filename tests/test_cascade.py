@@ -8,15 +8,15 @@ import tiered_detectors
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.cascade import AUDIT, Cascade, Tally
 from monitor.clock import ManualClock, SystemClock
 from monitor.config import PoolConfig
 from monitor.detect import Spec
+from monitor.detect.cascade import AUDIT, Cascade, Tally
 from monitor.detect.inline import InlineDetectors
 from monitor.detect.pool import Pool
 from monitor.engine.effort import INTERVAL_SECONDS, TARGET_SECONDS, Effort
 from monitor.errors import ConfigError
-from monitor.stream import Detectors
+from monitor.ports import Detectors
 from monitor.trace import Trace
 
 IDS = [f"t-{number}" for number in range(20_000)]

@@ -25,7 +25,8 @@ from monitor.cli import main
 from monitor.clock import SystemClock
 from monitor.config import Config, load, settings
 from monitor.demo.traffic import Traffic
-from monitor.findings import Action, Assessment, DeadLetter, Flag, Judgement, Severity, Span, Status
+from monitor.events import Assigned, OffsetRange
+from monitor.findings import Action, Assessment, Flag, Judgement, Severity, Status
 from monitor.ledger.claims import Claim
 from monitor.ledger.spool import LedgerSpool
 from monitor.ledger.store import Ledger
@@ -34,7 +35,8 @@ from monitor.outcome.transaction import Claimed, EngineVersion, Transaction, cov
 from monitor.outcome.transaction import Finished as Done
 from monitor.privacy.vault import Vault
 from monitor.progress import Mark
-from monitor.stream import Assigned, Received, spool_topic
+from monitor.records import DeadLetter
+from monitor.spool import Received, spool_topic
 from monitor.testing import ManualClock
 from monitor.trace import Message, Origin, Trace
 
@@ -133,7 +135,7 @@ def stock(tmp_path: Path) -> Iterator[Stock]:
         owner="d0",
         version=EngineVersion.of({"pii": "1"}, "rules-1"),
         marks={("llm.traces", 0): Claimed(claim.epoch, claim.version, Mark(5))},
-        coverage=coverage_of([Done("llm.traces", 0, Span(n, n + 1)) for n in range(5)], judged, dead),
+        coverage=coverage_of([Done("llm.traces", 0, OffsetRange(n, n + 1)) for n in range(5)], judged, dead),
         flags=[],
         feedback=[],
         outgoing=[],
@@ -359,7 +361,7 @@ def test_spools_are_listed_and_dead_letters_go_back_into_theirs(call: Call, stoc
         owner="d0",
         version=EngineVersion.of({"pii": "1"}, "rules-1"),
         marks={(topic, 0): Claimed(claim.epoch, claim.version, Mark(1))},
-        coverage=coverage_of([Done(topic, 0, Span(0, 1))], [], [letter]),
+        coverage=coverage_of([Done(topic, 0, OffsetRange(0, 1))], [], [letter]),
         flags=[],
         feedback=[],
         outgoing=[],

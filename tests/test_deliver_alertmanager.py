@@ -26,8 +26,9 @@ from monitor.deliver.alertmanager import AlertmanagerSender
 from monitor.deliver.formats import fingerprint
 from monitor.deliver.outbox import Delivered, Dispatcher, Reason, Rejected, Result, Retry
 from monitor.errors import ConfigError
-from monitor.findings import Leased, Severity
+from monitor.findings import Severity
 from monitor.outcome.alerts import alert_of, outgoing_for
+from monitor.records import Leased
 
 pytestmark = pytest.mark.monitoring
 

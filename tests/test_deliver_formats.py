@@ -11,8 +11,8 @@ from test_alerting import CANARY, flag_row
 from monitor.config import WebhookConfig, load
 from monitor.deliver.formats import body_of
 from monitor.errors import ConfigError
-from monitor.findings import Leased
 from monitor.outcome.alerts import alert_of
+from monitor.records import Leased
 
 NOW = 1_700_000_000.0
 ALERT = alert_of(flag_row(), NOW, 300.0)

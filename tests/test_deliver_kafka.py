@@ -18,7 +18,7 @@ from monitor.clock import SystemClock
 from monitor.deliver.kafka import KafkaSender
 from monitor.deliver.outbox import Delivered, Reason, Rejected, Retry
 from monitor.feedback.items import feedback_item
-from monitor.findings import Leased
+from monitor.records import Leased
 
 # kafka-python reads its schemas by functions that Python 3.11 and 3.12 call deprecated.
 pytestmark = pytest.mark.filterwarnings(r"ignore:(read|open)_text is deprecated:DeprecationWarning")

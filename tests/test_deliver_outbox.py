@@ -29,7 +29,7 @@ from monitor.deliver.outbox import (
     next_try,
 )
 from monitor.errors import Retryable
-from monitor.findings import Leased
+from monitor.records import Leased
 
 CAP = 60.0
 

@@ -13,8 +13,9 @@ from monitor.deliver.outbox import Delivered
 from monitor.deliver.senders import senders
 from monitor.errors import ConfigError
 from monitor.feedback.items import feedback_item
-from monitor.findings import Leased, Severity
+from monitor.findings import Severity
 from monitor.outcome.alerts import alert_of, outgoing_for
+from monitor.records import Leased
 
 NOW = 1_700_000_000.0
 

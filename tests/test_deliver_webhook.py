@@ -29,7 +29,7 @@ from monitor.deliver.network import MAX_RESPONSE_BYTES, Resolve, endpoint, is_pu
 from monitor.deliver.outbox import Delivered, Outcome, Reason, Rejected, Result, Retry
 from monitor.deliver.webhook import WebhookSender
 from monitor.errors import ConfigError
-from monitor.findings import Leased
+from monitor.records import Leased
 
 ROW = Leased(1, "webhook:ops", "flag-1", {"labels": {"alertname": "Leak"}}, 0, 0.0)
 NOW = 1_700_000_000.0

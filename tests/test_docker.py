@@ -21,13 +21,13 @@ import yaml
 from external import need, need_module
 from structlog.testing import CapturingLogger
 
-from monitor.cascade import DECISIONS
 from monitor.clock import SystemClock
 from monitor.config import Config, load
 from monitor.console.http import HttpServer
 from monitor.daemon.daemon import LIVE_SECONDS
+from monitor.events import Lag
 from monitor.findings import Assessment, Evidence, Flag, Judgement, Severity, Status, TierStatus
-from monitor.stream import Incident, Lag, PoolStats, Stage
+from monitor.ports import DECISIONS, Incident, PoolStats, Stage
 from monitor.telemetry.metrics import Metrics
 from monitor.telemetry.observer import TelemetryObserver
 from monitor.trace import Origin, Trace

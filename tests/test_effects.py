@@ -7,19 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.config import DeliverConfig
-from monitor.findings import (
-    Action,
-    Assessment,
-    DeadLetter,
-    Evidence,
-    Flag,
-    Judgement,
-    Severity,
-    Span,
-    Status,
-)
+from monitor.events import OffsetRange
+from monitor.findings import Action, Assessment, Evidence, Flag, Judgement, Severity, Status
 from monitor.outcome.effects import EXCERPTS, Policy, effects, flag_rows, why_kept
 from monitor.outcome.transaction import EngineVersion, Finished, Kept, Transaction, coverage_of
+from monitor.records import DeadLetter
 from monitor.trace import Message, Origin, Trace
 
 MAIL = "jane@example.com"
@@ -177,10 +169,14 @@ def test_coverage_counts_per_partition() -> None:
     dead = DeadLetter(
         topic="t", partition=1, offset=7, time=0.0, reason="r", detail="", key=None, value=None, headers=()
     )
-    finished = [Finished("t", 0, Span(4, 5)), Finished("t", 0, Span(2, 4)), Finished("t", 1, Span(7, 8))]
+    finished = [
+        Finished("t", 0, OffsetRange(4, 5)),
+        Finished("t", 0, OffsetRange(2, 4)),
+        Finished("t", 1, OffsetRange(7, 8)),
+    ]
     judged = [judgement(flag(), offset=3), judgement(status=Status.ERROR, offset=4)]
     first, second = coverage_of(finished, judged, [dead])
-    assert (first.partition, first.ranges, first.records, first.dead) == (0, (Span(2, 5),), 2, 0)
+    assert (first.partition, first.ranges, first.records, first.dead) == (0, (OffsetRange(2, 5),), 2, 0)
     assert (first.traces, first.flags) == (2, 1)
     assert first.statuses == {"pii.scored": 1, "pii.error": 1, "toxicity.scored": 2}
     assert (second.partition, second.records, second.dead, second.traces) == (1, 1, 1, 0)

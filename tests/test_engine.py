@@ -12,8 +12,8 @@ from typing_extensions import override
 from monitor.findings import Assessment
 from monitor.ledger.reading import verify
 from monitor.ledger.store import Ledger
+from monitor.ports import Incident, Monitor
 from monitor.privacy.vault import Vault
-from monitor.stream import Incident, Monitor
 from monitor.testing import (
     BAD_BATCH,
     TRUNCATE,

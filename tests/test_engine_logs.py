@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.engine.partitions import BEYOND_SECONDS
+from monitor.events import Existing, Passed
 from monitor.ledger import reading
 from monitor.ledger import schema as t
 from monitor.ledger.store import Ledger
+from monitor.ports import Incident
 from monitor.privacy.vault import Vault
-from monitor.stream import Existing, Incident, Passed
 from monitor.testing import ManualClock, MemoryLog, MemorySource, RecordingObserver, ScriptedDetectors
 from monitor.trace import Record
 

@@ -15,8 +15,8 @@ from monitor.detect.pool import Pool
 from monitor.findings import Judgement, Status
 from monitor.ledger.reading import verify
 from monitor.ledger.store import Ledger
+from monitor.ports import Observer, Observers
 from monitor.privacy.vault import Vault
-from monitor.stream import Observer, Observers
 from monitor.telemetry.metrics import Metrics
 from monitor.telemetry.observer import TelemetryObserver
 from monitor.testing import MemoryLog, MemorySource

@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 from monitor.clock import ManualClock
 from monitor.config import KafkaConfig
 from monitor.errors import ConfigError
+from monitor.events import Denial, Right
 from monitor.sources.kafka_diagnosis import (
     CAUSE_SECONDS,
     SAY_SECONDS,
@@ -25,7 +26,6 @@ from monitor.sources.kafka_diagnosis import (
     raise_for_good,
 )
 from monitor.sources.kafka_rights import GROUP, TRIAL_SECONDS, TRY_SECONDS, Rights
-from monitor.stream import Denial, Right
 
 
 def untrusted(code: int) -> ssl.SSLCertVerificationError:

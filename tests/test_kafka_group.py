@@ -11,9 +11,9 @@ from structlog.testing import capture_logs
 
 from monitor.clock import ManualClock
 from monitor.config import KafkaConfig
+from monitor.events import GroupLook, Lag
 from monitor.sources import kafka_group
 from monitor.sources.kafka_group import GroupWatch
-from monitor.stream import GroupLook, Lag
 
 pytestmark = [
     pytest.mark.filterwarnings(r"ignore:(read|open)_text is deprecated:DeprecationWarning"),

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from monitor.clock import ManualClock
 from monitor.config import KafkaConfig
 from monitor.daemon import doctor
+from monitor.events import Membership
 from monitor.sources.kafka_diagnosis import Diagnosis, Outages
 from monitor.sources.kafka_membership import Liveness
-from monitor.stream import Membership
 
 SESSION = 10.0
 REJOIN = 30.0

@@ -18,10 +18,10 @@ from monitor.config import KafkaConfig
 from monitor.ledger import reading
 from monitor.ledger import schema as t
 from monitor.ledger.store import Ledger
+from monitor.ports import Incident
 from monitor.privacy.vault import Vault
 from monitor.sources.kafka import KafkaSource
 from monitor.sources.kafka_logs import UNSEEN_SECONDS
-from monitor.stream import Incident
 from monitor.testing import RecordingObserver, ScriptedDetectors
 
 pytestmark = [

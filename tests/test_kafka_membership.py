@@ -18,10 +18,10 @@ from monitor.clock import Deadline, SystemClock
 from monitor.config import KafkaConfig
 from monitor.demo.broker import EmbeddedBroker
 from monitor.errors import ConfigError
+from monitor.events import Assigned, GroupLook, Revoked
 from monitor.sources.kafka import KafkaSource
 from monitor.sources.kafka_client import repair_join
 from monitor.sources.kafka_group import GroupWatch
-from monitor.stream import Assigned, GroupLook, Revoked
 
 pytestmark = [
     # The library reads its schemas in a way Python 3.11 and 3.12 warn about.

@@ -21,9 +21,9 @@ from monitor.cli import riskmon
 from monitor.clock import Deadline, SystemClock
 from monitor.config import DetectorsConfig, KafkaConfig
 from monitor.errors import ConfigError
+from monitor.events import Denial, Right
 from monitor.sources.kafka import KafkaSource
 from monitor.sources.kafka_diagnosis import Reason
-from monitor.stream import Denial, Right
 from monitor.telemetry.logging import PER_MINUTE
 
 pytestmark = [

@@ -17,16 +17,8 @@ from patience import PATIENCE
 from monitor.clock import Deadline
 from monitor.config import AlertmanagerConfig, DeliverConfig
 from monitor.errors import ConfigError, Fenced, Retryable
-from monitor.findings import (
-    Action,
-    Assessment,
-    DeadLetter,
-    Flag,
-    Judgement,
-    Severity,
-    Span,
-    Status,
-)
+from monitor.events import Assigned, OffsetRange
+from monitor.findings import Action, Assessment, Flag, Judgement, Severity, Status
 from monitor.ledger import audit, reading
 from monitor.ledger import schema as t
 from monitor.ledger.auditor import Auditor
@@ -38,7 +30,7 @@ from monitor.outcome.transaction import Claimed, EngineVersion, KeptTrace, Trans
 from monitor.outcome.transaction import Finished as Done
 from monitor.privacy.vault import Vault
 from monitor.progress import Mark, Placement, Placing
-from monitor.stream import Assigned
+from monitor.records import DeadLetter
 from monitor.testing import ManualClock
 from monitor.trace import Message, Origin, Trace
 
@@ -125,7 +117,7 @@ def batch(
         for offset in dead
     ]
     mark = Claimed(claim.epoch, claim.version, Mark(offsets.stop))
-    finished = [Done("t", partition, Span(offset, offset + 1)) for offset in offsets]
+    finished = [Done("t", partition, OffsetRange(offset, offset + 1)) for offset in offsets]
     transaction = Transaction(
         owner="d0",
         version=EngineVersion.of({"pii": "1"}, "rules-1"),
@@ -209,7 +201,7 @@ def test_a_claim_goes_on_where_the_ledger_is(ledger: Ledger) -> None:
     """What is done beyond the position survives a restart; an older commit of Kafka does not count."""
     claim = claimed(ledger)
     transaction = batch(claim, range(2))
-    mark = Mark(2, (Span(5, 7),), {9: (0, 2)})
+    mark = Mark(2, (OffsetRange(5, 7),), {9: (0, 2)})
     transaction.marks = {("t", 0): Claimed(claim.epoch, claim.version, mark)}
     ledger.record(transaction)
     again = claimed(ledger, committed=1)
@@ -222,7 +214,7 @@ def test_a_gap_goes_on_record(ledger: Ledger) -> None:
     """Offsets that retention took unjudged are a gap in the audit, and reading goes on behind it."""
     ledger.record(batch(claimed(ledger), range(3)))
     claim = claimed(ledger, begin=10)
-    assert claim.placement == Placement(10, Placing.RETENTION, Span(3, 10))
+    assert claim.placement == Placement(10, Placing.RETENTION, OffsetRange(3, 10))
     ledger.record(batch(claim, range(10, 12)))
     report = reading.verify(ledger)
     assert not report.problems

@@ -11,20 +11,12 @@ from test_ledger import ledger  # noqa: F401 - the fixture
 
 from monitor.clock import ManualClock, SystemClock
 from monitor.errors import Retryable
-from monitor.findings import (
-    Action,
-    Assessment,
-    Evidence,
-    Flag,
-    FlagFilter,
-    FlagRow,
-    Severity,
-    Status,
-)
+from monitor.findings import Action, Assessment, Evidence, Flag, Severity, Status
 from monitor.ledger import schema as t
 from monitor.ledger.flags import FlagReader
 from monitor.ledger.store import Ledger
 from monitor.outcome.transaction import EngineVersion, Transaction
+from monitor.records import FlagFilter, FlagRow
 from monitor.trace import Origin, SafeText
 
 FOUND = Evidence(field="response", start=3, end=12, kind="EMAIL_ADDRESS", score=0.9, leaked=True)

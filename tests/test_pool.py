@@ -1,4 +1,4 @@
-"""The promise of `monitor.stream.Detectors`, held by the pool and by its in-process stand-in."""
+"""The promise of `monitor.ports.Detectors`, held by the pool and by its in-process stand-in."""
 
 import contextlib
 import itertools
@@ -18,7 +18,7 @@ from monitor.detect.pace import FIRST_BATCH, Pace
 from monitor.detect.pool import Pool
 from monitor.errors import Busy, ConfigError
 from monitor.findings import Assessment, Status
-from monitor.stream import Detectors
+from monitor.ports import Detectors
 from monitor.trace import Trace
 
 NAMES = ("hallucination", "pii", "toxicity")

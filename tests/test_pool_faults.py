@@ -23,7 +23,7 @@ from monitor.detect import pool as pool_module
 from monitor.detect.pool import Pool
 from monitor.errors import Busy, ConfigError
 from monitor.findings import Assessment, Status
-from monitor.stream import Verdicts
+from monitor.ports import Verdicts
 from monitor.trace import Trace
 
 CLOCK = SystemClock()

@@ -5,9 +5,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.findings import Span
+from monitor.events import Assigned, OffsetRange
 from monitor.progress import Mark, Placement, Placing, Progress, Stored, Witness, merge, place
-from monitor.stream import Assigned
 
 
 def test_position_follows_records_done_in_order() -> None:
@@ -27,7 +26,7 @@ def test_position_waits_for_the_oldest_record() -> None:
         progress.deliver(offset)
         progress.expect(offset, 1)
     progress.finish(2, [0])
-    assert progress.mark() == Mark(0, (Span(2, 3),))
+    assert progress.mark() == Mark(0, (OffsetRange(2, 3),))
     progress.finish(0, [0])
     progress.finish(1, [0])
     assert progress.mark() == Mark(3)
@@ -38,8 +37,8 @@ def test_holes_are_covered_with_the_record_behind_them() -> None:
     progress = Progress(Mark(0))
     progress.deliver(0)
     progress.deliver(9)
-    assert progress.finish(9, ()) == Span(1, 10)
-    assert progress.finish(0, ()) == Span(0, 1)
+    assert progress.finish(9, ()) == OffsetRange(1, 10)
+    assert progress.finish(0, ()) == OffsetRange(0, 1)
     assert progress.next_offset == 10
 
 
@@ -54,26 +53,26 @@ def test_a_record_of_many_traces_is_done_when_all_are() -> None:
     again = Progress(mark)
     again.deliver(0)
     assert again.expect(0, 3) == [1]
-    assert again.finish(0, [1]) == Span(0, 1)
+    assert again.finish(0, [1]) == OffsetRange(0, 1)
 
 
 def test_what_is_done_beyond_the_position_is_not_delivered_twice() -> None:
     """After a restart, records in done ranges are skipped."""
-    progress = Progress(Mark(0, (Span(1, 3),)))
+    progress = Progress(Mark(0, (OffsetRange(1, 3),)))
     assert [progress.deliver(offset) for offset in range(4)] == [True, False, False, True]
-    assert progress.finish(3, ()) == Span(3, 4)
+    assert progress.finish(3, ()) == OffsetRange(3, 4)
     progress.finish(0, ())
     assert progress.next_offset == 4
 
 
 def test_a_done_range_reached_by_the_position_is_still_skipped() -> None:
     """Records of a done range are skipped also when the position has passed them before their delivery."""
-    progress = Progress(Mark(0, (Span(1, 3),)))
+    progress = Progress(Mark(0, (OffsetRange(1, 3),)))
     progress.deliver(0)
     progress.finish(0, ())
     assert progress.next_offset == 3
     assert [progress.deliver(offset) for offset in (1, 2, 3)] == [False, False, True]
-    assert progress.finish(3, ()) == Span(3, 4)
+    assert progress.finish(3, ()) == OffsetRange(3, 4)
 
 
 @given(
@@ -88,7 +87,7 @@ def test_every_offset_is_covered_exactly_once(gaps: list[int], order: object, cr
         at += gap
         offsets.append(at)
         at += 1
-    covered: list[Span] = []
+    covered: list[OffsetRange] = []
     mark, finished = Mark(0), 0
     for crash in (crash_after, len(gaps)):
         progress = Progress(mark)
@@ -102,7 +101,7 @@ def test_every_offset_is_covered_exactly_once(gaps: list[int], order: object, cr
             lowest = min((o for o in open_records if o not in {s.end - 1 for s in covered}), default=at)
             assert progress.next_offset <= lowest
         mark = progress.mark()
-    assert merge(covered) == (Span(0, at),)
+    assert merge(covered) == (OffsetRange(0, at),)
     assert sum(span.end - span.start for span in covered) == at
     assert mark == Mark(at)
 
@@ -126,9 +125,9 @@ def test_reading_begins_where_the_ledger_stands() -> None:
 
 def test_what_retention_deleted_is_a_gap() -> None:
     """Offsets that expired before they were judged go on record as a gap, with a ledger or a commit alone."""
-    assert place(Stored(2), _assigned(2, 6, 10)) == Placement(6, Placing.RETENTION, Span(2, 6))
-    assert place(Stored(2), _assigned(8, 6, 10)) == Placement(6, Placing.RETENTION, Span(2, 6))
-    assert place(None, _assigned(2, 6, 10)) == Placement(6, Placing.RETENTION, Span(2, 6))
+    assert place(Stored(2), _assigned(2, 6, 10)) == Placement(6, Placing.RETENTION, OffsetRange(2, 6))
+    assert place(Stored(2), _assigned(8, 6, 10)) == Placement(6, Placing.RETENTION, OffsetRange(2, 6))
+    assert place(None, _assigned(2, 6, 10)) == Placement(6, Placing.RETENTION, OffsetRange(2, 6))
 
 
 def test_a_topic_made_anew_is_read_from_its_start() -> None:
@@ -137,7 +136,7 @@ def test_a_topic_made_anew_is_read_from_its_start() -> None:
         other = place(Stored(7, "old"), _assigned(None, 0, end, topic_id="new"))
         assert other == Placement(0, Placing.RECREATED, None, 0)
     late = place(Stored(7, "old"), _assigned(3, 3, 90, topic_id="new"))
-    assert late == Placement(3, Placing.RECREATED, Span(0, 3), 0)
+    assert late == Placement(3, Placing.RECREATED, OffsetRange(0, 3), 0)
     assert place(Stored(7), _assigned(None, 2, 90, diverged=2)) == Placement(2, Placing.RECREATED, None, 2)
     assert place(None, _assigned(12, 3, 10)) == Placement(3, Placing.EARLIEST)
 
@@ -197,10 +196,10 @@ def test_what_holds_no_record_is_passed() -> None:
     progress = Progress(Mark(3))
     assert progress.deliver(3)
     assert progress.pass_to(3) is None
-    assert progress.pass_to(9) == Span(4, 9)
+    assert progress.pass_to(9) == OffsetRange(4, 9)
     assert progress.next_offset == 3
-    assert progress.finish(3, ()) == Span(3, 4)
+    assert progress.finish(3, ()) == OffsetRange(3, 4)
     assert progress.next_offset == 9
     assert progress.pass_to(9) is None
     assert progress.deliver(9)
-    assert progress.finish(9, ()) == Span(9, 10)
+    assert progress.finish(9, ()) == OffsetRange(9, 10)

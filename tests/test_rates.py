@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.cascade import AUDIT, Cascade
 from monitor.clock import ManualClock
+from monitor.detect.cascade import AUDIT, Cascade
 from monitor.findings import Assessment, Status
 from monitor.telemetry.rates import TERMS, THRESHOLD, Rate, Sums, Window, corrected, estimate, sums_of
 

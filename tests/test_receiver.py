@@ -32,7 +32,7 @@ from monitor.ingest.received import by_content_type
 from monitor.ledger.spool import LedgerSpool
 from monitor.ledger.store import Ledger
 from monitor.privacy.vault import Vault
-from monitor.stream import Received
+from monitor.spool import Received
 from monitor.trace import Record
 
 VAULT = Vault(bytes(range(32)))

@@ -26,10 +26,11 @@ from monitor.console.review import PAGE, WAITING, Find, Refused, Review, parse
 from monitor.console.review_page import as_html
 from monitor.daemon.daemon import Daemon, wait_in_thread
 from monitor.errors import Retryable
-from monitor.findings import Assessment, Evidence, FlagFilter, FlagPage, Judgement, Severity, Status
+from monitor.findings import Assessment, Evidence, Judgement, Severity, Status
 from monitor.ledger.flags import FlagReader
 from monitor.ledger.store import Ledger
 from monitor.outcome.effects import flag_rows
+from monitor.records import FlagFilter, FlagPage
 from monitor.telemetry.metrics import Metrics
 from monitor.testing import MemoryLog, MemorySource
 from monitor.trace import Message, Origin, SafeText, Trace

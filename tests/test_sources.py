@@ -11,6 +11,7 @@ from patience import unhindered
 
 from monitor.clock import ManualClock, SystemClock
 from monitor.errors import ConfigError
+from monitor.events import Assigned, Exhausted, Fetched, OutOfRange, Revoked, Stuck, StuckReason
 from monitor.sources.file import MAX_LINE_BYTES, FileSource, topic_of
 from monitor.sources.memory import (
     BAD_BATCH,
@@ -23,7 +24,6 @@ from monitor.sources.memory import (
     SimulatedCrash,
     Stall,
 )
-from monitor.stream import Assigned, Exhausted, Fetched, OutOfRange, Revoked, Stuck, StuckReason
 from monitor.trace import Record
 
 T0, T1 = ("t", 0), ("t", 1)

@@ -22,9 +22,9 @@ from monitor.clock import Deadline, SystemClock
 from monitor.config import KafkaConfig
 from monitor.demo.broker import EmbeddedBroker
 from monitor.errors import ConfigError, Retryable
+from monitor.events import Assigned, Fetched, OutOfRange, Revoked, Stuck, StuckReason, TopicPartition
 from monitor.sources.kafka import KafkaSource
 from monitor.sources.kafka_client import BadFetch
-from monitor.stream import Assigned, Fetched, OutOfRange, Revoked, Stuck, StuckReason, TopicPartition
 
 pytestmark = [
     # The library reads its schemas in a way Python 3.11 and 3.12 warn about,

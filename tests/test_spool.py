@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from monitor.clock import ManualClock, SystemClock
 from monitor.errors import ConfigError, Retryable
-from monitor.findings import Span
+from monitor.events import Assigned, Event, Exhausted, Fetched, OffsetRange, OutOfRange, Stuck, StuckReason
 from monitor.ledger import reading
 from monitor.ledger import schema as t
 from monitor.ledger.claims import Claim
@@ -25,19 +25,7 @@ from monitor.progress import Mark, Placement, Placing
 from monitor.sources.combined import CombinedSource
 from monitor.sources.memory import MemoryLog, MemorySource
 from monitor.sources.spool import READ_BYTES, SpoolSource
-from monitor.stream import (
-    Assigned,
-    Event,
-    Exhausted,
-    Fetched,
-    OutOfRange,
-    Received,
-    Stuck,
-    StuckReason,
-    Usage,
-    is_spool,
-    spool_topic,
-)
+from monitor.spool import Received, Usage, is_spool, spool_topic
 
 VAULT = Vault(bytes(range(32)))
 TRACES, LOGS = spool_topic("traces", "one"), spool_topic("logs", "one")
@@ -67,7 +55,7 @@ def judge(ledger: Ledger, claim: Claim, topic: str, start: int, end: int) -> Cla
             owner="one",
             version=EngineVersion.of({"pii": "1"}, "rules"),
             marks={(topic, 0): Claimed(claim.epoch, claim.version, Mark(end))},
-            coverage=coverage_of([Finished(topic, 0, Span(start, end), end - start)], [], []),
+            coverage=coverage_of([Finished(topic, 0, OffsetRange(start, end), end - start)], [], []),
             flags=[],
             feedback=[],
             outgoing=[],

@@ -12,20 +12,9 @@ from structlog.testing import CapturingLogger
 
 from monitor.clock import ManualClock
 from monitor.config import BudgetsConfig
+from monitor.events import Denial, GroupLook, Lag, Membership, Right
 from monitor.findings import Assessment, Evidence, Flag, Judgement, Severity, Status, TierStatus
-from monitor.stream import (
-    AssemblyStats,
-    Completion,
-    Denial,
-    GroupLook,
-    Incident,
-    Lag,
-    Membership,
-    Observer,
-    PoolStats,
-    Right,
-    Stage,
-)
+from monitor.ports import AssemblyStats, Completion, Incident, Observer, PoolStats, Stage
 from monitor.telemetry.catalogue import VERDICTS
 from monitor.telemetry.metrics import Metrics
 from monitor.telemetry.observer import TelemetryObserver

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.cascade import AUDIT
 from monitor.detect import toxicity
+from monitor.detect.cascade import AUDIT
 from monitor.detect.toxicity import Toxicity
 from monitor.errors import ConfigError
 from monitor.findings import Status

@@ -17,7 +17,7 @@ from test_ledger import claimed, opened
 from monitor.config import Config, DeliverConfig
 from monitor.deliver.kafka import KafkaSender
 from monitor.deliver.senders import senders
-from monitor.findings import Evidence, Judgement, Leased, Status
+from monitor.findings import Evidence, Judgement, Status
 from monitor.ledger import schema as t
 from monitor.ledger.claims import Claim
 from monitor.ledger.outbox import LedgerOutbox
@@ -26,6 +26,7 @@ from monitor.outcome.effects import Policy, effects
 from monitor.outcome.transaction import Claimed, EngineVersion, Transaction
 from monitor.outcome.verdict import VERDICTS, schema, verdict_of
 from monitor.progress import Mark
+from monitor.records import Leased
 from monitor.testing import ManualClock
 
 POLICY = Policy(deliver=DeliverConfig(verdicts_topic="riskmon.verdicts"), excerpt_chars=100, sample_ratio=0.0)

@@ -4,8 +4,9 @@ import time
 import zlib
 from collections.abc import Sequence
 
-from monitor.cascade import Cascade, Profile
+from monitor.config import Profile
 from monitor.detect import Spec
+from monitor.detect.cascade import Cascade
 from monitor.findings import Assessment, Status
 from monitor.trace import Trace
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from monitor import text
-from monitor.findings import Span
+from monitor.text import TextSpan
 
 _LONGEST = 1000  # characters; a longer answer tells something
 _LOOKED_AT = 20_000  # characters of results that are searched for what an answer cites
@@ -114,7 +114,7 @@ def cites(answer: str, results: Iterable[str], question: str) -> bool:
 class Deed(NamedTuple):
     """Something an answer says was done: where it says so, and what shows in a run in which it was."""
 
-    span: Span
+    span: TextSpan
     traces: re.Pattern[str]
 
 
@@ -155,4 +155,4 @@ def deeds(answer: str) -> Iterator[Deed]:
         for word in said:
             for claim, shows in _OF:
                 if claim.fullmatch(word):
-                    yield Deed(Span(match.start(), match.end()), shows)
+                    yield Deed(TextSpan(match.start(), match.end()), shows)

@@ -31,8 +31,8 @@ from monitor.detect import specs
 from monitor.errors import ConfigError
 from monitor.findings import Judgement
 from monitor.ingest import decoder
+from monitor.ports import Detectors, Observer
 from monitor.sources.file import FileSource
-from monitor.stream import Detectors, Observer
 from monitor.telemetry.logging import configure
 from monitor.trace import Record, Trace
 

@@ -18,9 +18,9 @@ from monitor.config import Config, DetectorsConfig
 from monitor.daemon.session import session
 from monitor.evaluation.measures import bootstrap as interval_of
 from monitor.output import as_json as to_json
+from monitor.ports import Observer
 from monitor.sources.kafka import KafkaSource
 from monitor.sources.kafka_client import settings
-from monitor.stream import Observer
 from monitor.telemetry.logging import configure
 
 PARTITIONS = 4

@@ -20,8 +20,8 @@ from monitor.daemon.session import session
 from monitor.errors import Retryable
 from monitor.findings import Judgement
 from monitor.output import as_json as to_json
+from monitor.ports import Observer
 from monitor.sources.kafka import KafkaSource
-from monitor.stream import Observer
 from monitor.telemetry.logging import configure
 
 PARTITIONS: Final = 4

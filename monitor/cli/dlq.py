@@ -20,7 +20,7 @@ from monitor.ledger.store import Ledger
 from monitor.output import as_json as to_json
 from monitor.privacy.vault import Vault
 from monitor.sources.kafka_admin import produce
-from monitor.stream import Received, is_spool
+from monitor.spool import Received, is_spool
 from monitor.trace import Record
 
 PRODUCE_SECONDS: Final = 30.0

@@ -6,8 +6,8 @@ from typing import Any, get_args
 import click
 
 from monitor import evaluation
-from monitor.cascade import Profile
 from monitor.cli.shared import config_option, json_option
+from monitor.config import Profile
 from monitor.evaluation.labelled import KINDS
 
 

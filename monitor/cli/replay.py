@@ -20,13 +20,15 @@ from monitor.clock import Clock, SystemClock
 from monitor.config import Config, DetectorConfig, load
 from monitor.daemon.build import open_ledger
 from monitor.daemon.session import session
-from monitor.findings import DeadLetter, Judgement, Span
+from monitor.events import OffsetRange, TopicPartition
+from monitor.findings import Judgement
 from monitor.ledger import reading
 from monitor.ledger.store import Ledger
 from monitor.output import as_json as to_json
+from monitor.ports import Observer
 from monitor.privacy.vault import Vault
+from monitor.records import DeadLetter
 from monitor.sources.kafka_range import Point, Range, RangeSource
-from monitor.stream import Observer, TopicPartition
 from monitor.telemetry.logging import configure
 from monitor.trace import Origin
 
@@ -148,7 +150,7 @@ def compare(
         unjudged += within.stop - stop
         recorded |= {
             Fired(seen.origin._replace(incarnation=0), seen.rule, seen.severity, seen.trace_id)
-            for seen in reading.flags(ledger, topic, partition, Span(within.start, stop))
+            for seen in reading.flags(ledger, topic, partition, OffsetRange(within.start, stop))
             if _LEFT_OUT not in seen.detectors
         }
     again = {one for one in fired if one.origin.offset < reached.get(one.origin[:2], 0)}

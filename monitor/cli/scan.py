@@ -16,10 +16,11 @@ from monitor.cli.shared import config_option, json_option
 from monitor.clock import SystemClock
 from monitor.config import load
 from monitor.daemon.session import session
-from monitor.findings import DeadLetter, Judgement, Status
+from monitor.findings import Judgement, Status
 from monitor.output import as_json as to_json
+from monitor.ports import Observer
+from monitor.records import DeadLetter
 from monitor.sources.file import FileSource
-from monitor.stream import Observer
 from monitor.telemetry.logging import configure
 
 

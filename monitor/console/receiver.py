@@ -22,7 +22,7 @@ from monitor.clock import Clock
 from monitor.config import ReceiverConfig
 from monitor.console.server import JSON, Answer, Bounds, Head, Server
 from monitor.errors import Retryable
-from monitor.stream import Received
+from monitor.spool import Received
 
 PROTOBUF: Final = "application/x-protobuf"
 MAX_CONNECTIONS: Final = 256

@@ -23,7 +23,8 @@ from urllib.parse import parse_qsl, urlencode
 from monitor.console import review_page
 from monitor.console.server import JSON, Answer, Head
 from monitor.errors import Retryable
-from monitor.findings import FLAG_FIELDS, FlagFilter, FlagPage, Severity
+from monitor.findings import Severity
+from monitor.records import FLAG_FIELDS, FlagFilter, FlagPage
 
 PAGE: Final = 200  # flags
 QUERY_SECONDS: Final = 2.0  # the longest the ledger may take; WAITING of them end before a request's deadline

@@ -9,8 +9,9 @@ from urllib.parse import urlencode
 import msgspec
 
 from monitor.clock import rfc3339
-from monitor.findings import Assessment, FlagRow, Severity
+from monitor.findings import Assessment, Severity
 from monitor.outcome.alerts import kinds_of
+from monitor.records import FlagRow
 
 _COLUMNS: Final = ("Time (UTC)", "Severity and rule", "Where", "Trace", "Why", "Redacted text")
 _MARKS: Final = {Severity.INFO: "●", Severity.WARNING: "▲", Severity.CRITICAL: "■"}

@@ -22,12 +22,12 @@ from monitor.ledger.flags import FlagReader
 from monitor.ledger.spool import LedgerSpool
 from monitor.ledger.store import Ledger
 from monitor.outcome.effects import Policy
+from monitor.ports import Detectors, Monitor, Observer, Source
 from monitor.privacy.vault import Vault
 from monitor.rules import RuleBook
 from monitor.sources.combined import CombinedSource
 from monitor.sources.kafka_group import GroupWatch
 from monitor.sources.spool import SpoolSource
-from monitor.stream import Detectors, Monitor, Observer, Source
 from monitor.telemetry.evaluations import EvaluationExporter
 from monitor.telemetry.metrics import Metrics
 from monitor.telemetry.observer import TelemetryObserver

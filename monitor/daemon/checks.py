@@ -4,10 +4,9 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
-from monitor.cascade import Profile
-from monitor.config import Config, KafkaConfig
+from monitor.config import Config, KafkaConfig, Profile
 from monitor.errors import ConfigError, Retryable
-from monitor.stream import Usage
+from monitor.spool import Usage
 
 BROKER_SECONDS = 10.0
 OUTPUTS: Final = ("feedback topic", "verdicts topic")

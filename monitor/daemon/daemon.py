@@ -28,8 +28,8 @@ from monitor.errors import Retryable
 from monitor.ledger.auditor import Auditor
 from monitor.ledger.flags import FlagReader
 from monitor.ledger.outbox import LedgerOutbox
+from monitor.ports import Observer, Observers, Source
 from monitor.rules import RuleBook, default_paths
-from monitor.stream import Observer, Observers, Source
 from monitor.telemetry.observer import TelemetryObserver
 
 LIVE_SECONDS: Final = 15.0  # invariant R7: a stuck client makes readiness false within 15 s

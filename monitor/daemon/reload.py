@@ -14,8 +14,8 @@ from typing_extensions import override
 
 from monitor.config import Config
 from monitor.errors import ConfigError
+from monitor.ports import Observer
 from monitor.rules import RuleBook
-from monitor.stream import Observer
 from monitor.telemetry.logging import set_level
 from monitor.telemetry.observer import TelemetryObserver
 

@@ -15,9 +15,9 @@ from monitor.detect import specs
 from monitor.detect.pool import Pool
 from monitor.engine import Engine
 from monitor.ledger.store import Ledger
+from monitor.ports import Detectors, Observer, Observers, Source
 from monitor.privacy.vault import Vault
 from monitor.rules import RuleBook, default_paths
-from monitor.stream import Detectors, Observer, Observers, Source
 from monitor.telemetry.metrics import Metrics
 from monitor.telemetry.observer import TelemetryObserver
 

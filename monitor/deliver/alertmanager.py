@@ -9,7 +9,7 @@ from monitor.clock import Clock, Deadline, rfc3339
 from monitor.config import AlertmanagerConfig
 from monitor.deliver.network import Poster, endpoint
 from monitor.deliver.outbox import Outcome, Reason, Rejected, Result, Retry
-from monitor.findings import Leased
+from monitor.records import Leased
 
 
 class AlertmanagerSender:

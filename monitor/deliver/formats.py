@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from monitor.config import WebhookConfig
-from monitor.findings import Leased
 from monitor.outcome.alerts import GROUP_BY
+from monitor.records import Leased
 
 SCHEMA: Final = "riskmon.alert/1"
 _FIRING: Final = "0001-01-01T00:00:00Z"  # Go's zero time: what Alertmanager writes while an alert has no end

@@ -12,7 +12,7 @@ from typing import Any
 
 from monitor.clock import Clock, Deadline
 from monitor.deliver.outbox import Delivered, Outcome, Reason, Rejected, Result, Retry
-from monitor.findings import Leased
+from monitor.records import Leased
 
 FEEDBACK_TYPE = "riskmon.feedback.v1"
 VERDICT_TYPE = "riskmon.verdict.v1"

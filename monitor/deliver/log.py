@@ -7,7 +7,8 @@ from typing import Any
 import structlog
 
 from monitor.deliver.outbox import Delivered, Outcome
-from monitor.findings import Leased, Severity
+from monitor.findings import Severity
+from monitor.records import Leased
 
 _LEVELS = {
     Severity.INFO.value: logging.INFO,

@@ -24,7 +24,7 @@ import structlog
 
 from monitor.clock import Clock, Deadline
 from monitor.errors import Retryable
-from monitor.findings import Leased
+from monitor.records import Leased
 
 BASE_SECONDS = 0.5  # upper end of the first back-off; doubles with each further try
 IDLE_SECONDS = 1.0  # how often an idle lane looks for rows of other daemons and for retries come due

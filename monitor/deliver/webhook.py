@@ -11,7 +11,7 @@ from monitor.config import WebhookConfig
 from monitor.deliver.formats import body_of
 from monitor.deliver.network import Poster, Resolve, endpoint, resolve
 from monitor.deliver.outbox import Outcome, Result
-from monitor.findings import Leased
+from monitor.records import Leased
 
 
 def signature(secret: str, time: int, body: bytes) -> str:

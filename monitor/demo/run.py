@@ -25,7 +25,7 @@ from monitor.demo.view import summary as summed_up
 from monitor.errors import Retryable, RiskmonError
 from monitor.findings import Action, Judgement, Severity
 from monitor.output import as_json
-from monitor.stream import Observer
+from monitor.ports import Observer
 from monitor.telemetry.logging import configure
 
 TOPIC = "llm.traces"

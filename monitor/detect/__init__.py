@@ -2,7 +2,7 @@
 
 A module that holds a detector exposes `build(**options) -> Detector` and, where it has tiers,
 `tiers(**options) -> list[TierStatus]`. Both raise ConfigError for options or files they cannot use, and are
-given the configuration's `profile` (see `monitor.cascade`) where they have a parameter of that name.
+given the configuration's `profile` (see `monitor.detect.cascade`) where they have a parameter of that name.
 """
 
 import importlib
@@ -13,8 +13,7 @@ from typing import Any, Protocol, cast
 
 import msgspec
 
-from monitor.cascade import Profile
-from monitor.config import Config, DetectorConfig
+from monitor.config import Config, DetectorConfig, Profile
 from monitor.errors import ConfigError
 from monitor.findings import Assessment, TierStatus
 from monitor.trace import Trace

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from monitor import models, text
-from monitor.cascade import AUDIT, Cascade, Profile
 from monitor.clock import Clock, SystemClock
+from monitor.config import Profile
+from monitor.detect.cascade import AUDIT, Cascade
 from monitor.errors import ConfigError
 from monitor.findings import Assessment, Evidence, Status, TierStatus
 from monitor.models import embedding

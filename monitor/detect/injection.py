@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor import models
-from monitor.cascade import AUDIT, Cascade, Profile
 from monitor.clock import Clock, SystemClock
+from monitor.config import Profile
+from monitor.detect.cascade import AUDIT, Cascade
 from monitor.errors import ConfigError
 from monitor.findings import Assessment, Evidence, Status, TierStatus
 from monitor.models import encoder

@@ -7,14 +7,14 @@ from monitor.clock import Clock, SystemClock
 from monitor.detect import Detector, step
 from monitor.errors import Busy
 from monitor.findings import Assessment, Status
-from monitor.stream import PoolStats, Verdicts
+from monitor.ports import PoolStats, Verdicts
 from monitor.trace import Trace
 
 _MAX_IN_FLIGHT = 2
 
 
 class InlineDetectors:
-    """Runs detectors in this process; fulfils `monitor.stream.Detectors`.
+    """Runs detectors in this process; fulfils `monitor.ports.Detectors`.
 
     The promise is the pool's, one assessment per trace and detector in order, but for what only another
     process can survive: a detector that hangs, hangs the caller.

@@ -18,7 +18,7 @@ from monitor.detect.process import WorkerProcess
 from monitor.detect.repair import Admission, Breaker, Part, Repair
 from monitor.errors import Busy, ConfigError
 from monitor.findings import Assessment, Status
-from monitor.stream import PoolStats, Verdicts
+from monitor.ports import PoolStats, Verdicts
 from monitor.trace import Trace
 
 QUEUE = 2  # batches per worker: one runs and one lies ready, so that no worker waits for the engine
@@ -81,7 +81,7 @@ class _Dying(NamedTuple):
 
 
 class Pool:
-    """Runs detectors in worker processes; fulfils `monitor.stream.Detectors`.
+    """Runs detectors in worker processes; fulfils `monitor.ports.Detectors`.
 
     Every trace gets one assessment per detector, in the order of `specs`. A detector that hangs, raises,
     kills its process or answers nonsense costs the other detectors nothing: the step is repeated with fewer

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from monitor.cascade import DECISIONS, Cascade, Tally
 from monitor.clock import Clock
 from monitor.detect import Detector
+from monitor.detect.cascade import Cascade, Tally
 from monitor.findings import Assessment, Evidence, Status
+from monitor.ports import DECISIONS
 from monitor.trace import Trace
 
 TIMEOUT = "timeout"

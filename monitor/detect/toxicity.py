@@ -2,7 +2,7 @@
 
 Tier 0 is a linear model on every window of every text; it passes on what it cannot rule out. Tier 1 is the
 bundled encoder, on those windows. Tier 2, where a checkpoint is configured, is Detoxify, on the traces of
-which tier 1 is unsure. A random share of the other traces reaches each tier too (`monitor.cascade`).
+which tier 1 is unsure. A random share of the other traces reaches each tier too (`monitor.detect.cascade`).
 """
 
 import json
@@ -12,8 +12,9 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from monitor import models
-from monitor.cascade import AUDIT, Cascade, Profile
+from monitor.config import Profile
 from monitor.detect import detoxify
+from monitor.detect.cascade import AUDIT, Cascade
 from monitor.errors import ConfigError
 from monitor.findings import Assessment, Evidence, Status, TierStatus
 from monitor.models import encoder

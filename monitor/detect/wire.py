@@ -10,8 +10,8 @@ import struct
 
 import msgspec
 
-from monitor.cascade import Tally
 from monitor.detect import Spec
+from monitor.detect.cascade import Tally
 from monitor.findings import Assessment
 
 HEADER = struct.Struct(">I")

@@ -1,4 +1,4 @@
-"""The engine: the one loop and its bookkeeping. It knows adapters only as the ports of `monitor.stream`."""
+"""The engine: the one loop and its bookkeeping. It knows adapters only as `monitor.ports`."""
 
 from monitor.engine.loop import Engine
 from monitor.engine.settings import Settings, Totals

@@ -7,38 +7,33 @@ or the ledger fails, intake pauses and the loop keeps polling, so that the daemo
 
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
 
 from monitor.assembly import Assembler
 from monitor.clock import Clock, Deadline
 from monitor.engine.effort import Effort
-from monitor.engine.partitions import Claims, Partition, Partitions
+from monitor.engine.partitions import Partition, Partitions
+from monitor.engine.ports import LedgerPort
 from monitor.engine.settings import Settings, Totals
 from monitor.engine.staging import Staged
 from monitor.engine.work import Batch, Part, Rest, Work
 from monitor.errors import BadTrace, Busy, Fenced, Retryable, Skipped
-from monitor.findings import Assessment, Judgement
-from monitor.outcome.effects import Policy
-from monitor.outcome.transaction import EngineVersion, Transaction
-from monitor.rules import RuleBook, RuleSet
-from monitor.stream import (
+from monitor.events import (
     Assigned,
-    Detectors,
     Event,
     Exhausted,
     Existing,
     Fetched,
-    Incident,
-    Monitor,
-    Observer,
     OutOfRange,
     Passed,
     Revoked,
-    Source,
-    Stage,
     Stuck,
     TopicPartition,
 )
+from monitor.findings import Assessment, Judgement
+from monitor.outcome.effects import Policy
+from monitor.outcome.transaction import EngineVersion
+from monitor.ports import Detectors, Incident, Monitor, Observer, Source, Stage
+from monitor.rules import RuleBook, RuleSet
 from monitor.trace import Origin, Record, Span, Trace
 
 COMMIT_SECONDS = 1.0  # Kafka's position is advisory, the ledger's is exact: no need to be faster
@@ -49,14 +44,6 @@ POLL_SECONDS = 0.2  # longest time between polls with work at hand: heartbeats a
 ENOUGH_BATCHES = 2  # decoded batches at hand before intake waits
 TOMBSTONE = "tombstone"  # a record without a value: a compacted topic's way to say that a key is deleted
 RETRY_FIRST, RETRY_MOST = 0.1, 10.0  # back-off of a failing ledger, seconds
-
-
-class LedgerPort(Claims, Protocol):
-    """What the engine needs of a ledger."""
-
-    def record(self, transaction: Transaction) -> None:
-        """Write a transaction, at most once. Raises Fenced or Retryable."""
-        ...
 
 
 class Engine:

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from enum import Enum, auto
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from monitor.clock import Clock
+from monitor.engine.ports import Claim, Claims
 from monitor.errors import Retryable
-from monitor.progress import Mark, Placement, Placing, Progress, Witness
-from monitor.stream import Assigned, Fetched, Incident, Observer, Source, TopicPartition
+from monitor.events import Assigned, Fetched, TopicPartition
+from monitor.ports import Incident, Observer, Source
+from monitor.progress import Placement, Placing, Progress, Witness
 
 RETRY_SECONDS = 0.5  # a busy ledger answers within milliseconds
 LOOK_SECONDS = 2.0  # how soon an operator's `riskmon positions move`, or another daemon's claim, is noticed
@@ -19,65 +21,6 @@ _INCIDENTS: Mapping[Placing, Incident] = {
     Placing.TRUNCATED: Incident.TRUNCATED,
     Placing.LEDGER_BEHIND: Incident.LEDGER_BEHIND,
 }
-
-
-class Claim(Protocol):
-    """A partition claimed in the ledger."""
-
-    @property
-    def epoch(self) -> int:
-        """Fencing token: a later claim has a higher one."""
-        ...
-
-    @property
-    def version(self) -> int:
-        """Number of transactions of the partition so far."""
-        ...
-
-    @property
-    def mark(self) -> Mark:
-        """Progress to continue from."""
-        ...
-
-    @property
-    def placement(self) -> Placement:
-        """Why reading begins there."""
-        ...
-
-    @property
-    def incarnation(self) -> int:
-        """Which of the logs of this name it is."""
-        ...
-
-
-class Holding(Protocol):
-    """Who may write a partition."""
-
-    @property
-    def epoch(self) -> int:
-        """Fencing token of the last claim."""
-        ...
-
-    @property
-    def moved(self) -> bool:
-        """Whether that was an operator, who moved the position."""
-        ...
-
-
-class Claims(Protocol):
-    """What is needed of a ledger to own partitions. Each raises Retryable."""
-
-    def claim(self, assigned: Assigned, *, latest: bool, waited: bool = False) -> Claim | Placement:
-        """Claim a partition and say where to read on; a bare Placement means that it must not be read."""
-        ...
-
-    def first_look(self, ends: Mapping[TopicPartition, int]) -> None:
-        """Remember what the topics held when the ledger was used first."""
-        ...
-
-    def holdings(self) -> Mapping[TopicPartition, Holding]:
-        """Who may write each partition that was ever claimed."""
-        ...
 
 
 class Partition:

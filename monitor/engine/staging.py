@@ -5,10 +5,11 @@ from itertools import chain
 
 from monitor.assembly import Judged
 from monitor.engine.partitions import Partition
-from monitor.findings import DeadLetter, Judgement, Span
+from monitor.events import OffsetRange, TopicPartition
+from monitor.findings import Judgement
 from monitor.outcome.effects import Policy, effects
 from monitor.outcome.transaction import Claimed, EngineVersion, Finished, Transaction, coverage_of
-from monitor.stream import TopicPartition
+from monitor.records import DeadLetter
 from monitor.trace import Record
 
 
@@ -40,10 +41,10 @@ class Staged:
         if span is not None:
             self._cover(partition, span, 0)
 
-    def _cover(self, partition: Partition, span: Span, records: int) -> None:
+    def _cover(self, partition: Partition, span: OffsetRange, records: int) -> None:
         ranges = self.finished.setdefault(partition, [])
         if ranges and (last := ranges[-1]).span.end == span.start:  # as usual: keeps one range per partition
-            last.span = Span(last.span.start, span.end)
+            last.span = OffsetRange(last.span.start, span.end)
             last.records += records
         else:
             ranges.append(Finished(*partition.name, span, records))

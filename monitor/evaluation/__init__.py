@@ -12,9 +12,8 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-from monitor.cascade import Profile
 from monitor.clock import SystemClock
-from monitor.config import load
+from monitor.config import Profile, load
 from monitor.errors import ConfigError
 from monitor.evaluation import diagrams, peers, tables
 from monitor.evaluation.judging import Judge, of_types

@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from monitor.clock import rfc3339
-from monitor.findings import FeedbackItem, FlagRow
+from monitor.records import FeedbackItem, FlagRow
 
 FEEDBACK_SCHEMA: Final = "riskmon.feedback/1"
 

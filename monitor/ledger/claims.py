@@ -12,10 +12,10 @@ import msgspec
 import sqlalchemy as sa
 
 from monitor.errors import ConfigError
-from monitor.findings import Span
+from monitor.events import Assigned, OffsetRange, TopicPartition
 from monitor.ledger import schema as t
 from monitor.progress import Mark, Placement, Placing, Stored, Witness, place
-from monitor.stream import Assigned, TopicPartition, is_spool
+from monitor.spool import is_spool
 
 _FIRST_LOOK: Final = "first_look"  # key in `meta`
 _encoder = msgspec.msgpack.Encoder()
@@ -192,7 +192,7 @@ def _restored(row: Any, offset: int, since: int | None) -> Mark:
     """Mark of a position row at `offset`, without what is done in another log, from `since` on."""
     beyond, partial = _decoder.decode(row.beyond)
     stop = max((end for _, end in beyond), default=0) if since is None else since
-    spans = tuple(Span(start, min(end, stop)) for start, end in beyond if offset <= start < stop)
+    spans = tuple(OffsetRange(start, min(end, stop)) for start, end in beyond if offset <= start < stop)
     parts = {k: tuple(v) for k, v in partial.items() if k >= offset and (since is None or k < since)}
     if since is None and offset != row.next_offset:
         return Mark(offset, spans, parts)

@@ -8,9 +8,10 @@ import msgspec
 import sqlalchemy as sa
 
 from monitor.clock import Clock, Deadline
-from monitor.findings import FLAG_FIELDS, Action, Assessment, Flag, FlagFilter, FlagPage, FlagRow, Severity
+from monitor.findings import Action, Assessment, Flag, Severity
 from monitor.ledger import schema as t
 from monitor.ledger.store import Ledger
+from monitor.records import FLAG_FIELDS, FlagFilter, FlagPage, FlagRow
 from monitor.trace import Origin, SafeText
 
 _STEPS = 1000  # of SQLite's machine between two looks at the clock

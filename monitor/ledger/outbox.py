@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from monitor.clock import Clock
-from monitor.findings import Leased
 from monitor.ledger import schema as t
 from monitor.ledger.store import Ledger
 from monitor.outcome.verdict import VERDICTS
+from monitor.records import Leased
 
 KEEP_DELIVERED_SECONDS = 7 * 86_400.0  # long enough to answer "was this alert sent?" after a weekend
 SWEEP_SECONDS = 3600.0  # between two looks for rows older than that: each passes over a week of rows

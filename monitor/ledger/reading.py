@@ -8,7 +8,7 @@ import msgspec
 import sqlalchemy as sa
 
 from monitor.errors import ConfigError, Retryable
-from monitor.findings import Span
+from monitor.events import OffsetRange
 from monitor.ledger import audit
 from monitor.ledger import schema as t
 from monitor.ledger.store import Ledger, dead_letter_context, flag_digest
@@ -162,7 +162,7 @@ class FlagSeen(NamedTuple):
     detectors: tuple[str, ...]
 
 
-def flags(ledger: Ledger, topic: str, partition: int, span: Span) -> list[FlagSeen]:
+def flags(ledger: Ledger, topic: str, partition: int, span: OffsetRange) -> list[FlagSeen]:
     """Flags on record of a range of a partition, in order; none of a log that was there before this one."""
     c = t.flags.c
     since = _incarnations(ledger, topic, partition)

@@ -13,7 +13,7 @@ from monitor.errors import ConfigError
 from monitor.ledger import schema as t
 from monitor.ledger.store import Ledger
 from monitor.privacy.vault import Vault
-from monitor.stream import Received, Usage
+from monitor.spool import Received, Usage
 from monitor.trace import Record
 
 CONTENT_TYPE = "content-type"

@@ -17,7 +17,8 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from monitor.clock import Clock
 from monitor.errors import ConfigError, Fenced, Retryable
-from monitor.findings import Assessment, Coverage, DeadLetter, FlagRow
+from monitor.events import Assigned, TopicPartition
+from monitor.findings import Assessment
 from monitor.ledger import audit, claims
 from monitor.ledger import schema as t
 from monitor.ledger.claims import Claim, Hand, Holding, mark_columns
@@ -26,7 +27,8 @@ from monitor.outcome.transaction import EngineVersion, KeptTrace, Transaction
 from monitor.outcome.verdict import VERDICTS, Verdict
 from monitor.privacy.vault import Vault
 from monitor.progress import Placement
-from monitor.stream import Assigned, TopicPartition, is_spool
+from monitor.records import Coverage, DeadLetter, FlagRow
+from monitor.spool import is_spool
 
 # What every transaction executes, built once: building a statement takes longer than SQLite takes for it.
 _ORIGIN = ("topic", "partition", "offset", "part", "incarnation")

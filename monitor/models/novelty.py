@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor import text
-from monitor.findings import Span
 from monitor.models.embedding import Embedding
+from monitor.text import TextSpan
 
 FEATURES: tuple[tuple[str, int], ...] = (
     ("new_words", 1),  # share of content words found in no source and not in the question
@@ -96,11 +96,11 @@ class Claim(NamedTuple):
     A question is measured too, but states nothing: `states` is false and it is never evidence.
     """
 
-    span: Span
+    span: TextSpan
     states: bool
     features: Floats
-    new_numbers: tuple[Span, ...]
-    new_names: tuple[Span, ...]
+    new_numbers: tuple[TextSpan, ...]
+    new_names: tuple[TextSpan, ...]
 
 
 class Read(NamedTuple):
@@ -153,7 +153,7 @@ def read(case: Case, embedding: Embedding) -> Read:
 class _Sentence(NamedTuple):
     """A sentence of the response with what it holds."""
 
-    span: Span
+    span: TextSpan
     tokens: Sequence[text.Token]
     stems: Sequence[str]  # one per token
     content: Sequence[str]  # the stems of its content words
@@ -304,7 +304,7 @@ _MATCHED = [_AT[name] for name in ("negation", "opposite", "uncovered")]
 
 def _counted(
     response: str, sentence: _Sentence, sources: _Sources, rarity: Mapping[str, float]
-) -> tuple[_Counts, tuple[Span, ...], tuple[Span, ...]]:
+) -> tuple[_Counts, tuple[TextSpan, ...], tuple[TextSpan, ...]]:
     """Return the counts of a sentence but for the matched ones, its new numbers and its new names."""
     stems, content = sentence.stems, sentence.content
     known, held, runs = sources.known, sources.held, sources.runs
@@ -315,8 +315,8 @@ def _counted(
     new = [rarity[stem] for stem in content if stem not in held]
     new_tokens = sum(stem not in known for stem in stems)
     new_to_sources = sum(stem not in known for stem in content)
-    numbers = [Span(n.start, n.end) for n in sentence.numbers if _is_new(response, n, sources)]
-    names = [Span(n.start, n.end) for n in sentence.names if text.stem(n.word) not in held]
+    numbers = [TextSpan(n.start, n.end) for n in sentence.numbers if _is_new(response, n, sources)]
+    names = [TextSpan(n.start, n.end) for n in sentence.names if text.stem(n.word) not in held]
     counts = _Counts(
         words=len(stems),
         content=len(content),

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from monitor.clock import rfc3339
 from monitor.config import DeliverConfig
-from monitor.findings import ALERT_LABELS, Action, FeedbackItem, FlagRow, Outgoing
+from monitor.findings import ALERT_LABELS, Action
+from monitor.records import FeedbackItem, FlagRow, Outgoing
 
 ALERTMANAGER = "alertmanager"
 LOG = "log"

@@ -12,16 +12,12 @@ import msgspec
 
 from monitor.config import DeliverConfig
 from monitor.feedback.items import feedback_item
-from monitor.findings import (
-    Action,
-    FlagRow,
-    Judgement,
-    Status,
-)
+from monitor.findings import Action, Judgement, Status
 from monitor.outcome.alerts import outgoing_for
 from monitor.outcome.transaction import Kept, KeptTrace, Transaction
 from monitor.outcome.verdict import verdict_of
 from monitor.privacy.redact import TraceRedactor
+from monitor.records import FlagRow
 from monitor.trace import SafeText
 
 _status = attrgetter("status")

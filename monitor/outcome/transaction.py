@@ -8,20 +8,11 @@ from operator import attrgetter
 
 import msgspec
 
-from monitor.findings import (
-    Assessment,
-    Coverage,
-    DeadLetter,
-    FeedbackItem,
-    FlagRow,
-    Judgement,
-    Outgoing,
-    Span,
-    Status,
-)
+from monitor.events import OffsetRange, TopicPartition
+from monitor.findings import Assessment, Judgement, Status
 from monitor.outcome.verdict import Verdict
 from monitor.progress import Mark, merge
-from monitor.stream import TopicPartition
+from monitor.records import Coverage, DeadLetter, FeedbackItem, FlagRow, Outgoing
 from monitor.trace import Origin
 
 _outcome = attrgetter("detector", "status")
@@ -92,7 +83,7 @@ class Finished(msgspec.Struct):
 
     topic: str
     partition: int
-    span: Span
+    span: OffsetRange
     records: int = 1
 
 
@@ -100,7 +91,7 @@ def coverage_of(
     finished: Sequence[Finished], judgements: Sequence[Judgement], dead: Sequence[DeadLetter]
 ) -> list[Coverage]:
     """Summarise per partition what a transaction finished."""
-    spans: defaultdict[TopicPartition, list[Span]] = defaultdict(list)
+    spans: defaultdict[TopicPartition, list[OffsetRange]] = defaultdict(list)
     outcomes: defaultdict[TopicPartition, list[tuple[str, Status]]] = defaultdict(list)
     traces: Counter[TopicPartition] = Counter()
     flags: Counter[TopicPartition] = Counter()

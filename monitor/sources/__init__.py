@@ -1,1 +1,1 @@
-"""Sources: adapters that fill `monitor.stream.Source`. One contract suite runs against all of them."""
+"""Sources: adapters that fill `monitor.ports.Source`. One contract suite runs against all of them."""

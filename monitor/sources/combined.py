@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 
 from monitor.clock import Clock, Deadline
 from monitor.errors import Retryable
-from monitor.stream import Assigned, Event, Exhausted, Fetched, Lag, Source, TopicPartition
+from monitor.events import Assigned, Event, Exhausted, Fetched, Lag, TopicPartition
+from monitor.ports import Source
 
 
 class CombinedSource:

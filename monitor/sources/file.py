@@ -10,7 +10,7 @@ from typing import BinaryIO, Final, NamedTuple
 
 from monitor.clock import Clock
 from monitor.errors import ConfigError
-from monitor.stream import Assigned, Event, Exhausted, Fetched, Lag, OutOfRange, TopicPartition
+from monitor.events import Assigned, Event, Exhausted, Fetched, Lag, OutOfRange, TopicPartition
 from monitor.trace import Record
 
 MAX_LINE_BYTES: Final = (

@@ -16,6 +16,18 @@ from structlog.typing import FilteringBoundLogger
 from monitor.clock import Clock, Deadline
 from monitor.config import KafkaConfig
 from monitor.errors import ConfigError, Retryable
+from monitor.events import (
+    Denial,
+    Event,
+    Fetched,
+    Lag,
+    Membership,
+    Passed,
+    Revoked,
+    Stuck,
+    StuckReason,
+    TopicPartition,
+)
 from monitor.sources.kafka_client import (
     LEAVE_MS,
     BadFetch,
@@ -33,18 +45,6 @@ from monitor.sources.kafka_logs import Epochs, Logs
 from monitor.sources.kafka_lookups import Lookup, Lookups, Owned
 from monitor.sources.kafka_membership import Liveness
 from monitor.sources.kafka_rights import Rights
-from monitor.stream import (
-    Denial,
-    Event,
-    Fetched,
-    Lag,
-    Membership,
-    Passed,
-    Revoked,
-    Stuck,
-    StuckReason,
-    TopicPartition,
-)
 from monitor.trace import Record
 
 

@@ -7,8 +7,8 @@ from typing import Any, Final, Protocol
 from structlog.typing import FilteringBoundLogger
 
 from monitor.clock import Clock
+from monitor.events import TopicPartition
 from monitor.sources.kafka_logs import Epochs
-from monitor.stream import TopicPartition
 
 ANSWER_SECONDS: Final = 30.0  # a commit without an answer for this long counts as failed
 RETRY_SECONDS: Final = 1.0

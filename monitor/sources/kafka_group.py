@@ -15,7 +15,7 @@ from structlog.typing import FilteringBoundLogger
 from monitor.clock import Clock, Deadline
 from monitor.config import KafkaConfig
 from monitor.errors import Retryable
-from monitor.stream import GroupLook, Lag, TopicPartition
+from monitor.events import GroupLook, Lag, TopicPartition
 
 LOOK_SECONDS: Final = 15.0
 ANSWER_MS: Final = 10_000

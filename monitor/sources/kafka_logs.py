@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Any, Final, NamedTuple
 
 from monitor.clock import Clock, Deadline
-from monitor.stream import TopicPartition
+from monitor.events import TopicPartition
 
 UNSEEN_SECONDS: Final = 0.4  # between polls: for half a second after one a fetch waits for records
 ANSWER_SECONDS: Final = 0.1  # what was fetched is kept for so long until an answer tells of which topic it is

@@ -8,10 +8,10 @@ from structlog.typing import FilteringBoundLogger
 
 from monitor.clock import Clock, Deadline
 from monitor.config import KafkaConfig
+from monitor.events import Assigned, Event, Existing, OutOfRange, TopicPartition
 from monitor.sources.kafka_diagnosis import raise_for_good
 from monitor.sources.kafka_logs import Epochs, Logs
 from monitor.sources.kafka_rights import Rights
-from monitor.stream import Assigned, Event, Existing, OutOfRange, TopicPartition
 
 LOOKUP_SECONDS: Final = 1.0  # least time one offset look-up gets beyond a fetch that waits before it
 NO_ID_REMEDY: Final = (

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from monitor.clock import Clock
 from monitor.config import KafkaConfig
+from monitor.events import Membership
 from monitor.sources.kafka_diagnosis import Outages
-from monitor.stream import Membership
 
 BOOTSTRAP_SECONDS: Final = 5.0
 """Without a connection, and between tries, until bootstrap servers are asked who the brokers are now."""

@@ -7,8 +7,8 @@ from typing import Any, Final, NamedTuple, Self, TypeAlias
 from monitor.clock import Clock, Deadline
 from monitor.config import KafkaConfig
 from monitor.errors import ConfigError, Retryable
+from monitor.events import Assigned, Event, Exhausted, Fetched, Lag, TopicPartition
 from monitor.sources.kafka_client import BadFetch, repair_fetcher, settings
-from monitor.stream import Assigned, Event, Exhausted, Fetched, Lag, TopicPartition
 from monitor.trace import Record
 
 WATERMARK_SECONDS: Final = 10.0

@@ -16,8 +16,8 @@ from structlog.typing import FilteringBoundLogger
 from monitor.clock import Clock
 from monitor.config import KafkaConfig
 from monitor.errors import ConfigError
+from monitor.events import Denial, Right
 from monitor.sources.kafka_diagnosis import SAY_SECONDS
-from monitor.stream import Denial, Right
 
 TRY_SECONDS: Final = 5.0  # how long a denied right is left alone before it is tried again
 TRIAL_SECONDS: Final = 3.0  # a trial not refused for so long has passed; the broker's answers take less

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from monitor.clock import Clock, ManualClock
-from monitor.stream import (
+from monitor.events import (
     Assigned,
     Event,
     Exhausted,

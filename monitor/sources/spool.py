@@ -12,17 +12,8 @@ from typing import Final, Protocol
 
 from monitor.clock import Clock
 from monitor.errors import ConfigError, Retryable
-from monitor.stream import (
-    Assigned,
-    Event,
-    Fetched,
-    Lag,
-    OutOfRange,
-    Stuck,
-    StuckReason,
-    TopicPartition,
-    Usage,
-)
+from monitor.events import Assigned, Event, Fetched, Lag, OutOfRange, Stuck, StuckReason, TopicPartition
+from monitor.spool import Usage
 from monitor.trace import Record
 
 READ_BYTES: Final = 16 * 2**20  # one read stops here, however many records it may return

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, TypeAlias
 
-from monitor.cascade import DECISIONS
+from monitor.events import Right
 from monitor.findings import Action, Severity, Status
-from monitor.stream import Completion, Incident, Right, Stage
+from monitor.ports import DECISIONS, Completion, Incident, Stage
 from monitor.telemetry.rates import TERMS
 from monitor.trace import Missing
 

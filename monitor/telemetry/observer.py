@@ -14,20 +14,10 @@ from typing import Concatenate, ParamSpec, TypeAlias
 
 from monitor.clock import Clock
 from monitor.config import BudgetsConfig
+from monitor.events import Denial, GroupLook, Lag, Membership, TopicPartition
 from monitor.findings import Assessment, Evidence, Judgement, Status, TierStatus
-from monitor.stream import (
-    AssemblyStats,
-    Denial,
-    GroupLook,
-    Incident,
-    Lag,
-    Membership,
-    Observer,
-    PoolStats,
-    Stage,
-    TopicPartition,
-    Usage,
-)
+from monitor.ports import AssemblyStats, Incident, Observer, PoolStats, Stage
+from monitor.spool import Usage
 from monitor.telemetry.catalogue import LEDGER_TABLES, OBJECTIVES, VERDICTS
 from monitor.telemetry.metrics import LabelSet, Metrics
 from monitor.telemetry.ports import Evaluations, Log, Spans

@@ -9,7 +9,8 @@ with y = 1 where the score reaches the detector's threshold. The mean of z is un
 the load were, because p is known and positive: the difference estimator of survey sampling (Särndal,
 Swensson and Wretman, Model Assisted Survey Sampling, 1992, section 6.3), which has a small variance where
 the cheap tier is good; without y0 it is the Horvitz-Thompson estimator (1952,
-doi:10.1080/01621459.1952.10483446). Where tiers are nested, each adds its own correction (`monitor.cascade`).
+doi:10.1080/01621459.1952.10483446). Where tiers are nested, each adds its own correction
+(`monitor.detect.cascade`).
 
 The interval has to hold when few misses were found, each standing for a hundred. So z is split into what is
 disjoint: `certain` (z = 1), `found` (z > 0 otherwise: missed below, found by a look) and `refuted` (z < 0).

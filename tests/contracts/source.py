@@ -7,7 +7,8 @@ from typing import Final
 from patience import PATIENCE, unhindered
 
 from monitor.clock import Deadline, SystemClock
-from monitor.stream import Assigned, Event, Exhausted, Fetched, Revoked, Source, TopicPartition
+from monitor.events import Assigned, Event, Exhausted, Fetched, Revoked, TopicPartition
+from monitor.ports import Source
 from monitor.trace import Record
 
 POLL: Final = 0.05

@@ -11,8 +11,9 @@ Fails closed: a pattern that runs out of time or fails turns the trace's status 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from monitor.cascade import AUDIT, Cascade, Profile
 from monitor.clock import Clock, SystemClock
+from monitor.config import Profile
+from monitor.detect.cascade import AUDIT, Cascade
 from monitor.detect.pii import custom, names
 from monitor.detect.pii.leaks import Given
 from monitor.detect.pii.names import Namer

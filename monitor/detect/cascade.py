@@ -18,13 +18,10 @@ What a detector with tiers promises, so that its looks can be counted and its ra
 """
 
 import hashlib
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final, NamedTuple
 
+from monitor.config import Profile
 from monitor.errors import ConfigError
-
-Profile: TypeAlias = Literal["default", "full", "offline"]
-"""`default`: each tier looks at what the one before is unsure of, and at a random share of the rest. `full`:
-every tier looks at every trace. `offline`: as `default`, with the bundled tiers only."""
 
 AUDIT: Final = 0.01
 
@@ -36,9 +33,6 @@ class Tally(NamedTuple):
     looked: int
     left_out: int
     spared: int
-
-
-DECISIONS: Final = Tally._fields[1:]
 
 
 class Cascade:

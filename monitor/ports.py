@@ -1,206 +1,20 @@
-"""What a source tells the engine, and what the engine's ports look like to the adapters that fill them.
+"""The engine's ports: what it needs of its source, its detectors and its monitors, and whom it reports to."""
 
-Sources never decide: they report events, and the engine answers with `seek`, `pause`, `resume`, `commit`.
-"""
-
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
 from types import MappingProxyType
-from typing import NamedTuple, Protocol, TypeAlias
-
-from monitor.findings import Assessment, DeadLetter, Judgement
-from monitor.trace import Record, Trace
-
-TopicPartition: TypeAlias = tuple[str, int]
-_TOPIC = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,249}")  # as Topic.validate of Apache Kafka
-
-
-def spool_topic(signal: str, instance: str) -> str:
-    """Topic of what one daemon received and has not judged: `signal` is `traces` or `logs`.
-
-    Each instance reads and writes only its own, so offsets are without a hole and nobody else is waited for.
-    Kafka allows no such name, so it can be no topic of Kafka's.
-    """
-    return f"otlp.{signal}@{instance}"
-
-
-def checked_topic(name: str) -> str:
-    """Return the name of a topic. Raises ValueError for one that Kafka does not allow, e.g. a pattern."""
-    if not _TOPIC.fullmatch(name):
-        raise ValueError(
-            f"{name!r} is no name of a topic (1 to 249 letters, digits, '.', '_', '-'); "
-            "patterns are not supported: name every topic"
-        )
-    return name
-
-
-def is_spool(topic: str) -> bool:
-    """Whether a topic is a spool's, see `spool_topic`."""
-    return topic.startswith("otlp.") and "@" in topic
-
-
-class Received(NamedTuple):
-    """A body that a client sent, on its way into the spool. `time` is when it came, Unix seconds."""
-
-    topic: str
-    time: float
-    content_type: str
-    value: bytes
-
-
-class Usage(NamedTuple):
-    """What waits in a spool's topic: offsets from `begin` to before `end`, and the bytes of their values."""
-
-    begin: int
-    end: int
-    bytes: int
-
-
-class Fetched(NamedTuple):
-    """Records of one partition, in offset order.
-
-    `leader_epoch` is the last one's, -1 where unknown. `stamped`: its time is on record with the source, so
-    that it can be told from another record at the same offset.
-    """
-
-    topic: str
-    partition: int
-    records: Sequence[Record]
-    leader_epoch: int = -1
-    stamped: bool = False
-
-
-class Passed(NamedTuple):
-    """All records of a partition before `offset` were delivered: else nothing to judge stands there."""
-
-    topic: str
-    partition: int
-    offset: int
-
-
-class Existing(NamedTuple):
-    """What the topics held when this daemon first looked: partition to the next offset to be written.
-
-    Comes before the first `Assigned`, from sources where a group may begin at the end.
-    """
-
-    ends: Mapping[TopicPartition, int]
-
-
-class Assigned(NamedTuple):
-    """This daemon now reads a partition. Nothing of it is delivered until the engine calls `seek`.
-
-    `committed` is the group's committed next offset, None when there is none; `begin` is the first offset
-    that still exists and `end` the next one to be written. `topic_id` tells a topic from one of the same name
-    that was made before or after it; empty where the source has no such ids. `diverged` is the first offset
-    at which the log is known not to be the one that was read before.
-    """
-
-    topic: str
-    partition: int
-    committed: int | None
-    begin: int
-    end: int
-    topic_id: str = ""
-    diverged: int | None = None
-
-
-class Revoked(NamedTuple):
-    """This daemon no longer reads a partition; another may already do so."""
-
-    topic: str
-    partition: int
-
-
-class OutOfRange(NamedTuple):
-    """The position asked for does not exist (any more), or stands in another log than it was meant for.
-
-    Delivery stops until the engine seeks. The fields are those of `Assigned`.
-    """
-
-    topic: str
-    partition: int
-    position: int
-    begin: int
-    end: int
-    topic_id: str = ""
-    diverged: int | None = None
-
-
-class StuckReason(StrEnum):
-    """Why a partition cannot be read on."""
-
-    CORRUPT_BATCH = "corrupt_batch"
-    BEYOND_END = "beyond_end"
-
-
-class Stuck(NamedTuple):
-    """A partition cannot be read at `offset`; the source has paused it and an operator must act."""
-
-    topic: str
-    partition: int
-    offset: int
-    reason: StuckReason
-
-
-class Exhausted(NamedTuple):
-    """The input has ended and nothing more will come (files only)."""
-
-
-Event: TypeAlias = Fetched | Passed | Existing | Assigned | Revoked | OutOfRange | Stuck | Exhausted
-
-
-class Lag(NamedTuple):
-    """How far reading is behind a partition's end: records not delivered, age of the last delivered one.
-
-    Of a partition that nobody reads, `seconds` is how long that has been so.
-    """
-
-    topic: str
-    partition: int
-    records: int
-    seconds: float
-
-
-class Right(StrEnum):
-    """What access control of Kafka must allow a daemon; `Read` there includes `Describe`."""
-
-    READ_TOPIC = "read_topic"
-    READ_GROUP = "read_group"
-
-
-class Denial(NamedTuple):
-    """A right that is missing; `topic` is empty where it is about the consumer group."""
-
-    right: Right
-    topic: str = ""
-
-
-class Membership(NamedTuple):
-    """What a source knows of its membership in a consumer group.
-
-    `answered` is when the group last answered this member, Unix seconds, 0 before; `renewals` counts clients
-    built anew because theirs had dropped out of the group.
-    """
-
-    live: bool
-    answered: float
-    renewals: int
-
-
-class GroupLook(NamedTuple):
-    """What the group's coordinator told of the whole group, not only of this member.
-
-    `unread` counts, per topic, the partitions that no member was assigned in two looks in a row. `lags` are
-    those of these partitions that this daemon is to report: each is reported by one daemon of the group.
-    """
-
-    unread: Mapping[str, int]
-    lags: Sequence[Lag]
+from typing import Final, NamedTuple, Protocol
+
+from monitor.events import Event, Lag, TopicPartition
+from monitor.findings import Assessment, Judgement
+from monitor.records import DeadLetter
+from monitor.trace import Trace
+
+DECISIONS: Final = ("looked", "left_out", "spared")
+"""What a higher tier may do with a trace it is asked about; see `monitor.detect.cascade.Tally`."""
 
 
 class Source(Protocol):
@@ -262,7 +76,7 @@ class PoolStats(NamedTuple):
     """State of the detector pool. `restarts` counts workers replaced since the start, by cause.
 
     `decisions` counts since the start what the dearer tiers did, by (detector, tier, one of
-    `monitor.cascade.DECISIONS`).
+    `monitor.ports.DECISIONS`).
     """
 
     workers: int
