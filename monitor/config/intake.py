@@ -1,0 +1,122 @@
+"""Settings of what is read, and how it is decoded and assembled."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr
+
+from monitor.config.base import Count, Positive, Section, Topic
+
+
+class KafkaConfig(Section):
+    """Where traces are read from."""
+
+    bootstrap_servers: list[str] = Field(["localhost:9092"], description="Brokers, host:port.")
+    topics: list[Topic] = Field(
+        ["llm.traces"], description="Topics to judge, by name; may be empty where `receiver` is enabled."
+    )
+    group_id: str = Field("riskmon", description="Consumer group; daemons that share it share the work.")
+    start: Literal["earliest", "latest"] = Field(
+        "earliest", description="Where to begin on a partition that neither Kafka nor the ledger knows."
+    )
+    max_poll_records: Count = Field(1000, description="Records taken from the client in one poll.")
+    session_timeout_ms: Count = Field(45_000, description="Silence after which the group drops a member.")
+    heartbeat_interval_ms: Count = Field(
+        3_000, description="Heartbeat period; a third of the session at most."
+    )
+    max_poll_interval_ms: Count = Field(300_000, description="Longest pause between polls.")
+    unreachable_seconds: Positive = Field(
+        30.0, description="Time without any broker after which the daemon is not ready."
+    )
+    rejoin_seconds: Annotated[float, Field(ge=0)] = Field(
+        0.0,
+        description="Time without a live membership of the group, while a broker is connected, after which "
+        "the client is built anew; 0 means max_poll_interval_ms and session_timeout_ms together.",
+    )
+    fetch_max_bytes: Count = Field(16 * 2**20, description="Bytes fetched per broker and request.")
+    max_partition_fetch_bytes: Count = Field(
+        4 * 2**20, description="Bytes fetched per partition and request."
+    )
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="Transport security."
+    )
+    sasl_mechanism: str | None = Field(
+        None, description="PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, GSSAPI or AWS_MSK_IAM."
+    )
+    sasl_username: str | None = Field(None, description="SASL user name.")
+    sasl_password: SecretStr | None = Field(None, description="SASL password.")
+    ssl_cafile: Path | None = Field(None, description="Certificate authorities, PEM.")
+    ssl_certfile: Path | None = Field(None, description="Client certificate, PEM.")
+    ssl_keyfile: Path | None = Field(None, description="Client key, PEM.")
+    ssl_password: SecretStr | None = Field(None, description="Password of the client key.")
+    client: dict[str, str | int | float | bool] = Field(
+        default_factory=dict, description="Further kafka-python consumer settings, passed as they are."
+    )
+
+    @property
+    def rejoin_within(self) -> float:
+        """`rejoin_seconds`, or where that is 0 the longest that a rebalance takes, and a session."""
+        return self.rejoin_seconds or (self.max_poll_interval_ms + self.session_timeout_ms) / 1000
+
+    def connection(self) -> dict[str, Any]:
+        """Keyword arguments that every kafka-python client of ours needs to reach the brokers."""
+        extras = {key: value for key, value in self.client.items() if key.startswith(("ssl_", "sasl_"))}
+        return extras | {
+            "bootstrap_servers": self.bootstrap_servers,
+            "security_protocol": self.security_protocol,
+            "sasl_mechanism": self.sasl_mechanism,
+            "sasl_plain_username": self.sasl_username,
+            "sasl_plain_password": self.sasl_password and self.sasl_password.get_secret_value(),
+            "ssl_cafile": self.ssl_cafile and str(self.ssl_cafile),
+            "ssl_certfile": self.ssl_certfile and str(self.ssl_certfile),
+            "ssl_keyfile": self.ssl_keyfile and str(self.ssl_keyfile),
+            "ssl_password": self.ssl_password and self.ssl_password.get_secret_value(),
+        }
+
+
+Format = Literal["native", "otlp_json", "otlp_proto", "otlp_proto_logs", "openai", "litellm", "kong", "auto"]
+
+
+class ReceiverConfig(Section):
+    """OTLP over HTTP, beside or instead of Kafka."""
+
+    enabled: bool = Field(default=False, description="Whether it listens.")
+    host: str = Field("127.0.0.1", description="Address to listen on; loopback by default.")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(4318, description="Port; 0 takes a free one.")
+    token: SecretStr | None = Field(None, description="Bearer token that clients must send; none by default.")
+    max_body_bytes: Count = Field(8 * 2**20, description="Largest body, decompressed; larger ones get 413.")
+    max_spool_bytes: Count = Field(
+        2**30, description="Bytes that may wait to be judged; beyond them clients get 429 and repeat."
+    )
+    max_spool_records: Count = Field(100_000, description="Bodies that may wait to be judged.")
+    retry_after_seconds: Count = Field(5, description="When a client that got 429 or 503 should try again.")
+
+
+class IngestConfig(Section):
+    """Bounds on what is decoded. A record beyond them is dead-lettered."""
+
+    format: Format = Field("native", description="Decoder of every topic not named in `formats`.")
+    formats: dict[str, Format] = Field(default_factory=dict, description="Decoder per topic.")
+    max_record_bytes: Count = Field(2 * 2**20, description="Largest record that is decoded.")
+    max_depth: Count = Field(
+        64, description="Deepest nesting of JSON, and of an OTLP value, that is decoded."
+    )
+    max_spans: Count = Field(10_000, description="Most spans or events of one OTLP record.")
+    document_keys: list[str] = Field(
+        default_factory=lambda: ["content", "text", "page_content", "document.content", "chunk"],
+        description="Keys under which a retrieved document's text may stand, the first that is there counts.",
+    )
+
+
+class AssemblyConfig(Section):
+    """How spans are joined into traces. Native traces and those of gateways arrive whole."""
+
+    settle_seconds: Positive = Field(
+        1.0, description="How long spans may still come after the root of their trace."
+    )
+    timeout_seconds: Positive = Field(
+        30.0, description="Silence after which a trace without a root is judged as it is."
+    )
+    max_seconds: Positive = Field(600.0, description="Age at which a trace is judged, whatever still comes.")
+    max_traces: Count = Field(10_000, description="Incomplete traces kept; beyond, the oldest are judged.")
+    max_bytes: Count = Field(64 * 2**20, description="Bytes of incomplete traces kept, likewise.")

@@ -1,0 +1,91 @@
+"""Settings of HTTP, telemetry, budgets and the end of a daemon."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr
+
+from monitor.config.base import Count, Positive, Section, Share
+
+
+class HttpConfig(Section):
+    """Metrics and health."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on; loopback by default.")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(9469, description="Port; 0 takes a free one.")
+    reload: bool = Field(default=False, description="Whether `POST /-/reload` does what SIGHUP does.")
+    review_token: SecretStr | None = Field(
+        None,
+        description="Password (Basic) or bearer token for `/review`, which lists flags; none: it is off.",
+    )
+
+
+class TelemetryConfig(Section):
+    """What riskmon says about itself."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
+    max_label_values: Count = Field(50, description="Values a label takes before the rest become `other`.")
+    max_series: Count = Field(
+        2000, description="About how many series are exported at most, however many names the traffic has."
+    )
+    allow: dict[str, list[str]] = Field(
+        default_factory=dict, description="Label name to the values always kept, e.g. `app: [support-bot]`."
+    )
+    risk_thresholds: dict[str, float] = Field(
+        default_factory=dict,
+        description="Detector to the score from which its rate counts a trace as risky; others: 0.5.",
+    )
+    otlp_endpoint: str = Field("", description="OTLP/HTTP base URL for riskmon's own spans; empty: none.")
+    evaluations_endpoint: str = Field(
+        "", description="OTLP/HTTP base URL for an evaluation event per assessment; empty: none."
+    )
+    evaluations_headers: dict[str, SecretStr] = Field(
+        default_factory=dict, description="HTTP headers of those requests, e.g. an API key."
+    )
+    evaluation_span_events: bool = Field(
+        default=False, description="Whether riskmon's own spans have the evaluations as events too."
+    )
+    otlp_metrics_seconds: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="How often metrics are sent there too, beside being scraped; 0: never."
+    )
+
+
+class FlaggedBudget(Section):
+    """How much of some traffic a detector's rules may flag; `*` stands for all of them."""
+
+    detector: str = Field(description="Detector that the flagging rules use.")
+    app: str = Field("*", description="Application, or `*`.")
+    environment: str = Field("*", description="Environment, or `*`.")
+    ratio: Share = Field(description="Share of its judged traces.")
+
+
+class BudgetsConfig(Section):
+    """Shares that may go wrong in 30 days; `rules/prometheus` alerts when one is spent too fast."""
+
+    freshness: Share = Field(0.01, description="Share of traces judged later than 30 s after their end.")
+    loss: Share = Field(0.001, description="Share of records that cannot be judged.")
+    unscored: Share = Field(0.01, description="Share of a detector's answers that are time-outs or errors.")
+    flagged: list[FlaggedBudget] = Field(
+        default_factory=list, description="Flagged shares; the one that names app, then environment, counts."
+    )
+
+    def flagged_ratio(self, detector: str, app: str, environment: str) -> float | None:
+        """Budget of some traffic, None without. Of several that fit the most exact one, then the last."""
+        fitting = [
+            (budget.app != "*", budget.environment != "*", place)
+            for place, budget in enumerate(self.flagged)
+            if budget.detector == detector
+            and budget.app in {"*", app}
+            and budget.environment in {"*", environment}
+        ]
+        return self.flagged[max(fitting)[2]].ratio if fitting else None
+
+
+class ShutdownConfig(Section):
+    """How the daemon ends."""
+
+    deadline_seconds: Positive = Field(
+        20.0, description="Shared by all steps of a stop; less than Kubernetes' grace period of 30 s."
+    )
+    watchdog_seconds: Positive = Field(
+        60.0, description="A loop that has not turned for this long is killed."
+    )
