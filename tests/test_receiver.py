@@ -26,12 +26,13 @@ from pydantic import SecretStr
 
 from monitor.clock import ManualClock, SystemClock
 from monitor.config import Config, Format, ReceiverConfig
-from monitor.console.receiver import WAITING_BODIES, Receiver
 from monitor.errors import BadTrace, Retryable
 from monitor.ingest.received import by_content_type
 from monitor.ledger.spool import LedgerSpool
 from monitor.ledger.store import Ledger
 from monitor.privacy.vault import Vault
+from monitor.receiver.intake import WAITING_BODIES
+from monitor.receiver.otlp_http import Receiver
 from monitor.spool import Received
 from monitor.trace import Record
 

@@ -130,7 +130,7 @@ def test_http_reloads_only_where_that_is_allowed(*, allowed: bool) -> None:
     server.start()
     try:
         assert ask(server.port) == (202 if allowed else 403)
-        assert ask(server.port, "GET") == 404
+        assert ask(server.port, "GET") == 405
     finally:
         server.stop()
     assert len(asked) == allowed

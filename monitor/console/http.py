@@ -8,10 +8,12 @@ from typing import Final, Protocol
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.openmetrics import exposition as openmetrics
+from typing_extensions import override
 
 from monitor import __version__
 from monitor.console.review import OFF, Review
-from monitor.console.server import Answer, Bounds, Head, Server
+from monitor.web.routes import Route, Routes
+from monitor.web.server import Answer, Bounds, Head, Server
 
 MAX_CONNECTIONS: Final = 64
 REQUEST_SECONDS: Final = 10.0
@@ -47,83 +49,67 @@ class HttpServer(Server):
         reload: Callable[[], None] | None = None,
         review: Review | None = None,
     ) -> None:
-        bounds = Bounds(MAX_CONNECTIONS, request_seconds)
+        self._registry = registry
+        self._health = health
+        self._reload = reload
         self._review = review
-        pages = _Pages(registry, health, reload, review)
-        super().__init__("http", host, port, pages, bounds, remedy="allow only your scraper to reach it")
+        routes = [
+            Route("GET", "/metrics", self._metrics),
+            Route("GET", "/livez", self._livez),
+            Route("GET", "/-/healthy", self._livez),
+            Route("GET", "/readyz", self._readyz),
+            Route("GET", "/-/ready", self._readyz),
+            Route("GET", "/version", lambda _head: Answer(200, _json(version=__version__))),
+            Route("POST", "/-/reload", self._request_reload),
+            _review_route(review),
+        ]
+        super().__init__(
+            "http",
+            host,
+            port,
+            Routes(routes, _problem, "no such page"),
+            Bounds(MAX_CONNECTIONS, request_seconds),
+            remedy="allow only your scraper to reach it",
+        )
 
+    @override
     def stop(self) -> None:
-        """Answer what was begun, then end. Idempotent."""
         if self._review is not None:
             self._review.close()
         super().stop()
 
-
-class _Pages:
-    """The pages. Each but the review's is answered from the head alone: nothing here can be written to."""
-
-    def __init__(
-        self,
-        registry: CollectorRegistry,
-        health: Health,
-        reload: Callable[[], None] | None,
-        review: Review | None,
-    ) -> None:
-        self._reload = reload
-        self._review = review
-        self._registry = registry
-        self._health = health
-
-    def head(self, head: Head) -> Answer | None:
-        if head.method not in {"GET", "HEAD"}:
-            return self._asked(head)
-        if head.path == "/review":
-            return self._review.refusal(head) if self._review else OFF
-        return self._page(head)
-
-    def _page(self, head: Head) -> Answer:
-        match head.path:
-            case "/metrics":
-                return self._metrics(head.headers.get("accept", ""))
-            case "/livez" | "/-/healthy":
-                live = self._health.live()
-                return Answer(200 if live else 503, _json(live=live))
-            case "/readyz" | "/-/ready":
-                conditions = dict(self._health.ready())
-                failing = sorted(name for name, holds in conditions.items() if not holds)
-                body = _json(ready=not failing, failing=failing, conditions=conditions)
-                return Answer(503 if failing else 200, body)
-            case "/version":
-                return Answer(200, _json(version=__version__))
-            case _:
-                return self.problem(HTTPStatus.NOT_FOUND, "no such page", head)
-
-    async def body(self, head: Head, body: bytes) -> Answer:
-        del body  # no page reads one
-        assert self._review is not None  # of what `head` has not answered there is only this
-        return await self._review.answer(head)
-
-    def problem(self, status: HTTPStatus, text: str, head: Head | None) -> Answer:
-        del head
-        return Answer(status, _json(error=text))
-
-    def _asked(self, head: Head) -> Answer:
-        if (head.method, head.path) != ("POST", "/-/reload"):
-            refused = self.problem(HTTPStatus.METHOD_NOT_ALLOWED, "only GET and HEAD", head)
-            return refused._replace(headers=(("Allow", "GET, HEAD"),))
-        if self._reload is None:
-            return self.problem(HTTPStatus.FORBIDDEN, "http.reload is off; send SIGHUP, or set it", head)
-        self._reload()
-        return Answer(
-            HTTPStatus.ACCEPTED,
-            _json(reload="asked for; the log and riskmon_reloads_total say what came of it"),
-        )
-
-    def _metrics(self, accept: str) -> Answer:
-        if "application/openmetrics-text" in accept:
+    def _metrics(self, head: Head) -> Answer:
+        if "application/openmetrics-text" in head.headers.get("accept", ""):
             text: bytes = openmetrics.generate_latest(self._registry)  # type: ignore[no-untyped-call] # as it ships
             return Answer(200, text, openmetrics.CONTENT_TYPE_LATEST)
         return Answer(200, generate_latest(self._registry), CONTENT_TYPE_PLAIN_0_0_4)
+
+    def _livez(self, _head: Head) -> Answer:
+        live = self._health.live()
+        return Answer(200 if live else 503, _json(live=live))
+
+    def _readyz(self, _head: Head) -> Answer:
+        conditions = dict(self._health.ready())
+        failing = sorted(name for name, holds in conditions.items() if not holds)
+        body = _json(ready=not failing, failing=failing, conditions=conditions)
+        return Answer(503 if failing else 200, body)
+
+    def _request_reload(self, head: Head) -> Answer:
+        if self._reload is None:
+            return _problem(HTTPStatus.FORBIDDEN, "http.reload is off; send SIGHUP, or set it", head)
+        self._reload()
+        text = "reload requested; see the log or riskmon_reloads_total for the result"
+        return Answer(HTTPStatus.ACCEPTED, _json(reload=text))
+
+
+def _review_route(review: Review | None) -> Route:
+    if review is None:
+        return Route("GET", "/review", lambda _head: OFF)
+    return Route("GET", "/review", serve=lambda head, _body: review.answer(head), guard=review.refusal)
+
+
+def _problem(status: HTTPStatus, text: str, _head: Head | None) -> Answer:
+    return Answer(status, _json(error=text))
 
 
 def _json(**values: object) -> bytes:

@@ -6,9 +6,6 @@ the answer is 503 rather than a queue.
 """
 
 import asyncio
-import base64
-import binascii
-import hmac
 import json
 import math
 import re
@@ -21,10 +18,11 @@ from typing import Final, NamedTuple
 from urllib.parse import parse_qsl, urlencode
 
 from monitor.console import review_page
-from monitor.console.server import JSON, Answer, Head
 from monitor.errors import Retryable
 from monitor.findings import Severity
 from monitor.records import FLAG_FIELDS, FlagFilter, FlagPage
+from monitor.web import credentials
+from monitor.web.server import JSON, Answer, Head
 
 PAGE: Final = 200  # flags
 QUERY_SECONDS: Final = 2.0  # the longest the ledger may take; WAITING of them end before a request's deadline
@@ -74,7 +72,7 @@ class Review:
 
     def refusal(self, head: Head) -> Answer | None:
         """401 for whoever does not know the token."""
-        if hmac.compare_digest(_given_token(head.headers.get("authorization", "")), self._token):
+        if credentials.holds(head, self._token, basic=True):
             return None
         text = "the token is missing or wrong: give http.review_token as password, with any user name"
         return _problem(HTTPStatus.UNAUTHORIZED, text, ("WWW-Authenticate", 'Basic realm="riskmon"'))
@@ -193,21 +191,6 @@ def _key(given: Mapping[str, str]) -> tuple[float, str] | None:
 def _refused(name: str, value: str, remedy: str) -> Refused:
     shown = value if len(value) <= _SHOWN else value[:_SHOWN] + "…"
     return Refused(f"{name[:_SHOWN]}: {json.dumps(shown, ensure_ascii=False)} {remedy}")
-
-
-def _given_token(authorization: str) -> bytes:
-    """The bearer token or basic password of a header; empty when it has neither."""
-    scheme, _, credentials = authorization.partition(" ")
-    match scheme.lower():
-        case "bearer":
-            return credentials.strip().encode("latin-1")
-        case "basic":
-            try:
-                return base64.b64decode(credentials.strip(), validate=True).partition(b":")[2]
-            except (binascii.Error, ValueError):
-                return b""
-        case _:
-            return b""
 
 
 def _problem(status: HTTPStatus, text: str, *headers: tuple[str, str]) -> Answer:

@@ -11,7 +11,6 @@ from monitor.agents.history import AgentMonitor
 from monitor.assembly import Assembler, Bounds
 from monitor.clock import Clock
 from monitor.config import Config, DetectorsConfig
-from monitor.console.receiver import Receiver
 from monitor.console.review import Review
 from monitor.drift import DriftMonitor
 from monitor.engine import Engine, Settings
@@ -24,6 +23,7 @@ from monitor.ledger.store import Ledger
 from monitor.outcome.effects import Policy
 from monitor.ports import Detectors, Monitor, Observer, Source
 from monitor.privacy.vault import Vault
+from monitor.receiver.otlp_http import Receiver
 from monitor.rules import RuleBook
 from monitor.sources.combined import CombinedSource
 from monitor.sources.kafka_group import GroupWatch

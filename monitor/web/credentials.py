@@ -1,0 +1,29 @@
+"""The one check of a secret that a request brings."""
+
+import base64
+import binascii
+import hmac
+
+from monitor.web.server import Head
+
+
+def holds(head: Head, token: bytes, *, basic: bool = False) -> bool:
+    """Return whether a request brings the token: as a bearer, with `basic` also as a password of any user.
+
+    Takes as long whatever is brought.
+    """
+    return hmac.compare_digest(_brought(head.headers.get("authorization", ""), basic=basic), token)
+
+
+def _brought(authorization: str, *, basic: bool) -> bytes:
+    scheme, _, credentials = authorization.partition(" ")
+    match scheme.lower():
+        case "bearer":
+            return credentials.strip().encode("latin-1")
+        case "basic" if basic:
+            try:
+                return base64.b64decode(credentials.strip(), validate=True).partition(b":")[2]
+            except (binascii.Error, ValueError):
+                return b""
+        case _:
+            return b""
