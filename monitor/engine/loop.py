@@ -5,18 +5,20 @@ position is in the ledger before Kafka hears of it. Work is held, never dropped:
 or the ledger fails, intake pauses and the loop keeps polling, so that the daemon stays in its group.
 """
 
-from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 
 from monitor.assembly import Assembler
 from monitor.clock import Clock, Deadline
+from monitor.engine.backoff import Backoff
 from monitor.engine.effort import Effort
+from monitor.engine.intake import Intake
 from monitor.engine.partitions import Partition, Partitions
 from monitor.engine.ports import LedgerPort
+from monitor.engine.reporting import report
 from monitor.engine.settings import Settings, Totals
 from monitor.engine.staging import Staged
-from monitor.engine.work import Batch, Part, Rest, Work
-from monitor.errors import BadTrace, Busy, Fenced, Retryable, Skipped
+from monitor.engine.work import Batch, Part, Work
+from monitor.errors import Busy, Fenced, Retryable
 from monitor.events import (
     Assigned,
     Event,
@@ -34,7 +36,7 @@ from monitor.outcome.effects import Policy
 from monitor.outcome.transaction import EngineVersion
 from monitor.ports import Detectors, Incident, Monitor, Observer, Source, Stage
 from monitor.rules import RuleBook, RuleSet
-from monitor.trace import Origin, Record, Span, Trace
+from monitor.trace import Record, Span, Trace
 
 COMMIT_SECONDS = 1.0  # Kafka's position is advisory, the ledger's is exact: no need to be faster
 LAG_SECONDS = 1.0
@@ -42,8 +44,6 @@ IDLE_SECONDS = 0.1  # longest wait of an idle turn: how late a stop or a reload 
 BUSY_SECONDS = 0.02  # longest wait for detectors while there may be more to read
 POLL_SECONDS = 0.2  # longest time between polls with work at hand: heartbeats and rebalances need them
 ENOUGH_BATCHES = 2  # decoded batches at hand before intake waits
-TOMBSTONE = "tombstone"  # a record without a value: a compacted topic's way to say that a key is deleted
-RETRY_FIRST, RETRY_MOST = 0.1, 10.0  # back-off of a failing ledger, seconds
 
 
 class Engine:
@@ -65,7 +65,6 @@ class Engine:
         assembler: Assembler[Part],
     ) -> None:
         self._source = source
-        self._decode = decode
         self._detectors = detectors
         self._rules = rules
         self._monitors = monitors
@@ -75,17 +74,14 @@ class Engine:
         self._clock = clock
         self._settings = settings
         self._partitions = Partitions(source, ledger, observer, clock, latest=settings.latest)
-        self._queue: deque[Work] = deque()
-        self._queue_bytes = 0
+        self._intake = Intake(decode, assembler, observer)
         self._in_flight: dict[int, Batch] = {}
         self._in_flight_traces = 0
         self._effort = Effort(clock)
         self._assembler = assembler
-        self._ended: list[Rest] = []  # of exchanges that were given up
         self._ticket = 0
         self._staged = Staged()
-        self._tries = 0
-        self._retry_at = 0.0
+        self._ledger_backoff = Backoff(clock)
         self._paused = False
         self._exhausted = False
         self._stopping = False
@@ -128,8 +124,7 @@ class Engine:
         """
         deadline = Deadline(self._clock, self._settings.drain_seconds)
         self._stopping = True
-        self._queue.clear()
-        self._queue_bytes = 0
+        self._intake.clear()
         while not self.idle and not deadline.expired():
             self.turn()
         positions = dict(self._committed)
@@ -144,7 +139,7 @@ class Engine:
     def idle(self) -> bool:
         """Whether everything that was taken is recorded, save spans that wait for others of their trace."""
         unfinished = self._exhausted and not self._stopping and self._assembler
-        return not (self._queue or self._in_flight or self._staged or unfinished)
+        return not (self._intake or self._in_flight or self._staged or unfinished)
 
     @property
     def effort(self) -> float:
@@ -165,7 +160,7 @@ class Engine:
 
     @property
     def _writable(self) -> bool:
-        return self._tries == 0 and not self._partitions.refused
+        return not self._ledger_backoff.failing and not self._partitions.refused
 
     def turn(self) -> None:
         """Do one round of everything that is due. Waits at most `IDLE_SECONDS`, besides the ledger."""
@@ -173,26 +168,31 @@ class Engine:
         self._observer.turned()
         self._throttle()
         if self._wants_more():
-            at_work = self._tries == 0 and (self._queue or self._in_flight or self._staged)
+            at_work = not self._ledger_backoff.failing and (self._intake or self._in_flight or self._staged)
             for event in self._poll(0.0 if at_work else IDLE_SECONDS):
                 self._handle(event)
         for assigned in self._partitions.due():
             self._own(assigned)
         for name, moved in self._partitions.overtaken().items():
             self._lose(name, moved=moved)
-        if self._tries == 0:  # a transaction that may have been written must be repeated as it was
-            self._assemble()
+        if (
+            not self._ledger_backoff.failing
+        ):  # a transaction that may have been written must be repeated as it was
+            self._intake.assemble(
+                self._staged, self._clock.monotonic(), flush=self._exhausted, stopping=self._stopping
+            )
             self._submit()
             if self._detectors.stats().ready:  # without a worker all waits, and doing less would help nobody
-                self._effort.observe(self._clock.monotonic() - self._queue[0].taken if self._queue else 0.0)
+                oldest = self._intake.oldest()
+                self._effort.observe(0.0 if oldest is None else self._clock.monotonic() - oldest)
             self._collect()
-        if self._staged and self._clock.monotonic() >= self._retry_at:
+        if self._staged and self._ledger_backoff.due:
             self._record()
         self._housekeeping()
 
     def _wants_more(self) -> bool:
         """Whether to poll: a poll costs a round through the client's other thread, so not for nothing."""
-        if self._tries > 0 or len(self._queue) < ENOUGH_BATCHES * self._detectors.batch_size:
+        if self._ledger_backoff.failing or len(self._intake) < ENOUGH_BATCHES * self._detectors.batch_size:
             return True  # while the ledger fails, this is where the loop waits
         return self.turned_at - self._polled_at >= POLL_SECONDS
 
@@ -200,10 +200,10 @@ class Engine:
         """Pause intake while there is enough to do, or no ledger to put it in; resume at half."""
         share = 0.5 if self._paused else 1.0
         full = (
-            len(self._queue) + self._in_flight_traces >= self._settings.max_waiting_traces * share
-            or self._queue_bytes >= self._settings.max_waiting_bytes * share
+            len(self._intake) + self._in_flight_traces >= self._settings.max_waiting_traces * share
+            or self._intake.bytes >= self._settings.max_waiting_bytes * share
         )
-        hold = full or self._stopping or self._tries > 0
+        hold = full or self._stopping or self._ledger_backoff.failing
         if hold and not self._paused:
             self._source.pause()
         elif self._paused and not hold:
@@ -263,15 +263,8 @@ class Engine:
         self._committed.pop(name, None)
         self._staged.drop(frozenset({name}))
         if not self._staged:  # nothing is left to repeat, so nothing would end the wait for the ledger
-            self._tries, self._retry_at = 0, 0.0
-        self._assembler.drop(lambda part: not part.partition.alive)
-        queue, self._queue = self._queue, deque()
-        for work in queue:
-            if work.partition.alive:
-                self._queue.append(work)
-            elif work.rest is not None:
-                self._ended.append(work.rest)
-        self._queue_bytes = sum(work.size for work in self._queue)
+            self._ledger_backoff.reset()
+        self._intake.drop_revoked()
         self._release(partition)
         return partition
 
@@ -291,86 +284,20 @@ class Engine:
                 self._own(admitted)
                 return
             fetched = admitted
-        deliver = partition.progress.deliver
-        taken, now = 0, self._clock.monotonic()
-        for record in fetched.records:
-            if deliver(record.offset):
-                taken += 1
-                self._read(partition, record, now)
-        if fetched.records:
-            last = fetched.records[-1]
-            time = last.time if fetched.stamped else None
-            partition.progress.saw(last.offset, time, fetched.leader_epoch)
+        taken = self._intake.take(partition, fetched, self._staged, self._clock.monotonic())
         partition.pending += taken
         self.totals.consumed += taken
         self._observer.consumed(fetched.topic, taken)
 
-    def _read(self, partition: Partition, record: Record, now: float) -> None:
-        """Queue the traces of a record, or count it as done where it holds none."""
-        offset = record.offset
-        if record.value is None:
-            self._staged.skip(partition, offset, TOMBSTONE)
-            return
-        try:
-            traces = self._decode(record)
-        except BadTrace as bad:
-            self._observer.undecodable(self._staged.bury(partition, record, bad.reason, bad.detail))
-            return
-        except Skipped as skipped:
-            self._staged.skip(partition, offset, skipped.reason)
-            return
-        due = partition.progress.expect(offset, len(traces))
-        if not due:
-            self._staged.finish(partition, offset, ())
-            return
-        size = len(record.value)
-        for part in due:
-            trace = traces[part]
-            if isinstance(trace, Span):
-                self._assembler.add(Part(partition, offset, part), trace, now)
-                continue
-            origin = Origin(record.topic, record.partition, offset, part, partition.incarnation)
-            self._queue.append(Work(partition, origin, trace, size, now))
-            self._queue_bytes += size
-            size = 0
-
-    def _assemble(self) -> None:
-        """Queue the traces whose spans have arrived, or will not. At a stop the rest is released instead."""
-        ended, self._ended = self._ended, []
-        for rest in ended:
-            self._finish_rest(rest)
-        if not self._assembler or self._stopping:
-            return
-        now = self._clock.monotonic()
-        for assembled in self._assembler.flush() if self._exhausted else self._assembler.due(now):
-            rest = Rest(assembled.rest, len(assembled.exchanges))
-            for (partition, offset, part), judged, trace in assembled.exchanges:
-                origin = Origin(*partition.name, offset, part, partition.incarnation)
-                self._queue.append(Work(partition, origin, trace, 0, now, judged, rest))
-            if not assembled.exchanges:
-                self._staged.finish_parts(assembled.rest)
-
-    def _finish_rest(self, rest: Rest | None) -> None:
-        """Count an exchange of a trace as done with; the last one ends the trace's other parts."""
-        if rest is None:
-            return
-        rest.left -= 1
-        if rest.left == 0:
-            self._staged.finish_parts(rest.parts)
-
     def _submit(self) -> None:
-        while self._queue:
-            size = min(self._detectors.batch_size, len(self._queue))
-            work = [self._queue[i] for i in range(size)]
+        while work := self._intake.first(self._detectors.batch_size):
             try:
                 self._detectors.submit(self._ticket, [item.trace for item in work], self.effort)
             except Busy:
                 return
-            for item in work:
-                self._queue.popleft()
-                self._queue_bytes -= item.size
+            self._intake.remove(work)
             self._in_flight[self._ticket] = Batch(work, self._clock.now())
-            self._in_flight_traces += size
+            self._in_flight_traces += len(work)
             self._ticket += 1
 
     def _collect(self) -> None:
@@ -389,7 +316,7 @@ class Engine:
             for work, assessments in zip(batch.work, verdicts.assessments, strict=True):
                 if work.partition.alive:
                     self._judge_one(work, assessments, rules)
-                self._finish_rest(work.rest)
+                self._intake.finish(work.rest, self._staged)
 
     def _judge_one(self, work: Work, assessments: tuple[Assessment, ...], rules: RuleSet) -> None:
         if self._monitors:
@@ -424,45 +351,19 @@ class Engine:
             self._ledger.record(transaction)
         except Retryable:
             self._observer.incident(Incident.LEDGER_RETRY)
-            self._retry_at = self._clock.monotonic() + min(RETRY_MOST, RETRY_FIRST * 2**self._tries)
-            self._tries = min(self._tries + 1, 10)
+            self._ledger_backoff.failed()
             return
         except Fenced as fenced:
             for name in fenced.partitions:
                 self._lose(name, moved=False)
             return
         self._observer.transaction(self._clock.monotonic() - began)
-        self._tries, self._retry_at = 0, 0.0
+        self._ledger_backoff.reset()
         self._assembler.recorded(judged)
         self._staged = Staged()
-        self._report(staged)
+        report(staged, self.totals, self._observer, self._clock.now())
         if transaction.outgoing:
             self._observer.messages_queued()
-
-    def _report(self, staged: Staged) -> None:
-        """Tell everybody who counts, now that it is durable."""
-        for partition in staged.partitions():
-            partition.version += 1
-        for partition, records in staged.records().items():
-            partition.pending -= records
-        for topic, records in staged.records_per_topic().items():
-            self.totals.recorded += records
-            self._observer.recorded(topic, records)
-        letters = Counter((letter.topic, letter.reason) for _, letter in staged.dead)
-        for (topic, reason), count in letters.items():
-            self.totals.dead_lettered += count
-            self._observer.dead_lettered(topic, reason, count)
-        skips = Counter((partition.name[0], reason) for partition, reason in staged.skipped)
-        for (topic, reason), count in skips.items():
-            self._observer.skipped(topic, reason, count)
-        judgements = [judgement for _, judgement in staged.judgements]
-        self.totals.traces += len(judgements)
-        if judgements:
-            now = self._clock.now()
-            self._observer.judged(judgements, now if staged.started is None else staged.started, now)
-        for judgement in judgements:
-            if judgement.flags:
-                self.totals.flags.update(flag.rule for flag in judgement.flags)
 
     def _housekeeping(self) -> None:
         now = self._clock.monotonic()
@@ -484,7 +385,7 @@ class Engine:
             self._observer.pool(self._detectors.stats())
             self._observer.effort(self.effort)
             self._observer.assembly(self._assembler.stats)
-            self._observer.waiting(Stage.DECODED, len(self._queue))
+            self._observer.waiting(Stage.DECODED, len(self._intake))
             self._observer.waiting(Stage.DETECTING, self._in_flight_traces)
             self._observer.waiting(Stage.RECORDING, len(self._staged.judgements))
 

@@ -1,0 +1,37 @@
+"""Waits longer and longer for a ledger that fails."""
+
+from typing import Final
+
+from monitor.clock import Clock
+
+FIRST_SECONDS: Final = 0.1
+MOST_SECONDS: Final = 10.0
+_DOUBLINGS: Final = 10  # more would overflow and change nothing
+
+
+class Backoff:
+    """`failing` from a failure on until a success."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._failures = 0
+        self._retry_at = 0.0
+
+    @property
+    def failing(self) -> bool:
+        """Whether the last attempt failed."""
+        return self._failures > 0
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time for an attempt."""
+        return self._clock.monotonic() >= self._retry_at
+
+    def failed(self) -> None:
+        """Wait twice as long as before."""
+        self._retry_at = self._clock.monotonic() + min(MOST_SECONDS, FIRST_SECONDS * 2**self._failures)
+        self._failures = min(self._failures + 1, _DOUBLINGS)
+
+    def reset(self) -> None:
+        """Wait no longer: an attempt succeeded, or nothing is left to attempt."""
+        self._failures, self._retry_at = 0, 0.0

@@ -1,0 +1,32 @@
+"""Counts and reports a transaction, now that it is durable."""
+
+from collections import Counter
+
+from monitor.engine.settings import Totals
+from monitor.engine.staging import Staged
+from monitor.ports import Observer
+
+
+def report(staged: Staged, totals: Totals, observer: Observer, now: float) -> None:
+    """Count what a transaction recorded; report it. `now` is Unix seconds."""
+    for partition in staged.partitions():
+        partition.version += 1
+    for partition, records in staged.records().items():
+        partition.pending -= records
+    for topic, records in staged.records_per_topic().items():
+        totals.recorded += records
+        observer.recorded(topic, records)
+    letters = Counter((letter.topic, letter.reason) for _, letter in staged.dead)
+    for (topic, reason), count in letters.items():
+        totals.dead_lettered += count
+        observer.dead_lettered(topic, reason, count)
+    skips = Counter((partition.name[0], reason) for partition, reason in staged.skipped)
+    for (topic, reason), count in skips.items():
+        observer.skipped(topic, reason, count)
+    judgements = [judgement for _, judgement in staged.judgements]
+    totals.traces += len(judgements)
+    if judgements:
+        observer.judged(judgements, now if staged.started is None else staged.started, now)
+    for judgement in judgements:
+        if judgement.flags:
+            totals.flags.update(flag.rule for flag in judgement.flags)
