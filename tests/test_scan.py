@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 from monitor.config import DetectorsConfig
+from monitor.outcome.verdict import schema
 
 LEAK = "Her social security number is 536-90-4399, and her card is 4111 1111 1111 1111."
 
@@ -41,28 +43,26 @@ def lines() -> bytes:
 
 @pytest.mark.slow
 def test_json_has_a_line_per_trace_in_order(tmp_path: Path) -> None:
-    """`scan - --json` prints the documented keys in input order, malformed lines where they stood."""
+    """`scan - --json` prints published verdicts in input order, malformed lines where they stood."""
     ended = scan("-", "--json", stdin=lines(), folder=tmp_path)
     assert ended.returncode == 0, ended.stderr
     rows = [json.loads(line) for line in ended.stdout.splitlines()]
     before, behind = [f"t-{n}" for n in range(5)], [f"t-{n}" for n in range(5, 12)]
-    assert [row["id"] for row in rows] == [*before, None, *behind, None]
+    assert [row.get("response_id") for row in rows] == [*before, None, *behind, None]
+    published = jsonschema.Draft202012Validator(schema())
     for row in rows:
         if row["id"] is None:
-            assert row.keys() == {"id", "line", "reason", "detail", "assessments", "flags"}
-            assert row["assessments"] == row["flags"] == []
+            assert row.keys() == {"id", "line", "reason", "detail", "detectors", "flags"}
+            assert (row["detectors"], row["flags"]) == ({}, [])
             continue
-        assert row.keys() == {"id", "assessments", "flags"}
-        assert [a["detector"] for a in row["assessments"]] == list(DetectorsConfig.model_fields)
-        for assessment in row["assessments"]:
-            assert assessment.keys() == {"detector", "status", "score", "reason", "evidence"}
-            assert (assessment["status"] == "scored") == (assessment["score"] is not None)
+        published.validate(row)
+        assert list(row["detectors"]) == list(row["evidence"]) == list(DetectorsConfig.model_fields)
+        for answer in row["detectors"].values():
+            assert (answer["status"] == "scored") == (answer["score"] is not None)
     dead = [(row["line"], row["reason"]) for row in rows if row["id"] is None]
     assert dead == [(6, "invalid_json"), (15, "missing_field")]
-    assert {"rule": "PersonalDataLeak", "severity": "critical"} in rows[3]["flags"]
-    pii = next(a for a in rows[3]["assessments"] if a["detector"] == "pii")
-    assert {"US_SSN", "CREDIT_CARD"} <= {evidence["kind"] for evidence in pii["evidence"]}
-    assert all(e.keys() == {"field", "start", "end", "kind", "score"} for e in pii["evidence"])
+    assert ("PersonalDataLeak", "critical") in {(flag["rule"], flag["severity"]) for flag in rows[3]["flags"]}
+    assert {"US_SSN", "CREDIT_CARD"} <= {evidence["kind"] for evidence in rows[3]["evidence"]["pii"]}
     assert b"536-90-4399" not in ended.stdout + ended.stderr
 
 

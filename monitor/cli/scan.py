@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
+import msgspec
 from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -17,6 +18,7 @@ from monitor.clock import SystemClock
 from monitor.config import load
 from monitor.daemon.session import session
 from monitor.findings import Judgement, Status
+from monitor.outcome.verdict import verdict_of
 from monitor.output import as_json as to_json
 from monitor.ports import Observer
 from monitor.records import DeadLetter
@@ -38,27 +40,6 @@ class _Lines:
         """Print, in order, the lines of records before offset `below`."""
         while self._held and self._held[0][0] < below:
             click.echo(heapq.heappop(self._held)[2])
-
-
-def verdict(judgement: Judgement) -> dict[str, object]:
-    """One judged trace for machines; no text of it."""
-    return {
-        "id": judgement.trace.id,
-        "assessments": [
-            {
-                "detector": a.detector,
-                "status": a.status.value,
-                "score": a.score,
-                "reason": a.reason,
-                "evidence": [
-                    {"field": e.field, "start": e.start, "end": e.end, "kind": e.kind, "score": e.score}
-                    for e in a.evidence
-                ],
-            }
-            for a in judgement.assessments
-        ],
-        "flags": [{"rule": flag.rule, "severity": flag.severity.value} for flag in judgement.flags],
-    }
 
 
 def _run(file: str, path: Path | None, *, as_json: bool) -> None:
@@ -111,7 +92,8 @@ class _Tally(Observer):
             self._flags.update((flag.rule, flag.severity.value) for flag in judgement.flags)
             if self._lines is not None:
                 origin = judgement.origin
-                self._lines.put(origin.offset, origin.part, to_json(verdict(judgement)))
+                verdict = verdict_of(judgement, ended, evidence=True)
+                self._lines.put(origin.offset, origin.part, msgspec.json.encode(verdict).decode())
 
     @override
     def undecodable(self, letter: DeadLetter) -> None:
@@ -119,7 +101,7 @@ class _Tally(Observer):
         self.dead[letter.reason] += 1
         if self._lines is not None:
             record = {"line": letter.offset + 1, "reason": letter.reason, "detail": letter.detail}
-            line = to_json({"id": None, **record, "assessments": [], "flags": []})
+            line = to_json({"id": None, **record, "detectors": {}, "flags": []})
             self._lines.put(letter.offset, 0, line)
 
     def show(self, console: Console, seconds: float) -> None:

@@ -5,7 +5,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from monitor.clock import rfc3339
-from monitor.findings import Judgement, Severity, Status
+from monitor.findings import Evidence, Judgement, Severity, Status
 
 VERDICTS: Final = "verdicts"
 """Destination of verdicts in the outbox."""
@@ -52,7 +52,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The verdict on one trace. `id` is unique per judged trace and stable over repeats of its delivery.
 
     `response_id` is the judged trace's own id, `trace_id` and `span_id` are W3C trace context where it had
-    one; `time` is when it happened and `judged` when it was judged, both RFC 3339.
+    one; `time` is when it happened and `judged` when it was judged, both RFC 3339. `evidence`, by detector,
+    is there only in what `riskmon scan` prints: kinds and character offsets into the fields of the trace.
     """
 
     schema: Literal["riskmon.verdict/1"] = "riskmon.verdict/1"
@@ -69,10 +70,11 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     detectors: dict[str, DetectorVerdict]
     flags: tuple[FlagVerdict, ...]
     origin: Source
+    evidence: dict[str, tuple[Evidence, ...]] | msgspec.UnsetType = msgspec.UNSET
 
 
-def verdict_of(judgement: Judgement, now: float) -> Verdict:
-    """Make the verdict of a judgement; `now` is Unix seconds."""
+def verdict_of(judgement: Judgement, now: float, *, evidence: bool = False) -> Verdict:
+    """Make the verdict of a judgement, with or without evidence; `now` is Unix seconds."""
     trace, origin = judgement.trace, judgement.origin
     return Verdict(
         id="/".join(origin.names),
@@ -108,6 +110,7 @@ def verdict_of(judgement: Judgement, now: float) -> Verdict:
             for flag in judgement.flags
         ),
         origin=Source(**origin._asdict()),
+        evidence={a.detector: a.evidence for a in judgement.assessments} if evidence else msgspec.UNSET,
     )
 
 
