@@ -64,8 +64,8 @@ PIPELINE: Final = Board(
                     ((quantile(0.95, "detector_duration_seconds", "detector"), "{{detector}}"),),
                 ),
                 Panel(
-                    "Looked at by dearer tiers",
-                    "Share of the traces that a dearer tier looked at.",
+                    "Seen by higher tiers",
+                    "Share of the traces that a higher tier has seen.",
                     "percentunit",
                     (
                         (
@@ -78,8 +78,8 @@ PIPELINE: Final = Board(
                     ),
                 ),
                 Panel(
-                    "Left out by dearer tiers",
-                    "Share of the traces that a dearer tier should have seen and did not, for want of time.",
+                    "Left out by higher tiers",
+                    "Share of the traces that a higher tier should have seen and did not, for want of time.",
                     "percentunit",
                     (
                         (

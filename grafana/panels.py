@@ -19,6 +19,7 @@ Kind = Literal["timeseries", "stat", "table"]
 _MATCH: Final = 'job=~"$job", instance=~"$instance"'
 _DATASOURCE: Final = {"type": "prometheus", "uid": "${datasource}"}
 _HEIGHTS: Final[dict[Kind, int]] = {"stat": 4, "timeseries": 8, "table": 8}
+SEVERITY_COLORS: Final = {"critical": "red", "warning": "orange", "info": "blue"}
 _VARIABLES: Final[dict[str, tuple[MetricName, str]]] = {
     "job": ("heartbeat_timestamp_seconds", ""),
     "instance": ("heartbeat_timestamp_seconds", 'job=~"$job"'),
@@ -32,8 +33,10 @@ _VARIABLES: Final[dict[str, tuple[MetricName, str]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One panel: queries are (PromQL, legend). `good` bounds a stat's green range from above.
+    """One panel: queries are (PromQL, legend).
 
+    `good` bounds a stat's green range from above: what lies beyond is red, or amber where it counts what is
+    `missing`. `whole` bounds it from below: less is amber. A stat with neither has no colour.
     `at_least` is the lower end of the axis, None to let Grafana choose. `review` links series to the review
     console by their labels. `empty` says why there may be no data; without it traffic must bring some.
     """
@@ -44,6 +47,8 @@ class Panel:
     queries: tuple[tuple[str, str], ...]
     kind: Kind = "timeseries"
     good: float | None = None
+    whole: float | None = None
+    missing: bool = False
     stacked: bool = False
     review: bool = False
     at_least: float | None = 0
@@ -190,9 +195,8 @@ def _panel(panel: Panel, identity: int, at: dict[str, int]) -> dict[str, Any]:
     defaults: dict[str, Any] = {"unit": panel.unit}
     if panel.at_least is not None:
         defaults["min"] = panel.at_least
-    if panel.good is not None:
-        # Grafana colours from a value on: where 0 is good, anything is not.
-        steps = [{"color": "green", "value": None}, {"color": "red", "value": panel.good or 1e-9}]
+    steps = _steps(panel)
+    if steps:
         defaults["thresholds"] = {"mode": "absolute", "steps": steps}
     if panel.kind == "timeseries":
         stacking = {"mode": "normal" if panel.stacked else "none"}
@@ -207,8 +211,8 @@ def _panel(panel: Panel, identity: int, at: dict[str, int]) -> dict[str, Any]:
         "description": panel.description,
         "datasource": _DATASOURCE,
         "gridPos": at,
-        "fieldConfig": {"defaults": defaults, "overrides": []},
-        "options": _options(panel.kind),
+        "fieldConfig": {"defaults": defaults, "overrides": _overrides(panel)},
+        "options": _options(panel, coloured=bool(steps)),
         "targets": [
             {
                 "refId": chr(ord("A") + index),
@@ -228,15 +232,42 @@ def _panel(panel: Panel, identity: int, at: dict[str, int]) -> dict[str, Any]:
     return rendered
 
 
-def _options(kind: Kind) -> dict[str, Any]:
-    match kind:
+def _steps(panel: Panel) -> list[dict[str, Any]]:
+    """Return the colours of a stat, each from a value on: where 0 is good, anything is not."""
+    if panel.good is not None:
+        beyond = "orange" if panel.missing else "red"
+        return [{"color": "green", "value": None}, {"color": beyond, "value": panel.good or 1e-9}]
+    if panel.whole is not None:
+        return [{"color": "orange", "value": None}, {"color": "green", "value": panel.whole}]
+    return []
+
+
+def _overrides(panel: Panel) -> list[dict[str, Any]]:
+    """Return the colours of series that are severities: they mean the same on every panel."""
+    if not any(legend == "{{severity}}" for _, legend in panel.queries):
+        return []
+    return [
+        {
+            "matcher": {"id": "byName", "options": severity},
+            "properties": [{"id": "color", "value": {"mode": "fixed", "fixedColor": color}}],
+        }
+        for severity, color in SEVERITY_COLORS.items()
+    ]
+
+
+def _options(panel: Panel, *, coloured: bool) -> dict[str, Any]:
+    match panel.kind:
         case "stat":
             reduced = {"calcs": ["lastNotNull"]}
-            return {"reduceOptions": reduced, "colorMode": "background", "graphMode": "area"}
+            mode = "background" if coloured else "none"
+            return {"reduceOptions": reduced, "colorMode": mode, "graphMode": "area"}
         case "table":
             return {"showHeader": True, "footer": {"show": False}}
         case "timeseries":
-            legend = {"displayMode": "list", "placement": "bottom"}
+            # Where two labels make a series there are many: a table at the side can be read and scrolled.
+            many = any(legend.count("{{") > 1 for _, legend in panel.queries)
+            mode, place = ("table", "right") if many else ("list", "bottom")
+            legend = {"displayMode": mode, "placement": place}
             return {"legend": legend, "tooltip": {"mode": "multi", "sort": "desc"}}
 
 

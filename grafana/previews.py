@@ -30,7 +30,8 @@ SHOWN: Final = 120  # seconds of the time axis
 LEGENDS: Final = 8  # beyond, they would cover the next panel
 LETTERS: Final = 26
 CELL: Final = 0.42  # inches of a grid row
-BACK, CARD, TEXT, GREEN, RED = "#111217", "#1b1d23", "#ccccdc", "#299c46", "#d44a3a"
+BACK, CARD, TEXT = "#111217", "#1b1d23", "#ccccdc"
+COLORS = {"green": "#299c46", "red": "#d44a3a", "orange": "#ff9830", "blue": "#5794f2"}
 
 
 def short(value: float, unit: str) -> str:
@@ -85,11 +86,15 @@ def graph(axes: Axes, panel: dict[str, Any], prometheus: Prometheus) -> None:
         axes.set_yticks([])
         return
     stacked = panel["fieldConfig"]["defaults"]["custom"]["stacking"]["mode"] == "normal"
+    fixed = {
+        override["matcher"]["options"]: COLORS[override["properties"][0]["value"]["fixedColor"]]
+        for override in panel["fieldConfig"]["overrides"]
+    }
     floor: dict[float, float] = {}
     for legend, times, values in drawn:
         rounded = [round(at / 2) * 2.0 for at in times]
         shown = [value + floor.get(at, 0.0) for at, value in zip(rounded, values, strict=True)]
-        [line] = axes.plot(times, shown, linewidth=1, label=legend)
+        [line] = axes.plot(times, shown, linewidth=1, label=legend, color=fixed.get(legend))
         base = [floor.get(at, 0.0) for at in rounded] if stacked else [0.0] * len(times)
         axes.fill_between(
             times, base, shown, alpha=0.3 if stacked else 0.08, color=line.get_color(), linewidth=0
@@ -120,7 +125,8 @@ def stat(axes: Axes, panel: dict[str, Any], prometheus: Prometheus) -> None:
     value = float(found[0]["value"][1]) if found else None
     steps = defaults.get("thresholds", {}).get("steps")
     if value is not None:
-        axes.set_facecolor(RED if steps and value >= steps[1]["value"] else GREEN)
+        reached = [step["color"] for step in steps or () if step["value"] is None or value >= step["value"]]
+        axes.set_facecolor(COLORS[reached[-1]] if reached else CARD)
     shown = "No data" if value is None else short(value, defaults["unit"])
     axes.text(0.5, 0.5, shown, color="white", fontsize=15, ha="center", va="center", transform=axes.transAxes)
 

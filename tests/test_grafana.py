@@ -36,6 +36,11 @@ def panels(board: dict[str, Any]) -> list[dict[str, Any]]:
     return [panel for panel in board["panels"] if panel["type"] != "row"]
 
 
+def boards() -> list[dict[str, Any]]:
+    """All committed dashboards."""
+    return [json.loads(path.read_text()) for path in DASHBOARDS]
+
+
 @pytest.fixture(params=DASHBOARDS, ids=lambda path: path.stem)
 def board(request: pytest.FixtureRequest) -> dict[str, Any]:
     """Each committed dashboard."""
@@ -216,3 +221,33 @@ def test_every_panel_has_data_in_the_demo_and_the_endpoint_is_clean(tmp_path: Pa
             scraped = answer.read()
     checked = subprocess.run([promtool, "check", "metrics"], input=scraped, capture_output=True, check=False)
     assert (checked.returncode, checked.stdout + checked.stderr) == (0, b"")
+
+
+def test_colours_mean_the_same_everywhere() -> None:
+    """Series of severities have a severity's colour, and a stat without bounds has none: green means well."""
+    seen = set()
+    for board in boards():
+        for panel in panels(board):
+            if any(target["legendFormat"] == "{{severity}}" for target in panel.get("targets", ())):
+                seen.add(board["title"])
+                colours = {
+                    override["matcher"]["options"]: override["properties"][0]["value"]["fixedColor"]
+                    for override in panel["fieldConfig"]["overrides"]
+                }
+                assert colours == {"critical": "red", "warning": "orange", "info": "blue"}
+            if panel["type"] == "stat":
+                bounded = "thresholds" in panel["fieldConfig"]["defaults"]
+                assert (panel["options"]["colorMode"] == "background") is bounded
+    assert len(seen) == 2
+
+
+def test_a_missing_tier_is_not_green() -> None:
+    """One missing tier, or higher tiers that see less than they should, make their tile amber."""
+    tiles = {panel["title"]: panel for board in boards() for panel in panels(board)}
+    steps = tiles["Tiers missing"]["fieldConfig"]["defaults"]["thresholds"]["steps"]
+    assert [step["color"] for step in steps if step["value"] is None or step["value"] <= 1] == [
+        "green",
+        "orange",
+    ]
+    steps = tiles["Effort"]["fieldConfig"]["defaults"]["thresholds"]["steps"]
+    assert [step["color"] for step in steps if step["value"] is None or step["value"] <= 0.99] == ["orange"]

@@ -19,7 +19,7 @@ SPARK = "▁▂▃▄▅▆▇█"
 SPARK_CELLS = 36
 RULES_SHOWN = 8
 BAR_CELLS = 10
-STYLES = {Severity.INFO: "cyan", Severity.WARNING: "yellow", Severity.CRITICAL: "bold red"}
+STYLES = {Severity.INFO: "blue", Severity.WARNING: "yellow", Severity.CRITICAL: "bold red"}
 
 
 @dataclass(frozen=True, kw_only=True)
