@@ -5,14 +5,15 @@ version it builds on and is refused when the partition was claimed, or moved by 
 """
 
 import json
-from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple, TypeAlias
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
 
 from monitor.errors import ConfigError
 from monitor.events import Assigned, OffsetRange, TopicPartition
+from monitor.ledger import chain
 from monitor.ledger import schema as t
 from monitor.progress import Mark, Placement, Placing, Stored, Witness, place
 from monitor.spool import is_spool
@@ -20,9 +21,6 @@ from monitor.spool import is_spool
 _FIRST_LOOK: Final = "first_look"  # key in `meta`
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(tuple[list[tuple[int, int]], dict[int, list[int]]])
-
-Entry: TypeAlias = tuple[str, Mapping[str, Any]]
-"""Kind and body of an entry of the chain."""
 
 
 class Claim(NamedTuple):
@@ -42,16 +40,19 @@ class Holding(NamedTuple):
     moved: bool
 
 
-class Hand(NamedTuple):
-    """What writes to a ledger: a transaction, how it puts entries on the chain, whose it is, Unix seconds."""
+class Writer(NamedTuple):
+    """A transaction that may write, the instance it writes for, and its time in Unix seconds."""
 
     connection: sa.Connection
-    append: Callable[[list[Entry]], int]
     owner: str
     now: float
 
+    def append(self, entries: list[chain.NewEntry]) -> None:
+        """Append entries to the chain."""
+        chain.append(self.connection, entries, self.now)
 
-def claim(hand: Hand, assigned: Assigned, *, latest: bool, waited: bool) -> Claim | Placement:
+
+def claim(writer: Writer, assigned: Assigned, *, latest: bool, waited: bool) -> Claim | Placement:
     """Claim an assigned partition and say where to read on.
 
     From now on transactions of earlier claims are refused. What will never be judged (a gap), a log that is
@@ -61,9 +62,9 @@ def claim(hand: Hand, assigned: Assigned, *, latest: bool, waited: bool) -> Clai
     `waited` says that the end has stayed where it is since.
     """
     here = _here(assigned.topic, assigned.partition)
-    row = hand.connection.execute(sa.select(t.positions).where(here)).one_or_none()
+    row = writer.connection.execute(sa.select(t.positions).where(here)).one_or_none()
     if row is None:
-        return _first_claim(hand, assigned, latest=latest)
+        return _first_claim(writer, assigned, latest=latest)
     placement = place(_stored(row), assigned, waited=waited)
     if placement.reason is Placing.BEYOND_END:
         return placement
@@ -73,20 +74,20 @@ def claim(hand: Hand, assigned: Assigned, *, latest: bool, waited: bool) -> Clai
     made = Claim(row.epoch + 1, row.version, mark, placement, incarnation)
     columns = {
         "epoch": made.epoch,
-        "owner": hand.owner,
-        "updated": hand.now,
+        "owner": writer.owner,
+        "updated": writer.now,
         "topic_id": assigned.topic_id or row.topic_id,
         "incarnation": made.incarnation,
     }
-    hand.connection.execute(t.positions.update().where(here).values(**mark_columns(mark), **columns))
-    hand.append(_claim_entries(assigned, row, made))
+    writer.connection.execute(t.positions.update().where(here).values(**mark_columns(mark), **columns))
+    writer.append(_claim_entries(assigned, row, made))
     return made
 
 
-def _first_claim(hand: Hand, assigned: Assigned, *, latest: bool) -> Claim:
+def _first_claim(writer: Writer, assigned: Assigned, *, latest: bool) -> Claim:
     latest_from = None
     if latest and assigned.committed is None:
-        looked = _first_looked(hand.connection)
+        looked = _first_looked(writer.connection)
         name = _name(assigned.topic, assigned.partition)
         latest_from = assigned.end if looked is None else looked.get(name)
     placement = place(None, assigned, latest_from=latest_from)
@@ -95,14 +96,14 @@ def _first_claim(hand: Hand, assigned: Assigned, *, latest: bool) -> Claim:
     columns = {
         "epoch": 1,
         "version": 0,
-        "owner": hand.owner,
-        "updated": hand.now,
+        "owner": writer.owner,
+        "updated": writer.now,
         "topic_id": assigned.topic_id,
     }
-    hand.connection.execute(t.positions.insert().values(**where, **mark_columns(mark), **columns))
+    writer.connection.execute(t.positions.insert().values(**where, **mark_columns(mark), **columns))
     start = placement.gap.start if placement.gap else placement.offset
     body = {**where, "offset": start, "reason": placement.reason, "topic_id": assigned.topic_id}
-    hand.append([("start", body), *_gap_entries(where, placement)])
+    writer.append([("start", body), *_gap_entries(where, placement)])
     return Claim(1, 0, mark, placement)
 
 
@@ -133,13 +134,13 @@ def holdings(connection: sa.Connection) -> dict[TopicPartition, Holding]:
     return {(row.topic, row.partition): Holding(row.epoch, row.moved == row.epoch) for row in rows}
 
 
-def move(hand: Hand, topic: str, partition: int, to: int, reason: str) -> None:
+def move(writer: Writer, topic: str, partition: int, to: int, reason: str) -> None:
     """Put a partition's position elsewhere, on record. Work under earlier claims is refused from now on.
 
     Raises ConfigError when the partition was never claimed.
     """
     here = _here(topic, partition)
-    row = hand.connection.execute(sa.select(t.positions).where(here)).one_or_none()
+    row = writer.connection.execute(sa.select(t.positions).where(here)).one_or_none()
     if row is None:
         raise ConfigError(
             f"{topic}/{partition}: the ledger has no such partition; see `riskmon positions list`"
@@ -149,7 +150,7 @@ def move(hand: Hand, topic: str, partition: int, to: int, reason: str) -> None:
         raise ConfigError(f"{topic}: what was judged of a spool is deleted; choose a later offset")
     mark = Mark(to) if back else _restored(row, to, None)
     epoch = row.epoch + 1
-    hand.connection.execute(
+    writer.connection.execute(
         t.positions.update().where(here).values(**mark_columns(mark), epoch=epoch, moved=epoch)
     )
     body = {
@@ -158,9 +159,9 @@ def move(hand: Hand, topic: str, partition: int, to: int, reason: str) -> None:
         "from": row.next_offset,
         "to": to,
         "reason": reason,
-        "letters": _letters_from(hand.connection, row, to) if back else 0,
+        "letters": _letters_from(writer.connection, row, to) if back else 0,
     }
-    hand.append([("moved", body)])
+    writer.append([("moved", body)])
 
 
 def mark_columns(mark: Mark) -> dict[str, Any]:
@@ -202,10 +203,10 @@ def _restored(row: Any, offset: int, since: int | None) -> Mark:
     return Mark(offset, spans, parts, row.leader_epoch, witness)
 
 
-def _claim_entries(assigned: Assigned, row: Any, made: Claim) -> list[Entry]:
+def _claim_entries(assigned: Assigned, row: Any, made: Claim) -> list[chain.NewEntry]:
     """What a claim puts on record of a partition that was claimed before."""
     where = {"topic": assigned.topic, "partition": assigned.partition}
-    placement, entries = made.placement, list[Entry]()
+    placement, entries = made.placement, list[chain.NewEntry]()
     if placement.since is not None:
         start = placement.gap.start if placement.gap else placement.offset
         change = {"from": row.next_offset, "to": start, "since": placement.since, "reason": placement.reason}
@@ -218,7 +219,7 @@ def _claim_entries(assigned: Assigned, row: Any, made: Claim) -> list[Entry]:
     return entries + _gap_entries(where, placement)
 
 
-def _gap_entries(where: Mapping[str, Any], placement: Placement) -> list[Entry]:
+def _gap_entries(where: Mapping[str, Any], placement: Placement) -> list[chain.NewEntry]:
     if placement.gap is None:
         return []
     gap = {"from": placement.gap.start, "to": placement.gap.end, "reason": placement.reason}

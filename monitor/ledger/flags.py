@@ -8,31 +8,12 @@ import msgspec
 import sqlalchemy as sa
 
 from monitor.clock import Clock, Deadline
-from monitor.findings import Action, Assessment, Flag, Severity
 from monitor.ledger import schema as t
+from monitor.ledger.rows import flag_row
 from monitor.ledger.store import Ledger
-from monitor.records import FLAG_FIELDS, FlagFilter, FlagPage, FlagRow
-from monitor.trace import Origin, SafeText
+from monitor.records import FLAG_FIELDS, FlagFilter, FlagPage
 
 _STEPS = 1000  # of SQLite's machine between two looks at the clock
-
-
-class _Body(msgspec.Struct, frozen=True):
-    """What `flags.body` holds: everything of a `FlagRow` that has no column."""
-
-    rule_version: str
-    actions: tuple[Action, ...]
-    detectors: tuple[str, ...]
-    labels: dict[str, str]
-    annotations: dict[str, str]
-    controls: tuple[str, ...]
-    prompt: SafeText
-    response: SafeText
-    evidence: tuple[SafeText, ...]
-    assessments: tuple[Assessment, ...]
-
-
-_decoder = msgspec.json.Decoder(_Body)
 
 
 class FlagReader:
@@ -56,7 +37,7 @@ class FlagReader:
         query = sa.select(t.flags).where(c.id.in_(chosen.subquery().select())).order_by(*order)
         with self._ledger.view() as connection, self._limited(connection):
             rows = connection.execute(query).all()
-        return FlagPage(tuple(map(_flag_row, rows[:limit])), more=len(rows) > limit)
+        return FlagPage(tuple(map(flag_row, rows[:limit])), more=len(rows) > limit)
 
     def _conditions(self, wanted: FlagFilter) -> Iterator[sa.ColumnElement[bool]]:
         c = t.flags.c
@@ -70,8 +51,8 @@ class FlagReader:
         if wanted.detector:
             # A quote within a text of the body is escaped, so this stands nowhere but in an assessment.
             part = '"detector":' + msgspec.json.encode(wanted.detector).decode()
-            found = sa.func.instr if on_sqlite else sa.func.strpos
-            yield found(c.body, part) > 0
+            position_of = sa.func.instr if on_sqlite else sa.func.strpos
+            yield position_of(c.body, part) > 0
         if wanted.since is not None:
             yield c.time >= wanted.since
         if wanted.until is not None:
@@ -93,30 +74,3 @@ class FlagReader:
             yield
         finally:
             own.set_progress_handler(None, 0)
-
-
-def _flag_row(row: Any) -> FlagRow:
-    body = _decoder.decode(row.body)
-    return FlagRow(
-        flag=Flag(
-            id=row.id,
-            rule=row.rule,
-            rule_version=body.rule_version,
-            severity=Severity(row.severity),
-            actions=body.actions,
-            detectors=body.detectors,
-            labels=body.labels,
-            annotations=body.annotations,
-            controls=body.controls,
-        ),
-        origin=Origin(row.topic, row.partition, row.offset, row.part, row.incarnation),
-        trace_id=row.trace_id,
-        time=row.time,
-        app=row.app,
-        environment=row.environment,
-        model=row.model,
-        assessments=body.assessments,
-        prompt=body.prompt,
-        response=body.response,
-        evidence=body.evidence,
-    )

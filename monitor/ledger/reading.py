@@ -11,7 +11,8 @@ from monitor.errors import ConfigError, Retryable
 from monitor.events import OffsetRange
 from monitor.ledger import audit
 from monitor.ledger import schema as t
-from monitor.ledger.store import Ledger, dead_letter_context, flag_digest
+from monitor.ledger.rows import dead_letter_context, flag_digest, origin
+from monitor.ledger.store import Ledger
 from monitor.privacy.vault import Vault
 from monitor.trace import Origin
 
@@ -172,7 +173,7 @@ def flags(ledger: Ledger, topic: str, partition: int, span: OffsetRange) -> list
         rows = connection.execute(query).all()
     return [
         FlagSeen(
-            Origin(row.topic, row.partition, row.offset, row.part, row.incarnation),
+            origin(row),
             row.rule,
             row.severity,
             row.trace_id,

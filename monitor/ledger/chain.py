@@ -1,0 +1,38 @@
+"""Append to the audit chain. `monitor.ledger.audit` defines its hashes and verifies it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import sqlalchemy as sa
+
+from monitor.ledger import audit
+from monitor.ledger import schema as t
+
+NewEntry: TypeAlias = tuple[str, Mapping[str, Any]]
+"""Kind and body of an entry to append."""
+
+# Built once: building a statement takes longer than SQLite takes to execute it.
+_HEAD = sa.select(t.head.c.seq, t.head.c.hash)
+_MOVE_HEAD = t.head.update()
+_APPEND = t.chain.insert()
+
+
+def append(connection: sa.Connection, entries: Sequence[NewEntry], now: float) -> int:
+    """Append entries in the caller's transaction, and return the number of the chain's last entry.
+
+    The transaction must hold the write lock: two that read the same head would fork the chain.
+    """
+    head = connection.execute(_HEAD).one()
+    seq, previous = int(head.seq), bytes(head.hash)
+    if not entries:
+        return seq
+    time = f"{now:.6f}"
+    rows = []
+    for kind, body in entries:
+        seq += 1
+        text = audit.canonical(body)
+        previous = audit.link(previous, seq, time, kind, text)
+        rows.append({"seq": seq, "time": time, "kind": kind, "body": text, "hash": previous})
+    connection.execute(_APPEND, rows)
+    connection.execute(_MOVE_HEAD, {"seq": seq, "hash": previous})
+    return seq
