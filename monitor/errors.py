@@ -7,12 +7,18 @@
         ├── BadTrace      dead-letter the record: the same bytes would fail again
         ├── Retryable     back off and try again: the world may change
         ├── Fenced        drop this partition's work: another daemon owns it now
+        ├── NotFound      answer that it does not exist: the caller named it
+        ├── Conflict      answer that what was asked for does not fit the state on record
+        ├── Tampered      use none of it: it is not what riskmon wrote, or the key is another one
         └── ConfigError   exit 78 before anything starts; says field, value and remedy
 
 Anything else is a bug and stops the process: the ledger makes a restart safe.
 """
 
-EX_CONFIG = 78  # sysexits.h; what Vector and systemd expect of a configuration error
+# Exit codes of sysexits.h.
+EX_DATAERR = 65
+EX_TEMPFAIL = 75
+EX_CONFIG = 78  # what Vector and systemd expect of a configuration error
 
 
 class RiskmonError(Exception):
@@ -53,6 +59,18 @@ class Fenced(RiskmonError):  # noqa: N818 - see Busy
     def __init__(self, partitions: frozenset[tuple[str, int]]) -> None:
         super().__init__(f"{len(partitions)} partition(s) are owned by another daemon")
         self.partitions = partitions
+
+
+class NotFound(RiskmonError):  # noqa: N818 - see Busy
+    """The ledger holds no such thing. The message says how to list those that exist."""
+
+
+class Conflict(RiskmonError):  # noqa: N818 - see Busy
+    """The state on record does not allow what was asked for. Nothing was changed."""
+
+
+class Tampered(RiskmonError):  # noqa: N818 - see Busy
+    """Stored data is not what riskmon wrote, or was written under another key. None of it may be used."""
 
 
 class ConfigError(RiskmonError):

@@ -38,7 +38,7 @@ from monitor.events import TopicPartition
 from monitor.findings import Assessment, Status
 from monitor.ledger import schema as t
 from monitor.ledger.outbox import LedgerOutbox
-from monitor.ledger.reading import verify
+from monitor.ledger.queries import verify
 from monitor.ledger.spool import LedgerSpool
 from monitor.ledger.store import Ledger
 from monitor.privacy.vault import Vault

@@ -27,6 +27,7 @@ from monitor.config import Config, load, settings
 from monitor.demo.traffic import Traffic
 from monitor.events import Assigned, OffsetRange
 from monitor.findings import Action, Assessment, Flag, Judgement, Severity, Status
+from monitor.ledger import schema as t
 from monitor.ledger.claims import Claim
 from monitor.ledger.spool import LedgerSpool
 from monitor.ledger.store import Ledger
@@ -506,6 +507,15 @@ def test_dead_letters_round_trip(call: Call, stock: Stock, apache_kafka: ApacheK
     assert [(r.key, r.value) for r in records] == expected
     assert [list(r.headers) for r in records] == [[("h", b"x")]] * 2
     assert call("audit", "verify").code == 0
+
+
+def test_an_altered_dead_letter_exits_65(call: Call, stock: Stock) -> None:
+    """One that cannot be decrypted is bad data, not a bad configuration, and nothing of it is shown."""
+    with stock.ledger.begin() as connection:
+        connection.execute(t.dead_letters.update().values(sealed=bytes(64)))
+    shown = call("dlq", "show", 1)
+    assert (shown.code, shown.out) == (65, "")
+    assert "the row was altered" in shown.err
 
 
 def test_feedback_is_exported(call: Call, stock: Stock, tmp_path: Path) -> None:

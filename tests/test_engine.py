@@ -10,7 +10,7 @@ from engines import EVERY_TRACE, assess, build_engine, decode
 from typing_extensions import override
 
 from monitor.findings import Assessment
-from monitor.ledger.reading import verify
+from monitor.ledger.queries import verify
 from monitor.ledger.store import Ledger
 from monitor.ports import Incident, Monitor
 from monitor.privacy.vault import Vault

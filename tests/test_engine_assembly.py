@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from monitor.assembly import Assembler, Bounds
 from monitor.engine.work import Part
 from monitor.ledger import schema as t
-from monitor.ledger.reading import verify
+from monitor.ledger.queries import verify
 from monitor.ledger.store import Ledger
 from monitor.privacy.vault import Vault
 from monitor.testing import (

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from monitor.engine.partitions import BEYOND_SECONDS
 from monitor.events import Existing, Passed
-from monitor.ledger import reading
+from monitor.ledger import queries
 from monitor.ledger import schema as t
 from monitor.ledger.store import Ledger
 from monitor.ports import Incident
@@ -67,7 +67,7 @@ class Installation:
 
     def letters(self) -> list[tuple[int, int]]:
         """Incarnation and offset of each dead letter."""
-        return sorted((row.incarnation, row.offset) for row in reading.letters(self.ledger))
+        return sorted((row.incarnation, row.offset) for row in queries.letters(self.ledger))
 
     def counted(self) -> Counter[Incident]:
         """Incidents so far."""
@@ -110,7 +110,7 @@ def test_a_topic_made_anew_is_judged_from_its_first_record(
     here.turns()
     assert here.flags() == [(0, 0), (0, 2)] + [(1, n) for n in range(length) if n != 1]
     assert here.letters() == [(0, 1)] + [(1, 1)] * (length > 1)
-    report = reading.verify(here.ledger)
+    report = queries.verify(here.ledger)
     assert (report.ok, report.problems, report.records) == (True, [], 3 + length)
     assert report.incarnations == ["t/0 is another log from offset 0 on: recreated"]
     assert here.counted()[Incident.RECREATED] == 1
@@ -136,7 +136,7 @@ def test_a_topic_without_an_id_is_told_by_the_record_before_the_position(
     here.start()
     here.turns()
     assert here.flags() == [(0, 0), (0, 1), (0, 2), *((1, n) for n in range(4))]
-    assert reading.verify(here.ledger).ok
+    assert queries.verify(here.ledger).ok
 
 
 def test_a_topic_that_stays_shorter_than_the_position_is_another_one(
@@ -170,7 +170,7 @@ def test_a_log_that_was_cut_off_is_judged_from_the_cut(
     here.start()
     here.turns()
     assert here.flags() == [(0, n) for n in range(6)] + [(1, n) for n in range(3, 12)]
-    report = reading.verify(here.ledger)
+    report = queries.verify(here.ledger)
     assert (report.ok, report.records) == (True, 15)
     assert report.incarnations == ["t/0 is another log from offset 3 on: truncated"]
     assert here.counted()[Incident.TRUNCATED] == 1
@@ -208,7 +208,7 @@ def test_a_move_back_is_followed_within_seconds(
     here.turns(12)  # 3.6 s
     assert 2 in read_again
     here.turns(30)
-    report = reading.verify(here.ledger)
+    report = queries.verify(here.ledger)
     assert report.problems == []
     assert len(here.flags()) == len(set(here.flags()))
     assert here.counted()[Incident.FENCED] <= 1
@@ -226,7 +226,7 @@ def test_a_move_ahead_ends_what_is_stuck(installation: Callable[..., Installatio
     here.turns(12)
     assert here.flags() == [(0, 0), (0, 1), (0, 3)]
     assert here.engine.health()["no_partition_stuck"]
-    assert reading.verify(here.ledger).gaps == ["t/0 offsets [2, 3): corrupt batch"]
+    assert queries.verify(here.ledger).gaps == ["t/0 offsets [2, 3): corrupt batch"]
 
 
 def test_a_position_that_was_moved_beyond_the_end_waits_for_its_operator(
@@ -257,7 +257,7 @@ def test_a_ledger_behind_the_commit_reads_again(installation: Callable[..., Inst
     assert here.flags() == [(0, n) for n in range(9)]
     assert here.counted()[Incident.LEDGER_BEHIND] == 1
     assert len(here.entries("behind")) == 1
-    assert reading.verify(here.ledger).ok
+    assert queries.verify(here.ledger).ok
 
 
 def test_a_new_ledger_over_an_old_group_puts_the_gap_on_record(
@@ -269,7 +269,7 @@ def test_a_new_ledger_over_an_old_group_puts_the_gap_on_record(
     here.log.append(T0, [Record(*T0, 4, 1.0, None, b"1")])
     here.log.committed[T0] = 1
     here.turns()
-    assert reading.verify(here.ledger).gaps == ["t/0 offsets [1, 4): retention"]
+    assert queries.verify(here.ledger).gaps == ["t/0 offsets [1, 4): retention"]
     assert here.counted()[Incident.GAP] == 1
     assert here.flags() == [(0, 4)]
 
@@ -305,7 +305,7 @@ def test_offsets_without_records_are_covered(installation: Callable[..., Install
     here.log.partitions()[T0].records.clear()
     here.start()
     here.turns()
-    report = reading.verify(here.ledger)
+    report = queries.verify(here.ledger)
     assert (report.ok, report.records, report.positions) == (True, 1, {"t/0": 7})
 
 
@@ -317,7 +317,7 @@ def test_tombstones_are_passed_over_and_counted(installation: Callable[..., Inst
     here.turns()
     assert (here.flags(), here.letters()) == ([(0, 0), (0, 2)], [])
     assert counted == [("t", "tombstone", 1)]
-    assert reading.verify(here.ledger).records == 3
+    assert queries.verify(here.ledger).records == 3
     assert here.engine.totals.consumed == here.engine.totals.recorded == 3
 
 
@@ -365,7 +365,7 @@ def test_every_record_of_every_log_is_judged_once(changes: list[tuple[str, int]]
         if change in {"recreate", "cut"}:
             here.turns(90)  # two changes that nobody saw apart are one
     here.turns(90)
-    report = reading.verify(here.ledger)
+    report = queries.verify(here.ledger)
     with here.ledger.view() as connection:
         traces = Counter(connection.execute(sa.select(t.flags.c.trace_id)).scalars())
     here.ledger.close()

@@ -14,7 +14,7 @@ from monitor.engine import Engine
 from monitor.errors import BadTrace
 from monitor.ledger import schema as t
 from monitor.ledger.audit import GENESIS
-from monitor.ledger.reading import verify
+from monitor.ledger.queries import verify
 from monitor.ledger.store import Ledger
 from monitor.privacy.vault import Vault
 from monitor.testing import (

@@ -13,7 +13,7 @@ from monitor.clock import Clock, SystemClock
 from monitor.config import PoolConfig
 from monitor.detect.pool import Pool
 from monitor.findings import Judgement, Status
-from monitor.ledger.reading import verify
+from monitor.ledger.queries import verify
 from monitor.ledger.store import Ledger
 from monitor.ports import Observer, Observers
 from monitor.privacy.vault import Vault

@@ -15,7 +15,7 @@ from patience import PATIENCE, eventually
 
 from monitor.clock import SystemClock
 from monitor.config import KafkaConfig
-from monitor.ledger import reading
+from monitor.ledger import queries
 from monitor.ledger import schema as t
 from monitor.ledger.store import Ledger
 from monitor.ports import Incident
@@ -121,7 +121,7 @@ class Installation:
         with self.ledger.view() as connection:
             traces = Counter(connection.execute(sa.select(t.flags.c.trace_id)).scalars())
         assert set(traces.values()) <= {1}
-        report = reading.verify(self.ledger)
+        report = queries.verify(self.ledger)
         assert (report.problems, len(report.gaps)) == ([], gaps)
         return report
 
@@ -422,7 +422,7 @@ def test_tombstones_of_a_compacted_topic_are_no_dead_letters(install: Callable[.
             producer.send(here.topic, None, key=key)
             producer.send(here.topic, b"1", key=key, timestamp_ms=1_700_000_000_000 + ord(key))
     here.judge(2)
-    assert (here.check().records, reading.letters(here.ledger)) == (4, [])
+    assert (here.check().records, queries.letters(here.ledger)) == (4, [])
 
 
 def test_positions_know_topic_and_epoch(install: Callable[..., Installation]) -> None:

@@ -16,10 +16,10 @@ from patience import PATIENCE
 
 from monitor.clock import Deadline
 from monitor.config import AlertmanagerConfig, DeliverConfig
-from monitor.errors import ConfigError, Fenced, Retryable
+from monitor.errors import ConfigError, Fenced, NotFound, Retryable, Tampered
 from monitor.events import Assigned, OffsetRange
 from monitor.findings import Action, Assessment, Flag, Judgement, Severity, Status
-from monitor.ledger import audit, reading
+from monitor.ledger import audit, queries
 from monitor.ledger import schema as t
 from monitor.ledger.auditor import Auditor
 from monitor.ledger.claims import Claim
@@ -150,7 +150,7 @@ def test_a_batch_is_on_record_as_a_whole(ledger: Ledger) -> None:
     """Position, coverage, flags, feedback, messages, dead letters and assessments come together."""
     ledger.record(batch(claimed(ledger), range(4), dead=(2,)))
     assert ledger.position("t", 0) == 4
-    assert reading.counts(ledger) == {
+    assert queries.counts(ledger) == {
         "chain": 1 + 1 + 1 + 3,  # start, judge, coverage, flags
         "flags": 3,
         "feedback": 3,
@@ -158,11 +158,11 @@ def test_a_batch_is_on_record_as_a_whole(ledger: Ledger) -> None:
         "dead_letters": 1,
         "assessments": 3,
     }
-    report = reading.verify(ledger)
+    report = queries.verify(ledger)
     assert report.ok
     assert (report.records, report.traces, report.dead, report.flags) == (4, 3, 1, 3)
     assert report.positions == {"t/0": 4}
-    assert [item["id"] for item in reading.feedback_items(ledger)] == ["flag-0-0", "flag-0-1", "flag-0-3"]
+    assert [item["id"] for item in queries.feedback_items(ledger)] == ["flag-0-0", "flag-0-1", "flag-0-3"]
 
 
 def test_repeating_a_batch_adds_nothing(ledger: Ledger) -> None:
@@ -170,11 +170,11 @@ def test_repeating_a_batch_adds_nothing(ledger: Ledger) -> None:
     claim = claimed(ledger)
     transaction = batch(claim, range(3), dead=(1,))
     ledger.record(transaction)
-    before = reading.counts(ledger)
+    before = queries.counts(ledger)
     ledger.record(transaction)
-    assert reading.counts(ledger) == before
+    assert queries.counts(ledger) == before
     ledger.record(batch(next_claim(claim, 3), range(3, 5)))
-    assert reading.verify(ledger).positions == {"t/0": 5}
+    assert queries.verify(ledger).positions == {"t/0": 5}
     with pytest.raises(Fenced):
         ledger.record(transaction)
 
@@ -185,16 +185,16 @@ def test_a_successor_fences_its_predecessor(tmp_path: Path) -> None:
         first = claimed(old)
         other = claimed(old, 1)
         second = claimed(new)
-        before = reading.counts(new)
+        before = queries.counts(new)
         both = batch(first, range(2))
         both.marks |= batch(other, range(2), partition=1).marks
         with pytest.raises(Fenced) as fenced:
             old.record(both)
         assert fenced.value.partitions == {("t", 0)}
-        assert reading.counts(new) == before
+        assert queries.counts(new) == before
         assert new.position("t", 1) == 0
         new.record(batch(second, range(2)))
-        assert reading.verify(new).ok
+        assert queries.verify(new).ok
 
 
 def test_a_claim_goes_on_where_the_ledger_is(ledger: Ledger) -> None:
@@ -216,7 +216,7 @@ def test_a_gap_goes_on_record(ledger: Ledger) -> None:
     claim = claimed(ledger, begin=10)
     assert claim.placement == Placement(10, Placing.RETENTION, OffsetRange(3, 10))
     ledger.record(batch(claim, range(10, 12)))
-    report = reading.verify(ledger)
+    report = queries.verify(ledger)
     assert not report.problems
     assert report.gaps == ["t/0 offsets [3, 10): retention"]
     assert not report.ok
@@ -225,10 +225,10 @@ def test_a_gap_goes_on_record(ledger: Ledger) -> None:
 def test_a_position_beyond_the_end_is_not_claimed(ledger: Ledger) -> None:
     """A topic made anew is not read on until an operator decides; the ledger is as it was."""
     ledger.record(batch(claimed(ledger), range(5)))
-    before = reading.positions(ledger)
+    before = queries.positions(ledger)
     answer = ledger.claim(Assigned("t", 0, None, 0, 2), latest=False)
     assert answer == Placement(5, Placing.BEYOND_END)
-    assert reading.positions(ledger) == before
+    assert queries.positions(ledger) == before
 
 
 def test_an_operator_moves_a_position_ahead(ledger: Ledger) -> None:
@@ -239,7 +239,7 @@ def test_an_operator_moves_a_position_ahead(ledger: Ledger) -> None:
     with pytest.raises(Fenced):
         ledger.record(batch(next_claim(claim, 3), range(3, 4)))
     assert claimed(ledger).placement.offset == 8
-    report = reading.verify(ledger)
+    report = queries.verify(ledger)
     assert report.gaps == ["t/0 offsets [3, 8): corrupt batch"]
     assert not report.problems
 
@@ -247,20 +247,20 @@ def test_an_operator_moves_a_position_ahead(ledger: Ledger) -> None:
 def test_an_operator_moves_a_position_back(ledger: Ledger) -> None:
     """Judging again adds coverage but no second flag, feedback item or message."""
     ledger.record(batch(claimed(ledger), range(4), dead=(3,)))
-    before = reading.counts(ledger)
+    before = queries.counts(ledger)
     ledger.move("t", 0, 1, "better rules")
     ledger.record(batch(claimed(ledger), range(1, 4), dead=(3,)))
-    after = reading.counts(ledger)
+    after = queries.counts(ledger)
     assert after.pop("chain") == before.pop("chain") + 2  # moved, coverage
     assert after == before
-    assert reading.verify(ledger).ok
+    assert queries.verify(ledger).ok
 
 
 def test_only_a_known_partition_is_moved(ledger: Ledger) -> None:
     """A mistyped topic is an error that says where to look."""
-    with pytest.raises(ConfigError, match="positions list"):
+    with pytest.raises(NotFound, match="positions list"):
         ledger.move("typo", 0, 8, "oops")
-    assert reading.counts(ledger)["chain"] == 0
+    assert queries.counts(ledger)["chain"] == 0
 
 
 def test_dead_letters_are_encrypted(tmp_path: Path) -> None:
@@ -269,36 +269,36 @@ def test_dead_letters_are_encrypted(tmp_path: Path) -> None:
     ledger = Ledger.open(f"sqlite:///{tmp_path / 'ledger.db'}", vault, ManualClock(), "d0")
     ledger.record(batch(claimed(ledger), range(2), dead=(0, 1)))
     written = b"".join(path.read_bytes() for path in tmp_path.iterdir())
-    first, second = reading.letters(ledger)
-    row, letter = reading.open_letter(ledger, vault, first.id)
+    first, second = queries.letters(ledger)
+    row, letter = queries.open_letter(ledger, vault, first.id)
     assert b"invalid_json" in written
     assert b"canary" not in written
     assert (tmp_path / "riskmon.key").stat().st_mode & 0o777 == 0o600
     assert row == first
     assert (first.topic, first.partition, first.offset, first.reason) == ("t", 0, 0, "invalid_json")
     assert letter == (b"key-canary", b"value-canary", (("name-canary", b"header-canary"),))
-    with pytest.raises(ConfigError, match="wrong key file"):
-        reading.open_letter(ledger, VAULT, first.id)
+    with pytest.raises(Tampered, match="wrong key file"):
+        queries.open_letter(ledger, VAULT, first.id)
     edit(
         ledger,
         "UPDATE dead_letters SET sealed = (SELECT sealed FROM dead_letters WHERE id = :a)",
         a=second.id,
     )
-    with pytest.raises(ConfigError, match="the row was altered"):
-        reading.open_letter(ledger, vault, first.id)
-    with pytest.raises(ConfigError, match="does not exist"):
-        reading.open_letter(ledger, vault, 999)
+    with pytest.raises(Tampered, match="the row was altered"):
+        queries.open_letter(ledger, vault, first.id)
+    with pytest.raises(NotFound, match="does not exist"):
+        queries.open_letter(ledger, vault, 999)
     ledger.close()
 
 
 def test_dead_letters_are_listed_and_requeued(ledger: Ledger) -> None:
     """They can be chosen by reason; sending them again is noted on them and on the chain."""
     ledger.record(batch(claimed(ledger), range(3), dead=(0, 2)))
-    ids = [row.id for row in reading.letters(ledger, reason="invalid_json")]
-    assert [row.offset for row in reading.letters(ledger, limit=1)] == [0]
-    assert reading.letters(ledger, reason="too_large") == []
-    reading.mark_requeued(ledger, [ids[1]], 50.0)
-    assert [row.requeued for row in reading.letters(ledger)] == [None, 50.0]
+    ids = [row.id for row in queries.letters(ledger, reason="invalid_json")]
+    assert [row.offset for row in queries.letters(ledger, limit=1)] == [0]
+    assert queries.letters(ledger, reason="too_large") == []
+    queries.mark_requeued(ledger, [ids[1]], 50.0)
+    assert [row.requeued for row in queries.letters(ledger)] == [None, 50.0]
     with ledger.begin() as connection:
         noted = connection.execute(sa.select(t.chain.c.body).where(t.chain.c.kind == "requeued")).scalars()
         assert list(noted) == [audit.canonical({"letters": [ids[1]]})]
@@ -447,13 +447,13 @@ def test_a_full_disk_is_retryable(tmp_path: Path) -> None:
         with ledger.begin() as connection:
             pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one() + 2
         sa.event.listen(ledger.engine, "checkout", limit)
-        before = reading.counts(ledger)
+        before = queries.counts(ledger)
         with pytest.raises(Retryable, match="full"):
             ledger.record(transaction)
-        assert reading.counts(ledger) == before
+        assert queries.counts(ledger) == before
         pages = 1_000_000
         ledger.record(transaction)
-        assert reading.verify(ledger).positions == {"t/0": 400}
+        assert queries.verify(ledger).positions == {"t/0": 400}
 
 
 def test_a_held_lock_is_retryable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -617,7 +617,7 @@ def test_processes_may_open_a_new_ledger_at_once(tmp_path: Path) -> None:
         with process:
             assert process.wait(60) == 0
     with opened(tmp_path) as ledger:
-        report = reading.verify(ledger)
+        report = queries.verify(ledger)
         assert report.ok
         assert report.entries == 3
 
@@ -682,10 +682,10 @@ TAMPERINGS: dict[str, tuple[Callable[[Ledger], None], str]] = {
 def test_tampering_is_found(ledger: Ledger, name: str) -> None:
     """Each way of altering what is on record is found, and said where."""
     ledger.record(batch(claimed(ledger), range(4), dead=(3,)))
-    assert reading.verify(ledger).ok
+    assert queries.verify(ledger).ok
     tamper, expected = TAMPERINGS[name]
     tamper(ledger)
-    report = reading.verify(ledger)
+    report = queries.verify(ledger)
     assert not report.ok
     assert any(expected in problem for problem in report.problems), report.problems
 
@@ -758,7 +758,7 @@ def test_gaps_show_before_the_next_verification(tmp_path: Path, every: float) ->
         auditor.turn()
         auditor.turn()
         assert told.gap_counts[-2:] == [2, 2]
-        assert len(reading.verify(ledger).gaps) == 2
+        assert len(queries.verify(ledger).gaps) == 2
 
 
 def test_verification_keeps_nobody_waiting_and_can_be_ended(ledger: Ledger) -> None:
@@ -768,8 +768,8 @@ def test_verification_keeps_nobody_waiting_and_can_be_ended(ledger: Ledger) -> N
         before = connection.execute(sa.select(sa.func.count()).select_from(t.chain)).scalar_one()
         ledger.record(batch(claim, range(4)))
         assert connection.execute(sa.select(sa.func.count()).select_from(t.chain)).scalar_one() == before
-    with pytest.raises(Retryable):
-        reading.verify(ledger, lambda: True)
+    with pytest.raises(queries.Cancelled):
+        queries.verify(ledger, lambda: True)
     told = Told()
     auditor = Auditor(ledger, ManualClock(), told, 1.0)
     auditor.stop(Deadline(ManualClock(), 0.0))

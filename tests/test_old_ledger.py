@@ -18,7 +18,7 @@ from monitor.config import Config
 from monitor.daemon.build import build_engine
 from monitor.findings import Assessment, Status
 from monitor.ledger import schema as t
-from monitor.ledger.reading import letters, open_letter, verify
+from monitor.ledger.queries import letters, open_letter, verify
 from monitor.ledger.spool import LedgerSpool
 from monitor.ledger.store import Ledger
 from monitor.privacy.vault import Vault

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.clock import ManualClock, SystemClock
-from monitor.errors import ConfigError, Retryable
+from monitor.errors import Conflict, Retryable, Tampered
 from monitor.events import Assigned, Event, Exhausted, Fetched, OffsetRange, OutOfRange, Stuck, StuckReason
-from monitor.ledger import reading
+from monitor.ledger import queries
 from monitor.ledger import schema as t
 from monitor.ledger.claims import Claim
 from monitor.ledger.spool import LedgerSpool, usage_by_topic
@@ -139,7 +139,7 @@ def test_offsets_go_on_when_all_was_judged_and_the_audit_holds(tmp_path: Path) -
         assert spool.end(TRACES) == 4
         spool.append(bodies(TRACES, BODIES[:2]))
         judge(ledger, claimed(ledger, spool, TRACES), TRACES, 4, 6)
-        report = reading.verify(ledger)
+        report = queries.verify(ledger)
     assert (report.ok, report.positions, report.records) == (True, {f"{TRACES}/0": 6}, 6)
 
 
@@ -207,7 +207,7 @@ def test_rows_cannot_be_swapped(tmp_path: Path) -> None:
         with ledger.begin() as connection:
             sealed = connection.execute(sa.select(t.spool.c.sealed).where(t.spool.c.offset == 0)).scalar()
             connection.execute(t.spool.update().where(t.spool.c.offset == 1).values(sealed=sealed))
-        with pytest.raises(ConfigError, match="wrong key file, or the row was altered"):
+        with pytest.raises(Tampered, match="wrong key file, or the row was altered"):
             spool.read(TRACES, 1, 1, 100)
 
 
@@ -220,7 +220,7 @@ def test_a_position_beyond_the_spool_is_not_read(tmp_path: Path) -> None:
         source.seek(TRACES, 0, 9)
         assert source.poll(0, 10) == [OutOfRange(TRACES, 0, 9, 0, 4)]
         judge(ledger, claimed(ledger, spool, TRACES), TRACES, 0, 4)
-        with pytest.raises(ConfigError, match="what was judged of a spool is deleted"):
+        with pytest.raises(Conflict, match="what was judged of a spool is deleted"):
             ledger.move(TRACES, 0, 2, "again")
         placed = ledger.claim(Assigned(TRACES, 0, 4, 4, 4), latest=False)
     assert isinstance(placed, Claim)
@@ -271,7 +271,7 @@ def test_a_ledger_of_the_version_before_gets_a_spool(tmp_path: Path) -> None:
     engine.dispose()
     with opened(tmp_path) as (ledger, spool):
         assert spool.append(bodies(TRACES, BODIES[:1])) == 1
-        assert list(reading.feedback_items(ledger)) == [{}]
+        assert list(queries.feedback_items(ledger)) == [{}]
 
 
 class Refusing(MemorySource):

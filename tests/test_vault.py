@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor.errors import ConfigError
+from monitor.errors import ConfigError, Tampered
 from monitor.privacy.vault import Vault
 
 
@@ -49,9 +49,9 @@ def test_encryption_is_bound_to_key_and_context() -> None:
     assert sealed != vault.encrypt(b"secret", b"t/0/1")
     assert b"secret" not in sealed
     for broken in (sealed[:-1] + bytes([sealed[-1] ^ 1]), sealed):
-        with pytest.raises(ConfigError, match="decrypted"):
+        with pytest.raises(Tampered, match="decrypted"):
             vault.decrypt(broken, b"t/0/2")
-    with pytest.raises(ConfigError, match="decrypted"):
+    with pytest.raises(Tampered, match="decrypted"):
         Vault(os.urandom(32)).decrypt(sealed, b"t/0/1")
 
 

@@ -25,7 +25,7 @@ from monitor.console.http import MAX_CONNECTIONS, REQUEST_SECONDS
 from monitor.daemon.daemon import Daemon, wait_in_thread
 from monitor.demo.broker import EmbeddedBroker
 from monitor.errors import Retryable
-from monitor.ledger.reading import verify
+from monitor.ledger.queries import verify
 from monitor.output import as_json as to_json
 from monitor.telemetry.logging import configure
 

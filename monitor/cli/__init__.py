@@ -8,9 +8,8 @@ from typing import Final
 import click
 from typing_extensions import override
 
-from monitor.errors import EX_CONFIG, ConfigError, Retryable
+from monitor import errors
 
-EX_TEMPFAIL: Final = 75  # sysexits.h
 COMMANDS: Final = {
     "audit": "Prove what was judged.",
     "bench": "Measure on this machine.",
@@ -58,7 +57,7 @@ def riskmon() -> None:
 
 
 def main() -> None:
-    """Run the command line; configuration errors exit 78, passing troubles 75."""
+    """Run the command line; errors exit 78, altered data 65, passing troubles 75."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(name, "1")  # for small arrays spinning threads cost half the speed
     try:
@@ -68,12 +67,12 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except ConfigError as error:
+    except (errors.ConfigError, errors.NotFound, errors.Conflict, errors.Tampered) as error:
         click.echo(f"riskmon: {error}", err=True)
-        sys.exit(EX_CONFIG)
-    except Retryable as error:
+        sys.exit(errors.EX_DATAERR if isinstance(error, errors.Tampered) else errors.EX_CONFIG)
+    except errors.Retryable as error:
         click.echo(f"riskmon: {error}; try again", err=True)
-        sys.exit(EX_TEMPFAIL)
+        sys.exit(errors.EX_TEMPFAIL)
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output went away, e.g. `| head`
         sys.exit(141)

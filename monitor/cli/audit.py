@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from monitor.cli.shared import config_option, json_option, opened_ledger
-from monitor.ledger import reading
+from monitor.ledger import queries
 from monitor.output import as_json as to_json
 
 
@@ -26,7 +26,7 @@ def verify(path: Path | None, *, as_json: bool) -> None:
 def _verify(path: Path | None, *, as_json: bool) -> bool:
     """Print the report; return whether the ledger holds."""
     with opened_ledger(path) as (_, ledger, _):
-        report = reading.verify(ledger)
+        report = queries.verify(ledger)
     if as_json:
         click.echo(
             to_json(

@@ -14,7 +14,7 @@ from monitor.cli.shared import config_option, json_option, opened_ledger, utc
 from monitor.clock import SystemClock
 from monitor.config import Config
 from monitor.errors import Retryable
-from monitor.ledger import reading
+from monitor.ledger import queries
 from monitor.ledger.spool import CONTENT_TYPE, LedgerSpool
 from monitor.ledger.store import Ledger
 from monitor.output import as_json as to_json
@@ -39,7 +39,7 @@ def command() -> None:
 def list_letters(path: Path | None, reason: str | None, limit: int, *, as_json: bool) -> None:
     """List dead letters, oldest first."""
     with opened_ledger(path) as (_, ledger, _):
-        rows = reading.letters(ledger, reason=reason, limit=limit)
+        rows = queries.letters(ledger, reason=reason, limit=limit)
     if as_json:
         for row in rows:
             click.echo(to_json(row._asdict()))
@@ -59,7 +59,7 @@ def list_letters(path: Path | None, reason: str | None, limit: int, *, as_json: 
 def show(letter: int, path: Path | None, *, raw: bool) -> None:
     """Decrypt one dead letter. Its content may be personal data."""
     with opened_ledger(path) as (_, ledger, vault):
-        row, content = reading.open_letter(ledger, vault, letter)
+        row, content = queries.open_letter(ledger, vault, letter)
     if raw:
         sys.stdout.buffer.write(content.value or b"")
         return
@@ -83,11 +83,11 @@ def requeue(letters: tuple[int, ...], path: Path | None, *, everything: bool) ->
     with opened_ledger(path) as (config, ledger, vault):
         ids = list(letters)
         if everything:
-            ids = [row.id for row in reading.letters(ledger, limit=1_000_000) if row.requeued is None]
+            ids = [row.id for row in queries.letters(ledger, limit=1_000_000) if row.requeued is None]
         records: list[Record] = []
         left: list[int] = []
         for letter_id in ids:
-            row, letter = reading.open_letter(ledger, vault, letter_id)
+            row, letter = queries.open_letter(ledger, vault, letter_id)
             if letter.value is None:  # Kafka's tombstone: there is nothing to judge, now or later
                 left.append(letter_id)
                 continue
@@ -97,7 +97,7 @@ def requeue(letters: tuple[int, ...], path: Path | None, *, everything: bool) ->
         if to_kafka:
             produce(config.kafka, to_kafka, PRODUCE_SECONDS)
         _spool_again(config, ledger, vault, [record for record in records if is_spool(record.topic)])
-        reading.mark_requeued(ledger, [i for i in ids if i not in left], SystemClock().now())
+        queries.mark_requeued(ledger, [i for i in ids if i not in left], SystemClock().now())
     click.echo(f"{len(records)} requeued" + (f"; {len(left)} without a value are left" if left else ""))
 
 

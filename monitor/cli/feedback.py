@@ -7,7 +7,7 @@ import click
 
 from monitor.cli.shared import config_option, opened_ledger
 from monitor.feedback.export import Format, export
-from monitor.ledger import reading
+from monitor.ledger import queries
 
 
 @click.group()
@@ -24,5 +24,5 @@ def command() -> None:
 def export_items(path: Path | None, form: Format, output: IO[str]) -> None:
     """Write redacted, deduplicated samples."""
     with opened_ledger(path) as (_, ledger, _):
-        count = export(reading.feedback_items(ledger), output, form)
+        count = export(queries.feedback_items(ledger), output, form)
     click.echo(f"{count} items", err=True)

@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.table import Table
 
 from monitor.cli.shared import config_option, json_option, opened_ledger, utc
-from monitor.errors import ConfigError
-from monitor.ledger import reading
+from monitor.errors import Conflict
+from monitor.ledger import queries
 from monitor.output import as_json as to_json
 
 
@@ -23,7 +23,7 @@ def command() -> None:
 def list_positions(path: Path | None, *, as_json: bool) -> None:
     """List every partition the ledger knows."""
     with opened_ledger(path) as (_, ledger, _):
-        rows = reading.positions(ledger)
+        rows = queries.positions(ledger)
     if as_json:
         click.echo(to_json(rows))
         return
@@ -46,6 +46,6 @@ def move(topic: str, partition: int, offset: int, reason: str, path: Path | None
     with opened_ledger(path) as (_, ledger, _):
         before = ledger.position(topic, partition)
         if before == offset:
-            raise ConfigError(f"{topic}/{partition} is at {offset} already")
+            raise Conflict(f"{topic}/{partition} is at {offset} already")
         ledger.move(topic, partition, offset, reason)
     click.echo(f"{topic}/{partition}: {before} -> {offset}; the daemon that owns it follows within seconds")

@@ -22,7 +22,7 @@ from monitor.daemon.build import open_ledger
 from monitor.daemon.session import session
 from monitor.events import OffsetRange, TopicPartition
 from monitor.findings import Judgement
-from monitor.ledger import reading
+from monitor.ledger import queries
 from monitor.ledger.store import Ledger
 from monitor.output import as_json as to_json
 from monitor.ports import Observer
@@ -142,7 +142,7 @@ def compare(
 
     A rule that fires with another severity is both removed and added.
     """
-    reached = {(row["topic"], row["partition"]): row["next_offset"] for row in reading.positions(ledger)}
+    reached = {(row["topic"], row["partition"]): row["next_offset"] for row in queries.positions(ledger)}
     recorded: set[Fired] = set()
     unjudged = 0
     for (topic, partition), within in ranges.items():
@@ -150,7 +150,7 @@ def compare(
         unjudged += within.stop - stop
         recorded |= {
             Fired(seen.origin._replace(incarnation=0), seen.rule, seen.severity, seen.trace_id)
-            for seen in reading.flags(ledger, topic, partition, OffsetRange(within.start, stop))
+            for seen in queries.flags(ledger, topic, partition, OffsetRange(within.start, stop))
             if _LEFT_OUT not in seen.detectors
         }
     again = {one for one in fired if one.origin.offset < reached.get(one.origin[:2], 0)}

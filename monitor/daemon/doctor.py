@@ -91,15 +91,15 @@ _REMEDIES: Final = {
 
 def _ledger(config: Config, clock: Clock) -> list[Finding]:
     from monitor.daemon.build import open_ledger
-    from monitor.ledger import reading
+    from monitor.ledger import queries
     from monitor.ledger.outbox import LedgerOutbox
 
     ledger, _ = open_ledger(config, clock)
     try:
         waiting = LedgerOutbox(ledger, clock).pending()
-        parked = reading.parked(ledger)
-        dead = sum(letter.requeued is None for letter in reading.letters(ledger, limit=100_000))
-        positions = reading.positions(ledger)
+        rejected = queries.rejected(ledger)
+        dead = sum(letter.requeued is None for letter in queries.letters(ledger, limit=100_000))
+        positions = queries.positions(ledger)
     finally:
         ledger.close()
     found = [
@@ -119,7 +119,7 @@ def _ledger(config: Config, clock: Clock) -> list[Finding]:
             "missing",
             f"{count} messages were refused for good ({reason}); nobody was told of them",
         )
-        for (name, reason), count in sorted(parked.items())
+        for (name, reason), count in sorted(rejected.items())
     ]
     if dead:
         detail = (

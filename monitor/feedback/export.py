@@ -4,12 +4,12 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import IO, Any, Literal, TypeAlias
 
-from monitor.errors import RiskmonError
+from monitor.errors import Tampered
 
 Format: TypeAlias = Literal["jsonl"]
 
 
-class UnsafeItemError(RiskmonError):
+class UnsafeItemError(Tampered):
     """A feedback item is not marked as redacted, so it must not leave the ledger."""
 
 

@@ -1,11 +1,11 @@
-"""Verifies the audit chain again and again while a daemon runs, and counts what the ledger keeps."""
+"""Verify the audit chain again and again while a daemon runs, and count what the ledger keeps."""
 
 import threading
 from typing import Final, Protocol
 
 from monitor.clock import Clock, Deadline
 from monitor.errors import Retryable
-from monitor.ledger import reading
+from monitor.ledger import queries
 from monitor.ledger.store import Ledger
 
 REST: Final = 20.0
@@ -15,7 +15,7 @@ COUNTED: Final = ("flags", "feedback", "dead_letters")  # each has a small index
 
 
 class Observer(Protocol):
-    """What the auditor tells telemetry. Calls are cheap, thread-safe and never raise."""
+    """What the auditor reports to telemetry. Calls are cheap, thread-safe and never raise."""
 
     def kept(self, rows: dict[str, int], /) -> None:
         """Rows per table."""
@@ -31,7 +31,7 @@ class Observer(Protocol):
 
 
 class Auditor:
-    """A thread that reads the ledger. A ledger that is busy is asked again later; no result is a result.
+    """A thread that reads the ledger. Retries later when the ledger is busy; a cancelled run reports nothing.
 
     The first verification begins at the start, later ones `every` seconds after the last one ended, or `REST`
     times as long as that took, so that a long record does not take the engine's time; 0 means none. Gaps that
@@ -65,17 +65,17 @@ class Auditor:
         began = self._clock.monotonic()
         try:
             if began >= self._count_due:
-                self._observer.kept(reading.counts(self._ledger, *COUNTED))
+                self._observer.kept(queries.counts(self._ledger, *COUNTED))
                 self._count_due = began + COUNT_SECONDS
             if self._every and began >= self._due:
-                report = reading.verify(self._ledger, self._ended.is_set)
+                report = queries.verify(self._ledger, self._ended.is_set)
                 ended = self._clock.monotonic()
                 self._due = ended + max(self._every, REST * (ended - began))
                 self._seen, self._gaps = report.entries, len(report.gaps)
                 self._observer.verified(report.entries, len(report.problems), self._gaps, ended - began)
                 return
-            self._seen, new = reading.new_gaps(self._ledger, self._seen)
-        except Retryable:
+            self._seen, new = queries.new_gaps(self._ledger, self._seen)
+        except (Retryable, queries.Cancelled):
             return
         self._gaps += new
         self._observer.gaps(self._gaps)

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import sqlalchemy as sa
 
-from monitor.errors import ConfigError
+from monitor.errors import Conflict, NotFound
 from monitor.events import Assigned, OffsetRange, TopicPartition
 from monitor.ledger import chain
 from monitor.ledger import schema as t
@@ -137,17 +137,15 @@ def holdings(connection: sa.Connection) -> dict[TopicPartition, Holding]:
 def move(writer: Writer, topic: str, partition: int, to: int, reason: str) -> None:
     """Put a partition's position elsewhere, on record. Work under earlier claims is refused from now on.
 
-    Raises ConfigError when the partition was never claimed.
+    Raises NotFound when the partition was never claimed, Conflict for an offset of a spool that is deleted.
     """
     here = _here(topic, partition)
     row = writer.connection.execute(sa.select(t.positions).where(here)).one_or_none()
     if row is None:
-        raise ConfigError(
-            f"{topic}/{partition}: the ledger has no such partition; see `riskmon positions list`"
-        )
+        raise NotFound(f"{topic}/{partition}: the ledger has no such partition; see `riskmon positions list`")
     back = to < row.next_offset
     if back and is_spool(topic):
-        raise ConfigError(f"{topic}: what was judged of a spool is deleted; choose a later offset")
+        raise Conflict(f"{topic}: what was judged of a spool is deleted; choose a later offset")
     mark = Mark(to) if back else _restored(row, to, None)
     epoch = row.epoch + 1
     writer.connection.execute(

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import sqlalchemy as sa
 
-from monitor.errors import ConfigError
+from monitor.errors import Tampered
 from monitor.ledger import schema as t
 from monitor.ledger.store import Ledger
 from monitor.privacy.vault import Vault
@@ -74,7 +74,7 @@ class LedgerSpool:
     def read(self, topic: str, offset: int, max_records: int, max_bytes: int) -> Sequence[Record]:
         """Read from the first record at or after an offset on; at least one record if there is any.
 
-        Raises ConfigError when that one cannot be decrypted; a later such one ends what is returned.
+        Raises Tampered when that one cannot be decrypted; a later such one ends what is returned.
         """
         c = t.spool.c
         here = sa.and_(c.topic == topic, c.offset >= offset)
@@ -89,7 +89,7 @@ class LedgerSpool:
         for row in rows:
             try:
                 value = self._vault.decrypt(row.sealed, _context(topic, row.offset))
-            except ConfigError:
+            except Tampered:
                 if not records:
                     raise
                 break

@@ -132,8 +132,8 @@ class Ledger:
     def move(self, topic: str, partition: int, to: int, reason: str) -> None:
         """Put a partition's position elsewhere, on record. Work under earlier claims is refused from now on.
 
-        The daemon that owns the partition notices within seconds and reads on from there. Raises ConfigError
-        when the partition was never claimed.
+        The daemon that owns the partition notices within seconds and reads on from there. Raises NotFound
+        when the partition was never claimed, Conflict for an offset of a spool that is deleted.
         """
         with self.begin() as connection:
             claims.move(self._writer(connection), topic, partition, to, reason)

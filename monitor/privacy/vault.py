@@ -11,7 +11,7 @@ import secrets
 import stat
 from pathlib import Path
 
-from monitor.errors import ConfigError
+from monitor.errors import ConfigError, Tampered
 
 _KEY_BYTES = 32
 _NONCE_BYTES = 12  # NIST SP 800-38D's recommended length for GCM
@@ -58,7 +58,7 @@ class Vault:
         return nonce + AESGCM(self._derive(b"dead-letter")).encrypt(nonce, plain, context)
 
     def decrypt(self, sealed: bytes, context: bytes) -> bytes:
-        """Undo `encrypt`. Raises ConfigError when the key is another one or the bytes were altered."""
+        """Undo `encrypt`. Raises Tampered when the key is another one or the bytes were altered."""
         from cryptography.exceptions import InvalidTag
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -66,7 +66,7 @@ class Vault:
             cipher = AESGCM(self._derive(b"dead-letter"))
             return cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], context)
         except InvalidTag:
-            raise ConfigError(
+            raise Tampered(
                 "a dead letter or spooled body cannot be decrypted: wrong key file, or the row was altered"
             ) from None
 

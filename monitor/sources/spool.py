@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from monitor.clock import Clock
-from monitor.errors import ConfigError, Retryable
+from monitor.errors import Retryable, Tampered
 from monitor.events import Assigned, Event, Fetched, Lag, OutOfRange, Stuck, StuckReason, TopicPartition
 from monitor.spool import Usage
 from monitor.trace import Record
@@ -32,7 +32,7 @@ class Spool(Protocol):
         ...
 
     def read(self, topic: str, offset: int, max_records: int, max_bytes: int) -> Sequence[Record]:
-        """Records from an offset on; ConfigError when the first one cannot be decrypted."""
+        """Records from an offset on; Tampered when the first one cannot be decrypted."""
         ...
 
     def end(self, topic: str) -> int:
@@ -147,7 +147,7 @@ class SpoolSource:
             return None
         try:
             records = self._spool.read(topic, reading.position, limit, READ_BYTES)
-        except ConfigError:
+        except Tampered:
             reading.delivering = False
             return Stuck(topic, 0, reading.position, StuckReason.CORRUPT_BATCH)
         if not records or records[0].offset != reading.position:

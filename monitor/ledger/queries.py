@@ -1,4 +1,4 @@
-"""Reading the ledger: the audit's proof, dead letters, feedback items."""
+"""Queries of the ledger: the audit's proof, dead letters, feedback items, flags, positions."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import msgspec
 import sqlalchemy as sa
 
-from monitor.errors import ConfigError, Retryable
+from monitor.errors import NotFound
 from monitor.events import OffsetRange
 from monitor.ledger import audit
 from monitor.ledger import schema as t
@@ -44,13 +44,18 @@ class Letter(NamedTuple):
     headers: tuple[tuple[str, bytes], ...]
 
 
-def verify(ledger: Ledger, ended: Callable[[], bool] = lambda: False) -> audit.Report:
+class Cancelled(Exception):  # noqa: N818 - an answer to whoever cancelled, not an error
+    """A verification was ended before it had a result."""
+
+
+def verify(ledger: Ledger, cancelled: Callable[[], bool] = lambda: False) -> audit.Report:
     """Verify the chain, and that positions, flags and the chain's head say the same as the chain.
 
-    Reads one view of the ledger, which keeps no daemon waiting. Raises Retryable, also once `ended` is true.
+    Reads one view of the ledger, which keeps no daemon waiting. Raises Retryable, and Cancelled once
+    `cancelled` is true.
     """
     with ledger.view() as connection:
-        report = audit.verify(_entries(connection, ended))
+        report = audit.verify(_entries(connection, cancelled))
         head = connection.execute(sa.select(t.head.c.seq, t.head.c.hash)).one()
         if head.seq != report.entries or bytes(head.hash).hex() != report.head:
             report.problems.append(
@@ -82,16 +87,16 @@ def verify(ledger: Ledger, ended: Callable[[], bool] = lambda: False) -> audit.R
     return report
 
 
-def _entries(connection: sa.Connection, ended: Callable[[], bool]) -> Iterator[audit.Entry]:
+def _entries(connection: sa.Connection, cancelled: Callable[[], bool]) -> Iterator[audit.Entry]:
     query = sa.select(t.chain).order_by(t.chain.c.seq).execution_options(yield_per=_PAGE)
     for row in connection.execute(query):
-        if ended():
-            raise Retryable("verification was ended before its result")
+        if cancelled():
+            raise Cancelled
         yield audit.Entry(row.seq, row.time, row.kind, row.body, bytes(row.hash))
 
 
 def new_gaps(ledger: Ledger, after: int) -> tuple[int, int]:
-    """Return the number of the last entry of the chain, and how many gaps stand behind entry `after`.
+    """Return the number of the last entry of the chain, and how many gaps follow entry `after`.
 
     What an operator skipped counts, too.
     """
@@ -104,7 +109,7 @@ def new_gaps(ledger: Ledger, after: int) -> tuple[int, int]:
 
 
 def letters(ledger: Ledger, *, reason: str | None = None, limit: int = 1000) -> list[LetterRow]:
-    """Dead letters, oldest first."""
+    """List dead letters, oldest first."""
     columns = [t.dead_letters.c[name] for name in LetterRow._fields]
     query = sa.select(*columns).order_by(t.dead_letters.c.id).limit(limit)
     if reason:
@@ -114,12 +119,12 @@ def letters(ledger: Ledger, *, reason: str | None = None, limit: int = 1000) -> 
 
 
 def open_letter(ledger: Ledger, vault: Vault, letter_id: int) -> tuple[LetterRow, Letter]:
-    """Decrypt one dead letter. Raises ConfigError when there is none, or the key is another one."""
+    """Decrypt one dead letter. Raises NotFound, or Tampered when it was altered or the key is another one."""
     query = sa.select(t.dead_letters).where(t.dead_letters.c.id == letter_id)
     with ledger.begin() as connection:
         row = connection.execute(query).one_or_none()
     if row is None:
-        raise ConfigError(f"dead letter {letter_id} does not exist; `riskmon dlq list` shows them")
+        raise NotFound(f"dead letter {letter_id} does not exist; `riskmon dlq list` shows them")
     plain = vault.decrypt(
         bytes(row.sealed), dead_letter_context(row.topic, row.partition, row.offset, row.incarnation)
     )
@@ -129,7 +134,7 @@ def open_letter(ledger: Ledger, vault: Vault, letter_id: int) -> tuple[LetterRow
 
 
 def mark_requeued(ledger: Ledger, letter_ids: list[int], now: float) -> None:
-    """Note that dead letters were sent to their topic again, on the chain too."""
+    """Record that dead letters were sent to their topic again, on the chain too."""
     with ledger.begin() as connection:
         chosen = t.dead_letters.update().where(t.dead_letters.c.id.in_(letter_ids))
         connection.execute(chosen.values(requeued=now))
@@ -137,7 +142,7 @@ def mark_requeued(ledger: Ledger, letter_ids: list[int], now: float) -> None:
 
 
 def feedback_items(ledger: Ledger) -> Iterator[dict[str, Any]]:
-    """Feedback items, oldest first, in pages, so that a daemon is not kept waiting."""
+    """Yield feedback items, oldest first, in pages, so that a daemon is not kept waiting."""
     last: tuple[float, str] = (0.0, "")
     while True:
         after = sa.tuple_(t.feedback.c.created, t.feedback.c.id) > last
@@ -164,7 +169,7 @@ class FlagSeen(NamedTuple):
 
 
 def flags(ledger: Ledger, topic: str, partition: int, span: OffsetRange) -> list[FlagSeen]:
-    """Flags on record of a range of a partition, in order; none of a log that was there before this one."""
+    """List the flags of a range of a partition, in order; none of a log that the current one replaced."""
     c = t.flags.c
     since = _incarnations(ledger, topic, partition)
     there = sa.and_(c.topic == topic, c.partition == partition, c.offset >= span.start, c.offset < span.end)
@@ -193,7 +198,7 @@ def _incarnations(ledger: Ledger, topic: str, partition: int) -> list[int]:
 
 
 def counts(ledger: Ledger, *names: str) -> dict[str, int]:
-    """Rows of the tables named, or of all that grow."""
+    """Count the rows of the tables named, or of all that grow."""
     tables = (t.chain, t.flags, t.feedback, t.outbox, t.dead_letters, t.assessments)
     with ledger.view() as connection:
         return {
@@ -203,8 +208,8 @@ def counts(ledger: Ledger, *names: str) -> dict[str, int]:
         }
 
 
-def parked(ledger: Ledger) -> dict[tuple[str, str], int]:
-    """How many messages were refused for good, by destination and reason."""
+def rejected(ledger: Ledger) -> dict[tuple[str, str], int]:
+    """Count the messages that were refused for good, by destination and reason."""
     query = (
         sa.select(t.outbox.c.destination, t.outbox.c.reason, sa.func.count())
         .where(t.outbox.c.state == "rejected")
@@ -215,7 +220,7 @@ def parked(ledger: Ledger) -> dict[tuple[str, str], int]:
 
 
 def positions(ledger: Ledger) -> list[dict[str, Any]]:
-    """Positions of all partitions."""
+    """List the positions of all partitions."""
     names = ("topic", "partition", "next_offset", "epoch", "owner", "updated", "topic_id", "incarnation")
     query = sa.select(*(t.positions.c[name] for name in names)).order_by(
         t.positions.c.topic, t.positions.c.partition
