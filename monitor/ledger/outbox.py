@@ -13,7 +13,7 @@ from monitor.outcome.verdict import VERDICTS
 from monitor.records import Leased
 
 KEEP_DELIVERED_SECONDS = 7 * 86_400.0  # long enough to answer "was this alert sent?" after a weekend
-SWEEP_SECONDS = 3600.0  # between two looks for rows older than that: each passes over a week of rows
+PURGE_SECONDS = 3600.0  # between two purges of older rows: each passes over a week of rows
 
 
 class LedgerOutbox:
@@ -22,7 +22,7 @@ class LedgerOutbox:
     def __init__(self, ledger: Ledger, clock: Clock) -> None:
         self._ledger = ledger
         self._clock = clock
-        self._swept = -math.inf
+        self._purged = -math.inf
 
     def lease(self, destination: str, limit: int, until: float, now: float) -> list[Leased]:
         """Take rows, the longest due first; nobody else gets them before `until` (Unix seconds)."""
@@ -54,18 +54,17 @@ class LedgerOutbox:
         ]
 
     def delivered(self, ids: Sequence[int], now: float) -> None:
-        """Mark rows as delivered; bodies are not kept, nor verdicts' rows, of which there is one a trace."""
+        """Mark rows as delivered. Clears bodies; deletes verdict rows, since there is one per trace."""
+        purge = now - self._purged >= PURGE_SECONDS
         with self._ledger.begin() as connection:
             verdicts = sa.and_(t.outbox.c.id.in_(ids), t.outbox.c.destination == VERDICTS)
             connection.execute(t.outbox.delete().where(verdicts))
             chosen = t.outbox.update().where(t.outbox.c.id.in_(ids))
             connection.execute(chosen.values(state="delivered", body="{}", due=now, reason=""))
-            sweep = now - self._swept >= SWEEP_SECONDS
-            if sweep:
-                old = sa.and_(t.outbox.c.state == "delivered", t.outbox.c.due < now - KEEP_DELIVERED_SECONDS)
-                connection.execute(t.outbox.delete().where(old))
-        if sweep:
-            self._swept = now
+            if purge:
+                _purge_delivered(connection, now)
+        if purge:
+            self._purged = now
 
     def failed(self, ids: Sequence[int], retry_at: float, reason: str, now: float) -> None:
         """Give rows back to be tried again at `retry_at`."""
@@ -91,3 +90,9 @@ class LedgerOutbox:
         with self._ledger.begin() as connection:
             rows = connection.execute(query).all()
         return {name: (int(count), max(0.0, now - oldest)) for name, count, oldest in rows}
+
+
+def _purge_delivered(connection: sa.Connection, now: float) -> None:
+    """Delete the rows that were delivered longer ago than they are kept."""
+    old = sa.and_(t.outbox.c.state == "delivered", t.outbox.c.due < now - KEEP_DELIVERED_SECONDS)
+    connection.execute(t.outbox.delete().where(old))
