@@ -15,7 +15,7 @@ from monitor.config import BudgetsConfig
 from monitor.events import Denial, GroupLook, Lag, Membership, Right
 from monitor.findings import Assessment, Evidence, Flag, Judgement, Severity, Status, TierStatus
 from monitor.ports import AssemblyStats, Completion, Incident, Observer, PoolStats, Stage
-from monitor.telemetry.catalogue import VERDICTS
+from monitor.telemetry.catalogue.detectors import VERDICTS
 from monitor.telemetry.metrics import Metrics
 from monitor.telemetry.observer import TelemetryObserver
 from monitor.trace import Missing, Origin, Trace

@@ -18,7 +18,9 @@ from monitor.events import Denial, GroupLook, Lag, Membership, TopicPartition
 from monitor.findings import Assessment, Evidence, Judgement, Status, TierStatus
 from monitor.ports import AssemblyStats, Incident, Observer, PoolStats, Stage
 from monitor.spool import Usage
-from monitor.telemetry.catalogue import LEDGER_TABLES, OBJECTIVES, VERDICTS
+from monitor.telemetry.catalogue.detectors import VERDICTS
+from monitor.telemetry.catalogue.engine import OBJECTIVES
+from monitor.telemetry.catalogue.ledger import LEDGER_TABLES
 from monitor.telemetry.metrics import LabelSet, Metrics
 from monitor.telemetry.ports import Evaluations, Log, Spans
 from monitor.telemetry.rates import TERMS, THRESHOLD, Window, sums_of

@@ -8,7 +8,7 @@ def reference() -> str:
     lines = [
         "# Metrics",
         "",
-        "Made from `catalogue.py` by `python grafana/generate.py`. One daemon exports at most about",
+        "Made from `catalogue` by `python grafana/generate.py`. One daemon exports at most about",
         "`telemetry.max_series` series, whatever names the traffic has: values of a *guarded* label become",
         f"`{OTHER}` beyond `telemetry.max_label_values`, or when their metric is full, except those in",
         "`telemetry.allow`; `riskmon_label_overflow_total` counts that. Histograms add `_bucket`, `_sum` and",

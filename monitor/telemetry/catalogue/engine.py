@@ -1,0 +1,119 @@
+"""Metrics of the engine: records and traces on their way, assembly of spans, latency, incidents."""
+
+from typing import Literal, TypeAlias
+
+from monitor.ports import Completion, Incident, Stage
+from monitor.telemetry.catalogue.families import (
+    APP,
+    ENVIRONMENT,
+    MODEL,
+    TOPIC,
+    Bound,
+    Family,
+    Kind,
+    Label,
+    closed,
+)
+from monitor.trace import Missing
+
+Counter: TypeAlias = Literal[
+    "records_consumed",
+    "records_recorded",
+    "records_dead_lettered",
+    "records_skipped",
+    "records_released",
+    "traces_judged",
+    "release_traces",
+    "traces_assembled",
+    "trace_parts_missing",
+    "spans_late",
+    "exchanges_repeated",
+    "traces_foreign",
+    "incidents",
+]
+Gauge: TypeAlias = Literal[
+    "assembly_waiting_traces",
+    "assembly_waiting_bytes",
+    "queue_traces",
+    "heartbeat_timestamp_seconds",
+    "start_timestamp_seconds",
+    "last_recorded_timestamp_seconds",
+    "service_budget_ratio",
+]
+Histogram: TypeAlias = Literal["end_to_end_latency_seconds"]
+
+_SKIPS = ("metrics", "profiles", "tombstone")
+OBJECTIVES = ("freshness", "loss", "unscored")
+
+FAMILIES: dict[Counter | Gauge | Histogram, Family] = {
+    # Once nothing is in flight: consumed = recorded + dead-lettered + released.
+    "records_consumed": Family(
+        Kind.COUNTER, "Records taken from the source, each once per claim of its partition.", (TOPIC,)
+    ),
+    "records_recorded": Family(
+        Kind.COUNTER, "Records whose traces are all judged and durable in the ledger.", (TOPIC,)
+    ),
+    "records_dead_lettered": Family(
+        Kind.COUNTER,
+        "Records that could not be judged and are durable as dead letters.",
+        (TOPIC, Label("reason", Bound.GUARDED, key="dead_letter_reason")),
+    ),
+    "records_skipped": Family(
+        Kind.COUNTER,
+        "Recorded records that held nothing to judge: signals other than traces, and deleted keys.",
+        (TOPIC, closed("reason", _SKIPS)),
+    ),
+    "records_released": Family(
+        Kind.COUNTER,
+        "Records given up because another daemon owns their partition now and reads them again.",
+        (TOPIC,),
+    ),
+    "traces_judged": Family(Kind.COUNTER, "Traces judged and recorded.", (APP, ENVIRONMENT, MODEL), cap=100),
+    "release_traces": Family(
+        Kind.COUNTER,
+        "Traces judged, by the version of the model and of the prompt that made them.",
+        (APP, MODEL, Label("release", Bound.GUARDED)),
+        cap=45,
+    ),
+    "traces_assembled": Family(
+        Kind.COUNTER,
+        "Traces assembled from spans, by why they were taken as complete.",
+        (closed("completion", Completion),),
+    ),
+    "trace_parts_missing": Family(
+        Kind.COUNTER,
+        "Traces assembled from spans and judged without a part that is known to exist.",
+        (closed("part", Missing),),
+    ),
+    "spans_late": Family(Kind.COUNTER, "Spans that came after their trace had been judged."),
+    "exchanges_repeated": Family(
+        Kind.COUNTER, "Model calls that arrived again after they had been judged; they are not judged twice."
+    ),
+    "traces_foreign": Family(Kind.COUNTER, "Traces none of whose spans is of a language model."),
+    "assembly_waiting_traces": Family(Kind.GAUGE, "Traces that wait for more of their spans."),
+    "assembly_waiting_bytes": Family(
+        Kind.GAUGE, "Size of the traces that wait for more of their spans.", (), "bytes"
+    ),
+    "queue_traces": Family(Kind.GAUGE, "Traces waiting in a stage.", (closed("stage", Stage),), "traces"),
+    "end_to_end_latency_seconds": Family(
+        Kind.HISTOGRAM,
+        "Time from the end of a trace, by its own clock, to its judgement being durable.",
+        (),
+        "seconds",
+        (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0),
+    ),
+    "incidents": Family(Kind.COUNTER, "Incidents of the engine, by kind.", (closed("incident", Incident),)),
+    "heartbeat_timestamp_seconds": Family(
+        Kind.GAUGE, "Unix time of the engine loop's last turn.", (), "seconds"
+    ),
+    "start_timestamp_seconds": Family(Kind.GAUGE, "Unix time this daemon started.", (), "seconds"),
+    "last_recorded_timestamp_seconds": Family(
+        Kind.GAUGE, "Unix time of the last recorded batch; 0 before the first.", (), "seconds"
+    ),
+    "service_budget_ratio": Family(
+        Kind.GAUGE,
+        "Share of bad events that `budgets` allows each objective of the service.",
+        (closed("objective", OBJECTIVES),),
+        "ratio",
+    ),
+}
