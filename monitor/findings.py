@@ -7,9 +7,16 @@ import msgspec
 
 from monitor.trace import Origin, Trace
 
+PII: Final = "pii"
+DRIFT: Final = "drift"
+"""Names of detectors whose answers mean something to more than rules: to redaction and to metrics."""
+
+EVIDENCE_DROPPED: Final = "evidence_dropped"
+"""Key in `Assessment.values`: how many pieces of evidence were too many to keep."""
+
 
 class Status(StrEnum):
-    """How a detector left a trace. There is no fifth way: silence does not exist."""
+    """Outcome of one detector for one trace; every trace gets exactly one."""
 
     SCORED = "scored"
     SKIPPED = "skipped"

@@ -354,7 +354,7 @@ def test_deliveries_are_counted_by_destination_and_outcome() -> None:
     assert value("outbox_oldest_seconds", destination="webhook") == 12.5
     assert value("rule_errors", rule="Leak") == 3
     assert "riskmon_ledger_transaction_seconds_count 1.0" in it.text()
-    assert [call.args[0] for call in it.log.calls] == ["delivery rejected"]
+    assert [call.args[0] for call in it.log.calls] == ["delivery_rejected"]
 
 
 class BrokenSpans:

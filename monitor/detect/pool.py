@@ -444,7 +444,7 @@ class Pool:
         self._failed_starts += 1
         seconds = min(2.0 ** (self._failed_starts - 1), LONGEST_BACKOFF)
         self._next_start = self._clock.monotonic() + seconds
-        log.error("detector worker did not start", message=message, seconds=seconds)
+        log.error("detector_worker_did_not_start", message=message, seconds=seconds)
 
     def _dismiss(self, worker: _Worker, cause: str, detector: str = "") -> None:
         """Kill a worker and count why, except at the end."""
@@ -471,7 +471,7 @@ def _reaped(dying: _Dying) -> bool:
     if code is None:
         return False
     log.warning(
-        "detector worker ended", cause=dying.cause, detector=dying.detector, pid=dying.process.pid, code=code
+        "detector_worker_ended", cause=dying.cause, detector=dying.detector, pid=dying.process.pid, code=code
     )
     return True
 

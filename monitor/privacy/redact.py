@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from typing import NamedTuple
 
-from monitor.findings import Assessment, Status
+from monitor.findings import EVIDENCE_DROPPED, PII, Assessment, Status
 from monitor.trace import SafeText, Trace
 
 WITHHELD = SafeText("<withheld: personal data was not judged>")
@@ -100,9 +100,9 @@ class TraceRedactor:
     """Redacts the texts of one trace with what its PII assessment found."""
 
     def __init__(self, trace: Trace, assessments: Sequence[Assessment]) -> None:
-        pii = next((a for a in assessments if a.detector == "pii"), None)
+        pii = next((a for a in assessments if a.detector == PII), None)
         self._judged = (
-            pii is not None and pii.status is Status.SCORED and not pii.values.get("evidence_dropped")
+            pii is not None and pii.status is Status.SCORED and not pii.values.get(EVIDENCE_DROPPED)
         )
         self._evidence = pii.evidence if pii is not None else ()
         self._trace = trace

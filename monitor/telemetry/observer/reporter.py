@@ -1,0 +1,43 @@
+"""Base of the parts of the observer: their metrics, clock and log, and the promise never to raise."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Concatenate, ParamSpec, TypeVar
+
+from monitor.clock import Clock
+from monitor.telemetry.metrics import Metrics
+from monitor.telemetry.ports import Log
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R", bound="Reporter")
+
+
+class Reporter:
+    """Turns reports into metrics and log lines. Thread-safe, as `Metrics` is."""
+
+    def __init__(self, metrics: Metrics, clock: Clock, log: Log) -> None:
+        self._metrics = metrics
+        self._clock = clock
+        self._log = log
+        self._faulty: set[str] = set()
+
+    def faulted(self, where: str, error: Exception) -> None:
+        """Count an observation that was lost, and log each place and kind once."""
+        self._metrics.inc("telemetry_errors")
+        kind = type(error).__name__
+        if f"{where} {kind}" not in self._faulty:
+            self._faulty.add(f"{where} {kind}")
+            self._log.error("telemetry_fault", where=where, error=kind)
+
+
+def best_effort(method: Callable[Concatenate[_R, _P], None]) -> Callable[Concatenate[_R, _P], None]:
+    """Count a fault of telemetry and log its kind: judging must not stop because observing did."""
+
+    @wraps(method)
+    def guarded(self: _R, /, *args: _P.args, **kwargs: _P.kwargs) -> None:
+        try:
+            method(self, *args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - the Observer contract: calls never raise
+            self.faulted(method.__name__, error)
+
+    return guarded
