@@ -31,8 +31,8 @@ from monitor.sources.spool import SpoolSource
 from monitor.telemetry.evaluations import EvaluationExporter
 from monitor.telemetry.metrics import Metrics
 from monitor.telemetry.observer import TelemetryObserver
-from monitor.telemetry.pushing import MetricsPusher
-from monitor.telemetry.pushing import connect as push
+from monitor.telemetry.otlp_metrics import MetricsPusher
+from monitor.telemetry.otlp_metrics import connect as push
 from monitor.telemetry.tracing import BatchTracer, connect
 
 MONITORS: Final[Mapping[str, Callable[..., Monitor]]] = {"drift": DriftMonitor, "agent": AgentMonitor}

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from monitor.clock import Deadline, ManualClock, SystemClock
 from monitor.telemetry.metrics import Metrics
-from monitor.telemetry.pushing import connect
+from monitor.telemetry.otlp_metrics import connect
 
 
 class Collector(BaseHTTPRequestHandler):
@@ -35,7 +35,7 @@ def test_a_collector_gets_every_kind_of_metric_as_it_would_be_scraped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A counter is a cumulative sum, a gauge a gauge, a histogram has the same buckets, sum and count."""
-    monkeypatch.setattr("monitor.telemetry.pushing._EXPORT_SECONDS", PATIENCE)
+    monkeypatch.setattr("monitor.telemetry.otlp_metrics._EXPORT_SECONDS", PATIENCE)
     metrics = Metrics()
     metrics.inc("records_consumed", 3, topic="t")
     metrics.observe("ledger_transaction_seconds", [0.002, 0.002, 99.0])

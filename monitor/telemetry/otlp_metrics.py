@@ -1,4 +1,4 @@
-"""Sends what a scrape would see by OTLP too, for those who collect without scraping.
+"""Export what a scrape would see by OTLP too, for those who collect without scraping.
 
 A thread of its own asks the registry and exports; a collector that is down or hangs costs one period's
 values and nothing else. Names stay those of the scrape without `_total`, which OTLP's own receivers for
@@ -89,7 +89,7 @@ class MetricsPusher:
 def connect(
     endpoint: str, registry: CollectorRegistry, clock: Clock, seconds: float, instance: str
 ) -> MetricsPusher:
-    """A pusher by OTLP/HTTP to base URL `endpoint`; needs nothing to listen there."""
+    """Return a pusher by OTLP/HTTP to base URL `endpoint`; nothing needs to listen there yet."""
     from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 
     exporter = OTLPMetricExporter(endpoint=f"{endpoint.rstrip('/')}/v1/metrics", timeout=_EXPORT_SECONDS)
@@ -114,7 +114,7 @@ def _metrics(families: Iterable[Family], start: int, now: int) -> Iterator[Metri
 
 
 def _distributions(samples: Iterable[Sample], start: int, now: int) -> Iterator[HistogramDataPoint]:
-    """One point per label set; Prometheus' buckets count up, OTLP's stand beside each other."""
+    """One point per label set; Prometheus' buckets count up, OTLP's are separate."""
     buckets: defaultdict[frozenset[tuple[str, str]], dict[str, float]] = defaultdict(dict)
     sums: dict[frozenset[tuple[str, str]], float] = {}
     for sample in samples:
