@@ -8,9 +8,9 @@ from monitor.errors import Retryable
 from monitor.ledger import queries
 from monitor.ledger.store import Ledger
 
-REST: Final = 20.0
+REST_FACTOR: Final = 20.0
 COUNT_SECONDS: Final = 60.0
-LOOK_SECONDS: Final = 10.0  # how soon a gap shows, however long a verification takes
+TURN_SECONDS: Final = 10.0  # how soon a gap shows, however long a verification takes
 COUNTED: Final = ("flags", "feedback", "dead_letters")  # each has a small index to count
 
 
@@ -33,10 +33,10 @@ class Observer(Protocol):
 class Auditor:
     """A thread that reads the ledger. Retries later when the ledger is busy; a cancelled run reports nothing.
 
-    The first verification begins at the start, later ones `every` seconds after the last one ended, or `REST`
-    times as long as that took, so that a long record does not take the engine's time; 0 means none. Gaps that
-    are put on record in between are counted by themselves. `turn` is one step, so that a test can drive it
-    without a thread.
+    The first verification begins at the start, later ones `every` seconds after the last one ended, or
+    `REST_FACTOR` times as long as that took, so that a long record does not take the engine's time; 0 means
+    none. Gaps that are recorded in between are counted by themselves. `turn` is one step, so that a test can
+    drive it without a thread.
     """
 
     def __init__(self, ledger: Ledger, clock: Clock, observer: Observer, every: float) -> None:
@@ -70,7 +70,7 @@ class Auditor:
             if self._every and began >= self._due:
                 report = queries.verify(self._ledger, self._ended.is_set)
                 ended = self._clock.monotonic()
-                self._due = ended + max(self._every, REST * (ended - began))
+                self._due = ended + max(self._every, REST_FACTOR * (ended - began))
                 self._seen, self._gaps = report.entries, len(report.gaps)
                 self._observer.verified(report.entries, len(report.problems), self._gaps, ended - began)
                 return
@@ -83,4 +83,4 @@ class Auditor:
     def _run(self) -> None:
         while not self._ended.is_set():
             self.turn()
-            self._ended.wait(min(LOOK_SECONDS, self._every or LOOK_SECONDS))
+            self._ended.wait(min(TURN_SECONDS, self._every or TURN_SECONDS))

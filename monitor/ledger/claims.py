@@ -1,4 +1,4 @@
-"""Who reads a partition, and from where: claims, positions, and what is said of them on the chain.
+"""Who reads a partition, and from where: claims, positions, and their entries on the chain.
 
 Several daemons may share a ledger. A partition is claimed with an epoch; a transaction names the epoch and
 version it builds on and is refused when the partition was claimed, or moved by an operator, since.
@@ -61,8 +61,8 @@ def claim(writer: Writer, assigned: Assigned, *, latest: bool, waited: bool) -> 
     was used first, see `first_look`. Claims nothing and returns only the placement when it is BEYOND_END;
     `waited` says that the end has stayed where it is since.
     """
-    here = _here(assigned.topic, assigned.partition)
-    row = writer.connection.execute(sa.select(t.positions).where(here)).one_or_none()
+    same = _is_position(assigned.topic, assigned.partition)
+    row = writer.connection.execute(sa.select(t.positions).where(same)).one_or_none()
     if row is None:
         return _first_claim(writer, assigned, latest=latest)
     placement = place(_stored(row), assigned, waited=waited)
@@ -79,7 +79,7 @@ def claim(writer: Writer, assigned: Assigned, *, latest: bool, waited: bool) -> 
         "topic_id": assigned.topic_id or row.topic_id,
         "incarnation": made.incarnation,
     }
-    writer.connection.execute(t.positions.update().where(here).values(**mark_columns(mark), **columns))
+    writer.connection.execute(t.positions.update().where(same).values(**mark_columns(mark), **columns))
     writer.append(_claim_entries(assigned, row, made))
     return made
 
@@ -117,18 +117,18 @@ def first_look(connection: sa.Connection, ends: Mapping[TopicPartition, int]) ->
         return
     topics = connection.execute(sa.select(t.positions.c.topic)).scalars()
     used = any(not is_spool(topic) for topic in topics)
-    found = {} if used else {_name(*key): end for key, end in ends.items()}
-    connection.execute(t.meta.insert().values(key=_FIRST_LOOK, value=json.dumps(found)))
+    remembered = {} if used else {_name(*key): end for key, end in ends.items()}
+    connection.execute(t.meta.insert().values(key=_FIRST_LOOK, value=json.dumps(remembered)))
 
 
 def _first_looked(connection: sa.Connection) -> dict[str, int] | None:
-    found = connection.execute(sa.select(t.meta.c.value).where(t.meta.c.key == _FIRST_LOOK)).scalar()
-    looked: dict[str, int] | None = None if found is None else json.loads(found)
-    return looked
+    value = connection.execute(sa.select(t.meta.c.value).where(t.meta.c.key == _FIRST_LOOK)).scalar()
+    ends: dict[str, int] | None = None if value is None else json.loads(value)
+    return ends
 
 
 def holdings(connection: sa.Connection) -> dict[TopicPartition, Holding]:
-    """Who may write each partition that was ever claimed."""
+    """Return who may write each partition that was ever claimed."""
     c = t.positions.c
     rows = connection.execute(sa.select(c.topic, c.partition, c.epoch, c.moved)).all()
     return {(row.topic, row.partition): Holding(row.epoch, row.moved == row.epoch) for row in rows}
@@ -139,8 +139,8 @@ def move(writer: Writer, topic: str, partition: int, to: int, reason: str) -> No
 
     Raises NotFound when the partition was never claimed, Conflict for an offset of a spool that is deleted.
     """
-    here = _here(topic, partition)
-    row = writer.connection.execute(sa.select(t.positions).where(here)).one_or_none()
+    same = _is_position(topic, partition)
+    row = writer.connection.execute(sa.select(t.positions).where(same)).one_or_none()
     if row is None:
         raise NotFound(f"{topic}/{partition}: the ledger has no such partition; see `riskmon positions list`")
     back = to < row.next_offset
@@ -149,7 +149,7 @@ def move(writer: Writer, topic: str, partition: int, to: int, reason: str) -> No
     mark = Mark(to) if back else _restored(row, to, None)
     epoch = row.epoch + 1
     writer.connection.execute(
-        t.positions.update().where(here).values(**mark_columns(mark), epoch=epoch, moved=epoch)
+        t.positions.update().where(same).values(**mark_columns(mark), epoch=epoch, moved=epoch)
     )
     body = {
         "topic": topic,
@@ -163,7 +163,7 @@ def move(writer: Writer, topic: str, partition: int, to: int, reason: str) -> No
 
 
 def mark_columns(mark: Mark) -> dict[str, Any]:
-    """Columns of a position row that keep a mark."""
+    """Return the columns of a position row that keep a mark."""
     beyond = [(span.start, span.end) for span in mark.beyond]
     witness = mark.witness
     return {
@@ -175,7 +175,7 @@ def mark_columns(mark: Mark) -> dict[str, Any]:
     }
 
 
-def _here(topic: str, partition: int) -> sa.ColumnElement[bool]:
+def _is_position(topic: str, partition: int) -> sa.ColumnElement[bool]:
     return sa.and_(t.positions.c.topic == topic, t.positions.c.partition == partition)
 
 
@@ -202,7 +202,7 @@ def _restored(row: Any, offset: int, since: int | None) -> Mark:
 
 
 def _claim_entries(assigned: Assigned, row: Any, made: Claim) -> list[chain.NewEntry]:
-    """What a claim puts on record of a partition that was claimed before."""
+    """Return the entries for a new claim of a partition that was claimed before."""
     where = {"topic": assigned.topic, "partition": assigned.partition}
     placement, entries = made.placement, list[chain.NewEntry]()
     if placement.since is not None:
@@ -225,7 +225,7 @@ def _gap_entries(where: Mapping[str, Any], placement: Placement) -> list[chain.N
 
 
 def _letters_from(connection: sa.Connection, row: Any, offset: int) -> int:
-    """How many dead letters would be found again when reading a partition from an offset."""
+    """Count the dead letters that would be found again when reading a partition from an offset."""
     letters = t.dead_letters.c
     there = sa.and_(
         *(letters[name] == getattr(row, name) for name in ("topic", "partition", "incarnation")),

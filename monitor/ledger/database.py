@@ -15,9 +15,7 @@ from monitor.errors import ConfigError, Retryable
 READS: Final = "riskmon_reads"  # option of a connection whose transactions only read
 BUSY_SECONDS: Final = 5.0  # how long to wait for another daemon's transaction; ours take milliseconds
 _LOCKED: Final = "database is locked"  # SQLite's words for SQLITE_BUSY, https://sqlite.org/rescode.html
-IDLE_SECONDS: Final = (
-    30.0  # after which PostgreSQL ends the transaction of a daemon that stands still amid it
-)
+IDLE_SECONDS: Final = 30.0  # PostgreSQL aborts a transaction idle for this long
 _WRITERS: Final = 0x7269736B6D6F6E  # "riskmon": PostgreSQL's advisory lock, for SQLite's write lock
 
 

@@ -13,7 +13,7 @@ from monitor.ledger.rows import flag_row
 from monitor.ledger.store import Ledger
 from monitor.records import FLAG_FIELDS, FlagFilter, FlagPage
 
-_STEPS = 1000  # of SQLite's machine between two looks at the clock
+_STEPS = 1000  # of SQLite's virtual machine between two checks of the clock
 
 
 class FlagReader:
@@ -29,7 +29,7 @@ class FlagReader:
         self._ledger.close()
 
     def find(self, wanted: FlagFilter, limit: int) -> FlagPage:
-        """At most `limit` flags, the newest first. Raises Retryable when the ledger is away or too slow."""
+        """Return at most `limit` flags, newest first. Raises Retryable when the ledger is away or slow."""
         c = t.flags.c
         order = (c.time.desc(), c.id.desc())
         # Which ones first, then their bodies: those of all that match may be far too much to sort.
@@ -49,7 +49,7 @@ class FlagReader:
                 column = sa.literal_column("+flags.rule") if bounded and on_sqlite else c[name]
                 yield column.in_(wanted.equal[name])
         if wanted.detector:
-            # A quote within a text of the body is escaped, so this stands nowhere but in an assessment.
+            # A quote within a text of the body is escaped, so only an assessment contains this.
             part = '"detector":' + msgspec.json.encode(wanted.detector).decode()
             position_of = sa.func.instr if on_sqlite else sa.func.strpos
             yield position_of(c.body, part) > 0

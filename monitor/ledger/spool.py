@@ -98,20 +98,20 @@ class LedgerSpool:
         return records
 
     def usage(self) -> Mapping[str, Usage]:
-        """What waits, per topic."""
+        """Return what waits, per topic."""
         with self._ledger.view() as connection:
             usage = {topic: _usage(connection, topic) for topic in self.topics}
         self._saw({topic: waiting.end for topic, waiting in usage.items()})
         return usage
 
     def end(self, topic: str) -> int:
-        """Next offset to be written, as far as it was seen: what others append shows at the next `usage`."""
+        """Return the next offset to be written, as last seen: others' appends show at the next `usage`."""
         if not self._ends:
             self.usage()
         return self._ends[topic]
 
     def _saw(self, ends: Mapping[str, int]) -> None:
-        """Two threads may see ends in the other order than they were; ends only grow."""
+        """Remember ends. Two threads may see them out of order, but they only grow."""
         self._ends = {topic: max(end, self._ends.get(topic, 0)) for topic, end in ends.items()}
 
     def wait(self, seconds: float) -> None:
@@ -121,7 +121,7 @@ class LedgerSpool:
 
 
 def usage_by_topic(ledger: Ledger) -> dict[str, tuple[Usage, float]]:
-    """What waits in the spools of all instances that ever used this ledger, and since when (Unix seconds)."""
+    """Return what waits in the spools of all instances of this ledger, and since when (Unix seconds)."""
     c = t.spool.c
     query = sa.select(c.topic, sa.func.min(c.time)).group_by(c.topic).order_by(c.topic)
     with ledger.view() as connection:
@@ -151,5 +151,5 @@ def _through(connection: sa.Connection, topic: str) -> int:
 
 
 def _context(topic: str, offset: int) -> bytes:
-    """What a body's encryption is bound to, so that rows cannot be swapped, nor with dead letters."""
+    """Return the context a body's encryption is bound to: rows cannot be swapped, nor with dead letters."""
     return f"spool/{topic}/{offset}".encode()

@@ -74,7 +74,7 @@ class Ledger:
             t.migrate(connection)
 
     def read_only(self) -> "Ledger":
-        """The same ledger through connections of their own that can only read; to be closed by itself."""
+        """Return the same ledger through read-only connections of its own; the caller closes it."""
         return Ledger(connect(self.engine.url, read_only=True), self._vault, self._clock, self._owner)
 
     def close(self) -> None:
@@ -83,7 +83,7 @@ class Ledger:
 
     @contextmanager
     def begin(self) -> Iterator[sa.Connection]:
-        """One transaction that holds the write lock from its beginning; translates database errors."""
+        """Begin a transaction that holds the write lock from its beginning; translates database errors."""
         with self._translated(), self.engine.begin() as connection:
             yield connection
 
@@ -100,7 +100,7 @@ class Ledger:
 
     @contextmanager
     def view(self) -> Iterator[sa.Connection]:
-        """One consistent view for reading, however long: nobody waits for it. Raises Retryable."""
+        """Open one consistent view for reading; no writer waits for it, however long. Raises Retryable."""
         options = {READS: True} if self.engine.name == "sqlite" else {"isolation_level": "REPEATABLE READ"}
         with self._translated(), self.engine.connect() as connection:
             reading = connection.execution_options(**options)
@@ -118,12 +118,12 @@ class Ledger:
             claims.first_look(connection, ends)
 
     def holdings(self) -> dict[TopicPartition, Holding]:
-        """Who may write each partition that was ever claimed. Waits for nobody."""
+        """Return who may write each partition that was ever claimed. Waits for no writer."""
         with self.view() as connection:
             return claims.holdings(connection)
 
     def position(self, topic: str, partition: int) -> int | None:
-        """Next offset of a partition, None when it was never claimed."""
+        """Return the next offset of a partition, None when it was never claimed."""
         same = sa.and_(t.positions.c.topic == topic, t.positions.c.partition == partition)
         with self.begin() as connection:
             offset = connection.execute(sa.select(t.positions.c.next_offset).where(same)).scalar()
@@ -178,7 +178,7 @@ class Ledger:
             chain.append(connection, [(kind, body)], self._clock.now())
 
     def restore(self) -> dict[str, bytes]:
-        """Snapshots of this daemon, by name."""
+        """Return the snapshots of this daemon, by name."""
         with self.begin() as connection:
             snapshots = connection.execute(
                 sa.select(t.snapshots.c.name, t.snapshots.c.body).where(t.snapshots.c.owner == self._owner)
