@@ -6,7 +6,7 @@ import msgspec
 
 from monitor.events import OffsetRange
 from monitor.findings import Assessment, Flag
-from monitor.trace import Origin, SafeText
+from monitor.trace import TRAFFIC, Origin, SafeText, Traffic
 
 
 class Coverage(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,9 +34,7 @@ class FlagRow(msgspec.Struct, frozen=True, kw_only=True):
     origin: Origin
     trace_id: str
     time: float
-    app: str
-    environment: str
-    model: str
+    traffic: Traffic
     assessments: tuple[Assessment, ...]
     prompt: SafeText
     response: SafeText
@@ -58,7 +56,7 @@ class FlagFilter(msgspec.Struct, frozen=True, kw_only=True):
     before: tuple[float, str] | None = None
 
 
-FLAG_FIELDS: Final = ("app", "rule", "environment", "model", "severity", "trace_id")
+FLAG_FIELDS: Final = (*TRAFFIC, "rule", "severity", "trace_id")
 
 
 class FlagPage(NamedTuple):

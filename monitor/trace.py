@@ -6,7 +6,7 @@ The structs are immutable and serialise to msgpack for the detector workers.
 
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import NamedTuple, NewType
+from typing import Final, NamedTuple, NewType
 
 import msgspec
 
@@ -128,7 +128,30 @@ class Missing(StrEnum):
     EARLIER_SPANS = "earlier_spans"  # it came after the rest of its trace had been judged
 
 
-class Trace(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Traffic(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What identifies traffic: carried whole from a trace to its flags, alerts, verdict and page.
+
+    Cleaned on entry, so it may be logged. Empty where the sender did not say.
+    """
+
+    app: str = "unknown"
+    environment: str = "unknown"
+    provider: str = "unknown"
+    model: str = "unknown"
+    model_version: str = ""
+    prompt_name: str = ""
+    prompt_version: str = ""
+
+    def traffic(self) -> "Traffic":
+        """Return only this of a struct that holds more."""
+        return Traffic(**{name: getattr(self, name) for name in TRAFFIC})
+
+
+TRAFFIC: Final = Traffic.__struct_fields__
+"""Names of the fields, which are also those of columns, labels and keys."""
+
+
+class Trace(Traffic, frozen=True, kw_only=True, gc=False):
     """One exchange to judge.
 
     `id` is the response id, else trace:span, else a content hash. `time` is when it began, in Unix seconds,
@@ -144,13 +167,6 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     id: str
     time: float
     response: str
-    app: str = "unknown"
-    environment: str = "unknown"
-    provider: str = "unknown"
-    model: str = "unknown"
-    model_version: str = ""
-    prompt_name: str = ""
-    prompt_version: str = ""
     conversation: str = ""
     user: str = ""
     trace_id: str = ""

@@ -16,7 +16,7 @@ from monitor.findings import ALERT_LABELS, Action, Assessment, Evidence, Flag, S
 from monitor.outcome.alerts import GROUP_BY, MAX_KINDS, alert_of, outgoing_for
 from monitor.records import FlagRow
 from monitor.rules.files import OWNED_LABELS
-from monitor.trace import Origin, SafeText
+from monitor.trace import TRAFFIC, Origin, SafeText, Traffic
 
 NOW = 1_700_000_000.0
 CANARY = "kanarienvogel"
@@ -42,9 +42,6 @@ def flag_row(name: str = "f1", **changes: Any) -> FlagRow:
         "origin": Origin("llm.traces", 3, 1881, 0),
         "trace_id": f"trace-{name}",
         "time": NOW - 10.0,
-        "app": "support-bot",
-        "environment": "production",
-        "model": "m-1",
         "assessments": (
             Assessment(detector="pii", version="1+aa", status=Status.SCORED, score=0.91, evidence=evidence),
             Assessment(detector="toxicity", version="1+bb", status=Status.SCORED, score=0.99),
@@ -54,6 +51,9 @@ def flag_row(name: str = "f1", **changes: Any) -> FlagRow:
         "response": SafeText(f"{CANARY} answered <US_SSN>"),
         "evidence": (SafeText(f"{CANARY} <US_SSN>"),),
     }
+    traffic = {"app": "support-bot", "environment": "production", "model": "m-1"}
+    traffic |= {name: changes.pop(name) for name in TRAFFIC if name in changes}
+    row["traffic"] = Traffic(**traffic)
     flag |= {key: changes.pop(key) for key in tuple(changes) if key in flag}
     return FlagRow(flag=Flag(**flag), **(row | changes))  # type: ignore[arg-type] # a dict of fields
 

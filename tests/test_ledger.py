@@ -664,11 +664,20 @@ TAMPERINGS: dict[str, tuple[Callable[[Ledger], None], str]] = {
         lambda x: edit(x, "UPDATE flags SET severity = 'info' WHERE \"offset\" = 0"),
         "flag-0-0 was",
     ),
+    "flag detectors": (
+        lambda x: edit(x, "UPDATE flags SET detectors = '+none+' WHERE \"offset\" = 0"),
+        "flag flag-0-0 was altered",
+    ),
+    "flag traffic": (
+        lambda x: edit(x, "UPDATE flags SET prompt_version = '2' WHERE \"offset\" = 1"),
+        "flag flag-0-1 was altered",
+    ),
     "flag added": (
         lambda x: edit(
             x,
             "INSERT INTO flags SELECT 'new', seq, topic, partition, \"offset\", part, trace_id, time, app,"
-            ' environment, model, rule, severity, body, incarnation FROM flags WHERE "offset" = 0',
+            " environment, model, rule, severity, body, incarnation,"
+            ' provider, model_version, prompt_name, prompt_version, detectors FROM flags WHERE "offset" = 0',
         ),
         "flag new is not on the chain",
     ),

@@ -17,7 +17,7 @@ from monitor.ledger.flags import FlagReader
 from monitor.ledger.store import Ledger
 from monitor.outcome.transaction import EngineVersion, Transaction
 from monitor.records import FlagFilter, FlagRow
-from monitor.trace import Origin, SafeText
+from monitor.trace import TRAFFIC, Origin, SafeText, Traffic
 
 FOUND = Evidence(field="response", start=3, end=12, kind="EMAIL_ADDRESS", score=0.9, leaked=True)
 PII = Assessment(detector="pii", version="1", status=Status.SCORED, score=0.91, evidence=(FOUND, FOUND))
@@ -40,14 +40,14 @@ def row_of(number: int, **changes: Any) -> FlagRow:
         "origin": Origin("traces", 3, number, 0),
         "trace_id": f"trace-{number}",
         "time": 1_700_000_000.0 + number,
-        "app": "shop",
-        "environment": "production",
-        "model": "m-1",
         "assessments": (PII,),
         "prompt": SafeText("Who is it?"),
         "response": SafeText("It is <EMAIL_ADDRESS>."),
         "evidence": (SafeText("<EMAIL_ADDRESS>"),),
     }
+    traffic = {"app": "shop", "environment": "production", "model": "m-1"}
+    traffic |= {name: changes.pop(name) for name in TRAFFIC if name in changes}
+    row["traffic"] = Traffic(**traffic)
     flag |= {name: changes.pop(name) for name in tuple(changes) if name in flag}
     return FlagRow(flag=Flag(**flag), **(row | changes))
 
@@ -139,6 +139,28 @@ def test_each_condition_holds_of_what_is_listed(
     )
     page = reader.find(wanted, 10)
     assert [row.origin.offset for row in page.flags] == numbers
+
+
+def test_a_label_of_a_rule_is_no_detector(ledger: Ledger, reader: FlagReader) -> None:  # noqa: F811
+    """A flag is found by the detectors that it rests on, whatever label its rule sets."""
+    put(ledger, [row_of(0, labels={"detector": "toxicity"}), row_of(1, detectors=("toxicity", "drift"))])
+    found = {
+        name: [row.origin.offset for row in reader.find(FlagFilter(detector=name), 10).flags]
+        for name in ("pii", "toxicity", "drift", "tox", "")
+    }
+    assert found == {"pii": [0], "toxicity": [1], "drift": [1], "tox": [], "": [1, 0]}
+
+
+def test_all_that_identifies_traffic_comes_back_and_can_be_asked_for(
+    ledger: Ledger,  # noqa: F811
+    reader: FlagReader,
+) -> None:
+    """A flag keeps each field that identifies traffic, and is found by it."""
+    traffic = Traffic(**{name: f"a {name}" for name in TRAFFIC})
+    put(ledger, [row_of(0, **{name: getattr(traffic, name) for name in TRAFFIC}), row_of(1)])
+    for name in TRAFFIC:
+        (row,) = reader.find(FlagFilter(equal={name: (f"a {name}",)}), 10).flags
+        assert row.traffic == traffic
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

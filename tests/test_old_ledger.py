@@ -18,10 +18,12 @@ from monitor.config import Config
 from monitor.daemon.build import build_engine
 from monitor.findings import Assessment, Status
 from monitor.ledger import schema as t
+from monitor.ledger.flags import FlagReader
 from monitor.ledger.queries import letters, open_letter, verify
 from monitor.ledger.spool import LedgerSpool
 from monitor.ledger.store import Ledger
 from monitor.privacy.vault import Vault
+from monitor.records import FlagFilter
 from monitor.rules import RuleBook
 from monitor.sources.combined import CombinedSource
 from monitor.sources.spool import SpoolSource
@@ -158,6 +160,11 @@ def test_an_old_ledger_opens_and_says_what_it_said(upgraded: Upgraded) -> None:
     assert upgraded.positions() == EXPECTED["positions"]
     assert upgraded.flags() == EXPECTED["flags"]
     assert upgraded.outbox() == EXPECTED["outbox"]
+    reader = FlagReader(upgraded.ledger, upgraded.clock, 5.0)
+    detectors = {name for row in reader.find(FlagFilter(), 100).flags for name in row.flag.detectors}
+    by_detector = [reader.find(FlagFilter(detector=name), 100).flags for name in detectors]
+    reader.close()
+    assert {row.flag.id for rows in by_detector for row in rows} == set(EXPECTED["flags"])
     found = letters(upgraded.ledger)
     listed = sorted([letter.topic, letter.partition, letter.offset, letter.reason] for letter in found)
     assert listed == EXPECTED["dead_letters"]

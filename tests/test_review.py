@@ -260,6 +260,10 @@ def test_json_has_the_documented_shape(ledger: Ledger, rig: Rig) -> None:  # noq
                 "severity": "warning",
                 "app": "shop",
                 "environment": "production",
+                "provider": "unknown",
+                "model_version": "",
+                "prompt_name": "",
+                "prompt_version": "",
                 "model": "m-1",
                 "trace_id": "trace-7",
                 "position": {"topic": "traces", "partition": 3, "offset": 7},
@@ -361,7 +365,7 @@ def test_raw_text_of_a_trace_never_appears(ledger: Ledger, rig: Rig) -> None:  #
 @pytest.mark.parametrize(
     ("query", "said"),
     [
-        ("aap=shop", 'aap: "shop" is no parameter of this page; use app, rule,'),
+        ("aap=shop", 'aap: "shop" is no parameter of this page; use app, environment,'),
         ("severity=bad", 'severity: "bad" is no severity; use info, warning, critical'),
         ("from=now-1h", 'from: "now-1h" is no time; give Unix milliseconds, or RFC 3339'),
         ("to=2026-01-31T08:00:00", "to: "),

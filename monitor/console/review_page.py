@@ -12,6 +12,7 @@ from monitor.clock import rfc3339
 from monitor.findings import Assessment, Severity
 from monitor.outcome.alerts import kinds_of
 from monitor.records import FlagRow
+from monitor.trace import Traffic
 
 _COLUMNS: Final = ("Time (UTC)", "Severity and rule", "Where", "Trace", "Why", "Redacted text")
 _MARKS: Final = {Severity.INFO: "●", Severity.WARNING: "▲", Severity.CRITICAL: "■"}
@@ -41,7 +42,8 @@ th:nth-child(4) { width: 10rem } th:nth-child(5) { width: 12rem }
 def as_json(flags: Sequence[FlagRow], following: str) -> bytes:
     """`{"flags": [...], "next": ...}`: `next` is the query of the following page, null on the last one.
 
-    Of a flag: id, time (RFC 3339), rule, severity, app, environment, model, trace_id, position (topic,
+    Of a flag: id, time (RFC 3339), rule, severity, app, environment, provider, model and their
+    versions, trace_id, position (topic,
     partition, offset), why (per assessment detector, status, score or null, reason, kinds with their counts)
     and text (prompt, response, list of evidence, all redacted).
     """
@@ -75,9 +77,7 @@ def _plain(row: FlagRow) -> dict[str, Any]:
         "time": rfc3339(row.time),
         "rule": row.flag.rule,
         "severity": row.flag.severity,
-        "app": row.app,
-        "environment": row.environment,
-        "model": row.model,
+        **msgspec.structs.asdict(row.traffic),
         "trace_id": row.trace_id,
         "position": {"topic": topic, "partition": partition, "offset": offset},
         "why": [
@@ -103,7 +103,7 @@ def _row(row: FlagRow) -> str:
     cells = (
         f"{day}<br>{hour}",
         f'<span class="s {severity}">{_MARKS[severity]} {severity}</span><br>{_text(row.flag.rule)}',
-        _lines((row.app, row.environment, row.model)),
+        _lines(_where(row.traffic)),
         f'<a href="{trace}">{_text(row.trace_id)}</a>{place}',
         "<br>".join(map(_why, row.assessments)),
         _excerpt("prompt", row.prompt)
@@ -111,6 +111,14 @@ def _row(row: FlagRow) -> str:
         + "".join(_excerpt("evidence", text) for text in row.evidence),
     )
     return f'<tr id="{escape(row.flag.id)}">{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+
+
+def _where(traffic: Traffic) -> Iterable[str]:
+    """Return what identifies traffic, a line each: what most senders do not say, only where it was said."""
+    yield from (traffic.app, traffic.environment, traffic.model)
+    if traffic.provider not in {"", "unknown"}:
+        yield traffic.provider
+    yield from filter(None, (traffic.model_version, traffic.prompt_name, traffic.prompt_version))
 
 
 def _why(one: Assessment) -> str:

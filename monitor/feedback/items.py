@@ -2,6 +2,8 @@
 
 from typing import Any, Final
 
+import msgspec
+
 from monitor.clock import rfc3339
 from monitor.records import FeedbackItem, FlagRow
 
@@ -33,9 +35,7 @@ def feedback_item(row: FlagRow) -> FeedbackItem:
         "privacy": {"pii": "redacted"},
         "provenance": {
             "trace_id": row.trace_id,
-            "app": row.app,
-            "environment": row.environment,
-            "model": row.model,
+            **msgspec.structs.asdict(row.traffic),
             "kafka": {
                 "topic": row.origin.topic,
                 "partition": row.origin.partition,

@@ -4,12 +4,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import msgspec
 import sqlalchemy as sa
 
 from monitor.clock import Clock, Deadline
 from monitor.ledger import schema as t
-from monitor.ledger.rows import flag_row
+from monitor.ledger.rows import detectors_column, flag_row
 from monitor.ledger.store import Ledger
 from monitor.records import FLAG_FIELDS, FlagFilter, FlagPage
 
@@ -49,10 +48,8 @@ class FlagReader:
                 column = sa.literal_column("+flags.rule") if bounded and on_sqlite else c[name]
                 yield column.in_(wanted.equal[name])
         if wanted.detector:
-            # A quote within a text of the body is escaped, so only an assessment contains this.
-            part = '"detector":' + msgspec.json.encode(wanted.detector).decode()
             position_of = sa.func.instr if on_sqlite else sa.func.strpos
-            yield position_of(c.body, part) > 0
+            yield position_of(c.detectors, detectors_column([wanted.detector])) > 0
         if wanted.since is not None:
             yield c.time >= wanted.since
         if wanted.until is not None:

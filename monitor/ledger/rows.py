@@ -5,7 +5,7 @@ written by an earlier version must still give the same one.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -15,7 +15,7 @@ from monitor.ledger import audit
 from monitor.ledger import schema as t
 from monitor.outcome.transaction import EngineVersion, KeptTrace, Transaction
 from monitor.records import Coverage, FlagRow
-from monitor.trace import Origin, SafeText
+from monitor.trace import TRAFFIC, Origin, SafeText, Traffic
 
 ORIGIN: Final = ("topic", "partition", "offset", "part", "incarnation")
 """Columns that hold an `Origin`, in its order."""
@@ -60,13 +60,17 @@ def flag_columns(row: FlagRow) -> dict[str, Any]:
         **dict(zip(ORIGIN, row.origin, strict=True)),
         "trace_id": row.trace_id,
         "time": row.time,
-        "app": row.app,
-        "environment": row.environment,
-        "model": row.model,
+        **msgspec.structs.asdict(row.traffic),
         "rule": flag.rule,
         "severity": flag.severity.value,
         "body": _flag_encoder.encode(body).decode(),
+        "detectors": detectors_column(flag.detectors),
     }
+
+
+def detectors_column(detectors: Iterable[str]) -> str:
+    """Return names in a form in which each can be searched for between its two separators."""
+    return "".join(f"+{name}" for name in detectors) + "+"
 
 
 def flag_row(stored: Any) -> FlagRow:
@@ -87,9 +91,7 @@ def flag_row(stored: Any) -> FlagRow:
         origin=origin(stored),
         trace_id=stored.trace_id,
         time=stored.time,
-        app=stored.app,
-        environment=stored.environment,
-        model=stored.model,
+        traffic=Traffic(**{name: getattr(stored, name) for name in TRAFFIC}),
         assessments=body.assessments,
         prompt=body.prompt,
         response=body.response,
@@ -105,11 +107,23 @@ def origin(stored: Any) -> Origin:
 def flag_digest(columns: Mapping[str, Any]) -> str:
     """Digest a flag as stored; its chain entry vouches for this. `seq` is left out.
 
-    So is a first incarnation: digests are older than that column.
+    So are later columns that hold nothing, since digests are older than they are, and `detectors` where it
+    repeats what the body says: with any other value the digest is another one.
     """
-    left_out = {"seq"} if columns["incarnation"] else {"seq", "incarnation"}
+    left_out = {"seq", *(name for name in t.LATER_FLAG_COLUMNS if not columns[name])}
+    if _repeats_body(columns):
+        left_out.add("detectors")
     digested = {name: columns[name] for name in t.flags.c.keys() if name not in left_out}  # noqa: SIM118 - not a dict
     return hashlib.sha256(audit.canonical(digested).encode()).hexdigest()
+
+
+def _repeats_body(columns: Mapping[str, Any]) -> bool:
+    """Return whether the column of detectors says what the body says, which the digest vouches for."""
+    try:
+        body = _flag_decoder.decode(columns["body"])
+    except msgspec.DecodeError:  # whoever altered it gets another digest in any case
+        return False
+    return bool(columns["detectors"] == detectors_column(body.detectors))
 
 
 def flag_entry(row: FlagRow, columns: Mapping[str, Any]) -> dict[str, Any]:

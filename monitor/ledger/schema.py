@@ -1,12 +1,15 @@
 """Tables and their migrations, from the first version on."""
 
-from collections.abc import Callable
-from typing import Any
+import json
+from collections.abc import Callable, Iterable
+from typing import Any, Final
 
 import sqlalchemy as sa
 
 from monitor.errors import ConfigError
 from monitor.ledger.audit import GENESIS
+
+_PAGE: Final = 1000  # rows that a migration holds at once
 
 metadata = sa.MetaData()
 
@@ -68,6 +71,11 @@ flags = sa.Table(
     sa.Column("severity", sa.Text, nullable=False),
     sa.Column("body", sa.Text, nullable=False),
     sa.Column("incarnation", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("provider", sa.Text, nullable=False, server_default=""),
+    sa.Column("model_version", sa.Text, nullable=False, server_default=""),
+    sa.Column("prompt_name", sa.Text, nullable=False, server_default=""),
+    sa.Column("prompt_version", sa.Text, nullable=False, server_default=""),
+    sa.Column("detectors", sa.Text, nullable=False, server_default=""),
 )
 feedback = sa.Table(
     "feedback",
@@ -142,13 +150,16 @@ spool = sa.Table(
 )
 
 
+_TRAFFIC_COLUMNS: Final = ("provider", "model_version", "prompt_name", "prompt_version", "detectors")
+LATER_FLAG_COLUMNS: Final = ("incarnation", *_TRAFFIC_COLUMNS)
+"""Columns of flags that ledgers of earlier versions were written without."""
 _LATER: dict[str, tuple[str, ...]] = {
     "positions": ("topic_id", "incarnation", "leader_epoch", "witness_offset", "witness_time", "moved"),
-    "flags": ("incarnation",),
+    "flags": LATER_FLAG_COLUMNS,
     "dead_letters": ("incarnation",),
     "assessments": ("incarnation",),
 }
-"""Columns that the fourth migration added; the first one makes its tables without them."""
+"""Columns that later migrations added; the first one makes its tables without them."""
 
 
 def _first(connection: sa.Connection) -> None:
@@ -180,10 +191,8 @@ def _spool(connection: sa.Connection) -> None:
 
 def _incarnations(connection: sa.Connection) -> None:
     """Keep apart what stands at the same offset of two logs of one name."""
-    for table in (positions, flags):
-        for name in _LATER[table.name]:
-            column = sa.schema.CreateColumn(table.c[name]).compile(dialect=connection.dialect)
-            connection.execute(sa.text(f"ALTER TABLE {table.name} ADD COLUMN {column}"))
+    _add_columns(connection, positions, _LATER["positions"])
+    _add_columns(connection, flags, ("incarnation",))
     for table in (dead_letters, assessments):  # here it is part of a key, which SQLite cannot alter
         old = f"old_{table.name}"
         for index in sa.inspect(connection).get_indexes(table.name):
@@ -201,11 +210,33 @@ def _incarnations(connection: sa.Connection) -> None:
         connection.execute(sa.select(sa.func.setval(sequence, following, False)))
 
 
+def _traffic(connection: sa.Connection) -> None:
+    """Give flags all that identifies traffic, and their detectors in a column that can be searched."""
+    _add_columns(connection, flags, _TRAFFIC_COLUMNS)
+    columns = sa.select(flags.c.id, flags.c.body).order_by(flags.c.id).limit(_PAGE)
+    update = flags.update().where(flags.c.id == sa.bindparam("flag"))
+    last = ""
+    while page := connection.execute(columns.where(flags.c.id > last)).all():
+        connection.execute(update, [{"flag": row.id, "detectors": _detectors(row.body)} for row in page])
+        last = page[-1].id
+
+
+def _detectors(body: str) -> str:
+    return "".join(f"+{name}" for name in json.loads(body)["detectors"]) + "+"
+
+
+def _add_columns(connection: sa.Connection, table: sa.Table, names: Iterable[str]) -> None:
+    for name in names:
+        column = sa.schema.CreateColumn(table.c[name]).compile(dialect=connection.dialect)
+        connection.execute(sa.text(f"ALTER TABLE {table.name} ADD COLUMN {column}"))
+
+
 MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
     _first,
     _snapshots_by_detector,
     _spool,
     _incarnations,
+    _traffic,
 )
 """The n-th brings the schema from version n to n + 1. Never changed once released, only added to."""
 

@@ -13,6 +13,7 @@ from monitor.clock import rfc3339
 from monitor.config import DeliverConfig
 from monitor.findings import ALERT_LABELS, Action
 from monitor.records import FeedbackItem, FlagRow, Outgoing
+from monitor.trace import TRAFFIC, Traffic
 
 ALERTMANAGER = "alertmanager"
 LOG = "log"
@@ -67,9 +68,9 @@ def _labels(row: FlagRow) -> dict[str, str]:
     values = (
         flag.rule,
         flag.severity.value,
-        row.app,
-        row.environment,
-        row.model,
+        row.traffic.app,
+        row.traffic.environment,
+        row.traffic.model,
         "+".join(sorted(flag.detectors)),
     )
     own = dict(zip(ALERT_LABELS, values, strict=True))
@@ -98,9 +99,16 @@ def _annotations(row: FlagRow) -> dict[str, str]:
         "kinds": kinds_of(Counter(e.kind for a in judged for e in a.evidence)),
         "score": f"{max(scores):.3f}" if scores else "",
         "controls": ", ".join(flag.controls),
+        **_further_traffic(row.traffic),
     }
     annotations = {_label_name(name): value for name, value in flag.annotations.items()} | own
     return {name: value for name, value in sorted(annotations.items()) if value}
+
+
+def _further_traffic(traffic: Traffic) -> dict[str, str]:
+    """Return what identifies traffic and is no label, where the sender said it."""
+    values = {name: str(getattr(traffic, name)) for name in TRAFFIC if name not in ALERT_LABELS}
+    return {name: value for name, value in values.items() if value != "unknown"}
 
 
 def kinds_of(counts: Counter[str]) -> str:

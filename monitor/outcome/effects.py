@@ -38,6 +38,7 @@ def flag_rows(judgement: Judgement, now: float, excerpt_chars: int) -> list[Flag
     trace = judgement.trace
     redactor = TraceRedactor(trace, judgement.assessments)
     prompt, response = redactor.prompt(excerpt_chars), redactor.response(excerpt_chars)
+    traffic = trace.traffic()
     rows = []
     for flag in judgement.flags:
         concerned = tuple(a for a in judgement.assessments if a.detector in flag.detectors)
@@ -52,9 +53,7 @@ def flag_rows(judgement: Judgement, now: float, excerpt_chars: int) -> list[Flag
                 origin=judgement.origin,
                 trace_id=trace.id,
                 time=now,
-                app=trace.app,
-                environment=trace.environment,
-                model=trace.model,
+                traffic=traffic,
                 assessments=concerned,
                 prompt=prompt,
                 response=response,

@@ -6,6 +6,7 @@ import msgspec
 
 from monitor.clock import rfc3339
 from monitor.findings import Evidence, Judgement, Severity, Status
+from monitor.trace import Traffic
 
 VERDICTS: Final = "verdicts"
 """Destination of verdicts in the outbox."""
@@ -48,7 +49,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     incarnation: int = 0
 
 
-class Verdict(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Verdict(Traffic, frozen=True, kw_only=True, gc=False):
     """The verdict on one trace. `id` is unique per judged trace and stable over repeats of its delivery.
 
     `response_id` is the judged trace's own id, `trace_id` and `span_id` are W3C trace context where it had
@@ -63,9 +64,6 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     span_id: str
     time: str
     judged: str
-    app: str
-    environment: str
-    model: str
     conversation: str
     detectors: dict[str, DetectorVerdict]
     flags: tuple[FlagVerdict, ...]
@@ -83,9 +81,7 @@ def verdict_of(judgement: Judgement, now: float, *, evidence: bool = False) -> V
         span_id=trace.span_id,
         time=rfc3339(trace.time),
         judged=rfc3339(now),
-        app=trace.app,
-        environment=trace.environment,
-        model=trace.model,
+        **msgspec.structs.asdict(trace.traffic()),
         conversation=trace.conversation,
         detectors={
             a.detector: DetectorVerdict(
