@@ -7,20 +7,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor import text
+from monitor.text import segments, wording
+from monitor.text.numbers import quantities, stated_months, stated_numbers
+from monitor.text.words import OPPOSITES, stem
 
 TEXTS = st.text(alphabet=st.sampled_from("aA.!?… \n\"')1,2-*éß。[]\u2019") | st.characters(), max_size=200)
 
 
 def _split(body: str) -> list[str]:
-    return [body[span.start : span.end] for span in text.sentences(body)]
+    return [body[span.start : span.end] for span in segments.sentences(body)]
 
 
 @given(TEXTS)
 def test_sentences_cover_the_text_in_order(body: str) -> None:
     """Sentences are disjoint, in order, trimmed, and hold every character that is not white space."""
     position, kept = 0, ""
-    for span in text.sentences(body):
+    for span in segments.sentences(body):
         assert position <= span.start < span.end
         assert not body[position : span.start].strip()
         assert body[span.start : span.end] == body[span.start : span.end].strip()
@@ -49,11 +51,11 @@ def test_sentence_ends(body: str, expected: list[str]) -> None:
 @given(TEXTS)
 def test_offsets_point_at_what_was_found(body: str) -> None:
     """Tokens, quantities and references lie in the text, in order, and tokens slice to their own word."""
-    for token in text.tokens(body):
+    for token in segments.tokens(body):
         assert body[token.start : token.end].lower().replace("\u2019", "'") == token.word
-    quantities = [(quantity.start, quantity.end) for quantity in text.quantities(body)]
-    references = [(reference.start, reference.end) for reference in text.references(body)]
-    for found in (quantities, references):
+    quantity_spans = [(quantity.start, quantity.end) for quantity in quantities(body)]
+    references = [(reference.start, reference.end) for reference in wording.references(body)]
+    for found in (quantity_spans, references):
         assert all(0 <= start < end <= len(body) for start, end in found)
         assert all(a[1] <= b[0] for a, b in itertools.pairwise(found))
 
@@ -72,14 +74,14 @@ def test_offsets_point_at_what_was_found(body: str) -> None:
 )
 def test_quantities_have_one_canonical_value(body: str, values: list[str]) -> None:
     """However a number is written, its value is the same text; markers are no numbers."""
-    assert [quantity.value for quantity in text.quantities(body)] == values
+    assert [quantity.value for quantity in quantities(body)] == values
 
 
 def test_stated_numbers_know_other_ways_to_write_them() -> None:
     """A month supports its number, an afternoon hour the twelve-hour clock, an ISO date its month's name."""
-    words = {token.word for token in text.tokens("At 17:00 on March 3")}
-    assert {"3", "5", "17"} <= text.stated_numbers("At 17:00 on March 3", words)
-    assert text.stated_months("due 2024-01-15") == {"january"}
+    words = {token.word for token in segments.tokens("At 17:00 on March 3")}
+    assert {"3", "5", "17"} <= stated_numbers("At 17:00 on March 3", words)
+    assert stated_months("due 2024-01-15") == {"january"}
 
 
 @pytest.mark.parametrize(
@@ -94,20 +96,20 @@ def test_stated_numbers_know_other_ways_to_write_them() -> None:
 )
 def test_stems_join_inflections(one: str, other: str) -> None:
     """Inflections of a word share a stem."""
-    assert text.stem(one) == text.stem(other)
+    assert stem(one) == stem(other)
 
 
 @given(TEXTS)
 def test_words_are_the_words_of_the_tokens(body: str) -> None:
     """The quick way to the words of a text finds the same as its tokens."""
-    assert text.words(body) == [token.word for token in text.tokens(body)]
+    assert segments.words(body) == [token.word for token in segments.tokens(body)]
 
 
 @given(st.text(alphabet="abcdefghijklmnopqrstuvwxyz'", min_size=1, max_size=20))
 def test_a_stem_is_never_empty(word: str) -> None:
     """Stemming keeps something of every word that has a letter."""
     if word.strip("'s"):
-        assert text.stem(word)
+        assert stem(word)
 
 
 @pytest.mark.parametrize(
@@ -123,14 +125,14 @@ def test_a_stem_is_never_empty(word: str) -> None:
 )
 def test_declines(body: str, expected: bool) -> None:  # noqa: FBT001 - a parametrised expectation
     """A refusal or an answer that is not there is recognised; a plain negative statement is not."""
-    assert text.declines(body) is expected
+    assert wording.declines(body) is expected
 
 
 def test_references_are_found_and_normalised() -> None:
     """URLs, DOIs and citations are found without their trailing punctuation."""
     body = "See https://www.Example.com/a/. Smith et al. (2019), doi 10.1000/abc.def; Roe v. Wade,"
     body += " arXiv:2301.12345."
-    found = [(reference.kind, reference.target) for reference in text.references(body)]
+    found = [(reference.kind, reference.target) for reference in wording.references(body)]
     assert found == [
         ("url", "example.com/a"),
         ("citation", "smith et al. (2019)"),
@@ -148,13 +150,13 @@ def test_measures_take_linear_time(seed: str) -> None:
     """Hostile text takes seconds of processor time at most; quadratic time would exceed the bound by far."""
     body = seed * (200_000 // len(seed))
     begun = time.thread_time()
-    assert sum(span.end - span.start for span in text.sentences(body)) <= len(body)
-    assert len(text.tokens(body)) <= len(body)
-    assert len(text.quantities(body)) <= len(body)
-    assert len(list(text.references(body))) <= len(body)
-    assert text.declines(body) is False
-    assert text.states_cutoff(body) is False
-    assert text.is_courtesy(body) is False
+    assert sum(span.end - span.start for span in segments.sentences(body)) <= len(body)
+    assert len(segments.tokens(body)) <= len(body)
+    assert len(quantities(body)) <= len(body)
+    assert len(list(wording.references(body))) <= len(body)
+    assert wording.declines(body) is False
+    assert wording.states_cutoff(body) is False
+    assert wording.is_courtesy(body) is False
     assert time.thread_time() - begun < 20.0
 
 
@@ -173,13 +175,13 @@ def test_measures_take_linear_time(seed: str) -> None:
 )
 def test_a_courtesy_claims_nothing(sentence: str, polite: bool) -> None:  # noqa: FBT001 - a table's column
     """Sentences of nothing but polite words are courtesies; one further word makes them claims."""
-    assert text.is_courtesy(sentence) is polite
+    assert wording.is_courtesy(sentence) is polite
 
 
 def test_packages_and_quotes_are_references() -> None:
     """What an install command names and a long quotation are references; short quotes are not."""
     body = 'Run `pip install fast-json` or "now". He said "this is a sentence that somebody really spoke".'
-    found = [(reference.kind, reference.target) for reference in text.references(body)]
+    found = [(reference.kind, reference.target) for reference in wording.references(body)]
     assert found == [("package", "fast-json"), ("quote", "this is a sentence that somebody really spoke")]
 
 
@@ -195,11 +197,11 @@ def test_packages_and_quotes_are_references() -> None:
 )
 def test_a_stated_cutoff_is_recognised(body: str, stated: bool) -> None:  # noqa: FBT001 - a table's column
     """A response that says when its knowledge ends is told from one that merely uses the words."""
-    assert text.states_cutoff(body) is stated
+    assert wording.states_cutoff(body) is stated
 
 
 def test_opposites_are_mutual() -> None:
     """If one word excludes another, the other excludes it, and none excludes itself."""
-    for word, others in text.OPPOSITES.items():
+    for word, others in OPPOSITES.items():
         assert word not in others
-        assert all(word in text.OPPOSITES[other] for other in others)
+        assert all(word in OPPOSITES[other] for other in others)

@@ -16,10 +16,11 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 
-from monitor import text
 from monitor.agents.runs import ALIKE, Budgets, Options, noisy_or, options
 from monitor.errors import ConfigError
 from monitor.findings import Assessment, Evidence, Status
+from monitor.text import segments
+from monitor.text.words import stem
 from monitor.trace import Trace
 
 USED = Budgets.__struct_fields__
@@ -284,7 +285,7 @@ def _decoded(name: str, raw: bytes, kind: type[_State]) -> _State:
 
 def _words(request: str) -> frozenset[str]:
     """Return the words of a request, by their stems, and its numbers."""
-    return frozenset(text.stem(token.word) for token in text.tokens(request))
+    return frozenset(stem(token.word) for token in segments.tokens(request))
 
 
 def _same_request(one: frozenset[str], other: frozenset[str]) -> bool:

@@ -8,8 +8,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from monitor import text
-from monitor.text import TextSpan
+from monitor.text import segments, wording
+from monitor.text.segments import TextSpan
+from monitor.text.words import STOPWORDS, stem
 
 _LONGEST = 1000  # characters; a longer answer tells something
 _LOOKED_AT = 20_000  # characters of results that are searched for what an answer cites
@@ -87,10 +88,10 @@ def _only(answer: str, is_such: Callable[[str], bool]) -> bool:
     if len(answer) > _LONGEST:
         return False
     found = False
-    for span in text.sentences(answer):
+    for span in segments.sentences(answer):
         sentence = answer[span.start : span.end]
         such = is_such(sentence)
-        if not such and not text.is_courtesy(sentence):
+        if not such and not wording.is_courtesy(sentence):
             return False
         found = found or such
     return found
@@ -98,16 +99,16 @@ def _only(answer: str, is_such: Callable[[str], bool]) -> bool:
 
 def cites(answer: str, results: Iterable[str], question: str) -> bool:
     """Whether an answer tells something of the results: a number or two words that the question lacks."""
-    asked = {text.stem(token.word) for token in text.tokens(question)}
-    told = {text.stem(token.word) for token in text.tokens(answer)} - asked
+    asked = {stem(token.word) for token in segments.tokens(question)}
+    told = {stem(token.word) for token in segments.tokens(answer)} - asked
     held: set[str] = set()
     left = _LOOKED_AT
     for result in results:
-        held.update(text.stem(token.word) for token in text.tokens(result[:left]))
+        held.update(stem(token.word) for token in segments.tokens(result[:left]))
         left -= len(result)
         if left <= 0:
             break
-    common = {word for word in told & held if word not in text.STOPWORDS}
+    common = {word for word in told & held if word not in STOPWORDS}
     return len(common) > 1 or any(word[0].isdigit() for word in common)
 
 

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from monitor import text
 from monitor.errors import ConfigError
 from monitor.findings import Evidence
+from monitor.text.words import STOPWORDS, stem
 from monitor.trace import RETURNS, Step, StepKind, Trace
 
 DESTRUCTIVE = ("*delete*", "*drop*", "*destroy*", "*purge*", "*remove*", "*truncate*", "*wipe*")
@@ -199,7 +199,7 @@ def _normal(arguments: str) -> tuple[str, frozenset[str], frozenset[str]]:
         words.update(parts)
         if isinstance(leaf, str) and " " in leaf.strip():
             fixed += [f"{path}={part}" for part in parts if part[0].isdigit()]
-            free.update(text.stem(p) for p in parts if not p[0].isdigit() and p not in text.STOPWORDS)
+            free.update(stem(p) for p in parts if not p[0].isdigit() and p not in STOPWORDS)
         else:
             fixed.append(f"{path}={'.'.join(parts) if isinstance(leaf, str) and parts else leaf}")
     return "\n".join(fixed), frozenset(free), frozenset(words)

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from monitor import models, text
+from monitor import models
 from monitor.clock import Clock, SystemClock
 from monitor.drift import SCALARS, DriftMonitor
 from monitor.errors import ConfigError
 from monitor.findings import Assessment, Status, TierStatus
 from monitor.models import embedding
 from monitor.models.embedding import Embedding, normalised
+from monitor.text import wording
 from monitor.trace import Trace
 
 NAME = "drift"
@@ -67,7 +68,7 @@ def _scalars(trace: Trace) -> tuple[float, ...]:
     return (
         _log(sum(len(message.content) for message in trace.messages)),
         _log(len(trace.response)),
-        _LIMIT if text.declines(trace.response) else 0.0,
+        _LIMIT if wording.declines(trace.response) else 0.0,
         math.nan if trace.latency is None else _log(1000 * trace.latency),
         math.nan if tokens is None else _log(tokens),
     )

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from monitor import models, text
+from monitor import models
 from monitor.clock import Clock, SystemClock
 from monitor.config import Profile
 from monitor.detect.cascade import AUDIT, Cascade
@@ -23,6 +23,7 @@ from monitor.models import embedding
 from monitor.models.cross_encoder import CrossEncoder, Kind
 from monitor.models.groundedness import TREES, Groundedness, Judged
 from monitor.models.novelty import Case, Claim
+from monitor.text import wording
 from monitor.trace import RETURNS, Trace
 
 NAME = "hallucination"
@@ -182,7 +183,7 @@ class Hallucination:
 def _stated(response: str) -> dict[str, float]:
     """Return 1.0 under `refusal` or `stated_cutoff` where the response declines, or names a cut-off."""
     opening = response[:STATED_WITHIN]
-    found = {"refusal": text.declines(opening), "stated_cutoff": text.states_cutoff(response)}
+    found = {"refusal": wording.declines(opening), "stated_cutoff": wording.states_cutoff(response)}
     return {name: 1.0 for name, said in found.items() if said}
 
 
@@ -224,10 +225,10 @@ def _unsure(trace: Trace) -> Scored | None:
 
 def _invented(trace: Trace) -> Scored | None:
     """Score references of the response that the prompt does not hold. None when it makes no reference."""
-    references = list(text.references(trace.response))
+    references = list(wording.references(trace.response))
     if not references:
         return None
-    known = text.normal_form(_conversation(trace))
+    known = wording.normal_form(_conversation(trace))
     invented = [reference for reference in references if reference.target not in known]
     evidence = [_span(r, f"fabricated_{r.kind}", INVENTED[r.kind]) for r in invented]
     doubt = float(np.prod([1.0 - INVENTED[reference.kind] for reference in invented]))

@@ -15,9 +15,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from monitor import text
 from monitor.models.embedding import Embedding
-from monitor.text import TextSpan
+from monitor.text import segments, wording
+from monitor.text.numbers import Quantity, quantities, stated_months, stated_numbers
+from monitor.text.segments import TextSpan, Token
+from monitor.text.words import NEGATIONS, OPPOSITES, STOPWORDS, name_tokens, stem
 
 FEATURES: tuple[tuple[str, int], ...] = (
     ("new_words", 1),  # share of content words found in no source and not in the question
@@ -51,7 +53,7 @@ FEATURES: tuple[tuple[str, int], ...] = (
 MAX_WINDOWS = 512  # longer sources are matched in windows of several sentences, which bounds the cost
 _SENTENCES = 64  # matched at once
 _ABOUT_SOURCES = frozenset(
-    text.stem(word)
+    stem(word)
     for word in (
         "according",
         "answer",
@@ -129,7 +131,7 @@ def read(case: Case, embedding: Embedding) -> Read:
         stem: embedding.rarity(token.word)
         for sentence in sentences
         for token, stem in zip(sentence.tokens, sentence.stems, strict=True)
-        if token.word not in text.STOPWORDS
+        if token.word not in STOPWORDS
     }
     counted = [_counted(case.response, sentence, sources, rarity) for sentence in sentences]
     counts = np.asarray([row for row, _, _ in counted], dtype=np.float64)
@@ -154,11 +156,11 @@ class _Sentence(NamedTuple):
     """A sentence of the response with what it holds."""
 
     span: TextSpan
-    tokens: Sequence[text.Token]
+    tokens: Sequence[Token]
     stems: Sequence[str]  # one per token
     content: Sequence[str]  # the stems of its content words
-    numbers: Sequence[text.Quantity]
-    names: Sequence[text.Token]
+    numbers: Sequence[Quantity]
+    names: Sequence[Token]
 
 
 class _Sources:
@@ -175,10 +177,10 @@ class _Sources:
         self._texts = (*case.sources, case.question)
         for source in case.sources:
             self._add(source)
-            self.known |= text.stated_months(source)
-        question = text.words(case.question)
+            self.known |= stated_months(source)
+        question = segments.words(case.question)
         self._words.update(question)
-        self.held = self.known | {text.stem(word) for word in question} | _ABOUT_SOURCES
+        self.held = self.known | {stem(word) for word in question} | _ABOUT_SOURCES
         self._numbers: set[str] | None = None
 
     def states(self, number: str, written: str) -> bool:
@@ -186,23 +188,23 @@ class _Sources:
         if written in self._words:
             return True
         if self._numbers is None:
-            found = (text.stated_numbers(body, self._words) for body in self._texts)
+            found = (stated_numbers(body, self._words) for body in self._texts)
             self._numbers = set().union(*found)
         return number in self._numbers
 
     def _add(self, source: str) -> None:
-        spans = text.sentences(source)
+        spans = segments.sentences(source)
         step = -(-len(spans) // MAX_WINDOWS)
         every: list[str] = []
         content: list[str] = []
         for i in range(0, len(spans), step or 1):
             end = spans[min(i + step, len(spans)) - 1].end
-            words = text.words(source[spans[i].start : end])
+            words = segments.words(source[spans[i].start : end])
             if not words:
                 continue
-            stems = [text.stem(word) for word in words]
+            stems = [stem(word) for word in words]
             every += stems
-            content += [s for s, word in zip(stems, words, strict=True) if word not in text.STOPWORDS]
+            content += [s for s, word in zip(stems, words, strict=True) if word not in STOPWORDS]
             self.windows.append(frozenset(words))
             self.stems.append(frozenset(stems))
             self._words.update(words)
@@ -219,11 +221,11 @@ def _runs(stems: Sequence[str], length: int) -> "zip[tuple[str, ...]]":
 
 
 def _split(response: str) -> list[_Sentence]:
-    tokens, numbers = text.tokens(response), text.quantities(response)
-    stems = [text.stem(token.word) for token in tokens]
+    tokens, numbers = segments.tokens(response), quantities(response)
+    stems = [stem(token.word) for token in tokens]
     found: list[_Sentence] = []
     token, number = 0, 0
-    for span in text.sentences(response):
+    for span in segments.sentences(response):
         first_token, first_number = token, number
         while token < len(tokens) and tokens[token].start < span.end:
             token += 1
@@ -235,9 +237,9 @@ def _split(response: str) -> list[_Sentence]:
                 span,
                 here,
                 stems[first_token:token],
-                [stems[i] for i in range(first_token, token) if tokens[i].word not in text.STOPWORDS],
+                [stems[i] for i in range(first_token, token) if tokens[i].word not in STOPWORDS],
                 numbers[first_number:number],
-                text.names(response, here),
+                name_tokens(response, here),
             )
         )
     return found
@@ -247,15 +249,15 @@ def _checkable(response: str, sentence: _Sentence, sources: _Sources) -> bool:
     if not (sentence.content or sentence.numbers):
         return False
     words = response[sentence.span.start : sentence.span.end]
-    declines = text.declines(words) and not any(token.word == "but" for token in sentence.tokens)
-    if not (declines or text.is_courtesy(words) or words.endswith(":")):
+    declines = wording.declines(words) and not any(token.word == "but" for token in sentence.tokens)
+    if not (declines or wording.is_courtesy(words) or words.endswith(":")):
         return True
     return any(_is_new(response, number, sources) for number in sentence.numbers) or any(
-        text.stem(name.word) not in sources.held for name in sentence.names
+        stem(name.word) not in sources.held for name in sentence.names
     )
 
 
-def _is_new(response: str, number: text.Quantity, sources: _Sources) -> bool:
+def _is_new(response: str, number: Quantity, sources: _Sources) -> bool:
     return not sources.states(number.value, response[number.start : number.end].lower())
 
 
@@ -316,7 +318,7 @@ def _counted(
     new_tokens = sum(stem not in known for stem in stems)
     new_to_sources = sum(stem not in known for stem in content)
     numbers = [TextSpan(n.start, n.end) for n in sentence.numbers if _is_new(response, n, sources)]
-    names = [TextSpan(n.start, n.end) for n in sentence.names if text.stem(n.word) not in held]
+    names = [TextSpan(n.start, n.end) for n in sentence.names if stem(n.word) not in held]
     counts = _Counts(
         words=len(stems),
         content=len(content),
@@ -363,13 +365,13 @@ def _doubt(response: str, sentence: _Sentence, held: AbstractSet[str], rarity: M
     """Return minus the log of the chance that each clause is supported."""
     ends = [match.end() for match in _CLAUSE.finditer(response, sentence.span.start, sentence.span.end)]
     clause, new, total, doubt = 0, 0.0, 0.0, 0.0
-    for token, stem in zip(sentence.tokens, sentence.stems, strict=True):
+    for token, root in zip(sentence.tokens, sentence.stems, strict=True):
         while clause < len(ends) and ends[clause] <= token.start:
             doubt -= math.log(1.0 - _DOUBT * _share(new, total))
             clause, new, total = clause + 1, 0.0, 0.0
-        if token.word not in text.STOPWORDS:
-            total += rarity[stem]
-            new += rarity[stem] * (stem not in held)
+        if token.word not in STOPWORDS:
+            total += rarity[root]
+            new += rarity[root] * (root not in held)
     return doubt - math.log(1.0 - _DOUBT * _share(new, total))
 
 
@@ -378,8 +380,8 @@ def _matched(sentences: Sequence[_Sentence], sources: _Sources, rarity: Mapping[
     columns = {stem: i for i, stem in enumerate(dict.fromkeys(stem for s in sentences for stem in s.content))}
     weights = np.zeros((len(sentences), len(columns)))
     for i, sentence in enumerate(sentences):
-        for stem in sentence.content:
-            weights[i, columns[stem]] = rarity[stem]
+        for root in sentence.content:
+            weights[i, columns[root]] = rarity[root]
     holds = np.zeros((len(columns), max(len(sources.windows), 1)))
     for j, stems in enumerate(sources.stems):
         holds[[columns[stem] for stem in stems & columns.keys()], j] = 1
@@ -390,11 +392,11 @@ def _matched(sentences: Sequence[_Sentence], sources: _Sources, rarity: Mapping[
         match = float(coverage[i].max())
         near = [sources.windows[j] for j in best[i] if j < len(sources.windows)]
         words = {token.word for token in sentence.tokens}
-        opposed = bool(near) and words.isdisjoint(text.NEGATIONS) != near[0].isdisjoint(text.NEGATIONS)
+        opposed = bool(near) and words.isdisjoint(NEGATIONS) != near[0].isdisjoint(NEGATIONS)
         lacks = frozenset().union(*near) - words
         opposite = sum(
-            not text.OPPOSITES[word].isdisjoint(lacks)
-            for word in words & text.OPPOSITES.keys()
+            not OPPOSITES[word].isdisjoint(lacks)
+            for word in words & OPPOSITES.keys()
             if not any(word in window for window in near)
         )
         found[i] = (match if opposed else 0.0, opposite, 1.0 - match)

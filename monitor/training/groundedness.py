@@ -18,11 +18,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from monitor import text
 from monitor.models import WEIGHTS
 from monitor.models.embedding import Embedding
 from monitor.models.groundedness import TREES, Groundedness, Trees, prior, response_margin, scaled
 from monitor.models.novelty import FEATURES, Case, Floats, Read
+from monitor.text import segments
+from monitor.text.numbers import quantities
+from monitor.text.segments import Token
+from monitor.text.words import name_tokens
 from monitor.training import pin, rows
 
 Example = tuple[Case, int]
@@ -174,7 +177,7 @@ def _with_others(body: str, texts: Sequence[str], chance: random.Random) -> list
 
 
 def _sentence_of(body: str, chance: random.Random) -> str:
-    span = chance.choice(text.sentences(body))
+    span = chance.choice(segments.sentences(body))
     return body[span.start : span.end]
 
 
@@ -189,7 +192,7 @@ def _broken(
 ) -> Iterator[Case]:
     """Yield two versions of a supported sentence that its sources do not support."""
     ways: list[Callable[[], str]] = [
-        lambda: _swapped(sentence, text.quantities, sources, texts, chance),
+        lambda: _swapped(sentence, quantities, sources, texts, chance),
         lambda: _swapped(sentence, _capitalised, sources, texts, chance),
         lambda: _negated(sentence),
         lambda: _sentence_of(chance.choice(texts), chance),
@@ -207,8 +210,8 @@ def _broken(
             return
 
 
-def _capitalised(body: str) -> list[text.Token]:
-    return text.names(body, text.tokens(body))
+def _capitalised(body: str) -> list[Token]:
+    return name_tokens(body, segments.tokens(body))
 
 
 def _swapped(
