@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from monitor.clock import ManualClock
 from monitor.detect.drift import DIMENSIONS, Drift, build, tiers
-from monitor.drift import SCALARS, DriftMonitor
+from monitor.drift.monitor import DriftMonitor
+from monitor.drift.statistics import SCALARS
 from monitor.errors import ConfigError
 from monitor.findings import Assessment, Status
 from monitor.models.embedding import Embedding

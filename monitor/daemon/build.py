@@ -12,7 +12,7 @@ from monitor.assembly import Assembler, Bounds
 from monitor.clock import Clock
 from monitor.config import Config, DetectorsConfig
 from monitor.console.review import Review
-from monitor.drift import DriftMonitor
+from monitor.drift.monitor import DriftMonitor
 from monitor.engine import Engine, Settings
 from monitor.engine.work import Part
 from monitor.errors import ConfigError

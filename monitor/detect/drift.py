@@ -9,7 +9,8 @@ import numpy as np
 
 from monitor import models
 from monitor.clock import Clock, SystemClock
-from monitor.drift import SCALARS, DriftMonitor
+from monitor.drift.monitor import DriftMonitor
+from monitor.drift.statistics import SCALARS
 from monitor.errors import ConfigError
 from monitor.findings import Assessment, Status, TierStatus
 from monitor.models import embedding
@@ -79,7 +80,7 @@ def _log(value: float) -> float:
 
 
 def build(**options: Any) -> Drift:
-    """Build the worker's half. Options are those of `monitor.drift.DriftMonitor`, which the engine builds.
+    """Build the worker's half. Options are those of `DriftMonitor`, which the engine builds.
 
     Raises ConfigError for an unknown or unusable option, or for unusable weights.
     """

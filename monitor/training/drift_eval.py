@@ -14,7 +14,7 @@ import numpy as np
 
 from monitor.clock import Clock, SystemClock
 from monitor.detect.drift import Drift
-from monitor.drift import DriftMonitor
+from monitor.drift.monitor import DriftMonitor
 from monitor.findings import Assessment
 from monitor.models.embedding import Embedding
 from monitor.trace import Message, Trace

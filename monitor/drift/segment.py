@@ -1,0 +1,118 @@
+"""One app and model: its reference, the signals of a trace measured against it, and its running test."""
+
+import hashlib
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from monitor.drift.statistics import (
+    BINS,
+    DIRECTIONS,
+    SCALARS,
+    SIGNALS,
+    Bets,
+    ConformalRanks,
+    Floats,
+    Integers,
+)
+
+LEAST_REFERENCE = 4 * DIRECTIONS
+_RANGE = 16.0
+_NOVELTY_SCALE = 13.0  # novelty is in [0, 1.2] in practice; the last bin takes the rest
+
+Row = npt.NDArray[np.float16]
+
+
+class SegmentKey(NamedTuple):
+    """The app and model of a segment."""
+
+    app: str
+    model: str
+
+    def digest(self) -> str:
+        """Return the name of the segment in snapshots."""
+        return hashlib.blake2b(msgspec.msgpack.encode(self), digest_size=8).hexdigest()
+
+
+class Segment:
+    """The reference and the running test of one app and model."""
+
+    def __init__(self, key: SegmentKey, size: int, generation: int, version: str) -> None:
+        self.key = key
+        self.size = size
+        self.generation = generation
+        self.version = version
+        self.rows: list[Row] = []
+        self.neighbours: npt.NDArray[np.float32] | None = None
+        self.directions: npt.NDArray[np.float32] | None = None
+        self.ranks = ConformalRanks()
+        self.bets = Bets()
+        self.count = 0
+
+    def collect(self, row: Row) -> None:
+        """Add a trace to the reference; the last one makes the test begin."""
+        self.rows.append(row)
+        if len(self.rows) == self.size:
+            self.index()
+            self._calibrate()
+
+    def index(self) -> None:
+        """Fix the prompts that others are measured against: the first three quarters of the reference."""
+        fixed = np.stack(self.rows[: self._split()])[:, : -len(SCALARS)].astype(np.float32)
+        self.neighbours = np.ascontiguousarray(fixed)
+        components = np.linalg.svd(fixed - fixed.mean(axis=0), full_matrices=False)[2][:DIRECTIONS]
+        # The sign of a principal component is arbitrary: fixed here, or a restore could flip a signal.
+        largest = components[np.arange(len(components)), np.abs(components).argmax(axis=1)]
+        self.directions = np.ascontiguousarray(components * np.sign(largest)[:, None])
+
+    def _split(self) -> int:
+        return self.size - self.size // 4
+
+    def _calibrate(self) -> None:
+        """Enter the reference into the ranks, prompts of the first three quarters left out.
+
+        Those are their own nearest neighbours, so they would rank as less novel than any prompt to come.
+        """
+        for i, row in enumerate(self.rows):
+            bins = self._bins(row)
+            known = bins >= 0
+            known[: 1 + DIRECTIONS] &= i >= self._split()
+            self.ranks.add(known.nonzero()[0], bins[known])
+
+    def _bins(self, row: Row) -> Integers:
+        """Return the bin of each signal, -1 where it is unknown."""
+        assert self.neighbours is not None
+        assert self.directions is not None
+        prompt = row[: -len(SCALARS)].astype(np.float32)
+        scores = np.empty(SIGNALS)
+        scores[0] = (1.0 - float((self.neighbours @ prompt).max())) * _NOVELTY_SCALE
+        scores[1 : 1 + DIRECTIONS] = (self.directions @ prompt + 1.0) * (_RANGE / 2)
+        scores[1 + DIRECTIONS :] = row[-len(SCALARS) :]
+        unknown = np.isnan(scores)
+        scaled = np.clip(np.where(unknown, 0.0, scores) * (BINS / _RANGE), 0, BINS - 1)
+        return np.where(unknown, -1, scaled.astype(np.int64))
+
+    def test(self, row: Row) -> Floats:
+        """Rank one trace, bet, and return the weighted statistic of each bet."""
+        bins = self._bins(row)
+        known = (bins >= 0).nonzero()[0]
+        chance = _uniforms(self.key, self.generation, self.count)[known]
+        p = self.ranks.p_values(known, bins[known], chance)
+        self.ranks.add(known, bins[known])
+        self.count += 1
+        return self.bets.place(known, p)
+
+
+def _uniforms(key: SegmentKey, generation: int, count: int) -> Floats:
+    """Return one number in (0, 1) per signal, a function of the place in the stream alone.
+
+    A generator with state of its own would have to be part of every snapshot.
+    """
+    seed = msgspec.msgpack.encode((key, generation, count))
+    digest = hashlib.shake_128(seed).digest(8 * SIGNALS)
+    # The upper 53 bits are a double's mantissa; half a step added keeps 0 out.
+    mantissas = (np.frombuffer(digest, dtype="<u8") >> np.uint64(11)).astype(np.float64)
+    uniforms: Floats = mantissas * 2.0**-53 + 2.0**-54
+    return uniforms
