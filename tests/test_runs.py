@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from monitor.agents import loops, runs
 from monitor.agents import response_acts as answers
-from monitor.agents import runs
+from monitor.agents.calls import find_calls
 from monitor.trace import Step, StepKind, Trace, Usage
 
 
@@ -24,12 +25,12 @@ def facts(*steps: Step, **fields: Any) -> runs.Run:
 
 def repeated(*steps: Step) -> list[int]:
     """How often calls were repeated in vain."""
-    return [circle.times for circle in runs.repetitions(runs.calls(steps), steps)]
+    return [loop.times for loop in loops.repetitions(find_calls(steps), steps)]
 
 
 def cycled(*steps: Step) -> list[int]:
     """How many more rounds a cycle took."""
-    return [circle.times for circle in runs.cycles(runs.calls(steps))]
+    return [loop.times for loop in loops.cycles(find_calls(steps))]
 
 
 def test_a_trace_without_steps_has_the_facts_of_no_run() -> None:
@@ -132,7 +133,7 @@ def test_results_that_say_they_failed(output: str, *, failed: bool) -> None:
 )
 def test_calls_are_alike_by_their_normal_form(one: str, other: str, *, alike: bool) -> None:
     """Order, case, white space and request ids do not matter; numbers, names and other words do."""
-    first, second = runs.calls([call(asked=one), call(asked=other)])
+    first, second = find_calls([call(asked=one), call(asked=other)])
     assert (first.form == second.form) is alike
 
 
@@ -140,7 +141,7 @@ def test_calls_are_alike_by_their_normal_form(one: str, other: str, *, alike: bo
 def test_a_call_is_like_itself_in_any_spelling(arguments: dict[str, Any]) -> None:
     """JSON in another order and layout is the same call."""
     turned = dict(reversed(arguments.items()))
-    first, second = runs.calls(
+    first, second = find_calls(
         [call(asked=json.dumps(arguments)), call(asked=json.dumps(turned, indent=3, ensure_ascii=False))]
     )
     assert first.form == second.form
@@ -181,7 +182,7 @@ def test_cycles_need_different_calls_and_whole_rounds() -> None:
     assert cycled(a, b, a, b) == [1]
     assert cycled(a, b, c, a, b, c, a, b, c) == [2]
     assert cycled(a, a, a, a) == []
-    long = [call(f"t{n}") for n in range(runs.MAX_PERIOD + 1)]
+    long = [call(f"t{n}") for n in range(loops.MAX_PERIOD + 1)]
     assert cycled(*long[:-1], *long[:-1]) == [1]
     assert cycled(*long, *long) == []
     assert cycled(a, b, a, b, call("b", came="news")) == [], "it led on"
@@ -201,7 +202,7 @@ def test_failing_counts_to_the_last_call() -> None:
     other = call("dig", error="timeout")
 
     def times(*steps: Step) -> list[int]:
-        return [circle.times for circle in runs.failing(runs.calls(steps))]
+        return [loop.times for loop in loops.failing_tools(find_calls(steps))]
 
     assert times(bad, bad, other) == [2, 1]
     assert times(bad, bad, call(), bad) == [1]
@@ -237,4 +238,6 @@ def test_wording_takes_any_text(text: str) -> None:
     """No text is too odd to be read, and what an answer claims lies within it."""
     for measure in (answers.admits_trouble, answers.claims_done, answers.gives_up, answers.informs):
         measure(text)
-    assert all(0 <= deed.span.start < deed.span.end <= len(text) for deed in answers.deeds(text))
+    assert all(
+        0 <= action.span.start < action.span.end <= len(text) for action in answers.claimed_actions(text)
+    )

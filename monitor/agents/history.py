@@ -16,7 +16,9 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 
-from monitor.agents.runs import ALIKE, Budgets, Options, noisy_or, options
+from monitor.agents.calls import ALIKE
+from monitor.agents.evidence import noisy_or
+from monitor.agents.policy import Budgets, Options, read_options
 from monitor.errors import ConfigError
 from monitor.findings import Assessment, Evidence, Status
 from monitor.text import segments
@@ -82,7 +84,7 @@ class _Conversation(msgspec.Struct):
 
 
 class _Saved(msgspec.Struct, frozen=True):
-    """An entry as snapshots hold it; `tick` tells which was used last."""
+    """An entry as snapshots hold it; `tick` orders them by last use."""
 
     format: int
     tick: int
@@ -133,10 +135,10 @@ class _Slots(Generic[_Kept]):
 
 
 class AgentMonitor:
-    """Keeps what agents and conversations used. Used from one thread. Options: `runs.Options`."""
+    """Keeps what agents and conversations used. Used from one thread. Options: `policy.Options`."""
 
     def __init__(self, **given: Any) -> None:
-        self._options: Options = options(given)
+        self._options: Options = read_options(given)
         self._clear()
 
     def _clear(self) -> None:
@@ -146,7 +148,7 @@ class AgentMonitor:
         self._tick = 0
 
     def update(self, trace: Trace, assessment: Assessment) -> Assessment:
-        """Take a judged run in and return its assessment with what only its past can tell.
+        """Take a judged run in and return its assessment with what only its past shows.
 
         Adds evidence `unusual_<measure>` once the agent has `warm_up` runs, `repeated_request`,
         `failing_conversation` and `conversation_over_budget`; and `values`: `history` (runs of the agent
@@ -219,7 +221,7 @@ class AgentMonitor:
     def snapshot(self) -> dict[str, bytes]:
         """Return what changed since the last call, by kind and slot; a later value replaces an earlier."""
         agents, conversations = self._agents.by_slot(), self._conversations.by_slot()
-        found: dict[str, bytes] = {}
+        changed: dict[str, bytes] = {}
         for kind, slot in sorted(self._dirty):
             if kind == "agent":
                 key, tick, past = agents[slot]
@@ -230,9 +232,9 @@ class AgentMonitor:
                 saved = _SavedConversation(
                     _FORMAT, tick, *key, kept.last, kept.turns, kept.failed, kept.repeats, kept.used
                 )
-            found[f"{kind}/{slot}"] = msgspec.msgpack.encode(saved)
+            changed[f"{kind}/{slot}"] = msgspec.msgpack.encode(saved)
         self._dirty.clear()
-        return found
+        return changed
 
     def restore(self, snapshot: Mapping[str, bytes]) -> None:
         """Replace all state by what successive snapshots left behind; the words of requests begin anew.

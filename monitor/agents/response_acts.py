@@ -1,4 +1,4 @@
-"""What the final answer of an agent's run does: give up, put off, ask back, admit trouble, claim an action.
+"""Acts of the final answer of a run: give up, put off, ask back, admit trouble, claim an action.
 
 Wording, so English first, with the commonest German, French, Spanish and Italian phrases. All patterns run
 in linear time.
@@ -12,7 +12,7 @@ from monitor.text import segments, wording
 from monitor.text.segments import TextSpan
 from monitor.text.words import STOPWORDS, stem
 
-_LONGEST = 1000  # characters; a longer answer tells something
+_LONGEST = 1000  # characters; a longer answer says something
 _LOOKED_AT = 20_000  # characters of results that are searched for what an answer cites
 
 _PROMISE = re.compile(
@@ -54,53 +54,53 @@ _NOTHING = re.compile(
 
 
 def informs(output: str) -> bool:
-    """Whether a result holds something to tell: neither empty nor "nothing found"."""
+    """Return whether a result holds something to report: neither empty nor "nothing found"."""
     return bool(output.strip()) and _NOTHING.match(output, 0, 400) is None
 
 
 def admits_trouble(answer: str) -> bool:
-    """Whether an answer says that something did not work."""
+    """Return whether an answer says that something did not work."""
     return _TROUBLE.search(answer) is not None
 
 
 def claims_done(answer: str) -> bool:
-    """Whether an answer says that something was done."""
+    """Return whether an answer says that something was done."""
     return _CLAIMS_DONE.search(answer) is not None
 
 
 def gives_up(answer: str) -> bool:
-    """Whether an answer is nothing but an apology or a refusal."""
+    """Return whether an answer is nothing but an apology or a refusal."""
     return _only(answer, lambda sentence: _GIVES_UP.search(sentence) is not None)
 
 
 def puts_off(answer: str) -> bool:
-    """Whether an answer is nothing but a promise to go on."""
+    """Return whether an answer is nothing but a promise to go on."""
     return _only(answer, lambda sentence: _PROMISE.search(sentence) is not None)
 
 
 def asks_back(answer: str) -> bool:
-    """Whether an answer is nothing but a question to the user."""
+    """Return whether an answer is nothing but a question to the user."""
     return _only(answer, lambda sentence: sentence.rstrip("\"')*_ ").endswith("?"))
 
 
 def _only(answer: str, is_such: Callable[[str], bool]) -> bool:
-    """Whether each sentence is such, or a courtesy, and one is such."""
+    """Return whether each sentence is such, or a courtesy, and at least one is such."""
     if len(answer) > _LONGEST:
         return False
-    found = False
+    any_such = False
     for span in segments.sentences(answer):
         sentence = answer[span.start : span.end]
         such = is_such(sentence)
         if not such and not wording.is_courtesy(sentence):
             return False
-        found = found or such
-    return found
+        any_such = any_such or such
+    return any_such
 
 
 def cites(answer: str, results: Iterable[str], question: str) -> bool:
-    """Whether an answer tells something of the results: a number or two words that the question lacks."""
+    """Return whether an answer reports results: a number or two words of them that the question lacks."""
     asked = {stem(token.word) for token in segments.tokens(question)}
-    told = {stem(token.word) for token in segments.tokens(answer)} - asked
+    answered = {stem(token.word) for token in segments.tokens(answer)} - asked
     held: set[str] = set()
     left = _LOOKED_AT
     for result in results:
@@ -108,18 +108,18 @@ def cites(answer: str, results: Iterable[str], question: str) -> bool:
         left -= len(result)
         if left <= 0:
             break
-    common = {word for word in told & held if word not in STOPWORDS}
+    common = {word for word in answered & held if word not in STOPWORDS}
     return len(common) > 1 or any(word[0].isdigit() for word in common)
 
 
-class Deed(NamedTuple):
-    """Something an answer says was done: where it says so, and what shows in a run in which it was."""
+class ClaimedAction(NamedTuple):
+    """An action that an answer claims: where it does, and what calls or results hold if it happened."""
 
     span: TextSpan
-    traces: re.Pattern[str]
+    evidence: re.Pattern[str]
 
 
-_DEEDS = (
+_ACTIONS = (
     ("cancell?ed", "cancel|terminat|revok|void|delet|refund|unsubscri"),
     ("booked|reserved|scheduled", "book|reserv|schedul|appoint|calendar|creat|order|slot|event"),
     ("refunded|reimbursed", "refund|reimburs|credit|payment|compens|certificate|return"),
@@ -136,24 +136,24 @@ _DEEDS = (
     ("transferred|paid|wired", "transfer|pay|paid|wire|send|move|charg|book"),
     ("restarted|rebooted|redeployed", "restart|reboot|deploy|start|run"),
 )
-"""What an answer can claim, and what stands in a call or result where it was done."""
-_DID = re.compile(
-    r"\b(?:i|we)(?:['\u2019]ve|\s+have)?\s+(?:now\s+|just\s+|also\s+|successfully\s+|already\s+)?(?P<did>{0})\b(?P<rest>[^.!?\n]{{0,200}})".replace(
-        "{0}", "|".join(claim for claim, _ in _DEEDS)
-    )
-    .replace("{{", "{")
-    .replace("}}", "}"),
+"""Verbs by which an answer claims an action, and what a call or result holds where it happened."""
+_VERBS = "|".join(verbs for verbs, _ in _ACTIONS)
+_CLAIM = re.compile(
+    r"\b(?:i|we)(?:['\u2019]ve|\s+have)?\s+(?:now\s+|just\s+|also\s+|successfully\s+|already\s+)?"
+    rf"(?P<verb>{_VERBS})\b(?P<rest>[^.!?\n]{{0,200}})",
     re.IGNORECASE,
 )
-_AND = re.compile(rf"\band\s+(?:also\s+)?({'|'.join(claim for claim, _ in _DEEDS)})\b", re.IGNORECASE)
-_OF = tuple((re.compile(claim, re.IGNORECASE), re.compile(shows, re.IGNORECASE)) for claim, shows in _DEEDS)
+_FURTHER_VERB = re.compile(rf"\band\s+(?:also\s+)?({_VERBS})\b", re.IGNORECASE)
+_EVIDENCE_BY_VERB = tuple(
+    (re.compile(verbs, re.IGNORECASE), re.compile(evidence, re.IGNORECASE)) for verbs, evidence in _ACTIONS
+)
 
 
-def deeds(answer: str) -> Iterator[Deed]:
-    """Yield what an answer says that its author did, in the first person and the past tense."""
-    for match in _DID.finditer(answer):
-        said: Sequence[str] = [match["did"], *_AND.findall(match["rest"])]
-        for word in said:
-            for claim, shows in _OF:
-                if claim.fullmatch(word):
-                    yield Deed(TextSpan(match.start(), match.end()), shows)
+def claimed_actions(answer: str) -> Iterator[ClaimedAction]:
+    """Yield the actions that an answer claims in the first person and the past tense."""
+    for match in _CLAIM.finditer(answer):
+        claimed: Sequence[str] = [match["verb"], *_FURTHER_VERB.findall(match["rest"])]
+        for verb in claimed:
+            for verbs, evidence in _EVIDENCE_BY_VERB:
+                if verbs.fullmatch(verb):
+                    yield ClaimedAction(TextSpan(match.start(), match.end()), evidence)

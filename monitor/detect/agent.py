@@ -10,9 +10,13 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
+from monitor.agents import loops, runs
 from monitor.agents import response_acts as answers
-from monitor.agents import runs
-from monitor.agents.runs import Call, Circle, Compiled, Rulebook, Run
+from monitor.agents.calls import Call, find_calls
+from monitor.agents.evidence import noisy_or
+from monitor.agents.loops import Loop
+from monitor.agents.policy import Budgets, CompiledPolicy, Policies, compile_policies, read_options
+from monitor.agents.runs import Run
 from monitor.clock import Clock, SystemClock
 from monitor.findings import Assessment, Evidence, Status, TierStatus
 from monitor.trace import Step, StepKind, Trace
@@ -50,7 +54,7 @@ class Agent:
     name = NAME
     version = VERSION
 
-    def __init__(self, policies: Rulebook, clock: Clock) -> None:
+    def __init__(self, policies: Policies, clock: Clock) -> None:
         self._policies = policies
         self._clock = clock
 
@@ -61,8 +65,8 @@ class Agent:
     def _one(self, trace: Trace) -> Assessment:
         started = self._clock.monotonic()
         run = runs.facts(trace)
-        found = runs.calls(trace.steps)
-        circles = runs.repetitions(found, trace.steps)
+        found = find_calls(trace.steps)
+        circles = loops.repetitions(found, trace.steps)
         destructive, breaches = self._policy(trace)
         evidence = [
             *_circles(trace.steps, found, circles),
@@ -79,7 +83,7 @@ class Agent:
             detector=NAME,
             version=VERSION,
             status=Status.SCORED,
-            score=runs.noisy_or(evidence),
+            score=noisy_or(evidence),
             evidence=tuple(sorted(evidence, key=lambda e: -e.score)[:MAX_EVIDENCE]),
             values=values
             | {
@@ -123,21 +127,21 @@ def _at(steps: Sequence[Step], n: int, part: Literal["input", "output"], kind: s
     return Evidence(f"steps.{n}.{part}", 0, len(text), kind, score)
 
 
-def _circles(steps: Sequence[Step], found: Sequence[Call], repeated: Sequence[Circle]) -> Iterator[Evidence]:
+def _circles(steps: Sequence[Step], found: Sequence[Call], repeated: Sequence[Loop]) -> Iterator[Evidence]:
     """Score what went wrong n times 1 - 2^-n."""
     for circle in repeated:
         if circle.times >= LEAST_REPEATS:
             yield _at(steps, circle.step, "input", "repeated_call", 1.0 - 0.5**circle.times)
-    for circle in runs.cycles(found):
+    for circle in loops.cycles(found):
         yield _at(steps, circle.step, "input", "call_cycle", 1.0 - 0.5 ** (circle.times + 1))
-    for circle in runs.failing(found):
+    for circle in loops.failing_tools(found):
         if circle.times >= LEAST_FAILURES:
             yield _at(steps, circle.step, "output", "failing_tool", 1.0 - 0.5 ** (circle.times - 1))
 
 
-def _over(trace: Trace, run: Run, policy: Compiled) -> Iterator[Evidence]:
+def _over(trace: Trace, run: Run, policy: CompiledPolicy) -> Iterator[Evidence]:
     """Score what is over its budget 1 - budget / (2 * use): a half at the line, towards one beyond."""
-    for name in runs.Budgets.__struct_fields__:
+    for name in Budgets.__struct_fields__:
         used, most = getattr(run, name), getattr(policy.budgets, name)
         if most is not None and used is not None and used > most:
             step = _dearest(trace.steps, name) if name != "steps" else min(int(most), run.steps - 1)
@@ -175,15 +179,15 @@ def _ending(trace: Trace, found: Sequence[Call]) -> Iterator[Evidence]:
         yield Evidence("response", 0, whole, "abandoned", abandoned)
     elif not answers.admits_trouble(answer):
         claims = answers.claims_done(answer)
-        for call, works in runs.unrecovered(found[-_CALLS:])[-MAX_EVIDENCE:]:
+        for call, works in loops.unrecovered_failures(found[-_CALLS:])[-MAX_EVIDENCE:]:
             if answers.cites(answer, [steps[call.step].output], trace.question()):
                 continue  # it tells of what went wrong in its own words
             score = 0.9 if claims else 0.5 if works else 0.75
             yield _at(steps, call.step, "output", "ignored_error", score)
     tools = [step for step in steps if step.kind is StepKind.TOOL]
-    for deed in itertools.islice(answers.deeds(answer), MAX_EVIDENCE) if tools else ():
-        if not any(deed.traces.search(text, 0, _READ) for text in _doings(trace, tools)):
-            yield Evidence("response", deed.span.start, deed.span.end, "unsupported_action", 0.8)
+    for action in itertools.islice(answers.claimed_actions(answer), MAX_EVIDENCE) if tools else ():
+        if not any(action.evidence.search(text, 0, _READ) for text in _doings(trace, tools)):
+            yield Evidence("response", action.span.start, action.span.end, "unsupported_action", 0.8)
 
 
 _READS = re.compile(r"(?:get|list|search|find|read|query|describe|fetch|check|look|show|view)(?:_|[A-Z]|\b)")
@@ -220,11 +224,11 @@ def _abandoned(trace: Trace, found: Sequence[Call]) -> float:
 
 
 def build(*, clock: Clock | None = None, **options: Any) -> Agent:
-    """Build the worker's half. Options are those of `monitor.agents.runs.Options`. Raises ConfigError."""
-    return Agent(runs.policies(runs.options(options)), clock or SystemClock())
+    """Build the worker's half. Options are those of `monitor.agents.policy.Options`. Raises ConfigError."""
+    return Agent(compile_policies(read_options(options)), clock or SystemClock())
 
 
 def tiers(**options: Any) -> list[TierStatus]:
     """Report the one tier, which needs nothing. Raises ConfigError for a bad option."""
-    runs.options(options)
+    read_options(options)
     return [TierStatus(detector=NAME, tier=0, name="rules", present=True, version=VERSION)]

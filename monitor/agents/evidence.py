@@ -1,0 +1,16 @@
+"""How evidence of several kinds adds up to a score."""
+
+from collections.abc import Sequence
+
+from monitor.findings import Evidence
+
+
+def noisy_or(evidence: Sequence[Evidence]) -> float:
+    """Return one minus the chance that none of the kinds is right, taking the worst of each kind."""
+    worst: dict[str, float] = {}
+    for entry in evidence:
+        worst[entry.kind] = max(worst.get(entry.kind, 0.0), entry.score)
+    none = 1.0
+    for score in worst.values():
+        none *= 1.0 - score
+    return 1.0 - none
