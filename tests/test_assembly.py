@@ -8,7 +8,8 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.assembly import BUCKET, REMEMBERED, Assembled, Assembler, Bounds
+from monitor.assembly import Assembled, Assembler, Bounds, ExchangeId
+from monitor.assembly.memory import BUCKET, REMEMBERED
 from monitor.trace import Document, Message, Missing, Span, Step, StepKind, ToolCall, Trace
 
 BOUNDS = Bounds(settle_seconds=1, timeout_seconds=30, max_seconds=600, max_traces=100, max_bytes=10_000)
@@ -73,7 +74,7 @@ def test_the_order_of_arrival_does_not_matter(order: list[int]) -> None:
     (done,) = assemble([run[i] for i in order])
     (exchange,) = done.exchanges
     trace = exchange.trace
-    assert exchange.judged == ("t", "4")
+    assert exchange.id == ("t", "4")
     assert trace.context == (Document("d", "thirty days"),)
     assert trace.tool_calls == (ToolCall("get_order", "{}", "shipped", "call_1"),)
     assert [(step.kind, step.parent) for step in trace.steps] == [
@@ -177,7 +178,7 @@ def test_a_trace_of_other_spans_is_not_judged() -> None:
 def test_a_chat_under_a_chat_with_the_same_answer_is_one_call() -> None:
     """A framework's span and its client library's are judged once; different answers both are."""
     (done,) = assemble([span(CHAT, 1, response="yes"), span(CHAT, 2, 1, response="yes")])
-    assert [exchange.judged for exchange in done.exchanges] == [("t", "1")]
+    assert [exchange.id for exchange in done.exchanges] == [("t", "1")]
     (done,) = assemble([span(CHAT, 1, response="yes"), span(CHAT, 2, 1, response="no")])
     assert len(done.exchanges) == 2
 
@@ -255,7 +256,7 @@ def test_a_full_buffer_gives_up_the_oldest() -> None:
     assembler: Assembler[int] = Assembler(BOUNDS)
     for number in range(103):
         assembler.add(number, span(CHAT, 2, 1, trace=f"t{number}", size=10), 0.0)
-    assert [done.exchanges[0].judged[0] for done in assembler.due(0.0)] == ["t0", "t1", "t2"]
+    assert [done.exchanges[0].id.trace_id for done in assembler.due(0.0)] == ["t0", "t1", "t2"]
     assembler.add(200, span(CHAT, 2, 1, trace="big", size=9_500), 0.0)
     assert len(assembler.due(0.0)) == 50
     assert assembler.stats.waiting_bytes <= 10_000
@@ -268,7 +269,7 @@ def test_a_late_span_is_counted_once_and_judged_only_if_it_is_a_call() -> None:
     for key in (0, 3):
         assembler.add(key, run[key], 0.0)
     (done,) = assembler.due(1.0)
-    assembler.recorded([exchange.judged for exchange in done.exchanges])
+    assembler.recorded([exchange.id for exchange in done.exchanges])
     assembler.add(2, run[2], 5.0)
     assembler.add(30, run[3], 5.0)
     (late,) = assembler.due(6.0)
@@ -301,7 +302,7 @@ def test_memory_survives_a_restart(before: int, again: int) -> None:
     rng = random.Random(before)
     done = 0
     while done < before:
-        judged = [(f"t{done + n}", "1") for n in range(rng.randint(1, 100))]
+        judged = [ExchangeId(f"t{done + n}", "1") for n in range(rng.randint(1, 100))]
         stored.update(assembler.snapshot(judged))
         stored.update(assembler.snapshot(judged))  # a transaction may be built twice
         assembler.recorded(judged)
@@ -319,7 +320,7 @@ def test_memory_is_bounded() -> None:
     stored: dict[str, bytes] = {}
     total = REMEMBERED + 10 * BUCKET
     for start in range(0, total, BUCKET):
-        judged = [(f"t{start + n}", "1") for n in range(BUCKET)]
+        judged = [ExchangeId(f"t{start + n}", "1") for n in range(BUCKET)]
         stored.update(assembler.snapshot(judged))
         assembler.recorded(judged)
     assert len(stored) == REMEMBERED // BUCKET

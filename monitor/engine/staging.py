@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from itertools import chain
 
-from monitor.assembly import Judged
+from monitor.assembly import ExchangeId
 from monitor.engine.partitions import Partition
 from monitor.events import OffsetRange, TopicPartition
 from monitor.findings import Judgement
@@ -18,7 +18,7 @@ class Staged:
 
     def __init__(self) -> None:
         self.judgements: list[tuple[Partition, Judgement]] = []
-        self.assembled: list[tuple[Partition, Judged]] = []
+        self.assembled: list[tuple[Partition, ExchangeId]] = []
         self.dead: list[tuple[Partition, DeadLetter]] = []
         self.skipped: list[tuple[Partition, str]] = []  # and why
         self.finished: dict[Partition, list[Finished]] = {}

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from monitor.assembly import Judged
+from monitor.assembly import ExchangeId
 from monitor.engine.partitions import Partition
 from monitor.trace import Origin, Trace
 
@@ -38,7 +38,7 @@ class Work(msgspec.Struct, frozen=True):
     trace: Trace
     size: int
     taken: float
-    judged: Judged | None = None
+    judged: ExchangeId | None = None
     rest: Rest | None = None
 
 

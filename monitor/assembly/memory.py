@@ -1,0 +1,71 @@
+"""Memory of the exchanges that were judged, by which late and repeated spans are recognised."""
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+import msgspec
+
+REMEMBERED: Final = 65_536  # exchanges: five minutes of 200 a second
+BUCKET: Final = 256  # of them in one snapshot entry, which a transaction writes again
+PREFIX: Final = "assembly."
+
+
+class ExchangeId(NamedTuple):
+    """The span that an exchange was made of."""
+
+    trace_id: str
+    span_id: str
+
+
+class Memory:
+    """The latest judged exchanges, in buckets that are stored as a whole when one is added.
+
+    Numbers only grow, and a bucket is stored under its place in a ring, so a new one overwrites the oldest:
+    the snapshot stays bounded, and nothing has to be deleted from it.
+    """
+
+    def __init__(self) -> None:
+        self._latest: deque[ExchangeId] = deque()
+        self._spans: dict[str, set[str]] = {}
+        self._end = 0  # number of the next one
+
+    def spans(self, trace_id: str) -> set[str]:
+        """Return the span ids of the judged exchanges of a trace."""
+        return self._spans.get(trace_id, set())
+
+    def add(self, judged: Iterable[ExchangeId]) -> None:
+        """Remember exchanges, and forget the oldest ones beyond `REMEMBERED`."""
+        for trace_id, span_id in judged:
+            self._latest.append(ExchangeId(trace_id, span_id))
+            self._spans.setdefault(trace_id, set()).add(span_id)
+            self._end += 1
+        while len(self._latest) > REMEMBERED:
+            trace_id, span_id = self._latest.popleft()
+            spans = self._spans.get(trace_id, set())
+            spans.discard(span_id)
+            if not spans:
+                self._spans.pop(trace_id, None)
+
+    def snapshot(self, judged: Sequence[ExchangeId]) -> dict[str, bytes]:
+        """Return the buckets that change when these exchanges are added; changes nothing itself."""
+        begin = self._end - self._end % BUCKET  # of the bucket that is being filled
+        in_bucket = self._end - begin
+        entries = [self._latest[i - in_bucket] for i in range(in_bucket)] + list(judged) if judged else []
+        stored = {}
+        for i in range(0, len(entries), BUCKET):
+            first = begin + i
+            name = f"{PREFIX}{first // BUCKET % (REMEMBERED // BUCKET)}"
+            stored[name] = msgspec.msgpack.encode((first, entries[i : i + BUCKET]))
+        return stored
+
+    def restore(self, snapshots: Mapping[str, bytes]) -> None:
+        """Continue from stored buckets, in the order of their numbers."""
+        stored = [
+            msgspec.msgpack.decode(body, type=tuple[int, list[ExchangeId]])
+            for name, body in snapshots.items()
+            if name.startswith(PREFIX)
+        ]
+        for first, entries in sorted(stored):
+            self._end = first
+            self.add(entries)
