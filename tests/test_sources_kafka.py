@@ -190,7 +190,10 @@ def test_records_carry_key_headers_and_time(broker: Broker) -> None:
     bare = ConsumerRecord(topic, 0, -1, 7, -1, 0, None, None, [("empty", None)], None, -1, -1, -1)
     assert isinstance(source, KafkaSource)
     before = SystemClock().now()
-    (record,) = source._convert([bare])
+    source._fetcher.deliver({(topic, 0): [bare]})
+    (fetched,) = source._events
+    assert isinstance(fetched, Fetched)
+    (record,) = fetched.records
     assert record._replace(time=0.0) == (topic, 0, 7, 0.0, None, None, (("empty", b""),))
     assert before <= record.time <= SystemClock().now()
 

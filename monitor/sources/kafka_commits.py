@@ -2,26 +2,18 @@
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from structlog.typing import FilteringBoundLogger
 
 from monitor.clock import Clock
 from monitor.events import TopicPartition
-from monitor.sources.kafka_logs import Epochs
+from monitor.sources.kafka_assignment import OwnedPartition
+from monitor.sources.kafka_structs import library_partition
 
 ANSWER_SECONDS: Final = 30.0  # a commit without an answer for this long counts as failed
 RETRY_SECONDS: Final = 1.0
 SAY_SECONDS: Final = 60.0  # how often failures that go on are logged
-
-
-class Owned(Protocol):
-    """A partition that offsets are committed of."""
-
-    @property
-    def epochs(self) -> Epochs:
-        """Leader epochs of what was delivered."""
-        ...
 
 
 class Commits:
@@ -46,19 +38,18 @@ class Commits:
         """A partition is no longer owned; a commit could set back whoever owns it now."""
         self._waiting.pop(key, None)
 
-    def take(self, owned: Mapping[TopicPartition, Owned]) -> dict[Any, Any]:
+    def take(self, owned: Mapping[TopicPartition, OwnedPartition]) -> dict[Any, Any]:
         """Remove what waits and return it as the library wants it, owned partitions only."""
         from kafka.structs import OffsetAndMetadata
-        from kafka.structs import TopicPartition as Name
 
         waiting, self._waiting = self._waiting, {}
         return {
-            Name(*key): OffsetAndMetadata(at, "", owned[key].epochs.before(at))
+            library_partition(key): OffsetAndMetadata(at, "", owned[key].epochs.before(at))
             for key, at in waiting.items()
             if key in owned
         }
 
-    def send(self, consumer: Any, owned: Mapping[TopicPartition, Owned]) -> None:
+    def send(self, consumer: Any, owned: Mapping[TopicPartition, OwnedPartition]) -> None:
         """Send what waits unless a request is under way or failed just now. Never blocks."""
         from kafka.errors import KafkaError
 

@@ -1,7 +1,6 @@
-"""What is asked of the broker about a partition before it is delivered: where it begins, ends, and stands."""
+"""Look-ups at the broker before a partition is delivered: its beginning, end and committed offset."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from structlog.typing import FilteringBoundLogger
@@ -9,9 +8,11 @@ from structlog.typing import FilteringBoundLogger
 from monitor.clock import Clock, Deadline
 from monitor.config import KafkaConfig
 from monitor.events import Assigned, Event, Existing, OutOfRange, TopicPartition
+from monitor.sources.kafka_assignment import OwnedPartition
 from monitor.sources.kafka_diagnosis import raise_for_good
-from monitor.sources.kafka_logs import Epochs, Logs
+from monitor.sources.kafka_logs import Logs
 from monitor.sources.kafka_rights import Rights
+from monitor.sources.kafka_structs import library_partition
 
 LOOKUP_SECONDS: Final = 1.0  # least time one offset look-up gets beyond a fetch that waits before it
 NO_ID_REMEDY: Final = (
@@ -21,27 +22,8 @@ NO_ID_REMEDY: Final = (
 END_SECONDS: Final = 5.0  # how often the ends of partitions that are not being fetched are asked for
 
 
-@dataclass(slots=True)
-class Owned:
-    """What is known of an owned partition. `position` is where delivery stands or would begin.
-
-    `probed` is the announcement that waits for the partition's high watermark. `delivered` is the end of what
-    was delivered, or passed over. `cut_at` is the position below which the log was once said to be cut off.
-    """
-
-    announced: bool = False
-    probed: Assigned | None = None
-    delivering: bool = False
-    position: int = 0
-    delivered: int = 0
-    cut_at: int = -1
-    end: int = 0
-    last_time: float | None = None
-    epochs: Epochs = field(default_factory=Epochs)
-
-
 class Lookup(NamedTuple):
-    """What is to be looked up of a partition: to announce it, or where `position` does not fit its log.
+    """Question about a partition: to announce it, or where `position` does not fit its log.
 
     `diverged` is the first offset of what is new; -1 where all of it is.
     """
@@ -62,7 +44,7 @@ class Lookups:
         clock: Clock,
         log: FilteringBoundLogger,
         *,
-        partitions: Mapping[TopicPartition, Owned],
+        partitions: Mapping[TopicPartition, OwnedPartition],
         logs: Logs,
         rights: Rights,
         emit: Callable[[Event], None],
@@ -95,12 +77,12 @@ class Lookups:
         """Look a partition up as soon as the broker answers. What was known of its end no longer counts."""
         self._waiting[key] = lookup
         self._logs.question(key)
-        state = self._consumer._subscription.assignment.get(_name(key))  # noqa: SLF001 - nothing public forgets it
+        state = self._consumer._subscription.assignment.get(library_partition(key))  # noqa: SLF001 - nothing public forgets it
         if state is not None:
             state.highwater = None
 
     def drop(self, key: TopicPartition) -> None:
-        """Nobody waits for the answer any more."""
+        """Want the answer no more."""
         self._waiting.pop(key, None)
 
     def turn(self, deadline: Deadline, *, idle: bool) -> None:
@@ -115,7 +97,7 @@ class Lookups:
         owned = self._partitions[key]
         if owned.probed:
             self._emit(owned.probed._replace(end=end))
-        self._consumer.pause(_name(key))
+        self._consumer.pause(library_partition(key))
         owned.announced = True
         owned.probed = None
         owned.end = end
@@ -125,7 +107,7 @@ class Lookups:
 
         withheld = (key for key in self._waiting if self._rights.holds(key[0]) or self._logs.doubted(key))
         for key in self._waiting.keys() - set(withheld):
-            name, lookup = _name(key), self._waiting.pop(key)
+            name, lookup = library_partition(key), self._waiting.pop(key)
             topic_id = self._logs.topic_id(key[0])
             milliseconds = self._milliseconds(deadline)
             try:
@@ -139,7 +121,7 @@ class Lookups:
                     continue
                 return
             if topic_id != self._logs.topic_id(key[0]):
-                self._waiting[key] = lookup  # it was made anew amid the questions
+                self._waiting[key] = lookup  # it was made anew between the questions
                 continue
             self._logs.know(key, topic_id)
             self._name_topic(key[0], known=bool(topic_id))
@@ -172,7 +154,7 @@ class Lookups:
         if not self._logs.complete():
             return False
         names = [
-            _name((topic, number))
+            library_partition((topic, number))
             for topic in self._config.topics
             if not self._rights.holds(topic)
             for number in sorted(self._cluster.partitions_for_topic(topic) or ())
@@ -195,7 +177,7 @@ class Lookups:
         """
         for key, owned in self._partitions.items():
             if owned.probed:
-                highwater = self._consumer.highwater(_name(key))
+                highwater = self._consumer.highwater(library_partition(key))
                 if highwater is not None:
                     self.announce(key, max(highwater, owned.probed.end))
 
@@ -205,7 +187,7 @@ class Lookups:
 
         now = self._clock.monotonic()
         names = [
-            _name(key)
+            library_partition(key)
             for key, owned in self._partitions.items()
             if owned.announced and (idle or not owned.delivering) and not self._rights.holds(key[0])
         ]
@@ -238,9 +220,3 @@ class Lookups:
         where = {} if key is None else {"topic": key[0], "partition": key[1]}
         self._log.info("kafka_lookup_failed", **where, error=type(error).__name__)
         return False
-
-
-def _name(key: TopicPartition) -> Any:
-    from kafka.structs import TopicPartition as Name
-
-    return Name(*key)

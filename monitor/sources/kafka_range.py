@@ -1,4 +1,4 @@
-"""A bounded range of Kafka's records as a source: no group, no commits, nothing that anybody else notices."""
+"""A bounded range of Kafka's records as a source: no group, no commits, no effect on others."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -9,7 +9,7 @@ from monitor.config import KafkaConfig
 from monitor.errors import ConfigError, Retryable
 from monitor.events import Assigned, Event, Exhausted, Fetched, Lag, TopicPartition
 from monitor.sources.kafka_client import BadFetch, repair_fetcher, settings
-from monitor.trace import Record
+from monitor.sources.kafka_structs import library_partition, to_record
 
 WATERMARK_SECONDS: Final = 10.0
 
@@ -49,7 +49,7 @@ class RangeSource:
 
         Raises ConfigError for a topic or partition that does not exist, Retryable when the broker is away.
         """
-        from kafka import KafkaConsumer, TopicPartition as Name  # noqa: I001 - one import reads better
+        from kafka import KafkaConsumer
         from kafka.errors import KafkaError
 
         keywords = settings(config, "riskmon-replay") | {"group_id": None}
@@ -58,7 +58,9 @@ class RangeSource:
             try:
                 repair_fetcher(consumer)
                 names = [
-                    Name(topic, number) for topic in topics for number in _numbers(consumer, topic, partition)
+                    library_partition((topic, number))
+                    for topic in topics
+                    for number in _numbers(consumer, topic, partition)
                 ]
                 begins, ends = consumer.beginning_offsets(names), consumer.end_offsets(names)
                 consumer.assign(names)
@@ -73,11 +75,11 @@ class RangeSource:
                 raise
         except (KafkaError, OSError) as error:
             raise Retryable(f"the broker does not answer ({type(error).__name__})") from None
-        found = {}
+        within = {}
         for name in names:
             first = min(max(starts[name], begins[name]), ends[name])
-            found[name.topic, name.partition] = Range(first, max(first, min(stops[name], ends[name])))
-        return cls(consumer, found, clock)
+            within[name.topic, name.partition] = Range(first, max(first, min(stops[name], ends[name])))
+        return cls(consumer, within, clock)
 
     def poll(self, timeout: float, max_records: int) -> Sequence[Event]:
         """Return the next records. Raises Retryable when the broker does not answer."""
@@ -99,8 +101,14 @@ class RangeSource:
             raise Retryable(f"the broker does not answer ({type(error).__name__})") from None
         events: list[Event] = [
             Fetched(name.topic, name.partition, records)
-            for name, found in batches.items()
-            if (records := [_record(one) for one in found if one.offset < self.ranges[tuple(name)].stop])
+            for name, batch in batches.items()
+            if (
+                records := [
+                    to_record(record, time_if_none=0.0)
+                    for record in batch
+                    if record.offset < self.ranges[tuple(name)].stop
+                ]
+            )
         ]
         self._advance()
         if not events and not any(lag.records for lag in self.lag()):
@@ -113,14 +121,14 @@ class RangeSource:
         if (topic, partition) in self.ranges and not self._closed:
             self._exhausted = False
             self._positions[topic, partition] = offset
-            self._consumer.seek(_name(topic, partition), offset)
-            self._consumer.resume(_name(topic, partition))
+            self._consumer.seek(library_partition((topic, partition)), offset)
+            self._consumer.resume(library_partition((topic, partition)))
             self._advance()
 
     def refresh(self, topic: str, partition: int) -> None:
         """Report the range of a partition as assigned again."""
         if (topic, partition) in self.ranges and not self._closed:
-            self._consumer.pause(_name(topic, partition))
+            self._consumer.pause(library_partition((topic, partition)))
             self._again.append((topic, partition))
 
     def pause(self) -> None:
@@ -137,8 +145,8 @@ class RangeSource:
     def lag(self) -> Sequence[Lag]:
         """Offsets of each range that were not delivered yet."""
         return [
-            Lag(*key, max(0, within.stop - self._positions.get(key, within.start)), 0.0)
-            for key, within in self.ranges.items()
+            Lag(*key, max(0, bounds.stop - self._positions.get(key, bounds.start)), 0.0)
+            for key, bounds in self.ranges.items()
         ]
 
     def health(self) -> Mapping[str, bool]:
@@ -153,7 +161,7 @@ class RangeSource:
     def _advance(self) -> None:
         """Note how far delivery is, gaps of compaction and markers included; stop fetching what is done."""
         for key, position in self._positions.items():
-            name = _name(*key)
+            name = library_partition(key)
             self._positions[key] = max(position, self._consumer.position(name))
             if self._positions[key] >= self.ranges[key].stop:
                 self._consumer.pause(name)
@@ -173,7 +181,7 @@ def _numbers(consumer: Any, topic: str, partition: int | None) -> Sequence[int]:
 def _watermarks(
     consumer: Any, begins: Mapping[Any, int], ends: Mapping[Any, int], clock: Clock
 ) -> Mapping[Any, int]:
-    """Ends that include the last batch: some brokers answer with an offset amid it."""
+    """Return ends that include the last batch: some brokers answer with an offset inside it."""
     asked = {name: end for name, end in ends.items() if end > begins[name]}
     for name in ends:
         if name in asked:
@@ -196,15 +204,3 @@ def _offsets(consumer: Any, point: Point, ends: Mapping[Any, int]) -> dict[Any, 
         name: at.offset if (at := found.get(name)) is not None and at.timestamp >= 0 else end
         for name, end in ends.items()
     }
-
-
-def _record(found: Any) -> Record:
-    headers = tuple((name, content or b"") for name, content in found.headers)
-    time = max(found.timestamp, 0) / 1000
-    return Record(found.topic, found.partition, found.offset, time, found.key, found.value, headers)
-
-
-def _name(topic: str, partition: int) -> Any:
-    from kafka import TopicPartition as Name
-
-    return Name(topic, partition)

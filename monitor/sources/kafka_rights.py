@@ -35,7 +35,7 @@ class _State:
 
 
 class Rights:
-    """What is denied now. `on_change` is told of each denial when it begins (true) and ends.
+    """Rights that are denied now. `on_change` gets each denial when it begins (true) and ends.
 
     Used from one thread, except for the listener that `watch` leaves with the client.
     """
@@ -152,13 +152,7 @@ class Rights:
             elif state.trial is not None and now - state.trial >= self._trial_seconds[denial.right]:
                 del self._denied[denial]
                 self._on_change(denial, False)
-                self._log.info(
-                    "kafka_allowed",
-                    right=denial.right,
-                    topic=denial.topic or None,
-                    group=None if denial.topic else self._group,
-                    seconds=round(now - state.since),
-                )
+                self._log.info("kafka_allowed", **self._described(denial, now - state.since))
         return changed
 
     def _deny(self, denial: Denial) -> bool:
@@ -176,10 +170,16 @@ class Rights:
             on = f"--topic {denial.topic}" if denial.topic else f"--group {self._group}"
             self._log.error(
                 "kafka_denied",
-                right=denial.right,
-                topic=denial.topic or None,
-                group=None if denial.topic else self._group,
-                seconds=round(now - state.since),
+                **self._described(denial, now - state.since),
                 remedy=f"kafka-acls --add --allow-principal User:{self._user} --operation Read {on}",
             )
         return True
+
+    def _described(self, denial: Denial, seconds: float) -> dict[str, object]:
+        """Return a denial as fields of a log line."""
+        return {
+            "right": denial.right,
+            "topic": denial.topic or None,
+            "group": None if denial.topic else self._group,
+            "seconds": round(seconds),
+        }
