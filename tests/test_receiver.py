@@ -27,7 +27,7 @@ from pydantic import SecretStr
 from monitor.clock import ManualClock, SystemClock
 from monitor.config import Config, Format, ReceiverConfig
 from monitor.errors import BadTrace, Retryable
-from monitor.ingest.received import by_content_type
+from monitor.ingest.content_types import by_content_type
 from monitor.ledger.spool import LedgerSpool
 from monitor.ledger.store import Ledger
 from monitor.privacy.vault import Vault

@@ -13,11 +13,11 @@ from typing import TypeAlias
 from monitor.config import Format, IngestConfig
 from monitor.ingest import kong, litellm, openai, signals, strict_json
 from monitor.ingest.auto import recognise
+from monitor.ingest.content_types import RECEIVED, by_content_type
 from monitor.ingest.fields import Parse
 from monitor.ingest.framing import unframe
 from monitor.ingest.identifiers import Names
 from monitor.ingest.native import KNOWN, NativeDecoder, NativeTrace, schema
-from monitor.ingest.received import RECEIVED, by_content_type
 from monitor.ingest.unused import Shapes, names_of, unused_names
 from monitor.trace import Record, Span, Trace
 

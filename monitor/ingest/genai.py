@@ -42,8 +42,9 @@ _NAMED_BY = {
 }
 
 
-def speaks(attributes: Attributes) -> bool:
-    """Whether a span with these attributes is of this dialect."""
+def speaks(span: WireSpan) -> bool:
+    """Return whether a span is of this dialect."""
+    attributes = span.attributes
     return (
         "gen_ai.operation.name" in attributes
         or "gen_ai.provider.name" in attributes
@@ -112,7 +113,7 @@ def read_attributes(attributes: Attributes, document_keys: tuple[str, ...]) -> R
 
 
 def read_event(event: Event, document_keys: tuple[str, ...]) -> Reading:
-    """Read one of `EVENTS`: content stands in a log record's body, or in the attributes of a span's event."""
+    """Read one of `EVENTS`: content is in a log record's body, or in the attributes of a span's event."""
     if event.name == DETAILS:
         body = event.body if type(event.body) is dict else {}
         return summarise(read_attributes(event.attributes | body, document_keys))

@@ -26,13 +26,13 @@ _NAMED_BY = {
     StepKind.TOOL: ("tool.name",),
     StepKind.RETRIEVAL: ("reranker.model_name",),
 }
-_HIDDEN = "__REDACTED__"  # what stands for content under OPENINFERENCE_HIDE_INPUTS and …_OUTPUTS
+_HIDDEN = "__REDACTED__"  # in place of content under OPENINFERENCE_HIDE_INPUTS and …_OUTPUTS
 _HANDOFF = ("transfer_to_", "handoff to ", "handoff_to_")  # OpenAI's and LangGraph's names of such tools
 
 
-def speaks(attributes: Attributes) -> bool:
-    """Whether a span with these attributes is of this dialect."""
-    return KIND in attributes
+def speaks(span: WireSpan) -> bool:
+    """Return whether a span is of this dialect."""
+    return KIND in span.attributes
 
 
 def read(span: WireSpan, document_keys: tuple[str, ...]) -> Reading:
@@ -73,7 +73,7 @@ def read(span: WireSpan, document_keys: tuple[str, ...]) -> Reading:
 
 
 def _read_model(reading: Reading, attributes: Attributes) -> None:
-    """Tell the model that was asked for from the one that answered; `llm.model_name` may be either."""
+    """Read the model that was asked for and the one that answered; `llm.model_name` may be either."""
     named = attributes.get("llm.model_name")
     asked = attributes.get("llm.request.model_name")
     if asked is None:

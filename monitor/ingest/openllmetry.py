@@ -24,7 +24,7 @@ _CONVERSATION = ("session_id", "sessionId", "conversation_id", "chat_id", "threa
 
 
 def speaks(span: WireSpan) -> bool:
-    """Whether a span is of this dialect; its vector stores show in events only."""
+    """Return whether a span is of this dialect; its vector stores show in events only."""
     attributes = span.attributes
     return (
         "traceloop.span.kind" in attributes
@@ -43,7 +43,7 @@ def read(span: WireSpan, document_keys: tuple[str, ...]) -> Reading:
     request = _REQUESTS.get(plain(get("llm.request.type")).lower())
     own = KINDS.get(plain(get("traceloop.span.kind")).lower())
     if "gen_ai.operation.name" not in attributes:
-        reading.kind = request or own or (StepKind.CHAT if genai.speaks(attributes) else StepKind.OTHER)
+        reading.kind = request or own or (StepKind.CHAT if genai.speaks(span) else StepKind.OTHER)
     if own and reading.kind is own:
         reading.name = get("traceloop.entity.name") or reading.name
         if own is StepKind.AGENT:

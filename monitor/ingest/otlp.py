@@ -17,6 +17,8 @@ from monitor.trace import Record, Span, Trace
 
 Read = Callable[[bytes, int, Wanted], Iterator[Batch]]
 _END_OF_TIME = YEAR_2200 * NANO
+DIALECTS = (openinference, openllmetry, genai)
+"""Dialects of spans, asked in this order: OpenLLMetry's spans mostly have attributes of GenAI's as well."""
 _WANTED = Wanted(genai.EVENTS | {"exception", openllmetry.FOUND}, genai.EVENTS)
 
 
@@ -59,16 +61,11 @@ class OtlpDecoder:
         return tuple(pieces)
 
     def _piece(self, span: WireSpan, resource: Resource, time: float) -> Span:
-        attributes = span.attributes
-        if openinference.speaks(attributes):
-            reading = openinference.read(span, self._document_keys)
-        elif openllmetry.speaks(span):
-            reading = openllmetry.read(span, self._document_keys)
-        elif genai.speaks(attributes):
-            reading = genai.read(span, self._document_keys)
-        else:
-            return light(span, time)
-        return build(span, reading, resource, self._names, time)
+        for dialect in DIALECTS:
+            if dialect.speaks(span):
+                reading = dialect.read(span, self._document_keys)
+                return build(span, reading, resource, self._names, time)
+        return light(span, time)
 
     def _too_many(self) -> BadTrace:
         limit = f"ingest.max_spans is {self._max_spans}"

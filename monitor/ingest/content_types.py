@@ -1,4 +1,4 @@
-"""Which decoder reads what the receiver took: the sender's content type says, as a header of the record."""
+"""Decoders of received records by the sender's content type, which is a header of the record."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeVar
@@ -22,7 +22,7 @@ def by_content_type(
     decoders: Mapping[Format, Callable[[Record], _Decoded]], signal: str
 ) -> Callable[[Record], _Decoded]:
     """Build the decoder of one signal's topic from those by format; BadTrace for any other content type."""
-    kinds = {kind.encode(): decoders[name] for (what, kind), name in RECEIVED.items() if what == signal}
+    kinds = {kind.encode(): decoders[name] for (of, kind), name in RECEIVED.items() if of == signal}
 
     def decode(record: Record) -> _Decoded:
         decoder = kinds.get(dict(record.headers).get("content-type", b""))
