@@ -1,6 +1,6 @@
-"""Which records of a partition are done. Pure bookkeeping; the position never gets ahead of the effects.
+"""Progress of a partition: which records are done. Pure; the position never gets ahead of the effects.
 
-A record is done when all its traces are recorded. Batches finish out of order, so beside the position (the
+A record is done when all its traces are recorded. Batches finish out of order, so besides the position (the
 next offset to read, all before it is done) there are done ranges beyond it and, for records that hold many
 traces, the parts already done. The ledger stores all three in the transaction that stores the effects; after
 a crash nothing that is done is judged again, and nothing that is not done is skipped.
@@ -35,7 +35,7 @@ class Mark(NamedTuple):
     witness: Witness | None = None
 
 
-class Placing(StrEnum):
+class StartReason(StrEnum):
     """Why reading begins where it does."""
 
     LEDGER = "ledger"
@@ -49,22 +49,22 @@ class Placing(StrEnum):
     BEYOND_END = "beyond_end"
 
 
-class Placement(NamedTuple):
-    """Where to begin and why. `gap` is a range that nobody will ever judge; it goes on record as such.
+class StartPosition(NamedTuple):
+    """Where to begin and why. `gap` is a range that can no longer be judged; it goes on record as such.
 
     For a log that is another one than before (`RECREATED`, `TRUNCATED`), `since` is its first new offset.
     With `leader_epoch`, that of the record before `offset`, the source can tell if the log was cut off.
     """
 
     offset: int
-    reason: Placing
+    reason: StartReason
     gap: OffsetRange | None = None
     since: int | None = None
     leader_epoch: int = -1
 
 
 class Stored(NamedTuple):
-    """Where the ledger stands on a partition. `moved`: it was an operator who put it there."""
+    """Position of a partition in the ledger. `moved`: an operator set it."""
 
     next_offset: int
     topic_id: str = ""
@@ -72,14 +72,14 @@ class Stored(NamedTuple):
     leader_epoch: int = -1
 
 
-def place(
+def start_position(
     stored: Stored | None, assigned: Assigned, *, latest_from: int | None = None, waited: bool = False
-) -> Placement:
-    """Decide where to begin reading an assigned partition: where the ledger stands, if that exists.
+) -> StartPosition:
+    """Return where to begin reading an assigned partition: at the ledger's position, if that exists.
 
     Kafka's commit only counts where the ledger knows nothing: it is written after the ledger, so one that is
     ahead means that the ledger lost something (a backup was restored, a replica promoted), and the broker may
-    still have it. Where nobody knows a position, reading begins at `latest_from`, or with None at the first
+    still have it. Where neither has a position, reading begins at `latest_from`, or with None at the first
     record.
 
     A topic that was made anew, or whose end was cut off, is read from the first offset that is new. So is one
@@ -89,40 +89,40 @@ def place(
     """
     _, _, committed, begin, end, topic_id, diverged = assigned
     if stored is None:
-        return _place_first(committed, begin, end, latest_from)
+        return _first_start(committed, begin, end, latest_from)
     wanted = stored.next_offset
     if topic_id and stored.topic_id and topic_id != stored.topic_id:
         diverged = 0
     if diverged is not None:
-        return _place_anew(wanted, diverged, begin)
+        return _start_of_new_log(wanted, diverged, begin)
     if wanted > end:
         if stored.moved or not waited:
-            return Placement(wanted, Placing.BEYOND_END, leader_epoch=stored.leader_epoch)
-        return _place_anew(wanted, begin, begin)
+            return StartPosition(wanted, StartReason.BEYOND_END, leader_epoch=stored.leader_epoch)
+        return _start_of_new_log(wanted, begin, begin)
     if wanted < begin:
-        return Placement(begin, Placing.RETENTION, OffsetRange(wanted, begin))
+        return StartPosition(begin, StartReason.RETENTION, OffsetRange(wanted, begin))
     behind = committed is not None and committed > wanted and not stored.moved
-    return Placement(wanted, Placing.LEDGER_BEHIND if behind else Placing.LEDGER)
+    return StartPosition(wanted, StartReason.LEDGER_BEHIND if behind else StartReason.LEDGER)
 
 
-def _place_first(committed: int | None, begin: int, end: int, latest_from: int | None) -> Placement:
+def _first_start(committed: int | None, begin: int, end: int, latest_from: int | None) -> StartPosition:
     if committed is None:
         if latest_from is None:
-            return Placement(begin, Placing.EARLIEST)
-        return Placement(min(max(latest_from, begin), end), Placing.LATEST)
+            return StartPosition(begin, StartReason.EARLIEST)
+        return StartPosition(min(max(latest_from, begin), end), StartReason.LATEST)
     if committed > end:  # the group's commit is of a topic that is gone
-        return Placement(begin, Placing.EARLIEST)
+        return StartPosition(begin, StartReason.EARLIEST)
     if committed < begin:
-        return Placement(begin, Placing.RETENTION, OffsetRange(committed, begin))
-    return Placement(committed, Placing.COMMITTED)
+        return StartPosition(begin, StartReason.RETENTION, OffsetRange(committed, begin))
+    return StartPosition(committed, StartReason.COMMITTED)
 
 
-def _place_anew(wanted: int, since: int, begin: int) -> Placement:
-    reason = Placing.TRUNCATED if since > begin else Placing.RECREATED
+def _start_of_new_log(wanted: int, since: int, begin: int) -> StartPosition:
+    reason = StartReason.TRUNCATED if since > begin else StartReason.RECREATED
     first = min(wanted, since)
     if first < begin:
-        return Placement(begin, reason, OffsetRange(first, begin), since)
-    return Placement(first, reason, None, since)
+        return StartPosition(begin, reason, OffsetRange(first, begin), since)
+    return StartPosition(first, reason, None, since)
 
 
 class Progress:
@@ -150,39 +150,44 @@ class Progress:
         """
         if offset < self._delivered:
             raise ValueError(f"offset {offset} was delivered before (expected at least {self._delivered})")
+        # The record's range begins where the previous one ended, so the ranges of all records join without
+        # holes however many offsets the log lacks: else the position would stop at the first missing one.
+        # `next_offset` may be ahead of delivery: it jumps over ranges that were done before a restart.
         start = max(self._delivered, self._covered, self.next_offset)
         self._delivered = offset + 1
+        # A range done before a restart may begin here, or several in a row; none of it is judged again.
         while start in self._beyond:
             start = self._beyond[start]
         if start > offset:
+            # The next record may lie inside this range, where no start in `_beyond` leads out of it.
             self._covered = start
             return False
         self._open[offset] = (start, -1)
         return True
 
     def saw(self, offset: int, time: float | None, leader_epoch: int) -> None:
-        """Remember the last record of a delivery, by which its log can be told from another one.
+        """Remember the last record of a delivery, which identifies its log.
 
         `time` is None where the record may come with another one next time.
         """
         self._seen.append((offset, time, leader_epoch))
 
     def pass_to(self, offset: int) -> OffsetRange | None:
-        """Take note that no record stands before `offset`; returns the range that is covered by that."""
+        """Take note that no record is left before `offset`; return the range that is covered by that."""
         last = offset - 1
         if last < self._delivered or not self.deliver(last):
             return None
         return self.finish(last, ())
 
     def expect(self, offset: int, parts: int) -> list[int]:
-        """Say how many traces a delivered record holds; returns the parts still to be judged."""
+        """Take how many traces a delivered record holds; return the parts still to be judged."""
         done = self._partial.get(offset)
         due = [part for part in range(parts) if part not in done] if done else [*range(parts)]
         self._open[offset] = (self._open[offset][0], len(due))
         return due
 
     def finish(self, offset: int, parts: Collection[int]) -> OffsetRange | None:
-        """Mark parts of a record as recorded; returns the covered range when that made the record done.
+        """Mark parts of a record as recorded; return the covered range when that made the record done.
 
         Finish a record of no traces, or a dead letter, with no parts.
         """
@@ -208,11 +213,11 @@ class Progress:
 
     @property
     def unfinished(self) -> int:
-        """How many delivered records are not done."""
+        """Number of delivered records that are not done."""
         return len(self._open)
 
     def mark(self) -> Mark:
-        """What the ledger must store."""
+        """Return the progress as the ledger must store it."""
         beyond = tuple(OffsetRange(start, self._beyond[start]) for start in sorted(self._beyond))
         partial = {offset: tuple(sorted(parts)) for offset, parts in self._partial.items() if parts}
         while self._seen and self._seen[0][0] < self.next_offset:

@@ -17,7 +17,7 @@ from monitor.events import Assigned, TopicPartition
 from monitor.findings import Assessment, Judgement
 from monitor.outcome.transaction import Transaction
 from monitor.ports import Incident, Observer, PoolStats, Verdicts
-from monitor.progress import Placement
+from monitor.progress import StartPosition
 from monitor.records import DeadLetter
 from monitor.sources.memory import (
     BAD_BATCH,
@@ -155,7 +155,7 @@ class FlakyLedger:
         self._ledger = ledger
         self.faults: list[str] = []
 
-    def claim(self, assigned: Assigned, *, latest: bool, waited: bool = False) -> Claim | Placement:
+    def claim(self, assigned: Assigned, *, latest: bool, waited: bool = False) -> Claim | StartPosition:
         """Claim, or fail first."""
         if self._next() == "before":
             raise Retryable("scripted")

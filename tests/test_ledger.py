@@ -29,7 +29,7 @@ from monitor.outcome.effects import Policy, effects
 from monitor.outcome.transaction import Claimed, EngineVersion, KeptTrace, Transaction, coverage_of
 from monitor.outcome.transaction import Finished as Done
 from monitor.privacy.vault import Vault
-from monitor.progress import Mark, Placement, Placing
+from monitor.progress import Mark, StartPosition, StartReason
 from monitor.records import DeadLetter
 from monitor.testing import ManualClock
 from monitor.trace import Message, Origin, Trace
@@ -207,14 +207,14 @@ def test_a_claim_goes_on_where_the_ledger_is(ledger: Ledger) -> None:
     again = claimed(ledger, committed=1)
     assert again.mark == mark
     assert (again.epoch, again.version) == (claim.epoch + 1, claim.version + 1)
-    assert again.placement == Placement(2, Placing.LEDGER)
+    assert again.placement == StartPosition(2, StartReason.LEDGER)
 
 
 def test_a_gap_goes_on_record(ledger: Ledger) -> None:
     """Offsets that retention took unjudged are a gap in the audit, and reading goes on behind it."""
     ledger.record(batch(claimed(ledger), range(3)))
     claim = claimed(ledger, begin=10)
-    assert claim.placement == Placement(10, Placing.RETENTION, OffsetRange(3, 10))
+    assert claim.placement == StartPosition(10, StartReason.RETENTION, OffsetRange(3, 10))
     ledger.record(batch(claim, range(10, 12)))
     report = queries.verify(ledger)
     assert not report.problems
@@ -227,7 +227,7 @@ def test_a_position_beyond_the_end_is_not_claimed(ledger: Ledger) -> None:
     ledger.record(batch(claimed(ledger), range(5)))
     before = queries.positions(ledger)
     answer = ledger.claim(Assigned("t", 0, None, 0, 2), latest=False)
-    assert answer == Placement(5, Placing.BEYOND_END)
+    assert answer == StartPosition(5, StartReason.BEYOND_END)
     assert queries.positions(ledger) == before
 
 

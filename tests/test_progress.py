@@ -6,7 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.events import Assigned, OffsetRange
-from monitor.progress import Mark, Placement, Placing, Progress, Stored, Witness, merge, place
+from monitor.progress import (
+    Mark,
+    Progress,
+    StartPosition,
+    StartReason,
+    Stored,
+    Witness,
+    merge,
+    start_position,
+)
 
 
 def test_position_follows_records_done_in_order() -> None:
@@ -112,55 +121,73 @@ def _assigned(committed: int | None, begin: int, end: int, **others: Any) -> Ass
 
 def test_reading_begins_where_the_ledger_stands() -> None:
     """Kafka's commit counts where the ledger knows nothing; one ahead shows that the ledger lost some."""
-    assert place(Stored(7), _assigned(5, 0, 10)) == Placement(7, Placing.LEDGER)
-    assert place(Stored(7), _assigned(None, 0, 10)) == Placement(7, Placing.LEDGER)
-    assert place(Stored(5), _assigned(7, 0, 10)) == Placement(5, Placing.LEDGER_BEHIND)
-    assert place(Stored(5, moved=True), _assigned(7, 0, 10)) == Placement(5, Placing.LEDGER)
-    assert place(None, _assigned(5, 0, 10)) == Placement(5, Placing.COMMITTED)
-    assert place(None, _assigned(None, 3, 10)) == Placement(3, Placing.EARLIEST)
-    assert place(None, _assigned(None, 3, 10), latest_from=8) == Placement(8, Placing.LATEST)
-    assert place(None, _assigned(None, 3, 10), latest_from=1) == Placement(3, Placing.LATEST)
-    assert place(None, _assigned(None, 3, 10), latest_from=12) == Placement(10, Placing.LATEST)
+    assert start_position(Stored(7), _assigned(5, 0, 10)) == StartPosition(7, StartReason.LEDGER)
+    assert start_position(Stored(7), _assigned(None, 0, 10)) == StartPosition(7, StartReason.LEDGER)
+    assert start_position(Stored(5), _assigned(7, 0, 10)) == StartPosition(5, StartReason.LEDGER_BEHIND)
+    assert start_position(Stored(5, moved=True), _assigned(7, 0, 10)) == StartPosition(5, StartReason.LEDGER)
+    assert start_position(None, _assigned(5, 0, 10)) == StartPosition(5, StartReason.COMMITTED)
+    assert start_position(None, _assigned(None, 3, 10)) == StartPosition(3, StartReason.EARLIEST)
+    assert start_position(None, _assigned(None, 3, 10), latest_from=8) == StartPosition(8, StartReason.LATEST)
+    assert start_position(None, _assigned(None, 3, 10), latest_from=1) == StartPosition(3, StartReason.LATEST)
+    assert start_position(None, _assigned(None, 3, 10), latest_from=12) == StartPosition(
+        10, StartReason.LATEST
+    )
 
 
 def test_what_retention_deleted_is_a_gap() -> None:
     """Offsets that expired before they were judged go on record as a gap, with a ledger or a commit alone."""
-    assert place(Stored(2), _assigned(2, 6, 10)) == Placement(6, Placing.RETENTION, OffsetRange(2, 6))
-    assert place(Stored(2), _assigned(8, 6, 10)) == Placement(6, Placing.RETENTION, OffsetRange(2, 6))
-    assert place(None, _assigned(2, 6, 10)) == Placement(6, Placing.RETENTION, OffsetRange(2, 6))
+    assert start_position(Stored(2), _assigned(2, 6, 10)) == StartPosition(
+        6, StartReason.RETENTION, OffsetRange(2, 6)
+    )
+    assert start_position(Stored(2), _assigned(8, 6, 10)) == StartPosition(
+        6, StartReason.RETENTION, OffsetRange(2, 6)
+    )
+    assert start_position(None, _assigned(2, 6, 10)) == StartPosition(
+        6, StartReason.RETENTION, OffsetRange(2, 6)
+    )
 
 
 def test_a_topic_made_anew_is_read_from_its_start() -> None:
     """Another id, or nothing in common, means new records from the first on, however long the topic is."""
     for end in (5, 7, 90):
-        other = place(Stored(7, "old"), _assigned(None, 0, end, topic_id="new"))
-        assert other == Placement(0, Placing.RECREATED, None, 0)
-    late = place(Stored(7, "old"), _assigned(3, 3, 90, topic_id="new"))
-    assert late == Placement(3, Placing.RECREATED, OffsetRange(0, 3), 0)
-    assert place(Stored(7), _assigned(None, 2, 90, diverged=2)) == Placement(2, Placing.RECREATED, None, 2)
-    assert place(None, _assigned(12, 3, 10)) == Placement(3, Placing.EARLIEST)
+        other = start_position(Stored(7, "old"), _assigned(None, 0, end, topic_id="new"))
+        assert other == StartPosition(0, StartReason.RECREATED, None, 0)
+    late = start_position(Stored(7, "old"), _assigned(3, 3, 90, topic_id="new"))
+    assert late == StartPosition(3, StartReason.RECREATED, OffsetRange(0, 3), 0)
+    assert start_position(Stored(7), _assigned(None, 2, 90, diverged=2)) == StartPosition(
+        2, StartReason.RECREATED, None, 2
+    )
+    assert start_position(None, _assigned(12, 3, 10)) == StartPosition(3, StartReason.EARLIEST)
 
 
 def test_the_first_id_seen_is_adopted() -> None:
     """A ledger from before ids were kept goes on where it stands, as does a topic that has none."""
-    assert place(Stored(7), _assigned(None, 0, 10, topic_id="new")) == Placement(7, Placing.LEDGER)
-    assert place(Stored(7, "old"), _assigned(None, 0, 10)) == Placement(7, Placing.LEDGER)
-    assert place(Stored(7, "old"), _assigned(None, 0, 10, topic_id="old")) == Placement(7, Placing.LEDGER)
+    assert start_position(Stored(7), _assigned(None, 0, 10, topic_id="new")) == StartPosition(
+        7, StartReason.LEDGER
+    )
+    assert start_position(Stored(7, "old"), _assigned(None, 0, 10)) == StartPosition(7, StartReason.LEDGER)
+    assert start_position(Stored(7, "old"), _assigned(None, 0, 10, topic_id="old")) == StartPosition(
+        7, StartReason.LEDGER
+    )
 
 
 def test_a_log_that_was_cut_off_is_read_from_the_cut() -> None:
     """What stands at the cut and behind is new; what retention took of that is a gap."""
-    assert place(Stored(7), _assigned(7, 0, 9, diverged=5)) == Placement(5, Placing.TRUNCATED, None, 5)
-    cut = place(Stored(7), _assigned(7, 0, 5, diverged=5))
-    assert cut == Placement(5, Placing.TRUNCATED, None, 5)
+    assert start_position(Stored(7), _assigned(7, 0, 9, diverged=5)) == StartPosition(
+        5, StartReason.TRUNCATED, None, 5
+    )
+    cut = start_position(Stored(7), _assigned(7, 0, 5, diverged=5))
+    assert cut == StartPosition(5, StartReason.TRUNCATED, None, 5)
 
 
 def test_a_position_beyond_the_end_is_waited_for() -> None:
     """An end may lag behind; one that stays is another log, unless an operator put the position there."""
-    assert place(Stored(12), _assigned(None, 2, 10)).reason is Placing.BEYOND_END
-    assert place(Stored(12), _assigned(None, 2, 10), waited=True) == Placement(2, Placing.RECREATED, None, 2)
-    moved = place(Stored(12, moved=True), _assigned(None, 2, 10), waited=True)
-    assert moved.reason is Placing.BEYOND_END
+    assert start_position(Stored(12), _assigned(None, 2, 10)).reason is StartReason.BEYOND_END
+    assert start_position(Stored(12), _assigned(None, 2, 10), waited=True) == StartPosition(
+        2, StartReason.RECREATED, None, 2
+    )
+    moved = start_position(Stored(12, moved=True), _assigned(None, 2, 10), waited=True)
+    assert moved.reason is StartReason.BEYOND_END
 
 
 @given(

@@ -21,7 +21,7 @@ from monitor.ledger.spool import LedgerSpool, usage_by_topic
 from monitor.ledger.store import Ledger
 from monitor.outcome.transaction import Claimed, EngineVersion, Finished, Transaction, coverage_of
 from monitor.privacy.vault import Vault
-from monitor.progress import Mark, Placement, Placing
+from monitor.progress import Mark, StartPosition, StartReason
 from monitor.sources.combined import CombinedSource
 from monitor.sources.memory import MemoryLog, MemorySource
 from monitor.sources.spool import READ_BYTES, SpoolSource
@@ -224,7 +224,7 @@ def test_a_position_beyond_the_spool_is_not_read(tmp_path: Path) -> None:
             ledger.move(TRACES, 0, 2, "again")
         placed = ledger.claim(Assigned(TRACES, 0, 4, 4, 4), latest=False)
     assert isinstance(placed, Claim)
-    assert placed.placement == Placement(4, Placing.LEDGER)
+    assert placed.placement == StartPosition(4, StartReason.LEDGER)
 
 
 def test_instances_have_spools_of_their_own(tmp_path: Path) -> None:

@@ -9,17 +9,17 @@ from monitor.engine.ports import Claim, Claims
 from monitor.errors import Retryable
 from monitor.events import Assigned, Fetched, TopicPartition
 from monitor.ports import Incident, Observer, Source
-from monitor.progress import Placement, Placing, Progress, Witness
+from monitor.progress import Progress, StartPosition, StartReason, Witness
 
 RETRY_SECONDS = 0.5  # a busy ledger answers within milliseconds
 LOOK_SECONDS = 2.0  # how soon an operator's `riskmon positions move`, or another daemon's claim, is noticed
 RECLAIM_SECONDS = 10.0  # three heartbeats: by then the group has told us what we own
 BEYOND_SECONDS = 10.0  # longest time that an end may lag behind after a fail-over of the broker
 
-_INCIDENTS: Mapping[Placing, Incident] = {
-    Placing.RECREATED: Incident.RECREATED,
-    Placing.TRUNCATED: Incident.TRUNCATED,
-    Placing.LEDGER_BEHIND: Incident.LEDGER_BEHIND,
+_INCIDENTS: Mapping[StartReason, Incident] = {
+    StartReason.RECREATED: Incident.RECREATED,
+    StartReason.TRUNCATED: Incident.TRUNCATED,
+    StartReason.LEDGER_BEHIND: Incident.LEDGER_BEHIND,
 }
 
 
@@ -124,7 +124,7 @@ class Partitions:
             self._observer.incident(Incident.LEDGER_RETRY)
             self._waiting[name] = _Waiting(assigned, _Why.REFUSED, now + RETRY_SECONDS)
             return
-        if isinstance(claim, Placement):
+        if isinstance(claim, StartPosition):
             if name not in self._beyond:
                 self._observer.incident(Incident.STUCK, *name)
             self._beyond[name] = since

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from monitor.events import Assigned, TopicPartition
 from monitor.outcome.transaction import Transaction
-from monitor.progress import Mark, Placement
+from monitor.progress import Mark, StartPosition
 
 
 class Claim(Protocol):
@@ -27,7 +27,7 @@ class Claim(Protocol):
         ...
 
     @property
-    def placement(self) -> Placement:
+    def placement(self) -> StartPosition:
         """Why reading begins there."""
         ...
 
@@ -54,8 +54,8 @@ class Holding(Protocol):
 class Claims(Protocol):
     """What is needed of a ledger to own partitions. Each raises Retryable."""
 
-    def claim(self, assigned: Assigned, *, latest: bool, waited: bool = False) -> Claim | Placement:
-        """Claim a partition and say where to read on; a bare Placement means that it must not be read."""
+    def claim(self, assigned: Assigned, *, latest: bool, waited: bool = False) -> Claim | StartPosition:
+        """Claim a partition and say where to read on; a bare StartPosition means that it must not be read."""
         ...
 
     def first_look(self, ends: Mapping[TopicPartition, int]) -> None:

@@ -15,7 +15,7 @@ from monitor.errors import Conflict, NotFound
 from monitor.events import Assigned, OffsetRange, TopicPartition
 from monitor.ledger import chain
 from monitor.ledger import schema as t
-from monitor.progress import Mark, Placement, Placing, Stored, Witness, place
+from monitor.progress import Mark, StartPosition, StartReason, Stored, Witness, start_position
 from monitor.spool import is_spool
 
 _FIRST_LOOK: Final = "first_look"  # key in `meta`
@@ -29,7 +29,7 @@ class Claim(NamedTuple):
     epoch: int
     version: int
     mark: Mark
-    placement: Placement
+    placement: StartPosition
     incarnation: int = 0
 
 
@@ -52,7 +52,7 @@ class Writer(NamedTuple):
         chain.append(self.connection, entries, self.now)
 
 
-def claim(writer: Writer, assigned: Assigned, *, latest: bool, waited: bool) -> Claim | Placement:
+def claim(writer: Writer, assigned: Assigned, *, latest: bool, waited: bool) -> Claim | StartPosition:
     """Claim an assigned partition and say where to read on.
 
     From now on transactions of earlier claims are refused. What will never be judged (a gap), a log that is
@@ -65,10 +65,10 @@ def claim(writer: Writer, assigned: Assigned, *, latest: bool, waited: bool) -> 
     row = writer.connection.execute(sa.select(t.positions).where(same)).one_or_none()
     if row is None:
         return _first_claim(writer, assigned, latest=latest)
-    placement = place(_stored(row), assigned, waited=waited)
-    if placement.reason is Placing.BEYOND_END:
+    placement = start_position(_stored(row), assigned, waited=waited)
+    if placement.reason is StartReason.BEYOND_END:
         return placement
-    anew = placement.reason is Placing.RECREATED
+    anew = placement.reason is StartReason.RECREATED
     mark = Mark(placement.offset) if anew else _restored(row, placement.offset, placement.since)
     incarnation = row.incarnation + (placement.since is not None)
     made = Claim(row.epoch + 1, row.version, mark, placement, incarnation)
@@ -90,7 +90,7 @@ def _first_claim(writer: Writer, assigned: Assigned, *, latest: bool) -> Claim:
         looked = _first_looked(writer.connection)
         name = _name(assigned.topic, assigned.partition)
         latest_from = assigned.end if looked is None else looked.get(name)
-    placement = place(None, assigned, latest_from=latest_from)
+    placement = start_position(None, assigned, latest_from=latest_from)
     mark = Mark(placement.offset)
     where = {"topic": assigned.topic, "partition": assigned.partition}
     columns = {
@@ -212,12 +212,12 @@ def _claim_entries(assigned: Assigned, row: Any, made: Claim) -> list[chain.NewE
         entries.append(("incarnation", {**where, **change, **ids, "incarnation": made.incarnation}))
     elif assigned.topic_id and not row.topic_id:  # in a ledger from before ids were kept
         entries.append(("topic", {**where, "offset": placement.offset, "topic_id": assigned.topic_id}))
-    if placement.reason is Placing.LEDGER_BEHIND:
+    if placement.reason is StartReason.LEDGER_BEHIND:
         entries.append(("behind", {**where, "offset": placement.offset, "committed": assigned.committed}))
     return entries + _gap_entries(where, placement)
 
 
-def _gap_entries(where: Mapping[str, Any], placement: Placement) -> list[chain.NewEntry]:
+def _gap_entries(where: Mapping[str, Any], placement: StartPosition) -> list[chain.NewEntry]:
     if placement.gap is None:
         return []
     gap = {"from": placement.gap.start, "to": placement.gap.end, "reason": placement.reason}

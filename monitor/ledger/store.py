@@ -23,7 +23,7 @@ from monitor.ledger.database import READS, connect, once_unlocked
 from monitor.outcome.transaction import Transaction
 from monitor.outcome.verdict import VERDICTS, Verdict
 from monitor.privacy.vault import Vault
-from monitor.progress import Placement
+from monitor.progress import StartPosition
 from monitor.records import DeadLetter, FlagRow
 from monitor.spool import is_spool
 
@@ -107,7 +107,7 @@ class Ledger:
             with reading.begin():
                 yield reading
 
-    def claim(self, assigned: Assigned, *, latest: bool, waited: bool = False) -> Claim | Placement:
+    def claim(self, assigned: Assigned, *, latest: bool, waited: bool = False) -> Claim | StartPosition:
         """Claim an assigned partition and say where to read on, see `monitor.ledger.claims.claim`."""
         with self.begin() as connection:
             return claims.claim(self._writer(connection), assigned, latest=latest, waited=waited)
