@@ -26,7 +26,7 @@ class Received(NamedTuple):
     value: bytes
 
 
-class Usage(NamedTuple):
+class SpoolUsage(NamedTuple):
     """What waits in a spool's topic: offsets from `begin` to before `end`, and the bytes of their values."""
 
     begin: int

@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from monitor.clock import ManualClock
 from monitor.detect.inline import InlineDetectors
-from monitor.engine.ports import Claim, Holding, LedgerPort
+from monitor.engine.ports import LedgerPort, PartitionClaim, PartitionHolding
 from monitor.errors import Busy, Retryable
 from monitor.events import Assigned, TopicPartition
 from monitor.findings import Assessment, Judgement
@@ -155,7 +155,9 @@ class FlakyLedger:
         self._ledger = ledger
         self.faults: list[str] = []
 
-    def claim(self, assigned: Assigned, *, latest: bool, waited: bool = False) -> Claim | StartPosition:
+    def claim(
+        self, assigned: Assigned, *, latest: bool, waited: bool = False
+    ) -> PartitionClaim | StartPosition:
         """Claim, or fail first."""
         if self._next() == "before":
             raise Retryable("scripted")
@@ -165,7 +167,7 @@ class FlakyLedger:
         """Tell the ledger."""
         self._ledger.first_look(ends)
 
-    def holdings(self) -> Mapping[TopicPartition, Holding]:
+    def holdings(self) -> Mapping[TopicPartition, PartitionHolding]:
         """Ask the ledger."""
         return self._ledger.holdings()
 

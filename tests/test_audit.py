@@ -9,17 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.ledger.audit import GENESIS, Entry, canonical, link, verify
+from monitor.ledger.audit import GENESIS, ChainEntry, canonical, link, verify
 
 
-def chain_of(*bodies: tuple[str, dict[str, Any]]) -> list[Entry]:
+def chain_of(*bodies: tuple[str, dict[str, Any]]) -> list[ChainEntry]:
     """Build a valid chain."""
-    entries: list[Entry] = []
+    entries: list[ChainEntry] = []
     previous = GENESIS
     for seq, (kind, body) in enumerate(bodies, 1):
         text = canonical(body)
         previous = link(previous, seq, "1.000000", kind, text)
-        entries.append(Entry(seq, "1.000000", kind, text, previous))
+        entries.append(ChainEntry(seq, "1.000000", kind, text, previous))
     return entries
 
 

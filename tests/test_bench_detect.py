@@ -15,14 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.bench.arms import Arm, Handwritten, Timing, decoded, whole_text
-from monitor.bench.detect import Options, _Round, summary
+from monitor.bench.detect import DetectOptions, _Round, summary
 from monitor.bench.profiles import Flags, agreement
 from monitor.bench.traces import characters, traces
 from monitor.cli import riskmon
 from monitor.config import DetectorsConfig
 from monitor.errors import ConfigError
 
-OPTIONS = Options(traces=100, rounds=2, workers=2, price=0.5, checkpoint={})
+OPTIONS = DetectOptions(traces=100, rounds=2, workers=2, price=0.5, checkpoint={})
 
 
 def timing(traces: int, seconds: float, cpu: float | None, **more: Any) -> Timing:

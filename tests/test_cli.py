@@ -24,7 +24,7 @@ from monitor import __version__, cli
 from monitor.cli import main
 from monitor.clock import SystemClock
 from monitor.config import Config, load, settings
-from monitor.demo.traffic import Traffic
+from monitor.demo.traffic import TrafficGenerator
 from monitor.events import Assigned, OffsetRange
 from monitor.findings import Action, Assessment, Flag, Judgement, Severity, Status
 from monitor.ledger import schema as t
@@ -403,7 +403,7 @@ def test_schema_accepts_what_is_documented(call: Call) -> None:
         "response": "!",
         "context": [{"id": "d", "content": "c"}],
     }
-    traffic = Traffic(1, SystemClock())
+    traffic = TrafficGenerator(1, SystemClock())
     for trace in ({"response": ""}, documented, *(next(traffic).trace for _ in range(300))):
         validator.validate(trace)
     wrongs: tuple[Any, ...] = ({}, {"response": None}, {"response": "", "messages": "?"}, [])

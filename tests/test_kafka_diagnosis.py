@@ -20,8 +20,8 @@ from monitor.sources.kafka_diagnosis import (
     CAUSE_SECONDS,
     SAY_SECONDS,
     Diagnosis,
+    Outage,
     Outages,
-    Reason,
     explain,
     raise_for_good,
 )
@@ -42,33 +42,33 @@ def alert(reason: str) -> ssl.SSLError:
     return error
 
 
-KNOWN: list[tuple[Exception, Reason]] = [
-    (errors.SaslAuthenticationFailedError("Authentication failed"), Reason.LOGIN_REFUSED),
-    (errors.UnsupportedSaslMechanismError(), Reason.MECHANISM_REFUSED),
-    (errors.IllegalSaslStateError(), Reason.NO_LOGIN_THERE),
-    (untrusted(18), Reason.CERTIFICATE_UNTRUSTED),
-    (untrusted(20), Reason.CERTIFICATE_UNTRUSTED),
-    (untrusted(10), Reason.CERTIFICATE_OUTDATED),
-    (untrusted(62), Reason.CERTIFICATE_OF_ANOTHER_HOST),
-    (untrusted(64), Reason.CERTIFICATE_OF_ANOTHER_HOST),
-    (untrusted(999), Reason.CERTIFICATE_INVALID),
-    (alert("SSLV3_ALERT_BAD_CERTIFICATE"), Reason.CLIENT_CERTIFICATE_REFUSED),
-    (alert("TLSV13_ALERT_CERTIFICATE_REQUIRED"), Reason.CLIENT_CERTIFICATE_REFUSED),
-    (alert("TLSV1_ALERT_UNKNOWN_CA"), Reason.CLIENT_CERTIFICATE_REFUSED),
-    (errors.KafkaConnectionError("Handshake failed: [SSL: WRONG_VERSION_NUMBER]"), Reason.NO_TLS_THERE),
-    (errors.KafkaConnectionError("111 ECONNREFUSED"), Reason.CONNECTION_REFUSED),
-    (errors.KafkaConnectionError("DNS Resolution failure"), Reason.NAME_UNKNOWN),
-    (errors.KafkaConnectionError("socket disconnected"), Reason.CLOSED_UNANSWERED),
-    (errors.InvalidReceiveError("Invalid frame length: 352518912"), Reason.TLS_THERE),  # an alert
-    (errors.InvalidReceiveError("Invalid frame length: 1213486160"), Reason.NO_BROKER_THERE),  # HTTP
-    (errors.RequestTimedOutError("Request timed out after 200 ms"), Reason.NO_ANSWER),
-    (RuntimeError("whatever"), Reason.NO_ANSWER),
+KNOWN: list[tuple[Exception, Outage]] = [
+    (errors.SaslAuthenticationFailedError("Authentication failed"), Outage.LOGIN_REFUSED),
+    (errors.UnsupportedSaslMechanismError(), Outage.MECHANISM_REFUSED),
+    (errors.IllegalSaslStateError(), Outage.NO_LOGIN_THERE),
+    (untrusted(18), Outage.CERTIFICATE_UNTRUSTED),
+    (untrusted(20), Outage.CERTIFICATE_UNTRUSTED),
+    (untrusted(10), Outage.CERTIFICATE_OUTDATED),
+    (untrusted(62), Outage.CERTIFICATE_OF_ANOTHER_HOST),
+    (untrusted(64), Outage.CERTIFICATE_OF_ANOTHER_HOST),
+    (untrusted(999), Outage.CERTIFICATE_INVALID),
+    (alert("SSLV3_ALERT_BAD_CERTIFICATE"), Outage.CLIENT_CERTIFICATE_REFUSED),
+    (alert("TLSV13_ALERT_CERTIFICATE_REQUIRED"), Outage.CLIENT_CERTIFICATE_REFUSED),
+    (alert("TLSV1_ALERT_UNKNOWN_CA"), Outage.CLIENT_CERTIFICATE_REFUSED),
+    (errors.KafkaConnectionError("Handshake failed: [SSL: WRONG_VERSION_NUMBER]"), Outage.NO_TLS_THERE),
+    (errors.KafkaConnectionError("111 ECONNREFUSED"), Outage.CONNECTION_REFUSED),
+    (errors.KafkaConnectionError("DNS Resolution failure"), Outage.NAME_UNKNOWN),
+    (errors.KafkaConnectionError("socket disconnected"), Outage.CLOSED_UNANSWERED),
+    (errors.InvalidReceiveError("Invalid frame length: 352518912"), Outage.TLS_THERE),  # an alert
+    (errors.InvalidReceiveError("Invalid frame length: 1213486160"), Outage.NO_BROKER_THERE),  # HTTP
+    (errors.RequestTimedOutError("Request timed out after 200 ms"), Outage.NO_ANSWER),
+    (RuntimeError("whatever"), Outage.NO_ANSWER),
 ]
 
 
 @given(st.sampled_from(KNOWN), st.lists(st.sampled_from(["argument", "context", "cause"]), max_size=4))
 def test_a_cause_is_found_however_the_library_wraps_it(
-    known: tuple[Exception, Reason], wrappings: list[str]
+    known: tuple[Exception, Outage], wrappings: list[str]
 ) -> None:
     """As an argument, a context or a cause of other errors: the reason is the same, with a remedy."""
     error, reason = known
@@ -93,7 +93,7 @@ def test_only_what_no_waiting_changes_ends_the_daemon() -> None:
             raise_for_good(getattr(errors, lasting)())
 
 
-def reason_of(diagnosis: Diagnosis) -> Reason | None:
+def reason_of(diagnosis: Diagnosis) -> Outage | None:
     """What it has found out."""
     cause = diagnosis.cause
     return cause.reason if cause else None
@@ -106,7 +106,7 @@ def test_the_cause_that_says_most_is_told() -> None:
     diagnosis._failed("one", errors.KafkaConnectionError("111 ECONNREFUSED"))
     diagnosis._failed("two", errors.SaslAuthenticationFailedError())
     diagnosis._failed("two", errors.RequestTimedOutError())
-    assert reason_of(diagnosis) is Reason.LOGIN_REFUSED
+    assert reason_of(diagnosis) is Outage.LOGIN_REFUSED
     assert diagnosis.conclusive(2)
     assert not diagnosis.conclusive(3)
     diagnosis._connected("one", set())
@@ -144,7 +144,7 @@ def test_an_outage_with_a_known_cause_is_told_of_at_once() -> None:
     with capture_logs() as logs:
         Outages(ManualClock(), structlog.get_logger(), diagnosis).away()
     (line,) = logs
-    assert line["cause"] is Reason.CONNECTION_REFUSED
+    assert line["cause"] is Outage.CONNECTION_REFUSED
 
 
 class Denied:

@@ -23,7 +23,7 @@ from monitor.config import DetectorsConfig, KafkaConfig
 from monitor.errors import ConfigError
 from monitor.events import Denial, Right
 from monitor.sources.kafka import KafkaSource
-from monitor.sources.kafka_diagnosis import Reason
+from monitor.sources.kafka_diagnosis import Outage
 from monitor.telemetry.logging import PER_MINUTE
 
 pytestmark = [
@@ -138,20 +138,20 @@ def no_such_name(_: SecuredKafka, __: Path) -> Section:
     return {"bootstrap_servers": ["broker.invalid:9092"], "topics": ["t"]}
 
 
-REFUSED: Mapping[Callable[[SecuredKafka, Path], Section], tuple[Reason, str]] = {
-    wrong_password: (Reason.LOGIN_REFUSED, "kafka.sasl_password"),
-    wrong_mechanism: (Reason.MECHANISM_REFUSED, "kafka.sasl_mechanism"),
-    login_without_need: (Reason.NO_LOGIN_THERE, "kafka.security_protocol"),
-    no_login: (Reason.CLOSED_UNANSWERED, "TLS or a login; check kafka.security_protocol"),
-    plain_to_tls: (Reason.TLS_THERE, "the broker speaks TLS there: check kafka.security_protocol"),
-    tls_to_plain: (Reason.NO_TLS_THERE, "kafka.security_protocol"),
-    another_authority: (Reason.CERTIFICATE_UNTRUSTED, "kafka.ssl_cafile"),
-    another_host: (Reason.CERTIFICATE_OF_ANOTHER_HOST, "kafka.bootstrap_servers"),
-    outdated: (Reason.CERTIFICATE_OUTDATED, "renew it"),
-    no_certificate: (Reason.CLIENT_CERTIFICATE_REFUSED, "kafka.ssl_certfile"),
-    unknown_certificate: (Reason.CLIENT_CERTIFICATE_REFUSED, "kafka.ssl_certfile"),
-    nobody_there: (Reason.CONNECTION_REFUSED, "nothing listens there"),
-    no_such_name: (Reason.NAME_UNKNOWN, "kafka.bootstrap_servers"),
+REFUSED: Mapping[Callable[[SecuredKafka, Path], Section], tuple[Outage, str]] = {
+    wrong_password: (Outage.LOGIN_REFUSED, "kafka.sasl_password"),
+    wrong_mechanism: (Outage.MECHANISM_REFUSED, "kafka.sasl_mechanism"),
+    login_without_need: (Outage.NO_LOGIN_THERE, "kafka.security_protocol"),
+    no_login: (Outage.CLOSED_UNANSWERED, "TLS or a login; check kafka.security_protocol"),
+    plain_to_tls: (Outage.TLS_THERE, "the broker speaks TLS there: check kafka.security_protocol"),
+    tls_to_plain: (Outage.NO_TLS_THERE, "kafka.security_protocol"),
+    another_authority: (Outage.CERTIFICATE_UNTRUSTED, "kafka.ssl_cafile"),
+    another_host: (Outage.CERTIFICATE_OF_ANOTHER_HOST, "kafka.bootstrap_servers"),
+    outdated: (Outage.CERTIFICATE_OUTDATED, "renew it"),
+    no_certificate: (Outage.CLIENT_CERTIFICATE_REFUSED, "kafka.ssl_certfile"),
+    unknown_certificate: (Outage.CLIENT_CERTIFICATE_REFUSED, "kafka.ssl_certfile"),
+    nobody_there: (Outage.CONNECTION_REFUSED, "nothing listens there"),
+    no_such_name: (Outage.NAME_UNKNOWN, "kafka.bootstrap_servers"),
 }
 
 
@@ -478,7 +478,7 @@ def test_an_outage_is_a_line_at_its_beginning_and_one_at_its_end(tmp_path: Path)
     told = names(daemon)
     assert [told[event] for event in ("kafka_unreachable", "kafka_connected")] == [1, 2]
     (away,) = [event for event in daemon.events() if event["event"] == "kafka_unreachable"]
-    assert away["cause"] == Reason.CONNECTION_REFUSED
+    assert away["cause"] == Outage.CONNECTION_REFUSED
     foreign = [event for event in daemon.events() if event["event"] == "third_party"]
     assert max(Counter((event["line"]) for event in foreign).values()) <= 2 * PER_MINUTE
     assert not [event for event in foreign if "%s" in event.get("message", "")]

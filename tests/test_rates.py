@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from monitor.clock import ManualClock
 from monitor.detect.cascade import AUDIT, Cascade
 from monitor.findings import Assessment, Status
-from monitor.telemetry.rates import TERMS, THRESHOLD, Rate, Sums, Window, corrected, estimate, sums_of
+from monitor.telemetry.rates import TERMS, THRESHOLD, Rate, RateWindow, Sums, corrected, estimate, sums_of
 
 
 def assessment(score: float, *, tier: int = 0, probability: float = 1.0, **values: float) -> Assessment:
@@ -265,7 +265,7 @@ def test_naive_rates_are_wrong_and_corrected_ones_are_not() -> None:
 def test_a_window_forgets() -> None:
     """A rate covers the last hour; a key without traces in it has none."""
     clock = ManualClock()
-    window: Window[str] = Window(clock, seconds=60.0, steps=6)
+    window: RateWindow[str] = RateWindow(clock, seconds=60.0, steps=6)
     window.add("a", sums_of([assessment(1.0)] * 10, THRESHOLD))
     clock.advance(30.0)
     window.add("a", sums_of([assessment(0.0)] * 10, THRESHOLD))

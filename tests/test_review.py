@@ -22,7 +22,7 @@ from test_ledger_flags import PII, put, row_of
 from monitor.clock import SystemClock
 from monitor.config import Config, load
 from monitor.console.http import HttpServer
-from monitor.console.review import PAGE, WAITING, Find, Refused, Review, parse
+from monitor.console.review import PAGE, WAITING, Find, QueryRefused, Review, parse
 from monitor.console.review_page import as_html
 from monitor.daemon.daemon import Daemon, wait_in_thread
 from monitor.errors import Retryable
@@ -407,7 +407,7 @@ def test_every_query_is_understood_or_refused(pairs: list[tuple[str, str]]) -> N
     refusal = ""
     try:
         wanted = parse(urlencode(pairs), "").wanted
-    except Refused as refused:
+    except QueryRefused as refused:
         refusal = str(refused)
     if refusal:
         assert refusal.partition(":")[0] in {name for name, _ in pairs}
@@ -574,7 +574,7 @@ def test_times_are_milliseconds_or_rfc_3339() -> None:
     forms = ["1769846400000", "2026-01-31T08:00:00Z", "2026-01-31T09:00:00+01:00", "2026-01-31T08:00:00.000Z"]
     found = {parse(f"from={form}", "").wanted.since for form in forms}
     assert found == {1_769_846_400.0}
-    with pytest.raises(Refused):
+    with pytest.raises(QueryRefused):
         parse("from=2026-01-31", "")
 
 

@@ -8,23 +8,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.web.routes import Route, Routes
-from monitor.web.server import Answer, Head
+from monitor.web.server import Head, Response
 
 PATHS = ["/a", "/b", "/c"]
 METHODS = ["GET", "POST", "PUT"]
 
 
-def problem(status: HTTPStatus, text: str, head: Head | None) -> Answer:
+def problem(status: HTTPStatus, text: str, head: Head | None) -> Response:
     """A refusal with its text as body."""
     del head
-    return Answer(status, text.encode())
+    return Response(status, text.encode())
 
 
 def routes(table: set[tuple[str, str]]) -> Routes:
     """Each route answers with its own method and path."""
     return Routes(
         [
-            Route(method, path, lambda _head, own=f"{method} {path}": Answer(200, own.encode()))  # type: ignore[misc] # a default binds the loop's value
+            Route(method, path, lambda _head, own=f"{method} {path}": Response(200, own.encode()))  # type: ignore[misc] # a default binds the loop's value
             for method, path in sorted(table)
         ],
         problem,
@@ -56,16 +56,16 @@ def test_everything_follows_from_the_table(table: set[tuple[str, str]], method: 
 def test_a_guard_refuses_before_the_body_is_read() -> None:
     """What a guard refuses never reaches its route; what it lets pass is served with its body."""
 
-    async def serve(head: Head, body: bytes) -> Answer:
-        return Answer(200, head.path.encode() + body)
+    async def serve(head: Head, body: bytes) -> Response:
+        return Response(200, head.path.encode() + body)
 
-    def guard(head: Head) -> Answer | None:
-        return None if "key" in head.headers else Answer(401)
+    def guard(head: Head) -> Response | None:
+        return None if "key" in head.headers else Response(401)
 
     table = Routes([Route("POST", "/a", serve=serve, guard=guard)], problem, "")
-    assert table.head(Head("POST", "/a", {})) == Answer(401)
+    assert table.head(Head("POST", "/a", {})) == Response(401)
     passed = Head("POST", "/a", {"key": "k"})
     assert table.head(passed) is None
-    assert asyncio.run(table.body(passed, b"!")) == Answer(200, b"/a!")
+    assert asyncio.run(table.body(passed, b"!")) == Response(200, b"/a!")
     with pytest.raises(LookupError):
         asyncio.run(table.body(Head("GET", "/a", {}), b""))

@@ -25,7 +25,7 @@ from monitor.progress import Mark, StartPosition, StartReason
 from monitor.sources.combined import CombinedSource
 from monitor.sources.memory import MemoryLog, MemorySource
 from monitor.sources.spool import READ_BYTES, SpoolSource
-from monitor.spool import Received, Usage, is_spool, spool_topic
+from monitor.spool import Received, SpoolUsage, is_spool, spool_topic
 
 VAULT = Vault(bytes(range(32)))
 TRACES, LOGS = spool_topic("traces", "one"), spool_topic("logs", "one")
@@ -123,7 +123,7 @@ def test_bodies_are_unreadable_on_disk_and_gone_once_judged(tmp_path: Path) -> N
         spool.append(bodies(TRACES, [b"canary-spool"] * 5))
         claim = claimed(ledger, spool, TRACES)
         judge(ledger, claim, TRACES, 0, 3)
-        assert spool.usage()[TRACES] == Usage(3, 5, 24)
+        assert spool.usage()[TRACES] == SpoolUsage(3, 5, 24)
         assert [record.offset for record in spool.read(TRACES, 0, 10, 100)] == [3, 4]
     for file in tmp_path.iterdir():
         assert b"canary-spool" not in file.read_bytes()
@@ -134,7 +134,7 @@ def test_offsets_go_on_when_all_was_judged_and_the_audit_holds(tmp_path: Path) -
     with opened(tmp_path) as (ledger, spool):
         spool.append(bodies(TRACES, BODIES[:4]))
         judge(ledger, claimed(ledger, spool, TRACES), TRACES, 0, 4)
-        assert spool.usage()[TRACES] == Usage(4, 4, 0)
+        assert spool.usage()[TRACES] == SpoolUsage(4, 4, 0)
     with opened(tmp_path) as (ledger, spool):
         assert spool.end(TRACES) == 4
         spool.append(bodies(TRACES, BODIES[:2]))
@@ -164,12 +164,12 @@ def test_a_spool_holds_its_bounds_and_counts_right(sizes: list[list[int]], judge
             del size
         assert spool.append(bodies(TRACES, [b"x" * size for size in group])) == room
         held += group[:room]
-        assert spool.usage()[TRACES] == Usage(begin, begin + len(held), sum(held))
+        assert spool.usage()[TRACES] == SpoolUsage(begin, begin + len(held), sum(held))
         done = min(judged[step], len(held)) if step < len(judged) else 0
         if done:
             claim = judge(ledger, claim, TRACES, begin, begin + done)
             begin, held = begin + done, held[done:]
-            assert spool.usage()[TRACES] == Usage(begin, begin + len(held), sum(held))
+            assert spool.usage()[TRACES] == SpoolUsage(begin, begin + len(held), sum(held))
     ledger.close()
 
 
@@ -234,10 +234,10 @@ def test_instances_have_spools_of_their_own(tmp_path: Path) -> None:
         other = LedgerSpool(ledger, VAULT, (theirs,), max_records=10, max_bytes=1000)
         assert spool.append(bodies(TRACES, BODIES[:3])) == 3
         assert other.append([Received(theirs, 7.0, JSON, b"{}")]) == 1
-        assert other.usage() == {theirs: Usage(0, 1, 2)}
+        assert other.usage() == {theirs: SpoolUsage(0, 1, 2)}
         assert usage_by_topic(ledger) == {
-            TRACES: (Usage(0, 3, 24), 0.0),
-            theirs: (Usage(0, 1, 2), 7.0),
+            TRACES: (SpoolUsage(0, 3, 24), 0.0),
+            theirs: (SpoolUsage(0, 1, 2), 7.0),
         }
 
 

@@ -19,7 +19,7 @@ from monitor.cli import riskmon
 from monitor.clock import ManualClock
 from monitor.config import IngestConfig
 from monitor.demo.broker import EmbeddedBroker
-from monitor.demo.traffic import Sample, Traffic, publish, texts
+from monitor.demo.traffic import GeneratedTrace, TrafficGenerator, publish, texts
 from monitor.detect import hallucination
 from monitor.ingest import decoder_for
 from monitor.rules import RuleSet
@@ -50,9 +50,9 @@ class Ticking(threading.Event):
         return False
 
 
-def samples(count: int, seed: int = 7, shift_after: int | None = None) -> list[Sample]:
+def samples(count: int, seed: int = 7, shift_after: int | None = None) -> list[GeneratedTrace]:
     """The first samples of a seed."""
-    return list(islice(Traffic(seed, ManualClock(), shift_after=shift_after), count))
+    return list(islice(TrafficGenerator(seed, ManualClock(), shift_after=shift_after), count))
 
 
 def leaked(text: str) -> set[str]:
@@ -86,7 +86,7 @@ def test_kinds_come_at_their_rates() -> None:
     assert 0.42 < kinds["rag"] / 5_000 < 0.48
     for kind in ("unsupported", "leak", "toxic", "injection"):
         assert 0.012 < kinds[kind] / 5_000 < 0.028
-    only = Traffic(1, ManualClock(), rates={"leak": 1.0})
+    only = TrafficGenerator(1, ManualClock(), rates={"leak": 1.0})
     assert {sample.kind for sample in islice(only, 50)} == {"leak"}
 
 
@@ -111,7 +111,7 @@ def test_topics_shift_where_told() -> None:
         systems[sample.shifted].add(sample.trace["messages"][0]["content"])
     assert not systems[0] & systems[1]
     assert len({sample.trace["app"] for sample in both if sample.shifted}) == 3
-    traffic = Traffic(1)
+    traffic = TrafficGenerator(1)
     assert not next(traffic).shifted
     traffic.shift()
     assert next(traffic).shifted
@@ -132,7 +132,7 @@ def test_leaks_are_in_the_response_alone() -> None:
 def test_check_digits_hold() -> None:
     """Leaked card numbers pass Luhn and account numbers pass MOD 97-10, as real ones do."""
     cards = ibans = 0
-    for sample in islice(Traffic(3, ManualClock(), rates={"leak": 1.0}), 500):
+    for sample in islice(TrafficGenerator(3, ManualClock(), rates={"leak": 1.0}), 500):
         for match in re.finditer(SHAPES["card"], sample.trace["response"]):
             digits = [int(char) for char in match[0] if char.isdigit()]
             doubled = [sum(divmod(2 * digit, 10)) for digit in digits[-2::-2]]
@@ -147,7 +147,7 @@ def test_check_digits_hold() -> None:
 
 def test_unsupported_answers_contradict_their_context() -> None:
     """Each unsupported answer brings words that neither its context nor its question has."""
-    for sample in islice(Traffic(5, ManualClock(), rates={"unsupported": 1.0}), 300):
+    for sample in islice(TrafficGenerator(5, ManualClock(), rates={"unsupported": 1.0}), 300):
         given = json.dumps([sample.trace["context"], sample.trace["messages"]])
         new = set(re.findall(r"\w{4,}", sample.trace["response"])) - set(re.findall(r"\w+", given))
         assert len(new) >= 5
@@ -176,7 +176,7 @@ def test_abuse_comes_from_both_sides() -> None:
     words = texts().words
     insult = re.compile("|".join((*words["insult"], *words["adjective"])))
     sides = Counter[str]()
-    for sample in islice(Traffic(5, ManualClock(), rates={"toxic": 1.0}), 200):
+    for sample in islice(TrafficGenerator(5, ManualClock(), rates={"toxic": 1.0}), 200):
         asked = insult.search(sample.trace["messages"][1]["content"])
         answered = insult.search(sample.trace["response"])
         assert bool(asked) != bool(answered)
@@ -189,7 +189,7 @@ def test_attacks_come_by_both_ways() -> None:
     told = [t.split("{")[0] for t in (*texts().injections.prompts, *texts().injections.documents)]
     attack = re.compile("|".join(map(re.escape, told)))
     ways = Counter[str]()
-    for sample in islice(Traffic(5, ManualClock(), rates={"injection": 1.0}), 200):
+    for sample in islice(TrafficGenerator(5, ManualClock(), rates={"injection": 1.0}), 200):
         asked = attack.search(sample.trace["messages"][1]["content"])
         shown = attack.search("".join(document["content"] for document in sample.trace["context"]))
         assert bool(asked) != bool(shown)
@@ -204,7 +204,7 @@ def test_published_traffic_arrives() -> None:
 
     with EmbeddedBroker() as broker:
         broker.create_topic("llm.traces", 2)
-        traffic = Traffic(9)
+        traffic = TrafficGenerator(9)
         stop = Ticking()
         sent = publish(
             broker.bootstrap, "llm.traces", 200, 1.0, traffic, stop, clock=stop.clock, shift_seconds=0.5
@@ -234,7 +234,7 @@ def test_publishing_ends_when_told() -> None:
     stop.set()
     with EmbeddedBroker() as broker:
         broker.create_topic("t", 1)
-        assert publish(broker.bootstrap, "t", 10, None, Traffic(1), stop) == Counter()
+        assert publish(broker.bootstrap, "t", 10, None, TrafficGenerator(1), stop) == Counter()
 
 
 PUBLISH_TO_A_BROKER_THAT_DIES = """

@@ -18,7 +18,7 @@ import msgspec
 
 from monitor.agents.calls import ALIKE
 from monitor.agents.evidence import noisy_or
-from monitor.agents.policy import Budgets, Options, read_options
+from monitor.agents.policy import AgentOptions, Budgets, read_options
 from monitor.errors import ConfigError
 from monitor.findings import Assessment, Evidence, Status
 from monitor.text import segments
@@ -138,7 +138,7 @@ class AgentMonitor:
     """Keeps what agents and conversations used. Used from one thread. Options: `policy.Options`."""
 
     def __init__(self, **given: Any) -> None:
-        self._options: Options = read_options(given)
+        self._options: AgentOptions = read_options(given)
         self._clear()
 
     def _clear(self) -> None:

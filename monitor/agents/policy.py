@@ -22,7 +22,7 @@ class Budgets(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     seconds: float | None = None
 
 
-class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class AgentPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What an agent may do. Tools are named by globs.
 
     `allow`: tools it may call. `destructive`: tools that need an approval before them, by a guardrail or tool
@@ -36,7 +36,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     budgets: Budgets = Budgets()
 
 
-class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class AgentOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Options of the detector: a policy for every agent, and by `agents` (globs, first match) for some.
 
     What an entry of `agents` leaves out is as for every agent. `history` is how many runs of an agent are
@@ -58,13 +58,13 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     conversation: Budgets = Budgets(steps=None)
 
 
-def read_options(given: dict[str, Any]) -> Options:
+def read_options(given: dict[str, Any]) -> AgentOptions:
     """Read the detector's options. Raises ConfigError naming the option and the remedy."""
     where = "detectors.agent.options"
     try:
-        options = msgspec.convert(given, Options)
+        options = msgspec.convert(given, AgentOptions)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{where}: {error}; use {', '.join(Options.__struct_fields__)}") from None
+        raise ConfigError(f"{where}: {error}; use {', '.join(AgentOptions.__struct_fields__)}") from None
     for name in ("history", "warm_up", "max_agents", "max_conversations", "window_seconds"):
         if getattr(options, name) <= 0:
             raise ConfigError(f"{where}.{name}: must be above 0")
@@ -95,7 +95,7 @@ class CompiledPolicy(NamedTuple):
     budgets: Budgets
 
 
-def compile_policies(options: Options) -> Policies:
+def compile_policies(options: AgentOptions) -> Policies:
     """Compile the policies. Raises ConfigError."""
     base = {
         "allow": options.allow,
@@ -113,17 +113,16 @@ def compile_policies(options: Options) -> Policies:
             "budgets": {**options.budgets, **budgets} if isinstance(budgets, dict) else 0,
         }
         try:
-            policy = msgspec.convert(merged, Policy)
+            policy = msgspec.convert(merged, AgentPolicy)
         except msgspec.ValidationError as error:
-            raise ConfigError(
-                f"detectors.agent.options.agents.{name}: {error}; use {', '.join(Policy.__struct_fields__)}"
-            ) from None
+            fields = ", ".join(AgentPolicy.__struct_fields__)
+            raise ConfigError(f"detectors.agent.options.agents.{name}: {error}; use {fields}") from None
         entries.append((_globs((name,)), _compile(policy)))
     gates = {policy.approval for _, policy in entries if policy.approval is not None}
     return Policies(tuple(entries), tuple(sorted(gates, key=lambda gate: gate.pattern)))
 
 
-def _compile(policy: Policy) -> CompiledPolicy:
+def _compile(policy: AgentPolicy) -> CompiledPolicy:
     named = tuple(name for name in policy.approval if name != USER)
     return CompiledPolicy(
         _globs(policy.allow),

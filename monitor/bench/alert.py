@@ -22,7 +22,7 @@ from monitor.clock import Clock, Deadline, SystemClock
 from monitor.config import load
 from monitor.daemon.daemon import Daemon, wait_in_thread
 from monitor.demo.broker import EmbeddedBroker
-from monitor.demo.traffic import Traffic, publish
+from monitor.demo.traffic import TrafficGenerator, publish
 from monitor.errors import ConfigError, Retryable
 from monitor.ledger import schema
 from monitor.outcome.alerts import ALERTMANAGER, GROUP_BY
@@ -43,7 +43,7 @@ receivers: [{{name: none}}]
 """
 
 
-class Options(NamedTuple):
+class AlertOptions(NamedTuple):
     """What is asked for: leaks measured one by one, leaks sent at once, seconds without Alertmanager."""
 
     leaks: int
@@ -52,7 +52,7 @@ class Options(NamedTuple):
     as_json: bool
 
 
-def run(path: Path | None, options: Options) -> None:
+def run(path: Path | None, options: AlertOptions) -> None:
     """Measure and print. Raises ConfigError without an Alertmanager on the PATH, Retryable after too long."""
     configure("error")
     clock = SystemClock()
@@ -74,7 +74,9 @@ def run(path: Path | None, options: Options) -> None:
         thread, failures = wait_in_thread(daemon)
         stop = threading.Event()
         others = threading.Thread(
-            target=publish, args=(broker.bootstrap, TOPIC, RATE, None, Traffic(SEED), stop), daemon=True
+            target=publish,
+            args=(broker.bootstrap, TOPIC, RATE, None, TrafficGenerator(SEED), stop),
+            daemon=True,
         )
         try:
             with _producer(broker.bootstrap) as send:
@@ -155,7 +157,7 @@ class _Bench:
     ) -> None:
         self._daemon, self._alertmanager, self._send, self._clock = daemon, alertmanager, send, clock
 
-    def measure(self, options: Options) -> dict[str, Any]:
+    def measure(self, options: AlertOptions) -> dict[str, Any]:
         """Run them all."""
         seconds = [self._leak(f"{PLANTED}{number}") for number in range(options.leaks)]
         last = f"{PLANTED}{options.leaks - 1}"
@@ -179,7 +181,7 @@ class _Bench:
         self._send(app)
         return self._timed(lambda: bool(self._alertmanager.shows(app)), f"the alert of {app} is shown")
 
-    def _outage(self, options: Options) -> dict[str, Any]:
+    def _outage(self, options: AlertOptions) -> dict[str, Any]:
         self._alertmanager.stop()
         began, sent = Deadline(self._clock, options.outage), 0
         while not began.expired():

@@ -29,7 +29,7 @@ BAR: Final = 24  # characters
 _HOUR, _MILLION, _MIB = 3600.0, 1e6, 2**20
 
 
-class Options(NamedTuple):
+class DetectOptions(NamedTuple):
     """What is asked for. `price` is what a core costs per hour, in whatever currency."""
 
     traces: int
@@ -49,7 +49,7 @@ class _Round(NamedTuple):
     models: Mapping[str, Timing]
 
 
-def run(path: Path | None, options: Options) -> None:
+def run(path: Path | None, options: DetectOptions) -> None:
     """Measure and print. Raises ConfigError for a configuration whose detectors cannot be built."""
     config = load(path)
     absent = [
@@ -83,7 +83,7 @@ def run(path: Path | None, options: Options) -> None:
         _show(result)
 
 
-def _round(daemon: Arm, alone: Arm, peers: Arm | None, number: int, options: Options) -> _Round:
+def _round(daemon: Arm, alone: Arm, peers: Arm | None, number: int, options: DetectOptions) -> _Round:
     """Measure everything once, on traces that no other measurement of the run has seen."""
     seed = SEED + 10 * number
     warm = traces(BATCH, seed + 1)
@@ -97,7 +97,7 @@ def _round(daemon: Arm, alone: Arm, peers: Arm | None, number: int, options: Opt
     )
 
 
-def summary(rounds: Sequence[_Round], options: Options) -> dict[str, Any]:
+def summary(rounds: Sequence[_Round], options: DetectOptions) -> dict[str, Any]:
     """Return the measured figures of all rounds: medians, and the spread of ratios.
 
     `ratio` is of traces per second, on all cores; `cpu_ratio` of the CPU time per trace, which a busy machine
@@ -172,7 +172,7 @@ def _table(rounds: Sequence[Mapping[str, Timing]]) -> dict[str, Any]:
     }
 
 
-def _tell(number: int, one: _Round, options: Options) -> None:
+def _tell(number: int, one: _Round, options: DetectOptions) -> None:
     theirs = f", {one.handwritten.rate():.2f} by hand" if one.handwritten else ""
     click.echo(
         f"round {number + 1}/{options.rounds}: {one.one.rate():.0f} traces/s with 1 worker,"

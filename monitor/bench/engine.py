@@ -28,7 +28,7 @@ RECORD_BYTES = 1024
 WAIT_SECONDS = 120.0
 
 
-class Options(NamedTuple):
+class EngineOptions(NamedTuple):
     """What is asked for; `both` measures on the embedded broker besides."""
 
     records: int
@@ -47,7 +47,7 @@ class Spent(NamedTuple):
 class _Arm:
     """A broker with the records on it, and what each round took on it."""
 
-    def __init__(self, broker: Broker, options: Options, clock: Clock) -> None:
+    def __init__(self, broker: Broker, options: EngineOptions, clock: Clock) -> None:
         own = uuid.uuid4().hex[:8]
         self._topic, self._verdicts = f"bench-{own}", f"bench-verdicts-{own}" if options.verdicts else ""
         self._broker, self._records, self._clock = broker, options.records, clock
@@ -104,7 +104,7 @@ class _Arm:
         )
 
 
-def engine(bootstrap: str | None, options: Options, *, as_json: bool) -> None:
+def engine(bootstrap: str | None, options: EngineOptions, *, as_json: bool) -> None:
     """Compare the engine (no-op detectors, shipped rules, real ledger) with a bare poll loop.
 
     Both read the same topic of native JSON records of 1 KiB with the same client settings, in turn, and are

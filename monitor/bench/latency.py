@@ -31,7 +31,7 @@ TICK_SECONDS: Final = 0.01
 SEED: Final = 7
 
 
-class Options(NamedTuple):
+class LatencyOptions(NamedTuple):
     """What is asked for. `rate` in traces per second; None takes `share` of what the machine can carry.
 
     `bootstrap` is a Kafka that runs; None starts the embedded broker.
@@ -52,7 +52,7 @@ class _Run(NamedTuple):
     took: float
 
 
-def run(path: Path | None, options: Options) -> None:
+def run(path: Path | None, options: LatencyOptions) -> None:
     """Measure and print. Raises ConfigError for a configuration whose detectors cannot be built."""
     configure("error")
     config = load(path)

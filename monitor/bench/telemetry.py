@@ -47,7 +47,7 @@ TICK_SECONDS: Final = 0.01
 SEED: Final = 11
 
 
-class Options(NamedTuple):
+class TelemetryOptions(NamedTuple):
     """What is asked for: `seconds` of each arm in each of the `rounds`.
 
     `noop` puts no-op detectors in place of the configured ones, so that the engine is what limits. With
@@ -76,7 +76,7 @@ class _Run(NamedTuple):
     requests: int
 
 
-def run(path: Path | None, options: Options) -> None:
+def run(path: Path | None, options: TelemetryOptions) -> None:
     """Measure and print. Raises ConfigError for a configuration that cannot be used.
 
     Both arms have as many scrapers, and an OTLP endpoint for spans and metrics (`Options.evaluations`), in a

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from monitor.demo.traffic import Traffic
+from monitor.demo.traffic import TrafficGenerator
 from monitor.strict_yaml import load_yaml
 
 TARGET: Final = 1420
@@ -68,7 +68,7 @@ def traces(count: int, seed: int) -> list[bytes]:
     text = files("monitor.bench").joinpath(name).read_text(encoding="utf-8")
     known = msgspec.convert(load_yaml(text, name), _Texts)
     pick = random.Random(seed)  # noqa: S311 - not cryptography
-    planted = Traffic(seed, rates={"leak": 0.5, "toxic": 0.5})
+    planted = TrafficGenerator(seed, rates={"leak": 0.5, "toxic": 0.5})
     return [json.dumps(_trace(pick, known, planted, number, seed)).encode() for number in range(count)]
 
 
@@ -79,7 +79,9 @@ def characters(record: bytes) -> int:
     return len(trace["response"]) + sum(len(part["content"]) for part in parts)
 
 
-def _trace(pick: random.Random, known: _Texts, planted: Traffic, number: int, seed: int) -> dict[str, Any]:
+def _trace(
+    pick: random.Random, known: _Texts, planted: TrafficGenerator, number: int, seed: int
+) -> dict[str, Any]:
     target = TARGET * pick.uniform(0.7, 1.3)
     make = _grounded if pick.random() < GROUNDED else _chat
     messages, context, response = make(pick, known, target)

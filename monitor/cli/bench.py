@@ -42,7 +42,7 @@ def alert(path: Path | None, leaks: int, burst: int, outage: float, *, as_json: 
     """Measure how long a leak takes to a real Alertmanager, and what an outage of it costs."""
     from monitor.bench import alert as benchmark
 
-    benchmark.run(path, benchmark.Options(leaks, burst, outage, as_json))
+    benchmark.run(path, benchmark.AlertOptions(leaks, burst, outage, as_json))
 
 
 @command.command("decode")
@@ -99,7 +99,7 @@ def detect(
     given = (
         {"checkpoint": checkpoint, "config": checkpoint_config} if checkpoint and checkpoint_config else {}
     )
-    benchmark.run(path, benchmark.Options(traces, rounds, workers, price, given, stack, as_json))
+    benchmark.run(path, benchmark.DetectOptions(traces, rounds, workers, price, given, stack, as_json))
 
 
 @command.command("engine")
@@ -113,7 +113,7 @@ def engine(bootstrap: str | None, *, as_json: bool, **options: Any) -> None:
     """Compare the engine with a bare kafka-python poll loop, interleaved in one run."""
     from monitor.bench import engine as benchmark
 
-    benchmark.engine(bootstrap, benchmark.Options(**options), as_json=as_json)
+    benchmark.engine(bootstrap, benchmark.EngineOptions(**options), as_json=as_json)
 
 
 @command.command("latency")
@@ -135,7 +135,7 @@ def latency(path: Path | None, **options: Any) -> None:
     """Measure how long traces take from a broker to the ledger."""
     from monitor.bench import latency as benchmark
 
-    benchmark.run(path, benchmark.Options(**options))
+    benchmark.run(path, benchmark.LatencyOptions(**options))
 
 
 @command.command("profiles")
@@ -166,4 +166,4 @@ def telemetry(path: Path | None, **options: Any) -> None:
     """Measure what it costs when scrapers and the OTLP endpoint hang, against those that answer."""
     from monitor.bench import telemetry as benchmark
 
-    benchmark.run(path, benchmark.Options(**options))
+    benchmark.run(path, benchmark.TelemetryOptions(**options))

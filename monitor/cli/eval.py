@@ -46,5 +46,7 @@ from monitor.evaluation.labelled import KINDS
 def command(kind: str, files: tuple[Path, ...], path: Path | None, **options: Any) -> None:
     """Measure a detector on labelled JSONL files, as the daemon would judge them."""
     types = (options.pop("types") or "").split(",")
-    asked = evaluation.Options(types=tuple(t.strip().upper() for t in types if t.strip()), **options)
+    asked = evaluation.EvaluationOptions(
+        types=tuple(t.strip().upper() for t in types if t.strip()), **options
+    )
     evaluation.run(kind, files, path, asked)

@@ -7,22 +7,22 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from monitor.daemon.checks import Finding
+from monitor.daemon.checks import CheckResult
 from monitor.errors import ConfigError
 from monitor.output import as_json as to_json
 
 
-def usable(path: Path | None) -> Finding:
+def usable(path: Path | None) -> CheckResult:
     """Return the line of a configuration that was read."""
-    return Finding("configuration", "ok", str(path) if path else "defaults and environment")
+    return CheckResult("configuration", "ok", str(path) if path else "defaults and environment")
 
 
-def unusable(error: ConfigError) -> list[Finding]:
+def unusable(error: ConfigError) -> list[CheckResult]:
     """Return a line for each fault of a configuration."""
-    return [Finding("configuration", "failed", line) for line in str(error).splitlines()]
+    return [CheckResult("configuration", "failed", line) for line in str(error).splitlines()]
 
 
-def show(findings: Sequence[Finding], *, as_json: bool) -> bool:
+def show(findings: Sequence[CheckResult], *, as_json: bool) -> bool:
     """Print findings; return whether none failed."""
     ok = all(finding.state != "failed" for finding in findings)
     if as_json:

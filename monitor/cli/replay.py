@@ -36,7 +36,7 @@ SHOWN: Final = 50  # differences printed for people; the JSON has them all
 _LEFT_OUT: Final = "drift"
 
 
-class Options(NamedTuple):
+class ReplayOptions(NamedTuple):
     """What is asked for. `rules` empty: the configured ones; `diff`: compare with the ledger."""
 
     start: Point
@@ -99,7 +99,7 @@ def point(text: str) -> Point:
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
-def _run(path: Path | None, options: Options) -> None:
+def _run(path: Path | None, options: ReplayOptions) -> None:
     """Replay and print. Raises ConfigError for a range, rules or a ledger that cannot be used."""
     configure("error")
     config, clock = load(path), SystemClock()
@@ -227,4 +227,4 @@ def _show(replayed: _Replayed, compared: tuple[Difference, int] | None) -> None:
 def command(path: Path | None, start: str, stop: str | None, paths: tuple[Path, ...], **options: Any) -> None:
     """Judge a range of a topic once more, without any effect, and show what would change."""
     begin, end = point(start), point(stop) if stop else None
-    _run(path, Options(begin, end, rules=paths, **options))
+    _run(path, ReplayOptions(begin, end, rules=paths, **options))

@@ -13,7 +13,7 @@ from typing_extensions import override
 from monitor import __version__
 from monitor.console.review import OFF, Review
 from monitor.web.routes import Route, Routes
-from monitor.web.server import Answer, Bounds, Head, Server
+from monitor.web.server import Head, Limits, Response, Server
 
 MAX_CONNECTIONS: Final = 64
 REQUEST_SECONDS: Final = 10.0
@@ -59,7 +59,7 @@ class HttpServer(Server):
             Route("GET", "/-/healthy", self._livez),
             Route("GET", "/readyz", self._readyz),
             Route("GET", "/-/ready", self._readyz),
-            Route("GET", "/version", lambda _head: Answer(200, _json(version=__version__))),
+            Route("GET", "/version", lambda _head: Response(200, _json(version=__version__))),
             Route("POST", "/-/reload", self._request_reload),
             _review_route(review),
         ]
@@ -68,7 +68,7 @@ class HttpServer(Server):
             host,
             port,
             Routes(routes, _problem, "no such page"),
-            Bounds(MAX_CONNECTIONS, request_seconds),
+            Limits(MAX_CONNECTIONS, request_seconds),
             remedy="allow only your scraper to reach it",
         )
 
@@ -78,28 +78,28 @@ class HttpServer(Server):
             self._review.close()
         super().stop()
 
-    def _metrics(self, head: Head) -> Answer:
+    def _metrics(self, head: Head) -> Response:
         if "application/openmetrics-text" in head.headers.get("accept", ""):
             text: bytes = openmetrics.generate_latest(self._registry)  # type: ignore[no-untyped-call] # as it ships
-            return Answer(200, text, openmetrics.CONTENT_TYPE_LATEST)
-        return Answer(200, generate_latest(self._registry), CONTENT_TYPE_PLAIN_0_0_4)
+            return Response(200, text, openmetrics.CONTENT_TYPE_LATEST)
+        return Response(200, generate_latest(self._registry), CONTENT_TYPE_PLAIN_0_0_4)
 
-    def _livez(self, _head: Head) -> Answer:
+    def _livez(self, _head: Head) -> Response:
         live = self._health.live()
-        return Answer(200 if live else 503, _json(live=live))
+        return Response(200 if live else 503, _json(live=live))
 
-    def _readyz(self, _head: Head) -> Answer:
+    def _readyz(self, _head: Head) -> Response:
         conditions = dict(self._health.ready())
         failing = sorted(name for name, holds in conditions.items() if not holds)
         body = _json(ready=not failing, failing=failing, conditions=conditions)
-        return Answer(503 if failing else 200, body)
+        return Response(503 if failing else 200, body)
 
-    def _request_reload(self, head: Head) -> Answer:
+    def _request_reload(self, head: Head) -> Response:
         if self._reload is None:
             return _problem(HTTPStatus.FORBIDDEN, "http.reload is off; send SIGHUP, or set it", head)
         self._reload()
         text = "reload requested; see the log or riskmon_reloads_total for the result"
-        return Answer(HTTPStatus.ACCEPTED, _json(reload=text))
+        return Response(HTTPStatus.ACCEPTED, _json(reload=text))
 
 
 def _review_route(review: Review | None) -> Route:
@@ -108,8 +108,8 @@ def _review_route(review: Review | None) -> Route:
     return Route("GET", "/review", serve=lambda head, _body: review.answer(head), guard=review.refusal)
 
 
-def _problem(status: HTTPStatus, text: str, _head: Head | None) -> Answer:
-    return Answer(status, _json(error=text))
+def _problem(status: HTTPStatus, text: str, _head: Head | None) -> Response:
+    return Response(status, _json(error=text))
 
 
 def _json(**values: object) -> bytes:

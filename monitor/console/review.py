@@ -22,7 +22,7 @@ from monitor.errors import Retryable
 from monitor.findings import Severity
 from monitor.records import FLAG_FIELDS, FlagFilter, FlagPage
 from monitor.web import credentials
-from monitor.web.server import JSON, Answer, Head
+from monitor.web.server import JSON, Head, Response
 
 PAGE: Final = 200  # flags
 QUERY_SECONDS: Final = 2.0  # the longest the ledger may take; WAITING of them end before a request's deadline
@@ -45,7 +45,7 @@ _SAFE: Final = (
 Find = Callable[[FlagFilter, int], FlagPage]
 
 
-class Refused(Exception):  # noqa: N818 - an answer, not an error
+class QueryRefused(Exception):  # noqa: N818 - an answer, not an error
     """A request that cannot be answered; the text names field, value and remedy."""
 
 
@@ -70,18 +70,18 @@ class Review:
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="riskmon-review")
         self._places = threading.BoundedSemaphore(WAITING)
 
-    def refusal(self, head: Head) -> Answer | None:
+    def refusal(self, head: Head) -> Response | None:
         """401 for whoever does not know the token."""
         if credentials.holds(head, self._token, basic=True):
             return None
         text = "the token is missing or wrong: give http.review_token as password, with any user name"
         return _problem(HTTPStatus.UNAUTHORIZED, text, ("WWW-Authenticate", 'Basic realm="riskmon"'))
 
-    async def answer(self, head: Head) -> Answer:
+    async def answer(self, head: Head) -> Response:
         """The page asked for; 400 for what cannot be understood, 503 when the ledger cannot answer now."""
         try:
             asked = parse(head.query, head.headers.get("accept", ""))
-        except Refused as refused:
+        except QueryRefused as refused:
             return _problem(HTTPStatus.BAD_REQUEST, str(refused))
         if not self._places.acquire(blocking=False):
             return _later("others are being answered; try again")
@@ -104,16 +104,16 @@ class Review:
         """Answer no more; what is being read is read to its end, within QUERY_SECONDS. Idempotent."""
         self._reader.shutdown(wait=False, cancel_futures=True)
 
-    def _make(self, asked: Asked) -> Answer:
+    def _make(self, asked: Asked) -> Response:
         page = self._find(asked.wanted, PAGE)
         following = ""
         if page.more:
             last = page.flags[-1]
             following = "?" + urlencode({**asked.given, "before": f"{last.time!r}_{last.flag.id}"})
         if asked.as_json:
-            return Answer(HTTPStatus.OK, review_page.as_json(page.flags, following), JSON, _SAFE)
+            return Response(HTTPStatus.OK, review_page.as_json(page.flags, following), JSON, _SAFE)
         html = review_page.as_html(page.flags, following, asked.given)
-        return Answer(HTTPStatus.OK, html, "text/html; charset=utf-8", _SAFE)
+        return Response(HTTPStatus.OK, html, "text/html; charset=utf-8", _SAFE)
 
 
 def parse(query: str, accept: str) -> Asked:
@@ -125,7 +125,7 @@ def parse(query: str, accept: str) -> Asked:
     try:
         pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=_MOST_PARAMETERS)
     except ValueError:
-        raise Refused(f"the query has more than {_MOST_PARAMETERS} parameters; leave some out") from None
+        raise QueryRefused(f"the query has more than {_MOST_PARAMETERS} parameters; leave some out") from None
     given: dict[str, str] = {}
     for name, value in pairs:
         if name not in _PARAMETERS:
@@ -188,17 +188,17 @@ def _key(given: Mapping[str, str]) -> tuple[float, str] | None:
     return time, flag
 
 
-def _refused(name: str, value: str, remedy: str) -> Refused:
+def _refused(name: str, value: str, remedy: str) -> QueryRefused:
     shown = value if len(value) <= _SHOWN else value[:_SHOWN] + "…"
-    return Refused(f"{name[:_SHOWN]}: {json.dumps(shown, ensure_ascii=False)} {remedy}")
+    return QueryRefused(f"{name[:_SHOWN]}: {json.dumps(shown, ensure_ascii=False)} {remedy}")
 
 
-def _problem(status: HTTPStatus, text: str, *headers: tuple[str, str]) -> Answer:
+def _problem(status: HTTPStatus, text: str, *headers: tuple[str, str]) -> Response:
     body = json.dumps({"error": text}, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
-    return Answer(status, body, JSON, (*_SAFE, *headers))
+    return Response(status, body, JSON, (*_SAFE, *headers))
 
 
-def _later(text: str) -> Answer:
+def _later(text: str) -> Response:
     return _problem(HTTPStatus.SERVICE_UNAVAILABLE, text, ("Retry-After", "2"))
 
 

@@ -6,14 +6,14 @@ from typing import Final, NamedTuple
 
 from monitor.config import Config, KafkaConfig, Profile
 from monitor.errors import ConfigError, Retryable
-from monitor.spool import Usage
+from monitor.spool import SpoolUsage
 
 BROKER_SECONDS = 10.0
 OUTPUTS: Final = ("feedback topic", "verdicts topic")
 """Subjects of the topics that a daemon writes."""
 
 
-class Finding(NamedTuple):
+class CheckResult(NamedTuple):
     """One line: `state` is ok, missing (works, at a cost) or failed (does not work)."""
 
     subject: str
@@ -21,9 +21,9 @@ class Finding(NamedTuple):
     detail: str
 
 
-def findings(config: Config, *, offline: bool = False) -> list[Finding]:
+def findings(config: Config, *, offline: bool = False) -> list[CheckResult]:
     """What the daemon would find at its start."""
-    checks: list[tuple[str, Callable[[Config], list[Finding]]]] = [
+    checks: list[tuple[str, Callable[[Config], list[CheckResult]]]] = [
         ("rules", _rules),
         ("models", _models),
         ("deliver", _deliver),
@@ -32,30 +32,30 @@ def findings(config: Config, *, offline: bool = False) -> list[Finding]:
     deliver = config.deliver
     if not offline and (config.kafka.topics or deliver.feedback_topic or deliver.verdicts_topic):
         checks.append(("broker", _broker))
-    found: list[Finding] = []
+    found: list[CheckResult] = []
     for subject, check in checks:
         try:
             found += check(config)
         except (ConfigError, Retryable) as error:
-            found += [Finding(subject, "failed", line) for line in str(error).splitlines()]
+            found += [CheckResult(subject, "failed", line) for line in str(error).splitlines()]
     return found
 
 
-def _rules(config: Config) -> list[Finding]:
+def _rules(config: Config) -> list[CheckResult]:
     from monitor.rules import RuleSet, default_paths
 
     rules = RuleSet.load(config.rules.paths or default_paths())
-    return [Finding("rules", "ok", f"{len(rules.rules)} rules, version {rules.version}")]
+    return [CheckResult("rules", "ok", f"{len(rules.rules)} rules, version {rules.version}")]
 
 
-def _models(config: Config) -> list[Finding]:
+def _models(config: Config) -> list[CheckResult]:
     from monitor.detect import tiers, without_lost_models
 
     judging, lost = without_lost_models(config)
     return [
-        Finding("profile", "ok", f"{config.profile}: {_PROFILES[config.profile]}"),
+        CheckResult("profile", "ok", f"{config.profile}: {_PROFILES[config.profile]}"),
         *(
-            Finding(
+            CheckResult(
                 f"{tier.detector} tier {tier.tier}",
                 "ok" if tier.present else "missing",
                 f"{tier.name} {tier.version}".strip() if tier.present else f"{tier.name}: {tier.cost}",
@@ -63,21 +63,21 @@ def _models(config: Config) -> list[Finding]:
             for tier in tiers(judging)
         ),
         *(
-            Finding("model", "missing", f"{setting}: its file is gone; judging goes on without that tier")
+            CheckResult("model", "missing", f"{setting}: its file is gone; judging goes on without that tier")
             for setting in lost
         ),
     ]
 
 
-def _deliver(config: Config) -> list[Finding]:
+def _deliver(config: Config) -> list[CheckResult]:
     from monitor.clock import SystemClock
     from monitor.deliver.senders import senders
 
     built = senders(config, SystemClock())
-    return [Finding("deliver", "ok", ", ".join(built) or "nowhere: alerts stay in the ledger")]
+    return [CheckResult("deliver", "ok", ", ".join(built) or "nowhere: alerts stay in the ledger")]
 
 
-def _ledger(config: Config) -> list[Finding]:
+def _ledger(config: Config) -> list[CheckResult]:
     from monitor.clock import SystemClock
     from monitor.daemon.build import open_ledger
     from monitor.ledger.spool import usage_by_topic
@@ -88,32 +88,32 @@ def _ledger(config: Config) -> list[Finding]:
     spools = usage_by_topic(ledger)
     ledger.close()
     return [
-        Finding("ledger", "ok", f"{config.ledger_url()}, key {vault.key_id}"),
+        CheckResult("ledger", "ok", f"{config.ledger_url()}, key {vault.key_id}"),
         *_receiver(config),
         *(_spool(topic, *waiting, config) for topic, waiting in spools.items()),
     ]
 
 
-def _receiver(config: Config) -> list[Finding]:
+def _receiver(config: Config) -> list[CheckResult]:
     if not config.receiver.enabled:
         return []
     receiver = config.receiver
     token = "with a token" if receiver.token else "no token"
-    return [Finding("receiver", "ok", f"OTLP/HTTP at {receiver.host}:{receiver.port}, {token}")]
+    return [CheckResult("receiver", "ok", f"OTLP/HTTP at {receiver.host}:{receiver.port}, {token}")]
 
 
-def _spool(topic: str, usage: Usage, oldest: float, config: Config) -> Finding:
+def _spool(topic: str, usage: SpoolUsage, oldest: float, config: Config) -> CheckResult:
     """What waits in one topic of the spool, and who has to judge it."""
     since = datetime.fromtimestamp(oldest, UTC).isoformat(timespec="seconds")
     detail = f"{usage.end - usage.begin} bodies, {usage.bytes} bytes, the oldest of {since}"
     if topic in config.spool_topics().values():
-        return Finding(f"spool {topic}", "ok", detail)
+        return CheckResult(f"spool {topic}", "ok", detail)
     instance = topic.partition("@")[2]
     remedy = f"judged only while a daemon with `instance: {instance}` and a receiver runs on this ledger"
-    return Finding(f"spool {topic}", "missing", f"{detail}; {remedy}")
+    return CheckResult(f"spool {topic}", "missing", f"{detail}; {remedy}")
 
 
-def _broker(config: Config) -> list[Finding]:
+def _broker(config: Config) -> list[CheckResult]:
     from monitor.sources.kafka_admin import Access, examine
     from monitor.sources.kafka_lookups import NO_ID_REMEDY
 
@@ -126,28 +126,32 @@ def _broker(config: Config) -> list[Finding]:
         needed = "" if kafka.topics else "; without Kafka, empty deliver.feedback_topic and .verdicts_topic"
         raise ConfigError(f"{error}{needed}") from None
     findings = [
-        Finding(f"broker {server}", "missing", "takes no connection; others of kafka.bootstrap_servers do")
+        CheckResult(
+            f"broker {server}", "missing", "takes no connection; others of kafka.bootstrap_servers do"
+        )
         for server in found.silent
     ]
     if found.group is Access.DENIED:
         findings.append(
-            Finding(f"right to group {kafka.group_id}", "failed", _denied(kafka, "--group", kafka.group_id))
+            CheckResult(
+                f"right to group {kafka.group_id}", "failed", _denied(kafka, "--group", kafka.group_id)
+            )
         )
     for topic, access in found.read.items():
         findings.append(_topic(f"topic {topic}", access, _NO_TOPIC, _denied(kafka, "--topic", topic)))
-    findings += [Finding(f"id of topic {topic}", "missing", NO_ID_REMEDY) for topic in found.nameless]
+    findings += [CheckResult(f"id of topic {topic}", "missing", NO_ID_REMEDY) for topic in found.nameless]
     for name, topic in outputs.items():
         denied = _denied(kafka, "--topic", topic, "Write")
         state, detail = _topic(name, found.written[topic], _NO_OUTPUT, denied)[1:]
-        findings.append(Finding(name, state, f"{topic} {detail}".rstrip()))
+        findings.append(CheckResult(name, state, f"{topic} {detail}".rstrip()))
     return findings + _group(config)
 
 
-def _topic(subject: str, access: str, absent: str, denied: str) -> Finding:
+def _topic(subject: str, access: str, absent: str, denied: str) -> CheckResult:
     state, detail = {"allowed": ("ok", ""), "missing": ("missing", absent), "denied": ("failed", denied)}[
         access
     ]
-    return Finding(subject, state, detail)
+    return CheckResult(subject, state, detail)
 
 
 def _denied(kafka: KafkaConfig, kind: str, name: str, right: str = "Read") -> str:
@@ -156,7 +160,7 @@ def _denied(kafka: KafkaConfig, kind: str, name: str, right: str = "Read") -> st
     return f"is denied: this user lacks the right {right}; {command}"
 
 
-def _group(config: Config) -> list[Finding]:
+def _group(config: Config) -> list[CheckResult]:
     """Whether partitions that nobody reads will be noticed; nothing where the broker does not answer."""
     from monitor.sources.kafka_group import hidden
 
@@ -166,7 +170,7 @@ def _group(config: Config) -> list[Finding]:
         why = hidden(config.kafka)
     except Retryable:
         return []
-    return [Finding("unread partitions", "missing" if why else "ok", why)]
+    return [CheckResult("unread partitions", "missing" if why else "ok", why)]
 
 
 _PROFILES: Final[Mapping[Profile, str]] = {

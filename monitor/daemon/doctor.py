@@ -14,7 +14,7 @@ from typing import Any, Final
 from monitor.clock import Clock, SystemClock
 from monitor.config import Config
 from monitor.daemon import checks
-from monitor.daemon.checks import Finding
+from monitor.daemon.checks import CheckResult
 from monitor.deliver.alertmanager import AlertmanagerSender
 from monitor.deliver.outbox import Delivered, Reason, Rejected, Retry
 from monitor.deliver.senders import senders
@@ -26,7 +26,7 @@ LEAST_FREE: Final = 2**30  # bytes on the ledger's disk
 LATE_SECONDS: Final = 300.0  # as the alert RiskmonOutboxStuck
 
 
-def examine(config: Config) -> list[Finding]:
+def examine(config: Config) -> list[CheckResult]:
     """Examine everything; what cannot be examined is a finding, too."""
     # A daemon starts without the topics it writes, and its messages wait; a sound installation has them.
     findings = [
@@ -34,7 +34,7 @@ def examine(config: Config) -> list[Finding]:
         for finding in checks.findings(config)
     ]
     clock = SystemClock()
-    examinations: tuple[tuple[str, Callable[[Config, Clock], list[Finding]]], ...] = (
+    examinations: tuple[tuple[str, Callable[[Config, Clock], list[CheckResult]]], ...] = (
         ("weights", _weights),
         ("receivers", _receivers),
         ("ledger", _ledger),
@@ -45,28 +45,28 @@ def examine(config: Config) -> list[Finding]:
         try:
             findings += examination(config, clock)
         except (ConfigError, Retryable, OSError) as error:
-            findings.append(Finding(subject, "failed", str(error)))
+            findings.append(CheckResult(subject, "failed", str(error)))
     return findings
 
 
-def _weights(_config: Config, _clock: Clock) -> list[Finding]:
+def _weights(_config: Config, _clock: Clock) -> list[CheckResult]:
     from monitor.models.bundled import bundled
 
     bad = [weights for weights in bundled() if weights.state != "ok"]
     if not bad:
-        return [Finding("weights", "ok", "every bundled file is the pinned one")]
-    return [Finding("weights", "failed", f"{one.file} is {one.state}; reinstall riskmon") for one in bad]
+        return [CheckResult("weights", "ok", "every bundled file is the pinned one")]
+    return [CheckResult("weights", "failed", f"{one.file} is {one.state}; reinstall riskmon") for one in bad]
 
 
-def _receivers(config: Config, clock: Clock) -> list[Finding]:
+def _receivers(config: Config, clock: Clock) -> list[CheckResult]:
     found = []
     for name, sender in senders(config, clock).items():
         if isinstance(sender, AlertmanagerSender | WebhookSender):
             result = sender.reach(SECONDS)
             if isinstance(result, Delivered):
-                found.append(Finding(name, "ok", "answers"))
+                found.append(CheckResult(name, "ok", "answers"))
             else:
-                found.append(Finding(name, "failed", _unreached(result)))
+                found.append(CheckResult(name, "failed", _unreached(result)))
         sender.close()
     return found
 
@@ -89,7 +89,7 @@ _REMEDIES: Final = {
 }
 
 
-def _ledger(config: Config, clock: Clock) -> list[Finding]:
+def _ledger(config: Config, clock: Clock) -> list[CheckResult]:
     from monitor.daemon.build import open_ledger
     from monitor.ledger import queries
     from monitor.ledger.outbox import LedgerOutbox
@@ -103,7 +103,7 @@ def _ledger(config: Config, clock: Clock) -> list[Finding]:
     finally:
         ledger.close()
     found = [
-        Finding(
+        CheckResult(
             f"outbox {name}",
             "failed" if age > LATE_SECONDS else "ok",
             f"{count} messages wait, the oldest for {age:.0f} s"
@@ -114,7 +114,7 @@ def _ledger(config: Config, clock: Clock) -> list[Finding]:
         for name, (count, age) in sorted(waiting.items())
     ]
     found += [
-        Finding(
+        CheckResult(
             f"outbox {name}",
             "missing",
             f"{count} messages were refused for good ({reason}); nobody was told of them",
@@ -125,25 +125,29 @@ def _ledger(config: Config, clock: Clock) -> list[Finding]:
         detail = (
             f"{dead} records were not judged; `riskmon dlq list` says why, `riskmon dlq requeue` tries again"
         )
-        found.append(Finding("dead letters", "missing", detail))
+        found.append(CheckResult("dead letters", "missing", detail))
     latest = max((row["updated"] for row in positions), default=None)
     if latest is None:
-        found.append(Finding("positions", "missing", "nothing was judged yet; start `riskmon run`"))
+        found.append(CheckResult("positions", "missing", "nothing was judged yet; start `riskmon run`"))
     else:
         age = max(0.0, clock.now() - latest)
-        found.append(Finding("positions", "ok", f"{len(positions)} partitions, last judged {age:.0f} s ago"))
+        found.append(
+            CheckResult("positions", "ok", f"{len(positions)} partitions, last judged {age:.0f} s ago")
+        )
     return found
 
 
-def _disk(config: Config, _clock: Clock) -> list[Finding]:
+def _disk(config: Config, _clock: Clock) -> list[CheckResult]:
     free = shutil.disk_usage(config.data_dir).free
     detail = f"{free / 2**30:.1f} GiB free for {config.data_dir}"
     if free >= LEAST_FREE:
-        return [Finding("disk", "ok", detail)]
-    return [Finding("disk", "failed", f"{detail}; a full disk pauses intake: make room, or move data_dir")]
+        return [CheckResult("disk", "ok", detail)]
+    return [
+        CheckResult("disk", "failed", f"{detail}; a full disk pauses intake: make room, or move data_dir")
+    ]
 
 
-def _daemon(config: Config, _clock: Clock) -> list[Finding]:
+def _daemon(config: Config, _clock: Clock) -> list[CheckResult]:
     host = config.http.host if config.http.host not in {"0.0.0.0", "::"} else "localhost"  # noqa: S104 - a comparison
     url = f"http://{host}:{config.http.port}/readyz"
     try:
@@ -153,11 +157,15 @@ def _daemon(config: Config, _clock: Clock) -> list[Finding]:
         with unready:
             body = json.load(unready)
     except (OSError, ValueError):
-        return [Finding("daemon", "missing", f"none answers at {url}; start `riskmon run` here to have one")]
+        return [
+            CheckResult("daemon", "missing", f"none answers at {url}; start `riskmon run` here to have one")
+        ]
     failing = [str(name) for name in body.get("failing", [])]
     if not failing:
-        return [Finding("daemon", "ok", "ready")]
-    return [Finding("daemon", "failed", f"{name}: {CONDITIONS.get(name, 'see its log')}") for name in failing]
+        return [CheckResult("daemon", "ok", "ready")]
+    return [
+        CheckResult("daemon", "failed", f"{name}: {CONDITIONS.get(name, 'see its log')}") for name in failing
+    ]
 
 
 CONDITIONS: Final = {

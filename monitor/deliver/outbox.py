@@ -127,7 +127,7 @@ class Sender(Protocol):
         ...
 
 
-class Observer(Protocol):
+class DeliveryObserver(Protocol):
     """What delivery tells telemetry. Calls are cheap, thread-safe, never raise and never block."""
 
     def delivered(self, destination: str, n: int) -> None:
@@ -165,7 +165,7 @@ class Lane:
         sender: Sender,
         outbox: Outbox,
         clock: Clock,
-        observer: Observer,
+        observer: DeliveryObserver,
         cap: float,
         rng: random.Random,
     ) -> None:
@@ -305,7 +305,7 @@ class Dispatcher:
         outbox: Outbox,
         senders: Mapping[str, Sender],
         clock: Clock,
-        observer: Observer,
+        observer: DeliveryObserver,
         max_backoff: float = 60.0,
         rng: random.Random | None = None,
     ) -> None:

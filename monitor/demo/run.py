@@ -19,7 +19,7 @@ from monitor.clock import Clock, SystemClock
 from monitor.config import Config, DetectorsConfig, load
 from monitor.daemon.daemon import Daemon, summary, wait_in_thread
 from monitor.demo.broker import EmbeddedBroker
-from monitor.demo.traffic import Traffic, publish
+from monitor.demo.traffic import TrafficGenerator, publish
 from monitor.demo.view import DemoState, RuleCount, render
 from monitor.demo.view import summary as summed_up
 from monitor.errors import Retryable, RiskmonError
@@ -80,7 +80,7 @@ class _Publisher(threading.Thread):
                 TOPIC,
                 self._rate,
                 self._seconds,
-                Traffic(SEED),
+                TrafficGenerator(SEED),
                 self.stopping,
                 shift_seconds=self.shift_seconds,
             )
@@ -121,7 +121,7 @@ def traffic(path: Path | None, *, rate: float, seconds: float | None) -> None:
     kafka = load(path).kafka
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
     servers = ",".join(kafka.bootstrap_servers)
-    sent = publish(servers, kafka.topics[0], rate, seconds, Traffic(SEED), threading.Event())
+    sent = publish(servers, kafka.topics[0], rate, seconds, TrafficGenerator(SEED), threading.Event())
     click.echo(f"{sent.total()} traces written to {kafka.topics[0]}")
 
 

@@ -32,7 +32,7 @@ TICK_SECONDS = 0.05
 STUCK_SECONDS = 15.0  # a broker on this machine that takes longer has died
 
 
-class Sample(NamedTuple):
+class GeneratedTrace(NamedTuple):
     """A native trace as a JSON-able mapping, what was planted in it, and on which side of the shift it is."""
 
     trace: dict[str, Any]
@@ -91,7 +91,7 @@ def texts() -> _Texts:
     return msgspec.convert(load_yaml(files("monitor.demo").joinpath(name).read_text("utf-8"), name), _Texts)
 
 
-class Traffic(Iterator[Sample]):
+class TrafficGenerator(Iterator[GeneratedTrace]):
     """Endless samples. From the `shift_after`-th on, or after `shift()`, all apps talk about other topics.
 
     `rates` are the shares of all kinds but ordinary, which takes the rest.
@@ -117,13 +117,13 @@ class Traffic(Iterator[Sample]):
         """Change the topics from the next sample on."""
         self._shifted = True
 
-    def __next__(self) -> Sample:
+    def __next__(self) -> GeneratedTrace:
         if self._left is not None:
             self._shifted = self._shifted or self._left <= 0
             self._left -= 1
         kind = self._random.choices(self._kinds, self._weights)[0]
         topic = self._random.choice([t for t in self._texts.topics if t.shifted == self._shifted])
-        return Sample(self._trace(topic, kind), kind, self._shifted)
+        return GeneratedTrace(self._trace(topic, kind), kind, self._shifted)
 
     def _trace(self, topic: _Topic, kind: Kind) -> dict[str, Any]:
         pick, fill = self._random, _Slots(self._random, self._texts).fill
@@ -269,7 +269,7 @@ def publish(
     topic: str,
     rate: float,
     seconds: float | None,
-    traffic: Traffic,
+    traffic: TrafficGenerator,
     stop: threading.Event,
     *,
     clock: Clock | None = None,

@@ -17,7 +17,7 @@ from monitor.engine.ports import LedgerPort
 from monitor.engine.reporting import report
 from monitor.engine.settings import Settings, Totals
 from monitor.engine.staging import Staged
-from monitor.engine.work import Batch, Part, Work
+from monitor.engine.work import Part, SubmittedBatch, Work
 from monitor.errors import Busy, Fenced, Retryable
 from monitor.events import (
     Assigned,
@@ -75,7 +75,7 @@ class Engine:
         self._settings = settings
         self._partitions = Partitions(source, ledger, observer, clock, latest=settings.latest)
         self._intake = Intake(decode, assembler, observer)
-        self._in_flight: dict[int, Batch] = {}
+        self._in_flight: dict[int, SubmittedBatch] = {}
         self._in_flight_traces = 0
         self._effort = Effort(clock)
         self._assembler = assembler
@@ -296,7 +296,7 @@ class Engine:
             except Busy:
                 return
             self._intake.remove(work)
-            self._in_flight[self._ticket] = Batch(work, self._clock.now())
+            self._in_flight[self._ticket] = SubmittedBatch(work, self._clock.now())
             self._in_flight_traces += len(work)
             self._ticket += 1
 

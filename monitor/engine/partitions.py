@@ -5,7 +5,7 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 from monitor.clock import Clock
-from monitor.engine.ports import Claim, Claims
+from monitor.engine.ports import Claims, PartitionClaim
 from monitor.errors import Retryable
 from monitor.events import Assigned, Fetched, TopicPartition
 from monitor.ports import Incident, Observer, Source
@@ -42,7 +42,7 @@ class Partition:
         "witness",
     )
 
-    def __init__(self, assigned: Assigned, claim: Claim) -> None:
+    def __init__(self, assigned: Assigned, claim: PartitionClaim) -> None:
         self.name = (assigned.topic, assigned.partition)
         self.assigned = assigned
         self.epoch = claim.epoch

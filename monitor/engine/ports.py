@@ -8,7 +8,7 @@ from monitor.outcome.transaction import Transaction
 from monitor.progress import Mark, StartPosition
 
 
-class Claim(Protocol):
+class PartitionClaim(Protocol):
     """A partition claimed in the ledger."""
 
     @property
@@ -37,7 +37,7 @@ class Claim(Protocol):
         ...
 
 
-class Holding(Protocol):
+class PartitionHolding(Protocol):
     """Who may write a partition."""
 
     @property
@@ -54,7 +54,9 @@ class Holding(Protocol):
 class Claims(Protocol):
     """What is needed of a ledger to own partitions. Each raises Retryable."""
 
-    def claim(self, assigned: Assigned, *, latest: bool, waited: bool = False) -> Claim | StartPosition:
+    def claim(
+        self, assigned: Assigned, *, latest: bool, waited: bool = False
+    ) -> PartitionClaim | StartPosition:
         """Claim a partition and say where to read on; a bare StartPosition means that it must not be read."""
         ...
 
@@ -62,7 +64,7 @@ class Claims(Protocol):
         """Remember what the topics held when the ledger was used first."""
         ...
 
-    def holdings(self) -> Mapping[TopicPartition, Holding]:
+    def holdings(self) -> Mapping[TopicPartition, PartitionHolding]:
         """Who may write each partition that was ever claimed."""
         ...
 

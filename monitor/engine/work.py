@@ -42,7 +42,7 @@ class Work(msgspec.Struct, frozen=True):
     rest: Rest | None = None
 
 
-class Batch(NamedTuple):
+class SubmittedBatch(NamedTuple):
     """What detectors are working on since `started` (Unix seconds)."""
 
     work: Sequence[Work]

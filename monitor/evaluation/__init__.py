@@ -23,7 +23,7 @@ from monitor.output import as_json as to_json
 from monitor.telemetry.logging import configure
 
 
-class Options(NamedTuple):
+class EvaluationOptions(NamedTuple):
     """What is asked for beside the kind and the files."""
 
     profile: Profile | None = None
@@ -37,7 +37,7 @@ class Options(NamedTuple):
     as_json: bool = False
 
 
-def run(kind: str, files: Sequence[Path], path: Path | None, options: Options) -> None:
+def run(kind: str, files: Sequence[Path], path: Path | None, options: EvaluationOptions) -> None:
     """Evaluate and print. Raises ConfigError, and BadRow before anything is judged."""
     config = load(path)
     if options.profile is not None:
@@ -46,7 +46,7 @@ def run(kind: str, files: Sequence[Path], path: Path | None, options: Options) -
     data = {file: _rows(kind, file, options) for file in dict.fromkeys(files)}
     clock = SystemClock()
     judge = Judge(kind, config, clock)
-    others = peers.installed(kind, clock) if options.compare else peers.Found(())
+    others = peers.installed(kind, clock) if options.compare else peers.InstalledPeers(())
     results: list[Entry] = []
     notes = [*others.missing]
     console = Console(stderr=True)
@@ -83,7 +83,7 @@ def run(kind: str, files: Sequence[Path], path: Path | None, options: Options) -
         tables.show(kind, results, categories=options.categories)
 
 
-def _rows(kind: str, file: Path, options: Options) -> list[Row]:
+def _rows(kind: str, file: Path, options: EvaluationOptions) -> list[Row]:
     rows = read(kind, file, limit=options.limit, negatives=options.negatives)
     if not options.types:
         return rows

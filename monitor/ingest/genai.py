@@ -6,7 +6,7 @@ Source: ecosystem.md sections 1.2 and 1.3; `open-telemetry/semantic-conventions-
 from typing import Any
 
 from monitor.ingest import messages
-from monitor.ingest.spans import Attributes, Event, Reading, WireSpan
+from monitor.ingest.spans import Attributes, Reading, SpanEvent, WireSpan
 from monitor.trace import StepKind
 
 KINDS = {
@@ -112,7 +112,7 @@ def read_attributes(attributes: Attributes, document_keys: tuple[str, ...]) -> R
     return reading
 
 
-def read_event(event: Event, document_keys: tuple[str, ...]) -> Reading:
+def read_event(event: SpanEvent, document_keys: tuple[str, ...]) -> Reading:
     """Read one of `EVENTS`: content is in a log record's body, or in the attributes of a span's event."""
     if event.name == DETAILS:
         body = event.body if type(event.body) is dict else {}
@@ -151,7 +151,7 @@ def summarise(reading: Reading) -> Reading:
     return reading
 
 
-def _content(event: Event) -> Any:
+def _content(event: SpanEvent) -> Any:
     if event.body is not None and event.body != "":
         return messages.structured(event.body)
     attributes = event.attributes

@@ -68,7 +68,7 @@ class Proxy(msgspec.Struct, gc=False):
     cache: Cache | None = None
 
 
-class Named(msgspec.Struct, gc=False):
+class KongName(msgspec.Struct, gc=False):
     """A consumer, service or route."""
 
     username: str | None = None
@@ -93,7 +93,7 @@ class Latencies(msgspec.Struct, gc=False):
     request: _Milliseconds | None = None
 
 
-class Entry(msgspec.Struct, gc=False):
+class KongEntry(msgspec.Struct, gc=False):
     """What is read of an entry."""
 
     ai: dict[str, Any] | None = None
@@ -101,15 +101,15 @@ class Entry(msgspec.Struct, gc=False):
     request: HttpRequest | None = None
     response: HttpResponse | None = None
     latencies: Latencies | None = None
-    consumer: Named | None = None
-    service: Named | None = None
-    route: Named | None = None
+    consumer: KongName | None = None
+    service: KongName | None = None
+    route: KongName | None = None
     workspace_name: str | None = None
     trace_id: dict[str, Any] | str | None = None
 
 
 SHAPES: Shapes = {
-    "": Entry,
+    "": KongEntry,
     "ai.payload": Bodies,
     "ai.payload.request": Request,
     **{f"ai.{name}": Proxy for name in _PROXIES},
@@ -126,7 +126,7 @@ def decode(record: Record, parse: Parse, clean: Names) -> tuple[Trace, ...]:
     what `parse` raises.
     """
     value = record.value or b""
-    entry = convert(one_object(parse(value)), Entry)
+    entry = convert(one_object(parse(value)), KongEntry)
     ai = entry.ai or {}
     name = next((name for name in _PROXIES if isinstance(ai.get(name), dict)), None)
     if name is None:
@@ -184,13 +184,13 @@ def _answer(given: object, where: str, parse: Parse, *, failed: bool) -> Answer:
     return answer_of(given, where, parse) if given else Answer()
 
 
-def _names(entry: Entry) -> Iterator[str | None]:
+def _names(entry: KongEntry) -> Iterator[str | None]:
     for named in (entry.consumer, entry.service, entry.route):
         if named:
             yield named.username or named.name
 
 
-def _labels(entry: Entry, proxy: Proxy, answer: Answer) -> Iterator[tuple[str, object]]:
+def _labels(entry: KongEntry, proxy: Proxy, answer: Answer) -> Iterator[tuple[str, object]]:
     yield "error", answer.failed
     yield "refused", answer.refused or None
     yield "status", entry.response.status if entry.response else None

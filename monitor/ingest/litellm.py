@@ -23,7 +23,7 @@ from monitor.ingest.chat import (
 )
 from monitor.ingest.fields import Parse, convert, event_id, labels_of, unix_seconds
 from monitor.ingest.identifiers import Names
-from monitor.ingest.openai_shapes import FAILED, Body, Found, Request, Turn
+from monitor.ingest.openai_shapes import FAILED, Body, FileSearchResult, Request, Turn
 from monitor.ingest.streams import as_text
 from monitor.ingest.unused import Shapes
 from monitor.trace import Record, ToolCall, Trace, Usage
@@ -46,7 +46,7 @@ _Tokens = Annotated[int, Meta(ge=0, le=2**53)]
 class Search(msgspec.Struct, gc=False):
     """What a vector store returned."""
 
-    data: tuple[Found, ...] | None = None
+    data: tuple[FileSearchResult, ...] | None = None
 
 
 class SearchRequest(msgspec.Struct, gc=False):

@@ -20,7 +20,7 @@ from monitor.errors import BadTrace
 from monitor.ingest.chat import Answer, answer_of, common, left_out_of, prompt_of
 from monitor.ingest.fields import Parse, convert, event_id, labels_of, one_object, unix_seconds
 from monitor.ingest.identifiers import Names
-from monitor.ingest.openai_shapes import FAILED, Body, Event, Failure, Request
+from monitor.ingest.openai_shapes import FAILED, Body, Failure, Request, StreamEvent
 from monitor.ingest.unused import Shapes
 from monitor.trace import Record, Trace
 
@@ -49,9 +49,9 @@ SHAPES: Shapes = {
     "": Pair,
     "request": Request,
     "request.body": Request,
-    "response": Body | Event,
-    "response.body": Body | Event,
-    "chunks": Body | Event,
+    "response": Body | StreamEvent,
+    "response.body": Body | StreamEvent,
+    "chunks": Body | StreamEvent,
 }
 
 

@@ -17,7 +17,7 @@ FAILED = "error"
 _Tokens = Annotated[int, Meta(ge=0, le=2**53)]
 
 
-class Token(msgspec.Struct, gc=False):
+class TokenLogprob(msgspec.Struct, gc=False):
     """A token of the response with the natural log of its probability."""
 
     logprob: float = 0.0
@@ -26,21 +26,21 @@ class Token(msgspec.Struct, gc=False):
 class Logprobs(msgspec.Struct, gc=False):
     """Of chat completions, and (`token_logprobs`) of text completions."""
 
-    content: tuple[Token, ...] | None = None
+    content: tuple[TokenLogprob, ...] | None = None
     token_logprobs: tuple[float | None, ...] | None = None
 
 
-class Part(msgspec.Struct, gc=False):
+class ContentPart(msgspec.Struct, gc=False):
     """A part of a message. Anthropic's `tool_use` has a name and input, its `tool_result` content."""
 
     type: str = ""
     text: str | None = None
     refusal: str | None = None
-    logprobs: tuple[Token, ...] | None = None
+    logprobs: tuple[TokenLogprob, ...] | None = None
     id: str | None = None
     name: str | None = None
     input: dict[str, Any] | None = None
-    content: "str | tuple[Part | str, ...] | None" = None
+    content: "str | tuple[ContentPart | str, ...] | None" = None
 
 
 class Function(msgspec.Struct, gc=False):
@@ -51,7 +51,7 @@ class Function(msgspec.Struct, gc=False):
     input: str | None = None
 
 
-class Call(msgspec.Struct, gc=False):
+class WireCall(msgspec.Struct, gc=False):
     """A tool call. A stream's pieces of one share their `index`."""
 
     id: str | None = None
@@ -65,7 +65,7 @@ class Turn(msgspec.Struct, gc=False):
 
     type: str | None = None
     role: str | None = None
-    content: str | tuple[Part | str, ...] | None = None
+    content: str | tuple[ContentPart | str, ...] | None = None
     refusal: str | None = None
     output: Any = None
 
@@ -90,7 +90,7 @@ class Request(msgspec.Struct, gc=False):
     messages: str | tuple[Turn, ...] | None = None
     input: str | tuple[Turn | str, ...] | None = None
     instructions: str | tuple[Turn, ...] | None = None
-    system: str | tuple[Part | str, ...] | None = None
+    system: str | tuple[ContentPart | str, ...] | None = None
     prompt: str | list[Any] | Template | None = None
     conversation: str | Thread | None = None
     user: str | None = None
@@ -101,9 +101,9 @@ class Request(msgspec.Struct, gc=False):
 class Reply(msgspec.Struct, gc=False):
     """A message of the response, or a streamed piece of one."""
 
-    content: str | tuple[Part | str, ...] | None = None
+    content: str | tuple[ContentPart | str, ...] | None = None
     refusal: str | None = None
-    tool_calls: tuple[Call, ...] | None = None
+    tool_calls: tuple[WireCall, ...] | None = None
     function_call: Function | None = None
 
 
@@ -118,14 +118,14 @@ class Choice(msgspec.Struct, gc=False):
     logprobs: Logprobs | None = None
 
 
-class Found(msgspec.Struct, gc=False):
+class FileSearchResult(msgspec.Struct, gc=False):
     """A passage that the provider's file search or a vector store returned."""
 
     file_id: str | None = None
     filename: str | None = None
     score: float | None = None
     text: str | None = None
-    content: str | tuple[Part | str, ...] | None = None
+    content: str | tuple[ContentPart | str, ...] | None = None
 
 
 class Item(msgspec.Struct, gc=False):
@@ -139,11 +139,11 @@ class Item(msgspec.Struct, gc=False):
     input: str | None = None
     output: Any = None
     error: Any = None
-    content: str | tuple[Part | str, ...] | None = None
-    results: tuple[Found, ...] | None = None
+    content: str | tuple[ContentPart | str, ...] | None = None
+    results: tuple[FileSearchResult, ...] | None = None
 
 
-class Tokens(msgspec.Struct, gc=False):
+class TokenUsage(msgspec.Struct, gc=False):
     """Usage under the names of chat completions and of the Responses API."""
 
     prompt_tokens: _Tokens | None = None
@@ -169,7 +169,7 @@ class Failure(msgspec.Struct, gc=False):
         return self.type or str(self.code or FAILED)
 
 
-class Reason(msgspec.Struct, gc=False):
+class IncompleteReason(msgspec.Struct, gc=False):
     """Why a response is incomplete."""
 
     reason: str | None = None
@@ -185,15 +185,15 @@ class Body(msgspec.Struct, gc=False):
     system_fingerprint: str | None = None
     choices: tuple[Choice, ...] | None = None
     output: tuple[Item, ...] | None = None
-    content: tuple[Part, ...] | None = None
-    usage: Tokens | None = None
+    content: tuple[ContentPart, ...] | None = None
+    usage: TokenUsage | None = None
     status: str | None = None
     stop_reason: str | None = None
-    incomplete_details: Reason | None = None
+    incomplete_details: IncompleteReason | None = None
     error: str | Failure | None = None
 
 
-class Event(msgspec.Struct, gc=False):
+class StreamEvent(msgspec.Struct, gc=False):
     """What is read of an event of a streamed response of the Responses API."""
 
     type: str

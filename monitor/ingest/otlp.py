@@ -12,10 +12,20 @@ from monitor.errors import BadTrace
 from monitor.ingest import genai, openinference, openllmetry
 from monitor.ingest.fields import YEAR_2200
 from monitor.ingest.identifiers import Names
-from monitor.ingest.spans import NANO, Batch, Resource, Wanted, WireSpan, build, build_log, light, resource_of
+from monitor.ingest.spans import (
+    NANO,
+    ExportedBatch,
+    Resource,
+    Wanted,
+    WireSpan,
+    build,
+    build_log,
+    light,
+    resource_of,
+)
 from monitor.trace import Record, Span, Trace
 
-Read = Callable[[bytes, int, Wanted], Iterator[Batch]]
+Read = Callable[[bytes, int, Wanted], Iterator[ExportedBatch]]
 _END_OF_TIME = YEAR_2200 * NANO
 DIALECTS = (openinference, openllmetry, genai)
 """Dialects of spans, asked in this order: OpenLLMetry's spans mostly have attributes of GenAI's as well."""

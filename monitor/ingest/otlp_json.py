@@ -12,7 +12,7 @@ import msgspec
 from monitor.errors import BadTrace
 from monitor.ingest import strict_json
 from monitor.ingest.fields import explain
-from monitor.ingest.spans import Attributes, Batch, Event, Wanted, WireLog, WireSpan, check_keys
+from monitor.ingest.spans import Attributes, ExportedBatch, SpanEvent, Wanted, WireLog, WireSpan, check_keys
 
 _ERROR: Final = 2
 _HEX: Final = "0123456789abcdef"
@@ -118,7 +118,7 @@ KNOWN = frozenset(sent for struct in _STRUCTS for sent in struct.__struct_encode
 )
 
 
-def read(value: bytes, max_depth: int, wanted: Wanted) -> Iterator[Batch]:
+def read(value: bytes, max_depth: int, wanted: Wanted) -> Iterator[ExportedBatch]:
     """Yield the batches of an export request of spans or of logs, with the log records of `wanted` events.
 
     Raises BadTrace: those of `strict_json.parse`, wrong_type, out_of_range, missing_field, and, from a
@@ -141,7 +141,7 @@ def read(value: bytes, max_depth: int, wanted: Wanted) -> Iterator[Batch]:
         where = f"resourceSpans[{r}]"
         attributes = _of_resource(resource.resource, max_depth, where)
         for s, scope in enumerate(resource.scope_spans or ()):
-            yield Batch(
+            yield ExportedBatch(
                 attributes,
                 spans=_spans(scope.spans or (), max_depth, f"{where}.scopeSpans[{s}].spans", wanted),
             )
@@ -150,7 +150,7 @@ def read(value: bytes, max_depth: int, wanted: Wanted) -> Iterator[Batch]:
         attributes = _of_resource(logged.resource, max_depth, where)
         for s, of_scope in enumerate(logged.scope_logs or ()):
             records = of_scope.log_records or ()
-            yield Batch(
+            yield ExportedBatch(
                 attributes, logs=_logs(records, max_depth, f"{where}.scopeLogs[{s}].logRecords", wanted)
             )
 
@@ -179,7 +179,9 @@ def _spans(items: Any, max_depth: int, where: str, wanted: Wanted) -> Iterator[W
             span.status is not None and span.status.code in {_ERROR, "STATUS_CODE_ERROR"},
             _attributes(span.attributes, max_depth, here),
             [
-                Event(e.name, _integer(e.time_unix_nano, here), _attributes(e.attributes, max_depth, here))
+                SpanEvent(
+                    e.name, _integer(e.time_unix_nano, here), _attributes(e.attributes, max_depth, here)
+                )
                 for e in span.events or ()
                 if e.name in wanted.events
             ],
@@ -201,7 +203,7 @@ def _logs(items: Any, max_depth: int, where: str, wanted: Wanted) -> Iterator[Wi
                 "bad_id", f"{here}: traceId and spanId must be 32 and 16 hexadecimal digits, or none"
             )
         known = trace_id.strip("0") and span_id.strip("0")
-        event = Event(
+        event = SpanEvent(
             name,
             _integer(log.time_unix_nano, here) or _integer(log.observed_time_unix_nano, here),
             _attributes(log.attributes, max_depth, here),

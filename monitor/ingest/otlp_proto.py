@@ -9,7 +9,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from monitor.errors import BadTrace
-from monitor.ingest.spans import Attributes, Batch, Event, Wanted, WireLog, WireSpan, check_keys
+from monitor.ingest.spans import Attributes, ExportedBatch, SpanEvent, Wanted, WireLog, WireSpan, check_keys
 
 _ERROR: Final = 2  # STATUS_CODE_ERROR
 _TRACE_ID, _SPAN_ID = 16, 8  # bytes
@@ -17,7 +17,7 @@ _NO_TRACE, _NO_SPAN = bytes(_TRACE_ID), bytes(_SPAN_ID)
 _Values = Callable[[Any, str], Attributes]
 
 
-def spans(value: bytes, max_depth: int, wanted: Wanted) -> Iterator[Batch]:
+def spans(value: bytes, max_depth: int, wanted: Wanted) -> Iterator[ExportedBatch]:
     """Yield the batches of an ExportTraceServiceRequest, or of a TracesData: the bytes are alike.
 
     Raises BadTrace: invalid_protobuf, missing_field, and, from a batch's spans, bad_id, too_deep and
@@ -29,12 +29,12 @@ def spans(value: bytes, max_depth: int, wanted: Wanted) -> Iterator[Batch]:
         of_resource = attributes(resource.resource.attributes, f"resource_spans[{r}].resource")
         for s, scope in enumerate(resource.scope_spans):
             where = f"resource_spans[{r}].scope_spans[{s}].spans"
-            yield Batch(of_resource, spans=_spans(scope.spans, attributes, where, wanted.events))
+            yield ExportedBatch(of_resource, spans=_spans(scope.spans, attributes, where, wanted.events))
     if not request.resource_spans:
         raise BadTrace("missing_field", "resource_spans: none; is the topic of another format?")
 
 
-def logs(value: bytes, max_depth: int, wanted: Wanted) -> Iterator[Batch]:
+def logs(value: bytes, max_depth: int, wanted: Wanted) -> Iterator[ExportedBatch]:
     """Yield the batches of an ExportLogsServiceRequest, or of a LogsData: the records of `wanted` events.
 
     Raises BadTrace as `spans` does.
@@ -45,7 +45,9 @@ def logs(value: bytes, max_depth: int, wanted: Wanted) -> Iterator[Batch]:
         of_resource = attributes(resource.resource.attributes, f"resource_logs[{r}].resource")
         for s, scope in enumerate(resource.scope_logs):
             where = f"resource_logs[{r}].scope_logs[{s}].log_records"
-            yield Batch(of_resource, logs=_logs(scope.log_records, attributes, where, wanted, max_depth))
+            yield ExportedBatch(
+                of_resource, logs=_logs(scope.log_records, attributes, where, wanted, max_depth)
+            )
     if not request.resource_logs:
         raise BadTrace("missing_field", "resource_logs: none; is the topic of another format?")
 
@@ -78,7 +80,7 @@ def _spans(
             span.status.code == _ERROR,
             attributes(span.attributes, f"{where}[{n}]"),
             [
-                Event(e.name, e.time_unix_nano, attributes(e.attributes, f"{where}[{n}].events"))
+                SpanEvent(e.name, e.time_unix_nano, attributes(e.attributes, f"{where}[{n}].events"))
                 for e in span.events
                 if e.name in events
             ],
@@ -98,7 +100,7 @@ def _logs(
         if len(trace_id) not in {0, _TRACE_ID} or len(span_id) not in {0, _SPAN_ID}:
             raise BadTrace("bad_id", f"{where}[{n}]: trace_id and span_id must be 16 and 8 bytes, or none")
         known = trace_id.strip(b"\0") and span_id.strip(b"\0")
-        event = Event(
+        event = SpanEvent(
             name,
             log.time_unix_nano or log.observed_time_unix_nano,
             attributes(log.attributes, f"{where}[{n}]"),

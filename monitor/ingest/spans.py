@@ -22,7 +22,7 @@ _MAX_FLOAT = sys.float_info.max
 _FINISHED = {"tool_call": "tool_calls", "function_call": "tool_calls"}  # GenAI's and OpenAI's older name
 
 
-class Event(msgspec.Struct, gc=False):
+class SpanEvent(msgspec.Struct, gc=False):
     """One event of a span, or one log record. `time` is Unix nanoseconds, 0 where it has none."""
 
     name: str
@@ -44,7 +44,7 @@ class WireSpan(msgspec.Struct, gc=False):
     end: int
     failed: bool
     attributes: Attributes
-    events: list[Event]
+    events: list[SpanEvent]
 
 
 class WireLog(msgspec.Struct, gc=False):
@@ -52,7 +52,7 @@ class WireLog(msgspec.Struct, gc=False):
 
     trace_id: str
     span_id: str
-    event: Event
+    event: SpanEvent
 
 
 class Wanted(NamedTuple):
@@ -62,7 +62,7 @@ class Wanted(NamedTuple):
     logs: frozenset[str]
 
 
-class Batch(NamedTuple):
+class ExportedBatch(NamedTuple):
     """What one resource sent in one scope. `spans` and `logs` are iterators: a bad one raises in its turn."""
 
     resource: Attributes

@@ -10,15 +10,15 @@ from monitor.errors import BadTrace
 from monitor.ingest.fields import Parse, convert, within
 from monitor.ingest.openai_shapes import (
     Body,
-    Call,
     Choice,
-    Event,
+    ContentPart,
     Failure,
     Function,
     Item,
     Logprobs,
-    Part,
     Reply,
+    StreamEvent,
+    WireCall,
 )
 
 _LINE = re.compile(r"\r\n|\n|\r")  # of server-sent events; str.splitlines() also cuts within JSON strings
@@ -50,7 +50,7 @@ def joined(chunks: Sequence[object], where: str) -> Body:
     """
     if any(isinstance(chunk, dict) and isinstance(chunk.get("type"), str) for chunk in chunks):
         events = [
-            convert(chunk, Event, f"{where}[{n}]")
+            convert(chunk, StreamEvent, f"{where}[{n}]")
             for n, chunk in enumerate(chunks)
             if isinstance(chunk, dict) and "type" in chunk
         ]
@@ -75,13 +75,13 @@ def joined(chunks: Sequence[object], where: str) -> Body:
 
 def _joined_choice(index: int, pieces: Sequence[Choice]) -> Choice:
     deltas = [piece.delta or piece.message or Reply(content=piece.text) for piece in pieces]
-    calls: dict[int, list[Call]] = {}
+    calls: dict[int, list[WireCall]] = {}
     for delta in deltas:
         for n, call in enumerate(delta.tool_calls or ()):
             calls.setdefault(n if call.index is None else call.index, []).append(call)
     functions = [delta.function_call for delta in deltas if delta.function_call]
     logs = [piece.logprobs for piece in pieces if piece.logprobs]
-    content: list[Part | str] = []
+    content: list[ContentPart | str] = []
     for delta in deltas:
         content += [delta.content] if isinstance(delta.content, str) else delta.content or ()
     return Choice(
@@ -100,9 +100,9 @@ def _joined_choice(index: int, pieces: Sequence[Choice]) -> Choice:
     )
 
 
-def _joined_call(pieces: Sequence[Call]) -> Call:
+def _joined_call(pieces: Sequence[WireCall]) -> WireCall:
     functions = [f for piece in pieces if (f := piece.function or piece.custom)]
-    return Call(id=_first(piece.id for piece in pieces), function=_joined_function(functions))
+    return WireCall(id=_first(piece.id for piece in pieces), function=_joined_function(functions))
 
 
 def _joined_function(pieces: Sequence[Function]) -> Function:
@@ -112,7 +112,7 @@ def _joined_function(pieces: Sequence[Function]) -> Function:
     )
 
 
-def _joined_events(events: Sequence[Event], where: str) -> Body:
+def _joined_events(events: Sequence[StreamEvent], where: str) -> Body:
     """The last whole response of a stream; of one that was cut off, its finished items and texts so far."""
     whole = [event.response for event in events if event.response]
     if not whole and not any(event.type == "error" for event in events):

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 GENESIS = bytes(32)
 
 
-class Entry(NamedTuple):
+class ChainEntry(NamedTuple):
     """One link: `body` is canonical JSON, `time` Unix seconds in microseconds' precision as text."""
 
     seq: int
@@ -71,7 +71,7 @@ class _Cover:
 
 
 @dataclass
-class Report:
+class AuditReport:
     """What the verifier found. `ok` means: nothing altered, nothing judged twice, no offset skipped.
 
     `problems` name the first bad places; `gaps` are offsets declared as never judged, with the reason on
@@ -101,9 +101,9 @@ class Report:
         return not self.problems and not self.gaps
 
 
-def verify(entries: Iterable[Entry]) -> Report:
+def verify(entries: Iterable[ChainEntry]) -> AuditReport:
     """Walk the chain from the beginning. Never raises on bad content: it becomes a problem with its place."""
-    report = Report()
+    report = AuditReport()
     covers: dict[str, _Cover] = {}
     previous, expected = GENESIS, 1
     for entry in entries:
@@ -129,7 +129,7 @@ def verify(entries: Iterable[Entry]) -> Report:
     return report
 
 
-def _apply(report: Report, covers: dict[str, _Cover], kind: str, body: dict[str, Any]) -> str | None:
+def _apply(report: AuditReport, covers: dict[str, _Cover], kind: str, body: dict[str, Any]) -> str | None:
     if kind == "flag":
         return _apply_flag(report, body)
     if kind not in {"start", "coverage", "gap", "moved", "incarnation"}:
@@ -152,7 +152,7 @@ def _apply(report: Report, covers: dict[str, _Cover], kind: str, body: dict[str,
     return None
 
 
-def _apply_flag(report: Report, body: dict[str, Any]) -> str | None:
+def _apply_flag(report: AuditReport, body: dict[str, Any]) -> str | None:
     if body["id"] in report.flag_digests:
         return f"flag {body['id']} was recorded before"
     report.flags += 1
@@ -160,7 +160,7 @@ def _apply_flag(report: Report, body: dict[str, Any]) -> str | None:
     return None
 
 
-def _apply_incarnation(report: Report, cover: _Cover, name: str, body: dict[str, Any]) -> str | None:
+def _apply_incarnation(report: AuditReport, cover: _Cover, name: str, body: dict[str, Any]) -> str | None:
     if body["incarnation"] != cover.incarnation + 1:
         return f"{name} incarnation {body['incarnation']} follows {cover.incarnation}"
     if body["from"] != cover.next:
@@ -172,7 +172,7 @@ def _apply_incarnation(report: Report, cover: _Cover, name: str, body: dict[str,
     return None
 
 
-def _apply_coverage(report: Report, cover: _Cover, name: str, body: dict[str, Any]) -> str | None:
+def _apply_coverage(report: AuditReport, cover: _Cover, name: str, body: dict[str, Any]) -> str | None:
     report.records += body["records"]
     report.traces += body["traces"]
     report.dead += body["dead"]

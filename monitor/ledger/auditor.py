@@ -14,7 +14,7 @@ TURN_SECONDS: Final = 10.0  # how soon a gap shows, however long a verification 
 COUNTED: Final = ("flags", "feedback", "dead_letters")  # each has a small index to count
 
 
-class Observer(Protocol):
+class AuditObserver(Protocol):
     """What the auditor reports to telemetry. Calls are cheap, thread-safe and never raise."""
 
     def kept(self, rows: dict[str, int], /) -> None:
@@ -39,7 +39,7 @@ class Auditor:
     drive it without a thread.
     """
 
-    def __init__(self, ledger: Ledger, clock: Clock, observer: Observer, every: float) -> None:
+    def __init__(self, ledger: Ledger, clock: Clock, observer: AuditObserver, every: float) -> None:
         self._ledger = ledger
         self._clock = clock
         self._observer = observer

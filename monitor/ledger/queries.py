@@ -48,7 +48,7 @@ class Cancelled(Exception):  # noqa: N818 - an answer to whoever cancelled, not 
     """A verification was ended before it had a result."""
 
 
-def verify(ledger: Ledger, cancelled: Callable[[], bool] = lambda: False) -> audit.Report:
+def verify(ledger: Ledger, cancelled: Callable[[], bool] = lambda: False) -> audit.AuditReport:
     """Verify the chain, and that positions, flags and the chain's head say the same as the chain.
 
     Reads one view of the ledger, which keeps no daemon waiting. Raises Retryable, and Cancelled once
@@ -87,12 +87,12 @@ def verify(ledger: Ledger, cancelled: Callable[[], bool] = lambda: False) -> aud
     return report
 
 
-def _entries(connection: sa.Connection, cancelled: Callable[[], bool]) -> Iterator[audit.Entry]:
+def _entries(connection: sa.Connection, cancelled: Callable[[], bool]) -> Iterator[audit.ChainEntry]:
     query = sa.select(t.chain).order_by(t.chain.c.seq).execution_options(yield_per=_PAGE)
     for row in connection.execute(query):
         if cancelled():
             raise Cancelled
-        yield audit.Entry(row.seq, row.time, row.kind, row.body, bytes(row.hash))
+        yield audit.ChainEntry(row.seq, row.time, row.kind, row.body, bytes(row.hash))
 
 
 def new_gaps(ledger: Ledger, after: int) -> tuple[int, int]:

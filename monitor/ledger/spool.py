@@ -13,7 +13,7 @@ from monitor.errors import Tampered
 from monitor.ledger import schema as t
 from monitor.ledger.store import Ledger
 from monitor.privacy.vault import Vault
-from monitor.spool import Received, Usage
+from monitor.spool import Received, SpoolUsage
 from monitor.trace import Record
 
 CONTENT_TYPE = "content-type"
@@ -97,7 +97,7 @@ class LedgerSpool:
             records.append(Record(topic, 0, row.offset, row.time, None, value, headers))
         return records
 
-    def usage(self) -> Mapping[str, Usage]:
+    def usage(self) -> Mapping[str, SpoolUsage]:
         """Return what waits, per topic."""
         with self._ledger.view() as connection:
             usage = {topic: _usage(connection, topic) for topic in self.topics}
@@ -120,7 +120,7 @@ class LedgerSpool:
             self._grown.clear()
 
 
-def usage_by_topic(ledger: Ledger) -> dict[str, tuple[Usage, float]]:
+def usage_by_topic(ledger: Ledger) -> dict[str, tuple[SpoolUsage, float]]:
     """Return what waits in the spools of all instances of this ledger, and since when (Unix seconds)."""
     c = t.spool.c
     query = sa.select(c.topic, sa.func.min(c.time)).group_by(c.topic).order_by(c.topic)
@@ -134,15 +134,15 @@ _LAST = (
 )
 
 
-def _usage(connection: sa.Connection, topic: str) -> Usage:
+def _usage(connection: sa.Connection, topic: str) -> SpoolUsage:
     """Two look-ups, however much waits. Where nothing does, the position says which offset is next."""
     first = connection.execute(_FIRST.where(t.spool.c.topic == topic)).one_or_none()
     last = connection.execute(_LAST.where(t.spool.c.topic == topic)).one_or_none()
     if first is None or last is None:
         here = sa.and_(t.positions.c.topic == topic, t.positions.c.partition == 0)
         position = connection.execute(sa.select(t.positions.c.next_offset).where(here)).scalar() or 0
-        return Usage(position, position, 0)
-    return Usage(first.offset, last.offset + 1, last.through - first.through + first.size)
+        return SpoolUsage(position, position, 0)
+    return SpoolUsage(first.offset, last.offset + 1, last.through - first.through + first.size)
 
 
 def _through(connection: sa.Connection, topic: str) -> int:

@@ -39,7 +39,7 @@ class FlagVerdict(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     detectors: tuple[str, ...]
 
 
-class Source(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class VerdictOrigin(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Where the trace was read: the `part`-th trace of a record. See `monitor.trace.Origin`."""
 
     topic: str
@@ -67,7 +67,7 @@ class Verdict(Traffic, frozen=True, kw_only=True, gc=False):
     conversation: str
     detectors: dict[str, DetectorVerdict]
     flags: tuple[FlagVerdict, ...]
-    origin: Source
+    origin: VerdictOrigin
     evidence: dict[str, tuple[Evidence, ...]] | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -105,7 +105,7 @@ def verdict_of(judgement: Judgement, now: float, *, evidence: bool = False) -> V
             )
             for flag in judgement.flags
         ),
-        origin=Source(**origin._asdict()),
+        origin=VerdictOrigin(**origin._asdict()),
         evidence={a.detector: a.evidence for a in judgement.assessments} if evidence else msgspec.UNSET,
     )
 

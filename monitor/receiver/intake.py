@@ -26,7 +26,7 @@ GROUP: Final = 256  # bodies of one transaction at most
 _GZIP: Final = 31  # zlib's window bits for a gzip wrapper
 
 
-class Spool(Protocol):
+class SpoolWriter(Protocol):
     """Where bodies go. Called from one thread."""
 
     def append(self, bodies: Sequence[Received]) -> int:
@@ -43,7 +43,7 @@ class Refusal(Enum):
     STOPPING = auto()
 
 
-class Refused(Exception):  # noqa: N818 - an answer, not an error
+class BodyRefused(Exception):  # noqa: N818 - an answer, not an error
     """A body that is not taken; the text says why."""
 
     def __init__(self, why: Refusal, text: str) -> None:
@@ -57,13 +57,15 @@ class _Waiting(NamedTuple):
     written: asyncio.Future[bool]
 
 
-class Intake:
+class BodyIntake:
     """Checks bodies and writes them in groups: one fsync for all that came during the one before.
 
     `topics` names the spool's topic of each signal. Used from one event loop, except `stopping`.
     """
 
-    def __init__(self, config: ReceiverConfig, spool: Spool, topics: Mapping[str, str], clock: Clock) -> None:
+    def __init__(
+        self, config: ReceiverConfig, spool: SpoolWriter, topics: Mapping[str, str], clock: Clock
+    ) -> None:
         self._config = config
         self._spool = spool
         self._topics = topics
@@ -84,9 +86,9 @@ class Intake:
     def admit(self) -> None:
         """Raise Refused where no body would be taken now, before one is read."""
         if self.stopping:
-            raise Refused(Refusal.STOPPING, "stopping")
+            raise BodyRefused(Refusal.STOPPING, "stopping")
         if not self.accepting:
-            raise Refused(Refusal.BUSY, "the spool is full or the ledger busy")
+            raise BodyRefused(Refusal.BUSY, "the spool is full or the ledger busy")
 
     async def take(self, signal: str, content_type: str, body: bytes, *, gzipped: bool = False) -> None:
         """Return once a body is on disk, or holds nothing. Raises Refused."""
@@ -103,7 +105,7 @@ class Intake:
         """Wait until a body is on disk."""
         most = WAITING_BODIES * self._config.max_body_bytes
         if self._waiting_bytes + len(body.value) > most:
-            raise Refused(Refusal.BUSY, "too much is being written")
+            raise BodyRefused(Refusal.BUSY, "too much is being written")
         loop = asyncio.get_running_loop()
         waiting = _Waiting(body, loop.create_future())
         self._waiting.append(waiting)
@@ -116,7 +118,7 @@ class Intake:
             written = False
         if not written:
             self._refuse_until = self._clock.monotonic() + self._config.retry_after_seconds
-            raise Refused(Refusal.BUSY, "the spool is full or the ledger busy")
+            raise BodyRefused(Refusal.BUSY, "the spool is full or the ledger busy")
 
     async def _write_groups(self, loop: asyncio.AbstractEventLoop) -> None:
         while self._waiting:
@@ -140,11 +142,11 @@ def _gunzip(body: bytes, limit: int) -> bytes:
     try:
         plain = stream.decompress(body, limit + 1)
     except zlib.error:
-        raise Refused(Refusal.MALFORMED, "the body is not gzip") from None
+        raise BodyRefused(Refusal.MALFORMED, "the body is not gzip") from None
     if len(plain) > limit:
-        raise Refused(Refusal.TOO_LARGE, "the body is too large decompressed")
+        raise BodyRefused(Refusal.TOO_LARGE, "the body is too large decompressed")
     if not stream.eof or stream.unused_data:
-        raise Refused(Refusal.MALFORMED, "the body is not one gzip member, to its end")
+        raise BodyRefused(Refusal.MALFORMED, "the body is not one gzip member, to its end")
     return plain
 
 
@@ -160,7 +162,7 @@ def _checks() -> Mapping[tuple[str, str], Callable[[bytes], bool]]:
         try:
             return bool(decoder.decode(body))
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-            raise Refused(Refusal.MALFORMED, "the body is not a JSON object") from None
+            raise BodyRefused(Refusal.MALFORMED, "the body is not a JSON object") from None
 
     def protobuf_holds(
         kind: type[ExportTraceServiceRequest | ExportLogsServiceRequest],
@@ -169,7 +171,7 @@ def _checks() -> Mapping[tuple[str, str], Callable[[bytes], bool]]:
             try:
                 return bool(kind.FromString(body).ByteSize())
             except DecodeError:
-                raise Refused(Refusal.MALFORMED, f"the body is no {kind.__name__}") from None
+                raise BodyRefused(Refusal.MALFORMED, f"the body is no {kind.__name__}") from None
 
         return holds
 

@@ -16,10 +16,18 @@ from typing_extensions import override
 
 from monitor.clock import Clock
 from monitor.config import ReceiverConfig
-from monitor.receiver.intake import JSON, PROTOBUF, WAITING_BODIES, Intake, Refusal, Refused, Spool
+from monitor.receiver.intake import (
+    JSON,
+    PROTOBUF,
+    WAITING_BODIES,
+    BodyIntake,
+    BodyRefused,
+    Refusal,
+    SpoolWriter,
+)
 from monitor.web import credentials
 from monitor.web.routes import Route, Routes
-from monitor.web.server import Answer, Bounds, Head, Server
+from monitor.web.server import Head, Limits, Response, Server
 
 MAX_CONNECTIONS: Final = 256
 REQUEST_SECONDS: Final = 30.0
@@ -40,13 +48,13 @@ class Receiver(Server):
     def __init__(
         self,
         config: ReceiverConfig,
-        spool: Spool,
+        spool: SpoolWriter,
         topics: Mapping[str, str],
         clock: Clock,
         on_answer: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._config = config
-        self._intake = Intake(config, spool, topics, clock)
+        self._intake = BodyIntake(config, spool, topics, clock)
         routes = [
             Route("POST", f"/v1/{signal}", serve=partial(self._take, signal), guard=self._refusal)
             for signal in ("traces", "logs")
@@ -57,7 +65,7 @@ class Receiver(Server):
             config.host,
             config.port,
             Routes(routes, self._problem, "only /v1/traces and /v1/logs"),
-            Bounds(MAX_CONNECTIONS, REQUEST_SECONDS, config.max_body_bytes, waiting),
+            Limits(MAX_CONNECTIONS, REQUEST_SECONDS, config.max_body_bytes, waiting),
             remedy="" if config.token else "set receiver.token, or let only your applications reach it",
             on_answer=on_answer,
         )
@@ -77,7 +85,7 @@ class Receiver(Server):
         super().stop()
         self._intake.close()
 
-    def _refusal(self, head: Head) -> Answer | None:
+    def _refusal(self, head: Head) -> Response | None:
         """Refuse what need not be read to be refused."""
         token = self._config.token
         if token is not None and not credentials.holds(head, token.get_secret_value().encode()):
@@ -89,20 +97,20 @@ class Receiver(Server):
             return self._problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, text, head)
         try:
             self._intake.admit()
-        except Refused as refused:
+        except BodyRefused as refused:
             return self._problem(_STATUS[refused.why], refused.text, head)
         return None
 
-    async def _take(self, signal: str, head: Head, body: bytes) -> Answer:
+    async def _take(self, signal: str, head: Head, body: bytes) -> Response:
         content_type = _content_type(head)
         gzipped = head.headers.get("content-encoding") == "gzip"
         try:
             await self._intake.take(signal, content_type, body, gzipped=gzipped)
-        except Refused as refused:
+        except BodyRefused as refused:
             return self._problem(_STATUS[refused.why], refused.text, head)
-        return Answer(200, b"{}" if content_type == JSON else b"", content_type)
+        return Response(200, b"{}" if content_type == JSON else b"", content_type)
 
-    def _problem(self, status: HTTPStatus, text: str, head: Head | None) -> Answer:
+    def _problem(self, status: HTTPStatus, text: str, head: Head | None) -> Response:
         """Return a `google.rpc.Status` with only its message, in the request's encoding."""
         later = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
         headers = [
@@ -110,8 +118,8 @@ class Receiver(Server):
             *([("WWW-Authenticate", "Bearer")] if status == HTTPStatus.UNAUTHORIZED else []),
         ]
         if head is not None and _content_type(head) == PROTOBUF:
-            return Answer(status, b"\x12" + bytes([len(text)]) + text.encode(), PROTOBUF, tuple(headers))
-        return Answer(status, msgspec.json.encode({"message": text}), JSON, tuple(headers))
+            return Response(status, b"\x12" + bytes([len(text)]) + text.encode(), PROTOBUF, tuple(headers))
+        return Response(status, msgspec.json.encode({"message": text}), JSON, tuple(headers))
 
 
 def _content_type(head: Head) -> str:

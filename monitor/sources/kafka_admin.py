@@ -26,7 +26,7 @@ class Access(StrEnum):
     MISSING = "missing"
 
 
-class Found(NamedTuple):
+class BrokerExamination(NamedTuple):
     """What a daemon would find. `silent`: servers that take no connection, while another one does.
 
     `nameless`: topics that have no id.
@@ -39,7 +39,7 @@ class Found(NamedTuple):
     written: Mapping[str, Access]
 
 
-def examine(config: KafkaConfig, outputs: Iterable[str], seconds: float) -> Found:
+def examine(config: KafkaConfig, outputs: Iterable[str], seconds: float) -> BrokerExamination:
     """Connect as a daemon would, and ask what it may do with its topics, its group and `outputs`.
 
     No record is read or written, and no group joined. Raises ConfigError for what ends a daemon with it, and
@@ -59,7 +59,7 @@ def examine(config: KafkaConfig, outputs: Iterable[str], seconds: float) -> Foun
         raise _retryable(config, diagnosis.cause, error) from None
     finally:
         consumer.close(autocommit=False, timeout_ms=1000)
-    return Found(
+    return BrokerExamination(
         silent,
         [topic for topic in config.topics if _is_nameless(states.get(topic))],
         group,

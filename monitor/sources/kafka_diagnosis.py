@@ -28,7 +28,7 @@ SAY_SECONDS: Final = 60.0  # how often an outage that lasts is told of
 CAUSE_SECONDS: Final = 2.0  # how long the first line of an outage waits for a cause to be known
 
 
-class Reason(StrEnum):
+class Outage(StrEnum):
     """Why a connection to a broker failed; what the broker said comes before what the network did."""
 
     LOGIN_REFUSED = "login_refused"
@@ -49,28 +49,28 @@ class Reason(StrEnum):
     NO_ANSWER = "no_answer"
 
 
-_RANKS: Final = {reason: rank for rank, reason in enumerate(Reason)}
+_RANKS: Final = {reason: rank for rank, reason in enumerate(Outage)}
 _REMEDIES: Final = {
-    Reason.LOGIN_REFUSED: "the broker refuses the login: check kafka.sasl_username and kafka.sasl_password",
-    Reason.MECHANISM_REFUSED: "the broker does not offer this kafka.sasl_mechanism: choose one that it does",
-    Reason.NO_LOGIN_THERE: "the broker knows no login there: check kafka.security_protocol and the port",
-    Reason.CERTIFICATE_UNTRUSTED: "the broker's certificate is signed by none of the authorities in "
+    Outage.LOGIN_REFUSED: "the broker refuses the login: check kafka.sasl_username and kafka.sasl_password",
+    Outage.MECHANISM_REFUSED: "the broker does not offer this kafka.sasl_mechanism: choose one that it does",
+    Outage.NO_LOGIN_THERE: "the broker knows no login there: check kafka.security_protocol and the port",
+    Outage.CERTIFICATE_UNTRUSTED: "the broker's certificate is signed by none of the authorities in "
     "kafka.ssl_cafile: give the one that signed it",
-    Reason.CERTIFICATE_OF_ANOTHER_HOST: "the broker's certificate is for another host: use the name it was "
+    Outage.CERTIFICATE_OF_ANOTHER_HOST: "the broker's certificate is for another host: use the name it was "
     "issued for in kafka.bootstrap_servers and the broker's advertised.listeners",
-    Reason.CERTIFICATE_OUTDATED: "the broker's certificate has expired or is not valid yet: renew it, and "
+    Outage.CERTIFICATE_OUTDATED: "the broker's certificate has expired or is not valid yet: renew it, and "
     "check the clocks",
-    Reason.CERTIFICATE_INVALID: "the broker's certificate cannot be verified: check it and kafka.ssl_cafile",
-    Reason.CLIENT_CERTIFICATE_REFUSED: "the broker refuses the client's certificate, or its absence: check "
+    Outage.CERTIFICATE_INVALID: "the broker's certificate cannot be verified: check it and kafka.ssl_cafile",
+    Outage.CLIENT_CERTIFICATE_REFUSED: "the broker refuses the client's certificate, or its absence: check "
     "kafka.ssl_certfile and kafka.ssl_keyfile",
-    Reason.NO_TLS_THERE: "the broker speaks no TLS there: check kafka.security_protocol and the port",
-    Reason.TLS_THERE: "the broker speaks TLS there: check kafka.security_protocol and the port",
-    Reason.NOT_ALLOWED: "the broker does not allow this user to use the cluster: change its access control",
-    Reason.NO_BROKER_THERE: "what answers is not a broker of Kafka 2.4 or later: check "
+    Outage.NO_TLS_THERE: "the broker speaks no TLS there: check kafka.security_protocol and the port",
+    Outage.TLS_THERE: "the broker speaks TLS there: check kafka.security_protocol and the port",
+    Outage.NOT_ALLOWED: "the broker does not allow this user to use the cluster: change its access control",
+    Outage.NO_BROKER_THERE: "what answers is not a broker of Kafka 2.4 or later: check "
     "kafka.bootstrap_servers and the port",
-    Reason.NAME_UNKNOWN: "the name does not resolve here: check kafka.bootstrap_servers and the resolver",
-    Reason.CONNECTION_REFUSED: "nothing listens there: is the broker up, and is this host:port?",
-    Reason.NO_ANSWER: "nothing answers in time: is the broker up, and does a firewall drop packets?",
+    Outage.NAME_UNKNOWN: "the name does not resolve here: check kafka.bootstrap_servers and the resolver",
+    Outage.CONNECTION_REFUSED: "nothing listens there: is the broker up, and is this host:port?",
+    Outage.NO_ANSWER: "nothing answers in time: is the broker up, and does a firewall drop packets?",
 }
 _CLOSED: Final = {
     "PLAINTEXT": "TLS or a login",
@@ -79,35 +79,35 @@ _CLOSED: Final = {
     "SASL_SSL": "a client certificate",
 }
 _VERIFY: Final = {  # X509_V_ERR_… of OpenSSL's x509_vfy.h
-    9: Reason.CERTIFICATE_OUTDATED,  # not yet valid
-    10: Reason.CERTIFICATE_OUTDATED,
-    18: Reason.CERTIFICATE_UNTRUSTED,  # self-signed
-    19: Reason.CERTIFICATE_UNTRUSTED,  # self-signed in the chain
-    20: Reason.CERTIFICATE_UNTRUSTED,  # no issuer here
-    21: Reason.CERTIFICATE_UNTRUSTED,  # no issuer at all
-    62: Reason.CERTIFICATE_OF_ANOTHER_HOST,
-    64: Reason.CERTIFICATE_OF_ANOTHER_HOST,  # IP address
+    9: Outage.CERTIFICATE_OUTDATED,  # not yet valid
+    10: Outage.CERTIFICATE_OUTDATED,
+    18: Outage.CERTIFICATE_UNTRUSTED,  # self-signed
+    19: Outage.CERTIFICATE_UNTRUSTED,  # self-signed in the chain
+    20: Outage.CERTIFICATE_UNTRUSTED,  # no issuer here
+    21: Outage.CERTIFICATE_UNTRUSTED,  # no issuer at all
+    62: Outage.CERTIFICATE_OF_ANOTHER_HOST,
+    64: Outage.CERTIFICATE_OF_ANOTHER_HOST,  # IP address
 }
 _CLASSES: Final = {
-    "SaslAuthenticationFailedError": Reason.LOGIN_REFUSED,
-    "UnsupportedSaslMechanismError": Reason.MECHANISM_REFUSED,
-    "IllegalSaslStateError": Reason.NO_LOGIN_THERE,
-    "ClusterAuthorizationFailedError": Reason.NOT_ALLOWED,
-    "IncompatibleBrokerVersion": Reason.NO_BROKER_THERE,
-    "UnsupportedVersionError": Reason.NO_BROKER_THERE,
-    "gaierror": Reason.NAME_UNKNOWN,
-    "ConnectionRefusedError": Reason.CONNECTION_REFUSED,
+    "SaslAuthenticationFailedError": Outage.LOGIN_REFUSED,
+    "UnsupportedSaslMechanismError": Outage.MECHANISM_REFUSED,
+    "IllegalSaslStateError": Outage.NO_LOGIN_THERE,
+    "ClusterAuthorizationFailedError": Outage.NOT_ALLOWED,
+    "IncompatibleBrokerVersion": Outage.NO_BROKER_THERE,
+    "UnsupportedVersionError": Outage.NO_BROKER_THERE,
+    "gaierror": Outage.NAME_UNKNOWN,
+    "ConnectionRefusedError": Outage.CONNECTION_REFUSED,
 }
 _PHRASES: Final = {  # of kafka-python's KafkaConnectionError, which has one class for all
-    "DNS": Reason.NAME_UNKNOWN,
-    "ECONNREFUSED": Reason.CONNECTION_REFUSED,
-    "EHOSTUNREACH": Reason.CONNECTION_REFUSED,
-    "ENETUNREACH": Reason.CONNECTION_REFUSED,
-    "socket disconnected": Reason.CLOSED_UNANSWERED,
-    "Handshake failed": Reason.NO_TLS_THERE,
-    "ECONNRESET": Reason.CLOSED_UNANSWERED,
-    "Connection reset": Reason.CLOSED_UNANSWERED,
-    "Broken pipe": Reason.CLOSED_UNANSWERED,
+    "DNS": Outage.NAME_UNKNOWN,
+    "ECONNREFUSED": Outage.CONNECTION_REFUSED,
+    "EHOSTUNREACH": Outage.CONNECTION_REFUSED,
+    "ENETUNREACH": Outage.CONNECTION_REFUSED,
+    "socket disconnected": Outage.CLOSED_UNANSWERED,
+    "Handshake failed": Outage.NO_TLS_THERE,
+    "ECONNRESET": Outage.CLOSED_UNANSWERED,
+    "Connection reset": Outage.CLOSED_UNANSWERED,
+    "Broken pipe": Outage.CLOSED_UNANSWERED,
 }
 
 
@@ -127,7 +127,7 @@ _FOR_GOOD: Final = {
 class Cause(NamedTuple):
     """Why a broker cannot be used, and what to do about it."""
 
-    reason: Reason
+    reason: Outage
     remedy: str
 
     def __str__(self) -> str:
@@ -137,7 +137,7 @@ class Cause(NamedTuple):
 def explain(error: BaseException, config: KafkaConfig) -> Cause:
     """Say what an error of kafka-python means to whoever configured the connection."""
     reason = _reason(error)
-    if reason is Reason.CLOSED_UNANSWERED:
+    if reason is Outage.CLOSED_UNANSWERED:
         wanted = _CLOSED[config.security_protocol]
         return Cause(
             reason,
@@ -167,19 +167,19 @@ def raise_for_good(error: BaseException) -> None:
             ) from error
 
 
-def _reason(error: BaseException) -> Reason:
+def _reason(error: BaseException) -> Outage:
     chain = list(_chain(error))
     for each in chain:
         if isinstance(each, ssl.SSLCertVerificationError):
-            return _VERIFY.get(each.verify_code, Reason.CERTIFICATE_INVALID)
+            return _VERIFY.get(each.verify_code, Outage.CERTIFICATE_INVALID)
         if isinstance(each, ssl.SSLError) and "ALERT" in (each.reason or ""):
             # After the broker's own certificate was taken, what it complains of is ours.
             about_us = any(word in each.reason for word in ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED"))
-            return Reason.CLIENT_CERTIFICATE_REFUSED if about_us else Reason.NO_TLS_THERE
+            return Outage.CLIENT_CERTIFICATE_REFUSED if about_us else Outage.NO_TLS_THERE
         if type(each).__name__ == "InvalidReceiveError":  # what was sent is no frame of Kafka's protocol
             length = str(each).rpartition(" ")[2]
             tls = length.isdecimal() and int(length) >> 16 in _TLS_RECORDS
-            return Reason.TLS_THERE if tls else Reason.NO_BROKER_THERE
+            return Outage.TLS_THERE if tls else Outage.NO_BROKER_THERE
         for kind in type(each).__mro__:
             if kind.__name__ in _CLASSES:
                 return _CLASSES[kind.__name__]
@@ -187,7 +187,7 @@ def _reason(error: BaseException) -> Reason:
         for phrase, reason in _PHRASES.items():
             if phrase in str(each):
                 return reason
-    return Reason.NO_ANSWER
+    return Outage.NO_ANSWER
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -219,7 +219,7 @@ class Diagnosis:
     def conclusive(self, brokers: int) -> bool:
         """Whether every one of so many brokers has said, or shown, why it cannot be used."""
         causes = list(self._causes.values())
-        return len(causes) >= brokers and all(cause.reason is not Reason.NO_ANSWER for cause in causes)
+        return len(causes) >= brokers and all(cause.reason is not Outage.NO_ANSWER for cause in causes)
 
     def give_up(self) -> None:
         """End the attempts to connect of the client that is watched."""
@@ -266,7 +266,7 @@ class Diagnosis:
 
     def _broken(self, manager: Any, connection: Any, node: object, error: BaseException) -> None:
         # One that was of use and ends tells nothing of the configuration; one that ends at once does.
-        closed = explain(error, self._config).reason is Reason.CLOSED_UNANSWERED
+        closed = explain(error, self._config).reason is Outage.CLOSED_UNANSWERED
         if connection.init_future.succeeded() and not (closed and manager.bootstrapped):
             self._failed(node, error)
 
@@ -275,7 +275,7 @@ class Diagnosis:
             refused.add(node)
         cause = explain(error, self._config)
         # An attempt cut short by the time-out of the whole says nothing new.
-        if cause.reason is not Reason.NO_ANSWER or node not in self._causes:
+        if cause.reason is not Outage.NO_ANSWER or node not in self._causes:
             self._causes[node] = cause
 
 

@@ -28,7 +28,7 @@ def topic_id(found: Any) -> str:
     return "" if found is None or str(found) == NO_ID else str(found)
 
 
-class Found(NamedTuple):
+class LogChanges(NamedTuple):
     """What a look has shown: partitions of topics made anew, of such as may be, and of such as are not."""
 
     changed: list[TopicPartition]
@@ -100,14 +100,14 @@ class Logs:
             self._doubt(self._known.keys())
         self._read_at = now
 
-    def look(self, fetched: Iterable[TopicPartition]) -> Found:
+    def look(self, fetched: Iterable[TopicPartition]) -> LogChanges:
         """Compare ids where there is a reason to; wait a moment for those of `fetched` partitions."""
         self._take_failed()
         end = Deadline(self._clock, ANSWER_SECONDS)
         for key in fetched:
             while key in self._doubts and not self._doubts[key].answer.is_done and not end.expired():
                 self._clock.sleep(TICK_SECONDS)
-        found = Found([], self._unheld, [])
+        found = LogChanges([], self._unheld, [])
         self._unheld = []
         if not self._refreshed and not self._doubts:
             return found

@@ -13,13 +13,13 @@ from typing import Final, Protocol
 from monitor.clock import Clock
 from monitor.errors import Retryable, Tampered
 from monitor.events import Assigned, Event, Fetched, Lag, OutOfRange, Stuck, StuckReason, TopicPartition
-from monitor.spool import Usage
+from monitor.spool import SpoolUsage
 from monitor.trace import Record
 
 READ_BYTES: Final = 16 * 2**20  # one read stops here, however many records it may return
 
 
-class Spool(Protocol):
+class SpoolReader(Protocol):
     """What the source needs of the ledger's spool. Each method but `wait` may raise Retryable."""
 
     @property
@@ -27,7 +27,7 @@ class Spool(Protocol):
         """Its topics, each of one partition."""
         ...
 
-    def usage(self) -> Mapping[str, Usage]:
+    def usage(self) -> Mapping[str, SpoolUsage]:
         """What waits, per topic."""
         ...
 
@@ -56,9 +56,9 @@ class SpoolSource:
 
     def __init__(
         self,
-        spool: Spool,
+        spool: SpoolReader,
         clock: Clock,
-        on_usage: Callable[[Mapping[str, Usage]], None] = lambda _: None,
+        on_usage: Callable[[Mapping[str, SpoolUsage]], None] = lambda _: None,
     ) -> None:
         self._spool = spool
         self._clock = clock

@@ -166,7 +166,7 @@ def _limit(total: float, squares: float, sign: float) -> float:
     return total * max(0.0, 1.0 - 1.0 / (9.0 * events) + sign * Z / (3.0 * math.sqrt(events))) ** 3
 
 
-class Window(Generic[_Key]):
+class RateWindow(Generic[_Key]):
     """Sums of the last `seconds`, by key, to the nearest of `steps` parts of it."""
 
     def __init__(self, clock: Clock, seconds: float = 3600.0, steps: int = 12) -> None:

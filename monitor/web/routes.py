@@ -4,10 +4,10 @@ from collections.abc import Awaitable, Callable, Iterable
 from http import HTTPStatus
 from typing import Final, NamedTuple, TypeAlias
 
-from monitor.web.server import Answer, Head
+from monitor.web.server import Head, Response
 
-Guard: TypeAlias = Callable[[Head], Answer | None]
-Problem: TypeAlias = Callable[[HTTPStatus, str, Head | None], Answer]
+Guard: TypeAlias = Callable[[Head], Response | None]
+Problem: TypeAlias = Callable[[HTTPStatus, str, Head | None], Response]
 
 
 _IMPLIED: Final = {"GET": ("GET", "HEAD")}
@@ -21,8 +21,8 @@ class Route(NamedTuple):
 
     method: str
     path: str
-    answer: Callable[[Head], Answer] | None = None
-    serve: Callable[[Head, bytes], Awaitable[Answer]] | None = None
+    answer: Callable[[Head], Response] | None = None
+    serve: Callable[[Head, bytes], Awaitable[Response]] | None = None
     guard: Guard = lambda _head: None
 
 
@@ -37,7 +37,7 @@ class Routes:
         self._problem = problem
         self._not_found = not_found
 
-    def head(self, head: Head) -> Answer | None:
+    def head(self, head: Head) -> Response | None:
         """Find the route; answer what it can answer, or refuse, without the body."""
         allowed = [method for path, method in self._routes if path == head.path]
         if not allowed:
@@ -50,14 +50,14 @@ class Routes:
         refusal = route.guard(head)
         return refusal or (route.answer(head) if route.answer else None)
 
-    async def body(self, head: Head, body: bytes) -> Answer:
+    async def body(self, head: Head, body: bytes) -> Response:
         """Serve a whole request, which `head` has let pass."""
         route = self._route(head)
         if route is None or route.serve is None:
             raise LookupError(head.path)
         return await route.serve(head, body)
 
-    def problem(self, status: HTTPStatus, text: str, head: Head | None) -> Answer:
+    def problem(self, status: HTTPStatus, text: str, head: Head | None) -> Response:
         """Put a refusal into the service's form."""
         return self._problem(status, text, head)
 

@@ -32,7 +32,7 @@ class Head(NamedTuple):
     query: str = ""
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     """A whole answer. `headers` are further ones; length and connection are the server's business."""
 
     status: int
@@ -41,7 +41,7 @@ class Answer(NamedTuple):
     headers: tuple[tuple[str, str], ...] = ()
 
 
-class Bounds(NamedTuple):
+class Limits(NamedTuple):
     """What clients may use. `seconds` is the longest a request may take, and a connection be idle.
 
     `body_bytes` bounds one body, `waiting_bytes` all those being received and answered together.
@@ -56,15 +56,15 @@ class Bounds(NamedTuple):
 class Service(Protocol):
     """What a server serves. Runs on the server's thread and must not block it; a fault is answered by 500."""
 
-    def head(self, head: Head) -> Answer | None:
+    def head(self, head: Head) -> Response | None:
         """Answer from the head alone, whatever the body; None asks for the body first."""
         ...
 
-    async def body(self, head: Head, body: bytes) -> Answer:
+    async def body(self, head: Head, body: bytes) -> Response:
         """Answer a whole request."""
         ...
 
-    def problem(self, status: HTTPStatus, text: str, head: Head | None) -> Answer:
+    def problem(self, status: HTTPStatus, text: str, head: Head | None) -> Response:
         """Put a refusal of the server into the service's form; `head` is None for what is not HTTP."""
         ...
 
@@ -78,7 +78,7 @@ class Server:
         host: str,
         port: int,
         service: Service,
-        bounds: Bounds,
+        bounds: Limits,
         *,
         remedy: str,
         on_answer: Callable[[int], None] = lambda _: None,
@@ -281,10 +281,10 @@ class _Connection(asyncio.Protocol):
     def _refuse(self, status: HTTPStatus, text: str) -> None:
         self._answer(self._problem(status, text))
 
-    def _problem(self, status: HTTPStatus, text: str) -> Answer:
+    def _problem(self, status: HTTPStatus, text: str) -> Response:
         return self._server.service.problem(status, text, self._head)
 
-    def _answer(self, answer: Answer) -> None:
+    def _answer(self, answer: Response) -> None:
         self._drop_body()
         self._server.on_answer(answer.status)
         unread = self._http.their_state is not h11.DONE

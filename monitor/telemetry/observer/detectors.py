@@ -20,7 +20,7 @@ from monitor.telemetry.catalogue.engine import OBJECTIVES
 from monitor.telemetry.metrics import LabelSet, Metrics
 from monitor.telemetry.observer.reporter import Reporter, best_effort
 from monitor.telemetry.ports import Evaluations, Log, Spans
-from monitor.telemetry.rates import TERMS, THRESHOLD, Window, sums_of
+from monitor.telemetry.rates import TERMS, THRESHOLD, RateWindow, sums_of
 
 RATES_SECONDS = 5.0  # between refreshes of the rates of the last hour; scrapes are 15 s apart
 
@@ -51,7 +51,7 @@ class DetectorReports(Reporter):
         super().__init__(metrics, clock, log)
         self._budgets = budgets or BudgetsConfig()
         self._thresholds = risk_thresholds
-        self._risks: Window[LabelSet] = Window(clock)
+        self._risks: RateWindow[LabelSet] = RateWindow(clock)
         self._rates_at = 0.0
         self._spans = spans
         self._evaluations = evaluations

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from monitor.clock import Clock
 from monitor.events import Denial, GroupLook, Lag, Membership, TopicPartition
 from monitor.ports import Incident
-from monitor.spool import Usage
+from monitor.spool import SpoolUsage
 from monitor.telemetry.metrics import Metrics
 from monitor.telemetry.observer.reporter import Reporter, best_effort
 from monitor.telemetry.ports import Log
@@ -93,7 +93,7 @@ class SourceReports(Reporter):
         self._metrics.inc("receiver_requests", code=str(status))
 
     @best_effort
-    def spooled(self, usage: Mapping[str, Usage]) -> None:
+    def spooled(self, usage: Mapping[str, SpoolUsage]) -> None:
         """Report what waits in the spool."""
         self._metrics.replace("spool_records", {(t,): u.end - u.begin for t, u in usage.items()})
         self._metrics.replace("spool_bytes", {(t,): u.bytes for t, u in usage.items()})
