@@ -74,18 +74,18 @@ def test_altered_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_adapter_learns_and_its_graph_agrees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A few steps separate two kinds of text, and the exported graph ranks them as torch does."""
     pytest.importorskip("torch", reason="training needs the `train` extra")
-    from monitor.training import encoder as training
+    from monitor.training import adapters, encoder_graph
 
     texts = [f"I want to book {n} tickets for the train." for n in range(2, 26)]
     texts += [f"The cat number {n} sleeps on a warm roof." for n in range(2, 26)]
     labels = np.array([0] * 24 + [1] * 24)
-    adapter = training.finetune(texts, labels, epochs=4, rank=4, batch_tokens=256, rate=3e-3, quiet=True)
+    adapter = adapters.finetune(texts, labels, epochs=4, rank=4, batch_tokens=256, rate=3e-3, quiet=True)
     assert adapter.bias.shape == (2,)
-    assert np.array_equal(training.predict(adapter, texts).argmax(1), labels)
-    exact = training.predict(adapter, texts, exact=True)
+    assert np.array_equal(adapters.predict(adapter, texts).argmax(1), labels)
+    exact = adapters.predict(adapter, texts, exact=True)
     shutil.copy(models.WEIGHTS / encoder.BASE, tmp_path)
-    monkeypatch.setattr(training, "WEIGHTS", tmp_path)
-    session = onnxruntime.InferenceSession(str(tmp_path / training.export(adapter, "trial")))
+    monkeypatch.setattr(encoder_graph, "WEIGHTS", tmp_path)
+    session = onnxruntime.InferenceSession(str(tmp_path / encoder_graph.export(adapter, "trial")))
     graph = Encoder(session, encoder.tokenizer(), "1").logits(texts)
     assert np.array_equal(graph.argmax(1), labels)
     assert np.abs(graph - exact).mean() < 0.1 * exact.std()

@@ -35,7 +35,7 @@ from monitor.models.injection import (
     signals,
     views,
 )
-from monitor.training import encoder, pin, rows
+from monitor.training import adapters, encoder_graph, pin, rows
 from monitor.training.injection_data import Row, load
 
 COMMAND: Final = "python -m monitor.training.injection"
@@ -122,7 +122,7 @@ class Tiers(NamedTuple):
     def logits(self, design: Design) -> tuple[Floats, Floats]:
         """Return the logits of the linear model and of the encoder, each for the row's own side."""
         sides = [SIDES.index(row.side) for row in design.rows]
-        read = encoder.predict(self.adapter, list(design.texts))
+        read = adapters.predict(self.adapter, list(design.texts))
         return design.matrix @ self.weights + self.intercept, read[np.arange(len(sides)), sides].astype(
             np.float64
         )
@@ -194,7 +194,7 @@ def train(design: Design) -> Tiers:
     labels = np.full((len(small.rows), len(SIDES)), np.nan, np.float32)
     for n, row in enumerate(small.rows):
         labels[n, SIDES.index(row.side)] = row.attack
-    adapter = encoder.finetune(
+    adapter = adapters.finetune(
         list(small.texts), labels, epochs=EPOCHS, rank=RANK, seed=SEED, max_tokens=MAX_TOKENS
     )
     return Tiers(*fit_linear(design), adapter)
@@ -286,7 +286,7 @@ def write(tiers: Tiers, tier0: Any, tier1: Any) -> None:
         "tier1": tier1,
     }
     (WEIGHTS / SETTINGS).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-    encoder.export(tiers.adapter, NAME)
+    encoder_graph.export(tiers.adapter, NAME)
     pin(COMMAND, TABLE, SETTINGS, graph(NAME))
 
 
@@ -317,7 +317,7 @@ def main() -> None:
     final = train(design.take(np.flatnonzero(source != "jailbreak").tolist()))
     report["mix"] = measured(final, tier0, tier1, mix())
     write(final, tier0, tier1)
-    report["parity"] = encoder.parity(final.adapter, list(design.texts[:300]), NAME)
+    report["parity"] = encoder_graph.parity(final.adapter, list(design.texts[:300]), NAME)
     print(json.dumps(report, indent=1))  # noqa: T201 - the report is the script's output
 
 

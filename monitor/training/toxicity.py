@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from monitor.models import WEIGHTS, linear
 from monitor.models.linear import Calibration, Floats
-from monitor.training import encoder, pin, rows
+from monitor.training import adapters, encoder_graph, pin, rows
 from monitor.training.toxicity_sentences import disguised, sentences
 
 COMMAND = "python -m monitor.training.toxicity"
@@ -125,10 +125,10 @@ def load() -> list[Row]:
     ]
 
 
-def learn(data: Sequence[Row], *, quiet: bool = False) -> encoder.Adapter:
+def learn(data: Sequence[Row], *, quiet: bool = False) -> adapters.Adapter:
     """Train the encoder's adapter on the beginnings of the texts."""
     data = [row for row in data if row.source not in SCORED_ONLY and row.category not in NOT_LEARNT]
-    return encoder.finetune(
+    return adapters.finetune(
         [linear.normalised(row.text[: 2 * WINDOW]) for row in data],
         np.array([float(row.toxic) for row in data]),
         weights=np.array([row.weight for row in data]),
@@ -155,9 +155,9 @@ class Windowed:
         self.parts = [text[a:b] for text, cut in zip(texts, cuts, strict=True) for a, b in cut]
         self._starts = np.cumsum([0, *map(len, cuts)])[:-1]
 
-    def encoded(self, adapter: encoder.Adapter) -> Floats:
+    def encoded(self, adapter: adapters.Adapter) -> Floats:
         """Return the encoder's logit of every window."""
-        found = encoder.predict(adapter, [linear.normalised(part) for part in self.parts])
+        found = adapters.predict(adapter, [linear.normalised(part) for part in self.parts])
         return found[:, 0].astype(np.float64)
 
     def worst(self, scores: Floats) -> Floats:
@@ -263,7 +263,7 @@ def _round(value: Any) -> float:
     return round(float(value), 4)
 
 
-def shrunk(adapter: encoder.Adapter) -> encoder.Adapter:
+def shrunk(adapter: adapters.Adapter) -> adapters.Adapter:
     """Return an adapter that keeps the share `SHRUNK` of its changes to the base."""
     low_rank = {name: (down, (SHRUNK * up).astype(up.dtype)) for name, (down, up) in adapter.low_rank.items()}
     return adapter._replace(low_rank=low_rank)
@@ -276,7 +276,7 @@ def main() -> None:
     ship(data, unseen, shrunk(learn([row for row, mine in zip(data, unseen, strict=True) if not mine])))
 
 
-def ship(data: Sequence[Row], unseen: npt.NDArray[np.bool_], adapter: encoder.Adapter) -> None:
+def ship(data: Sequence[Row], unseen: npt.NDArray[np.bool_], adapter: adapters.Adapter) -> None:
     """Make tier 0 and its gate, calibrate and measure on the unseen rows, write, pin and report.
 
     `adapter` has learnt from the rows that are not unseen. The figures are of a tier 0 that has not read the
@@ -329,9 +329,11 @@ def ship(data: Sequence[Row], unseen: npt.NDArray[np.bool_], adapter: encoder.Ad
     _write(f"{NAME}.json", {"scale": scale, "intercept": intercept, **tier0._asdict()})
     threshold = float(tier0.probability(np.array([gate]))[0])
     _write(f"{NAME}-encoder.json", {**calibration._asdict(), "blend": BLEND, "gate": threshold})
-    graph = encoder.export(adapter, NAME)
+    graph = encoder_graph.export(adapter, NAME)
     pin(COMMAND, f"{NAME}.npy", f"{NAME}.json", f"{NAME}-encoder.json", graph)
-    report["parity"] = encoder.parity(adapter, [linear.normalised(part) for part in gated.parts[::60]], NAME)
+    report["parity"] = encoder_graph.parity(
+        adapter, [linear.normalised(part) for part in gated.parts[::60]], NAME
+    )
     print(json.dumps(report, indent=1))  # noqa: T201 - the report is the script's output
 
 
