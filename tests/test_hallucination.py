@@ -14,7 +14,7 @@ from monitor.detect.hallucination import Hallucination, build, tiers
 from monitor.errors import ConfigError
 from monitor.findings import Assessment, Status
 from monitor.models.groundedness import Groundedness
-from monitor.models.novelty import FEATURES, Case
+from monitor.models.grounding_features import FEATURES, Case
 from monitor.trace import Document, Message, Step, StepKind, ToolCall, Trace
 
 SHARED = Path(__file__).parents[2] / "shared"
@@ -286,8 +286,8 @@ def test_words_regrouped_are_lonelier_than_words_kept_together() -> None:
         " in Bergen in 1956."
     )
     model = Groundedness.load()
-    [kept] = model.read(Case("Karl Lund opened the cinema in Bergen.", [source])).claims
-    [moved] = model.read(Case("Anna Berg opened the cinema in Oslo.", [source])).claims
+    [kept] = model.measure(Case("Karl Lund opened the cinema in Bergen.", [source])).claims
+    [moved] = model.measure(Case("Anna Berg opened the cinema in Oslo.", [source])).claims
     apart = [name for name, _ in FEATURES].index("apart")
     assert kept.features[apart] < moved.features[apart]
 

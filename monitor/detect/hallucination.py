@@ -21,8 +21,8 @@ from monitor.errors import ConfigError
 from monitor.findings import Assessment, Evidence, Status, TierStatus
 from monitor.models import embedding
 from monitor.models.cross_encoder import CrossEncoder, Kind
-from monitor.models.groundedness import TREES, Groundedness, Judged
-from monitor.models.novelty import Case, Claim
+from monitor.models.groundedness import TREES, Groundedness, GroundednessScore
+from monitor.models.grounding_features import Case, ResponseClaim
 from monitor.text import wording
 from monitor.trace import RETURNS, Trace
 
@@ -49,15 +49,17 @@ class Reader(NamedTuple):
     model: CrossEncoder
     cascade: Cascade
 
-    def read(self, sources: Sequence[str], response: str, judged: Judged) -> Judged:
+    def judge(self, sources: Sequence[str], response: str, judged: GroundednessScore) -> GroundednessScore:
         """Judge the claims again: the mean log odds of both tiers; the worst claim decides."""
         context = "\n".join(sources)
-        found = self.model.support([(response[c.span.start : c.span.end], context) for c, _ in judged.claims])
+        supports = self.model.support(
+            [(response[c.span.start : c.span.end], context) for c, _ in judged.claims]
+        )
         claims = [
             (claim, _joined(score, 1.0 - support))
-            for (claim, score), support in zip(judged.claims, found, strict=True)
+            for (claim, score), support in zip(judged.claims, supports, strict=True)
         ]
-        return Judged(max((score for _, score in claims), default=judged.score), claims)
+        return GroundednessScore(max((score for _, score in claims), default=judged.score), claims)
 
 
 def _joined(one: float, other: float) -> float:
@@ -127,7 +129,7 @@ class Hallucination:
             probability = self._reader.cascade.look(trace.id, unsure=unsure)
             if probability:
                 looked = {"looked": probability, "tier0": judged.score}
-                judged = self._reader.read(sources, trace.response, judged)
+                judged = self._reader.judge(sources, trace.response, judged)
         risk, claims = judged
         scores = [score for _, score in claims]
         evidence: list[Evidence] = []
@@ -202,7 +204,7 @@ def _conversation(trace: Trace) -> str:
     return "\n".join(message.content for message in trace.messages)
 
 
-def _new_words(claim: Claim) -> float:
+def _new_words(claim: ResponseClaim) -> float:
     return float(claim.features[0])
 
 

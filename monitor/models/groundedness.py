@@ -1,6 +1,6 @@
 """Groundedness: whether a response is supported by the texts it was made from.
 
-One set of boosted trees over the measures of `monitor.models.novelty`, monotone in every measure of novelty,
+One set of boosted trees over `monitor.models.grounding_features`, monotone in every measure of what is new,
 judges each sentence and the whole response. `cards/hallucination.md` says from which data, and how well it
 ranks.
 """
@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor import models
-from monitor.models import novelty
+from monitor.models import grounding_features
 from monitor.models.embedding import Embedding
-from monitor.models.novelty import FEATURES, Case, Claim, Floats, Read
+from monitor.models.grounding_features import FEATURES, Case, Floats, ResponseClaim, ResponseFeatures
 
 TREES = "groundedness.npz"
 NOVELTY = 1.0
@@ -30,14 +30,14 @@ _SHORT = (1.3, 2.4)
 _PRIOR = np.asarray([NOVELTY * (name in {"new_tokens", "new_token_pairs"}) for name, _ in FEATURES])
 
 
-class Judged(NamedTuple):
+class GroundednessScore(NamedTuple):
     """The probability that a response is unsupported, and its claims in order, each with its own."""
 
     score: float
-    claims: list[tuple[Claim, float]]
+    claims: list[tuple[ResponseClaim, float]]
 
 
-def response_margin(whole: float, claims: Sequence[Claim], margins: Floats) -> float:
+def response_margin(whole: float, claims: Sequence[ResponseClaim], margins: Floats) -> float:
     """Return the log odds of a response from those of the whole and of each claim, shape (claims,).
 
     A third of the worst sentence that states something and the rest of the whole, but never more than
@@ -68,33 +68,39 @@ class Groundedness:
         names = (TREES, embedding.TABLE, embedding.SCALES, embedding.TOKENIZER)
         return cls(Embedding.load(), Trees.load(), models.version(2, *names))
 
-    def assess(self, cases: Sequence[Case]) -> list[Judged]:
+    def assess(self, cases: Sequence[Case]) -> list[GroundednessScore]:
         """Return, per case, the probability that the response is unsupported, and its claims with theirs."""
-        reads = [self.read(case) for case in cases]
-        rows = [row for read in reads for row in (read.whole, *(claim.features for claim in read.claims))]
+        measured = [self.measure(case) for case in cases]
+        rows = [
+            row
+            for response in measured
+            for row in (response.whole, *(claim.features for claim in response.claims))
+        ]
         if not rows or self._trees is None:
-            return [Judged(0.0, []) for _ in cases]
+            return [GroundednessScore(0.0, []) for _ in cases]
         margins = self._trees.margins(np.stack(rows))
         start = 0
-        for read in reads:
-            end = start + 1 + len(read.claims)
-            margins[start] = response_margin(float(margins[start]), read.claims, margins[start + 1 : end])
+        for response in measured:
+            end = start + 1 + len(response.claims)
+            margins[start] = response_margin(float(margins[start]), response.claims, margins[start + 1 : end])
             start = end
         # A sentence is scaled as its response: a short one among others is no short answer.
-        wholes = np.stack([read.whole for read in reads]).repeat(
-            [1 + len(read.claims) for read in reads], axis=0
+        wholes = np.stack([response.whole for response in measured]).repeat(
+            [1 + len(response.claims) for response in measured], axis=0
         )
         scores = iter(self._trees.calibrated(margins, wholes).tolist())
-        found: list[Judged] = []
-        for read in reads:
+        results: list[GroundednessScore] = []
+        for response in measured:
             whole = next(scores)
-            each = [(claim, next(scores)) for claim in read.claims]
-            found.append(Judged(whole, [(claim, score) for claim, score in each if claim.states]))
-        return found
+            each = [(claim, next(scores)) for claim in response.claims]
+            results.append(
+                GroundednessScore(whole, [(claim, score) for claim, score in each if claim.states])
+            )
+        return results
 
-    def read(self, case: Case) -> Read:
-        """Return the measures of a response, see `novelty.read`."""
-        return novelty.read(case, self._embedding)
+    def measure(self, case: Case) -> ResponseFeatures:
+        """Measure a response, see `grounding_features.measure`."""
+        return grounding_features.measure(case, self._embedding)
 
 
 class Trees:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from monitor.models import WEIGHTS
 from monitor.models.embedding import Embedding
 from monitor.models.groundedness import TREES, Groundedness, Trees, prior, response_margin, scaled
-from monitor.models.novelty import FEATURES, Case, Floats, Read
+from monitor.models.grounding_features import FEATURES, Case, Floats, ResponseFeatures
 from monitor.text import segments
 from monitor.text.numbers import quantities
 from monitor.text.segments import Token
@@ -243,14 +243,14 @@ def _negated(sentence: str) -> str:
 class Measured(NamedTuple):
     """A data set, measured, with the label and group of each response."""
 
-    reads: list[Read]
+    responses: list[ResponseFeatures]
     truth: npt.NDArray[np.int64]
     groups: npt.NDArray[np.int64]
 
     @property
     def sentences(self) -> int:
         """How many sentences are measured."""
-        return sum(len(read.claims) for read in self.reads)
+        return sum(len(response.claims) for response in self.responses)
 
     def balance(self) -> Floats:
         """Return a weight per response that gives both classes the same sum, one."""
@@ -258,18 +258,18 @@ class Measured(NamedTuple):
 
     def wholes(self, chosen: npt.NDArray[np.bool_] | None = None) -> Floats:
         """Return the measures of the chosen responses, shape (responses, measures)."""
-        rows = np.stack([read.whole for read in self.reads])
+        rows = np.stack([response.whole for response in self.responses])
         return rows if chosen is None else rows[chosen]
 
-    def responses(self, model: Trees) -> Floats:
+    def response_odds(self, model: Trees) -> Floats:
         """Return the log odds of each response; one without sentences has the lowest of all."""
         whole = model.margins(self.wholes())
-        each = [claim.features for read in self.reads for claim in read.claims]
+        each = [claim.features for response in self.responses for claim in response.claims]
         margins = model.margins(np.stack(each))
-        starts = np.cumsum([0, *(len(read.claims) for read in self.reads)]).tolist()
+        starts = np.cumsum([0, *(len(response.claims) for response in self.responses)]).tolist()
         found = np.asarray([
-            response_margin(float(odds), read.claims, margins[a:b])
-            for odds, read, (a, b) in zip(whole, self.reads, itertools.pairwise(starts), strict=True)
+            response_margin(float(odds), response.claims, margins[a:b])
+            for odds, response, (a, b) in zip(whole, self.responses, itertools.pairwise(starts), strict=True)
         ])  # fmt: skip
         odds: Floats = np.maximum(found, found[np.isfinite(found)].min())
         return odds
@@ -288,7 +288,7 @@ Judgements = tuple[Measured, Floats]
 def measured(model: Groundedness, examples: Sequence[Example], groups: Sequence[str]) -> Measured:
     """Measure every response."""
     return Measured(
-        [model.read(case) for case, _ in examples],
+        [model.measure(case) for case, _ in examples],
         np.asarray([label for _, label in examples]),
         np.unique(list(groups) or np.arange(len(examples)), return_inverse=True)[1],
     )
@@ -411,10 +411,10 @@ def main() -> None:
     report: dict[str, Any] = {"sentences": {name: part.sentences for name, part in data.items()}}
 
     final = fitted([(data[name], shares[name], None) for name in shares])
-    left_out: dict[str, Floats] = {name: data[name].responses(final) for name in NEVER_TRAINED_ON}
+    left_out: dict[str, Floats] = {name: data[name].response_odds(final) for name in NEVER_TRAINED_ON}
     for family in FAMILIES:
         trees = fitted([(data[name], shares[name], None) for name in shares if name not in family])
-        left_out |= {name: data[name].responses(trees) for name in family}
+        left_out |= {name: data[name].response_odds(trees) for name in family}
     within = {name: np.zeros(len(data[name].truth)) for name in DEVELOPMENT}
     for fold in range(FOLDS):
         trees = fitted([
@@ -423,7 +423,7 @@ def main() -> None:
         ])  # fmt: skip
         for name, odds in within.items():
             here = data[name].groups % FOLDS == fold
-            odds[here] = data[name].responses(trees)[here]
+            odds[here] = data[name].response_odds(trees)[here]
 
     judged = {name: (data[name], within.get(name, odds)) for name, odds in left_out.items()}
 

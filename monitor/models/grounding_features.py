@@ -1,4 +1,4 @@
-"""What a response says that its sources do not hold, or deny: the measures that groundedness is judged by.
+"""Features of a response that its sources do not hold, or deny: groundedness is judged by them.
 
 A sentence becomes 25 measures of what the sources do not hold (words, rare words, runs of two to four words,
 numbers, names) or deny (negation, opposites); a whole response becomes the same measures of all its
@@ -16,10 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor.models.embedding import Embedding
-from monitor.text import segments, wording
-from monitor.text.numbers import Quantity, quantities, stated_months, stated_numbers
-from monitor.text.segments import TextSpan, Token
-from monitor.text.words import NEGATIONS, OPPOSITES, STOPWORDS, name_tokens, stem
+from monitor.models.source_index import Sentence, SourceIndex, is_checkable, split_sentences
+from monitor.text.segments import TextSpan
+from monitor.text.words import NEGATIONS, OPPOSITES, STOPWORDS, stem
 
 FEATURES: tuple[tuple[str, int], ...] = (
     ("new_words", 1),  # share of content words found in no source and not in the question
@@ -50,34 +49,8 @@ FEATURES: tuple[tuple[str, int], ...] = (
 )
 """Name and direction of each measure; 1 means more of it never lowers the probability."""
 
-MAX_WINDOWS = 512  # longer sources are matched in windows of several sentences, which bounds the cost
 _SENTENCES = 64  # matched at once
-_ABOUT_SOURCES = frozenset(
-    stem(word)
-    for word in (
-        "according",
-        "answer",
-        "article",
-        "based",
-        "below",
-        "context",
-        "document",
-        "documentation",
-        "following",
-        "information",
-        "mention",
-        "note",
-        "passage",
-        "provided",
-        "question",
-        "source",
-        "state",
-        "summary",
-        "text",
-    )
-)  # words by which an answer speaks of its sources; no source needs to hold them
 _NEAR = 2  # source sentences that count as near a claim
-_REACH = 3  # content words within which two are together
 _CLAUSE = re.compile(r"[,;:()\u2014]|\b(?:and|but|which|who|where|while|when|because|although)\b")
 _DOUBT = 0.7  # how far a clause of nothing but new words is taken to be unsupported
 
@@ -92,8 +65,8 @@ class Case(NamedTuple):
     question: str = ""
 
 
-class Claim(NamedTuple):
-    """A sentence of a response: its span, measures, and the words of it no source holds.
+class ResponseClaim(NamedTuple):
+    """A sentence of a response: its span, its measures, and those of its words that no source holds.
 
     A question is measured too, but states nothing: `states` is false and it is never evidence.
     """
@@ -105,27 +78,23 @@ class Claim(NamedTuple):
     new_names: tuple[TextSpan, ...]
 
 
-class Read(NamedTuple):
-    """A response read beside its sources: its checkable sentences, and the measures of them together.
+class ResponseFeatures(NamedTuple):
+    """The checkable sentences of a response, and the measures of them together.
 
-    A courtesy is no part of either: what an answer says to be friendly is in no source.
+    Both leave courtesies out: no source holds what an answer says to be friendly.
     """
 
-    claims: list[Claim]
+    claims: list[ResponseClaim]
     whole: Floats
 
 
-def read(case: Case, embedding: Embedding) -> Read:
-    """Return the checkable sentences of a response with their measures, and those of them together.
-
-    Left out of the sentences: those without a content word, and refusals, courtesies and lead-ins
-    that hold no number or name which the sources lack.
-    """
-    sources = _Sources(case)
-    sentences = [s for s in _split(case.response) if s.tokens]
-    checkable = [_checkable(case.response, sentence, sources) for sentence in sentences]
+def measure(case: Case, embedding: Embedding) -> ResponseFeatures:
+    """Measure each checkable sentence of a response, and all of them together."""
+    sources = SourceIndex(case.sources, case.question)
+    sentences = [s for s in split_sentences(case.response) if s.tokens]
+    checkable = [is_checkable(case.response, sentence, sources) for sentence in sentences]
     if not any(checkable):
-        return Read([], np.zeros(len(FEATURES)))
+        return ResponseFeatures([], np.zeros(len(FEATURES)))
     sentences = list(itertools.compress(sentences, checkable))
     rarity = {
         stem: embedding.rarity(token.word)
@@ -140,7 +109,7 @@ def read(case: Case, embedding: Embedding) -> Read:
         counts[start : start + len(part), _MATCHED] = _matched(part, sources, rarity)
     measures = _measures(np.vstack((counts, _together(counts))), sources.size)
     claims = [
-        Claim(
+        ResponseClaim(
             span=sentence.span,
             states=case.response[sentence.span.end - 1] != "?",
             features=row,
@@ -149,116 +118,7 @@ def read(case: Case, embedding: Embedding) -> Read:
         )
         for sentence, row, (_, numbers, names) in zip(sentences, measures[:-1], counted, strict=True)
     ]
-    return Read(claims, measures[-1])
-
-
-class _Sentence(NamedTuple):
-    """A sentence of the response with what it holds."""
-
-    span: TextSpan
-    tokens: Sequence[Token]
-    stems: Sequence[str]  # one per token
-    content: Sequence[str]  # the stems of its content words
-    numbers: Sequence[Quantity]
-    names: Sequence[Token]
-
-
-class _Sources:
-    """What the sources hold, indexed once for all sentences of a response."""
-
-    def __init__(self, case: Case) -> None:
-        self.windows: list[frozenset[str]] = []  # the words of each
-        self.stems: list[frozenset[str]] = []
-        self.runs: set[tuple[str, ...]] = set()  # two to four stems in a row
-        self.near: set[tuple[str, str]] = set()  # content stems within reach of each other, in order
-        self.known: set[str] = set()
-        self.size = 0
-        self._words: set[str] = set()
-        self._texts = (*case.sources, case.question)
-        for source in case.sources:
-            self._add(source)
-            self.known |= stated_months(source)
-        question = segments.words(case.question)
-        self._words.update(question)
-        self.held = self.known | {stem(word) for word in question} | _ABOUT_SOURCES
-        self._numbers: set[str] | None = None
-
-    def states(self, number: str, written: str) -> bool:
-        """Whether a source or the question states a number of this canonical value, written like this."""
-        if written in self._words:
-            return True
-        if self._numbers is None:
-            found = (stated_numbers(body, self._words) for body in self._texts)
-            self._numbers = set().union(*found)
-        return number in self._numbers
-
-    def _add(self, source: str) -> None:
-        spans = segments.sentences(source)
-        step = -(-len(spans) // MAX_WINDOWS)
-        every: list[str] = []
-        content: list[str] = []
-        for i in range(0, len(spans), step or 1):
-            end = spans[min(i + step, len(spans)) - 1].end
-            words = segments.words(source[spans[i].start : end])
-            if not words:
-                continue
-            stems = [stem(word) for word in words]
-            every += stems
-            content += [s for s, word in zip(stems, words, strict=True) if word not in STOPWORDS]
-            self.windows.append(frozenset(words))
-            self.stems.append(frozenset(stems))
-            self._words.update(words)
-        self.size += len(every)
-        self.known.update(every)
-        for length in (2, 3, 4):
-            self.runs.update(_runs(every, length))
-        for by in range(1, _REACH + 1):
-            self.near.update(zip(content, content[by:], strict=False))
-
-
-def _runs(stems: Sequence[str], length: int) -> "zip[tuple[str, ...]]":
-    return zip(*(stems[i:] for i in range(length)), strict=False)
-
-
-def _split(response: str) -> list[_Sentence]:
-    tokens, numbers = segments.tokens(response), quantities(response)
-    stems = [stem(token.word) for token in tokens]
-    found: list[_Sentence] = []
-    token, number = 0, 0
-    for span in segments.sentences(response):
-        first_token, first_number = token, number
-        while token < len(tokens) and tokens[token].start < span.end:
-            token += 1
-        while number < len(numbers) and numbers[number].start < span.end:
-            number += 1
-        here = tokens[first_token:token]
-        found.append(
-            _Sentence(
-                span,
-                here,
-                stems[first_token:token],
-                [stems[i] for i in range(first_token, token) if tokens[i].word not in STOPWORDS],
-                numbers[first_number:number],
-                name_tokens(response, here),
-            )
-        )
-    return found
-
-
-def _checkable(response: str, sentence: _Sentence, sources: _Sources) -> bool:
-    if not (sentence.content or sentence.numbers):
-        return False
-    words = response[sentence.span.start : sentence.span.end]
-    declines = wording.declines(words) and not any(token.word == "but" for token in sentence.tokens)
-    if not (declines or wording.is_courtesy(words) or words.endswith(":")):
-        return True
-    return any(_is_new(response, number, sources) for number in sentence.numbers) or any(
-        stem(name.word) not in sources.held for name in sentence.names
-    )
-
-
-def _is_new(response: str, number: Quantity, sources: _Sources) -> bool:
-    return not sources.states(number.value, response[number.start : number.end].lower())
+    return ResponseFeatures(claims, measures[-1])
 
 
 def _share(part: float, whole: float) -> float:
@@ -266,7 +126,7 @@ def _share(part: float, whole: float) -> float:
 
 
 class _Counts(NamedTuple):
-    """What is counted of a sentence, see `FEATURES`; the last three come from `_matched`."""
+    """Counts of a sentence, from which `FEATURES` follow; the last three come from `_matched`."""
 
     words: float
     content: float
@@ -305,7 +165,7 @@ _MATCHED = [_AT[name] for name in ("negation", "opposite", "uncovered")]
 
 
 def _counted(
-    response: str, sentence: _Sentence, sources: _Sources, rarity: Mapping[str, float]
+    response: str, sentence: Sentence, sources: SourceIndex, rarity: Mapping[str, float]
 ) -> tuple[_Counts, tuple[TextSpan, ...], tuple[TextSpan, ...]]:
     """Return the counts of a sentence but for the matched ones, its new numbers and its new names."""
     stems, content = sentence.stems, sentence.content
@@ -317,7 +177,7 @@ def _counted(
     new = [rarity[stem] for stem in content if stem not in held]
     new_tokens = sum(stem not in known for stem in stems)
     new_to_sources = sum(stem not in known for stem in content)
-    numbers = [TextSpan(n.start, n.end) for n in sentence.numbers if _is_new(response, n, sources)]
+    numbers = [TextSpan(n.start, n.end) for n in sentence.numbers if sources.lacks(n, response)]
     names = [TextSpan(n.start, n.end) for n in sentence.names if stem(n.word) not in held]
     counts = _Counts(
         words=len(stems),
@@ -354,14 +214,14 @@ def _apart(pair: tuple[str, str], near: AbstractSet[tuple[str, str]]) -> bool:
 
 
 def _longest(held: Iterable[bool]) -> int:
-    longest = here = 0
-    for one in held:
-        here = here + 1 if one else 0
-        longest = max(longest, here)
+    longest = run = 0
+    for is_held in held:
+        run = run + 1 if is_held else 0
+        longest = max(longest, run)
     return longest
 
 
-def _doubt(response: str, sentence: _Sentence, held: AbstractSet[str], rarity: Mapping[str, float]) -> float:
+def _doubt(response: str, sentence: Sentence, held: AbstractSet[str], rarity: Mapping[str, float]) -> float:
     """Return minus the log of the chance that each clause is supported."""
     ends = [match.end() for match in _CLAUSE.finditer(response, sentence.span.start, sentence.span.end)]
     clause, new, total, doubt = 0, 0.0, 0.0, 0.0
@@ -375,7 +235,7 @@ def _doubt(response: str, sentence: _Sentence, held: AbstractSet[str], rarity: M
     return doubt - math.log(1.0 - _DOUBT * _share(new, total))
 
 
-def _matched(sentences: Sequence[_Sentence], sources: _Sources, rarity: Mapping[str, float]) -> Floats:
+def _matched(sentences: Sequence[Sentence], sources: SourceIndex, rarity: Mapping[str, float]) -> Floats:
     """Return, per sentence, negation, opposites, and the rarity outside the best-matching window."""
     columns = {stem: i for i, stem in enumerate(dict.fromkeys(stem for s in sentences for stem in s.content))}
     weights = np.zeros((len(sentences), len(columns)))
@@ -387,7 +247,7 @@ def _matched(sentences: Sequence[_Sentence], sources: _Sources, rarity: Mapping[
         holds[[columns[stem] for stem in stems & columns.keys()], j] = 1
     coverage = weights @ holds / np.maximum(weights.sum(axis=1, keepdims=True), 1e-9)
     best = np.argsort(-coverage, axis=1, kind="stable")[:, :_NEAR].tolist()
-    found = np.zeros((len(sentences), len(_MATCHED)))
+    matched = np.zeros((len(sentences), len(_MATCHED)))
     for i, sentence in enumerate(sentences):
         match = float(coverage[i].max())
         near = [sources.windows[j] for j in best[i] if j < len(sources.windows)]
@@ -399,8 +259,8 @@ def _matched(sentences: Sequence[_Sentence], sources: _Sources, rarity: Mapping[
             for word in words & OPPOSITES.keys()
             if not any(word in window for window in near)
         )
-        found[i] = (match if opposed else 0.0, opposite, 1.0 - match)
-    return found
+        matched[i] = (match if opposed else 0.0, opposite, 1.0 - match)
+    return matched
 
 
 def _together(counts: Floats) -> Floats:
@@ -417,8 +277,8 @@ def _measures(counts: Floats, source_length: int) -> Floats:
     of = dict(zip(_Counts._fields, counts.T, strict=True))
 
     def share(part: str, whole: str) -> Floats:
-        found: Floats = of[part] / np.maximum(of[whole], 1e-9)
-        return found
+        ratio: Floats = of[part] / np.maximum(of[whole], 1e-9)
+        return ratio
 
     columns = {
         "new_words": share("new", "content"),
