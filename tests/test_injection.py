@@ -31,7 +31,7 @@ from monitor.models.injection import (
 from monitor.models.linear import windows
 from monitor.rules import RuleSet
 from monitor.trace import Document, Message, Origin, Step, StepKind, ToolCall, Trace
-from monitor.training.injection_data import Grammar
+from monitor.training.injection_templates import Grammar
 
 PASSAGES = Path(__file__).resolve().parents[2] / "shared" / "traindata" / "text" / "passages.jsonl"
 

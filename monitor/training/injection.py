@@ -36,7 +36,8 @@ from monitor.models.injection import (
     views,
 )
 from monitor.training import adapters, encoder_graph, pin, rows
-from monitor.training.injection_data import Row, load
+from monitor.training.injection_data import load
+from monitor.training.injection_sources import InjectionExample
 
 COMMAND: Final = "python -m monitor.training.injection"
 NAME: Final = "injection"
@@ -101,7 +102,7 @@ ALERT: Final = (
 class Design(NamedTuple):
     """Rows, each as undisguised text and as a row of the sparse design matrix."""
 
-    rows: Sequence[Row]
+    rows: Sequence[InjectionExample]
     texts: Sequence[str]
     matrix: Any
 
@@ -128,7 +129,7 @@ class Tiers(NamedTuple):
         )
 
 
-def designed(data: Sequence[Row]) -> Design:
+def designed(data: Sequence[InjectionExample]) -> Design:
     """Undisguise the rows and compute their features."""
     from scipy import sparse  # type: ignore[import-untyped]  # its stubs are not among our tools
 
@@ -146,7 +147,7 @@ def designed(data: Sequence[Row]) -> Design:
     )
 
 
-def balanced(data: Sequence[Row]) -> Floats:
+def balanced(data: Sequence[InjectionExample]) -> Floats:
     """Weigh rows: on each side both classes count alike, and in a class a source by the root of its size."""
     sizes = collections.Counter((row.side, row.attack, row.source) for row in data)
     terse = np.array([row.source in {"tool_results", "user_turns"} for row in data])
@@ -222,14 +223,16 @@ def calibrated(features: Floats, design: Design) -> dict[str, list[float]]:
     return found
 
 
-def probability(blend: Mapping[str, Sequence[float]], features: Floats, data: Sequence[Row]) -> Floats:
+def probability(
+    blend: Mapping[str, Sequence[float]], features: Floats, data: Sequence[InjectionExample]
+) -> Floats:
     """Return probabilities of rows by their side's calibration."""
     weights = np.array([blend[row.side] for row in data])
     found: Floats = 1 / (1 + np.exp(-((features * weights[:, :-1]).sum(axis=1) + weights[:, -1])))
     return found
 
 
-def measured(tiers: Tiers, tier0: Any, tier1: Any, data: Sequence[Row]) -> dict[str, Any]:
+def measured(tiers: Tiers, tier0: Any, tier1: Any, data: Sequence[InjectionExample]) -> dict[str, Any]:
     """Return recall and false positives per category of whole texts, at the alerts' threshold, and AUROC."""
     from sklearn.metrics import roc_auc_score
 
@@ -263,10 +266,10 @@ def error(score: Floats, attack: npt.NDArray[np.bool_], bins: int = 15) -> float
     return float(sum(len(p) * abs(score[p].mean() - attack[p].mean()) for p in parts if len(p)) / len(score))
 
 
-def mix() -> list[Row]:
+def mix() -> list[InjectionExample]:
     """Return the evaluation mix, which is measured and never learnt from; `source` is its category."""
     return [
-        Row(r["category"].split("/")[0], r["id"], "prompt", r["text"], bool(r["label"]))
+        InjectionExample(r["category"].split("/")[0], r["id"], "prompt", r["text"], bool(r["label"]))
         for r in rows("evaldata", "injection", "prompt_injection_mix.jsonl")
     ]
 
@@ -321,7 +324,7 @@ def main() -> None:
     print(json.dumps(report, indent=1))  # noqa: T201 - the report is the script's output
 
 
-def flagged(score: Floats, data: Sequence[Row]) -> dict[str, Any]:
+def flagged(score: Floats, data: Sequence[InjectionExample]) -> dict[str, Any]:
     """Return the share of each source's rows that reach the alerts' threshold, attacks and others apart."""
     by = collections.defaultdict(list)
     for value, row in zip(score, data, strict=True):

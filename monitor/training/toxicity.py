@@ -83,7 +83,7 @@ ORDINARY: Mapping[str, tuple[tuple[str, str], int]] = {
 """Further prose, chat and prompts on which the gate learns what the encoder answers; they need no label."""
 
 
-class Row(NamedTuple):
+class ToxicityExample(NamedTuple):
     """One labelled text; rows of one `group` (document, template) never stand on both sides of a split."""
 
     source: str
@@ -94,17 +94,17 @@ class Row(NamedTuple):
     weight: float = 1.0
 
 
-def load() -> list[Row]:
+def load() -> list[ToxicityExample]:
     """Return the rows of all data sets, capped, in a fixed order."""
     chance = random.Random(SEED)  # noqa: S311 - sampling, not cryptography
-    found: list[Row] = []
+    found: list[ToxicityExample] = []
     for source, (folder, cap) in {**TRAINED, **SCORED_ONLY}.items():
         mine = list(rows(*folder, f"{source}.jsonl"))
         chance.shuffle(mine)
         if source == "stormfront_sentences":  # one in nine is hateful: keep those
             mine.sort(key=lambda row: -row["label"])
         found += [
-            Row(
+            ToxicityExample(
                 source,
                 f"{source}/{row['id'].split('/')[1]}",
                 row["text"],
@@ -115,7 +115,7 @@ def load() -> list[Row]:
             for row in mine[:cap]
         ]
     found += [
-        Row("made", f"made/{made.pattern}", made.text, made.toxic, made.pattern.partition("/")[0])
+        ToxicityExample("made", f"made/{made.pattern}", made.text, made.toxic, made.pattern.partition("/")[0])
         for made in sentences(SEED, FILLS)
     ]
     short = [row for row in found if len(row.text) < WINDOW // 3 and row.source not in SCORED_ONLY]
@@ -125,7 +125,7 @@ def load() -> list[Row]:
     ]
 
 
-def learn(data: Sequence[Row], *, quiet: bool = False) -> adapters.Adapter:
+def learn(data: Sequence[ToxicityExample], *, quiet: bool = False) -> adapters.Adapter:
     """Train the encoder's adapter on the beginnings of the texts."""
     data = [row for row in data if row.source not in SCORED_ONLY and row.category not in NOT_LEARNT]
     return adapters.finetune(
@@ -140,7 +140,7 @@ def learn(data: Sequence[Row], *, quiet: bool = False) -> adapters.Adapter:
     )
 
 
-def folds(data: Sequence[Row]) -> npt.NDArray[np.intp]:
+def folds(data: Sequence[ToxicityExample]) -> npt.NDArray[np.intp]:
     """Return the fold of each row: rows of a group share one."""
     chance = random.Random(SEED)  # noqa: S311 - sampling, not cryptography
     fold_of = {group: chance.randrange(FOLDS) for group in sorted({row.group for row in data})}
@@ -215,7 +215,7 @@ def calibration_error(probability: Floats, toxic: npt.NDArray[np.bool_], bins: i
     )
 
 
-class Measured(NamedTuple):
+class ScoreSummary(NamedTuple):
     """Figures of one scoring of labelled rows, as the model card quotes them."""
 
     auroc: dict[str, float]
@@ -224,7 +224,7 @@ class Measured(NamedTuple):
     false_positives: dict[str, float]
 
 
-def measured(data: Sequence[Row], probability: Floats) -> Measured:
+def measured(data: Sequence[ToxicityExample], probability: Floats) -> ScoreSummary:
     """Measure probabilities of rows, per data set and for HateCheck's functions at 0.5."""
     from sklearn.metrics import roc_auc_score
 
@@ -238,7 +238,7 @@ def measured(data: Sequence[Row], probability: Floats) -> Measured:
     chat = np.isin(source, CHAT)
     sets = [name for name in (*TWO_CLASSES, *SCORED_ONLY) if (source == name).any()]
     judged = np.isin(source, JUDGED)
-    return Measured(
+    return ScoreSummary(
         auroc={
             name: _round(roc_auc_score(toxic[source == name], probability[source == name])) for name in sets
         },
@@ -276,7 +276,7 @@ def main() -> None:
     ship(data, unseen, shrunk(learn([row for row, mine in zip(data, unseen, strict=True) if not mine])))
 
 
-def ship(data: Sequence[Row], unseen: npt.NDArray[np.bool_], adapter: adapters.Adapter) -> None:
+def ship(data: Sequence[ToxicityExample], unseen: npt.NDArray[np.bool_], adapter: adapters.Adapter) -> None:
     """Make tier 0 and its gate, calibrate and measure on the unseen rows, write, pin and report.
 
     `adapter` has learnt from the rows that are not unseen. The figures are of a tier 0 that has not read the
@@ -337,15 +337,15 @@ def ship(data: Sequence[Row], unseen: npt.NDArray[np.bool_], adapter: adapters.A
     print(json.dumps(report, indent=1))  # noqa: T201 - the report is the script's output
 
 
-def ordinary(known: set[str]) -> list[Row]:
+def ordinary(known: set[str]) -> list[ToxicityExample]:
     """Return the further texts for the gate that are not `known`."""
     chance = random.Random(SEED)  # noqa: S311 - sampling, not cryptography
-    found: list[Row] = []
+    found: list[ToxicityExample] = []
     for source, (folder, cap) in ORDINARY.items():
         texts = [row["text"] for row in rows(*folder, f"{source}.jsonl")]
         chance.shuffle(texts)
         mine = [text for text in texts if text not in known][:cap]
-        found += [Row(source, "", text, toxic=False) for text in mine]
+        found += [ToxicityExample(source, "", text, toxic=False) for text in mine]
     return found
 
 
