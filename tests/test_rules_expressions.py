@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.rules.checker import MAX_COMPREHENSIONS, MAX_DEPTH, check
+from monitor.rules.checker import MAX_COMPREHENSIONS, check
+from monitor.rules.cursor import MAX_DEPTH
 from monitor.rules.expression import ERROR_KINDS, Context, EvaluationError, compile_
 from monitor.rules.inputs import variables
 from monitor.rules.lexer import MAX_LENGTH, ExpressionError, tokens
