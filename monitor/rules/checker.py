@@ -50,9 +50,8 @@ class _Checker:
         self._variables = variables
         self._bound: dict[str, Type] = {}
         self._uses: Counter[Read] = Counter()
-        self._inexact: Counter[Read] = (
-            Counter()
-        )  # uses that only compare with a threshold, or ask for presence
+        # Uses that only compare with a threshold, or ask for presence.
+        self._inexact: Counter[Read] = Counter()
         self._thresholds: dict[Read, set[float]] = {}
         self._entry: set[str] = set()
         self._comprehensions = 0

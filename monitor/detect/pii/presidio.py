@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib import resources
 from typing import Any, NamedTuple
 
-from monitor.detect.pii import checks
+from monitor.detect.pii import checks, presidio_checks
 from monitor.detect.pii.context import context_words, is_supported
 from monitor.detect.pii.spans import Found
 from monitor.detect.pii.view import View
@@ -24,16 +24,16 @@ _IBAN_START = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}[0-9]{2}")
 _IBAN_REACH = 64  # longer than an IBAN with a separator after every fourth character
 _VALIDATED: Mapping[str, Callable[[str], bool]] = {  # passing proves the value
     "CREDIT_CARD": checks.luhn,
-    "UK_NHS": checks.nhs,
-    "CRYPTO": checks.bitcoin,
-    "EMAIL_ADDRESS": checks.email,
-    "MEDICAL_LICENSE": checks.dea,
+    "UK_NHS": presidio_checks.nhs,
+    "CRYPTO": presidio_checks.bitcoin,
+    "EMAIL_ADDRESS": presidio_checks.email,
+    "MEDICAL_LICENSE": presidio_checks.dea,
 }
 _NOT_INVALID: Mapping[str, Callable[[str], bool]] = {  # passing proves nothing
-    "US_SSN": checks.ssn,
-    "IP_ADDRESS": checks.ip,
-    "MAC_ADDRESS": checks.mac,
-    "UUID": checks.uuid,
+    "US_SSN": presidio_checks.ssn,
+    "IP_ADDRESS": presidio_checks.ip,
+    "MAC_ADDRESS": presidio_checks.mac,
+    "UUID": presidio_checks.uuid,
 }
 # What every match contains: a character, and how many digits on its line.
 _MARKS: Mapping[str, str] = {"EMAIL_ADDRESS": "@", "URL": ".", "UUID": "-"}
@@ -154,7 +154,7 @@ class Patterns:
 
     def _iban_validity(self, value: str) -> float:
         value = value.replace("-", "").replace(" ", "")
-        if not checks.iban(value):
+        if not presidio_checks.iban(value):
             return 0.0
         if self._has_iban_format(value):
             return 1.0
