@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from monitor.agents.history import AgentMonitor
 from monitor.clock import SystemClock
-from monitor.detect import Detector, agent, hallucination, step
+from monitor.detect import Detector, agent, hallucination, invocation
 from monitor.errors import ConfigError
 from monitor.findings import Assessment, Severity, Status
 from monitor.rules import RuleSet
@@ -113,7 +113,7 @@ def tool(name: str = "look", asked: str = "{}", came: str = "it is open", **fiel
 def judged(trace: Trace, **options: Any) -> Assessment:
     """What the detector says of a trace, as the pool would take it."""
     detector = agent.build(**options)
-    _, (found,), _ = step.take(detector, detector.version, [trace], SystemClock())
+    _, (found,), _ = invocation.invoke(detector, detector.version, [trace], SystemClock())
     return found
 
 

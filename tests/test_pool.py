@@ -13,8 +13,8 @@ from patience import PATIENCE, unhindered
 from monitor.clock import SystemClock
 from monitor.config import PoolConfig
 from monitor.detect import Spec
+from monitor.detect.batching import FIRST_BATCH, BatchSizer
 from monitor.detect.inline import InlineDetectors
-from monitor.detect.pace import FIRST_BATCH, Pace
 from monitor.detect.pool import Pool
 from monitor.errors import Busy, ConfigError
 from monitor.findings import Assessment, Status
@@ -175,28 +175,28 @@ def test_options_that_are_not_plain_are_a_config_error() -> None:
         pool.start()
 
 
-def _paces(seconds_per_trace: float) -> Callable[[Pace], None]:
-    return lambda pace: pace.took(0, pace.batch_size(), seconds_per_trace * pace.batch_size())
+def _at_speed(seconds_per_trace: float) -> Callable[[BatchSizer], None]:
+    return lambda sizer: sizer.succeeded(0, sizer.batch_size(), seconds_per_trace * sizer.batch_size())
 
 
 def test_batch_size_follows_the_speed() -> None:
     """Fast detectors reach the largest batch at once, slow ones settle at the target time, one at least."""
     for per_trace, size in [(0.0, 256), (0.000001, 256), (0.01, 50), (0.1, 5), (3.0, 1)]:
-        pace = Pace(1, target=0.5, most=256)
-        assert pace.batch_size() == FIRST_BATCH
+        sizer = BatchSizer(1, target=0.5, most=256)
+        assert sizer.batch_size() == FIRST_BATCH
         for _ in range(50):
-            _paces(per_trace)(pace)
-        assert pace.batch_size() == size
+            _at_speed(per_trace)(sizer)
+        assert sizer.batch_size() == size
 
 
 def test_batch_size_halves_after_a_time_out() -> None:
     """A batch that timed out makes the next one half as large; success lets it grow again."""
-    pace = Pace(1, target=0.5, most=256)
-    _paces(0.0)(pace)
-    pace.timed_out(0, 10)
-    assert pace.batch_size() == 256, "ten traces were too slow for another reason than their number"
-    pace.timed_out(0, 256)
-    assert pace.batch_size() == 128
+    sizer = BatchSizer(1, target=0.5, most=256)
+    _at_speed(0.0)(sizer)
+    sizer.timed_out(0, 10)
+    assert sizer.batch_size() == 256, "ten traces were too slow for another reason than their number"
+    sizer.timed_out(0, 256)
+    assert sizer.batch_size() == 128
     for _ in range(10):
-        _paces(0.0)(pace)
-    assert pace.batch_size() == 256
+        _at_speed(0.0)(sizer)
+    assert sizer.batch_size() == 256

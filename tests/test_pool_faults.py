@@ -19,7 +19,7 @@ from patience import PATIENCE, eventually
 from monitor.clock import ManualClock, SystemClock
 from monitor.config import PoolConfig
 from monitor.detect import Spec
-from monitor.detect import pool as pool_module
+from monitor.detect import batches as batches_module
 from monitor.detect.pool import Pool
 from monitor.errors import Busy, ConfigError
 from monitor.findings import Assessment, Status
@@ -81,7 +81,7 @@ def _pass_hangs(pool: Pool, clock: ManualClock) -> None:
 
 def _hangs(worker: Any) -> bool:
     job = worker.jobs[0]
-    name = NAMES[job.steps[job.done]]
+    name = NAMES[job.detectors[job.done]]
     return any(one.labels.get(name) in HANGS for one in job.batch.traces[slice(*job.part)])
 
 
@@ -346,7 +346,7 @@ def test_a_large_batch_goes_in_pieces_and_a_trace_too_large_is_an_error(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A bound on bytes splits a batch; a single trace over it gets an error from every detector."""
-    monkeypatch.setattr(pool_module, "MAX_WORK_BYTES", 2000)
+    monkeypatch.setattr(batches_module, "MAX_WORK_BYTES", 2000)
     pool = make()
     batch = [trace(i) for i in range(30)] + [Trace(id="big", time=0.0, response="x" * 3000)] + [trace(31)]
     pool.submit(1, batch)

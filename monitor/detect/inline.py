@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from monitor.clock import Clock, SystemClock
-from monitor.detect import Detector, step
+from monitor.detect import Detector, invocation
 from monitor.errors import Busy
 from monitor.findings import Assessment, Status
 from monitor.ports import PoolStats, Verdicts
@@ -71,8 +71,8 @@ class InlineDetectors:
         if not traces:
             return []
         try:
-            _, distinct, index = step.take(detector, detector.version, traces, self._clock, effort)
-        except step.StepFailed as failure:
+            _, distinct, index = invocation.invoke(detector, detector.version, traces, self._clock, effort)
+        except invocation.InvocationError as failure:
             if len(traces) > 1:
                 return [self._assess(detector, [trace], effort)[0] for trace in traces]
             return [
@@ -84,5 +84,5 @@ class InlineDetectors:
                     seconds=failure.seconds,
                 )
             ]
-        self._decisions.update(step.decisions(detector.name, step.tallies(detector)))
+        self._decisions.update(invocation.decisions(detector.name, invocation.tallies(detector)))
         return [distinct[place] for place in index]

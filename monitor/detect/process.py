@@ -12,9 +12,8 @@ from pathlib import Path
 from monitor.config import PREFIX
 from monitor.detect import wire
 
-_BUFFER = (
-    2**20
-)  # lets a batch of 256 traces of 1 KiB lie ready while the worker is still busy; the kernel may cap it
+# A batch of 256 traces of 1 KiB can wait here while the worker is still busy; the kernel may cap it.
+_BUFFER = 2**20
 _CHUNK = 2**18
 _MAX_CHUNKS = 1024  # 256 MiB in one call; a peer that sends faster than this is read again on the next turn
 

@@ -1,12 +1,14 @@
-"""What the pool and its workers say to each other: length-prefixed msgpack over a socket pair, no pickle.
+"""The protocol between the pool and its workers: length-prefixed msgpack over a socket pair, no pickle.
 
-    pool   -> worker   Setup, then Work …
-    worker -> pool     Ready | Refused, then per Work one Answer for each of its steps, as soon as it is known
+    pool   -> worker   Setup, then WorkOrder …
+    worker -> pool     Ready | BuildFailed, then per WorkOrder one InvocationResult for each of its detectors,
+                       as soon as it is known
 
-A step is one detector over the traces of one Work; it is named by the detector's place in `Setup.specs`.
+A detector is named by its place in `Setup.specs`.
 """
 
 import struct
+from typing import TypeAlias
 
 import msgspec
 
@@ -27,11 +29,11 @@ class Setup(msgspec.Struct, frozen=True, array_like=True):
     specs: tuple[Spec, ...]
 
 
-class Work(msgspec.Struct, frozen=True, array_like=True):
-    """Traces (msgpack of `list[Trace]`) and the steps to take with them, in order, with which effort."""
+class WorkOrder(msgspec.Struct, frozen=True, array_like=True):
+    """Traces (msgpack of `list[Trace]`), the detectors to run on them in order, and the effort."""
 
     job: int
-    steps: tuple[int, ...]
+    detectors: tuple[int, ...]
     traces: msgspec.Raw
     effort: float = 1.0
 
@@ -42,21 +44,21 @@ class Ready(msgspec.Struct, frozen=True, array_like=True, tag=0):
     versions: tuple[str, ...]
 
 
-class Refused(msgspec.Struct, frozen=True, array_like=True, tag=1):
+class BuildFailed(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """A detector cannot be built; the worker ends. No trace was seen yet, so the message can hold none."""
 
     message: str
 
 
-class Answer(msgspec.Struct, frozen=True, array_like=True, tag=2):
-    """The outcome of one step: trace i has the assessment `distinct[index[i]]`.
+class InvocationResult(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """The outcome of one invocation: trace i has the assessment `distinct[index[i]]`.
 
-    Where the step failed, `reason` says why and both are empty. `seconds` is the wall time of the step,
-    `memory` the worker's resident bytes after it, `tallies` what each dearer tier did in it.
+    Where it failed, `reason` says why and both are empty. `seconds` is its wall time, `memory` the worker's
+    resident bytes after it, `tallies` the decisions of each higher tier in it.
     """
 
     job: int
-    step: int
+    detector: int
     seconds: float
     memory: int
     reason: str = ""
@@ -65,7 +67,10 @@ class Answer(msgspec.Struct, frozen=True, array_like=True, tag=2):
     tallies: tuple[Tally, ...] = ()
 
 
+Report: TypeAlias = Ready | BuildFailed | InvocationResult
+"""Anything that a worker sends."""
+
 encode = msgspec.msgpack.Encoder().encode
 decode_setup = msgspec.msgpack.Decoder(Setup).decode
-decode_work = msgspec.msgpack.Decoder(Work).decode
-decode_report = msgspec.msgpack.Decoder(Ready | Refused | Answer).decode
+decode_order = msgspec.msgpack.Decoder(WorkOrder).decode
+decode_report = msgspec.msgpack.Decoder(Report).decode

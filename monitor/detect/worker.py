@@ -1,7 +1,7 @@
 """The worker process: `python -m monitor.detect.worker <fd> <parent pid>`.
 
-It builds the detectors, then takes each piece of work through its steps and answers after each, so that
-a step which hangs or kills the process takes no finished answer with it. It decides nothing: time-outs,
+It builds the detectors, then runs those of each work order and answers after each, so that one which hangs
+or kills the process takes no finished answer with it. It decides nothing: time-outs,
 retries and its own end are the pool's business.
 """
 
@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import msgspec
 
 from monitor.clock import Clock, SystemClock
-from monitor.detect import Detector, step, wire
+from monitor.detect import Detector, invocation, wire
 from monitor.errors import ConfigError
 from monitor.trace import Trace
 
@@ -42,21 +42,21 @@ def _serve(peer: socket.socket, setup: wire.Setup) -> None:
         detectors = [spec.build() for spec in setup.specs]
         versions = tuple(detector.version for detector in detectors)
     except ConfigError as error:
-        _send(peer, wire.Refused(str(error)))
+        _send(peer, wire.BuildFailed(str(error)))
         return
     except BaseException as error:  # noqa: BLE001 - third-party code: whatever it raises, it cannot be built
-        _send(peer, wire.Refused(f"a detector cannot be built ({type(error).__name__}: {error})"))
+        _send(peer, wire.BuildFailed(f"a detector cannot be built ({type(error).__name__}: {error})"))
         return
     gc.freeze()  # models live as long as the process; no collection need walk them again
     _send(peer, wire.Ready(versions))
     clock = SystemClock()
     while (frame := _receive(peer)) is not None:
-        work = wire.decode_work(frame)
-        traces = _decode_traces(work.traces)
-        for number in work.steps:
+        order = wire.decode_order(frame)
+        traces = _decode_traces(order.traces)
+        for number in order.detectors:
             _send(
                 peer,
-                _answer(work.job, number, detectors[number], versions[number], traces, clock, work.effort),
+                _answer(order.job, number, detectors[number], versions[number], traces, clock, order.effort),
             )
 
 
@@ -68,13 +68,20 @@ def _answer(
     traces: Sequence[Trace],
     clock: Clock,
     effort: float,
-) -> wire.Answer:
+) -> wire.InvocationResult:
     try:
-        seconds, distinct, index = step.take(detector, version, traces, clock, effort)
-    except step.StepFailed as failure:
-        return wire.Answer(job, number, failure.seconds, _resident_bytes(), failure.reason)
-    return wire.Answer(
-        job, number, seconds, _resident_bytes(), "", tuple(distinct), tuple(index), step.tallies(detector)
+        seconds, distinct, index = invocation.invoke(detector, version, traces, clock, effort)
+    except invocation.InvocationError as failure:
+        return wire.InvocationResult(job, number, failure.seconds, _resident_bytes(), failure.reason)
+    return wire.InvocationResult(
+        job,
+        number,
+        seconds,
+        _resident_bytes(),
+        "",
+        tuple(distinct),
+        tuple(index),
+        invocation.tallies(detector),
     )
 
 
@@ -102,7 +109,7 @@ def _read(peer: socket.socket, size: int) -> bytes | None:
 
 def _resident_bytes() -> int:
     if platform.system() == "Linux":
-        with open("/proc/self/statm", "rb") as file:  # noqa: PTH123 - 3 µs less, once per step
+        with open("/proc/self/statm", "rb") as file:  # noqa: PTH123 - 3 µs less, once per invocation
             return int(file.read().split()[1]) * resource.getpagesize()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
@@ -116,16 +123,15 @@ def _live_with(parent: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if platform.system() != "Linux":
-        return  # the end of the socket tells, after the current step
+        return  # the end of the socket ends it, after the current invocation
     libc = ctypes.CDLL(None)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before the line above
         sys.exit(1)
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:  # noqa: PTH123 - see above
         file.write("500")
-    libc.prctl(
-        _PR_SET_DUMPABLE, 0
-    )  # core files that go to a program heed no limit; last: it hides /proc/self
+    # Core files that go to a program heed no limit. This comes last: it hides /proc/self.
+    libc.prctl(_PR_SET_DUMPABLE, 0)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from monitor.clock import SystemClock
-from monitor.detect import Detector, step
+from monitor.detect import Detector, invocation
 from monitor.findings import Assessment, Status
 from monitor.trace import Document, Message, Step, StepKind, ToolCall, Trace, Usage
 
@@ -161,7 +161,7 @@ def text_of(trace: Trace, field: str) -> str:
 
 def _assess(detector: Detector, traces: Sequence[Trace]) -> list[Assessment]:
     """Assess as a worker does: the answers are checked, the version set."""
-    _, distinct, index = step.take(detector, detector.version, traces, SystemClock())
+    _, distinct, index = invocation.invoke(detector, detector.version, traces, SystemClock())
     return [distinct[place] for place in index]
 
 

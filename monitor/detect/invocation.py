@@ -1,4 +1,4 @@
-"""One step: a detector over some traces, its answer checked before anyone relies on it."""
+"""One invocation: a detector over some traces, with its answer checked before it is used."""
 
 import math
 import re
@@ -28,7 +28,7 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Assessment).decode
 
 
-class StepFailed(Exception):  # noqa: N818 - never leaves the worker: it becomes an answer with a reason
+class InvocationError(Exception):
     """The detector raised or its answer cannot be used. `reason` is from a bounded set."""
 
     def __init__(self, reason: str, seconds: float) -> None:
@@ -38,7 +38,7 @@ class StepFailed(Exception):  # noqa: N818 - never leaves the worker: it becomes
 
 
 def tallies(detector: Detector) -> tuple[Tally, ...]:
-    """Return what each dearer tier of a detector did in the step just taken."""
+    """Return the decisions of each higher tier of a detector in its latest invocation."""
     return tuple(cascade.tally() for cascade in _cascades(detector))
 
 
@@ -51,26 +51,26 @@ def decisions(detector: str, tallies: Iterable[Tally]) -> dict[tuple[str, int, s
     }
 
 
-def take(
+def invoke(
     detector: Detector, version: str, traces: Sequence[Trace], clock: Clock, effort: float = 1.0
 ) -> tuple[float, list[Assessment], list[int]]:
     """Run a detector and return (seconds, distinct assessments, per trace which of them is its own).
 
     Detectors answer many traces with one object; it is checked, sent and read once. `version` and `seconds`
-    (an equal share of the step) are set here. Raises StepFailed when the detector raises, or answers with
-    another number of results, another detector's name, a wrong type, or a number out of its range.
+    (an equal share of the invocation) are set here. Raises InvocationError when the detector raises, or
+    answers with another number of results, another detector's name, a wrong type, or a number out of range.
     """
     for cascade in _cascades(detector):
         cascade.effort = effort
-        cascade.tally()  # forget a step that failed
+        cascade.tally()  # forget an invocation that failed
     start = clock.monotonic()
     try:
         answers = list(detector.assess(traces))
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a detector raises, it is that step which failed
-        raise StepFailed(exception_reason(error), clock.monotonic() - start) from None
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a detector raises, it fails this invocation alone
+        raise InvocationError(exception_reason(error), clock.monotonic() - start) from None
     seconds = clock.monotonic() - start
     if len(answers) != len(traces):
-        raise StepFailed(BAD_RESULT, seconds)
+        raise InvocationError(BAD_RESULT, seconds)
     places: dict[int, int] = {}
     distinct: list[Assessment] = []
     index: list[int] = []
@@ -79,7 +79,7 @@ def take(
         if place == len(distinct):
             checked = _checked(answer)
             if checked is None or checked.detector != detector.name:
-                raise StepFailed(BAD_RESULT, seconds)
+                raise InvocationError(BAD_RESULT, seconds)
             share = seconds / len(traces)
             distinct.append(msgspec.structs.replace(checked, version=version, seconds=share))
         index.append(place)
@@ -93,20 +93,20 @@ def exception_reason(error: BaseException) -> str:
 
 
 def is_reason(text: str) -> bool:
-    """Whether this can be a reason: at most 64 characters of a name, not words somebody wrote."""
+    """Whether this can be a reason: at most 64 characters of a name, not words of a text."""
     return _REASON.fullmatch(text) is not None
 
 
 def _cascades(detector: Detector) -> tuple[Cascade, ...]:
-    """Those of its dearer tiers; a detector without any need not have the attribute."""
-    found: tuple[Cascade, ...] = getattr(detector, "cascades", ())
-    return found
+    """Return those of its higher tiers; a detector without any may lack the attribute."""
+    cascades: tuple[Cascade, ...] = getattr(detector, "cascades", ())
+    return cascades
 
 
 def _checked(answer: object) -> Assessment | None:
     """Return an equal assessment with every field of its declared type and range, None if there is none.
 
-    One whose tier looked by chance must tell tier 0's score: without it no rate can be corrected.
+    Where a tier was reached by chance, tier 0's score must be there: without it no rate can be corrected.
     """
     if not isinstance(answer, Assessment):
         return None

@@ -8,20 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.clock import ManualClock
-from monitor.detect import step
-from monitor.detect.repair import (
-    FIRST_COOL_DOWN,
-    LONGEST_COOL_DOWN,
-    SUSPECT,
-    Admission,
-    Breaker,
-    Part,
-    Repair,
-    split,
-)
+from monitor.detect import invocation
+from monitor.detect.bisection import BatchRange, Bisection, split
+from monitor.detect.breaker import FIRST_COOL_DOWN, LONGEST_COOL_DOWN, SUSPECT, Admission, Breaker
 from monitor.findings import Status
 
-REASONS = (step.TIMEOUT, step.CRASH, step.BAD_RESULT, "exception:ValueError")
+REASONS = (invocation.TIMEOUT, invocation.CRASH, invocation.BAD_RESULT, "exception:ValueError")
 
 
 class Search:
@@ -30,29 +22,29 @@ class Search:
     def __init__(self, size: int, guilty: Mapping[int, str], budget: float = 1e9) -> None:
         self.guilty = guilty
         self.breaker = Breaker(ManualClock())
-        self.repair = Repair(budget)
+        self.bisection = Bisection(budget)
         self.attempts = 0
         self.failures = 0
         self.innocent: list[int] = []
         self.condemned: list[int] = []
         self.abandoned: list[int] = []
-        self._attempt(Part(0, size))
-        while not self.breaker.refuses and (part := self.repair.take(far=self.breaker.suspicious)):
+        self._attempt(BatchRange(0, size))
+        while not self.breaker.refuses and (part := self.bisection.take(far=self.breaker.suspicious)):
             self._attempt(part)
-        for part in self.repair.abandon():
+        for part in self.bisection.abandon():
             self.abandoned += range(*part)
 
-    def _attempt(self, part: Part) -> None:
+    def _attempt(self, part: BatchRange) -> None:
         self.attempts += 1
         reason = next((self.guilty[i] for i in range(*part) if i in self.guilty), "")
         self.failures += bool(reason)
         if not reason:
             self.innocent += range(*part)
             self.breaker.succeeded()
-        elif self.repair.failed(part, reason, 1.0):
+        elif self.bisection.failed(part, reason, 1.0):
             self.condemned += range(*part)
             self.breaker.failed(Status.ERROR)
-        if self.repair.exhausted:
+        if self.bisection.exhausted:
             self.breaker.trip()
 
 
@@ -86,12 +78,17 @@ def test_a_few_bad_traces_condemn_nothing_else(size: int, reason: str, bad: int,
 def test_one_time_out_is_met_once_more_and_one_exception_log_n_times() -> None:
     """One bad trace of 256 costs one further time-out, two further crashes, or eight further exceptions."""
     failures = {reason: Search(256, {77: reason}).failures for reason in REASONS}
-    assert failures == {step.TIMEOUT: 2, step.CRASH: 3, step.BAD_RESULT: 9, "exception:ValueError": 9}
+    assert failures == {
+        invocation.TIMEOUT: 2,
+        invocation.CRASH: 3,
+        invocation.BAD_RESULT: 9,
+        "exception:ValueError": 9,
+    }
 
 
 def test_a_detector_that_always_fails_is_given_up_quickly() -> None:
     """Failing on everything costs the batch, SUSPECT traces and the last word, not one attempt per trace."""
-    search = Search(256, dict.fromkeys(range(256), step.TIMEOUT))
+    search = Search(256, dict.fromkeys(range(256), invocation.TIMEOUT))
     assert search.attempts == 1 + SUSPECT + 1
     assert len(search.abandoned) == 256 - SUSPECT - 1
     assert search.condemned[-1] == 255
@@ -99,7 +96,7 @@ def test_a_detector_that_always_fails_is_given_up_quickly() -> None:
 
 def test_a_repair_over_its_budget_gives_up() -> None:
     """Bad traces spread among good ones stop costing time once the budget is spent."""
-    search = Search(256, dict.fromkeys(range(0, 256, 2), step.TIMEOUT), budget=8.0)
+    search = Search(256, dict.fromkeys(range(0, 256, 2), invocation.TIMEOUT), budget=8.0)
     assert len(search.condemned) == 8
     assert search.breaker.refuses
 
@@ -107,7 +104,7 @@ def test_a_repair_over_its_budget_gives_up() -> None:
 @given(st.integers(1, 50), st.sampled_from(REASONS))
 def test_parts_of_a_split_hold_the_same_traces(size: int, reason: str) -> None:
     """Splitting a part loses no trace, repeats none and keeps their order."""
-    parts = split(Part(10, 10 + size), reason)
+    parts = split(BatchRange(10, 10 + size), reason)
     assert [i for part in parts for i in range(*part)] == list(range(10, 10 + size))
 
 
@@ -148,6 +145,6 @@ def test_success_in_between_keeps_the_breaker_closed() -> None:
 def test_the_reason_of_an_exception_is_a_short_identifier(name: str) -> None:
     """Whatever a type is called, its reason is at most 64 characters of letters, digits and underscores."""
     error = type(name.replace("\0", ""), (Exception,), {})("canary")
-    reason = step.exception_reason(error).removeprefix("exception:")
+    reason = invocation.exception_reason(error).removeprefix("exception:")
     assert len(reason) <= 48
     assert set(reason) <= set(string.ascii_letters + string.digits + "_")
