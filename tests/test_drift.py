@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.clock import ManualClock
 from monitor.detect.drift import DIMENSIONS, Drift, build, tiers
 from monitor.drift.monitor import DriftMonitor
 from monitor.drift.statistics import SCALARS
@@ -18,7 +17,7 @@ from monitor.findings import Assessment, Status
 from monitor.models.embedding import Embedding
 from monitor.trace import Message, Trace, Usage
 
-WORKER = Drift(Embedding.load(), ManualClock())
+WORKER = Drift(Embedding.load())
 WIDTH = 16
 
 

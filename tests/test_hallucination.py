@@ -9,16 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.clock import ManualClock
 from monitor.detect.hallucination import Hallucination, build, tiers
 from monitor.errors import ConfigError
-from monitor.findings import Assessment, Status
+from monitor.findings import Status
 from monitor.models.groundedness import Groundedness
 from monitor.models.grounding_features import FEATURES, Case
 from monitor.trace import Document, Message, Step, StepKind, ToolCall, Trace
 
 SHARED = Path(__file__).parents[2] / "shared"
-DETECTOR = Hallucination(Groundedness.load(), ManualClock())
+DETECTOR = Hallucination(Groundedness.load())
 
 RETURNS = (
     "Returns: Customers may return unused items within 30 days of delivery for a full refund. Items must be"
@@ -290,12 +289,6 @@ def test_words_regrouped_are_lonelier_than_words_kept_together() -> None:
     [moved] = model.measure(Case("Anna Berg opened the cinema in Oslo.", [source])).claims
     apart = [name for name, _ in FEATURES].index("apart")
     assert kept.features[apart] < moved.features[apart]
-
-
-def test_seconds_come_from_the_clock() -> None:
-    """An assessment's time is taken from the injected clock."""
-    found: Assessment = DETECTOR.assess([_trace("Hi.", RETURNS)])[0]
-    assert found.seconds == 0.0
 
 
 @pytest.mark.timeout(60)

@@ -10,9 +10,9 @@ import pytest
 from faulty_detectors import score_of, spec, trace
 from patience import PATIENCE, unhindered
 
-from monitor.clock import SystemClock
+from monitor.clock import ManualClock, SystemClock
 from monitor.config import PoolConfig
-from monitor.detect import Spec
+from monitor.detect import Spec, invocation
 from monitor.detect.batching import FIRST_BATCH, BatchSizer
 from monitor.detect.inline import InlineDetectors
 from monitor.detect.pool import Pool
@@ -200,3 +200,28 @@ def test_batch_size_halves_after_a_time_out() -> None:
     for _ in range(10):
         _at_speed(0.0)(sizer)
     assert sizer.batch_size() == 256
+
+
+class _Slow:
+    """A detector that takes six seconds a batch, and claims another time itself."""
+
+    name = "slow"
+    version = "1"
+
+    def __init__(self, clock: ManualClock) -> None:
+        self._clock = clock
+
+    def assess(self, traces: Sequence[Trace]) -> Sequence[Assessment]:
+        self._clock.advance(6.0)
+        return [
+            Assessment(detector="slow", version="1", status=Status.SCORED, score=0.0, seconds=99.0)
+            for _ in traces
+        ]
+
+
+def test_seconds_are_an_equal_share_of_the_invocation() -> None:
+    """The time of an assessment is measured around the detector, whatever the detector reports."""
+    clock = ManualClock()
+    seconds, distinct, index = invocation.invoke(_Slow(clock), "1", [trace(i) for i in range(3)], clock)
+    assert seconds == 6.0
+    assert [distinct[place].seconds for place in index] == [2.0, 2.0, 2.0]

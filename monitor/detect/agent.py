@@ -17,7 +17,6 @@ from monitor.agents.evidence import noisy_or
 from monitor.agents.loops import Loop
 from monitor.agents.policy import Budgets, CompiledPolicy, Policies, compile_policies, read_options
 from monitor.agents.runs import Run
-from monitor.clock import Clock, SystemClock
 from monitor.findings import Assessment, Evidence, Status, TierStatus
 from monitor.trace import Step, StepKind, Trace
 
@@ -54,16 +53,14 @@ class Agent:
     name = NAME
     version = VERSION
 
-    def __init__(self, policies: Policies, clock: Clock) -> None:
+    def __init__(self, policies: Policies) -> None:
         self._policies = policies
-        self._clock = clock
 
     def assess(self, traces: Sequence[Trace]) -> Sequence[Assessment]:
         """Return one assessment per trace, in order; skipped `no_steps` where no run was captured."""
         return [self._one(trace) if trace.steps else _NO_STEPS for trace in traces]
 
     def _one(self, trace: Trace) -> Assessment:
-        started = self._clock.monotonic()
         run = runs.facts(trace)
         found = find_calls(trace.steps)
         circles = loops.repetitions(found, trace.steps)
@@ -90,7 +87,6 @@ class Agent:
                 "repeats": float(sum(circle.times for circle in circles)),
                 "destructive_calls": float(destructive),
             },
-            seconds=self._clock.monotonic() - started,
         )
 
     def _policy(self, trace: Trace) -> tuple[int, list[Evidence]]:
@@ -223,9 +219,9 @@ def _abandoned(trace: Trace, found: Sequence[Call]) -> float:
     return 0.0 if broken else 0.75
 
 
-def build(*, clock: Clock | None = None, **options: Any) -> Agent:
-    """Build the worker's half. Options are those of `monitor.agents.policy.Options`. Raises ConfigError."""
-    return Agent(compile_policies(read_options(options)), clock or SystemClock())
+def build(**options: Any) -> Agent:
+    """Build the worker's half. Options are those of `AgentOptions`. Raises ConfigError."""
+    return Agent(compile_policies(read_options(options)))
 
 
 def tiers(**options: Any) -> list[TierStatus]:

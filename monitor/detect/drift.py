@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from monitor import models
-from monitor.clock import Clock, SystemClock
 from monitor.drift.monitor import DriftMonitor
 from monitor.drift.statistics import SCALARS
 from monitor.errors import ConfigError
@@ -28,22 +27,19 @@ class Drift:
 
     name = NAME
 
-    def __init__(self, model: Embedding, clock: Clock) -> None:
+    def __init__(self, model: Embedding) -> None:
         self.version = model.version
         self._model = model
-        self._clock = clock
 
     def assess(self, traces: Sequence[Trace]) -> Sequence[Assessment]:
         """Return one assessment per trace, in order, with its vector: 128 of embedding, then `SCALARS`.
 
-        What is embedded is the question, else the prompt, else the response. The score is 0: the engine's
-        drift monitor sets it.
+        It embeds the question, else the prompt, else the response. The score is 0: the engine's drift monitor
+        sets it.
         """
-        started = self._clock.monotonic()
         prompts = normalised(self._model.encode([_subject(trace) for trace in traces])[:, :DIMENSIONS])
         scalars = [_scalars(trace) for trace in traces]
         vectors = np.hstack((prompts, np.asarray(scalars, dtype=np.float32).reshape(-1, len(SCALARS))))
-        seconds = (self._clock.monotonic() - started) / max(len(traces), 1)
         return [
             Assessment(
                 detector=NAME,
@@ -54,7 +50,6 @@ class Drift:
                     name: value for name, value in zip(SCALARS, row, strict=True) if not math.isnan(value)
                 },
                 vector=vector.astype("<f4").tobytes(),
-                seconds=seconds,
             )
             for row, vector in zip(scalars, vectors, strict=True)
         ]
@@ -85,7 +80,7 @@ def build(**options: Any) -> Drift:
     Raises ConfigError for an unknown or unusable option, or for unusable weights.
     """
     _check(options)
-    return Drift(Embedding.load(), SystemClock())
+    return Drift(Embedding.load())
 
 
 def tiers(**options: Any) -> list[TierStatus]:

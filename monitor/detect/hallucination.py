@@ -1,4 +1,4 @@
-"""Hallucination: what a response says that its sources do not.
+"""Hallucination: statements of a response that its sources do not support.
 
 With context documents or tool results, the response and each sentence of it are checked against them and the
 conversation, and the score is the calibrated probability that the response is unsupported. Without, there is
@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from monitor import models
-from monitor.clock import Clock, SystemClock
 from monitor.config import Profile
 from monitor.detect.cascade import AUDIT, Cascade
 from monitor.errors import ConfigError
@@ -62,8 +61,8 @@ class Reader(NamedTuple):
         return GroundednessScore(max((score for _, score in claims), default=judged.score), claims)
 
 
-def _joined(one: float, other: float) -> float:
-    odds = [np.log(p / (1.0 - p)) for p in np.clip((one, other), 1e-6, 1.0 - 1e-6)]
+def _joined(first: float, second: float) -> float:
+    odds = [np.log(p / (1.0 - p)) for p in np.clip((first, second), 1e-6, 1.0 - 1e-6)]
     return float(1.0 / (1.0 + np.exp(-np.mean(odds))))
 
 
@@ -72,11 +71,10 @@ class Hallucination:
 
     name = NAME
 
-    def __init__(self, model: Groundedness, clock: Clock, reader: Reader | None = None) -> None:
+    def __init__(self, model: Groundedness, reader: Reader | None = None) -> None:
         self.version = f"{model.version}.{reader.model.version}" if reader else model.version
         self.cascades: tuple[Cascade, ...] = (reader.cascade,) if reader else ()
         self._model = model
-        self._clock = clock
         self._reader = reader
 
     def assess(self, traces: Sequence[Trace]) -> Sequence[Assessment]:
@@ -84,19 +82,18 @@ class Hallucination:
         return [self._one(trace) for trace in traces]
 
     def _one(self, trace: Trace) -> Assessment:
-        started = self._clock.monotonic()
         sources = _sources(trace)
         scored: Scored | None = None
+        escalated = 0.0  # the probability with which tier 1 read the response, 0 where it did not
         reason = ""
         if not trace.response.strip():
             reason = "no_response"
         elif sources:
-            scored = self._grounded(trace, sources)
+            scored, escalated = self._grounded(trace, sources)
         else:
             scored = self._ungrounded(trace)
             reason = "" if scored else "no_context"
         stated = _stated(trace.response)
-        seconds = self._clock.monotonic() - started
         if scored is None:
             return Assessment(
                 detector=NAME,
@@ -104,31 +101,30 @@ class Hallucination:
                 status=Status.SKIPPED,
                 reason=reason,
                 values=stated,
-                seconds=seconds,
             )
         score, evidence, values = scored
-        looked = values.pop("looked", 0.0)
         return Assessment(
             detector=NAME,
             version=self.version,
             status=Status.SCORED,
             score=min(1.0, max(0.0, score)),
-            calibrated=bool(sources) and not looked,
-            tier=int(looked > 0.0),
-            probability=looked or 1.0,
+            calibrated=bool(sources) and not escalated,
+            tier=int(escalated > 0.0),
+            probability=escalated or 1.0,
             evidence=tuple(sorted(evidence, key=lambda e: -e.score)[:MAX_EVIDENCE]),
             values=values | stated,
-            seconds=seconds,
         )
 
-    def _grounded(self, trace: Trace, sources: Sequence[str]) -> Scored:
+    def _grounded(self, trace: Trace, sources: Sequence[str]) -> tuple[Scored, float]:
+        """Return the score by the sources, and the probability with which tier 1 read the response."""
         [judged] = self._model.assess([Case(trace.response, sources, _conversation(trace))])
-        looked: dict[str, float] = {}
+        escalated = 0.0
+        tier0: dict[str, float] = {}
         if self._reader and judged.claims:
             unsure = UNSURE_SCORES[0] <= judged.score < UNSURE_SCORES[1]
-            probability = self._reader.cascade.look(trace.id, unsure=unsure)
-            if probability:
-                looked = {"looked": probability, "tier0": judged.score}
+            escalated = self._reader.cascade.look(trace.id, unsure=unsure)
+            if escalated:
+                tier0 = {"tier0": judged.score}
                 judged = self._reader.judge(sources, trace.response, judged)
         risk, claims = judged
         scores = [score for _, score in claims]
@@ -145,7 +141,7 @@ class Hallucination:
             "worst_sentence": worst,
             "coverage": 1.0 - float(np.mean([_new_words(claim) for claim, _ in claims])) if claims else 1.0,
         }
-        return risk, evidence, values | looked
+        return (risk, evidence, values | tier0), escalated
 
     def _ungrounded(self, trace: Trace) -> Scored | None:
         parts = [
@@ -154,7 +150,7 @@ class Hallucination:
         if not parts:
             return None
         risk = 1.0 - float(np.prod([1.0 - score for score, _, _ in parts]))
-        evidence = [item for _, found, _ in parts for item in found]
+        evidence = [item for _, items, _ in parts for item in items]
         return risk, evidence, {name: value for _, _, values in parts for name, value in values.items()}
 
     def _inconsistent(self, trace: Trace) -> Scored | None:
@@ -190,14 +186,16 @@ def _stated(response: str) -> dict[str, float]:
 
 
 def _sources(trace: Trace) -> list[str]:
-    found = [document.content for document in trace.context]
-    found += [message.content for message in trace.messages if message.role == "tool"]
+    sources = [document.content for document in trace.context]
+    sources += [message.content for message in trace.messages if message.role == "tool"]
     # A terse result ("up", "ok") supports little without what the tool was asked.
     returned = [step for step in trace.steps if step.kind in RETURNS]
-    found += [f"{step.name} {step.input} {step.output}".translate(_PLAIN) for step in returned if step.output]
-    told = {step.output for step in returned}
-    found += [call.result for call in trace.tool_calls if call.result not in told]
-    return [source for source in found if source.strip()]
+    sources += [
+        f"{step.name} {step.input} {step.output}".translate(_PLAIN) for step in returned if step.output
+    ]
+    outputs = {step.output for step in returned}
+    sources += [call.result for call in trace.tool_calls if call.result not in outputs]
+    return [source for source in sources if source.strip()]
 
 
 def _conversation(trace: Trace) -> str:
@@ -267,7 +265,7 @@ def build(
             max_tokens=cross_encoder_max_tokens,
         )
         reader = Reader(model, Cascade(NAME, 1, audit=audit, profile=profile))
-    return Hallucination(Groundedness.load(), SystemClock(), reader)
+    return Hallucination(Groundedness.load(), reader)
 
 
 def tiers(**options: Any) -> list[TierStatus]:

@@ -8,12 +8,10 @@ of the other traces.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from monitor import models
-from monitor.clock import Clock, SystemClock
 from monitor.config import Profile
 from monitor.detect.cascade import AUDIT, Cascade
 from monitor.errors import ConfigError
@@ -63,7 +61,6 @@ def build(
     low_indirect: float = LOW_INDIRECT,
     audit: float = AUDIT,
     profile: Profile = "default",
-    clock: Clock | None = None,
 ) -> "Injection":
     """Build the detector. Tier 1 sees tier-0 scores in [`low`, `high`] and a share `audit` of the rest.
 
@@ -83,9 +80,8 @@ def build(
     bands = {"prompt": (low, high), "indirect": (max(low, low_indirect), high)}
     cascade = Cascade(NAME, 1, audit=audit, profile=profile)
     version = models.version(REVISION, *_WEIGHTS, *_ENCODER)
-    clock = clock or SystemClock()
     everything = profile == "full"
-    return Injection(Linear.load(), Encoder.load(NAME), cascade, bands, version, clock, everything=everything)
+    return Injection(Linear.load(), Encoder.load(NAME), cascade, bands, version, everything=everything)
 
 
 def tiers(**_: object) -> list[TierStatus]:
@@ -114,7 +110,6 @@ class Injection:
         cascade: Cascade,
         bands: Mapping[str, tuple[float, float]],
         version: str,
-        clock: Clock,
         *,
         everything: bool,
     ) -> None:
@@ -122,22 +117,16 @@ class Injection:
         self._tier1 = tier1
         self._cascade = cascade
         self._bands = [bands[side] for side in SIDES]
-        self._clock = clock
         self._everything = everything
         self.cascades = (cascade,)
         self.version = version
 
     def assess(self, traces: Sequence[Trace]) -> Sequence[Assessment]:
         """Return one assessment per trace, in order; equal texts of the batch are scored once."""
-        started = self._clock.monotonic()
         every = [fields(trace) for trace in traces]
         windows = self._first(dict.fromkeys((f.text, f.side) for found in every for f in found))
         read: dict[str, Logit] = {}
-        answers = [
-            self._judged(trace, found, windows, read) for trace, found in zip(traces, every, strict=True)
-        ]
-        share = (self._clock.monotonic() - started) / max(1, len(traces))
-        return [msgspec.structs.replace(answer, seconds=share) for answer in answers]
+        return [self._judged(trace, found, windows, read) for trace, found in zip(traces, every, strict=True)]
 
     def _first(self, keys: Iterable[Key]) -> dict[Key, list[Window]]:
         """Return the windows of each text, judged by tier 0."""

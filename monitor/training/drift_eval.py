@@ -48,7 +48,7 @@ def alarms(items: list[Traced], monitor: DriftMonitor) -> list[int]:
 
 def measure(clock: Clock) -> dict[str, Any]:
     """Run the streams with the default settings."""
-    detector = Drift(Embedding.load(), clock)
+    detector = Drift(Embedding.load())
     data = list(rows("evaldata", "drift", "clinc150.jsonl"))
     traces = [
         Trace(id=row["id"], time=0.0, response="", messages=(Message(role="user", content=row["text"]),))

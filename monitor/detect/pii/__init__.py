@@ -11,7 +11,6 @@ Fails closed: a pattern that runs out of time or fails turns the trace's status 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from monitor.clock import Clock, SystemClock
 from monitor.config import Profile
 from monitor.detect.cascade import AUDIT, Cascade
 from monitor.detect.pii import custom, names
@@ -56,17 +55,15 @@ def build(
     recognizers: Sequence[str] = (),
     audit: float = AUDIT,
     profile: Profile = "default",
-    clock: Clock | None = None,
 ) -> "Pii":
     """Build the detector.
 
     `spacy_model` is `none` (the bundled tagger finds names), a package or a path; profile `offline` ignores
-    it.
-    `tag_names` false leaves tier 1 out. `organization` reports names of organisations too. `threshold` is the
-    least score a pattern reports, in [0, 1]; `regex_timeout_seconds` bounds one pattern per text;
+    it. `tag_names` false leaves tier 1 out. `organization` reports names of organisations too. `threshold` is
+    the least score a pattern reports, in [0, 1]; `regex_timeout_seconds` bounds one pattern per text;
     `recognizers` are files in Presidio's format with pattern and deny-list recognizers of your own; `audit`
-    is the share of the texts without any sign of a name that tier 1 sees all the same.
-    Raises ConfigError naming the option and the remedy.
+    is the share of the texts without any sign of a name that tier 1 sees all the same. Raises ConfigError
+    naming the option and the remedy.
     """
     if not 0.0 <= threshold <= 1.0:
         raise ConfigError(
@@ -83,7 +80,6 @@ def build(
         Cascade(NAME, 1, audit=audit, profile=profile),
         organization=organization,
         everything=profile == "full",
-        clock=clock or SystemClock(),
     )
 
 
@@ -131,14 +127,13 @@ class Part(NamedTuple):
 
 
 class Pii:
-    """Finds personal data and secrets in all text of a trace and tells which of it the response leaks.
+    """Finds personal data and secrets in all text of a trace, and marks those that the response leaks.
 
     `score` is the highest score of a leaked entity that is neither `INDIRECT` nor a name of one word; it is
-    the finder's
-    confidence, not a probability of harm. `values` counts entities of all kinds: `leaked`, and those in
-    `response`, `prompt` (all messages) and `context` (documents and tool results); `evidence_dropped` is how
-    many were found beyond the first 256; `tier0` is the score of the patterns alone, where names were
-    looked for.
+    the finder's confidence, not a probability of harm. `values` counts entities of all kinds: `leaked`, and
+    those in `response`, `prompt` (all messages) and `context` (documents and tool results);
+    `evidence_dropped` is their number beyond the first 256; `tier0` is the score of the patterns alone,
+    where tier 1 searched for names.
     """
 
     name = NAME
@@ -151,14 +146,12 @@ class Pii:
         *,
         organization: bool,
         everything: bool,
-        clock: Clock,
     ) -> None:
         self._scanner = scanner
         self._namer = namer
         self._cascade = cascade
         self._organization = organization
         self._everything = everything
-        self._clock = clock
         self.cascades: tuple[Cascade, ...] = (cascade,) if namer else ()
         names_version = f"{namer.version}{'.org' if organization else ''}" if namer else "no-names"
         weights = f"{scanner.version}.{names_version}".replace("+", "-")
@@ -166,7 +159,6 @@ class Pii:
 
     def assess(self, traces: Sequence[Trace]) -> Sequence[Assessment]:
         """Return one assessment per trace, in order; equal texts of the batch are analysed once."""
-        started = self._clock.monotonic()
         fields = [[part for part in _parts(trace) if part.text] for trace in traces]
         patterns: dict[str, Finding] = {}
         for parts in fields:
@@ -187,10 +179,8 @@ class Pii:
             for _, text, _ in parts
             if likely[text] or self._everything or not any(likely[other.text] for other in parts)
         )
-        share = (self._clock.monotonic() - started) / max(1, len(traces))
         return [
-            self._assessment(parts, patterns, named, look, share)
-            for parts, look in zip(fields, looks, strict=True)
+            self._assessment(parts, patterns, named, look) for parts, look in zip(fields, looks, strict=True)
         ]
 
     def _named(self, texts: Iterator[str]) -> dict[str, list[Found]]:
@@ -208,9 +198,7 @@ class Pii:
         patterns: dict[str, Finding],
         named: dict[str, list[Found]],
         look: float,
-        seconds: float,
     ) -> Assessment:
-        started = self._clock.monotonic()
         reason = next((patterns[text].reason for _, text, _ in fields if patterns[text].reason), "")
         given = Given(part.text for part in fields if part.given)
         evidence: list[Evidence] = []
@@ -244,7 +232,6 @@ class Pii:
             probability=look or 1.0,
             values={name: float(count) for name, count in values.items()}
             | ({"tier0": tier0} if look else {}),
-            seconds=seconds + self._clock.monotonic() - started,
         )
 
 

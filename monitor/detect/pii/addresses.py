@@ -33,10 +33,6 @@ _SIDE = "(?:N|S|E|W|NE|NW|SE|SW|North|South|East|West|Northeast|Northwest|Southe
 _UNIT = (
     r"(?:[,\n]? ?(?:Apartment|Apt|Suite|Ste|Unit|Floor|Flat|Room|Rm|No|#)\.? ?#?[A-Za-z]?-?\d{1,5}[A-Za-z]?)?"
 )
-_TOWN = (
-    rf"(?:,?\s{{1,3}}{_CAP}(?: {_CAP}){{0,3}})?(?:,?\s{{1,3}}(?:{_STATES})\b\.?)?"
-    rf"(?:,?\s{{1,3}}\d{{5}}(?:-\d{{4}})?\b)?"
-)
 _STATED = rf"(?:,?\s{{1,3}}{_CAP}(?: {_CAP}){{0,3}},?\s{{1,3}}(?:{_STATES})\b\.?(?:,?\s{{1,3}}\d{{5}}(?:-\d{{4}})?\b)?)?"
 
 # 221B Baker Street; 1600 Pennsylvania Ave NW, Apt. 4, Washington, DC 20500; 350 5th Avenue

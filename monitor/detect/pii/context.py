@@ -1,9 +1,8 @@
 """Whether the words before a finding support it, as Presidio decides with spaCy's tokens.
 
-Presidio looks at a finding's own token and the five before it that are neither stop words nor punctuation,
-and
-asks whether one of them contains a context word. Here a word is what stands between blanks, so it is never
-less than a token of spaCy's, and the words looked at reach at least as far back: what Presidio supports is
+Presidio reads a finding's own token and the five before it that are neither stop words nor punctuation, and
+asks whether one of them contains a context word. Here blanks separate words, so a word is never less than a
+token of spaCy's, and the words that are read reach at least as far back: a finding that Presidio supports is
 supported.
 """
 
