@@ -20,7 +20,7 @@ from monitor.findings import Assessment, Status
 from monitor.models.injection import (
     SIDES,
     SIGNALS,
-    Linear,
+    InjectionClassifier,
     all_signals,
     all_views,
     hashed,
@@ -347,7 +347,7 @@ def test_hashing_a_batch_equals_hashing_each(texts: list[str]) -> None:
 @given(st.lists(st.text(max_size=200), max_size=4), st.integers(0, 1))
 def test_any_text_gets_a_probability(texts: list[str], side: int) -> None:
     """No string makes the linear model leave [0, 1]."""
-    linear = Linear.load()
+    linear = InjectionClassifier.load()
     sides = [side] * len(texts)
     found = linear.first(linear.logits(texts, [signals(text) for text in texts], sides), sides)
     assert found.shape == (len(texts),)

@@ -186,7 +186,7 @@ def test_equal_texts_are_analysed_once(patterns: Pii, monkeypatch: pytest.Monkey
     seen: list[str] = []
     find = patterns._scanner.find
 
-    def counted(text: str) -> pii.Finding:
+    def counted(text: str) -> pii.ScanResult:
         seen.append(text)
         return find(text)
 
@@ -204,7 +204,7 @@ def test_a_value_that_was_given_is_never_a_leak(texts: list[str], data: st.DataO
     if words:
         start = data.draw(st.integers(0, len(words) - 1))
         end = data.draw(st.integers(start + 1, len(words)))
-        assert pii.Given(texts).has(
+        assert pii.PromptIndex(texts).has(
             data.draw(st.sampled_from([" ", "-", "", "."])).join(words[start:end]), "X"
         )
 

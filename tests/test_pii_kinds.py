@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.detect.pii import checks, disguise, identifiers, names, phones, presidio_checks
+from monitor.detect.pii.numeric_view import NumericView
 from monitor.detect.pii.scanner import Scanner
 from monitor.detect.pii.secrets import Secrets
-from monitor.detect.pii.spans import Found
-from monitor.detect.pii.view import View
+from monitor.detect.pii.spans import EntitySpan
 
 SCANNER = Scanner(0.4, 5.0)
 
@@ -139,7 +139,7 @@ def test_plain_writing_leads_back_to_the_original(text: str) -> None:
 def test_a_digest_is_made_of_the_text(pieces: list[str]) -> None:
     """Every character of the digest that is no line break stands at its place in the text, digits all of them."""
     text = "".join(pieces)
-    view = View(text)
+    view = NumericView(text)
     for at, character in enumerate(view.digest):
         assert character == "\n" or text[view.place(at)] == character
     assert sum(c.isdigit() for c in view.digest) == sum(c.isdigit() for c in text)
@@ -147,18 +147,22 @@ def test_a_digest_is_made_of_the_text(pieces: list[str]) -> None:
 
 def test_names_that_overlap_a_pattern_give_way() -> None:
     """A tagged name inside or across an e-mail address is dropped; an address around a postcode is kept."""
-    patterns = [Found(10, 30, "EMAIL_ADDRESS", 1.0), Found(50, 55, "ZIP_CODE", 0.7)]
-    named = [Found(12, 16, "PERSON", 0.9), Found(28, 34, "PERSON", 0.9), Found(40, 55, "ADDRESS", 0.9)]
+    patterns = [EntitySpan(10, 30, "EMAIL_ADDRESS", 1.0), EntitySpan(50, 55, "ZIP_CODE", 0.7)]
+    named = [
+        EntitySpan(12, 16, "PERSON", 0.9),
+        EntitySpan(28, 34, "PERSON", 0.9),
+        EntitySpan(40, 55, "ADDRESS", 0.9),
+    ]
     assert names.merged(patterns, named) == [patterns[0], named[2], patterns[1]]
 
 
 def test_a_number_is_one_identifier() -> None:
     """A number that a pattern knows is not reported by its form too, nor is the same place twice."""
-    card, postcode = Found(10, 29, "CREDIT_CARD", 1.0), Found(50, 55, "ZIP_CODE", 0.7)
+    card, postcode = EntitySpan(10, 29, "CREDIT_CARD", 1.0), EntitySpan(50, 55, "ZIP_CODE", 0.7)
     named = [
-        Found(10, 29, "ID_NUMBER", 0.9),
-        Found(8, 29, "PHONE_NUMBER", 0.9),
-        Found(50, 55, "LOCATION", 0.9),
+        EntitySpan(10, 29, "ID_NUMBER", 0.9),
+        EntitySpan(8, 29, "PHONE_NUMBER", 0.9),
+        EntitySpan(50, 55, "LOCATION", 0.9),
     ]
     assert names.merged([card, postcode], named) == [card, postcode]
     assert names.merged([], named[:1]) == named[:1]
@@ -196,7 +200,7 @@ def test_patterns_for_secrets_are_linear() -> None:
     ]
     scan = Secrets(1.0)
     for text in hostile:
-        list(scan.find(View(text)))
+        list(scan.find(NumericView(text)))
 
 
 @pytest.mark.parametrize(

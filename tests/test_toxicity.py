@@ -136,7 +136,7 @@ def test_answers_stand_in_order_and_do_not_depend_on_the_batch(detector: Toxicit
 @given(st.lists(st.text(max_size=200), max_size=5))
 def test_any_text_gets_a_probability(texts: list[str]) -> None:
     """No string, however odd, makes the model fail or leave [0, 1]."""
-    scores = linear.Linear.load("toxicity").probabilities(texts)
+    scores = linear.NgramClassifier.load("toxicity").probabilities(texts)
     assert scores.shape == (len(texts),)
     assert np.all((scores >= 0) & (scores <= 1))
 

@@ -1,9 +1,9 @@
-"""What `riskmon bench detect` compares, each in a process of its own, so that none weighs on another.
+"""The arms that `riskmon bench detect` compares, each in a process of its own, so that none slows another.
 
-`Daemon` is riskmon as it runs: engine, worker pool, rules and ledger, on a file. `Alone` is each detector by
-itself, as one worker would run it. `Handwritten` is what a user would write without riskmon, one trace at a
-time: Presidio's AnalyzerEngine, Detoxify's `predict` and MiniLM embeddings, all three over the whole text of
-the trace; and the same models batched.
+`DaemonProcess` is riskmon as it runs: engine, worker pool, rules and ledger, on a file. `Alone` is each
+detector by itself, as one worker would run it. `Handwritten` is a user's own code without riskmon, one trace
+at a time: Presidio's AnalyzerEngine, Detoxify's `predict` and MiniLM embeddings, all three over the whole
+text of the trace; and the same models batched.
 """
 
 import contextlib
@@ -120,7 +120,7 @@ def _serve(peer: Connection, make: Callable[..., Any], arguments: Sequence[Any])
             return
 
 
-class Daemon:
+class DaemonProcess:
     """riskmon on a file of traces, started anew for each measurement, so that each begins alike."""
 
     def __init__(self, config: Config) -> None:

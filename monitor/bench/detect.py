@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from monitor.bench.arms import BATCH, Alone, Arm, Daemon, Handwritten, Timing
+from monitor.bench.arms import BATCH, Alone, Arm, DaemonProcess, Handwritten, Timing
 from monitor.bench.traces import characters, traces
 from monitor.config import load
 from monitor.detect import tiers
@@ -58,7 +58,7 @@ def run(path: Path | None, options: DetectOptions) -> None:
         if not one.present
     ]
     with contextlib.ExitStack() as stack:
-        daemon = stack.enter_context(Arm(Daemon, config))
+        daemon = stack.enter_context(Arm(DaemonProcess, config))
         alone = stack.enter_context(Arm(Alone, config))
         peers = stack.enter_context(Arm(Handwritten, dict(options.checkpoint), tuple(options.stack)))
         names, missing, notes = peers.call("about")

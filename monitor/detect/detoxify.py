@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 
 from monitor.errors import ConfigError
-from monitor.models.onnx import Session, Tokens, require_inputs, require_runtime, verified
+from monitor.models.onnx import OnnxSession, OnnxTokenizer, require_inputs, require_runtime, verified
 
 OVERLAP = 100  # characters shared by neighbouring windows
 BATCH = 16
@@ -160,7 +160,7 @@ class OnnxRuntime:
     """An exported file. Raises ConfigError when `riskmon models export` did not make it."""
 
     def __init__(self, content: bytes, *, option: str = _OPTION) -> None:
-        self._session = Session(content, option=f"{option}.checkpoint")
+        self._session = OnnxSession(content, option=f"{option}.checkpoint")
         try:
             self.exported = msgspec.json.decode(self._session.metadata["riskmon"], type=Exported)
             tokenizer = self._session.metadata["tokenizer"]
@@ -170,7 +170,7 @@ class OnnxRuntime:
                 " the checkpoint with this version of riskmon"
             ) from error
         require_inputs(self._session, option=f"{option}.checkpoint")
-        self._tokens = Tokens(tokenizer, option=f"{option}.checkpoint")
+        self._tokens = OnnxTokenizer(tokenizer, option=f"{option}.checkpoint")
         self.labels = self.exported.labels
         self.limit = self.exported.max_tokens
         self._shifts = np.asarray(self.exported.shifts)

@@ -42,7 +42,7 @@ _OPSET = 18
 _BATCH = 16
 
 
-class Report(msgspec.Struct, frozen=True, kw_only=True):
+class ExportReport(msgspec.Struct, frozen=True, kw_only=True):
     """What an export found; written beside the ONNX file, with the same name and the suffix `.json`.
 
     `float_delta` and `int8_delta` are the largest differences of a score from Detoxify's on the corpus, the
@@ -76,7 +76,7 @@ def corpus() -> list[str]:
 
 def export(
     checkpoint: str, *, config: str, model_type: str, out: Path, int8: bool, max_delta: float = MAX_DELTA
-) -> Report:
+) -> ExportReport:
     """Write `out` and its report, and return the report.
 
     Raises ConfigError when a file or library is missing or the checkpoint is not one of `model_type`, and
@@ -111,7 +111,7 @@ def export(
         tuned: dict[str, Any] = {}
         if int8:
             about, made, tuned = _int8(graph, about, tokenizer, wanted, texts, max_delta)
-    report = Report(
+    report = ExportReport(
         type=model_type,
         precision=about.precision,
         source_sha256=about.source,

@@ -18,7 +18,16 @@ from monitor.errors import ConfigError
 from monitor.findings import Assessment, Evidence, Status, TierStatus
 from monitor.models import encoder
 from monitor.models.encoder import Encoder
-from monitor.models.injection import SETTINGS, SIDES, TABLE, Linear, Side, View, all_signals, all_views
+from monitor.models.injection import (
+    SETTINGS,
+    SIDES,
+    TABLE,
+    InjectionClassifier,
+    Side,
+    TextView,
+    all_signals,
+    all_views,
+)
 from monitor.trace import Trace
 
 NAME = "injection"
@@ -32,7 +41,7 @@ _WEIGHTS = (TABLE, SETTINGS)
 _ENCODER = (encoder.BASE, encoder.TOKENIZER, encoder.graph(NAME))
 
 
-class Field(NamedTuple):
+class InputText(NamedTuple):
     """A text through which an attack can come, its path in the trace, and its side."""
 
     path: str
@@ -40,10 +49,10 @@ class Field(NamedTuple):
     side: Side
 
 
-class Window(NamedTuple):
+class JudgedWindow(NamedTuple):
     """A part of a text, its signals, the linear model's logit, and the probability after the tiers so far."""
 
-    view: View
+    view: TextView
     kinds: Sequence[str]
     side: int
     logit: float
@@ -81,7 +90,9 @@ def build(
     cascade = Cascade(NAME, 1, audit=audit, profile=profile)
     version = models.version(REVISION, *_WEIGHTS, *_ENCODER)
     everything = profile == "full"
-    return Injection(Linear.load(), Encoder.load(NAME), cascade, bands, version, everything=everything)
+    return Injection(
+        InjectionClassifier.load(), Encoder.load(NAME), cascade, bands, version, everything=everything
+    )
 
 
 def tiers(**_: object) -> list[TierStatus]:
@@ -105,7 +116,7 @@ class Injection:
 
     def __init__(
         self,
-        linear: Linear,
+        linear: InjectionClassifier,
         tier1: Encoder,
         cascade: Cascade,
         bands: Mapping[str, tuple[float, float]],
@@ -128,7 +139,7 @@ class Injection:
         read: dict[str, Logit] = {}
         return [self._judged(trace, found, windows, read) for trace, found in zip(traces, every, strict=True)]
 
-    def _first(self, keys: Iterable[Key]) -> dict[Key, list[Window]]:
+    def _first(self, keys: Iterable[Key]) -> dict[Key, list[JudgedWindow]]:
         """Return the windows of each text, judged by tier 0."""
         keys = list(keys)
         every = all_views([text for text, _ in keys])
@@ -137,16 +148,16 @@ class Injection:
         kinds = all_signals(texts)
         logits = self._linear.logits(texts, kinds, sides)
         scores = self._linear.first(logits, sides).tolist()
-        windows: dict[Key, list[Window]] = {}
+        windows: dict[Key, list[JudgedWindow]] = {}
         for (key, view), *rest in zip(parts, kinds, sides, logits.tolist(), scores, strict=True):
-            windows.setdefault(key, []).append(Window(view, *rest))
+            windows.setdefault(key, []).append(JudgedWindow(view, *rest))
         return windows
 
     def _judged(
         self,
         trace: Trace,
-        found: Sequence[Field],
-        windows: Mapping[Key, Sequence[Window]],
+        found: Sequence[InputText],
+        windows: Mapping[Key, Sequence[JudgedWindow]],
         read: dict[str, Logit],
     ) -> Assessment:
         mine = [(field, window) for field in found for window in windows[field.text, field.side]]
@@ -183,11 +194,11 @@ class Injection:
             values={**values, "tier0": tier0},
         )
 
-    def _unsure(self, window: Window) -> bool:
+    def _unsure(self, window: JudgedWindow) -> bool:
         low, high = self._bands[window.side]
         return low <= window.probability <= high
 
-    def _second(self, window: Window, read: dict[str, Logit]) -> Window:
+    def _second(self, window: JudgedWindow, read: dict[str, Logit]) -> JudgedWindow:
         """Return a window judged by both tiers; `read` remembers what the encoder said of a text."""
         text = window.view.text
         if text not in read:
@@ -196,18 +207,18 @@ class Injection:
         return window._replace(probability=float(self._linear.second(linear, said, [window.side])[0]))
 
 
-def fields(trace: Trace) -> list[Field]:
+def fields(trace: Trace) -> list[InputText]:
     """Return the texts of a trace through which an attack can come."""
     found = [
-        Field(f"messages.{n}", m.content, "prompt" if m.role == "user" else "indirect")
+        InputText(f"messages.{n}", m.content, "prompt" if m.role == "user" else "indirect")
         for n, m in enumerate(trace.messages)
         if m.role in {"user", "tool"}
     ]
-    found += [Field(path, source, "indirect") for path, source in trace.shown()]
+    found += [InputText(path, source, "indirect") for path, source in trace.shown()]
     return [field for field in found if field.text]
 
 
-def _kinds(window: Window) -> list[str]:
+def _kinds(window: JudgedWindow) -> list[str]:
     """Return what to call a suspicious window: its signals, else what is known of it."""
     kinds = [*(["obfuscated"] if window.view.disguised else []), *window.kinds]
     return kinds or ["indirect" if SIDES[window.side] == "indirect" else "other"]

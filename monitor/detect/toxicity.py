@@ -19,7 +19,7 @@ from monitor.errors import ConfigError
 from monitor.findings import Assessment, Evidence, Status, TierStatus
 from monitor.models import encoder
 from monitor.models.encoder import Encoder
-from monitor.models.linear import Calibration, Linear, all_normalised, windows
+from monitor.models.linear import Calibration, NgramClassifier, all_normalised, windows
 from monitor.trace import Trace
 
 NAME = "toxicity"
@@ -42,7 +42,7 @@ class Bundled(NamedTuple):
     Where the encoder looks, its logit and `blend` times tier 0's raw score are calibrated together.
     """
 
-    linear: Linear
+    linear: NgramClassifier
     gate: float
     encoder: Encoder
     blend: float
@@ -53,7 +53,7 @@ class Bundled(NamedTuple):
         """Load them. Raises ConfigError when a file is missing or altered."""
         settings = json.loads(models.verified(_SETTINGS).read_text(encoding="utf-8"))
         return cls(
-            Linear.load(NAME),
+            NgramClassifier.load(NAME),
             settings["gate"],
             Encoder.load(NAME),
             settings["blend"],

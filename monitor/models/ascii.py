@@ -38,7 +38,7 @@ _FOLDED: Final = np.array([ord(chr(n).lower()) for n in range(128)], np.uint8)
 _END: Final = "\0"  # before and after each text; of no class but BORDER
 
 
-class Batch:
+class AsciiTexts:
     """The ASCII texts of a batch, by classes of characters. A text that is not ASCII may hold anything."""
 
     def __init__(self, texts: Sequence[str]) -> None:

@@ -22,7 +22,7 @@ from typing import Any, Final, Literal, Self, TypeAlias, cast, get_args
 import numpy as np
 
 from monitor.errors import ConfigError
-from monitor.models.onnx import Floats, Session, Tokens, require_inputs, require_runtime, verified
+from monitor.models.onnx import Floats, OnnxSession, OnnxTokenizer, require_inputs, require_runtime, verified
 
 Kind: TypeAlias = Literal["auto", "binary", "nli3", "token"]
 
@@ -39,8 +39,8 @@ class CrossEncoder:
 
     def __init__(
         self,
-        session: Session,
-        tokens: Tokens,
+        session: OnnxSession,
+        tokens: OnnxTokenizer,
         *,
         kind: Kind,
         supported: int | None,
@@ -110,13 +110,13 @@ class CrossEncoder:
                 " model's tokenizer.json"
             ) from error
         content = verified(path, sha256, option=option, pin=f"{option}_sha256")
-        session = Session(content, option=option)
+        session = OnnxSession(content, option=option)
         require_inputs(session, option=option)
         digest = hashlib.sha256(f"{sha256.lower()}:{text}".encode())
         try:
             return cls(
                 session,
-                Tokens(text, option=f"{option}_tokenizer"),
+                OnnxTokenizer(text, option=f"{option}_tokenizer"),
                 kind=kind,
                 supported=_labelled(folder / "config.json", option) if supported is None else supported,
                 template=template,

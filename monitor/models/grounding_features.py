@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor.models.embedding import Embedding
-from monitor.models.source_index import Sentence, SourceIndex, is_checkable, split_sentences
+from monitor.models.source_index import ResponseSentence, SourceIndex, is_checkable, split_sentences
 from monitor.text.segments import TextSpan
 from monitor.text.words import NEGATIONS, OPPOSITES, STOPWORDS, stem
 
@@ -165,7 +165,7 @@ _MATCHED = [_AT[name] for name in ("negation", "opposite", "uncovered")]
 
 
 def _counted(
-    response: str, sentence: Sentence, sources: SourceIndex, rarity: Mapping[str, float]
+    response: str, sentence: ResponseSentence, sources: SourceIndex, rarity: Mapping[str, float]
 ) -> tuple[_Counts, tuple[TextSpan, ...], tuple[TextSpan, ...]]:
     """Return the counts of a sentence but for the matched ones, its new numbers and its new names."""
     stems, content = sentence.stems, sentence.content
@@ -221,7 +221,9 @@ def _longest(held: Iterable[bool]) -> int:
     return longest
 
 
-def _doubt(response: str, sentence: Sentence, held: AbstractSet[str], rarity: Mapping[str, float]) -> float:
+def _doubt(
+    response: str, sentence: ResponseSentence, held: AbstractSet[str], rarity: Mapping[str, float]
+) -> float:
     """Return minus the log of the chance that each clause is supported."""
     ends = [match.end() for match in _CLAUSE.finditer(response, sentence.span.start, sentence.span.end)]
     clause, new, total, doubt = 0, 0.0, 0.0, 0.0
@@ -235,7 +237,9 @@ def _doubt(response: str, sentence: Sentence, held: AbstractSet[str], rarity: Ma
     return doubt - math.log(1.0 - _DOUBT * _share(new, total))
 
 
-def _matched(sentences: Sequence[Sentence], sources: SourceIndex, rarity: Mapping[str, float]) -> Floats:
+def _matched(
+    sentences: Sequence[ResponseSentence], sources: SourceIndex, rarity: Mapping[str, float]
+) -> Floats:
     """Return, per sentence, negation, opposites, and the rarity outside the best-matching window."""
     columns = {stem: i for i, stem in enumerate(dict.fromkeys(stem for s in sentences for stem in s.content))}
     weights = np.zeros((len(sentences), len(columns)))

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor import models
-from monitor.models.ascii import BASE64, DIGIT, HEX_OR_BLANK, LEET, LETTER, SEPARATOR, Batch
+from monitor.models.ascii import BASE64, DIGIT, HEX_OR_BLANK, LEET, LETTER, SEPARATOR, AsciiTexts
 from monitor.models.linear import windows
 
 Side: TypeAlias = Literal["prompt", "indirect"]
@@ -57,7 +57,7 @@ _HEX = re.compile(r"(?<!\w)(?:[0-9a-fA-F]{2}[ ]?){12,}(?!\w)")
 _READABLE: Final = 0.9
 
 
-class View(NamedTuple):
+class TextView(NamedTuple):
     """A part [start, end) of a text as the model reads it. `disguised`: something had to be undone."""
 
     start: int
@@ -66,14 +66,14 @@ class View(NamedTuple):
     disguised: bool
 
 
-def views(text: str) -> list[View]:
+def views(text: str) -> list[TextView]:
     """Cut a text into windows of sentences and undisguise each; what it encodes is a view of its own."""
     return all_views([text])[0]
 
 
-def all_views(texts: Sequence[str]) -> list[list[View]]:
+def all_views(texts: Sequence[str]) -> list[list[TextView]]:
     """Return `views` of each text. What takes time is done only for texts that may hold something to undo."""
-    batch = Batch(texts)
+    batch = AsciiTexts(texts)
     spaced = batch.sequence(*(LETTER, SEPARATOR) * 3, LETTER)
     odd = (spaced | batch.sequence(LEET, LETTER)).tolist()
     encodes = (batch.run(BASE64, 20) | batch.run(HEX_OR_BLANK, 24)).tolist()
@@ -81,10 +81,10 @@ def all_views(texts: Sequence[str]) -> list[list[View]]:
     every = []
     for n, text in enumerate(texts):
         read = undisguised if odd[n] else _masked if numbers[n] else _lowered
-        found = [View(a, b, *read(text[a:b])) for a, b in windows(text, WINDOW)]
+        found = [TextView(a, b, *read(text[a:b])) for a, b in windows(text, WINDOW)]
         for start, end, payload in _payloads(text) if encodes[n] else ():
             cuts = windows(payload, WINDOW)
-            found += [View(start, end, undisguised(payload[a:b])[0], True) for a, b in cuts]
+            found += [TextView(start, end, undisguised(payload[a:b])[0], True) for a, b in cuts]
         every.append(found)
     return every
 
@@ -315,7 +315,7 @@ def norms(counts: npt.NDArray[np.intp]) -> Floats:
     return found
 
 
-class Linear:
+class InjectionClassifier:
     """The linear model: int8 weights of shape (sides, SIZE), per side a weight per signal, an intercept.
 
     `tier0` and `tier1` calibrate, per side: probability = 1 / (1 + exp(-(a * linear + b * encoder + c))).
@@ -329,7 +329,7 @@ class Linear:
         self._tier1 = np.array([settings["tier1"][side] for side in SIDES])
 
     @classmethod
-    def load(cls) -> "Linear":
+    def load(cls) -> "InjectionClassifier":
         """Load the bundled weights. Raises ConfigError when a file is missing or altered."""
         settings = json.loads(models.verified(SETTINGS).read_text(encoding="utf-8"))
         return cls(np.load(models.verified(TABLE), allow_pickle=False), settings)

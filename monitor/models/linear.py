@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor import models
-from monitor.models.ascii import BORDER, LEET, LETTER, SEPARATOR, Batch
+from monitor.models.ascii import BORDER, LEET, LETTER, SEPARATOR, AsciiTexts
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Buckets: TypeAlias = npt.NDArray[np.uint32]
@@ -84,7 +84,7 @@ def normalised(text: str) -> str:
 
 def all_normalised(texts: Sequence[str]) -> list[str]:
     """Return `normalised` of each text; of plain ones only case, digits and blanks are touched."""
-    batch = Batch(texts)
+    batch = AsciiTexts(texts)
     disguised = batch.sequence(BORDER, *(LETTER, SEPARATOR) * 2, LETTER, BORDER) | batch.sequence(
         LEET, LETTER
     )
@@ -158,7 +158,7 @@ class Calibration(NamedTuple):
         return 1.0 / (1.0 + np.exp(-np.clip(self.slope * scores + self.offset, -500, 500)))
 
 
-class Linear:
+class NgramClassifier:
     """The trained model: one int8 weight per bucket, a scale, an intercept, a calibration."""
 
     def __init__(
@@ -169,7 +169,7 @@ class Linear:
         self.calibration = calibration
 
     @classmethod
-    def load(cls, name: str) -> "Linear":
+    def load(cls, name: str) -> "NgramClassifier":
         """Load `<name>.npy` and `<name>.json`. Raises ConfigError when either is missing or altered."""
         settings: dict[str, Any] = json.loads(models.verified(f"{name}.json").read_text(encoding="utf-8"))
         weights = np.load(models.verified(f"{name}.npy"), allow_pickle=False)

@@ -46,7 +46,7 @@ def require_runtime(option: str) -> None:
         raise ConfigError(f"{option}: onnxruntime is missing; reinstall riskmon, which depends on it")
 
 
-class Session:
+class OnnxSession:
     """A graph on one CPU thread: the detector pool has a process per core.
 
     `inputs` maps its inputs to their element types, `outputs` names its outputs in order, and `metadata` is
@@ -83,7 +83,7 @@ class Session:
         return np.asarray(found, dtype=np.float32)
 
 
-class Tokens:
+class OnnxTokenizer:
     """A tokenizer of the Hugging Face `tokenizer.json` format, and how its sequences are padded.
 
     Raises ConfigError naming `option` when the text is not such a tokenizer.
@@ -124,7 +124,7 @@ class Tokens:
 _NUMPY = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 
 
-def require_inputs(session: Session, *, option: str) -> None:
+def require_inputs(session: OnnxSession, *, option: str) -> None:
     """Raise ConfigError unless the graph takes token ids and nothing this module cannot feed."""
     known = {"input_ids", "attention_mask", "token_type_ids"}
     odd = [name for name, kind in session.inputs.items() if name not in known or kind not in _NUMPY]

@@ -9,6 +9,7 @@ from monitor.text.segments import TextSpan
 from monitor.text.words import STOPWORDS, name_tokens, stem
 
 MAX_WINDOWS = 512  # longer sources are matched in windows of several sentences, which bounds the cost
+# Words with which an answer refers to its sources; the sources need not hold them.
 _ABOUT_SOURCES = frozenset(
     stem(word)
     for word in (
@@ -32,11 +33,11 @@ _ABOUT_SOURCES = frozenset(
         "summary",
         "text",
     )
-)  # words by which an answer speaks of its sources; no source needs to hold them
+)
 _REACH = 3  # content words within which two are together
 
 
-class Sentence(NamedTuple):
+class ResponseSentence(NamedTuple):
     """A sentence of the response with its words, numbers and names."""
 
     span: TextSpan
@@ -104,11 +105,11 @@ def _runs(stems: Sequence[str], length: int) -> "zip[tuple[str, ...]]":
     return zip(*(stems[i:] for i in range(length)), strict=False)
 
 
-def split_sentences(response: str) -> list[Sentence]:
+def split_sentences(response: str) -> list[ResponseSentence]:
     """Cut a response into sentences and analyse each."""
     tokens, numbers = segments.tokens(response), quantities(response)
     stems = [stem(token.word) for token in tokens]
-    sentences: list[Sentence] = []
+    sentences: list[ResponseSentence] = []
     token, number = 0, 0
     for span in segments.sentences(response):
         first_token, first_number = token, number
@@ -118,7 +119,7 @@ def split_sentences(response: str) -> list[Sentence]:
             number += 1
         own_tokens = tokens[first_token:token]
         sentences.append(
-            Sentence(
+            ResponseSentence(
                 span,
                 own_tokens,
                 stems[first_token:token],
@@ -130,7 +131,7 @@ def split_sentences(response: str) -> list[Sentence]:
     return sentences
 
 
-def is_checkable(response: str, sentence: Sentence, sources: SourceIndex) -> bool:
+def is_checkable(response: str, sentence: ResponseSentence, sources: SourceIndex) -> bool:
     """Whether a sentence states something that the sources could support.
 
     Sentences without a content word do not, nor do refusals, courtesies and lead-ins that hold no number or

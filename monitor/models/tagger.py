@@ -58,7 +58,7 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
 
-class Named(NamedTuple):
+class TaggedSpan(NamedTuple):
     """A tagged part of a text: character offsets, one of `KINDS`, the probability that it is any of them."""
 
     start: int
@@ -183,7 +183,7 @@ class Tagger:
             models.version(1, WEIGHTS, embedding.TABLE, embedding.SCALES, embedding.TOKENIZER),
         )
 
-    def spans(self, texts: Sequence[str]) -> list[list[Named]]:
+    def spans(self, texts: Sequence[str]) -> list[list[TaggedSpan]]:
         """Return the tagged spans of each text, in order, none overlapping another."""
         ids, firsts = self._ids([TOKEN.findall(text) for text in texts])
         judged = self._probabilities(ids)
@@ -191,7 +191,7 @@ class Tagger:
         kinds = np.where((something >= self.threshold) & (ids > 0), judged[:, 1:].argmax(axis=1) + 1, 0)
         edges = np.flatnonzero(np.diff(kinds, prepend=0, append=0))
         borders = np.searchsorted(edges, [*firsts, len(ids)]).tolist()
-        out: list[list[Named]] = []
+        out: list[list[TaggedSpan]] = []
         for n, (text, (low, high)) in enumerate(zip(texts, itertools.pairwise(borders), strict=True)):
             if low == high:
                 out.append([])
@@ -261,7 +261,7 @@ class Tagger:
         return hidden @ self._out + self._out_bias
 
 
-def _runs(text: str, edges: Sequence[int], kinds: Sequence[int], scores: Sequence[float]) -> list[Named]:
+def _runs(text: str, edges: Sequence[int], kinds: Sequence[int], scores: Sequence[float]) -> list[TaggedSpan]:
     """Join neighbouring tokens of one kind, and of an address with its place and postal code.
 
     `edges` are the tokens whose kind differs from the one before.
@@ -276,7 +276,7 @@ def _runs(text: str, edges: Sequence[int], kinds: Sequence[int], scores: Sequenc
             runs[-1] = (runs[-1][0], last, "ADDRESS")
         else:
             runs.append((first, last, kind))
-    out: list[Named] = []
+    out: list[TaggedSpan] = []
     for first, last, kind in runs:
         start, end = first, last
         while start < end and text[matches[start].start()] in _NOT_FIRST:
@@ -285,7 +285,7 @@ def _runs(text: str, edges: Sequence[int], kinds: Sequence[int], scores: Sequenc
             end -= 1
         if start < end:
             score = sum(scores[start:end]) / (end - start)
-            out.append(Named(matches[start].start(), matches[end - 1].end(), kind, score))
+            out.append(TaggedSpan(matches[start].start(), matches[end - 1].end(), kind, score))
     return out
 
 

@@ -18,10 +18,10 @@ import numpy.typing as npt
 from monitor import models
 from monitor.models import tagger
 from monitor.models.embedding import DIMENSIONS, Embedding
-from monitor.models.tagger import DILATIONS, KINDS, PAD, Named, Tagger
+from monitor.models.tagger import DILATIONS, KINDS, PAD, TaggedSpan, Tagger
 from monitor.training import pin, rows
 from monitor.training import tagger_data as data
-from monitor.training.tagger_data import Sample
+from monitor.training.tagger_data import TaggedText
 
 SEED = 20
 WIDTH = 64
@@ -85,7 +85,7 @@ def name_lists() -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8]]:
     return np.asarray(order, dtype=np.uint32), np.asarray([bits[k] for k in order], dtype=np.uint8)
 
 
-def accepted(sample: Sample, matches: Sequence[re.Match[str]]) -> npt.NDArray[np.bool_]:
+def accepted(sample: TaggedText, matches: Sequence[re.Match[str]]) -> npt.NDArray[np.bool_]:
     """Return (tokens, 1 + kinds): which answers the loss accepts for each token, column 0 for "nothing"."""
     columns = {kind: i + 1 for i, kind in enumerate(KINDS)}
     out = np.zeros((len(matches), 1 + len(KINDS)), dtype=bool)
@@ -116,7 +116,7 @@ def _unannotated(words: Sequence[str], out: npt.NDArray[np.bool_], columns: Mapp
             out[i, numbers if word[0].isdigit() else names] = True
 
 
-def corpus(samples: Iterable[Sample]) -> Corpus:
+def corpus(samples: Iterable[TaggedText]) -> Corpus:
     """Number the words of the samples; number 0 is padding."""
     numbers: dict[str, int] = {}
     blank = np.zeros((PAD, 1 + len(KINDS)), dtype=bool)
@@ -134,7 +134,7 @@ def corpus(samples: Iterable[Sample]) -> Corpus:
     return Corpus(words, numbered, np.concatenate(marks), styles, np.asarray([*starts, len(ids)]))
 
 
-def train(samples: Sequence[Sample], static: Embedding) -> Arrays:
+def train(samples: Sequence[TaggedText], static: Embedding) -> Arrays:
     """Return the weights, as `Tagger` takes them."""
     import torch
 
@@ -227,7 +227,9 @@ def _small(net: Arrays) -> Arrays:
     return {"table": whole, "scales": scales, "threshold": np.asarray(THRESHOLD, np.float32), **half}
 
 
-def mixture(real: Iterable[Sample], news: Sequence[Sample], theirs: Sequence[str]) -> list[Sample]:
+def mixture(
+    real: Iterable[TaggedText], news: Sequence[TaggedText], theirs: Sequence[str]
+) -> list[TaggedText]:
     """Return training texts: made, annotated with other values, and not annotated; in all cases."""
     chance = random.Random(SEED)  # noqa: S311 - reproducible, not secret
     maker = data.Maker(chance)
@@ -241,7 +243,7 @@ def mixture(real: Iterable[Sample], news: Sequence[Sample], theirs: Sequence[str
     return [data.recased(sample, chance) for sample in out]
 
 
-def build(samples: Sequence[Sample], static: Embedding) -> Tagger:
+def build(samples: Sequence[TaggedText], static: Embedding) -> Tagger:
     """Train on the samples and return the tagger, unpinned."""
     return Tagger(train(samples, static), static, "unpinned")
 
@@ -252,7 +254,7 @@ def covered(span: tuple[int, int], others: Iterable[tuple[int, int]]) -> bool:
     return 2 * len(inside) >= span[1] - span[0]
 
 
-def score(rows: Sequence[Mapping[str, Any]], found: Sequence[Sequence[Named]]) -> dict[str, Any]:
+def score(rows: Sequence[Mapping[str, Any]], found: Sequence[Sequence[TaggedSpan]]) -> dict[str, Any]:
     """Return precision, recall and F2 of spans of any type, and recall per gold type."""
     gold: Counter[str] = Counter()
     hits: Counter[str] = Counter()
@@ -284,7 +286,7 @@ def folds(static: Embedding) -> dict[str, Any]:
     order = sorted(set(numbers))
     random.Random(1).shuffle(order)  # noqa: S311 - reproducible, not secret
     fold = {outline: order.index(number) % FOLDS for outline, number in zip(outlines, numbers, strict=True)}
-    found: dict[str, list[Named]] = {}
+    found: dict[str, list[TaggedSpan]] = {}
     for held_out in range(FOLDS):
         real = [sample for _, _, part in parts for sample, outline in part if fold[outline] != held_out]
         templates = [text for text, outline in theirs if fold[outline] != held_out]
@@ -327,7 +329,7 @@ def on_plain_text(names: Tagger) -> dict[str, Any]:
     return out
 
 
-def _news(sets: Iterable[tuple[str, str]]) -> list[Sample]:
+def _news(sets: Iterable[tuple[str, str]]) -> list[TaggedText]:
     return [sample for where, name in sets for sample in data.annotated(where, name)]
 
 

@@ -34,10 +34,8 @@ UNANNOTATED = (  # rows to draw, and where
     (600, "injection", "awesome_prompts_benign.jsonl"),
 )
 LONGEST = 600  # characters of an unannotated text: else the long ones would be most of the words
-QUIET, THEIRS = (
-    0.2,
-    0.4,
-)  # shares of made sentences that hold nothing, and that (up to there) use their templates
+# Shares of made sentences that hold nothing, and that (up to there) use templates of other data.
+QUIET, THEIRS = 0.2, 0.4
 LOWER, UPPER, TITLE = 0.25, 0.29, 0.33  # up to which draw a text is rewritten in which case
 SMALL = 11  # characters; what is longer is a whole address, or a card rather than a number of another sort
 
@@ -76,7 +74,7 @@ REDRAWN = {
 }
 
 
-class Sample(NamedTuple):
+class TaggedText(NamedTuple):
     """A text, its spans as (start, end, kind), and the kinds that were looked for.
 
     `cased`: set where the text was never annotated, to the text as it was written: words without capitals
@@ -138,7 +136,7 @@ class Maker:
             return re.sub(r"\^", lambda _: self._chance.choice(letters), mask)
         return self._chance.choice(self.words[name])
 
-    def fill(self, template: str) -> Sample:
+    def fill(self, template: str) -> TaggedText:
         """Fill the placeholders of a sentence and mark those that are of a kind."""
         text, spans, at = "", list[tuple[int, int, str]](), 0
         template = template.replace("|", "\n")
@@ -149,7 +147,7 @@ class Maker:
                 spans.append((len(text), len(text) + len(value), self._kinds[match[2]]))
             text += value
             at = match.end()
-        return Sample(text + template[at:], tuple(spans))
+        return TaggedText(text + template[at:], tuple(spans))
 
     def _expanded(self, match: re.Match[str]) -> str:
         pad, name, low, high, change = match.groups()
@@ -179,7 +177,7 @@ class Maker:
         return self._chance.choice(pool)
 
 
-def presidio(where: str, name: str) -> list[tuple[Sample, str]]:
+def presidio(where: str, name: str) -> list[tuple[TaggedText, str]]:
     """Return the samples of a presidio-research file, each with its outline."""
     out = []
     for row in rows(where, "pii", f"{name}.jsonl"):
@@ -193,7 +191,7 @@ def presidio(where: str, name: str) -> list[tuple[Sample, str]]:
             if kind not in BY_PATTERN:
                 kept.append((span["start"], span["end"], kind))
         marks = [(span["start"], span["end"]) for span in row["spans"]]
-        out.append((Sample(text, tuple(kept)), outline(text, marks)))
+        out.append((TaggedText(text, tuple(kept)), outline(text, marks)))
     return out
 
 
@@ -239,25 +237,25 @@ def their_templates() -> list[tuple[str, str]]:
     return out
 
 
-def annotated(where: str, name: str) -> list[Sample]:
+def annotated(where: str, name: str) -> list[TaggedText]:
     """Return the samples of a set that annotates people, places and organisations only."""
     return [
-        Sample(row["text"], tuple(sorted((s["start"], s["end"], s["type"]) for s in row["spans"])), NEWS)
+        TaggedText(row["text"], tuple(sorted((s["start"], s["end"], s["type"]) for s in row["spans"])), NEWS)
         for row in rows(where, "pii", f"{name}.jsonl")
     ]
 
 
-def unannotated(chance: random.Random) -> list[Sample]:
+def unannotated(chance: random.Random) -> list[TaggedText]:
     """Return chat turns, passages, requests and prompts, never annotated."""
-    out: list[Sample] = []
+    out: list[TaggedText] = []
     for count, *path in UNANNOTATED:
         texts = [row["text"][:LONGEST] for row in rows("traindata", *path)]
         drawn = chance.sample(texts, min(count, len(texts)))
-        out += [Sample(text, (), ALL, text) for text in drawn if text]
+        out += [TaggedText(text, (), ALL, text) for text in drawn if text]
     return out
 
 
-def redrawn(sample: Sample, maker: Maker, chance: random.Random, share: float) -> Sample:
+def redrawn(sample: TaggedText, maker: Maker, chance: random.Random, share: float) -> TaggedText:
     """Replace a share of the spans' values by made-up ones of the same kind, likeness and case."""
     text, spans, at = "", list[tuple[int, int, str]](), 0
     for start, end, kind in sample.spans:
@@ -296,7 +294,7 @@ def _likewise(old: str, kind: str) -> str:  # noqa: PLR0911 - one answer per kin
     return REDRAWN[kind]
 
 
-def recased(sample: Sample, chance: random.Random) -> Sample:
+def recased(sample: TaggedText, chance: random.Random) -> TaggedText:
     """Write a sample in another case now and then; one whose length would change stays as it is."""
     draw = chance.random()
     if draw >= TITLE:
@@ -307,7 +305,7 @@ def recased(sample: Sample, chance: random.Random) -> Sample:
     return sample._replace(text=text) if len(text) == len(sample.text) else sample
 
 
-def made(maker: Maker, chance: random.Random, count: int, theirs: Sequence[str]) -> list[Sample]:
+def made(maker: Maker, chance: random.Random, count: int, theirs: Sequence[str]) -> list[TaggedText]:
     """Return texts of one to four sentences; `theirs` are templates used beside our own."""
     out = []
     for _ in range(count):
@@ -320,10 +318,10 @@ def made(maker: Maker, chance: random.Random, count: int, theirs: Sequence[str])
     return out
 
 
-def _joined(samples: Sequence[Sample], between: str) -> Sample:
+def _joined(samples: Sequence[TaggedText], between: str) -> TaggedText:
     text, spans = "", list[tuple[int, int, str]]()
     for sample in samples:
         text += between if text else ""
         spans += [(start + len(text), end + len(text), kind) for start, end, kind in sample.spans]
         text += sample.text
-    return Sample(text, tuple(spans))
+    return TaggedText(text, tuple(spans))

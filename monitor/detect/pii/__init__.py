@@ -14,15 +14,15 @@ from typing import NamedTuple
 from monitor.config import Profile
 from monitor.detect.cascade import AUDIT, Cascade
 from monitor.detect.pii import custom, names
-from monitor.detect.pii.leaks import Given
 from monitor.detect.pii.names import Namer
-from monitor.detect.pii.scanner import Finding, Scanner
-from monitor.detect.pii.spans import Found
+from monitor.detect.pii.prompt_index import PromptIndex
+from monitor.detect.pii.scanner import Scanner, ScanResult
+from monitor.detect.pii.spans import EntitySpan
 from monitor.errors import ConfigError
 from monitor.findings import Assessment, Evidence, Status, TierStatus
 from monitor.trace import Trace
 
-__all__ = ["NAME", "Finding", "Found", "Given", "Pii", "build", "tiers"]
+__all__ = ["NAME", "EntitySpan", "Pii", "PromptIndex", "ScanResult", "build", "tiers"]
 
 NAME = "pii"
 REVISION = "3"
@@ -118,8 +118,8 @@ def tiers(
     ]
 
 
-class Part(NamedTuple):
-    """A text of a trace by its path, and whether the model was given it rather than wrote it."""
+class TraceText(NamedTuple):
+    """A text of a trace, its path, and whether it was input to the model rather than output."""
 
     field: str
     text: str
@@ -160,7 +160,7 @@ class Pii:
     def assess(self, traces: Sequence[Trace]) -> Sequence[Assessment]:
         """Return one assessment per trace, in order; equal texts of the batch are analysed once."""
         fields = [[part for part in _parts(trace) if part.text] for trace in traces]
-        patterns: dict[str, Finding] = {}
+        patterns: dict[str, ScanResult] = {}
         for parts in fields:
             for part in parts:
                 if part.text not in patterns:
@@ -183,7 +183,7 @@ class Pii:
             self._assessment(parts, patterns, named, look) for parts, look in zip(fields, looks, strict=True)
         ]
 
-    def _named(self, texts: Iterator[str]) -> dict[str, list[Found]]:
+    def _named(self, texts: Iterator[str]) -> dict[str, list[EntitySpan]]:
         unique = list(dict.fromkeys(texts))
         if not unique or self._namer is None:
             return {}
@@ -194,13 +194,13 @@ class Pii:
 
     def _assessment(
         self,
-        fields: Sequence[Part],
-        patterns: dict[str, Finding],
-        named: dict[str, list[Found]],
+        fields: Sequence[TraceText],
+        patterns: dict[str, ScanResult],
+        named: dict[str, list[EntitySpan]],
         look: float,
     ) -> Assessment:
         reason = next((patterns[text].reason for _, text, _ in fields if patterns[text].reason), "")
-        given = Given(part.text for part in fields if part.given)
+        prompt = PromptIndex(part.text for part in fields if part.given)
         evidence: list[Evidence] = []
         score = tier0 = 0.0
         for field, text, _ in fields:
@@ -208,7 +208,7 @@ class Pii:
             both = names.merged(found, named[text]) if look and text in named else found
             for span in both:
                 value = text[span.start : span.end]
-                leaked = field == "response" and not given.has(value, span.kind)
+                leaked = field == "response" and not prompt.has(value, span.kind)
                 evidence.append(Evidence(field, span.start, span.end, span.kind, span.score, leaked))
                 if leaked and _points_at_somebody(span.kind, value):
                     score = max(score, span.score)
@@ -240,15 +240,15 @@ def _points_at_somebody(kind: str, value: str) -> bool:
     return kind not in INDIRECT and (kind != "PERSON" or len(value.split()) > 1)
 
 
-def _parts(trace: Trace) -> Iterator[Part]:
-    yield Part("response", trace.response, given=False)
+def _parts(trace: Trace) -> Iterator[TraceText]:
+    yield TraceText("response", trace.response, given=False)
     for n, message in enumerate(trace.messages):
-        yield Part(f"messages.{n}", message.content, given=True)
+        yield TraceText(f"messages.{n}", message.content, given=True)
     for field, text in trace.shown():
-        yield Part(field, text, given=True)
+        yield TraceText(field, text, given=True)
     if trace.steps or trace.tool_calls:
         read = {trace.response, *[message.content for message in trace.messages]}
         for field, text in trace.written():
             if text not in read:  # redaction masks a text wherever it stands
                 read.add(text)
-                yield Part(field, text, given=False)
+                yield TraceText(field, text, given=False)

@@ -9,8 +9,8 @@ time is linear. A street without a number is left to the name tagger: it is a pl
 import re
 from collections.abc import Iterator
 
-from monitor.detect.pii.spans import Found
-from monitor.detect.pii.view import View
+from monitor.detect.pii.numeric_view import NumericView
+from monitor.detect.pii.spans import EntitySpan
 
 _STATES = (
     "A[KLRZ]|C[AOT]|D[CE]|FL|GA|HI|I[ADLN]|K[SY]|LA|M[ADEINOST]|N[CDEHJMVY]|O[HKR]|P[AR]|RI|S[CD]|T[NX]|UT|V[AIT]"
@@ -124,7 +124,7 @@ _LOOK_BACK, _LOOK_AHEAD = 90, 160  # characters: longer than a street's name
 _ZIP_DIGITS = 5
 
 
-def find(view: View) -> Iterator[Found]:
+def find(view: NumericView) -> Iterator[EntitySpan]:
     """Yield addresses, and postcodes apart, in no order."""
     if not view.digest:
         return
@@ -133,39 +133,39 @@ def find(view: View) -> Iterator[Found]:
     yield from _named(view)
 
 
-def _at_number(text: str, start: int, end: int) -> Iterator[Found]:
+def _at_number(text: str, start: int, end: int) -> Iterator[EntitySpan]:
     """Yield what begins or ends with the number at a place."""
     if _STREET_FOLLOWS.match(text, end):
         match = _NUMBER_FIRST.match(text, start) or _WITH_UNIT.match(text, start)
         if match:
-            yield Found(*match.span(), "ADDRESS", 0.8)
+            yield EntitySpan(*match.span(), "ADDRESS", 0.8)
         elif _SAID.search(text[max(0, start - 24) : start]) and (match := _ANY.match(text, start)):
-            yield Found(*match.span(), "ADDRESS", 0.6)
+            yield EntitySpan(*match.span(), "ADDRESS", 0.6)
     elif match := _LOWER.match(text, start):
-        yield Found(*match.span(), "ADDRESS", 0.6)
+        yield EntitySpan(*match.span(), "ADDRESS", 0.6)
     before = text[max(0, start - 24) : start]
     if _ENDS.search(before):
         low = max(0, start - _LOOK_BACK)
         for match in _NUMBER_LAST.finditer(text, low, start + _LOOK_AHEAD):
             if match.end() > start:
-                yield Found(*match.span(), "ADDRESS", 0.7)
+                yield EntitySpan(*match.span(), "ADDRESS", 0.7)
     if end - start == _ZIP_DIGITS and _STATE.search(before):
         extended = end + 5 if re.match(r"-\d{4}\b", text[end : end + 6]) else end
-        yield Found(start, extended, "ZIP_CODE", 0.7)
+        yield EntitySpan(start, extended, "ZIP_CODE", 0.7)
 
 
-def _named(view: View) -> Iterator[Found]:
+def _named(view: NumericView) -> Iterator[EntitySpan]:
     """Yield what a rare word or an unmistakable form announces."""
     text, words = view.text, view.words
     if any(kind in text for kind in _KINDS):
         for match in _KIND_FIRST.finditer(text):
             if _HAS_DIGIT.search(match.group()):
-                yield Found(*match.span(), "ADDRESS", 0.7)
+                yield EntitySpan(*match.span(), "ADDRESS", 0.7)
     for announcing, pattern, kind, score in _ANNOUNCED:
         if not words.isdisjoint(announcing):
             for match in pattern.finditer(text):
-                yield Found(*match.span(match.lastindex or 0), kind, score)
+                yield EntitySpan(*match.span(match.lastindex or 0), kind, score)
     for pattern, kind in ((_UK, "UK_POSTCODE"), (_CANADA, "CA_POSTAL_CODE")):
         for match in pattern.finditer(view.digest):
             start = view.place(match.start())
-            yield Found(start, start + len(match.group()), kind, 0.6)
+            yield EntitySpan(start, start + len(match.group()), kind, 0.6)

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from monitor.detect.pii.context import context_words
+from monitor.detect.pii.numeric_view import NumericView
 from monitor.detect.pii.presidio import supported
-from monitor.detect.pii.spans import Found
-from monitor.detect.pii.view import View
+from monitor.detect.pii.spans import EntitySpan
 from monitor.errors import ConfigError
 from monitor.strict_yaml import load_yaml
 
@@ -101,7 +101,7 @@ class Custom:
             for number, entry in enumerate(file.content["recognizers"]):
                 self._recognizers.extend(_load(file, number, entry, threshold))
 
-    def find(self, view: View) -> Iterator[Found]:
+    def find(self, view: NumericView) -> Iterator[EntitySpan]:
         """Yield what the recognizers find, in no order.
 
         Raises TimeoutError when a pattern ran out of time, RecognizerError when one failed otherwise.
@@ -118,7 +118,7 @@ class Custom:
             for result in results:
                 score = supported(view.text, result.start, result.score, context)
                 if score >= threshold:
-                    yield Found(result.start, result.end, kind, score)
+                    yield EntitySpan(result.start, result.end, kind, score)
 
 
 def _place(path: str, number: int, entry: Any) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from monitor.detect.pii.context import STOP_WORDS
-from monitor.detect.pii.spans import Found
+from monitor.detect.pii.spans import EntitySpan
 
 _INVISIBLE = "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u206a-\u206f\ufeff"
 _DASHES = "\u2010-\u2015\u2212\ufe58\ufe63\uff0d"
@@ -45,7 +45,7 @@ class Plain(NamedTuple):
     text: str
     places: list[int]
 
-    def back(self, span: Found) -> Found:
+    def back(self, span: EntitySpan) -> EntitySpan:
         """Return a finding with the offsets of the original."""
         return span._replace(start=self.places[span.start], end=self.places[span.end - 1] + 1)
 
@@ -73,13 +73,13 @@ def plain(text: str) -> Plain | None:
     return Plain("".join(out), places)
 
 
-def spelled(text: str, lower: str) -> Iterator[Found]:
+def spelled(text: str, lower: str) -> Iterator[EntitySpan]:
     """Yield e-mail addresses whose signs are written as words or put in brackets."""
     if any(mark in lower for mark in _SPELLED_MARKS):
         for match in _SPELLED.finditer(text):
             usual = re.search(r"@\S{1,80}$", match.group())
             if usual is None and match.group("host").lower() not in STOP_WORDS:
-                yield Found(*match.span(), "EMAIL_ADDRESS", 0.8)
+                yield EntitySpan(*match.span(), "EMAIL_ADDRESS", 0.8)
     if "four" in lower or "five" in lower or "seven" in lower:
         for match in _SPOKEN.finditer(text):
-            yield Found(*match.span(), "PHONE_NUMBER", 0.5)
+            yield EntitySpan(*match.span(), "PHONE_NUMBER", 0.5)

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from monitor.detect.pii import checks
 from monitor.detect.pii.context import context_words, is_supported
-from monitor.detect.pii.spans import Found
-from monitor.detect.pii.view import View
+from monitor.detect.pii.numeric_view import NumericView
+from monitor.detect.pii.spans import EntitySpan
 
 _NAMED = 0.85  # beside a word that names it
 _DATE6 = r"\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"  # year, month, day
@@ -136,7 +136,7 @@ class Identifiers:
         self._alone = [entry for entry in self._entries if entry.alone >= threshold]
         self._words = frozenset(word for entry in self._entries for word in entry.words)
 
-    def find(self, view: View) -> Iterator[Found]:
+    def find(self, view: NumericView) -> Iterator[EntitySpan]:
         """Yield identifiers, in no order."""
         if view.most_digits < _LEAST_DIGITS:
             return
@@ -153,4 +153,4 @@ class Identifiers:
                 start = match.start() if whole else view.place(match.start())
                 score = _NAMED if named and is_supported(view.text, start, words) else alone
                 if score >= self._threshold:
-                    yield Found(start, start + match.end() - match.start(), kind, score)
+                    yield EntitySpan(start, start + match.end() - match.start(), kind, score)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from monitor.detect.pii.spans import Found, overlap
+from monitor.detect.pii.spans import EntitySpan, overlap
 from monitor.errors import ConfigError
 
 BUNDLED = "none"  # the value of `spacy_model` that leaves names to the bundled tagger
@@ -35,7 +35,7 @@ class Namer(Protocol):
 
     version: str
 
-    def spans(self, texts: Sequence[str]) -> list[list[Found]]:
+    def spans(self, texts: Sequence[str]) -> list[list[EntitySpan]]:
         """Return the names of each text, in order."""
         ...
 
@@ -69,14 +69,14 @@ class _Bundled:
         self._tagger = Tagger.load()
         self.version = version(BUNDLED)
 
-    def spans(self, texts: Sequence[str]) -> list[list[Found]]:
+    def spans(self, texts: Sequence[str]) -> list[list[EntitySpan]]:
         return [
-            [found for name in named if (found := _believed(text, Found(*name)))]
+            [found for name in named if (found := _believed(text, EntitySpan(*name)))]
             for text, named in zip(texts, self._tagger.spans(texts), strict=True)
         ]
 
 
-def _believed(text: str, name: Found) -> Found | None:
+def _believed(text: str, name: EntitySpan) -> EntitySpan | None:
     """Return what to make of a tagged name, None for nothing.
 
     An address needs a number and a word: without a number it is a place, without a word it may be a postcode.
@@ -98,10 +98,10 @@ class _Spacy:
         self.version = version(model)
         self._nlp = _load_spacy(model)
 
-    def spans(self, texts: Sequence[str]) -> list[list[Found]]:
+    def spans(self, texts: Sequence[str]) -> list[list[EntitySpan]]:
         return [
             [
-                Found(entity.start_char, entity.end_char, _SPACY_KINDS[entity.label_], _SPACY_SCORE)
+                EntitySpan(entity.start_char, entity.end_char, _SPACY_KINDS[entity.label_], _SPACY_SCORE)
                 for entity in doc.ents
                 if entity.label_ in _SPACY_KINDS
             ]
@@ -139,7 +139,7 @@ def is_likely(text: str) -> bool:
     return _WORD.search(text) is not None
 
 
-def merged(patterns: Sequence[Found], names: Sequence[Found]) -> list[Found]:
+def merged(patterns: Sequence[EntitySpan], names: Sequence[EntitySpan]) -> list[EntitySpan]:
     """Return both, without the names that overlap what a pattern found, unless they hold it and more.
 
     A number the tagger calls by its form gives way wherever a pattern says what it is, or a card would be two
@@ -149,7 +149,7 @@ def merged(patterns: Sequence[Found], names: Sequence[Found]) -> list[Found]:
     return sorted([*patterns, *kept])
 
 
-def _yields(name: Found, pattern: Found) -> bool:
+def _yields(name: EntitySpan, pattern: EntitySpan) -> bool:
     if not overlap(name, pattern):
         return False
     held = name.start <= pattern.start and pattern.end <= name.end

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from monitor.detect.pii.context import context_words, is_supported
-from monitor.detect.pii.spans import Found
-from monitor.detect.pii.view import View
+from monitor.detect.pii.numeric_view import NumericView
+from monitor.detect.pii.spans import EntitySpan
 
 _FILLER = re.compile(r"[ \u00a0\t,-]+")
 _DIGITS = re.compile(r"\d+")
@@ -145,7 +145,7 @@ _ASKED = 40  # characters: the longest wording before a number
 _SHORTEST, _LONGEST = 6, 15  # ITU-T E.164; six is the shortest subscriber number people write in groups
 
 
-def written(view: View) -> Iterator[Found]:
+def written(view: NumericView) -> Iterator[EntitySpan]:
     """Yield numbers that no numbering plan confirms but their form or the words beside them call phone numbers."""
     text = view.text
     for match in _FORM.finditer(view.digest):
@@ -158,6 +158,6 @@ def written(view: View) -> Iterator[Found]:
         end = start + len(value)
         asked = _CALL.search(text[max(0, start - _ASKED) : start])
         if asked or _AFTER.match(text, end) or is_supported(text, start, _BEFORE):
-            yield Found(start, end, "PHONE_NUMBER", 0.7)
+            yield EntitySpan(start, end, "PHONE_NUMBER", 0.7)
         elif _SURE.match(number) and 9 <= digits <= 13:  # noqa: PLR2004 - a national number with its trunk prefix
-            yield Found(start, end, "PHONE_NUMBER", 0.45)
+            yield EntitySpan(start, end, "PHONE_NUMBER", 0.45)

@@ -1,11 +1,10 @@
-"""What Presidio's English pattern recognizers find, without loading Presidio.
+"""The English pattern recognizers of Presidio, without loading Presidio.
 
 The regular expressions, scores and context words are Presidio's own (`presidio.json`, MIT); they run in the
-`regex` module as there, on the digest of a text (`View`) instead of the text, and the weak ones only where
-one
-of their context words occurs. Every span Presidio's AnalyzerEngine reports at the same threshold is found,
-with its type, offsets and score; a test compares the two. Support by context words reaches a little further
-here.
+`regex` module as there, on the digest of a text (`NumericView`) instead of the text, and the weak ones only
+where one of their context words occurs. They report every span that Presidio's AnalyzerEngine reports at the
+same threshold, with its type, offsets and score; a test compares the two. Support by context words reaches a
+little further here.
 """
 
 import json
@@ -16,8 +15,8 @@ from typing import Any, NamedTuple
 
 from monitor.detect.pii import checks, presidio_checks
 from monitor.detect.pii.context import context_words, is_supported
-from monitor.detect.pii.spans import Found
-from monitor.detect.pii.view import View
+from monitor.detect.pii.numeric_view import NumericView
+from monitor.detect.pii.spans import EntitySpan
 
 _SUPPORT, _LEAST_SUPPORTED = 0.35, 0.4  # of LemmaContextAwareEnhancer
 _IBAN_START = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}[0-9]{2}")
@@ -106,7 +105,7 @@ class Patterns:
         self._words = {word for words in self._weak for word in words}
         self._iban_formats = {code: regex.compile(p, 24) for code, p in content["iban"].items()}
 
-    def find(self, view: View) -> Iterator[Found]:
+    def find(self, view: NumericView) -> Iterator[EntitySpan]:
         """Yield what the patterns find, spans inside others included, in no order."""
         digest = view.digest
         if not digest:
@@ -122,7 +121,7 @@ class Patterns:
                     yield from self._matches(view, digest, pattern)
         yield from self._ibans(view)
 
-    def _matches(self, view: View, digest: str, pattern: _Pattern) -> Iterator[Found]:
+    def _matches(self, view: NumericView, digest: str, pattern: _Pattern) -> Iterator[EntitySpan]:
         for match in pattern.finditer(digest, timeout=self._seconds):
             start, end = match.span()
             score = pattern.score
@@ -137,9 +136,9 @@ class Patterns:
             place = view.place(start)
             score = supported(view.text, place, score, pattern.context)
             if score >= self._threshold:
-                yield Found(place, place + end - start, pattern.kind, score)
+                yield EntitySpan(place, place + end - start, pattern.kind, score)
 
-    def _ibans(self, view: View) -> Iterator[Found]:
+    def _ibans(self, view: NumericView) -> Iterator[EntitySpan]:
         for begin, end in _iban_windows(view):
             for match in self._iban(view.text[begin:end], timeout=self._seconds):
                 # The last groups may be words after the number: try without them, as Presidio does.
@@ -149,7 +148,7 @@ class Patterns:
                     if score:
                         score = supported(view.text, start, score, self._iban_context)
                         if score >= self._threshold:
-                            yield Found(start, stop, "IBAN_CODE", score)
+                            yield EntitySpan(start, stop, "IBAN_CODE", score)
                         break
 
     def _iban_validity(self, value: str) -> float:
@@ -165,7 +164,7 @@ class Patterns:
         return wanted is not None and wanted.match(value, timeout=self._seconds) is not None
 
 
-def _iban_windows(view: View) -> Iterator[tuple[int, int]]:
+def _iban_windows(view: NumericView) -> Iterator[tuple[int, int]]:
     """Yield the parts of the text around what can begin an IBAN, with the character before; disjoint."""
     begin = end = -1
     for match in _IBAN_START.finditer(view.digest):

@@ -6,11 +6,11 @@ from typing import Literal, NamedTuple
 from monitor.detect.pii import addresses, custom, disguise, phones, presidio, wording
 from monitor.detect.pii.context import context_words
 from monitor.detect.pii.identifiers import Identifiers
+from monitor.detect.pii.numeric_view import NumericView
 from monitor.detect.pii.phones import Phones
 from monitor.detect.pii.presidio import Patterns, supported
 from monitor.detect.pii.secrets import Secrets
-from monitor.detect.pii.spans import Found, overlap, without_contained
-from monitor.detect.pii.view import View
+from monitor.detect.pii.spans import EntitySpan, overlap, without_contained
 
 WINDOW = 16_384
 MARGIN = 4_096  # longer than an RSA-4096 key in PEM; a span that is longer still is cut at the window's end
@@ -18,10 +18,10 @@ MARGIN = 4_096  # longer than an RSA-4096 key in PEM; a span that is longer stil
 Reason = Literal["", "regex_timeout", "recognizer_failed"]
 
 
-class Finding(NamedTuple):
+class ScanResult(NamedTuple):
     """What was found in one text; `reason` says why the text was not analysed to the end."""
 
-    spans: tuple[Found, ...]
+    spans: tuple[EntitySpan, ...]
     reason: Reason = ""
 
 
@@ -43,24 +43,24 @@ class Scanner:
         self._custom = custom.Custom(recognizers, threshold, seconds)
         self.version = f"presidio-{self._patterns.version}{custom.version(recognizers)}"
 
-    def find(self, text: str) -> Finding:
+    def find(self, text: str) -> ScanResult:
         """Return the entities of one text of any length, in order of position."""
-        spans: list[Found] = []
+        spans: list[EntitySpan] = []
         for start, end, core_start, core_end in _windows(len(text)):
             try:
                 found = self._window(text[start:end])
             except TimeoutError:
-                return Finding(tuple(sorted(spans)), "regex_timeout")
+                return ScanResult(tuple(sorted(spans)), "regex_timeout")
             except custom.RecognizerError:
-                return Finding(tuple(sorted(spans)), "recognizer_failed")
+                return ScanResult(tuple(sorted(spans)), "recognizer_failed")
             spans.extend(
-                Found(start + s.start, start + s.end, s.kind, s.score)
+                EntitySpan(start + s.start, start + s.end, s.kind, s.score)
                 for s in found
                 if core_start <= start + s.start < core_end
             )
-        return Finding(tuple(sorted(spans)))
+        return ScanResult(tuple(sorted(spans)))
 
-    def _window(self, text: str) -> list[Found]:
+    def _window(self, text: str) -> list[EntitySpan]:
         found = self._plainly(text)
         plain = disguise.plain(text)
         if plain is not None:
@@ -68,8 +68,8 @@ class Scanner:
             found.extend(span for span in hidden if not _repeats(span, found))
         return found
 
-    def _plainly(self, text: str) -> list[Found]:
-        view = View(text)
+    def _plainly(self, text: str) -> list[EntitySpan]:
+        view = NumericView(text)
         theirs = list(self._patterns.find(view))
         theirs.extend(self._phone_numbers(view))
         theirs.extend(self._custom.find(view))
@@ -78,21 +78,21 @@ class Scanner:
         calls = [s for s in phones.written(view) if not any(overlap(s, other) for other in found)]
         return [*found, *without_contained(calls)]
 
-    def _own(self, view: View) -> Iterator[Found]:
+    def _own(self, view: NumericView) -> Iterator[EntitySpan]:
         yield from self._secrets.find(view)
         yield from self._identifiers.find(view)
         yield from addresses.find(view)
         yield from wording.find(view)
         yield from disguise.spelled(view.text, view.lower)
 
-    def _phone_numbers(self, view: View) -> Iterator[Found]:
+    def _phone_numbers(self, view: NumericView) -> Iterator[EntitySpan]:
         for start, end in set(self._phones.find(view.text)) if view.digest else ():
             score = supported(view.text, start, self._phone_score, self._phone_context)
             if score >= self._threshold:
-                yield Found(start, end, "PHONE_NUMBER", score)
+                yield EntitySpan(start, end, "PHONE_NUMBER", score)
 
 
-def _repeats(span: Found, others: Iterable[Found]) -> bool:
+def _repeats(span: EntitySpan, others: Iterable[EntitySpan]) -> bool:
     return any(span.kind == other.kind and overlap(span, other) for other in others)
 
 

@@ -14,8 +14,8 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from monitor.detect.pii.context import context_words, is_supported
-from monitor.detect.pii.spans import Found
-from monitor.detect.pii.view import View
+from monitor.detect.pii.numeric_view import NumericView
+from monitor.detect.pii.spans import EntitySpan
 
 KINDS = ("API_KEY", "PRIVATE_KEY", "JWT", "CONNECTION_STRING", "PASSWORD")
 
@@ -141,7 +141,7 @@ class Secrets:
         self._marks = sorted({mark for secret in self.patterns for mark in secret.marks})
         self._token = regex.compile(_RANDOM).finditer
 
-    def find(self, view: View) -> Iterator[Found]:
+    def find(self, view: NumericView) -> Iterator[EntitySpan]:
         """Yield credentials, in no order."""
         text, lower = view.text, view.lower
         said = {mark for mark in self._marks if mark in lower}
@@ -150,12 +150,12 @@ class Secrets:
                 for match in finditer(text, timeout=self._seconds):
                     start, end = match.span()
                     weak = kind == "PASSWORD" and is_supported(text, start, _PASSWORD_CONTEXT)
-                    yield Found(start, end, kind, score + 0.3 if weak else score)
+                    yield EntitySpan(start, end, kind, score + 0.3 if weak else score)
         if any(word in lower for word in _RANDOM_CONTEXT):
             for match in self._token(view.digest, timeout=self._seconds):
                 start = view.place(match.start())
                 if _is_random(match.group()) and is_supported(text, start, _RANDOM_CONTEXT):
-                    yield Found(start, start + len(match.group()), "API_KEY", 0.5)
+                    yield EntitySpan(start, start + len(match.group()), "API_KEY", 0.5)
 
 
 def _is_random(value: str) -> bool:

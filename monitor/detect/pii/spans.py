@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 
-class Found(NamedTuple):
+class EntitySpan(NamedTuple):
     """An entity in one text: character offsets, entity type (Presidio's name where it has one), score."""
 
     start: int
@@ -13,10 +13,10 @@ class Found(NamedTuple):
     score: float
 
 
-def without_contained(spans: Iterable[Found]) -> list[Found]:
+def without_contained(spans: Iterable[EntitySpan]) -> list[EntitySpan]:
     """Drop a span inside another of its kind that scores as much: Presidio's `remove_duplicates`."""
-    kept: list[Found] = []
-    alive: list[Found] = []
+    kept: list[EntitySpan] = []
+    alive: list[EntitySpan] = []
     for span in sorted(set(spans), key=lambda s: (s.kind, s.start, s.start - s.end, -s.score)):
         alive = [other for other in alive if other.kind == span.kind and other.end >= span.start]
         if not any(
@@ -28,6 +28,6 @@ def without_contained(spans: Iterable[Found]) -> list[Found]:
     return kept
 
 
-def overlap(a: Found, b: Found) -> bool:
+def overlap(a: EntitySpan, b: EntitySpan) -> bool:
     """Whether two spans share a character."""
     return a.start < b.end and b.start < a.end

@@ -3,8 +3,8 @@
 import re
 from collections.abc import Iterator
 
-from monitor.detect.pii.spans import Found
-from monitor.detect.pii.view import View
+from monitor.detect.pii.numeric_view import NumericView
+from monitor.detect.pii.spans import EntitySpan
 
 _OLDEST = 120
 _REACH = 16  # characters: the longest wording beside an age
@@ -28,14 +28,14 @@ _TITLE = re.compile(
 _TITLE_WORDS = frozenset(_TITLES.lower().split("|"))
 
 
-def find(view: View) -> Iterator[Found]:
+def find(view: NumericView) -> Iterator[EntitySpan]:
     """Yield ages (the number alone) and titles before names, in no order."""
     for start, end in view.numbers if view.digest else ():
         if end - start <= len(str(_OLDEST)) and 0 < int(view.text[start:end]) <= _OLDEST:
             before, after = view.text[max(0, start - _REACH) : start], view.text[end : end + _REACH]
             stated = _EARLIER.search(before) and not _NOT_AGE.match(after)
             if stated or _LATER.match(after) or (_BEING.search(before) and _BEEN.match(after)):
-                yield Found(start, end, "AGE", 0.7)
+                yield EntitySpan(start, end, "AGE", 0.7)
     if not view.words.isdisjoint(_TITLE_WORDS):
         for match in _TITLE.finditer(view.text):
-            yield Found(*match.span(), "TITLE", 0.7)
+            yield EntitySpan(*match.span(), "TITLE", 0.7)

@@ -1,4 +1,4 @@
-"""Whether a value of the response stood in what the model was given."""
+"""An index of the texts a model was given: values of its response that come from there are no leaks."""
 
 import re
 import unicodedata
@@ -8,8 +8,8 @@ _WORD = re.compile(r"[^\W_]+")
 _PHONE_DIGITS = 9
 
 
-class Given:
-    """What the model was given, for asking whether a value of its response came from there.
+class PromptIndex:
+    """The texts that the model was given, searchable for a value of its response.
 
     Values are compared casefolded and without separators, from the start of a word to the end of one, so that
     "ann" is not found inside "planning". Phone numbers are compared by their last nine digits, because a
@@ -21,7 +21,7 @@ class Given:
         self._index: tuple[str, frozenset[int], frozenset[int]] | None = None
 
     def has(self, value: str, kind: str) -> bool:
-        """Whether the value stands in what was given."""
+        """Whether the texts hold the value."""
         text, starts, ends = self._indexed()
         wanted = "".join(_WORD.findall(_fold(value)))
         partial = kind == "PHONE_NUMBER" and len(wanted) > _PHONE_DIGITS

@@ -11,7 +11,7 @@ _WORD = re.compile(r"[^\W_]+")
 _GAP = 3
 
 
-class View:
+class NumericView:
     """One text and its digest: the words that hold a digit, an at sign, or a dot, colon or hyphen inside.
 
     `digest` is those words, line by line; a line is also broken by more than three characters between two of
