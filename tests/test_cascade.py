@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from monitor.clock import ManualClock, SystemClock
 from monitor.config import PoolConfig
 from monitor.detect import Spec
-from monitor.detect.cascade import AUDIT, Cascade, Tally
+from monitor.detect.cascade import EXPLORATION_RATE, Cascade, Tally
 from monitor.detect.inline import InlineDetectors
 from monitor.detect.pool import Pool
 from monitor.engine.effort import INTERVAL_SECONDS, TARGET_SECONDS, Effort
@@ -28,8 +28,8 @@ def test_the_share_looked_at_is_the_probability_reported(effort: float, unsure: 
     """Unsure traces are looked at with probability `effort`, at least `audit`; the others with `audit`."""
     cascade = Cascade("d", 1)
     cascade.effort = effort
-    answers = [cascade.look(one, unsure=unsure) for one in IDS]
-    expected = max(AUDIT, effort) if unsure else AUDIT
+    answers = [cascade.escalate(one, unsure=unsure) for one in IDS]
+    expected = max(EXPLORATION_RATE, effort) if unsure else EXPLORATION_RATE
     assert {answer for answer in answers if answer} == {expected}
     looked = sum(answer > 0 for answer in answers)
     spread = 4 * (len(IDS) * expected * (1 - expected)) ** 0.5
@@ -39,16 +39,16 @@ def test_the_share_looked_at_is_the_probability_reported(effort: float, unsure: 
 def test_a_trace_is_treated_alike_again_and_apart_by_detectors() -> None:
     """The draw is a function of detector and trace: a repeat changes nothing, and detectors differ."""
     one, again, other = Cascade("a", 1), Cascade("a", 1), Cascade("b", 1)
-    drawn = [bool(one.look(i, unsure=False)) for i in IDS]
-    assert drawn == [bool(again.look(i, unsure=False)) for i in IDS]
-    assert drawn != [bool(other.look(i, unsure=False)) for i in IDS]
+    drawn = [bool(one.escalate(i, unsure=False)) for i in IDS]
+    assert drawn == [bool(again.escalate(i, unsure=False)) for i in IDS]
+    assert drawn != [bool(other.escalate(i, unsure=False)) for i in IDS]
 
 
 def test_the_full_profile_looks_at_everything_whatever_the_load() -> None:
     """In profile `full` every tier looks at every trace for certain."""
     cascade = Cascade("d", 1, profile="full")
     cascade.effort = 0.0
-    assert {cascade.look(i, unsure=unsure) for i in IDS[:100] for unsure in (True, False)} == {1.0}
+    assert {cascade.escalate(i, unsure=unsure) for i in IDS[:100] for unsure in (True, False)} == {1.0}
 
 
 @given(
@@ -63,9 +63,9 @@ def test_nested_tiers_share_one_draw(
     first = Cascade("d", 1)
     second = Cascade("d", 2, after=first)
     first.effort, second.effort = efforts
-    mine = max(AUDIT, efforts[1]) if unsure[1] else AUDIT
-    reached = first.look(f"t-{number}", unsure=unsure[0])
-    answer = second.look(f"t-{number}", unsure=unsure[1], reached=reached)
+    mine = max(EXPLORATION_RATE, efforts[1]) if unsure[1] else EXPLORATION_RATE
+    reached = first.escalate(f"t-{number}", unsure=unsure[0])
+    answer = second.escalate(f"t-{number}", unsure=unsure[1], reached=reached)
     assert answer in {0.0, min(reached, mine)}
     if reached and mine >= reached:
         assert answer == reached
@@ -75,25 +75,25 @@ def test_nested_audits_are_as_frequent_as_single_ones() -> None:
     """Tier 2 audits one trace in a hundred, not one in ten thousand, where both cheaper tiers are sure."""
     first = Cascade("d", 1)
     second = Cascade("d", 2, after=first)
-    looks = [second.look(i, unsure=False, reached=first.look(i, unsure=False)) for i in IDS]
+    looks = [second.escalate(i, unsure=False, reached=first.escalate(i, unsure=False)) for i in IDS]
     assert 150 < sum(look > 0 for look in looks) < 250
-    assert set(looks) == {0.0, AUDIT}
+    assert set(looks) == {0.0, EXPLORATION_RATE}
 
 
 @pytest.mark.parametrize("audit", [0.0, -0.1, 1.01, float("nan")])
 def test_without_an_audit_there_are_no_rates(audit: float) -> None:
     """An audit that is no positive share is refused, by name and with the remedy."""
     with pytest.raises(ConfigError, match=r"detectors\.d\.options\.audit"):
-        Cascade("d", 1, audit=audit)
+        Cascade("d", 1, exploration_rate=audit)
 
 
 def test_reached_belongs_to_nested_tiers_only() -> None:
     """Forgetting `reached`, or giving it to a tier that follows none, is an error and no wrong rate."""
     first = Cascade("d", 1)
     with pytest.raises(TypeError, match="reached"):
-        first.look("t", unsure=True, reached=1.0)
+        first.escalate("t", unsure=True, reached=1.0)
     with pytest.raises(TypeError, match="reached"):
-        Cascade("d", 2, after=first).look("t", unsure=True)
+        Cascade("d", 2, after=first).escalate("t", unsure=True)
 
 
 def test_a_tally_says_what_was_done_since_the_last() -> None:
@@ -102,13 +102,13 @@ def test_a_tally_says_what_was_done_since_the_last() -> None:
     second = Cascade("d", 2, after=first)
     first.effort = 0.25
     for number, one in enumerate(IDS):
-        second.look(one, unsure=True, reached=first.look(one, unsure=number % 2 == 0))
-    tier, looked, left_out, spared = first.tally()
+        second.escalate(one, unsure=True, reached=first.escalate(one, unsure=number % 2 == 0))
+    tier, escalated, suppressed, passed = first.tally()
     assert tier == 1
-    assert looked + left_out + spared == len(IDS)
-    assert 7000 < left_out < 8000
-    assert spared > 9800
-    assert second.tally() == Tally(2, looked, 0, 0)
+    assert escalated + suppressed + passed == len(IDS)
+    assert 7000 < suppressed < 8000
+    assert passed > 9800
+    assert second.tally() == Tally(2, escalated, 0, 0)
     assert first.tally() == Tally(1, 0, 0, 0)
 
 

@@ -382,7 +382,7 @@ def test_without_effort_only_audits_are_read() -> None:
     narrow.cascades[0].effort = 0.0
     traces = [asked(text, number) for number, text in enumerate(HARMLESS)]
     assert {a.tier for a in narrow.assess(traces)} == {0}
-    assert narrow.cascades[0].tally().left_out == len(traces)
+    assert narrow.cascades[0].tally().suppressed == len(traces)
 
 
 def test_answers_do_not_depend_on_the_batch(detector: Injection) -> None:

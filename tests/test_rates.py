@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.clock import ManualClock
-from monitor.detect.cascade import AUDIT, Cascade
+from monitor.detect.cascade import EXPLORATION_RATE, Cascade
 from monitor.findings import Assessment, Status
 from monitor.telemetry.rates import TERMS, THRESHOLD, Rate, RateWindow, Sums, corrected, estimate, sums_of
 
@@ -184,7 +184,7 @@ def _simulate(
     for effort in efforts:
         drawn = rng.multinomial(traces // len(efforts), [share for *_, share in cells], size=REPEATS)
         for (before, after, unsure, _), count in zip(cells, drawn.T, strict=True):
-            probability = max(AUDIT, effort) if unsure else AUDIT
+            probability = max(EXPLORATION_RATE, effort) if unsure else EXPLORATION_RATE
             looked = rng.binomial(count, probability)
             look = assessment(after, tier=1, probability=probability, tier0=before)
             total += np.outer(looked, sums_of([look], THRESHOLD))
@@ -195,7 +195,7 @@ def _simulate(
 def _expected_corrections(traces: int, rate: float, gate: _Gate) -> float:
     """How many audits are expected to change tier 0's verdict, each by a hundred traces."""
     wrong = rate * (1 - gate.recall) + rate * gate.recall * (1 / gate.precision - 1)
-    return traces * wrong * (1 - gate.unsure_wrong) * AUDIT
+    return traces * wrong * (1 - gate.unsure_wrong) * EXPLORATION_RATE
 
 
 @pytest.mark.parametrize("gate", GATES)
@@ -241,8 +241,8 @@ def test_naive_rates_are_wrong_and_corrected_ones_are_not() -> None:
             y0 = y2 if rng.random() < 0.7 else rng.random() < 0.05
             risky += y2
             one = f"{window}-{next(numbers)}"
-            p1 = first.look(one, unsure=y0 or rng.random() < 0.3)
-            p2 = second.look(one, unsure=y1 or rng.random() < 0.3, reached=p1)
+            p1 = first.escalate(one, unsure=y0 or rng.random() < 0.3)
+            p2 = second.escalate(one, unsure=y1 or rng.random() < 0.3, reached=p1)
             if p2:
                 answer = assessment(y2, tier=2, probability=p2, tier0=y0, tier1=y1, probability1=p1)
             elif p1:

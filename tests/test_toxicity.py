@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.detect import toxicity
-from monitor.detect.cascade import AUDIT
+from monitor.detect.cascade import EXPLORATION_RATE
 from monitor.detect.toxicity import Toxicity
 from monitor.errors import ConfigError
 from monitor.findings import Status
@@ -185,7 +185,7 @@ def test_encoder_looks_where_the_linear_model_is_unsure(detector: Toxicity) -> N
     abusive = detector.assess([trace(text, number=n) for n, text in enumerate(ABUSIVE)])
     assert {(a.tier, a.probability) for a in abusive} == {(1, 1.0)}
     plain = detector.assess([trace(CIVIL[0], number=n) for n in range(500)])
-    assert {(a.tier, a.probability) for a in plain} == {(0, 1.0), (1, AUDIT)}
+    assert {(a.tier, a.probability) for a in plain} == {(0, 1.0), (1, EXPLORATION_RATE)}
     assert sum(a.tier for a in plain) < 25
 
 

@@ -30,7 +30,7 @@ class Tiered:
 
     def assess(self, traces: Sequence[Trace]) -> Sequence[Assessment]:
         """Wait as long as the looks would take."""
-        looks = [self.cascades[0].look(one.id, unsure=self.is_unsure(one.id)) for one in traces]
+        looks = [self.cascades[0].escalate(one.id, unsure=self.is_unsure(one.id)) for one in traces]
         time.sleep(self._cheap * len(traces) + self._dear * sum(look > 0.0 for look in looks))
         return [self._one(trace.id, look) for trace, look in zip(traces, looks, strict=True)]
 

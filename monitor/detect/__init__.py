@@ -96,7 +96,7 @@ def specs(config: Config) -> tuple[Spec, ...]:
 
 
 def without_lost_models(config: Config) -> tuple[Config, list[str]]:
-    """Return the configuration without the dearer tiers whose model file is gone, and the settings for those.
+    """Return the configuration without the higher tiers whose model file is gone, and the settings for those.
 
     The bundled tiers still see every trace, and a file that is there but not the pinned one stays an error.
     """

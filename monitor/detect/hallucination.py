@@ -15,7 +15,7 @@ import numpy as np
 
 from monitor import models
 from monitor.config import Profile
-from monitor.detect.cascade import AUDIT, Cascade
+from monitor.detect.cascade import EXPLORATION_RATE, Cascade
 from monitor.errors import ConfigError
 from monitor.findings import Assessment, Evidence, Status, TierStatus
 from monitor.models import embedding
@@ -122,7 +122,7 @@ class Hallucination:
         tier0: dict[str, float] = {}
         if self._reader and judged.claims:
             unsure = UNSURE_SCORES[0] <= judged.score < UNSURE_SCORES[1]
-            escalated = self._reader.cascade.look(trace.id, unsure=unsure)
+            escalated = self._reader.cascade.escalate(trace.id, unsure=unsure)
             if escalated:
                 tier0 = {"tier0": judged.score}
                 judged = self._reader.judge(sources, trace.response, judged)
@@ -244,7 +244,7 @@ def build(
     cross_encoder_supported: int | None = None,
     cross_encoder_template: str = "",
     cross_encoder_max_tokens: int = 512,
-    audit: float = AUDIT,
+    audit: float = EXPLORATION_RATE,
     profile: Profile = "default",
 ) -> Hallucination:
     """Build the detector.
@@ -264,7 +264,7 @@ def build(
             template=cross_encoder_template,
             max_tokens=cross_encoder_max_tokens,
         )
-        reader = Reader(model, Cascade(NAME, 1, audit=audit, profile=profile))
+        reader = Reader(model, Cascade(NAME, 1, exploration_rate=audit, profile=profile))
     return Hallucination(Groundedness.load(), reader)
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from monitor import models
 from monitor.config import Profile
-from monitor.detect.cascade import AUDIT, Cascade
+from monitor.detect.cascade import EXPLORATION_RATE, Cascade
 from monitor.errors import ConfigError
 from monitor.findings import Assessment, Evidence, Status, TierStatus
 from monitor.models import encoder
@@ -68,7 +68,7 @@ def build(
     low: float = LOW,
     high: float = HIGH,
     low_indirect: float = LOW_INDIRECT,
-    audit: float = AUDIT,
+    audit: float = EXPLORATION_RATE,
     profile: Profile = "default",
 ) -> "Injection":
     """Build the detector. Tier 1 sees tier-0 scores in [`low`, `high`] and a share `audit` of the rest.
@@ -87,7 +87,7 @@ def build(
             f" give e.g. {LOW_INDIRECT}"
         )
     bands = {"prompt": (low, high), "indirect": (max(low, low_indirect), high)}
-    cascade = Cascade(NAME, 1, audit=audit, profile=profile)
+    cascade = Cascade(NAME, 1, exploration_rate=audit, profile=profile)
     version = models.version(REVISION, *_WEIGHTS, *_ENCODER)
     everything = profile == "full"
     return Injection(
@@ -160,25 +160,25 @@ class Injection:
         windows: Mapping[Key, Sequence[JudgedWindow]],
         read: dict[str, Logit],
     ) -> Assessment:
-        mine = [(field, window) for field in found for window in windows[field.text, field.side]]
-        mine.sort(key=lambda pair: -pair[1].probability)
-        tier0 = mine[0][1].probability if mine else 0.0
-        worst = mine[:MAX_READ]
+        judged = [(field, window) for field in found for window in windows[field.text, field.side]]
+        judged.sort(key=lambda pair: -pair[1].probability)
+        tier0 = judged[0][1].probability if judged else 0.0
+        worst = judged[:MAX_READ]
         unsure = [self._unsure(window) for _, window in worst]
-        looked = self._cascade.look(trace.id, unsure=any(unsure)) if mine else 0.0
-        if looked:
+        escalated = self._cascade.escalate(trace.id, unsure=any(unsure)) if judged else 0.0
+        if escalated:
             everything = not any(unsure) or self._everything
-            mine[:MAX_READ] = [
+            judged[:MAX_READ] = [
                 (field, self._second(window, read) if everything or asked else window)
                 for (field, window), asked in zip(worst, unsure, strict=True)
             ]
-            mine.sort(key=lambda pair: -pair[1].probability)
+            judged.sort(key=lambda pair: -pair[1].probability)
         values: dict[str, float] = {
-            side: max((w.probability for f, w in mine if f.side == side), default=0.0) for side in SIDES
+            side: max((w.probability for f, w in judged if f.side == side), default=0.0) for side in SIDES
         }
         evidence = [
             Evidence(field.path, window.view.start, window.view.end, kind, window.probability)
-            for field, window in mine
+            for field, window in judged
             if window.probability >= EVIDENCE_FROM
             for kind in _kinds(window)
         ]
@@ -189,8 +189,8 @@ class Injection:
             score=max(values.values()),
             calibrated=True,
             evidence=tuple(evidence[:MAX_EVIDENCE]),
-            tier=1 if looked else 0,
-            probability=looked or 1.0,
+            tier=1 if escalated else 0,
+            probability=escalated or 1.0,
             values={**values, "tier0": tier0},
         )
 

@@ -43,7 +43,7 @@ def tallies(detector: Detector) -> tuple[Tally, ...]:
 
 
 def decisions(detector: str, tallies: Iterable[Tally]) -> dict[tuple[str, int, str], int]:
-    """Return (detector, tier, field of `Tally`) to count, for `PoolStats`."""
+    """Return (detector, tier, decision) to count, for `PoolStats`: `Tally`'s fields by their public names."""
     return {
         (detector, tally.tier, decision): count
         for tally in tallies

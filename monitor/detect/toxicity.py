@@ -14,7 +14,7 @@ import numpy as np
 from monitor import models
 from monitor.config import Profile
 from monitor.detect import detoxify
-from monitor.detect.cascade import AUDIT, Cascade
+from monitor.detect.cascade import EXPLORATION_RATE, Cascade
 from monitor.errors import ConfigError
 from monitor.findings import Assessment, Evidence, Status, TierStatus
 from monitor.models import encoder
@@ -39,7 +39,7 @@ Place: TypeAlias = tuple[str, int, int]
 class Bundled(NamedTuple):
     """The bundled models: what tier 0 scores at `gate` or above is for the encoder.
 
-    Where the encoder looks, its logit and `blend` times tier 0's raw score are calibrated together.
+    Where the encoder reads a window, its logit and `blend` times tier 0's raw score are calibrated together.
     """
 
     linear: NgramClassifier
@@ -82,27 +82,29 @@ def build(
     model_type: str = "original",
     low: float = 0.1,
     high: float = 0.9,
-    audit: float = AUDIT,
+    audit: float = EXPLORATION_RATE,
     profile: Profile = "default",
 ) -> "Toxicity":
     """Build the detector.
 
     `checkpoint`, `config`, `sha256` and `model_type` are as in `DetoxifyModel`; with them there is a tier 2,
-    for tier-1 scores in [`low`, `high`]. `audit` is the share of the other traces that reaches a dearer
+    for tier-1 scores in [`low`, `high`]. `audit` is the share of the other traces that reaches a higher
     tier. Raises ConfigError naming the option and the remedy.
     """
     if not 0.0 <= low <= high <= 1.0:
         raise ConfigError(
             f"{_OPTION}.low: low {low}, high {high} are not 0 <= low <= high <= 1; give e.g. 0.1 and 0.9"
         )
-    second = Cascade(NAME, 1, audit=audit, profile=profile)
+    second = Cascade(NAME, 1, exploration_rate=audit, profile=profile)
     third = None
     version = models.version(REVISION, *_LINEAR, *_ENCODER)
     if _configured(checkpoint, config, sha256) and profile != "offline":
         model = detoxify.DetoxifyModel(
             checkpoint=checkpoint, config=config, sha256=sha256, model_type=model_type
         )
-        third = Third(model, Cascade(NAME, 2, audit=audit, profile=profile, after=second), low, high)
+        third = Third(
+            model, Cascade(NAME, 2, exploration_rate=audit, profile=profile, after=second), low, high
+        )
         version += f".{sha256[:12].lower()}"
     return Toxicity(Bundled.load(), second, third, version, everything=profile == "full")
 
@@ -146,7 +148,7 @@ def _configured(checkpoint: str, config: str, sha256: str) -> bool:
 
 
 class Third(NamedTuple):
-    """Tier 2: a model, which traces it looks at, and of which scores of tier 1 it is to have a look."""
+    """Tier 2: a model, its cascade, and the band of tier 1's scores that counts as unsure."""
 
     model: "detoxify.DetoxifyModel"
     cascade: Cascade
@@ -165,9 +167,9 @@ class _Judged(NamedTuple):
 class Toxicity:
     """Scores prompt (user and tool messages) and response; the trace's score is the higher one.
 
-    A window counts with the score of tier 0 or, where the encoder looked, of both; a text with its worst
+    A window counts with the score of tier 0 or, where the encoder read it, of both; a text with its worst
     window. `values` holds `prompt` and `response`, `tier0` (the trace's score by the linear model) and, where
-    tier 2 looked, each of its labels. Bundled scores are calibrated on unseen rows of the training sets, not
+    tier 2 judged, each of its labels. Bundled scores are calibrated on unseen rows of the training sets, not
     on your traffic, so `calibrated` is false.
     """
 
@@ -201,7 +203,7 @@ class Toxicity:
         for trace, mine in zip(traces, fields, strict=True):
             places = {place for _, text in mine for place in cuts[text]}
             unsure = {place for place in places if first[place] >= self._bundled.gate}
-            probability = self._second.look(trace.id, unsure=bool(unsure))
+            probability = self._second.escalate(trace.id, unsure=bool(unsure))
             wanted = places if self._everything or not unsure else unsure
             asked.append((probability, wanted if probability else set()))
         second = self._bundled.second({p: read[p][0] for _, wanted in asked for p in wanted})
@@ -242,7 +244,9 @@ class Toxicity:
     ) -> list[Assessment]:
         reached = [a.probability if a.tier == 1 else 0.0 for a in found]
         chance = [
-            third.cascade.look(trace.id, unsure=third.low <= (a.score or 0.0) <= third.high, reached=before)
+            third.cascade.escalate(
+                trace.id, unsure=third.low <= (a.score or 0.0) <= third.high, reached=before
+            )
             for trace, a, before in zip(traces, found, reached, strict=True)
         ]
         texts = list(

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from monitor.config import Profile
-from monitor.detect.cascade import AUDIT, Cascade
+from monitor.detect.cascade import EXPLORATION_RATE, Cascade
 from monitor.detect.pii import custom, names
 from monitor.detect.pii.names import Namer
 from monitor.detect.pii.prompt_index import PromptIndex
@@ -53,7 +53,7 @@ def build(
     threshold: float = 0.4,
     regex_timeout_seconds: float = 2.0,
     recognizers: Sequence[str] = (),
-    audit: float = AUDIT,
+    audit: float = EXPLORATION_RATE,
     profile: Profile = "default",
 ) -> "Pii":
     """Build the detector.
@@ -77,7 +77,7 @@ def build(
     return Pii(
         Scanner(threshold, regex_timeout_seconds, custom.read(recognizers)),
         names.load(model) if tag_names else None,
-        Cascade(NAME, 1, audit=audit, profile=profile),
+        Cascade(NAME, 1, exploration_rate=audit, profile=profile),
         organization=organization,
         everything=profile == "full",
     )
@@ -166,21 +166,22 @@ class Pii:
                 if part.text not in patterns:
                     patterns[part.text] = self._scanner.find(part.text)
         likely = {text: names.is_likely(text) for text in patterns} if self._namer else {}
-        looks = [
-            self._cascade.look(trace.id, unsure=any(likely[part.text] for part in parts))
+        escalations = [
+            self._cascade.escalate(trace.id, unsure=any(likely[part.text] for part in parts))
             if self._namer
             else 0.0
             for trace, parts in zip(traces, fields, strict=True)
         ]
         named = self._named(
             text
-            for look, parts in zip(looks, fields, strict=True)
-            if look
+            for escalated, parts in zip(escalations, fields, strict=True)
+            if escalated
             for _, text, _ in parts
             if likely[text] or self._everything or not any(likely[other.text] for other in parts)
         )
         return [
-            self._assessment(parts, patterns, named, look) for parts, look in zip(fields, looks, strict=True)
+            self._assessment(parts, patterns, named, escalated)
+            for parts, escalated in zip(fields, escalations, strict=True)
         ]
 
     def _named(self, texts: Iterator[str]) -> dict[str, list[EntitySpan]]:
@@ -197,7 +198,7 @@ class Pii:
         fields: Sequence[TraceText],
         patterns: dict[str, ScanResult],
         named: dict[str, list[EntitySpan]],
-        look: float,
+        escalated: float,
     ) -> Assessment:
         reason = next((patterns[text].reason for _, text, _ in fields if patterns[text].reason), "")
         prompt = PromptIndex(part.text for part in fields if part.given)
@@ -205,7 +206,7 @@ class Pii:
         score = tier0 = 0.0
         for field, text, _ in fields:
             found = patterns[text].spans
-            both = names.merged(found, named[text]) if look and text in named else found
+            both = names.merged(found, named[text]) if escalated and text in named else found
             for span in both:
                 value = text[span.start : span.end]
                 leaked = field == "response" and not prompt.has(value, span.kind)
@@ -228,10 +229,10 @@ class Pii:
             reason=reason,
             score=None if reason else score,
             evidence=tuple(evidence[:MAX_EVIDENCE]),
-            tier=1 if look else 0,
-            probability=look or 1.0,
+            tier=1 if escalated else 0,
+            probability=escalated or 1.0,
             values={name: float(count) for name, count in values.items()}
-            | ({"tier0": tier0} if look else {}),
+            | ({"tier0": tier0} if escalated else {}),
         )
 
 
