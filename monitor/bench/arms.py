@@ -41,10 +41,10 @@ MODEL_BATCH: Final = 16
 
 
 class Timing(NamedTuple):
-    """How long something took for so many traces: wall and CPU seconds. `parts` are seconds by detector.
+    """Wall and CPU seconds of a run over some traces. `parts` are seconds by detector.
 
     `cpu` and `peak_bytes` (resident memory of all processes together, each at its own peak) are None where
-    the operating system does not tell.
+    the operating system does not report them.
     """
 
     traces: int
@@ -112,7 +112,7 @@ def _serve(peer: Connection, make: Callable[..., Any], arguments: Sequence[Any])
                 peer.send(("value", getattr(held, request[0])(*request[1])))
         except ConfigError as error:
             peer.send(("error", str(error)))
-        except Exception:  # noqa: BLE001 - told to the parent, which ends the run; bench texts are made up
+        except Exception:  # noqa: BLE001 - reported to the parent, which ends the run; bench texts are made up
             peer.send(("error", f"riskmon bench: {traceback.format_exc(limit=-3)}"))
         try:
             request = peer.recv()
@@ -262,7 +262,7 @@ def decoded(records: Sequence[bytes]) -> list[Trace]:
 
 
 class _MissingError(Exception):
-    """What is not installed, and the remedy."""
+    """A package that is not installed, and the remedy."""
 
 
 class _Model(NamedTuple):

@@ -1,4 +1,4 @@
-"""Detectors: what one is, and which ones a configuration enables.
+"""Detectors: their interface, and the ones that a configuration enables.
 
 A module that holds a detector exposes `build(**options) -> Detector` and, where it has tiers,
 `tiers(**options) -> list[TierStatus]`. Both raise ConfigError for options or files they cannot use, and are
@@ -51,7 +51,7 @@ class Detector(Protocol):
 
 
 class Spec(msgspec.Struct, frozen=True, kw_only=True):
-    """How a worker builds one detector: `factory` is `package.module:callable`, called with `options`."""
+    """A recipe for one detector: `factory` is `package.module:callable`, called with `options`."""
 
     name: str
     factory: str

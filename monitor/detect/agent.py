@@ -42,7 +42,7 @@ _AGREES = re.compile(
 
 
 class Agent:
-    """Judges runs. The score is the noisy-or of the worst of each kind of evidence; it is no probability.
+    """Judges runs. The score is the noisy-or of the worst of each kind of evidence; it is not a probability.
 
     Kinds: `repeated_call`, `call_cycle`, `failing_tool`, `ignored_error`, `over_steps`, `over_tokens`,
     `over_cost`, `over_seconds`, `tool_not_allowed`, `unapproved_call`, `unsupported_action`, `abandoned`.
@@ -177,7 +177,7 @@ def _ending(trace: Trace, found: Sequence[Call]) -> Iterator[Evidence]:
         claims = answers.claims_done(answer)
         for call, works in loops.unrecovered_failures(found[-_CALLS:])[-MAX_EVIDENCE:]:
             if answers.cites(answer, [steps[call.step].output], trace.question()):
-                continue  # it tells of what went wrong in its own words
+                continue  # it reports the error in its own words
             score = 0.9 if claims else 0.5 if works else 0.75
             yield _at(steps, call.step, "output", "ignored_error", score)
     tools = [step for step in steps if step.kind is StepKind.TOOL]
@@ -190,7 +190,7 @@ _READS = re.compile(r"(?:get|list|search|find|read|query|describe|fetch|check|lo
 
 
 def _doings(trace: Trace, tools: Sequence[Step]) -> Iterator[str]:
-    """What could have been done: by tools that do more than read, by what results say, by earlier turns."""
+    """Yield texts that may show an action: calls of tools that do more than read, results, earlier turns."""
     for step in tools:
         if not _READS.match(step.name):
             yield step.name
@@ -202,7 +202,7 @@ def _doings(trace: Trace, tools: Sequence[Step]) -> Iterator[str]:
 
 
 def _abandoned(trace: Trace, found: Sequence[Call]) -> float:
-    """Return how likely the answer gave up although it could have told something; 0 if it did not."""
+    """Return how likely the answer gave up although the run had results to report; 0 if it did not."""
     answer, steps = trace.response, trace.steps
     put_off = answers.puts_off(answer)
     if not put_off and not answers.asks_back(answer) and not answers.gives_up(answer):

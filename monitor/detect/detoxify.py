@@ -30,10 +30,10 @@ _BLANK = re.compile(r"\s")
 
 
 class Exported(msgspec.Struct, frozen=True):
-    """What an exported ONNX file says of itself, as JSON under the metadata key `riskmon`.
+    """The description inside an exported ONNX file, as JSON under the metadata key `riskmon`.
 
-    `shifts` are, per label, what int8 added to the logit at the float model's 0.5: they are taken off again,
-    so that thresholds in rules mean what they meant. `source` is the SHA-256 of the checkpoint.
+    `shifts` are, per label, the amounts that int8 added to the logit at the float model's 0.5: they are
+    subtracted again, so that thresholds in rules keep their meaning. `source` is the checkpoint's SHA-256.
     """
 
     type: str

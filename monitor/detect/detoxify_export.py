@@ -43,7 +43,7 @@ _BATCH = 16
 
 
 class ExportReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What an export found; written beside the ONNX file, with the same name and the suffix `.json`.
+    """The figures of an export, written next to the ONNX file under its name with the suffix `.json`.
 
     `float_delta` and `int8_delta` are the largest differences of a score from Detoxify's on the corpus, the
     latter after the shift; `thresholds` are, per label, the int8 score that means the float model's 0.5, and

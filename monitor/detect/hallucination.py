@@ -33,7 +33,7 @@ WITHOUT_READER = (
     "reversed and regrouped facts are often missed; set detectors.hallucination.options.cross_encoder"
 )
 INVENTED = {"url": 0.6, "doi": 0.7, "citation": 0.6, "package": 0.3, "quote": 0.4}
-"""How telling a reference is that the prompt does not hold. A judgement, not measured."""
+"""Scores of references that the prompt does not hold, by kind. Judged, not measured."""
 STATED_WITHIN = 300  # characters: a refusal further on is about a detail
 UNSURE = 0.5  # mean token probability below this becomes evidence
 

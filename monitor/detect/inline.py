@@ -1,4 +1,4 @@
-"""Detectors without processes: for tests of detectors and rules, and for a look at one in a debugger."""
+"""Detectors without processes: for tests of detectors and rules, and for debugging."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence

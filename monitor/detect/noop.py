@@ -1,4 +1,4 @@
-"""A detector that looks at nothing. It measures what everything around the detectors costs."""
+"""A detector that reads nothing. It measures the cost of everything around the detectors."""
 
 from collections.abc import Sequence
 

@@ -113,7 +113,7 @@ class Pool:
     def collect(self, timeout: float) -> Sequence[Verdicts]:
         """Return finished batches, waiting at most `timeout` seconds for the first if one is in flight."""
         deadline = Deadline(self._clock, timeout)
-        waited = 0.0  # bounds the wait where the clock stands still
+        waited = 0.0  # bounds the wait where a manual clock does not move
         self._turn(0.0)
         while (
             self._batches and not self._batches.any_finished and not deadline.expired() and waited < timeout

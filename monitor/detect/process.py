@@ -143,6 +143,6 @@ class WorkerProcess:
         return self._process.poll()
 
     def wait(self, seconds: float) -> None:
-        """Reap it within so many seconds after `kill`, if the kernel lets it go."""
+        """Reap it within `seconds` after `kill`, if the kernel lets it go."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(seconds)

@@ -96,7 +96,7 @@ def _receive(peer: socket.socket) -> bytes | None:
 
 
 def _read(peer: socket.socket, size: int) -> bytes | None:
-    """Read exactly so many bytes; None when the pool has hung up."""
+    """Read exactly `size` bytes; return None when the pool has hung up."""
     data = bytearray(size)
     view = memoryview(data)
     while view:

@@ -17,7 +17,7 @@ MANIFEST = WEIGHTS / "manifest.json"
 
 
 class Pin(TypedDict):
-    """What the manifest says of a file: its digest, and the command that made it."""
+    """The manifest's entry of a file: its digest, and the command that made it."""
 
     sha256: str
     trained_by: str

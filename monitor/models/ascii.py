@@ -1,4 +1,4 @@
-"""Which texts of a batch may hold a pattern, told by classes of their characters.
+"""A quick test of which texts of a batch may hold a pattern, by classes of their characters.
 
 A regular expression costs microseconds a text even where it matches nothing, and most texts are plain. A few
 numpy operations over a whole batch say which ones cannot match, so that the expressions run on the others
@@ -15,7 +15,7 @@ Flags: TypeAlias = npt.NDArray[np.bool_]
 Kinds: TypeAlias = npt.NDArray[np.uint8]
 
 LETTER, SEPARATOR, LEET, DIGIT, BASE64, HEX_OR_BLANK, BORDER = (np.uint8(1 << n) for n in range(7))
-"""Classes: letters, what stands between spaced-out ones, what stands for one, what codes use, no word"""
+"""Classes: letters, separators and substitutes of letters, digits, alphabets of codes, borders."""
 
 _MEMBERS: Final = {
     LETTER: "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ",
@@ -51,30 +51,30 @@ class AsciiTexts:
 
     def any(self, kind: np.uint8) -> Flags:
         """Return which texts may hold a character of a class."""
-        return self._told(np.flatnonzero(self._kinds & kind))
+        return self._texts_at(np.flatnonzero(self._kinds & kind))
 
     def sequence(self, *kinds: np.uint8) -> Flags:
         """Return which texts may hold neighbours of these classes."""
         length = max(0, len(self._kinds) - len(kinds) + 1)
         found = self._kinds[:length] & kinds[0]
         for n, kind in enumerate(kinds[1:], 1):
-            # Every class is one bit, so that "of both" is told by what is left of each.
+            # Each class is a bit of its own: both sides become 0 or 1 before they are combined.
             found = np.minimum(found, 1) & np.minimum(self._kinds[n : n + length] & kind, 1)
-        return self._told(np.flatnonzero(found))
+        return self._texts_at(np.flatnonzero(found))
 
     def run(self, kind: np.uint8, length: int) -> Flags:
-        """Return which texts may hold at least so many characters of a class in a row."""
+        """Return which texts may hold at least `length` characters of a class in a row."""
         others = np.flatnonzero((self._kinds & kind) == 0)  # the last is the end of the last text
         gaps = np.diff(others, prepend=-1)
-        return self._told(others[gaps > length] - 1)
+        return self._texts_at(others[gaps > length] - 1)
 
     def thrice(self) -> Flags:
         """Return which texts may hold a character, in any case, thrice in a row; digits and blanks aside."""
         codes = _FOLDED[self._codes]
         at = np.flatnonzero((codes[:-2] == codes[1:-1]) & (codes[1:-1] == codes[2:]))
-        return self._told(at[~_ASIDE[codes[at]]])
+        return self._texts_at(at[~_ASIDE[codes[at]]])
 
-    def _told(self, at: npt.NDArray[np.intp]) -> Flags:
+    def _texts_at(self, at: npt.NDArray[np.intp]) -> Flags:
         """Return which texts hold one of these places, or are not ASCII."""
         found = self._foreign.copy()
         if len(at):

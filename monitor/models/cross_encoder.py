@@ -1,4 +1,4 @@
-"""Cross-encoders: models that read a claim beside its context and say whether the one follows from the other.
+"""Cross-encoders: models that read a claim with its context and say whether the one follows from the other.
 
 Any ONNX file of four widespread kinds works, by local path and pinned by SHA-256:
 
@@ -89,7 +89,7 @@ class CrossEncoder:
     ) -> Self:
         """Load a graph and try it.
 
-        `tokenizer` is a `tokenizer.json`, by default the one beside the graph. `supported` is the index of
+        `tokenizer` is a `tokenizer.json`, by default the one next to the graph. `supported` is the index of
         the label that means supported; without it, the labels in a `config.json` beside the graph tell, else
         it is the last one of `binary` and the first one of `token`. `template` is for models that read one
         text instead of a pair, with `{context}` and `{claim}` in it, in that order. The graph's output is

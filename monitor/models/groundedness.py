@@ -84,7 +84,7 @@ class Groundedness:
             end = start + 1 + len(response.claims)
             margins[start] = response_margin(float(margins[start]), response.claims, margins[start + 1 : end])
             start = end
-        # A sentence is scaled as its response: a short one among others is no short answer.
+        # A sentence is scaled as its response: a short one among others is not a short answer.
         wholes = np.stack([response.whole for response in measured]).repeat(
             [1 + len(response.claims) for response in measured], axis=0
         )
@@ -142,15 +142,15 @@ class Trees:
 
 
 def scaled(margins: Floats, features: Floats) -> Floats:
-    """Return what the scaling weighs, shape (n, 4): log odds, length of the sources, 1, how short it is.
+    """Return the inputs of the scaling, shape (n, 4): log odds, length of the sources, 1, how short it is.
 
-    What is new beside a long source is less often wrong than beside a short one: the more a text says, the
-    less of it an answer copies. In an answer of a few words, what is new is the answer;
-    but not beside a source as short, such as a tool's "locked".
+    New words are less often wrong with a long source than with a short one: the more a text says, the less of
+    it an answer copies. In an answer of a few words, the new words are the answer; but not with a source as
+    short, such as a tool's "locked".
     """
     lengths = np.clip(features[:, _SOURCE_LENGTH], *_LENGTHS)
-    told = np.maximum(features[:, _SOURCE_LENGTH] - _SHORT[1], 0)
-    short = np.minimum(_SHORT[1] - np.clip(features[:, _LENGTH], *_SHORT), told)
+    source_excess = np.maximum(features[:, _SOURCE_LENGTH] - _SHORT[1], 0)
+    short = np.minimum(_SHORT[1] - np.clip(features[:, _LENGTH], *_SHORT), source_excess)
     return np.stack((margins, lengths, np.ones(len(margins)), short), axis=1)
 
 

@@ -160,7 +160,7 @@ class _Counts(NamedTuple):
 
 _AT = {name: i for i, name in enumerate(_Counts._fields)}
 _LARGEST = [_AT[name] for name in ("copied", "rarest", "negation", "opposite")]
-"""Of a whole response the counts of its sentences are summed up, but of these the largest is taken."""
+"""Counts of which a whole response takes its sentences' largest; it sums all others."""
 _MATCHED = [_AT[name] for name in ("negation", "opposite", "uncovered")]
 
 

@@ -1,4 +1,4 @@
-"""What a prompt injection looks like: a text undisguised, named signals in it, a linear model over n-grams.
+"""Prompt injection: a text undisguised, named signals in it, a linear model over n-grams.
 
 Features are word n-grams (1 to 3, and pairs with a gap) and character 4-grams within words, hashed into one
 table per side (Weinberger et al. 2009, "Feature hashing for large scale multitask learning"), and the named
@@ -310,9 +310,9 @@ def _mixed(values: Codes) -> Codes:
 
 
 def norms(counts: npt.NDArray[np.intp]) -> Floats:
-    """Return what the sum of a text's weights is divided by, for texts of so many features."""
-    found: Floats = np.sqrt(np.maximum(counts, FEW))
-    return found
+    """Return the divisor of the sum of a text's weights, given its count of features."""
+    divisors: Floats = np.sqrt(np.maximum(counts, FEW))
+    return divisors
 
 
 class InjectionClassifier:

@@ -104,7 +104,7 @@ def _plain(text: str) -> str:
 
 
 def hashed(texts: Sequence[str]) -> tuple[Buckets, npt.NDArray[np.intp]]:
-    """Return the buckets of all n-grams of all texts, and beside each the index of its text."""
+    """Return the buckets of all n-grams of all texts, and the index of each one's text."""
     padded = [f" {text} " for text in all_normalised(texts)]
     codes = np.frombuffer("".join(padded).encode("utf-32-le", "surrogatepass"), np.uint32)
     owner = np.repeat(np.arange(len(padded)), [len(text) for text in padded])

@@ -79,8 +79,8 @@ def show(title: str, kinds: list[list[set[str]]]) -> None:
     several = sum(any(conversation) for conversation in kinds)
     single = sum(bool(run) for conversation in kinds for run in conversation)
     count = sum(map(len, kinds))
-    told = f"{several} of {len(kinds)} conversations, {single} of {count} runs {dict(Counter(each))}"
-    sys.stdout.write(f"{title}: {told}\n")
+    summary = f"{several} of {len(kinds)} conversations, {single} of {count} runs {dict(Counter(each))}"
+    sys.stdout.write(f"{title}: {summary}\n")
 
 
 def main() -> None:

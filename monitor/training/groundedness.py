@@ -112,8 +112,8 @@ def measure(model: Groundedness, examples: Sequence[Example], groups: Sequence[s
 def fitted(parts: Sequence[tuple[MeasuredSet, float, npt.NDArray[np.bool_] | None]]) -> Trees:
     """Fit trees on sets with their weights, both classes alike; a mask chooses responses.
 
-    Each set has a constant of its own, fitted along and then forgotten, so the trees learn what tells
-    responses of one set apart and not the sets from one another.
+    Each set has a constant of its own, fitted along and then forgotten, so the trees learn to separate
+    the responses of a set and not the sets from one another.
     """
     import lightgbm
 

@@ -43,7 +43,7 @@ COMMAND: Final = "python -m monitor.training.injection"
 NAME: Final = "injection"
 SEED: Final = 7
 REGULARISATION: Final = 2.0
-SIGNAL: Final = 0.5  # value of a signal's feature beside n-grams of norm one
+SIGNAL: Final = 0.5  # value of a signal's feature; n-grams have norm one
 JAILBREAK_FROM: Final = (
     0.3  # logit by a model without jailbreaks from which one of their windows is an attack
 )
@@ -79,7 +79,7 @@ CAPS: Final = {
     "user_turns": 200,
 }
 CAP: Final = 130
-TERSE: Final = 0.1  # how much a text of a word or two counts beside others: weighed alike they hid attacks
+TERSE: Final = 0.1  # how much a text of a word or two counts against others: weighed alike they hid attacks
 DIRECT_CAP: Final = 360  # of a family of short prompts
 # Kinds of attack and of look-alike that the model behind calibration and left-out figures has never seen.
 LEFT_OUT: Final = (

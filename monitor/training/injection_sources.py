@@ -1,7 +1,7 @@
 """The labelled sources the injection model learns from, cut into windows, and the row they all become.
 
 The negatives hold the same passages, chats and requests in which attacks are planted, so that the carrier
-tells nothing.
+gives nothing away.
 """
 
 import random

@@ -306,7 +306,7 @@ def recased(sample: TaggedText, chance: random.Random) -> TaggedText:
 
 
 def made(maker: Maker, chance: random.Random, count: int, theirs: Sequence[str]) -> list[TaggedText]:
-    """Return texts of one to four sentences; `theirs` are templates used beside our own."""
+    """Return texts of one to four sentences; `theirs` are templates used along with our own."""
     out = []
     for _ in range(count):
         parts = []

@@ -35,7 +35,7 @@ RECALL = 0.99  # of what the encoder flags, tier 0 lets pass
 SHRUNK = 0.8
 """The share of the adapter's changes that is kept. Half-way to the base model, texts unlike the training data
 are ranked better (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models", arXiv:2109.01903)."""
-BLEND = 0.5  # weight of tier 0's raw score beside the encoder's logit
+BLEND = 0.5  # weight of tier 0's raw score against the encoder's logit
 
 TRAINED: Mapping[str, tuple[tuple[str, str], int]] = {
     "davidson_train": (("traindata", "toxicity"), 3600),

@@ -1,9 +1,9 @@
-"""Sentences about groups of people, abusive and not, that the labelled sets are short of.
+"""Sentences about groups of people, abusive and not, of which the labelled sets have too few.
 
-In those sets a group's name mostly stands in its abuse, profanity mostly is abuse, and nobody quotes, negates
-or answers hate; a model trained on them flags all of that (Dixon et al. 2018, "Measuring and mitigating
-unintended bias in text classification"). The patterns are our own, none is taken from a test suite. They are
-as offensive as what they teach a model to find.
+In those sets a group's name occurs mostly in its abuse, profanity is mostly abuse, and no text quotes,
+negates or answers hate; a model trained on them flags all of that (Dixon et al. 2018, "Measuring and
+mitigating unintended bias in text classification"). The patterns are our own, none is taken from a test
+suite. They are as offensive as the texts they teach a model to find.
 """
 
 import random

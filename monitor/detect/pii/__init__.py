@@ -28,7 +28,7 @@ NAME = "pii"
 REVISION = "3"
 MAX_EVIDENCE = 256
 
-# They point at nobody by themselves: evidence, which a rule may combine with more, but no score.
+# Alone they identify no person: they are evidence, which a rule may combine with more, but give no score.
 INDIRECT = frozenset(
     {
         "DATE_TIME",
@@ -211,7 +211,7 @@ class Pii:
                 value = text[span.start : span.end]
                 leaked = field == "response" and not prompt.has(value, span.kind)
                 evidence.append(Evidence(field, span.start, span.end, span.kind, span.score, leaked))
-                if leaked and _points_at_somebody(span.kind, value):
+                if leaked and _identifies_person(span.kind, value):
                     score = max(score, span.score)
                     tier0 = max(tier0, span.score) if span in found else tier0
         evidence.sort(key=lambda e: (not e.leaked, e.field != "response"))  # stable: leaks are kept first
@@ -236,8 +236,8 @@ class Pii:
         )
 
 
-def _points_at_somebody(kind: str, value: str) -> bool:
-    """Whether a value counts for the score: of people, only names of more than one word."""
+def _identifies_person(kind: str, value: str) -> bool:
+    """Whether a value counts for the score: a person's name does only with more than one word."""
     return kind not in INDIRECT and (kind != "PERSON" or len(value.split()) > 1)
 
 
@@ -250,6 +250,6 @@ def _parts(trace: Trace) -> Iterator[TraceText]:
     if trace.steps or trace.tool_calls:
         read = {trace.response, *[message.content for message in trace.messages]}
         for field, text in trace.written():
-            if text not in read:  # redaction masks a text wherever it stands
+            if text not in read:  # redaction masks a text everywhere
                 read.add(text)
                 yield TraceText(field, text, given=False)

@@ -55,7 +55,7 @@ def context_words(words: Iterable[str]) -> tuple[str, ...]:
 
 
 def is_supported(text: str, start: int, words: tuple[str, ...]) -> bool:
-    """Whether one of the words (from `context_words`) stands within reach before `start`, or at it."""
+    """Whether one of the words (from `context_words`) is within reach before `start`, or at it."""
     blank = _BLANK.search(text, start)
     stop = blank.start() if blank else len(text)
     reach = _REACH
@@ -85,7 +85,7 @@ def _weigh(word: str, words: tuple[str, ...]) -> tuple[bool, bool]:
 
 
 def _follows(text: str, stop: int, words: tuple[str, ...]) -> bool:
-    """Whether the next word supports a finding whose own is no keyword: Presidio looks there then."""
+    """Whether the next word supports a finding whose own word is not a keyword, as in Presidio."""
     for word in text[stop : stop + _REACH].lower().split():
         counts, supports = _weigh(word, words)
         if counts or supports:

@@ -181,7 +181,7 @@ def _languages(given: Any) -> list[str]:
 
 
 def _cause(error: BaseException) -> str:
-    """Return the message of what first went wrong, on one line and bounded: it tells of the user's file."""
+    """Return the message of the first error, on one line and bounded: it is about the user's file."""
     while error.__cause__ is not None:
         error = error.__cause__
     errors = getattr(error, "errors", None)
@@ -191,7 +191,7 @@ def _cause(error: BaseException) -> str:
 
 
 class _Watch(logging.Handler):
-    """Ends Presidio's log records, which may hold text of a trace, and remembers the failure they told of."""
+    """Drops Presidio's log records, which may hold text of a trace, and keeps the failure they report."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)

@@ -1,7 +1,7 @@
 """Numbers that states and institutions give to people, beyond those of Presidio's default recognizers.
 
 Each has its written form, its check digit where one exists, and words that name it. A form that chance produces
-easily counts only beside such a word; kinds are named as Presidio names them where it knows them.
+easily counts only next to such a word; kinds are named as Presidio names them where it knows them.
 """
 
 # ruff: noqa: E501 - a regular expression or a row of a table reads best on one line
@@ -15,7 +15,7 @@ from monitor.detect.pii.context import context_words, is_supported
 from monitor.detect.pii.numeric_view import NumericView
 from monitor.detect.pii.spans import EntitySpan
 
-_NAMED = 0.85  # beside a word that names it
+_NAMED = 0.85  # next to a word that names it
 _DATE6 = r"\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"  # year, month, day
 _YAD6 = r"(?:0[1-9]|[12]\d|3[01])(?:0[1-9]|1[0-2])\d\d"  # day, month, year
 
@@ -105,7 +105,7 @@ _TABLE = (
 
 
 _LEAST_DIGITS = 3  # of the shortest form, a registration plate
-_LEAST_ALONE = 7  # of the shortest form that needs no word beside it
+_LEAST_ALONE = 7  # of the shortest form that needs no such word
 _SPACED = frozenset({"UK_NINO", "LICENSE_PLATE"})  # may hold a group without a digit, which no digest has
 
 

@@ -1,4 +1,4 @@
-"""Tier 1: people, places, organisations, addresses and dates in words, and which texts are worth the look."""
+"""Tier 1: people, places, organisations, addresses and dates in words, and the texts worth tagging."""
 
 import importlib
 import importlib.metadata
@@ -131,9 +131,9 @@ _WORD = re.compile(r"[^\W\d_]{2}")
 
 
 def is_likely(text: str) -> bool:
-    """Whether a name may stand in a text: wherever there is a word, because chat writes names in lower case.
+    """Whether a text may hold a name: any word may be one, because chat writes names in lower case.
 
-    Asking for a capital letter lost 3 % of the people that looking everywhere finds, and spares only short
+    Asking for a capital letter lost 3 % of the people that tagging everything finds, and saves only short
     texts (`python -m monitor.training.pii_eval`).
     """
     return _WORD.search(text) is not None

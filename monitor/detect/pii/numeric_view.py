@@ -16,7 +16,7 @@ class NumericView:
 
     `digest` is those words, line by line; a line is also broken by more than three characters between two of
     them. A pattern that needs such a character and crosses no line break finds in the digest what it finds
-    in the text, because a blank stands on both sides of every line. `place` leads back.
+    in the text, because every line has a blank on both sides. `place` leads back.
     """
 
     def __init__(self, text: str) -> None:

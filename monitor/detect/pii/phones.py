@@ -15,7 +15,7 @@ _FILLER = re.compile(r"[ \u00a0\t,-]+")
 _DIGITS = re.compile(r"\d+")
 _LEAD = 12  # two brackets or pluses with four signs of punctuation each, and the character before
 _GAP = 4  # phonenumbers' limit of punctuation between two groups of digits
-# What stands between a number and its extension, as in phonenumbers' pattern of candidates.
+# The text between a number and its extension, as in phonenumbers' pattern of candidates.
 _EXTENSION = re.compile(
     "(?i);ext=|[ \u00a0\t,]*(?:e?xt(?:ensi(?:o\u0301?|\u00f3))?n?|\uff45?\uff58\uff54\uff4e?|\u0434\u043e\u0431|anexo"
     "|[x\uff58#\uff03~\uff5e]|int|\uff49\uff4e\uff54)[:.\uff0e]?[ \u00a0\t,-]*"
@@ -146,7 +146,7 @@ _SHORTEST, _LONGEST = 6, 15  # ITU-T E.164; six is the shortest subscriber numbe
 
 
 def written(view: NumericView) -> Iterator[EntitySpan]:
-    """Yield numbers that no numbering plan confirms but their form or the words beside them call phone numbers."""
+    """Yield numbers that no numbering plan confirms, but that by form or nearby words are phone numbers."""
     text = view.text
     for match in _FORM.finditer(view.digest):
         value = match.group()

@@ -1,4 +1,4 @@
-"""All patterns over one text: what they find, where, and which of several findings in one place counts."""
+"""All patterns over one text: the entities they find, and which of several in one place counts."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple
@@ -19,7 +19,7 @@ Reason = Literal["", "regex_timeout", "recognizer_failed"]
 
 
 class ScanResult(NamedTuple):
-    """What was found in one text; `reason` says why the text was not analysed to the end."""
+    """The entities of one text; `reason` says why the text was not analysed to the end."""
 
     spans: tuple[EntitySpan, ...]
     reason: Reason = ""

@@ -7,7 +7,7 @@ from monitor.detect.pii.numeric_view import NumericView
 from monitor.detect.pii.spans import EntitySpan
 
 _OLDEST = 120
-_REACH = 16  # characters: the longest wording beside an age
+_REACH = 16  # characters: the longest wording next to an age
 _LATER = re.compile(r"(?i)[ -]?(?:years?|yrs?|months?|weeks?)[ -](?:old\b|of age\b)|[ -]?(?:y/o|y\.o\.|yo\b)")
 _EARLIER = re.compile(
     r"(?i)\b(?:aged|age(?: is| of|:)?|(?:just|has|have|had|recently|i) turned|turning|turns)[ :]{1,2}$"
