@@ -75,7 +75,7 @@ class Verdicts(NamedTuple):
 class PoolStats(NamedTuple):
     """State of the detector pool. `restarts` counts workers replaced since the start, by cause.
 
-    `decisions` counts since the start what the dearer tiers did, by (detector, tier, one of
+    `decisions` counts since the start what the higher tiers did, by (detector, tier, one of
     `monitor.ports.DECISIONS`).
     """
 
@@ -135,7 +135,7 @@ class Detectors(Protocol):
     def submit(self, ticket: int, traces: Sequence[Trace], effort: float = 1.0) -> None:
         """Begin a batch. Raises Busy when no more can be in flight; the caller keeps the batch.
 
-        `effort` in [0, 1] is with which probability dearer tiers look at what cheap ones are unsure of.
+        `effort` in [0, 1] is the probability with which a higher tier sees what the tier below is unsure of.
         """
         ...
 
@@ -236,7 +236,7 @@ class Observer:
         """State of the detector pool."""
 
     def effort(self, ratio: float) -> None:
-        """How much the dearer tiers may do now, whether or not there is anything to do."""
+        """Current load-shedding level: 1 sheds nothing, 0 all that may be shed; reported when idle too."""
 
     def assembly(self, stats: AssemblyStats) -> None:
         """State of what joins spans into traces."""

@@ -14,7 +14,7 @@ from monitor.detect import Spec
 from monitor.detect.cascade import EXPLORATION_RATE, Cascade, Tally
 from monitor.detect.inline import InlineDetectors
 from monitor.detect.pool import Pool
-from monitor.engine.effort import INTERVAL_SECONDS, TARGET_SECONDS, Effort
+from monitor.engine.load_shedding import INTERVAL_SECONDS, TARGET_SECONDS, LoadShedding
 from monitor.errors import ConfigError
 from monitor.ports import Detectors
 from monitor.trace import Trace
@@ -142,7 +142,7 @@ def test_the_effort_of_a_batch_reaches_the_detectors_and_is_counted(make: object
         detectors.close()
 
 
-def _load(effort: Effort, clock: ManualClock, seconds: float, waits: Sequence[float]) -> None:
+def _load(effort: LoadShedding, clock: ManualClock, seconds: float, waits: Sequence[float]) -> None:
     """Observe these waits in turn, every tenth of a second, for so long."""
     for _, wait in zip(range(int(seconds * 10)), itertools.cycle(waits), strict=False):
         clock.advance(0.1)
@@ -152,7 +152,7 @@ def _load(effort: Effort, clock: ManualClock, seconds: float, waits: Sequence[fl
 def test_effort_falls_within_seconds_and_recovers_slowly() -> None:
     """A standing queue costs nine tenths of the effort in 4 s; when it is gone, half a minute restores it."""
     clock = ManualClock()
-    effort = Effort(clock)
+    effort = LoadShedding(clock)
     _load(effort, clock, 4.0, [2 * TARGET_SECONDS])
     assert effort.value < 0.1
     _load(effort, clock, 5.0, [0.0])
@@ -164,7 +164,7 @@ def test_effort_falls_within_seconds_and_recovers_slowly() -> None:
 def test_a_burst_that_is_worked_off_costs_nothing() -> None:
     """Long waits do not count while the queue gets empty within every interval."""
     clock = ManualClock()
-    effort = Effort(clock)
+    effort = LoadShedding(clock)
     _load(effort, clock, 20.0, [1.0, 2.0, 0.0])
     assert effort.value == 1.0
 
@@ -172,7 +172,7 @@ def test_a_burst_that_is_worked_off_costs_nothing() -> None:
 def test_effort_waits_while_the_queue_shrinks() -> None:
     """Once waits get shorter by themselves, nothing more is given up, however long they still are."""
     clock = ManualClock()
-    effort = Effort(clock)
+    effort = LoadShedding(clock)
     _load(effort, clock, 2.0, [10.0])
     before = effort.value
     for wait in (8.0, 6.0, 4.5, 3.5, 2.5, 1.5, 1.0, 0.7, 0.5, 0.4):
@@ -185,7 +185,7 @@ def test_effort_waits_while_the_queue_shrinks() -> None:
 def test_between_room_and_overload_effort_stays() -> None:
     """Waits between half the target and the target change nothing."""
     clock = ManualClock()
-    effort = Effort(clock)
+    effort = LoadShedding(clock)
     _load(effort, clock, 2.0, [1.0])
     before = effort.value
     _load(effort, clock, 20.0, [0.8 * TARGET_SECONDS])
@@ -195,7 +195,7 @@ def test_between_room_and_overload_effort_stays() -> None:
 def test_silence_is_no_evidence() -> None:
     """An hour without a look at the queue raises effort by no more than two intervals would."""
     clock = ManualClock()
-    effort = Effort(clock)
+    effort = LoadShedding(clock)
     _load(effort, clock, 3.0, [1.0])
     before = effort.value
     clock.advance(3600.0)
@@ -206,7 +206,7 @@ def test_silence_is_no_evidence() -> None:
 def test_effort_is_a_share(load: list[tuple[float, float]]) -> None:
     """Whatever is observed, effort stays in [0, 1]."""
     clock = ManualClock()
-    effort = Effort(clock)
+    effort = LoadShedding(clock)
     for seconds, wait in load:
         clock.advance(seconds)
         assert 0.0 <= effort.observe(wait) <= 1.0

@@ -49,7 +49,7 @@ class _Delays(Observer):
 class Bench:
     """An engine with one worker, fed in real time."""
 
-    def __init__(self, clock: Clock, *, sheds: bool = True) -> None:
+    def __init__(self, clock: Clock, *, load_shedding: bool = True) -> None:
         self.clock = clock
         self.log = MemoryLog({PARTITION: []})
         self.metrics = Metrics(known={"detector": ["toxicity"]})
@@ -69,7 +69,7 @@ class Bench:
             decode=decode,
             observer=Observers(TelemetryObserver(self.metrics, clock, CapturingLogger()), _Delays(self)),
             rules=Path("rules/toxicity.yaml"),
-            sheds=sheds,
+            load_shedding=load_shedding,
         )
 
     def feed(self, per_second: float, seconds: float, until: Callable[[], bool] = lambda: False) -> float:
@@ -91,7 +91,7 @@ class Bench:
 
 @pytest.fixture
 def bench() -> Iterator[Bench]:
-    """One that sheds load."""
+    """One that load_shedding load."""
     made = Bench(SystemClock())
     made.pool.start()
     yield made
@@ -153,7 +153,7 @@ def test_at_seven_tenths_of_the_load_traces_are_recorded_within_a_second(bench: 
 @pytest.mark.alone
 def test_a_file_is_looked_at_in_full_however_long_it_takes() -> None:
     """Without shedding, a long queue costs nothing but time: every unsure trace is looked at."""
-    bench = Bench(SystemClock(), sheds=False)
+    bench = Bench(SystemClock(), load_shedding=False)
     bench.pool.start()
     try:
         bench.feed(600.0, 0.5)

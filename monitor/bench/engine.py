@@ -233,7 +233,7 @@ def _ours(config: Config, records: int, clock: Clock) -> Spent:
     """What the engine takes until all records are in the ledger."""
     source = KafkaSource(config.kafka, clock, client_id="bench", log=structlog.get_logger(__name__))
     with session(
-        config, source, clock, Observer(), deliver=config.deliver, ledger=config.ledger, sheds=True
+        config, source, clock, Observer(), deliver=config.deliver, ledger=config.ledger, load_shedding=True
     ) as (engine, _):
         began = _now(clock)
         while engine.totals.recorded < records:

@@ -62,12 +62,12 @@ def run(path: Path | None, options: LatencyOptions) -> None:
         bench = _Bench(config, kafka, clock)
         rate = options.rate
         if rate is None:
-            burst = bench.run(traces(BURST, SEED), None, sheds=False)
+            burst = bench.run(traces(BURST, SEED), None, load_shedding=False)
             capacity = len(burst.seconds) / burst.took
             rate = options.share * capacity
             click.echo(f"{capacity:.0f} traces/s can be carried; pacing {rate:.0f}", err=True)
         count = int(rate * (WARM_SECONDS + options.seconds))
-        paced = bench.run(traces(count, SEED + 1), rate, sheds=True)
+        paced = bench.run(traces(count, SEED + 1), rate, load_shedding=True)
     counted = paced.seconds[int(rate * WARM_SECONDS) :]
     at = statistics.quantiles(counted, n=100, method="inclusive")
     result: dict[str, Any] = {
@@ -99,7 +99,7 @@ class _Bench:
         self._broker = broker
         self._clock = clock
 
-    def run(self, records: Sequence[bytes], rate: float | None, *, sheds: bool) -> _Run:
+    def run(self, records: Sequence[bytes], rate: float | None, *, load_shedding: bool) -> _Run:
         """Judge these traces, all at once or at a rate; return how long each took, in order of recording."""
         clock, topic = self._clock, f"bench-{uuid.uuid4().hex[:8]}"
         self._broker.create_topic(topic, PARTITIONS)
@@ -109,7 +109,10 @@ class _Bench:
         efforts: list[float] = []
         source = KafkaSource(config.kafka, clock, client_id="bench", log=structlog.get_logger(__name__))
         feeder = _Feeder(self._broker.bootstrap, topic, records, rate, clock)
-        with session(config, source, clock, judged, ledger=LedgerConfig(), sheds=sheds) as (engine, _):
+        with session(config, source, clock, judged, ledger=LedgerConfig(), load_shedding=load_shedding) as (
+            engine,
+            _,
+        ):
             while not engine.positions():
                 engine.turn()
             feeder.start()

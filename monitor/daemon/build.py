@@ -97,7 +97,7 @@ def build_engine(
     ledger: Ledger,
     vault: Vault,
     observer: Observer,
-    sheds: bool = True,
+    load_shedding: bool = True,
 ) -> Engine:
     """Build the engine of a configuration among given adapters; it continues from the ledger's snapshots."""
     snapshots = ledger.restore()
@@ -123,7 +123,7 @@ def build_engine(
             max_poll_records=config.kafka.max_poll_records,
             drain_seconds=config.shutdown.deadline_seconds,
             rules_seconds=config.rules.reload_seconds,
-            sheds=sheds,
+            load_shedding=load_shedding,
         ),
         assembler=assembler,
     )

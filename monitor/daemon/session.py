@@ -43,14 +43,14 @@ def session(
     ledger: LedgerConfig = NO_SAMPLES,
     rules: Sequence[Path] = (),
     vault: Vault | None = None,
-    sheds: bool = False,
+    load_shedding: bool = False,
 ) -> Iterator[Session]:
     """Run the engine of a configuration on `source`, with a ledger that is gone afterwards.
 
     Nothing is delivered; `deliver` and `ledger` only say what is written. `rules` replaces the configured
-    ones, `vault` a key of the session's own, which makes other pseudonyms. With `sheds`, detectors do less
-    while traces queue up, as in the daemon; else the input waits. Raises ConfigError for rules, options or
-    detectors that cannot be used.
+    ones, `vault` a key of the session's own, which makes other pseudonyms. With `load_shedding`, detectors
+    do less while traces queue up, as in the daemon; else the input waits. Raises ConfigError for rules,
+    options or detectors that cannot be used.
     """
     rule_book = RuleBook(rules or config.rules.paths or default_paths(), clock)
     with tempfile.TemporaryDirectory(prefix="riskmon-") as scratch:
@@ -70,7 +70,7 @@ def session(
                 ledger=store,
                 vault=vault,
                 observer=Observers(telemetry, observer),
-                sheds=sheds,
+                load_shedding=load_shedding,
             )
             collect_rarely()
             pool.start()

@@ -7,7 +7,7 @@ from typing import Final
 from monitor.assembly import Assembler
 from monitor.engine.partitions import Partition
 from monitor.engine.staging import Staged
-from monitor.engine.work import Part, Rest, Work
+from monitor.engine.work import Part, Siblings, Work
 from monitor.errors import BadTrace, Skipped
 from monitor.events import Fetched
 from monitor.ports import Observer
@@ -32,7 +32,7 @@ class Intake:
         self._assembler = assembler
         self._observer = observer
         self._queue: deque[Work] = deque()
-        self._given_up: list[Rest] = []  # siblings of exchanges whose partition is gone
+        self._given_up: list[Siblings] = []  # siblings of exchanges whose partition is gone
         self.bytes = 0
 
     def __len__(self) -> int:
@@ -82,14 +82,14 @@ class Intake:
         if not self._assembler or stopping:
             return
         for assembled in self._assembler.flush() if flush else self._assembler.due(now):
-            siblings = Rest(assembled.rest, len(assembled.exchanges))
+            siblings = Siblings(assembled.rest, len(assembled.exchanges))
             for (partition, offset, part), judged, trace in assembled.exchanges:
                 origin = Origin(*partition.name, offset, part, partition.incarnation)
                 self._queue.append(Work(partition, origin, trace, 0, now, judged, siblings))
             if not assembled.exchanges:
                 staged.finish_parts(assembled.rest)
 
-    def finish(self, siblings: Rest | None, staged: Staged) -> None:
+    def finish(self, siblings: Siblings | None, staged: Staged) -> None:
         """Count an exchange of a trace as done with; the last one ends the trace's other parts."""
         if siblings is None:
             return
@@ -104,9 +104,9 @@ class Intake:
         for work in queue:
             if work.partition.alive:
                 self._queue.append(work)
-            elif work.rest is not None:
+            elif work.siblings is not None:
                 # Its trace may have parts of partitions that are still ours; they end at the next turn.
-                self._given_up.append(work.rest)
+                self._given_up.append(work.siblings)
         self.bytes = sum(work.size for work in self._queue)
 
     def _read(self, partition: Partition, record: Record, staged: Staged, now: float) -> None:
@@ -118,7 +118,7 @@ class Intake:
         try:
             traces = self._decode(record)
         except BadTrace as bad:
-            self._observer.undecodable(staged.bury(partition, record, bad.reason, bad.detail))
+            self._observer.undecodable(staged.dead_letter(partition, record, bad.reason, bad.detail))
             return
         except Skipped as skipped:
             staged.skip(partition, offset, skipped.reason)

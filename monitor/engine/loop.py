@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from monitor.assembly import Assembler
 from monitor.clock import Clock, Deadline
 from monitor.engine.backoff import Backoff
-from monitor.engine.effort import Effort
 from monitor.engine.intake import Intake
+from monitor.engine.load_shedding import LoadShedding
 from monitor.engine.partitions import Partition, Partitions
 from monitor.engine.ports import LedgerPort
 from monitor.engine.reporting import report
@@ -77,7 +77,7 @@ class Engine:
         self._intake = Intake(decode, assembler, observer)
         self._in_flight: dict[int, SubmittedBatch] = {}
         self._in_flight_traces = 0
-        self._effort = Effort(clock)
+        self._effort = LoadShedding(clock)
         self._assembler = assembler
         self._ticket = 0
         self._staged = Staged()
@@ -143,8 +143,8 @@ class Engine:
 
     @property
     def effort(self) -> float:
-        """With which probability dearer tiers look at what cheap ones are unsure of."""
-        return self._effort.value if self._settings.sheds else 1.0
+        """Probability with which a higher tier sees a trace that the tier below is unsure of."""
+        return self._effort.value if self._settings.load_shedding else 1.0
 
     def health(self) -> dict[str, bool]:
         """Conditions of readiness, by name."""
@@ -316,7 +316,7 @@ class Engine:
             for work, assessments in zip(batch.work, verdicts.assessments, strict=True):
                 if work.partition.alive:
                     self._judge_one(work, assessments, rules)
-                self._intake.finish(work.rest, self._staged)
+                self._intake.finish(work.siblings, self._staged)
 
     def _judge_one(self, work: Work, assessments: tuple[Assessment, ...], rules: RuleSet) -> None:
         if self._monitors:

@@ -8,8 +8,8 @@ from collections import Counter
 class Settings:
     """Bounds and choices of the loop. `max_waiting_*` bound what is decoded and not yet recorded.
 
-    `sheds`: whether dearer tiers do less while traces queue up. Where the input waits for us, as a file does,
-    they need not.
+    With `load_shedding`, higher tiers see less while traces queue up; an input that waits, such as a file,
+    needs none.
     """
 
     owner: str
@@ -19,7 +19,7 @@ class Settings:
     max_waiting_bytes: int = 64 * 2**20
     drain_seconds: float = 20.0
     rules_seconds: float = 5.0
-    sheds: bool = True
+    load_shedding: bool = True
 
 
 @dataclasses.dataclass

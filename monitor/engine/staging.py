@@ -56,7 +56,7 @@ class Staged:
                 self.touched.add(partition)
                 self.finish(partition, offset, (part,))
 
-    def bury(self, partition: Partition, record: Record, reason: str, detail: str) -> DeadLetter:
+    def dead_letter(self, partition: Partition, record: Record, reason: str, detail: str) -> DeadLetter:
         """Count a record as a dead letter."""
         letter = DeadLetter(
             topic=record.topic,

@@ -20,7 +20,7 @@ class Part(NamedTuple):
 
 
 @dataclasses.dataclass(slots=True)
-class Rest:
+class Siblings:
     """Parts that are done once `left` more exchanges of their trace are."""
 
     parts: Sequence[Part]
@@ -30,7 +30,8 @@ class Rest:
 class Work(msgspec.Struct, frozen=True):
     """A trace to judge, taken at `taken` (monotonic). `size`: its record's bytes, on its first trace only.
 
-    One that was assembled from spans knows as what it is remembered, and what else its trace was made of.
+    For a trace assembled from spans, `judged` is the id remembered against repeats, and `siblings` are the
+    parts of its trace that need no judgement of their own.
     """
 
     partition: Partition
@@ -39,7 +40,7 @@ class Work(msgspec.Struct, frozen=True):
     size: int
     taken: float
     judged: ExchangeId | None = None
-    rest: Rest | None = None
+    siblings: Siblings | None = None
 
 
 class SubmittedBatch(NamedTuple):

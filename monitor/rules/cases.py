@@ -10,7 +10,7 @@ from monitor.findings import Assessment, Evidence, Status
 from monitor.rules.expression import compile_
 from monitor.rules.files import AssessmentCase, CaseSpec, RuleFile, RunCase, TraceCase, read
 from monitor.rules.inputs import variables
-from monitor.rules.lexer import ExpressionError, Token, number, tokens
+from monitor.rules.lexer import ExpressionError, Lexeme, number, tokens
 from monitor.rules.ruleset import DETECTORS, Rule, RuleSet, compile_files, parse_files
 from monitor.trace import Document, Message, Origin, Step, StepKind, ToolCall, Trace, Usage
 
@@ -97,7 +97,7 @@ def mutants(expr: str) -> Iterator[str]:
             yield expr[: token.offset] + text + expr[token.offset + len(token.text) :]
 
 
-def _variants(token: Token) -> tuple[str, ...]:
+def _variants(token: Lexeme) -> tuple[str, ...]:
     if token.kind == "double":
         return tuple(
             f"{float(token.text) + step:.6f}" for step in (STEP, -STEP) if float(token.text) + step >= 0

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from monitor.rules.cursor import RESERVED, Cursor
 from monitor.rules.inputs import BOOL, DOUBLE, FIELDS, INT, SIGNALS, STATUS, STRING, Read, Reads, Type
-from monitor.rules.lexer import HINTS, ExpressionError, Token, number, suggestion
+from monitor.rules.lexer import HINTS, ExpressionError, Lexeme, number, suggestion
 from monitor.rules.operands import (
     CONVERSIONS,
     EQUALITY,
@@ -55,7 +55,7 @@ class _Checker:
         self._thresholds: dict[Read, set[float]] = {}
         self._entry: set[str] = set()
         self._comprehensions = 0
-        self._sought: tuple[int, Token] | None = None  # where `"key" in …` begins, and the key
+        self._sought: tuple[int, Lexeme] | None = None  # where `"key" in …` begins, and the key
 
     def run(self) -> Reads:
         result = self._ternary()
@@ -108,7 +108,7 @@ class _Checker:
             left = Operand(BOOL, left.offset)
         return left
 
-    def _compare(self, operator: Token, left: Operand, right: Operand) -> None:
+    def _compare(self, operator: Lexeme, left: Operand, right: Operand) -> None:
         if operator.text == "in" and left.type == STRING and right.type == SIGNALS:
             if right.read and len(right.read) > len(("variable", "values")):
                 self._inexact[right.read] += 1
@@ -174,7 +174,7 @@ class _Checker:
             self._cursor.reject(token)
         return self._call(token) if self._cursor.is_at("(") else self._variable(token)
 
-    def _list(self, token: Token) -> Operand:
+    def _list(self, token: Lexeme) -> Operand:
         items = [self._ternary()]
         while self._cursor.is_at(","):
             self._cursor.take()
@@ -182,7 +182,7 @@ class _Checker:
         self._cursor.expect("]")
         return list_of(items, token.offset)
 
-    def _variable(self, token: Token) -> Operand:
+    def _variable(self, token: Lexeme) -> Operand:
         if token.text in self._bound:
             return Operand(self._bound[token.text], token.offset)
         if token.text not in self._variables:
@@ -223,7 +223,7 @@ class _Checker:
                 return variable, field, self._sought[1].text[1:-1]
         return variable, field
 
-    def _field(self, value: Operand, name: Token) -> Operand:
+    def _field(self, value: Operand, name: Lexeme) -> Operand:
         if value.type == SIGNALS:
             return Operand(DOUBLE, value.offset, read=value.read)
         if value.type.name != "object":
@@ -243,7 +243,7 @@ class _Checker:
         require(index, frozenset({INT}), "an index")
         return Operand(element_type(value.type), value.offset)
 
-    def _call(self, name: Token) -> Operand:
+    def _call(self, name: Lexeme) -> Operand:
         if name.text not in _FUNCTIONS:
             raise ExpressionError(
                 name.offset, f"unknown function {name.text}{suggestion(name.text, _FUNCTIONS)}"
@@ -259,7 +259,7 @@ class _Checker:
         require(argument, accepted, f"{name.text}()")
         return Operand(result, name.offset)
 
-    def _has(self, name: Token) -> Operand:
+    def _has(self, name: Lexeme) -> Operand:
         start = self._cursor.position
         self._cursor.enter(name.offset)
         value = self._member()
@@ -278,7 +278,7 @@ class _Checker:
             raise ExpressionError(value.offset, f"size() needs a list or text, not {value.type}")
         return Operand(INT, value.offset)
 
-    def _method(self, value: Operand, name: Token) -> Operand:
+    def _method(self, value: Operand, name: Lexeme) -> Operand:
         if name.text == "matches":
             raise ExpressionError(
                 name.offset, "regular expressions are left out; use startsWith, endsWith, contains or in"
@@ -296,7 +296,7 @@ class _Checker:
         self._cursor.expect(")")
         return self._size(value) if name.text == "size" else Operand(BOOL, value.offset)
 
-    def _comprehension(self, value: Operand, macro: Token) -> Operand:
+    def _comprehension(self, value: Operand, macro: Lexeme) -> Operand:
         if self._bound:
             raise ExpressionError(
                 macro.offset, f"{macro.text} stands inside another list's body; lists are not nested"
@@ -325,6 +325,6 @@ class _Checker:
         return Operand(value.type if macro.text == "filter" else BOOL, value.offset)
 
 
-def _is_plain(token: Token) -> bool:
+def _is_plain(token: Lexeme) -> bool:
     """Whether a literal holds no escape, so that its text is its value."""
     return token.kind == "string" and token.text[0] in "\"'" and "\\" not in token.text

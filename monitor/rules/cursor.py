@@ -2,7 +2,7 @@
 
 from typing import NoReturn
 
-from monitor.rules.lexer import HINTS, ExpressionError, Token, tokens
+from monitor.rules.lexer import HINTS, ExpressionError, Lexeme, tokens
 
 MAX_DEPTH = 20  # nested brackets and signs
 
@@ -21,11 +21,11 @@ class Cursor:
         self._depth = 0
 
     @property
-    def peek(self) -> Token:
+    def peek(self) -> Lexeme:
         """The next token, which stays."""
         return self.tokens[self.position]
 
-    def take(self) -> Token:
+    def take(self) -> Lexeme:
         """Return the next token and move behind it; the end stays the end."""
         token = self.peek
         if token.kind != "end":
@@ -40,24 +40,24 @@ class Cursor:
         """Whether the next token is `in`, an operator that is spelled as a name."""
         return (self.peek.kind, self.peek.text) == ("name", "in")
 
-    def upcoming(self, count: int) -> list[Token]:
+    def upcoming(self, count: int) -> list[Lexeme]:
         """Return the next tokens, which stay; the end repeats."""
         ahead = self.tokens[self.position : self.position + count]
         return [*ahead, *[self.tokens[-1]] * (count - len(ahead))]
 
-    def expect(self, operator: str) -> Token:
+    def expect(self, operator: str) -> Lexeme:
         """Take an operator. Raises ExpressionError when the next token is another."""
         if not self.is_at(operator):
             self.reject(self.peek, f"expected {operator!r}")
         return self.take()
 
-    def name(self) -> Token:
+    def name(self) -> Lexeme:
         """Take a name. Raises ExpressionError when the next token cannot be one."""
         if self.peek.kind != "name" or self.peek.text in RESERVED:
             self.reject(self.peek, "expected a name")
         return self.take()
 
-    def reject(self, token: Token, wanted: str = "") -> NoReturn:
+    def reject(self, token: Lexeme, wanted: str = "") -> NoReturn:
         """Raise ExpressionError at a token that does not belong there."""
         problem = "the expression ends too early" if token.kind == "end" else f"unexpected {token.text!r}"
         hint = f"; did you mean {HINTS[token.text]}?" if token.text in HINTS else ""

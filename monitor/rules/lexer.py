@@ -28,7 +28,7 @@ class ExpressionError(Exception):
         self.offset = offset
 
 
-class Token(NamedTuple):
+class Lexeme(NamedTuple):
     """A token: kind is double, int, string, name, operator or end."""
 
     kind: str
@@ -43,7 +43,7 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]}?" if close else f"; use one of {', '.join(names)}"
 
 
-def tokens(source: str) -> list[Token]:
+def tokens(source: str) -> list[Lexeme]:
     """Split an expression; the last token is the end. Raises ExpressionError."""
     if len(source) > MAX_LENGTH:
         raise ExpressionError(0, f"longer than {MAX_LENGTH} characters; split it into several rules")
@@ -55,9 +55,9 @@ def tokens(source: str) -> list[Token]:
         kind = match.lastgroup
         assert kind is not None  # every alternative of the pattern is named
         if kind != "space":
-            found.append(Token(kind, match.group(), offset))
+            found.append(Lexeme(kind, match.group(), offset))
         offset = match.end()
-    return [*found, Token("end", "", len(source))]
+    return [*found, Lexeme("end", "", len(source))]
 
 
 def _unexpected(rest: str) -> str:
@@ -69,7 +69,7 @@ def _unexpected(rest: str) -> str:
     return f"unexpected {rest[0]!r}" + (f"; did you mean {hint}?" if hint else "")
 
 
-def number(token: Token) -> float:
+def number(token: Lexeme) -> float:
     """Return the value of a number token: int or double."""
     if token.kind == "double":
         return float(token.text)

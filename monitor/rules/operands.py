@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from monitor.findings import Status
 from monitor.rules.inputs import BOOL, DOUBLE, FIELDS, INT, STATUS, STRING, SUBJECTS, Read, Type
-from monitor.rules.lexer import ExpressionError, Token, suggestion
+from monitor.rules.lexer import ExpressionError, Lexeme, suggestion
 
 ORDER, EQUALITY = frozenset({"<", "<=", ">", ">="}), frozenset({"==", "!="})
 NUMBERS, TEXTS = frozenset({INT, DOUBLE}), frozenset({STRING, STATUS})
@@ -27,7 +27,7 @@ class Operand(NamedTuple):
 
     type: Type
     offset: int
-    texts: tuple[Token, ...] = ()
+    texts: tuple[Lexeme, ...] = ()
     read: Read | None = None
     number: float | None = None
 
@@ -39,7 +39,7 @@ def require(operand: Operand, accepted: frozenset[Type], where: str) -> None:
         raise ExpressionError(operand.offset, f"{where} needs {names}, not {operand.type}")
 
 
-def check_comparison(operator: Token, left: Operand, right: Operand) -> None:
+def check_comparison(operator: Lexeme, left: Operand, right: Operand) -> None:
     """Raise ExpressionError unless an operator can compare two operands, or seek the left in the right."""
     first, second = left.type, right.type
     if operator.text == "in":
@@ -59,7 +59,7 @@ def check_comparison(operator: Token, left: Operand, right: Operand) -> None:
         _check_statuses(left.texts + right.texts)
 
 
-def _check_statuses(texts: tuple[Token, ...]) -> None:
+def _check_statuses(texts: tuple[Lexeme, ...]) -> None:
     known = [status.value for status in Status]
     for token in texts:
         if token.text[1:-1] not in known:
@@ -68,7 +68,7 @@ def _check_statuses(texts: tuple[Token, ...]) -> None:
             )
 
 
-def combine(operator: Token, left: Operand, right: Operand) -> Operand:
+def combine(operator: Lexeme, left: Operand, right: Operand) -> Operand:
     """Return the result of an arithmetic operator. Raises ExpressionError where the types do not fit."""
     if operator.text == "+" and {left.type, right.type} <= TEXTS:
         return Operand(STRING, left.offset)
@@ -91,7 +91,7 @@ def list_of(items: Sequence[Operand], offset: int) -> Operand:
     return Operand(Type("list", element.name), offset, tuple(text for item in items for text in item.texts))
 
 
-def field_type(owner: Type, name: Token) -> Type:
+def field_type(owner: Type, name: Lexeme) -> Type:
     """Return the type of a field. Raises ExpressionError when its owner has none of that name."""
     fields = FIELDS[owner.element]
     if name.text not in fields:

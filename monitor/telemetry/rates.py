@@ -1,4 +1,4 @@
-"""Rates of risk that stay honest although dearer tiers look at a chosen few: estimate and 95 % interval.
+"""Rates of risk that stay honest although higher tiers see a chosen few: estimate and 95 % interval.
 
 What would the share of risky traces be, had the dearest tier looked at every one of them? Tier 0 has seen
 all, so its flags are counted, and each look corrects them by what it found, divided by its probability p:

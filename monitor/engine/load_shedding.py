@@ -1,21 +1,19 @@
-"""How much the dearer tiers may do: less while traces queue up, more again while they do not."""
+"""Load shedding: higher tiers see less while traces queue up, and more again while they do not."""
 
 from typing import Final
 
 from monitor.clock import Clock
 
 TARGET_SECONDS: Final = 0.25
-"""Longest time a trace may wait for a detector before the dearer tiers do less."""
+"""Longest time a trace may wait for a detector before the higher tiers see less."""
 INTERVAL_SECONDS: Final = 0.5
 _LESS: Final = 0.7  # per interval: from 1 to 0.1 in 3.5 s
 _MORE: Final = 1 / 30  # per second: from 0 to 1 in half a minute
 _ROOM: Final = 0.5  # of the target: below it there is room for more
-_EASING: Final = (
-    0.9  # of the wait before: below it the queue is shrinking, and less still would be too little
-)
+_EASING: Final = 0.9  # of the wait before: below it the queue is shrinking
 
 
-class Effort:
+class LoadShedding:
     """Additive increase, multiplicative decrease of `value` in [0, 1], by how long traces wait.
 
     It acts on the least wait of an interval, so a burst that is worked off within it costs nothing, and a
