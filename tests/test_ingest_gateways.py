@@ -598,5 +598,5 @@ def _decodes_or_refuses(form: str, value: bytes) -> None:
 
 def test_every_format_is_documented() -> None:
     """Each format of the configuration has its row in the table of formats."""
-    table = Path("monitor/ingest/FORMATS.md").read_text(encoding="utf-8")
+    table = Path("docs/formats.md").read_text(encoding="utf-8")
     assert all(f"| `{name}` |" in table for name in SHAPES)

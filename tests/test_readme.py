@@ -117,7 +117,7 @@ def test_the_configuration_shown_is_valid(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", sorted(set(re.findall(r"`((?:tests|rules|monitor|docker|grafana)/[\w./-]*)`", README)))
+    "path", sorted(set(re.findall(r"`((?:tests|rules|monitor|docker|grafana|docs)/[\w./-]*)`", README)))
 )
 def test_every_path_named_exists(path: str) -> None:
     """Files and folders that the README names exist."""

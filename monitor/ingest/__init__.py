@@ -1,7 +1,7 @@
 """Decoders: a record in, traces and spans out. What cannot be decoded raises BadTrace.
 
 Around the payload of every format may be a schema registry's prefix or a CloudEvents envelope (`framing`).
-What each format and dialect takes is in FORMATS.md.
+docs/formats.md lists what each format and dialect takes.
 """
 
 from collections import Counter
