@@ -39,6 +39,7 @@ check: .venv/all.stamp ## Lint, formatting, types, import layers, generated file
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python grafana/generate.py --check
+	$(BIN)/python docs/settings_reference.py --check
 	$(BIN)/python docker/kubernetes/manifests.py --check
 
 models: .venv/all.stamp ## Train the bundled weights again, from ../shared; see monitor/models/cards
