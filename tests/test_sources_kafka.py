@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -404,6 +405,36 @@ def test_close_returns_although_the_library_hangs(
     assert [entry["step"] for entry in logs if entry["event"] == "kafka_stop_failed"] == list(methods)
     over.set()  # no later test finds its threads
     real(autocommit=False, timeout_ms=1000)
+
+
+@pytest.mark.parametrize("opened", ["before", "as it gives up"])
+def test_a_stop_while_the_client_opens_discards_it(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch, opened: str
+) -> None:
+    """A client that opens just before or while the source closes is closed, and closing never raises."""
+    source = broker.source(broker.topic())
+    assert isinstance(source, KafkaSource)
+    client: Future[tuple[Any, Any]] = Future()
+    closed = threading.Event()
+
+    class Consumer:
+        def close(self, **_: object) -> None:
+            closed.set()
+            raise RuntimeError("the selector is closed")
+
+    def give_up() -> None:
+        assert not closed.is_set(), "the client's thread is gone"
+        if not client.done():
+            client.set_result((Consumer(), None))
+
+    source._opening = client
+    monkeypatch.setattr(source._diagnosis, "give_up", give_up)
+    if opened == "before":
+        client.set_result((Consumer(), None))
+    with capture_logs() as logs:
+        source.close({}, 1.0)
+    assert closed.is_set()
+    assert [entry["event"] for entry in logs] == ["kafka_client_discarded"]
 
 
 def test_commits_never_block_and_the_newest_wins(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:

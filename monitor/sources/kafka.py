@@ -199,8 +199,10 @@ class KafkaSource:
         self._closed = True
         if self._consumer is None:
             if self._opening is not None:
+                # Giving up asks the client's thread, which is gone once the client was opened and discarded.
+                if not self._opening.done():
+                    self._diagnosis.give_up()
                 self._opening.add_done_callback(discard)
-                self._diagnosis.give_up()
             return
         deadline = Deadline(self._clock, seconds)
         self._commits.add(positions)

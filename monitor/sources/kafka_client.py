@@ -23,6 +23,8 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, NamedTuple
 
+import structlog
+
 from monitor.config import KafkaConfig
 from monitor.errors import ConfigError
 from monitor.sources.kafka_diagnosis import Diagnosis
@@ -34,6 +36,8 @@ RECONNECT_MS = 5_000  # longest wait between connections: caught up soon after a
 FETCH_WAIT_MS = 500  # how long the broker may hold a fetch for which there are no records
 LEAVE_MS = 5_000  # longest time for leaving the group with a consumer that is replaced
 METADATA_MS = 5_000  # longest time until a new topic or partition is noticed
+
+log = structlog.get_logger(__name__)
 
 _OWNED = frozenset({
     "auto_commit_interval_ms",
@@ -377,6 +381,10 @@ def in_thread(name: str, call: Any) -> Future[Any]:
 
 
 def discard(opening: Future[tuple[Any, Any]]) -> None:
-    """Close a consumer that was opened for nobody; for `Future.add_done_callback`."""
-    if opening.exception() is None:
+    """Close a client that nobody needs any more; for `Future.add_done_callback`. Never raises."""
+    if opening.exception() is not None:
+        return
+    try:
         opening.result()[0].close(autocommit=False, timeout_ms=1000)
+    except Exception as error:  # noqa: BLE001 - it was given up while it opened: its thread may be gone
+        log.info("kafka_client_discarded", error=type(error).__name__)
