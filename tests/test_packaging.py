@@ -52,15 +52,24 @@ def riskmon(installed: Path, cwd: Path, *arguments: str) -> subprocess.Completed
 
 
 def test_the_wheel_holds_every_file_of_the_package(wheel: Path) -> None:
-    """Modules, weights, model cards, traffic and the typing marker go along, and the rules as packs."""
+    """Modules, weights, model cards, traffic and the typing marker go along, and the rules as packs.
+
+    Training does not: it needs labelled data that a wheel has not.
+    """
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     files = {path for path in (ROOT / "monitor").rglob("*") if path.is_file()}
-    expected = {str(path.relative_to(ROOT)) for path in files if "__pycache__" not in path.parts}
+    left_out = ROOT / "monitor" / "training"
+    expected = {
+        str(path.relative_to(ROOT))
+        for path in files
+        if "__pycache__" not in path.parts and left_out not in path.parents
+    }
     rules = {path.relative_to(ROOT / "rules") for path in (ROOT / "rules").rglob("*") if path.is_file()}
     expected |= {f"monitor/packs/{path}" for path in rules}
     assert {"monitor/py.typed", "monitor/demo/traffic.yaml", "monitor/packs/privacy.yaml"} <= expected
     assert expected <= names
+    assert not [name for name in names if name.startswith("monitor/training")]
 
 
 def test_the_wheel_holds_nothing_else(wheel: Path) -> None:
