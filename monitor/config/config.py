@@ -28,8 +28,8 @@ class Config(Section):
     pool: PoolConfig = Field(default_factory=PoolConfig, description="Worker processes.")
     profile: Profile = Field(
         "default",
-        description="`default`: dear tiers see what cheap ones are unsure of; `full`: everything; `offline`:"
-        " bundled tiers only.",
+        description="`default`: higher tiers see what lower ones are unsure of; `full`: everything;"
+        " `offline`: bundled tiers only.",
     )
     detectors: DetectorsConfig = Field(default_factory=DetectorsConfig, description="Detectors.")
     rules: RulesConfig = Field(default_factory=RulesConfig, description="Rules.")

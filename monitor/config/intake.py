@@ -78,7 +78,7 @@ Format = Literal["native", "otlp_json", "otlp_proto", "otlp_proto_logs", "openai
 
 
 class ReceiverConfig(Section):
-    """OTLP over HTTP, beside or instead of Kafka."""
+    """OTLP over HTTP, in addition to Kafka or instead of it."""
 
     enabled: bool = Field(default=False, description="Whether it listens.")
     host: str = Field("127.0.0.1", description="Address to listen on; loopback by default.")

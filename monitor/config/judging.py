@@ -55,4 +55,4 @@ class RulesConfig(Section):
         default_factory=list,
         description="Files or folders of rules; empty: the packs that come with riskmon.",
     )
-    reload_seconds: Positive = Field(5.0, description="How often the files are looked at for changes.")
+    reload_seconds: Positive = Field(5.0, description="How often the files are checked for changes.")

@@ -45,7 +45,7 @@ class TelemetryConfig(Section):
         default=False, description="Whether riskmon's own spans have the evaluations as events too."
     )
     otlp_metrics_seconds: Annotated[float, Field(ge=0)] = Field(
-        0.0, description="How often metrics are sent there too, beside being scraped; 0: never."
+        0.0, description="How often metrics are also sent there; 0: never, they are only scraped."
     )
 
 
