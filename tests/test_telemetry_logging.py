@@ -266,6 +266,7 @@ def test_a_warning_is_a_log_line_without_its_text(out: io.StringIO) -> None:
     """Python warnings are routed too, and may quote data just as well."""
     with warnings.catch_warnings():
         warnings.simplefilter("always")
+        logging.captureWarnings(capture=False)  # else it stays as an earlier test's `configure` left it
         logging.captureWarnings(capture=True)
         warnings.warn(CANARY, UserWarning, stacklevel=1)
         logging.captureWarnings(capture=False)

@@ -243,7 +243,7 @@ from monitor.demo import traffic
 from monitor.demo.broker import EmbeddedBroker
 from monitor.errors import Retryable
 
-class Deadly(traffic.Traffic):
+class Deadly(traffic.TrafficGenerator):
     left = 50
 
     def __next__(self):
