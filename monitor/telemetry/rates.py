@@ -34,7 +34,7 @@ THRESHOLD: Final = 0.5
 
 Z: Final = 1.959964  # standard normal, 97.5 %
 # Unseen events added for the lower and the upper limit. 0 and 1 would be exact and too wide, 1/2 both times
-# is mid-p and too narrow; with these, all of 72 simulated settings are covered (tests/test_rates.py).
+# is mid-p and too narrow; with these, all of 72 simulated settings are covered (test_rates.py).
 LOWER_UNSEEN: Final = 0.15
 UPPER_UNSEEN: Final = 0.85
 
