@@ -31,7 +31,7 @@ test-fast: .venv/all.stamp ## Run the tests that take seconds
 	$(BIN)/python -m pytest $(FAST)
 
 soak: .venv/all.stamp ## Run what takes hours, a line of JSON per case; options: CASE=million SHARE=0.1
-	@PYTHONPATH=.:tests/support:tests/engine:tests/end_to_end:tests/repository $(BIN)/python tests/soak/soak.py $(CASE) --share $(SHARE)
+	@PYTHONPATH=.:tests/support $(BIN)/python tests/soak/soak.py $(CASE) --share $(SHARE)
 
 check: .venv/all.stamp ## Lint, formatting, types, import layers, generated files
 	$(BIN)/ruff check .

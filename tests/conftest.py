@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import external
@@ -13,12 +14,17 @@ import pytest
 import structlog
 from apache_kafka import ApacheKafka
 from hypothesis import HealthCheck, settings
+from ledgers import Database
+
+from monitor.ledger.store import Ledger
 
 # A failure found in CI must be repeatable from its log alone; and a shared machine keeps no time, CI or not.
 _PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("patient", _PATIENT)
 settings.register_profile("ci", _PATIENT, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "patient")
+
+pytest.register_assert_rewrite("engine_machine")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -88,6 +94,28 @@ def apache_kafka() -> Iterator[ApacheKafka]:
     """Apache Kafka, shared: names of topics and groups are to be a test's own, and nothing may end it."""
     with ApacheKafka() as kafka:
         yield kafka
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[str]:
+    """Run a PostgreSQL for the tests that need one; yields the folder of its socket."""
+    with external.postgresql() as folder:
+        yield folder
+
+
+@pytest.fixture
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
+    """Return a place for a new ledger: in SQLite, unless a mark of `ledgers` asks for others."""
+    if getattr(request, "param", "sqlite") == "postgresql":
+        return Database.postgresql(request.getfixturevalue("postgresql_server"))
+    return Database.sqlite(tmp_path)
+
+
+@pytest.fixture
+def ledger(database: Database) -> Iterator[Ledger]:
+    """Open a new ledger."""
+    with database.opened() as opened:
+        yield opened
 
 
 @pytest.fixture

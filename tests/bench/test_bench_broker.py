@@ -9,7 +9,7 @@ import pytest
 from apache_kafka import ApacheKafka
 from click.testing import CliRunner, Result
 from external import need_module
-from test_deliver_alertmanager import free_port
+from processes import free_port
 
 from monitor.cli import riskmon
 

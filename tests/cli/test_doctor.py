@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from external import need_module
-from test_alerting import flag_row
-from test_deliver_alertmanager import free_port
-from test_deliver_webhook import receiver
+from flags import flag_row
+from processes import free_port
+from receivers import receiver
 
 from monitor.cli import riskmon
 from monitor.clock import SystemClock

@@ -13,11 +13,11 @@ from typing import NamedTuple
 from urllib.parse import quote, urlencode
 
 import pytest
+from flags import PII, numbered_flag_row
 from hypothesis import given
 from hypothesis import strategies as st
+from ledgers import POLICY, record_flags
 from patience import PATIENCE, eventually
-from test_ledger import POLICY, ledger  # noqa: F401 - the fixture
-from test_ledger_flags import PII, put, row_of
 
 from monitor.clock import SystemClock
 from monitor.config import Config, load
@@ -133,7 +133,7 @@ class Rig:
 
 
 @pytest.fixture
-def rig(ledger: Ledger) -> Iterator[Rig]:  # noqa: F811 - the fixture's value
+def rig(ledger: Ledger) -> Iterator[Rig]:
     """A server over the test's ledger."""
     reader = FlagReader(ledger, SystemClock(), 30.0)
     running = Rig.of(reader.find)
@@ -163,21 +163,21 @@ def rig(ledger: Ledger) -> Iterator[Rig]:  # noqa: F811 - the fixture's value
     ],
 )
 def test_filters_choose_what_is_listed(
-    ledger: Ledger,  # noqa: F811
+    ledger: Ledger,
     rig: Rig,
     parameters: dict[str, str],
     numbers: list[int],
 ) -> None:
     """Each parameter leaves out what does not fit, on the page as in JSON; an empty one nothing."""
     toxic = Assessment(detector="toxicity", version="1", status=Status.SCORED, score=1.0)
-    put(
+    record_flags(
         ledger,
         [
-            row_of(0, severity=Severity.CRITICAL),
-            row_of(1, environment="staging", model="m-2"),
-            row_of(2, app="a & b+c/ü"),
-            row_of(3, rule="Toxic", detectors=("toxicity",), assessments=(toxic,)),
-            row_of(4, app=""),
+            numbered_flag_row(0, severity=Severity.CRITICAL),
+            numbered_flag_row(1, environment="staging", model="m-2"),
+            numbered_flag_row(2, app="a & b+c/ü"),
+            numbered_flag_row(3, rule="Toxic", detectors=("toxicity",), assessments=(toxic,)),
+            numbered_flag_row(4, app=""),
         ],
     )
     assert rig.json(**parameters).numbers == numbers
@@ -202,15 +202,22 @@ def links_of_dashboards() -> set[str]:
 )
 @pytest.mark.parametrize("lacking", ["", None])
 def test_a_dashboards_link_leads_to_its_flags(
-    ledger: Ledger,  # noqa: F811
+    ledger: Ledger,
     rig: Rig,
     labels: dict[str, str],
     numbers: list[int],
     lacking: str | None,
 ) -> None:
     """A link that Grafana filled in shows the flags of its series and time; a label it lacks may be any."""
-    put(ledger, [row_of(n) for n in (0, 1, 2, 3)])
-    put(ledger, [row_of(4, app="a & b", rule="Toxic"), row_of(5, rule="Toxic"), row_of(9)])
+    record_flags(ledger, [numbered_flag_row(n) for n in (0, 1, 2, 3)])
+    record_flags(
+        ledger,
+        [
+            numbered_flag_row(4, app="a & b", rule="Toxic"),
+            numbered_flag_row(5, rule="Toxic"),
+            numbered_flag_row(9),
+        ],
+    )
     for url in links_of_dashboards():
         for name in ("app", "rule"):
             value = quote(labels[name], safe="") if name in labels else lacking
@@ -228,9 +235,12 @@ def test_what_metrics_call_other_is_explained(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("form", ["json", "html"])
-def test_next_leads_through_all_of_it(ledger: Ledger, rig: Rig, form: str) -> None:  # noqa: F811
+def test_next_leads_through_all_of_it(ledger: Ledger, rig: Rig, form: str) -> None:
     """Following `next` shows each flag that fits once, at most 200 at a time, until there is none."""
-    put(ledger, (row_of(n, app="shop" if n % 3 else "desk", time=float(n // 50)) for n in range(750)))
+    record_flags(
+        ledger,
+        (numbered_flag_row(n, app="shop" if n % 3 else "desk", time=float(n // 50)) for n in range(750)),
+    )
     following, seen, sizes = f"?app=shop&format={form}", list[int](), list[int]()
     while following:
         answer = rig.get("/review" + following)
@@ -244,10 +254,10 @@ def test_next_leads_through_all_of_it(ledger: Ledger, rig: Rig, form: str) -> No
     assert seen == [n for n in reversed(range(750)) if n % 3]
 
 
-def test_json_has_the_documented_shape(ledger: Ledger, rig: Rig) -> None:  # noqa: F811
+def test_json_has_the_documented_shape(ledger: Ledger, rig: Rig) -> None:
     """Accept or `format` ask for JSON: what the row shows, by name."""
     drift = Assessment(detector="drift", version="1", status=Status.SKIPPED, reason="warming_up")
-    put(ledger, [row_of(7, assessments=(PII, drift))])
+    record_flags(ledger, [numbered_flag_row(7, assessments=(PII, drift))])
     answer = rig.get("/review", {**BEARER, "Accept": "application/json"})
     assert answer.headers["Content-Type"] == "application/json"
     assert rig.json().text == answer.text
@@ -296,10 +306,12 @@ def test_json_has_the_documented_shape(ledger: Ledger, rig: Rig) -> None:  # noq
     assert rig.get("/review", browser).headers["Content-Type"] == "text/html; charset=utf-8"
 
 
-def test_a_page_shows_a_row_in_words(ledger: Ledger, rig: Rig) -> None:  # noqa: F811
+def test_a_page_shows_a_row_in_words(ledger: Ledger, rig: Rig) -> None:
     """Severity as a word, time, names, position, reasons and the redacted text stand on the page."""
     drift = Assessment(detector="drift", version="1", status=Status.SKIPPED, reason="warming_up")
-    put(ledger, [row_of(7, severity=Severity.CRITICAL, assessments=(PII, drift), model="")])
+    record_flags(
+        ledger, [numbered_flag_row(7, severity=Severity.CRITICAL, assessments=(PII, drift), model="")]
+    )
     page = Page(rig.get("/review?app=shop").text)
     text = "|".join(page.texts)
     for expected in (
@@ -311,14 +323,14 @@ def test_a_page_shows_a_row_in_words(ledger: Ledger, rig: Rig) -> None:  # noqa:
     assert page.links() == ["?trace_id=trace-7"]
 
 
-def test_nothing_in_a_flag_becomes_markup(ledger: Ledger, rig: Rig) -> None:  # noqa: F811
+def test_nothing_in_a_flag_becomes_markup(ledger: Ledger, rig: Rig) -> None:
     """Whatever names and texts hold is shown as text, and there is no script in a page, nor a handler."""
     hostile = f"\"'>\x00{CANARY}<img src=x onerror=alert(1)>&amp;"
     kind = Evidence(field="response", start=0, end=1, kind=hostile, score=1.0)
     found = Assessment(detector=hostile, version="1", status=Status.ERROR, reason=hostile, evidence=(kind,))
     names = dict.fromkeys(("id", "rule", "trace_id", "app", "environment", "model"), hostile)
     texts = {name: SafeText(hostile) for name in ("prompt", "response")}
-    rows = [row_of(0, **names, **texts, assessments=(found,), evidence=(SafeText(hostile),))]
+    rows = [numbered_flag_row(0, **names, **texts, assessments=(found,), evidence=(SafeText(hostile),))]
     given = {"app": hostile, "rule": hostile}
     page = Page(as_html(rows, "?" + urlencode(given), given).decode())
     assert {tag for tag, _ in page.tags} == {
@@ -330,13 +342,13 @@ def test_nothing_in_a_flag_becomes_markup(ledger: Ledger, rig: Rig) -> None:  # 
     }  # fmt: skip
     assert "".join(page.texts).count(CANARY) == 13
     assert all(link.startswith("?") for link in page.links())
-    put(ledger, [row_of(1, app=CANARY, rule=CANARY, response=SafeText(CANARY))])
+    record_flags(ledger, [numbered_flag_row(1, app=CANARY, rule=CANARY, response=SafeText(CANARY))])
     answer = rig.get("/review?" + urlencode({"app": CANARY}))
     assert answer.numbers == [1]
     assert "<script" not in answer.text
 
 
-def test_raw_text_of_a_trace_never_appears(ledger: Ledger, rig: Rig) -> None:  # noqa: F811
+def test_raw_text_of_a_trace_never_appears(ledger: Ledger, rig: Rig) -> None:
     """Of a trace with personal data the page has what redaction left; what was not kept is nowhere."""
     response = "Write to jane.canary@example.org."
     trace = Trace(
@@ -354,8 +366,10 @@ def test_raw_text_of_a_trace_never_appears(ledger: Ledger, rig: Rig) -> None:  #
         for field, text in spans
     )
     pii = Assessment(detector="pii", version="1", status=Status.SCORED, score=1.0, evidence=evidence)
-    judged = Judgement(origin=Origin("t", 0, 0, 0), trace=trace, assessments=(pii,), flags=(row_of(0).flag,))
-    put(ledger, flag_rows(judged, 10.0, POLICY.excerpt_chars))
+    judged = Judgement(
+        origin=Origin("t", 0, 0, 0), trace=trace, assessments=(pii,), flags=(numbered_flag_row(0).flag,)
+    )
+    record_flags(ledger, flag_rows(judged, 10.0, POLICY.excerpt_chars))
     for form in ("html", "json"):
         text = rig.get(f"/review?format={form}").text
         assert "canary" not in text

@@ -3,7 +3,6 @@
 import base64
 import json
 import re
-import socket
 import subprocess
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
@@ -13,12 +12,13 @@ from typing import Any
 
 import pytest
 from external import need
+from flags import flag_row
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from outboxes import FakeObserver, FakeOutbox
 from patience import PATIENCE, eventually
-from test_alerting import flag_row
-from test_deliver_outbox import FakeObserver, FakeOutbox
-from test_deliver_webhook import receiver
+from processes import free_port
+from receivers import receiver
 
 from monitor.clock import Deadline, ManualClock, SystemClock, rfc3339
 from monitor.config import AlertmanagerConfig, DeliverConfig
@@ -33,13 +33,6 @@ from monitor.records import Leased
 pytestmark = pytest.mark.monitoring
 
 NOW = 1_700_000_000.0
-
-
-def free_port() -> int:
-    """A port nobody listens on."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as server:
-        port: int = server.getsockname()[1]
-    return port
 
 
 def answers(url: str) -> bool:

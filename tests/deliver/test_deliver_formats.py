@@ -4,9 +4,9 @@ import json
 from typing import Any
 
 import pytest
+from flags import CANARY, flag_row
 from hypothesis import given
 from hypothesis import strategies as st
-from test_alerting import CANARY, flag_row
 
 from monitor.config import WebhookConfig, load
 from monitor.deliver.formats import body_of

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from apache_kafka import ApacheKafka
+from flags import flag_row
 from patience import PATIENCE, eventually, unhindered
-from test_alerting import flag_row
 
 from monitor.clock import SystemClock
 from monitor.deliver.kafka import KafkaSender

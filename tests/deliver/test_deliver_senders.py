@@ -3,8 +3,8 @@
 import json
 
 import pytest
+from flags import CANARY, flag_row
 from structlog.testing import capture_logs
-from test_alerting import CANARY, flag_row
 
 from monitor.clock import ManualClock
 from monitor.config import Config

@@ -11,9 +11,8 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -22,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 from patience import PATIENCE, eventually, unhindered
+from receivers import receiver
 
 from monitor.clock import Clock, ManualClock, SystemClock
 from monitor.config import WebhookConfig
@@ -33,54 +33,6 @@ from monitor.records import Leased
 
 ROW = Leased(1, "webhook:ops", "flag-1", {"labels": {"alertname": "Leak"}}, 0, 0.0)
 NOW = 1_700_000_000.0
-
-
-class Receiver(BaseHTTPRequestHandler):
-    """Keeps what it gets, and answers what the test wants."""
-
-    protocol_version = "HTTP/1.1"
-    status: ClassVar[int] = 200
-    reply: ClassVar[dict[str, str]] = {}
-    body: ClassVar[bytes] = b"ok"
-    got: ClassVar[list[tuple[str, dict[str, str], bytes]]] = []
-    peers: ClassVar[set[object]] = set()
-
-    def do_POST(self) -> None:
-        """Answer a POST."""
-        content = self.rfile.read(int(self.headers["content-length"]))
-        headers = {name.lower(): value for name, value in self.headers.items()}
-        self.got.append((self.path, headers, content))
-        self.peers.add(self.client_address)
-        self.send_response(self.status)
-        for name, value in self.reply.items():
-            self.send_header(name, value)
-        self.send_header("content-length", str(len(self.body)))
-        self.end_headers()
-        try:
-            self.wfile.write(self.body)
-        except (BrokenPipeError, ConnectionResetError):  # the sender may stop reading a long answer
-            self.close_connection = True
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the library's name
-        """Keep the test's output clean."""
-
-
-@contextmanager
-def receiver(tls: ssl.SSLContext | None = None, **answer: Any) -> Iterator[tuple[str, type[Receiver]]]:
-    """A local HTTP server, and what it got."""
-    fresh = {"got": [], "peers": set(), **answer}
-    handler: type[Receiver] = type("Handler", (Receiver,), fresh)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    if tls:
-        server.socket = tls.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
-        yield f"127.0.0.1:{server.server_address[1]}", handler
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 @contextmanager

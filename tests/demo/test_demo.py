@@ -11,7 +11,7 @@ import urllib.request
 import pytest
 from external import need_module
 from patience import eventually
-from test_docker import free_port
+from processes import free_port
 
 SECONDS = 30 if os.environ.get("CI") else 10
 RATE = 100  # traces a second: in CI as many as the README's 60 seconds have at the default rate

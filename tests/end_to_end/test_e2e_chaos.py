@@ -20,11 +20,12 @@ from typing import Any
 import pytest
 import yaml
 from apache_kafka import ApacheKafka
+from compose import prometheus_config
+from cross_encoders import logits_table, tokenizer_json, write_graph
 from daemons import Daemon, Rig, cheap
 from external import need, small_disk
 from patience import eventually
-from test_cross_encoder import graph, rows, tokenizer
-from test_docker import ask, free_port, prometheus_config, running
+from processes import fetch_json, free_port, running
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 
@@ -50,7 +51,7 @@ class Alerts:
     def firing(self) -> set[str] | None:
         """Names, the watchdog's aside; None when Prometheus does not answer."""
         try:
-            alerts: list[Any] = ask(f"{self._api}/alerts")["data"]["alerts"]
+            alerts: list[Any] = fetch_json(f"{self._api}/alerts")["data"]["alerts"]
         except OSError:
             return None
         fires = {alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"}
@@ -58,7 +59,7 @@ class Alerts:
 
     def scraped(self) -> bool:
         """Whether the daemon has been asked for the first time."""
-        return self.firing() is not None and bool(ask(f"{self._api}/query?query=up")["data"]["result"])
+        return self.firing() is not None and bool(fetch_json(f"{self._api}/query?query=up")["data"]["result"])
 
     def only(self, *names: str) -> None:
         """Wait until exactly these fire and it stays so; says how long it took.
@@ -204,10 +205,10 @@ def test_a_full_disk_is_told(tmp_path: Path, apache_kafka: ApacheKafka) -> None:
 def test_a_removed_model_is_told(tmp_path: Path, apache_kafka: ApacheKafka) -> None:
     """Without it no new worker comes up, and a new daemon judges by its other tiers: an alert for each."""
     model, lost = tmp_path / "model.onnx", tmp_path / "lost.onnx"
-    (tmp_path / "tokenizer.json").write_text(tokenizer(), encoding="utf-8")
+    (tmp_path / "tokenizer.json").write_text(tokenizer_json(), encoding="utf-8")
     options = {
         "cross_encoder": str(model),
-        "cross_encoder_sha256": graph(model, rows(yes=[0.0, 1.0])),
+        "cross_encoder_sha256": write_graph(model, logits_table(yes=[0.0, 1.0])),
         "cross_encoder_supported": 1,
     }
     detectors = cheap() | {"hallucination": {"options": options}}

@@ -12,7 +12,8 @@ import pytest
 import yaml
 from apache_kafka import ApacheKafka
 from collector import Collector, complaint
-from daemons import Rig
+from compose import DOCKER
+from daemons import RECEIVER, TOKEN, Rig
 from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -24,8 +25,6 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from patience import eventually
-from test_docker import DOCKER
-from test_e2e_receiver import RECEIVER, TOKEN, port_of
 
 # As in the tests of Kafka: its client leaves sockets to the garbage collector.
 pytestmark = [
@@ -123,7 +122,7 @@ def to_receiver(rig: Rig[ApacheKafka]) -> dict[str, Any]:
     text = (DOCKER.parent / "docs" / "collector.md").read_text(encoding="utf-8")
     [documented] = re.findall("```yaml\n(.*?)```", text, re.DOTALL)
     own: dict[str, Any] = yaml.safe_load(documented)["otlp_http"]
-    url = f"http://127.0.0.1:{port_of(rig.daemons[0])}"
+    url = f"http://127.0.0.1:{rig.daemons[0].receiver_port()}"
     return own | {"endpoint": url, "headers": {"authorization": f"Bearer {TOKEN}"}}
 
 

@@ -10,12 +10,12 @@ import emitters
 import jsonschema
 import pytest
 from apache_kafka import ApacheKafka
-from daemons import Daemon, Rig
+from daemons import RECEIVER, TOKEN, Rig
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from patience import PATIENCE, eventually
-from test_telemetry_evaluations import collecting
+from receivers import collecting
 
 from monitor.outcome.verdict import schema
 
@@ -23,20 +23,8 @@ from monitor.outcome.verdict import schema
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 
 SPANS = 40
-TOKEN = "canary-token"
 VERDICTS = "verdicts"
 OTLP = "otlp_spans"
-RECEIVER = {"enabled": True, "port": 0, "token": TOKEN}
-
-
-def port_of(daemon: Daemon) -> int:
-    """Where the daemon receives, as soon as it says so."""
-
-    def look() -> int:
-        assert daemon.alive, daemon.log.read_text(encoding="utf-8")[-3000:]
-        return next((event["port"] for event in daemon.events() if event.get("event") == "receiving"), 0)
-
-    return eventually(look, "a receiver")
 
 
 def export(port: int, spans: int) -> None:
@@ -84,7 +72,7 @@ def test_kafka_and_the_receiver_feed_one_daemon_that_publishes_verdicts(
         rig.produce_traces(traces)
         rig.publish(OTLP, published)
         for body in sent:
-            post(port_of(daemon), body)
+            post(daemon.receiver_port(), body)
         records = traces + len(sent) + len(published)
         eventually(lambda: rig.done() == records, "everything on record")
         rig.deliver("verdicts")
@@ -120,7 +108,7 @@ def test_what_was_answered_200_survives_a_kill(tmp_path: Path, apache_kafka: Apa
         receiver=RECEIVER,
     ) as rig:
         daemon = rig.daemon()
-        export(port_of(daemon), SPANS)  # while its detector is being loaded: nothing is judged yet
+        export(daemon.receiver_port(), SPANS)  # while its detector is being loaded: nothing is judged yet
         daemon.kill()
         daemon.config.write_text(daemon.config.read_text().replace("build_never", "build"))
         waiting = json.loads(rig.command("spool", "list", "--json").stdout)
@@ -129,7 +117,9 @@ def test_what_was_answered_200_survives_a_kill(tmp_path: Path, apache_kafka: Apa
         ]
         assert rig.done() == 0
         daemon.start()
-        refused = urllib.request.Request(f"http://127.0.0.1:{port_of(daemon)}/v1/traces", b"", method="POST")
+        refused = urllib.request.Request(
+            f"http://127.0.0.1:{daemon.receiver_port()}/v1/traces", b"", method="POST"
+        )
         with pytest.raises(urllib.error.HTTPError) as error:
             urllib.request.urlopen(refused, timeout=PATIENCE)  # noqa: S310 - our own URL, http
         error.value.close()

@@ -22,9 +22,10 @@ import pytest
 import yaml
 from apache_kafka import ApacheKafka
 from checkout import ROOT
+from compose import DOCKER, compose_file
 from external import need, postgresql
 from patience import PATIENCE, eventually
-from test_docker import DOCKER, ask, compose, free_port
+from processes import fetch_json, free_port
 
 from monitor.demo.broker import SESSION_MS
 
@@ -80,7 +81,7 @@ class Stack:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.services: dict[str, Any] = compose()["services"]
+        self.services: dict[str, Any] = compose_file()["services"]
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._ending = ExitStack()
         # Both replicas are to be in the first assignment: one that comes later may be given just the
@@ -236,7 +237,7 @@ class Stack:
         ended = self.processes[name].poll()
         assert ended is None, f"{name} ended with {ended}: {self.log(name).read_text()[-3000:]}"
         try:
-            return ask(self.url(name) + path)
+            return fetch_json(self.url(name) + path)
         except OSError:
             return None
 

@@ -1,17 +1,14 @@
 """How a real daemon ends, or is set aside: a clean stop under load, a paused process, a wedged loop."""
 
-import contextlib
 import json
 import signal
-import sqlite3
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 from apache_kafka import ApacheKafka
-from daemons import FULL, TRACES, Daemon, Rig, cheap
+from daemons import FULL, TRACES, Rig, cheap
 from patience import eventually
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
@@ -72,7 +69,7 @@ def test_a_daemon_that_was_paused_cannot_write_what_its_successor_judged(
             eventually(daemon.ready, f"{daemon.name} ready")
         rig.produce_traces(backlog)
         eventually(lambda: rig.done() > backlog // 10, "work begun")
-        pause(first, rig)
+        rig.pause(first)
         before = rig.done()
         assert before < backlog, "it was paused idle: the test shows nothing"
         eventually(lambda: owners(rig) == {"second"}, "the other one took over")
@@ -86,20 +83,6 @@ def test_a_daemon_that_was_paused_cannot_write_what_its_successor_judged(
         assert (report["ok"], report["open"], report["records"]) == (True, [], size)
         assert report["traces"] == size
         rig.check_effects(rig.oracle())
-
-
-def pause(daemon: Daemon, rig: Rig[Any]) -> None:
-    """Stop a process, but not amid a transaction: SQLite's write lock would stop the other one too."""
-    while True:
-        daemon.signal(signal.SIGSTOP)
-        with contextlib.closing(sqlite3.connect(rig.database, timeout=2.0)) as ledger:
-            try:
-                ledger.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError:
-                daemon.signal(signal.SIGCONT)
-                time.sleep(0.1)  # stopped again at once it would never end its transaction
-            else:
-                return
 
 
 def owners(rig: Rig[Any]) -> set[str]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import emitters
 import pytest
-from test_otlp_emitters import native, spans
+from emitted import decoded_spans, native_exchanges
 
 from monitor.assembly import DEFAULT_BOUNDS, Assembler
 from monitor.clock import ManualClock
@@ -53,7 +53,7 @@ def _said(answer: Assessment) -> tuple[object, ...]:
 def test_every_dialect_is_judged_like_native(emitter: str, detectors: InlineDetectors) -> None:
     """Spans, and spans with their content in log records, give the assessments that native JSON gives."""
     traces, logs = emitters.captured(emitter)
-    found = [*spans("otlp_proto", *traces), *spans("otlp_proto_logs", *logs)]
+    found = [*decoded_spans("otlp_proto", *traces), *decoded_spans("otlp_proto_logs", *logs)]
     ours = assembled(found)
     assert len(ours) == 4
-    assert judged(detectors, ours) == judged(detectors, native())
+    assert judged(detectors, ours) == judged(detectors, native_exchanges())

@@ -1,35 +1,19 @@
 """What real instrumentations of OpenAI's client export, in every dialect, decodes to the same exchange."""
 
-import json
 from collections.abc import Callable
 from typing import Any
 
 import emitters
 import pytest
 from checkout import DATA
+from emitted import decoded_spans, native_exchanges
 
-from monitor.config import Format, IngestConfig
-from monitor.ingest import decoder_for
-from monitor.trace import Message, Record, Span, StepKind, ToolCall, Trace, Usage
+from monitor.trace import Message, Span, StepKind, ToolCall, Trace, Usage
 
 OTLP = DATA / "otlp"
 CHAT = tuple(Message(message["role"], message["content"]) for message in emitters.CHAT)
 CALL = ToolCall("get_order", emitters.ARGUMENTS, "", "call_1")
 ASKED = Message("user", "Where is order 991?")
-
-
-def decode(form: Format, *values: bytes) -> list[Trace | Span]:
-    """What these records hold."""
-    decoder = decoder_for(IngestConfig(format=form), str)
-    return [
-        piece for at, value in enumerate(values) for piece in decoder(Record("t", 0, at, 9.0, None, value))
-    ]
-
-
-def spans(form: Format, *values: bytes) -> list[Span]:
-    """The spans of these records, by start."""
-    found = [piece for piece in decode(form, *values) if isinstance(piece, Span)]
-    return sorted(found, key=lambda span: span.step.start)
 
 
 def exchanges(found: list[Span]) -> list[Trace]:
@@ -43,32 +27,9 @@ def said(trace: Trace) -> dict[str, Any]:
     return {name: getattr(trace, name) for name in kept}
 
 
-def native() -> list[Trace]:
-    """The exchanges that the emitters had, in native JSON."""
-    common: dict[str, Any] = {"app": "support-bot", "provider": "openai", "model": emitters.MODEL}
-    common |= {"environment": "prod", "finish_reason": "stop"}
-    call = {"name": "get_order", "arguments": emitters.ARGUMENTS, "id": "call_1"}
-    sent: list[dict[str, Any]] = [
-        {"messages": emitters.CHAT, "response": emitters.ANSWER, "alternatives": [emitters.SECOND]},
-        {"messages": emitters.CHAT, "response": emitters.ANSWER},
-        {
-            "messages": emitters.FOLLOW_UP[:1],
-            "response": "",
-            "tool_calls": [call],
-            "finish_reason": "tool_calls",
-        },
-        {
-            "messages": [{"role": m["role"], "content": m["content"]} for m in emitters.FOLLOW_UP],
-            "response": emitters.RESULT,
-        },
-    ]
-    found = decode("native", *(json.dumps(common | fields).encode() for fields in sent))
-    return [piece for piece in found if isinstance(piece, Trace)]
-
-
 def test_native_is_what_the_emitters_had() -> None:
     """The four exchanges: two samples, a stream, a tool call, and an answer after the tool's result."""
-    first, streamed, called, answered = native()
+    first, streamed, called, answered = native_exchanges()
     assert (first.messages, first.response, first.alternatives) == (CHAT, emitters.ANSWER, (emitters.SECOND,))
     assert (streamed.messages, streamed.response, streamed.environment) == (
         CHAT,
@@ -82,9 +43,9 @@ def test_native_is_what_the_emitters_had() -> None:
 @pytest.mark.parametrize("emitter", ["genai", "openinference", "openllmetry"])
 def test_every_dialect_gives_the_exchange_that_native_gives(emitter: str) -> None:
     """Messages, response, samples, tool calls, model, provider, reason and application are the same."""
-    found = spans("otlp_proto", *emitters.captured(emitter)[0])
+    found = decoded_spans("otlp_proto", *emitters.captured(emitter)[0])
     made = exchanges(found)
-    for trace, expected in zip(made, native(), strict=True):
+    for trace, expected in zip(made, native_exchanges(), strict=True):
         assert said(trace) == said(expected)
         assert trace.environment == "production"
         assert trace.model_version == emitters.ANSWERED_BY
@@ -100,12 +61,12 @@ def test_every_dialect_gives_the_exchange_that_native_gives(emitter: str) -> Non
 def test_content_in_log_records_completes_the_spans() -> None:
     """With content in events only, each log record is a partial span with the content of its span."""
     traces, logs = emitters.captured("genai_events")
-    chats = [span for span in spans("otlp_proto", *traces) if span.exchange]
-    parts = spans("otlp_proto_logs", *logs)
+    chats = [span for span in decoded_spans("otlp_proto", *traces) if span.exchange]
+    parts = decoded_spans("otlp_proto_logs", *logs)
     assert [span.exchange.response for span in chats if span.exchange] == [""] * 4
     assert all(span.partial for span in parts)
     assert [(p.trace_id, p.span_id) for p in parts] == [(c.trace_id, c.span_id) for c in chats]
-    expected = native()
+    expected = native_exchanges()
     for trace, wanted in zip(exchanges(parts), expected, strict=True):
         assert (trace.messages, trace.response, trace.alternatives) == (
             wanted.messages,
@@ -117,8 +78,8 @@ def test_content_in_log_records_completes_the_spans() -> None:
 
 def test_flattened_prompts_of_older_openllmetry() -> None:
     """What OpenLLMetry 0.40.14 exported for the same calls gives the same exchanges."""
-    made = exchanges(spans("otlp_proto", (OTLP / "openllmetry_0.40.14_spans.pb").read_bytes()))
-    assert [said(trace) for trace in made] == [said(trace) for trace in native()]
+    made = exchanges(decoded_spans("otlp_proto", (OTLP / "openllmetry_0.40.14_spans.pb").read_bytes()))
+    assert [said(trace) for trace in made] == [said(trace) for trace in native_exchanges()]
     assert [trace.usage for trace in made] == [Usage(21, 9), None, Usage(21, 9), Usage(21, 9)]
 
 
@@ -128,10 +89,10 @@ def _joined(parts: list[Span], get: Callable[[Trace], Any]) -> list[Any]:
 
 def test_messages_as_log_records_of_older_genai() -> None:
     """What `openai-v2` 2.1b0 exported (conventions 1.30) is a partial span per message and choice."""
-    chats = exchanges(spans("otlp_proto", (OTLP / "openai_v2_2.1b0_spans.pb").read_bytes()))
-    parts = spans("otlp_proto_logs", (OTLP / "openai_v2_2.1b0_logs.pb").read_bytes())
+    chats = exchanges(decoded_spans("otlp_proto", (OTLP / "openai_v2_2.1b0_spans.pb").read_bytes()))
+    parts = decoded_spans("otlp_proto_logs", (OTLP / "openai_v2_2.1b0_logs.pb").read_bytes())
     assert len(parts) == 13
-    for chat, expected in zip(chats, native(), strict=True):
+    for chat, expected in zip(chats, native_exchanges(), strict=True):
         own = [part for part in parts if (part.trace_id, part.span_id) == (chat.trace_id, chat.span_id)]
         assert all(part.partial for part in own)
         assert _joined(own, lambda trace: trace.messages) == list(expected.messages)

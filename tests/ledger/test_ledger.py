@@ -5,17 +5,16 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from ledgers import POLICY, VAULT, Database, claimed, on_every_database
 from patience import PATIENCE
 
 from monitor.clock import Deadline
-from monitor.config import AlertmanagerConfig, DeliverConfig
 from monitor.errors import ConfigError, Fenced, NotFound, Retryable, Tampered
 from monitor.events import Assigned, OffsetRange
 from monitor.findings import Action, Assessment, Flag, Judgement, Severity, Status
@@ -25,7 +24,7 @@ from monitor.ledger.auditor import Auditor
 from monitor.ledger.claims import Claim
 from monitor.ledger.outbox import KEEP_DELIVERED_SECONDS, LedgerOutbox
 from monitor.ledger.store import Ledger
-from monitor.outcome.effects import Policy, effects
+from monitor.outcome.effects import effects
 from monitor.outcome.transaction import Claimed, EngineVersion, KeptTrace, Transaction, coverage_of
 from monitor.outcome.transaction import Finished as Done
 from monitor.privacy.vault import Vault
@@ -34,42 +33,7 @@ from monitor.records import DeadLetter
 from monitor.testing import ManualClock
 from monitor.trace import Message, Origin, Trace
 
-VAULT = Vault(bytes(range(32)))
-POLICY = Policy(
-    deliver=DeliverConfig(alertmanager=AlertmanagerConfig(url="http://alertmanager.invalid:9093")),
-    excerpt_chars=100,
-    sample_ratio=0.0,
-)
 SCORED = Assessment(detector="pii", version="1", status=Status.SCORED, score=0.0)
-
-
-def url_of(path: Path) -> str:
-    """Where the ledger of a test is; `test_ledger_postgresql` puts it elsewhere."""
-    return f"sqlite:///{path / 'ledger.db'}"
-
-
-@contextmanager
-def opened(path: Path, owner: str = "d0", clock: ManualClock | None = None) -> Iterator[Ledger]:
-    """A test's ledger."""
-    ledger = Ledger.open(url_of(path), VAULT, clock or ManualClock(), owner)
-    try:
-        yield ledger
-    finally:
-        ledger.close()
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    """A fresh ledger."""
-    with opened(tmp_path) as fresh:
-        yield fresh
-
-
-def claimed(ledger: Ledger, partition: int = 0, *, committed: int | None = None, begin: int = 0) -> Claim:
-    """Claim a partition that may be read."""
-    claim = ledger.claim(Assigned("t", partition, committed, begin, 1_000), latest=False)
-    assert isinstance(claim, Claim)
-    return claim
 
 
 def batch(
@@ -146,6 +110,7 @@ def edit(ledger: Ledger, statement: str, **values: Any) -> None:
         assert changed.rowcount > 0
 
 
+@on_every_database
 def test_a_batch_is_on_record_as_a_whole(ledger: Ledger) -> None:
     """Position, coverage, flags, feedback, messages, dead letters and assessments come together."""
     ledger.record(batch(claimed(ledger), range(4), dead=(2,)))
@@ -165,6 +130,7 @@ def test_a_batch_is_on_record_as_a_whole(ledger: Ledger) -> None:
     assert [item["id"] for item in queries.feedback_items(ledger)] == ["flag-0-0", "flag-0-1", "flag-0-3"]
 
 
+@on_every_database
 def test_repeating_a_batch_adds_nothing(ledger: Ledger) -> None:
     """A transaction that was committed although its caller was told otherwise may be repeated."""
     claim = claimed(ledger)
@@ -179,9 +145,10 @@ def test_repeating_a_batch_adds_nothing(ledger: Ledger) -> None:
         ledger.record(transaction)
 
 
-def test_a_successor_fences_its_predecessor(tmp_path: Path) -> None:
+@on_every_database
+def test_a_successor_fences_its_predecessor(database: Database) -> None:
     """Once another daemon has claimed a partition, nothing of the old one's batch is written."""
-    with opened(tmp_path, "old") as old, opened(tmp_path, "new") as new:
+    with database.opened("old") as old, database.opened("new") as new:
         first = claimed(old)
         other = claimed(old, 1)
         second = claimed(new)
@@ -197,6 +164,7 @@ def test_a_successor_fences_its_predecessor(tmp_path: Path) -> None:
         assert queries.verify(new).ok
 
 
+@on_every_database
 def test_a_claim_goes_on_where_the_ledger_is(ledger: Ledger) -> None:
     """What is done beyond the position survives a restart; an older commit of Kafka does not count."""
     claim = claimed(ledger)
@@ -210,6 +178,7 @@ def test_a_claim_goes_on_where_the_ledger_is(ledger: Ledger) -> None:
     assert again.placement == StartPosition(2, StartReason.LEDGER)
 
 
+@on_every_database
 def test_a_gap_goes_on_record(ledger: Ledger) -> None:
     """Offsets that retention took unjudged are a gap in the audit, and reading goes on behind it."""
     ledger.record(batch(claimed(ledger), range(3)))
@@ -222,6 +191,7 @@ def test_a_gap_goes_on_record(ledger: Ledger) -> None:
     assert not report.ok
 
 
+@on_every_database
 def test_a_position_beyond_the_end_is_not_claimed(ledger: Ledger) -> None:
     """A topic made anew is not read on until an operator decides; the ledger is as it was."""
     ledger.record(batch(claimed(ledger), range(5)))
@@ -231,6 +201,7 @@ def test_a_position_beyond_the_end_is_not_claimed(ledger: Ledger) -> None:
     assert queries.positions(ledger) == before
 
 
+@on_every_database
 def test_an_operator_moves_a_position_ahead(ledger: Ledger) -> None:
     """What is skipped is a gap with the operator's reason; work under the old claim is refused."""
     claim = claimed(ledger)
@@ -244,6 +215,7 @@ def test_an_operator_moves_a_position_ahead(ledger: Ledger) -> None:
     assert not report.problems
 
 
+@on_every_database
 def test_an_operator_moves_a_position_back(ledger: Ledger) -> None:
     """Judging again adds coverage but no second flag, feedback item or message."""
     ledger.record(batch(claimed(ledger), range(4), dead=(3,)))
@@ -256,6 +228,7 @@ def test_an_operator_moves_a_position_back(ledger: Ledger) -> None:
     assert queries.verify(ledger).ok
 
 
+@on_every_database
 def test_only_a_known_partition_is_moved(ledger: Ledger) -> None:
     """A mistyped topic is an error that says where to look."""
     with pytest.raises(NotFound, match="positions list"):
@@ -291,6 +264,7 @@ def test_dead_letters_are_encrypted(tmp_path: Path) -> None:
     ledger.close()
 
 
+@on_every_database
 def test_dead_letters_are_listed_and_requeued(ledger: Ledger) -> None:
     """They can be chosen by reason; sending them again is noted on them and on the chain."""
     ledger.record(batch(claimed(ledger), range(3), dead=(0, 2)))
@@ -304,10 +278,11 @@ def test_dead_letters_are_listed_and_requeued(ledger: Ledger) -> None:
         assert list(noted) == [audit.canonical({"letters": [ids[1]]})]
 
 
-def test_the_outbox_leases_and_settles(tmp_path: Path) -> None:
+@on_every_database
+def test_the_outbox_leases_and_settles(database: Database) -> None:
     """A leased row is nobody else's; delivered ones lose their body, failed ones wait, rejected ones stay."""
     clock = ManualClock()
-    with opened(tmp_path, clock=clock) as ledger:
+    with database.opened(clock=clock) as ledger:
         ledger.record(batch(claimed(ledger), range(4)))
         outbox = LedgerOutbox(ledger, clock)
         now = clock.now()
@@ -336,10 +311,11 @@ def test_the_outbox_leases_and_settles(tmp_path: Path) -> None:
         ]
 
 
-def test_a_lease_that_runs_out_is_taken_over(tmp_path: Path) -> None:
+@on_every_database
+def test_a_lease_that_runs_out_is_taken_over(database: Database) -> None:
     """What a crashed daemon held is due again, for any daemon on the ledger."""
     clock = ManualClock()
-    with opened(tmp_path, "a", clock) as first, opened(tmp_path, "b", clock) as second:
+    with database.opened("a", clock) as first, database.opened("b", clock) as second:
         first.record(batch(claimed(first), range(2)))
         held = LedgerOutbox(first, clock).lease("log", 9, clock.now() + 30, clock.now())
         other = LedgerOutbox(second, clock)
@@ -348,10 +324,11 @@ def test_a_lease_that_runs_out_is_taken_over(tmp_path: Path) -> None:
         assert other.lease("log", 9, clock.now() + 30, clock.now()) == held
 
 
-def test_delivered_rows_are_forgotten_after_a_week(tmp_path: Path) -> None:
+@on_every_database
+def test_delivered_rows_are_forgotten_after_a_week(database: Database) -> None:
     """The outbox does not grow for ever."""
     clock = ManualClock()
-    with opened(tmp_path, clock=clock) as ledger:
+    with database.opened(clock=clock) as ledger:
         ledger.record(batch(claimed(ledger), range(2)))
         outbox = LedgerOutbox(ledger, clock)
         for limit in (1, 9):
@@ -387,12 +364,13 @@ def test_settling_a_row_passes_over_no_others(ledger: Ledger) -> None:
             assert not [step for step in steps if step.startswith(("SCAN", "USE TEMP"))], statement
 
 
-def test_two_daemons_race_for_the_outbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@on_every_database
+def test_two_daemons_race_for_the_outbox(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every message is leased exactly once, however the daemons interleave."""
     monkeypatch.setattr("monitor.ledger.database.BUSY_SECONDS", PATIENCE)
     clock = ManualClock()
     taken: list[str] = []
-    with opened(tmp_path, "a", clock) as first, opened(tmp_path, "b", clock) as second:
+    with database.opened("a", clock) as first, database.opened("b", clock) as second:
         first.record(batch(claimed(first), range(60)))
         start = threading.Barrier(2)
 
@@ -409,9 +387,10 @@ def test_two_daemons_race_for_the_outbox(tmp_path: Path, monkeypatch: pytest.Mon
     assert sorted(taken) == sorted(f"flag-0-{offset}" for offset in range(60))
 
 
-def test_snapshots_belong_to_their_daemon(tmp_path: Path) -> None:
+@on_every_database
+def test_snapshots_belong_to_their_daemon(database: Database) -> None:
     """Daemons that share a ledger keep their drift state apart; the newest replaces the one before."""
-    with opened(tmp_path, "a") as first, opened(tmp_path, "b") as second:
+    with database.opened("a") as first, database.opened("b") as second:
         mine, other = claimed(first), claimed(second, 1)
         first.record(batch(mine, range(1), snapshots={"drift": b"1", "extra": b"x"}))
         second.record(batch(other, range(1), partition=1, snapshots={"drift": b"2"}))
@@ -420,6 +399,7 @@ def test_snapshots_belong_to_their_daemon(tmp_path: Path) -> None:
         assert second.restore() == {"drift": b"2"}
 
 
+@on_every_database
 def test_vectors_stay_in_the_engine(ledger: Ledger) -> None:
     """A drift assessment is kept without its feature vector."""
     transaction = batch(claimed(ledger), range(1), flagged=False)
@@ -435,9 +415,9 @@ def test_vectors_stay_in_the_engine(ledger: Ledger) -> None:
     assert '"vector":""' in body
 
 
-def test_a_full_disk_is_retryable(tmp_path: Path) -> None:
+def test_a_full_disk_is_retryable(database: Database) -> None:
     """A batch that does not fit is refused whole, and goes through once there is room."""
-    with opened(tmp_path) as ledger:
+    with database.opened() as ledger:
         claim = claimed(ledger)
         transaction = batch(claim, range(400))
 
@@ -456,23 +436,23 @@ def test_a_full_disk_is_retryable(tmp_path: Path) -> None:
         assert queries.verify(ledger).positions == {"t/0": 400}
 
 
-def test_a_held_lock_is_retryable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_held_lock_is_retryable(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """A database that another process has locked is busy, not broken."""
     monkeypatch.setattr("monitor.ledger.database.BUSY_SECONDS", 0.05)
-    with opened(tmp_path, "a") as first, opened(tmp_path, "b") as second:
+    with database.opened("a") as first, database.opened("b") as second:
         with first.begin(), pytest.raises(Retryable, match="locked"):
             second.position("t", 0)
         assert second.position("t", 0) is None
 
 
-def test_a_daemon_waits_for_another_that_is_making_the_ledger(tmp_path: Path) -> None:
+def test_a_daemon_waits_for_another_that_is_making_the_ledger(database: Database, tmp_path: Path) -> None:
     """A new ledger that another process is just writing is opened once it is free."""
     path = tmp_path / "ledger.db"
     maker = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     maker.execute("BEGIN IMMEDIATE")  # for which SQLite itself does not let one wait who wants the log
     leaving = threading.Timer(0.3, maker.execute, ("COMMIT",))
     leaving.start()
-    with opened(tmp_path) as ledger, ledger.view() as connection:
+    with database.opened() as ledger, ledger.view() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
     leaving.join()
     maker.close()
@@ -480,10 +460,10 @@ def test_a_daemon_waits_for_another_that_is_making_the_ledger(tmp_path: Path) ->
 
 @pytest.mark.parametrize("held", ["for_longer_than_a_transaction_waits", "for_good"])
 def test_a_daemon_begins_although_others_keep_the_lock(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: str
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: str
 ) -> None:
     """A lock that is held for several of its waits does not end a daemon that begins; one for good does."""
-    with opened(tmp_path, "a"):
+    with database.opened("a"):
         pass
     monkeypatch.setattr("monitor.ledger.database.BUSY_SECONDS", 0.05)
     other = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
@@ -500,11 +480,11 @@ def test_a_daemon_begins_although_others_keep_the_lock(
 
     monkeypatch.setattr(Ledger, "_migrate", waiting)
     if held == "for_good":
-        with pytest.raises(ConfigError, match=r"cannot be opened: .*locked"), opened(tmp_path, "b"):
+        with pytest.raises(ConfigError, match=r"cannot be opened: .*locked"), database.opened("b"):
             pass
         assert waits > 4
     else:
-        with opened(tmp_path, "b") as second:
+        with database.opened("b") as second:
             assert second.position("t", 0) is None
         assert waits == 4
     other.close()
@@ -574,11 +554,12 @@ def test_the_first_migration_makes_the_first_schema() -> None:
     assert made == FIRST_SCHEMA
 
 
-def test_a_newer_ledger_is_refused(tmp_path: Path) -> None:
+@on_every_database
+def test_a_newer_ledger_is_refused(database: Database) -> None:
     """An old riskmon does not touch what a newer one wrote."""
-    with opened(tmp_path) as ledger:
+    with database.opened() as ledger:
         edit(ledger, "UPDATE meta SET value = '99' WHERE key = 'schema'")
-    with pytest.raises(ConfigError, match="upgrade riskmon"), opened(tmp_path):
+    with pytest.raises(ConfigError, match="upgrade riskmon"), database.opened():
         pass
 
 
@@ -596,7 +577,8 @@ def test_a_url_that_cannot_be_opened_is_explained(url: str, message: str) -> Non
         Ledger.open(url, VAULT, ManualClock(), "d0")
 
 
-def test_processes_may_open_a_new_ledger_at_once(tmp_path: Path) -> None:
+@on_every_database
+def test_processes_may_open_a_new_ledger_at_once(database: Database) -> None:
     """Daemons started together on no ledger make one, with one schema and one chain."""
     code = (
         "import sys\nfrom monitor.clock import SystemClock\nfrom monitor.ledger.store import Ledger\n"
@@ -604,7 +586,7 @@ def test_processes_may_open_a_new_ledger_at_once(tmp_path: Path) -> None:
         "ledger = Ledger.open(sys.argv[1], Vault(bytes(32)), SystemClock(), 'd')\n"
         "ledger.note('started', {})\nledger.close()\n"
     )
-    url = url_of(tmp_path)
+    url = database.url
     starting = [
         subprocess.Popen([sys.executable, "-c", code, url], stdin=subprocess.PIPE, env=dict(os.environ))
         for _ in range(3)
@@ -616,7 +598,7 @@ def test_processes_may_open_a_new_ledger_at_once(tmp_path: Path) -> None:
     for process in starting:
         with process:
             assert process.wait(60) == 0
-    with opened(tmp_path) as ledger:
+    with database.opened() as ledger:
         report = queries.verify(ledger)
         assert report.ok
         assert report.entries == 3
@@ -687,6 +669,7 @@ TAMPERINGS: dict[str, tuple[Callable[[Ledger], None], str]] = {
 }
 
 
+@on_every_database
 @pytest.mark.parametrize("name", TAMPERINGS)
 def test_tampering_is_found(ledger: Ledger, name: str) -> None:
     """Each way of altering what is on record is found, and said where."""
@@ -733,10 +716,10 @@ class Told:
         self.found.append((problems, gaps))
 
 
-def test_a_running_daemon_verifies_now_and_then(tmp_path: Path) -> None:
+def test_a_running_daemon_verifies_now_and_then(database: Database) -> None:
     """At once, and again after the period; what is wrong is counted; 0 seconds means never."""
     clock, told, never = ManualClock(), Told(), Told()
-    with opened(tmp_path, clock=clock) as ledger:
+    with database.opened(clock=clock) as ledger:
         claim = claimed(ledger)
         ledger.record(batch(claim, range(4), dead=(3,)))
         auditor = Auditor(ledger, clock, told, 3600.0)
@@ -753,10 +736,10 @@ def test_a_running_daemon_verifies_now_and_then(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("every", [0.0, 3600.0])
-def test_gaps_show_before_the_next_verification(tmp_path: Path, every: float) -> None:
+def test_gaps_show_before_the_next_verification(database: Database, every: float) -> None:
     """What retention took and what an operator skipped is counted within seconds, a move back is not."""
     clock, told = ManualClock(), Told()
-    with opened(tmp_path, clock=clock) as ledger:
+    with database.opened(clock=clock) as ledger:
         ledger.record(batch(claimed(ledger), range(4)))
         auditor = Auditor(ledger, clock, told, every)
         auditor.turn()

@@ -1,88 +1,38 @@
 """Listing flags on record: the right ones, the newest first, through connections that can only read."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import pytest
 import sqlalchemy as sa
+from flags import PII, numbered_flag_row
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_ledger import ledger  # noqa: F401 - the fixture
+from ledgers import on_every_database, record_flags
 
 from monitor.clock import ManualClock, SystemClock
 from monitor.errors import Retryable
-from monitor.findings import Action, Assessment, Evidence, Flag, Severity, Status
+from monitor.findings import Assessment, Severity, Status
 from monitor.ledger import schema as t
 from monitor.ledger.flags import FlagReader
 from monitor.ledger.store import Ledger
-from monitor.outcome.transaction import EngineVersion, Transaction
-from monitor.records import FlagFilter, FlagRow
-from monitor.trace import TRAFFIC, Origin, SafeText, Traffic
-
-FOUND = Evidence(field="response", start=3, end=12, kind="EMAIL_ADDRESS", score=0.9, leaked=True)
-PII = Assessment(detector="pii", version="1", status=Status.SCORED, score=0.91, evidence=(FOUND, FOUND))
-
-
-def row_of(number: int, **changes: Any) -> FlagRow:
-    """The n-th flag, recorded `number` seconds after a time; fields of flag and row may differ."""
-    flag: dict[str, Any] = {
-        "id": f"flag-{number:05}",
-        "rule": "Leak",
-        "rule_version": "1",
-        "severity": Severity.WARNING,
-        "actions": (Action.AUDIT, Action.REVIEW),
-        "detectors": ("pii",),
-        "labels": {},
-        "annotations": {},
-        "controls": (),
-    }
-    row: dict[str, Any] = {
-        "origin": Origin("traces", 3, number, 0),
-        "trace_id": f"trace-{number}",
-        "time": 1_700_000_000.0 + number,
-        "assessments": (PII,),
-        "prompt": SafeText("Who is it?"),
-        "response": SafeText("It is <EMAIL_ADDRESS>."),
-        "evidence": (SafeText("<EMAIL_ADDRESS>"),),
-    }
-    traffic = {"app": "shop", "environment": "production", "model": "m-1"}
-    traffic |= {name: changes.pop(name) for name in TRAFFIC if name in changes}
-    row["traffic"] = Traffic(**traffic)
-    flag |= {name: changes.pop(name) for name in tuple(changes) if name in flag}
-    return FlagRow(flag=Flag(**flag), **(row | changes))
-
-
-def put(ledger: Ledger, rows: Iterable[FlagRow]) -> None:  # noqa: F811 - the fixture's value
-    """Record flags."""
-    ledger.record(
-        Transaction(
-            owner="d0",
-            version=EngineVersion.of({"pii": "1"}, "rules-1"),
-            marks={},
-            coverage=[],
-            flags=list(rows),
-            feedback=[],
-            outgoing=[],
-            kept=[],
-            dead_letters=[],
-            snapshots={},
-        )
-    )
+from monitor.records import FlagFilter
+from monitor.trace import TRAFFIC, SafeText, Traffic
 
 
 @pytest.fixture
-def reader(ledger: Ledger) -> Iterator[FlagReader]:  # noqa: F811 - the fixture's value
+def reader(ledger: Ledger) -> Iterator[FlagReader]:
     """A reader of the test's ledger."""
     made = FlagReader(ledger, SystemClock(), 30.0)
     yield made
     made.close()
 
 
-def test_a_flag_is_read_as_it_was_recorded(ledger: Ledger, reader: FlagReader) -> None:  # noqa: F811
+@on_every_database
+def test_a_flag_is_read_as_it_was_recorded(ledger: Ledger, reader: FlagReader) -> None:
     """Nothing is lost or changed between a flag recorded and a flag listed."""
     rows = [
-        row_of(0),
-        row_of(
+        numbered_flag_row(0),
+        numbered_flag_row(
             1,
             labels={"team": "a"},
             annotations={"summary": "s"},
@@ -92,12 +42,13 @@ def test_a_flag_is_read_as_it_was_recorded(ledger: Ledger, reader: FlagReader) -
             response=SafeText('"detector":"toxicity"\n'),
         ),
     ]
-    put(ledger, rows)
+    record_flags(ledger, rows)
     page = reader.find(FlagFilter(), 10)
     assert page.flags == (rows[1], rows[0])
     assert not page.more
 
 
+@on_every_database
 @pytest.mark.parametrize(
     ("wanted", "numbers"),
     [
@@ -119,31 +70,37 @@ def test_a_flag_is_read_as_it_was_recorded(ledger: Ledger, reader: FlagReader) -
     ],
 )
 def test_each_condition_holds_of_what_is_listed(
-    ledger: Ledger,  # noqa: F811
+    ledger: Ledger,
     reader: FlagReader,
     wanted: FlagFilter,
     numbers: Sequence[int],
 ) -> None:
     """Conditions are met exactly and together; what a text quotes is no detector."""
     toxic = Assessment(detector="toxicity", version="1", status=Status.SCORED, score=1.0)
-    put(
+    record_flags(
         ledger,
         [
-            row_of(0, response=SafeText('{"detector":"toxicity"}')),
-            row_of(1, severity=Severity.CRITICAL),
-            row_of(2, rule="Toxic", detectors=("toxicity",), assessments=(toxic,)),
-            row_of(3, app=""),
-            row_of(4, app="other"),
-            row_of(5, environment="staging", model="m-2"),
+            numbered_flag_row(0, response=SafeText('{"detector":"toxicity"}')),
+            numbered_flag_row(1, severity=Severity.CRITICAL),
+            numbered_flag_row(2, rule="Toxic", detectors=("toxicity",), assessments=(toxic,)),
+            numbered_flag_row(3, app=""),
+            numbered_flag_row(4, app="other"),
+            numbered_flag_row(5, environment="staging", model="m-2"),
         ],
     )
     page = reader.find(wanted, 10)
     assert [row.origin.offset for row in page.flags] == numbers
 
 
-def test_a_label_of_a_rule_is_no_detector(ledger: Ledger, reader: FlagReader) -> None:  # noqa: F811
+def test_a_label_of_a_rule_is_no_detector(ledger: Ledger, reader: FlagReader) -> None:
     """A flag is found by the detectors that it rests on, whatever label its rule sets."""
-    put(ledger, [row_of(0, labels={"detector": "toxicity"}), row_of(1, detectors=("toxicity", "drift"))])
+    record_flags(
+        ledger,
+        [
+            numbered_flag_row(0, labels={"detector": "toxicity"}),
+            numbered_flag_row(1, detectors=("toxicity", "drift")),
+        ],
+    )
     found = {
         name: [row.origin.offset for row in reader.find(FlagFilter(detector=name), 10).flags]
         for name in ("pii", "toxicity", "drift", "tox", "")
@@ -152,17 +109,21 @@ def test_a_label_of_a_rule_is_no_detector(ledger: Ledger, reader: FlagReader) ->
 
 
 def test_all_that_identifies_traffic_comes_back_and_can_be_asked_for(
-    ledger: Ledger,  # noqa: F811
+    ledger: Ledger,
     reader: FlagReader,
 ) -> None:
     """A flag keeps each field that identifies traffic, and is found by it."""
     traffic = Traffic(**{name: f"a {name}" for name in TRAFFIC})
-    put(ledger, [row_of(0, **{name: getattr(traffic, name) for name in TRAFFIC}), row_of(1)])
+    record_flags(
+        ledger,
+        [numbered_flag_row(0, **{name: getattr(traffic, name) for name in TRAFFIC}), numbered_flag_row(1)],
+    )
     for name in TRAFFIC:
         (row,) = reader.find(FlagFilter(equal={name: (f"a {name}",)}), 10).flags
         assert row.traffic == traffic
 
 
+@on_every_database
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     times=st.lists(st.integers(0, 4), max_size=14),
@@ -170,7 +131,7 @@ def test_all_that_identifies_traffic_comes_back_and_can_be_asked_for(
     limit=st.integers(1, 5),
 )
 def test_pages_have_no_gap_and_no_repeat(
-    ledger: Ledger,  # noqa: F811
+    ledger: Ledger,
     reader: FlagReader,
     times: list[int],
     later: list[int],
@@ -180,10 +141,10 @@ def test_pages_have_no_gap_and_no_repeat(
     with ledger.begin() as connection:
         connection.execute(t.flags.delete())
     # Spread over numbers, so that ids neither rise nor fall with time.
-    put(ledger, [row_of(n * 7 % 100, time=time / 3) for n, time in enumerate(times)])
+    record_flags(ledger, [numbered_flag_row(n * 7 % 100, time=time / 3) for n, time in enumerate(times)])
     expected = sorted(((time / 3, n * 7 % 100) for n, time in enumerate(times)), reverse=True)
     seen: list[tuple[float, int]] = []
-    coming = [row_of(1000 + n, time=float(time)) for n, time in enumerate(later)]
+    coming = [numbered_flag_row(1000 + n, time=float(time)) for n, time in enumerate(later)]
     before = None
     while True:
         page = reader.find(FlagFilter(before=before), limit)
@@ -192,12 +153,13 @@ def test_pages_have_no_gap_and_no_repeat(
             break
         assert len(page.flags) == limit
         before = (page.flags[-1].time, page.flags[-1].flag.id)
-        put(ledger, coming[:1])
+        record_flags(ledger, coming[:1])
         del coming[:1]
     assert seen == expected
 
 
-def test_a_reader_cannot_write(ledger: Ledger) -> None:  # noqa: F811
+@on_every_database
+def test_a_reader_cannot_write(ledger: Ledger) -> None:
     """The database itself refuses a change through a reader's connections, and no other's."""
     other = ledger.read_only()
     try:
@@ -209,17 +171,18 @@ def test_a_reader_cannot_write(ledger: Ledger) -> None:  # noqa: F811
     ledger.note("still", {})
 
 
-def test_a_reader_waits_for_nobody(ledger: Ledger, reader: FlagReader) -> None:  # noqa: F811
+@on_every_database
+def test_a_reader_waits_for_nobody(ledger: Ledger, reader: FlagReader) -> None:
     """A transaction that is being written neither holds a reader up nor shows in what it lists."""
-    put(ledger, [row_of(0)])
+    record_flags(ledger, [numbered_flag_row(0)])
     with ledger.begin() as connection:
         connection.execute(t.flags.delete())
         assert len(reader.find(FlagFilter(), 10).flags) == 1
 
 
-def test_a_query_that_takes_too_long_is_ended_on_sqlite(ledger: Ledger) -> None:  # noqa: F811
+def test_a_query_that_takes_too_long_is_ended_on_sqlite(ledger: Ledger) -> None:
     """A reader without time gives up with Retryable, and its connection serves the next query."""
-    put(ledger, (row_of(n) for n in range(500)))
+    record_flags(ledger, (numbered_flag_row(n) for n in range(500)))
     clock = ManualClock()
     hurried = FlagReader(ledger, clock, 0.0)
     try:

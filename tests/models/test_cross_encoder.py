@@ -8,86 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from cross_encoders import logits_table, tokenizer_json, write_graph
 from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.errors import ConfigError
 from monitor.models.cross_encoder import CrossEncoder, cut, windows
 
-WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "yes", "no", "maybe", "filler", "claim")
 YES, NO, MAYBE = 4, 5, 6
-
-
-def tokenizer() -> str:
-    """A tokenizer of whole words that puts pairs together as BERT does."""
-    # It ships no stubs.
-    from tokenizers import (  # type: ignore[import-untyped]
-        Tokenizer,
-        models,
-        pre_tokenizers,
-        processors,
-    )
-
-    made = Tokenizer(models.WordLevel({word: n for n, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    made.pre_tokenizer = pre_tokenizers.Whitespace()
-    made.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
-    )
-    text: str = made.to_str()
-    return text
-
-
-def graph(
-    path: Path, table: Sequence[Sequence[float]], *, per_token: bool = False, external: str = ""
-) -> str:
-    """Write a graph whose logits are the rows of `table` by token id, summed over the row unless per token.
-
-    Returns its SHA-256.
-    """
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
-
-    weights = numpy_helper.from_array(np.asarray(table, dtype=np.float32), "table")
-    nodes = [
-        helper.make_node("Gather", ["table", "input_ids"], ["rows"]),
-        helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
-        helper.make_node("Unsqueeze", ["mask", "last"], ["wide"]),
-        helper.make_node("Mul", ["rows", "wide"], ["masked"]),
-    ]
-    axes = [numpy_helper.from_array(np.asarray([2], dtype=np.int64), "last")]
-    shape: list[str | int] = ["batch", "length", len(table[0])]
-    if per_token:
-        nodes.append(helper.make_node("Identity", ["masked"], ["logits"]))
-    else:
-        axes.append(numpy_helper.from_array(np.asarray([1], dtype=np.int64), "across"))
-        nodes.append(helper.make_node("ReduceSum", ["masked", "across"], ["logits"], keepdims=0))
-        del shape[1]
-    whole = helper.make_graph(
-        nodes,
-        "known",
-        [
-            helper.make_tensor_value_info(n, TensorProto.INT64, ["batch", "length"])
-            for n in ("input_ids", "attention_mask")
-        ],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, shape)],
-        [weights, *axes],
-    )
-    model = helper.make_model(whole, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
-    if external:
-        onnx.save(model, path, save_as_external_data=True, location=external, size_threshold=0)
-    else:
-        onnx.save(model, path)
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def rows(**logits: Sequence[float]) -> list[list[float]]:
-    """A table with these logits by word, and zeros for all other words."""
-    width = len(next(iter(logits.values())))
-    return [list(logits.get(word, [0.0] * width)) for word in WORDS]
 
 
 @pytest.fixture
@@ -95,8 +24,8 @@ def load(tmp_path: Path) -> Any:
     """Build a graph from a table and load it."""
 
     def made(table: Sequence[Sequence[float]], *, per_token: bool = False, **options: Any) -> CrossEncoder:
-        (tmp_path / "tokenizer.json").write_text(tokenizer(), encoding="utf-8")
-        sha256 = graph(tmp_path / "model.onnx", table, per_token=per_token)
+        (tmp_path / "tokenizer.json").write_text(tokenizer_json(), encoding="utf-8")
+        sha256 = write_graph(tmp_path / "model.onnx", table, per_token=per_token)
         return CrossEncoder.load(str(tmp_path / "model.onnx"), sha256=sha256, **options)
 
     return made
@@ -109,7 +38,7 @@ def sigmoid(x: float) -> float:
 
 def test_two_way_pairs_get_the_softmax_of_the_second_label(load: Any) -> None:
     """A two-way model's support is the probability of label 1 for context and claim together, in order."""
-    model = load(rows(yes=[0.0, 2.0], no=[1.0, 0.0]))
+    model = load(logits_table(yes=[0.0, 2.0], no=[1.0, 0.0]))
     got = model.support([("claim", "yes"), ("claim", "no"), ("yes yes", "no filler")])
     assert model.kind == "binary"
     assert got == pytest.approx([sigmoid(2.0), sigmoid(-1.0), sigmoid(3.0)], abs=1e-6)
@@ -117,12 +46,14 @@ def test_two_way_pairs_get_the_softmax_of_the_second_label(load: Any) -> None:
 
 def test_one_logit_is_a_sigmoid(load: Any) -> None:
     """A model with one logit is binary as well."""
-    assert load(rows(yes=[1.5])).support([("claim", "yes"), ("no", "")]) == pytest.approx([sigmoid(1.5), 0.5])
+    assert load(logits_table(yes=[1.5])).support([("claim", "yes"), ("no", "")]) == pytest.approx(
+        [sigmoid(1.5), 0.5]
+    )
 
 
 def test_three_way_needs_to_know_which_label_is_entailment(load: Any, tmp_path: Path) -> None:
     """NLI label orders differ, so it is an error not to say; the option or the model's id2label do."""
-    table = rows(yes=[3.0, 0.0, 0.0], maybe=[0.0, 1.0, 0.0], no=[0.0, 0.0, 2.0])
+    table = logits_table(yes=[3.0, 0.0, 0.0], maybe=[0.0, 1.0, 0.0], no=[0.0, 0.0, 2.0])
     with pytest.raises(ConfigError, match="cross_encoder_supported"):
         load(table)
     expected = math.exp(3) / (math.exp(3) + 2)
@@ -137,7 +68,7 @@ def test_three_way_needs_to_know_which_label_is_entailment(load: Any, tmp_path: 
 
 def test_token_level_takes_the_worst_token_of_the_claim(load: Any) -> None:
     """Hallucinated tokens count in the claim only, and the worst one decides."""
-    model = load(rows(yes=[2.0, 0.0], no=[0.0, 3.0]), per_token=True)
+    model = load(logits_table(yes=[2.0, 0.0], no=[0.0, 3.0]), per_token=True)
     assert model.kind == "token"
     got = model.support([("yes yes", "no no"), ("yes no yes", "filler"), ("filler", "")])
     assert got == pytest.approx([sigmoid(2.0), sigmoid(-3.0), 0.5], abs=1e-6)
@@ -145,7 +76,7 @@ def test_token_level_takes_the_worst_token_of_the_claim(load: Any) -> None:
 
 def test_a_long_context_is_seen_to_its_end(load: Any) -> None:
     """Support that stands anywhere in a context longer than the model reads is found."""
-    model = load(rows(yes=[0.0, 4.0]), max_tokens=48)
+    model = load(logits_table(yes=[0.0, 4.0]), max_tokens=48)
     for at in (0, 37, 150, 299):
         words = ["filler"] * 300
         words[at] = "yes"
@@ -155,7 +86,7 @@ def test_a_long_context_is_seen_to_its_end(load: Any) -> None:
 
 def test_a_long_claim_is_as_supported_as_its_worst_piece(load: Any) -> None:
     """A claim longer than the model reads is cut, and its unsupported end shows."""
-    model = load(rows(no=[4.0, 0.0]), max_tokens=48)
+    model = load(logits_table(no=[4.0, 0.0]), max_tokens=48)
     calm = "claim " * 200
     assert model.support([(calm, "yes")]) == pytest.approx([0.5])
     assert model.support([(calm + "no", "yes")]) == pytest.approx([sigmoid(-4.0)], abs=1e-6)
@@ -163,13 +94,13 @@ def test_a_long_claim_is_as_supported_as_its_worst_piece(load: Any) -> None:
 
 def test_a_template_joins_both_texts(load: Any) -> None:
     """Models that read one text get the template, with braces in the texts left alone."""
-    model = load(rows(yes=[0.0, 2.0], maybe=[1.0, 0.0]), template="maybe {context} maybe {claim}")
+    model = load(logits_table(yes=[0.0, 2.0], maybe=[1.0, 0.0]), template="maybe {context} maybe {claim}")
     assert model.support([("yes {context}", "{claim} yes")]) == pytest.approx([sigmoid(4.0 - 2.0)], abs=1e-6)
 
 
 def test_scores_do_not_depend_on_the_batch(load: Any) -> None:
     """Pairs of different lengths score alike alone and together; an empty claim states nothing."""
-    model = load(rows(yes=[0.0, 0.7], no=[0.3, 0.0]), max_tokens=64)
+    model = load(logits_table(yes=[0.0, 0.7], no=[0.3, 0.0]), max_tokens=64)
     pairs = [("claim " * n + "no", "yes filler " * (n * 7 % 50)) for n in range(12)] + [("", "yes")]
     alone = [model.support([pair])[0] for pair in pairs]
     assert model.support(pairs) == pytest.approx(alone, abs=1e-6)
@@ -179,7 +110,7 @@ def test_scores_do_not_depend_on_the_batch(load: Any) -> None:
 
 def test_the_file_must_be_the_pinned_one(load: Any, tmp_path: Path) -> None:
     """Another digest, no file, or no tokenizer is a configuration error naming its option."""
-    load(rows(yes=[1.0]))
+    load(logits_table(yes=[1.0]))
     path = str(tmp_path / "model.onnx")
     with pytest.raises(ConfigError, match="cross_encoder_sha256"):
         CrossEncoder.load(path, sha256="00" * 32)
@@ -191,7 +122,7 @@ def test_the_file_must_be_the_pinned_one(load: Any, tmp_path: Path) -> None:
 
 def test_what_is_no_classifier_of_tokens_is_refused(load: Any, tmp_path: Path) -> None:
     """A file that is no graph, a kind that is not the graph's, and too little room are said with a remedy."""
-    (tmp_path / "tokenizer.json").write_text(tokenizer(), encoding="utf-8")
+    (tmp_path / "tokenizer.json").write_text(tokenizer_json(), encoding="utf-8")
     (tmp_path / "noise.onnx").write_bytes(b"not a graph")
     digest = hashlib.sha256(b"not a graph").hexdigest()
     with pytest.raises(ConfigError, match="ONNX graph"):
@@ -204,16 +135,16 @@ def test_what_is_no_classifier_of_tokens_is_refused(load: Any, tmp_path: Path) -
         ({"template": "{claim}"}, "cross_encoder_template"),
     ):
         with pytest.raises(ConfigError, match=named):
-            load(rows(yes=[0.0, 1.0]), **options)
+            load(logits_table(yes=[0.0, 1.0]), **options)
     with pytest.raises(ConfigError, match="cross_encoder_tokenizer"):
-        load(rows(yes=[0.0, 1.0])[:3])  # ids beyond the table
+        load(logits_table(yes=[0.0, 1.0])[:3])  # ids beyond the table
 
 
 def test_weights_in_a_second_file_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """External weights are not pinned, so they are not read, though they lie in the working directory."""
-    (tmp_path / "tokenizer.json").write_text(tokenizer(), encoding="utf-8")
+    (tmp_path / "tokenizer.json").write_text(tokenizer_json(), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    sha256 = graph(tmp_path / "model.onnx", rows(yes=[0.0, 1.0]), external="weights.bin")
+    sha256 = write_graph(tmp_path / "model.onnx", logits_table(yes=[0.0, 1.0]), external="weights.bin")
     assert (tmp_path / "weights.bin").is_file()
     with pytest.raises(ConfigError, match="weights inside"):
         CrossEncoder.load("model.onnx", sha256=sha256)

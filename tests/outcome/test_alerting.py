@@ -3,59 +3,19 @@
 import json
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import yaml
+from flags import CANARY, NOW, flag_row
 from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.clock import rfc3339
 from monitor.config import AlertmanagerConfig, DeliverConfig, WebhookConfig
 from monitor.feedback.items import feedback_item
-from monitor.findings import ALERT_LABELS, Action, Assessment, Evidence, Flag, Severity, Status
+from monitor.findings import ALERT_LABELS, Action, Assessment, Evidence, Status
 from monitor.outcome.alerts import GROUP_BY, MAX_KINDS, alert_of, outgoing_for
-from monitor.records import FlagRow
 from monitor.rules.files import OWNED_LABELS
-from monitor.trace import TRAFFIC, Origin, SafeText, Traffic
-
-NOW = 1_700_000_000.0
-CANARY = "kanarienvogel"
-
-
-def flag_row(name: str = "f1", **changes: Any) -> FlagRow:
-    """A flag of rule PersonalDataLeak on two social security numbers and one e-mail address."""
-    flag = {
-        "id": name,
-        "rule": "PersonalDataLeak",
-        "rule_version": "abc123",
-        "severity": Severity.CRITICAL,
-        "actions": (Action.AUDIT, Action.ALERT, Action.FEEDBACK),
-        "detectors": ("pii",),
-        "labels": {"team": "privacy"},
-        "annotations": {"summary": "Personal data in an answer"},
-    }
-    evidence = tuple(
-        Evidence(field="response", start=i, end=i + 9, kind=kind, score=0.9, leaked=True)
-        for i, kind in enumerate(("US_SSN", "EMAIL_ADDRESS", "US_SSN"))
-    )
-    row: dict[str, Any] = {
-        "origin": Origin("llm.traces", 3, 1881, 0),
-        "trace_id": f"trace-{name}",
-        "time": NOW - 10.0,
-        "assessments": (
-            Assessment(detector="pii", version="1+aa", status=Status.SCORED, score=0.91, evidence=evidence),
-            Assessment(detector="toxicity", version="1+bb", status=Status.SCORED, score=0.99),
-            Assessment(detector="drift", version="1+cc", status=Status.SKIPPED, reason="warming_up"),
-        ),
-        "prompt": SafeText(f"{CANARY} asked"),
-        "response": SafeText(f"{CANARY} answered <US_SSN>"),
-        "evidence": (SafeText(f"{CANARY} <US_SSN>"),),
-    }
-    traffic = {"app": "support-bot", "environment": "production", "model": "m-1"}
-    traffic |= {name: changes.pop(name) for name in TRAFFIC if name in changes}
-    row["traffic"] = Traffic(**traffic)
-    flag |= {key: changes.pop(key) for key in tuple(changes) if key in flag}
-    return FlagRow(flag=Flag(**flag), **(row | changes))  # type: ignore[arg-type] # a dict of fields
+from monitor.trace import Origin, SafeText
 
 
 def texts() -> st.SearchStrategy[SafeText]:

@@ -3,56 +3,16 @@
 from typing import Any
 
 import pytest
+from flags import flag, judgement
 from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.config import DeliverConfig
 from monitor.events import OffsetRange
-from monitor.findings import Action, Assessment, Evidence, Flag, Judgement, Severity, Status
+from monitor.findings import Action, Evidence, Judgement, Status
 from monitor.outcome.effects import EXCERPTS, Policy, effects, flag_rows, why_kept
 from monitor.outcome.transaction import EngineVersion, Finished, Kept, Transaction, coverage_of
 from monitor.records import DeadLetter
-from monitor.trace import Message, Origin, Trace
-
-MAIL = "jane@example.com"
-
-
-def flag(*actions: Action, rule: str = "R") -> Flag:
-    """A flag of a rule on PII."""
-    return Flag(
-        id=f"id-{rule}",
-        rule=rule,
-        rule_version="1",
-        severity=Severity.WARNING,
-        actions=actions,
-        detectors=("pii",),
-    )
-
-
-def judgement(
-    *flags: Flag, status: Status = Status.SCORED, evidence: tuple[Evidence, ...] = (), offset: int = 0
-) -> Judgement:
-    """A judged trace with an address in prompt and response."""
-    return Judgement(
-        origin=Origin("t", 0, offset, 0),
-        trace=Trace(
-            id=f"t-{offset}",
-            time=1.0,
-            response=f"Ask {MAIL} or Jane Doe.",
-            messages=(Message("system", "Be kind."), Message("user", f"Who is {MAIL}?")),
-        ),
-        assessments=(
-            Assessment(
-                detector="pii",
-                version="1",
-                status=status,
-                score=0.5 if status is Status.SCORED else None,
-                evidence=evidence,
-            ),
-            Assessment(detector="toxicity", version="1", status=Status.SCORED, score=0.1),
-        ),
-        flags=flags,
-    )
 
 
 def transaction() -> Transaction:

@@ -2,17 +2,16 @@
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import jsonschema
 import msgspec
 import pytest
 import sqlalchemy as sa
+from flags import MAIL, flag, judgement
 from hypothesis import given
 from hypothesis import strategies as st
-from test_effects import MAIL, flag, judgement
-from test_ledger import claimed, opened
+from ledgers import claimed
 
 from monitor.config import Config, DeliverConfig
 from monitor.deliver.kafka import KafkaSender
@@ -87,20 +86,19 @@ def test_nothing_is_written_where_no_topic_is_set() -> None:
     assert VERDICTS not in senders(Config(), ManualClock())
 
 
-def test_verdicts_are_delivered_from_the_outbox_and_leave_it(tmp_path: Path) -> None:
+def test_verdicts_are_delivered_from_the_outbox_and_leave_it(ledger: Ledger) -> None:
     """One row per trace in the transaction that judged it; once delivered it is gone, as it would add up."""
-    with opened(tmp_path) as ledger:
-        claim = claimed(ledger)
-        box = LedgerOutbox(ledger, ManualClock())
-        claim = record(ledger, claim, [judgement(offset=n) for n in range(3)], 3)
-        now = ManualClock().now()
-        rows = box.lease(VERDICTS, 10, now + 60, now)
-        assert [row.key for row in rows] == ["t/0/0/0", "t/0/1/0", "t/0/2/0"]
-        record(ledger, claim, [judgement(offset=n) for n in (2, 3)], 4)  # the position was moved back
-        box.delivered([row.id for row in rows], now)
-        with ledger.begin() as connection:
-            left = connection.execute(sa.select(t.outbox.c.key)).scalars().all()
-        assert left == ["t/0/3/0"]
+    claim = claimed(ledger)
+    box = LedgerOutbox(ledger, ManualClock())
+    claim = record(ledger, claim, [judgement(offset=n) for n in range(3)], 3)
+    now = ManualClock().now()
+    rows = box.lease(VERDICTS, 10, now + 60, now)
+    assert [row.key for row in rows] == ["t/0/0/0", "t/0/1/0", "t/0/2/0"]
+    record(ledger, claim, [judgement(offset=n) for n in (2, 3)], 4)  # the position was moved back
+    box.delivered([row.id for row in rows], now)
+    with ledger.begin() as connection:
+        left = connection.execute(sa.select(t.outbox.c.key)).scalars().all()
+    assert left == ["t/0/3/0"]
 
 
 @pytest.mark.parametrize(("trace_id", "key"), [("0af7", "0af7"), ("", "chatcmpl-9")])

@@ -50,7 +50,7 @@ def test_go_is_asked_for_the_version_of_the_image(
 ) -> None:
     """Prometheus has versions of its own for Go; Alertmanager has the same as everywhere."""
     image = {"services": {"it": {"image": f"example/it:{tag}"}}}
-    monkeypatch.setattr("current_monitoring.compose", lambda: image)
+    monkeypatch.setattr("current_monitoring.compose_file", lambda: image)
     assert Module("it", "example.org/it", ()).query == f"example.org/it@{version}"
 
 

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -19,7 +18,9 @@ from typing import Any
 import pytest
 import yaml
 from checkout import ROOT
+from compose import DOCKER, compose_file, prometheus_config
 from external import need, need_module
+from processes import fetch_json, free_port, running
 from structlog.testing import CapturingLogger
 
 from monitor.clock import SystemClock
@@ -33,15 +34,8 @@ from monitor.telemetry.metrics import Metrics
 from monitor.telemetry.observer import TelemetryObserver
 from monitor.trace import Origin, Trace
 
-DOCKER = ROOT / "docker"
 DETECTORS = ("hallucination", "pii", "toxicity", "injection", "drift", "agent")
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
-
-
-def compose() -> dict[str, Any]:
-    """The compose file."""
-    loaded: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text())
-    return loaded
 
 
 def run(*command: str, cwd: Path = ROOT) -> None:
@@ -58,16 +52,16 @@ def test_hadolint_has_no_complaint() -> None:
 def test_compose_obeys_the_compose_specification() -> None:
     """A parser that validates against the specification takes the file, with all its services."""
     spec = need_module("compose_spec")
-    merged = yaml.safe_dump(compose())  # the parser knows no merge keys, which Docker's does
+    merged = yaml.safe_dump(compose_file())  # the parser knows no merge keys, which Docker's does
     parsed = spec.PyCompose.from_yaml(merged)
-    assert set(parsed.service_names()) == set(compose()["services"])
+    assert set(parsed.service_names()) == set(compose_file()["services"])
 
 
 def test_images_are_pinned_and_ports_are_loopback() -> None:
     """No moving tag, and nothing that other machines can reach."""
     stages = re.findall(r"^FROM (\S+) AS (\S+)", (DOCKER / "Dockerfile").read_text(), re.MULTILINE)
     bases = [base for base, _ in stages if base not in {name for _, name in stages}]
-    services = compose()["services"]
+    services = compose_file()["services"]
     images = {service["image"] for service in services.values()} - {"riskmon:local"}
     for image in [*bases, *images]:
         assert re.fullmatch(r"[\w./-]+:v?\d+\.\d+[\w.-]*", image), image
@@ -77,14 +71,14 @@ def test_images_are_pinned_and_ports_are_loopback() -> None:
 
 def test_everything_mounted_or_copied_exists() -> None:
     """Bind mounts and COPY sources are files of the repository that the ignore file lets through."""
-    for service in compose()["services"].values():
+    for service in compose_file()["services"].values():
         for volume in service.get("volumes", []):
             source = volume.split(":")[0]
             if source.startswith("."):
                 assert (DOCKER / source).exists(), volume
                 assert volume.endswith(":ro"), volume
             else:
-                assert source in compose()["volumes"]
+                assert source in compose_file()["volumes"]
     allowed = re.findall(r"^!(\S+)", (DOCKER / "Dockerfile.dockerignore").read_text(), re.MULTILINE)
     copied: list[str] = []
     for line in re.findall(r"^COPY (?!--from)(.+)$", (DOCKER / "Dockerfile").read_text(), re.MULTILINE):
@@ -101,7 +95,7 @@ def test_the_container_is_confined() -> None:
     assert "/livez" in dockerfile.partition("HEALTHCHECK")[2]
     config = load(DOCKER / "riskmon.yaml", {})
     for name in ("riskmon-1", "riskmon-2"):
-        service = compose()["services"][name]
+        service = compose_file()["services"][name]
         assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])
         # The drain, then three seconds for what comes after it.
         assert int(service["stop_grace_period"].removesuffix("s")) > config.shutdown.deadline_seconds + 3
@@ -124,7 +118,7 @@ def test_the_configuration_fits_the_services() -> None:
     """riskmon.yaml loads with the image's environment and names services and ports that compose has."""
     environment = dict(re.findall(r"(RISKMON_\w+)=(\S+)", (DOCKER / "Dockerfile").read_text()))
     config = load(DOCKER / "riskmon.yaml", environment)
-    services = compose()["services"]
+    services = compose_file()["services"]
     for server in config.kafka.bootstrap_servers:
         host, port = server.split(":")
         assert f"INTERNAL://:{port}" in services[host]["environment"]["KAFKA_LISTENERS"]
@@ -152,7 +146,7 @@ def test_the_collector_writes_what_riskmon_reads() -> None:
     pipeline = collector["service"]["pipelines"]["traces"]
     for kind in ("receivers", "processors", "exporters"):
         assert set(pipeline[kind]) == set(collector[kind])
-    published = [port.split(":")[2] for port in compose()["services"]["otel-collector"]["ports"]]
+    published = [port.split(":")[2] for port in compose_file()["services"]["otel-collector"]["ports"]]
     protocols = collector["receivers"]["otlp"]["protocols"].values()
     assert published == [protocol["endpoint"].split(":")[1] for protocol in protocols]
 
@@ -171,12 +165,6 @@ def test_riskmon_takes_its_own_configuration(tmp_path: Path) -> None:
     environment = {**os.environ, "RISKMON_DATA_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-def prometheus_config() -> dict[str, Any]:
-    """docker/prometheus.yml."""
-    loaded: dict[str, Any] = yaml.safe_load((DOCKER / "prometheus.yml").read_text())
-    return loaded
 
 
 def prometheus_home(folder: Path, config: Mapping[str, Any]) -> Path:
@@ -353,18 +341,6 @@ def feed(observer: TelemetryObserver, turn: int) -> None:
     observer.pending({"webhook": (2, 30.0)})
 
 
-def free_port() -> int:
-    """A port nobody listens on just now."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
-def ask(url: str) -> Any:
-    """The JSON that a server of ours answers with."""
-    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - our own URL, http
-        return json.load(answer)
-
-
 def until(check: Any, what: str) -> Any:
     """Wait until `check` returns something true."""
     last: object = None
@@ -378,18 +354,6 @@ def until(check: Any, what: str) -> Any:
                 return last
         time.sleep(0.5)
     pytest.fail(f"{what} within 60 s; last: {last}")
-
-
-@contextmanager
-def running(log: Path, *command: str) -> Iterator[None]:
-    """A program in the background, ended with the block."""
-    with log.open("w") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=out)
-        try:
-            yield
-        finally:
-            process.terminate()
-            process.wait(60)
 
 
 @contextmanager
@@ -445,7 +409,7 @@ def test_what_follows_from_a_worse_alert_is_inhibited(tmp_path: Path) -> None:
 
         def states() -> dict[str, list[dict[str, str]]]:
             found: dict[str, list[dict[str, str]]] = {"active": [], "suppressed": []}
-            for one in ask(url):
+            for one in fetch_json(url):
                 found.setdefault(one["status"]["state"], []).append(one["labels"])
             return {state: ordered(alerts) for state, alerts in found.items()}
 
@@ -477,7 +441,9 @@ def test_metrics_rules_and_alerts_work_together(tmp_path: Path) -> None:
     config["scrape_configs"][0]["static_configs"][0]["targets"] = [f"127.0.0.1:{server.port}"]
     config["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"] = [f"127.0.0.1:{alertmanager_at}"]
     home = prometheus_home(tmp_path, config)
-    options = [option for option in compose()["services"]["prometheus"]["command"] if "feature" in option]
+    options = [
+        option for option in compose_file()["services"]["prometheus"]["command"] if "feature" in option
+    ]
     ended = threading.Event()
 
     def keep_feeding() -> None:
@@ -500,7 +466,7 @@ def test_metrics_rules_and_alerts_work_together(tmp_path: Path) -> None:
             check_rules(api)
             check_exemplars(api)
             stuck = f"http://127.0.0.1:{alertmanager_at}/api/v2/alerts?filter=alertname%3D%22RiskmonPartitionStuck%22"
-            [alert] = until(lambda: ask(stuck), "no alert reached Alertmanager")
+            [alert] = until(lambda: fetch_json(stuck), "no alert reached Alertmanager")
             assert alert["labels"]["topic"] == "t"
             assert alert["annotations"]["runbook_url"].endswith("/RiskmonPartitionStuck.md")
     finally:
@@ -513,7 +479,7 @@ def check_rules(api: str) -> None:
     """Every rule is loaded, and has been evaluated without a fault."""
 
     def evaluated() -> list[dict[str, Any]]:
-        rules = [rule for group in ask(f"{api}/rules")["data"]["groups"] for rule in group["rules"]]
+        rules = [rule for group in fetch_json(f"{api}/rules")["data"]["groups"] for rule in group["rules"]]
         return rules if rules and all(rule["health"] != "unknown" for rule in rules) else []
 
     rules = until(evaluated, "rules were not evaluated")
@@ -525,5 +491,5 @@ def check_rules(api: str) -> None:
 def check_exemplars(api: str) -> None:
     """The trace behind the latest flag can be followed from the metric."""
     query = urllib.parse.urlencode({"query": "riskmon_flags_total", "start": "0", "end": "9999999999"})
-    found = until(lambda: ask(f"{api}/query_exemplars?{query}")["data"], "no exemplars")
+    found = until(lambda: fetch_json(f"{api}/query_exemplars?{query}")["data"], "no exemplars")
     assert found[0]["exemplars"][0]["labels"] == {"trace_id": TRACE_ID}

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from engine_machine import SEQUENCES, EngineMachine, of_length
 from hypothesis.stateful import run_state_machine_as_test
-from test_engine_machine import SEQUENCES, EngineMachine, of_length
 
 HISTORIES: Final = 10 * SEQUENCES
 

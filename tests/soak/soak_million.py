@@ -14,7 +14,6 @@ from cheap_detectors import is_bad, trace_id
 from daemons import Daemon, Rig, cheap, value_of
 from patience import PATIENCE, eventually
 from soak import tell
-from test_e2e_stop import pause
 
 RECORDS: Final = 1_000_000
 PARTITIONS: Final = 12
@@ -107,7 +106,7 @@ class Million:
 
     def _pause(self) -> None:
         self._stopped = self._chance.choice(self._daemons)
-        pause(self._stopped, self.rig)
+        self.rig.pause(self._stopped)
 
     def _restart(self) -> None:
         (self.kafka.kill if self.done_to["restart"] % 2 else self.kafka.stop)()

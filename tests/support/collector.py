@@ -19,8 +19,9 @@ from typing import Any, Final, Self
 
 import yaml
 from cache import cached
+from compose import compose_file
 from external import missing, need
-from test_docker import compose, free_port
+from processes import free_port
 
 from monitor.demo.broker import DIE_WITH_PARENT
 
@@ -37,7 +38,7 @@ _SECONDS: Final = 30.0  # to start, and to hand on what it holds when it is stop
 
 def version() -> str:
     """The tag of the compose file's image, the only place that names it."""
-    return str(compose()["services"]["otel-collector"]["image"].rpartition(":")[2])
+    return str(compose_file()["services"]["otel-collector"]["image"].rpartition(":")[2])
 
 
 def program() -> str:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from cache import cached
+from compose import compose_file
 from external import need
-from test_docker import compose
 
 
 class Module(NamedTuple):
@@ -29,7 +29,7 @@ class Module(NamedTuple):
     @property
     def version(self) -> str:
         """The tag of the service's image: the compose file is the only place that names versions."""
-        return str(compose()["services"][self.service]["image"].partition(":v")[2])
+        return str(compose_file()["services"][self.service]["image"].partition(":v")[2])
 
     @property
     def query(self) -> str:

@@ -32,6 +32,9 @@ from monitor.trace import Origin
 FULL = bool(os.environ.get("CI"))
 TRACES = 20_000 if FULL else 2_000
 RULE = "BadTrace"
+TOKEN = "canary-token"
+RECEIVER = {"enabled": True, "port": 0, "token": TOKEN}
+"""Settings of a receiver."""
 
 _RULES = f"""
 groups:
@@ -143,6 +146,15 @@ class Daemon:
             lines = answer.read().decode().splitlines()
         found = [line for line in lines if line.startswith((name + "{", name + " ")) and label in line]
         return [float(line.rpartition(" ")[2]) for line in found]
+
+    def receiver_port(self) -> int:
+        """Where its receiver listens, as soon as it says so."""
+
+        def look() -> int:
+            assert self.alive, self.log.read_text(encoding="utf-8")[-3000:]
+            return next((event["port"] for event in self.events() if event.get("event") == "receiving"), 0)
+
+        return eventually(look, "a receiver")
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""
@@ -316,6 +328,19 @@ class Rig(Generic[B]):
                 return connection.execute(query).fetchall()
             except sqlite3.OperationalError:  # no tables yet
                 return []
+
+    def pause(self, daemon: Daemon) -> None:
+        """Stop a process, but not in a transaction: SQLite's write lock would stop the other ones too."""
+        while True:
+            daemon.signal(signal.SIGSTOP)
+            with contextlib.closing(sqlite3.connect(self.database, timeout=2.0)) as ledger:
+                try:
+                    ledger.execute("BEGIN IMMEDIATE")
+                except sqlite3.OperationalError:
+                    daemon.signal(signal.SIGCONT)
+                    time.sleep(0.1)  # stopped again at once it would never end its transaction
+                else:
+                    return
 
     def done(self) -> int:
         """Records before the positions of all partitions."""

@@ -30,7 +30,7 @@ from urllib.parse import quote
 
 import sqlalchemy as sa
 from external import need, postgresql
-from test_e2e_assembly import record_of, spans_of
+from otlp_protobuf import agent_spans, record_of
 
 from monitor.config import Config
 from monitor.daemon.build import build_engine
@@ -89,9 +89,9 @@ def topics() -> dict[TopicPartition, list[bytes]]:
     }
     for where, offset in UNREADABLE.items():
         found[where][offset] = b"{"
-    (root, *parts), (other_root, *others) = spans_of(1), spans_of(2)
+    (root, *parts), (other_root, *others) = agent_spans(1), agent_spans(2)
     found["spans", 0] = [
-        record_of(spans) for spans in (spans_of(0), parts, others[:2], [root], [other_root, *others[2:]])
+        record_of(spans) for spans in (agent_spans(0), parts, others[:2], [root], [other_root, *others[2:]])
     ]
     return found
 
@@ -116,7 +116,7 @@ def judge(ledger: Ledger, vault: Vault, config: Config, rules: Path, clock: Manu
 
     def receive(*numbers: int) -> None:
         topic = config.spool_topics()["traces"]
-        bodies = [record_of(spans_of(number)) for number in numbers]
+        bodies = [record_of(agent_spans(number)) for number in numbers]
         assert spool.append(
             [Received(topic, clock.now(), "application/x-protobuf", body) for body in bodies]
         ) == len(numbers)

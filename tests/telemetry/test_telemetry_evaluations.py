@@ -2,19 +2,14 @@
 
 import json
 import socket
-import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 import pytest
 from checkout import SHARED
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from patience import PATIENCE, unhindered
+from receivers import collecting
 
 from monitor.clock import SystemClock
 from monitor.config import TelemetryConfig
@@ -58,61 +53,6 @@ def scored(detector: str, score: float, *kinds: str) -> Assessment:
 
 TIMEOUT = Assessment(detector="toxicity", version="1", status=Status.TIMEOUT)
 SKIPPED = Assessment(detector="hallucination", version="1", status=Status.SKIPPED, reason="no_context")
-
-
-class Collector:
-    """What was posted to `/v1/logs`, by a server that may refuse or hang."""
-
-    def __init__(self, status: int = 200) -> None:
-        self.requests: list[Any] = []
-        self.headers: list[dict[str, str]] = []
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                """Keep a request."""
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                outer.headers.append({**dict(self.headers.items()), "path": self.path})
-                outer.requests.append(ExportLogsServiceRequest.FromString(body))
-                self.send_response(status)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, *_: Any) -> None:
-                """Be quiet."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever)
-        self._thread.start()
-
-    def records(self) -> list[Any]:
-        """Every log record that came."""
-        return [
-            record
-            for request in self.requests
-            for group in request.resource_logs
-            for scope in group.scope_logs
-            for record in scope.log_records
-        ]
-
-    def close(self) -> None:
-        """End it."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-
-@contextmanager
-def collecting(status: int = 200) -> Iterator[Collector]:
-    """A collector that is closed in the end."""
-    collector = Collector(status)
-    try:
-        yield collector
-    finally:
-        collector.close()
 
 
 class Outcomes(Counter[str]):

@@ -1,0 +1,89 @@
+"""Ledgers to test with, in SQLite or PostgreSQL, and what is put into them."""
+
+import contextlib
+import uuid
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Self
+from urllib.parse import quote
+
+import pytest
+import sqlalchemy as sa
+
+from monitor.config import AlertmanagerConfig, DeliverConfig
+from monitor.events import Assigned
+from monitor.ledger.claims import Claim
+from monitor.ledger.store import Ledger
+from monitor.outcome.effects import Policy
+from monitor.outcome.transaction import EngineVersion, Transaction
+from monitor.privacy.vault import Vault
+from monitor.records import FlagRow
+from monitor.testing import ManualClock
+
+VAULT = Vault(bytes(range(32)))
+POLICY = Policy(
+    deliver=DeliverConfig(alertmanager=AlertmanagerConfig(url="http://alertmanager.invalid:9093")),
+    excerpt_chars=100,
+    sample_ratio=0.0,
+)
+
+on_every_database = pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)
+"""Run a test, whose fixture `database` or `ledger` this concerns, on each database that may hold a ledger."""
+on_postgresql = pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+
+
+class Database:
+    """Where one test's ledger is."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    @classmethod
+    def sqlite(cls, folder: Path) -> Self:
+        """Return a file of SQLite in this folder."""
+        return cls(f"sqlite:///{folder / 'ledger.db'}")
+
+    @classmethod
+    def postgresql(cls, server: str) -> Self:
+        """Return a new schema of the server that has its socket in this folder."""
+        schema = f"t{uuid.uuid4().hex}"
+        base = f"postgresql://riskmon@/postgres?host={quote(server)}"
+        engine = sa.create_engine(base)
+        with engine.begin() as connection:
+            connection.execute(sa.schema.CreateSchema(schema))
+        engine.dispose()
+        return cls(f"{base}&options={quote(f'-csearch_path={schema}')}")
+
+    @contextlib.contextmanager
+    def opened(self, owner: str = "d0", clock: ManualClock | None = None) -> Iterator[Ledger]:
+        """Open the ledger as this daemon, and close it in the end."""
+        ledger = Ledger.open(self.url, VAULT, clock or ManualClock(), owner)
+        try:
+            yield ledger
+        finally:
+            ledger.close()
+
+
+def claimed(ledger: Ledger, partition: int = 0, *, committed: int | None = None, begin: int = 0) -> Claim:
+    """Claim a partition that may be read."""
+    claim = ledger.claim(Assigned("t", partition, committed, begin, 1_000), latest=False)
+    assert isinstance(claim, Claim)
+    return claim
+
+
+def record_flags(ledger: Ledger, rows: Iterable[FlagRow]) -> None:
+    """Record flags."""
+    ledger.record(
+        Transaction(
+            owner="d0",
+            version=EngineVersion.of({"pii": "1"}, "rules-1"),
+            marks={},
+            coverage=[],
+            flags=list(rows),
+            feedback=[],
+            outgoing=[],
+            kept=[],
+            dead_letters=[],
+            snapshots={},
+        )
+    )
