@@ -1,6 +1,7 @@
-"""The order of the house: few modules at the top, a short command, independent tests."""
+"""The order of the house: short modules, few of them at the top, one meaning per name, independent tests."""
 
 import ast
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,24 @@ def imported_by(path: Path) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             yield node.module or ""
+
+
+def test_no_module_is_long() -> None:
+    """A module that outgrows 400 lines holds two subjects."""
+    lengths = {str(path): len(path.read_text(encoding="utf-8").splitlines()) for path in MODULES}
+    assert len(lengths) > 200
+    assert {path: length for path, length in lengths.items() if length > 400} == {}
+
+
+def test_a_class_name_has_one_meaning() -> None:
+    """No two modules define a public class of the same name."""
+    places: defaultdict[str, list[str]] = defaultdict(list)
+    for path in MODULES:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places[node.name].append(str(path))
+    assert len(places) > 300
+    assert {name: paths for name, paths in places.items() if len(paths) > 1} == {}
 
 
 def test_few_modules_lie_at_the_top() -> None:
