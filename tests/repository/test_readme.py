@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import pytest
+from checkout import ROOT
 from external import need_module
 from patience import eventually
 
@@ -27,7 +28,6 @@ from monitor.rules import run_tests
 from monitor.strict_yaml import load_yaml
 from monitor.trace import Record
 
-ROOT: Final = Path(__file__).resolve().parents[1]
 README: Final = ROOT / "README.md"
 PAGES: Final = [README, *sorted((ROOT / "docs").glob("*.md"))]
 LINKED: Final = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
