@@ -1,7 +1,7 @@
 """Rules: YAML files of CEL expressions over one trace's assessments, compiled into a decision.
 
 `RuleBook` holds the rules in force and reloads them; its `current.decide(origin, trace, assessments)` gives
-the flags of a trace. `run_tests` and `coverage` check the cases written beside rules.
+the flags of a trace. `run_tests` and `coverage` check the cases written next to the rules.
 """
 
 from monitor.rules.book import Reload, RuleBook

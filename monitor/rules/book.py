@@ -21,14 +21,14 @@ class Reload(NamedTuple):
 
     @property
     def ok(self) -> bool:
-        """Whether the files on disk are in force."""
+        """Return whether the files on disk are in force."""
         return not self.error
 
 
 class RuleBook:
     """The current rules and their files.
 
-    Raises ConfigError on construction when the first set cannot be loaded: there is no good one to keep.
+    Raises ConfigError on construction when the first set cannot be loaded: there is no earlier set to keep.
     No paths means the packs that come with riskmon.
     """
 
@@ -43,20 +43,20 @@ class RuleBook:
 
     @property
     def current(self) -> RuleSet:
-        """The rules in force."""
+        """Return the rules in force."""
         return self._current
 
     def refresh(self) -> Reload | None:
-        """Look at the files; return None when nothing changed, else what came of loading them. Never raises.
+        """Check the files; return None when nothing changed, else the result of loading them. Never raises.
 
         Contents are compared, not time stamps, which neither a Kubernetes ConfigMap nor a coarse clock keep
-        apart. A change is taken only when two readings agree, so a set half-way swapped is never loaded.
+        apart. A change counts only when two readings agree, so a set that is half swapped is never loaded.
         """
-        found = self._look()
-        if found == self._seen or found != self._look():
+        contents = self._look()
+        if contents == self._seen or contents != self._look():
             return None
-        self._seen = found
-        self.error = found if isinstance(found, str) else self._load(found)
+        self._seen = contents
+        self.error = contents if isinstance(contents, str) else self._load(contents)
         return Reload(self._current.version, self.error, self._clock.now())
 
     def _look(self) -> Contents | str:

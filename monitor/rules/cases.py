@@ -1,4 +1,4 @@
-"""Tests of rules: the cases written beside them, and whether those cases would notice a wrong rule."""
+"""Tests of rules: runs the cases in rule files, and measures whether they would notice a wrong rule."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -44,10 +44,10 @@ class CaseResult(NamedTuple):
 
 
 class RuleCoverage(NamedTuple):
-    """How many cases of its file exercise a rule.
+    """Numbers of cases in its file that exercise a rule.
 
-    `firing` cases raise it; `quiet` ones do not, though they say something of what it reads; `boundary` ones
-    come out differently if one comparison is swapped or one threshold moves by STEP. `mutants` is how many
+    `firing` cases raise it; `quiet` ones do not, though they set a field it reads; `boundary` ones come out
+    differently if one comparison is swapped or one threshold moves by STEP. `mutants` is how many
     such changes pass the static check, `killed` how many of them some case notices.
     """
 
@@ -61,7 +61,7 @@ class RuleCoverage(NamedTuple):
 
     @property
     def complete(self) -> bool:
-        """Whether the rule has a case of each sort."""
+        """Return whether the rule has a case of each sort."""
         return bool(self.firing and self.quiet and self.boundary)
 
 
@@ -123,7 +123,7 @@ def _inputs(case: CaseSpec) -> tuple[Trace, list[Assessment]]:
     trace = _trace(case.trace)
     if case.run is not None:
         trace = msgspec.structs.replace(trace, agent=case.run.agent, steps=_steps(case.run))
-    return trace, [_assessment(name, said) for name, said in case.assessments.items()]
+    return trace, [_assessment(name, assessment) for name, assessment in case.assessments.items()]
 
 
 def _trace(case: TraceCase) -> Trace:
@@ -211,7 +211,7 @@ def _fires(rule: Rule, case: CaseSpec) -> bool:
 def _changes(
     rule: Rule, mutant: str, cases: Sequence[CaseSpec], outcomes: Sequence[bool], detectors: Sequence[str]
 ) -> list[bool] | None:
-    """Per case, whether the mutant decides otherwise; None for one that the static check refuses."""
+    """Return per case whether the mutant decides otherwise; None if the static check refuses it."""
     try:
         expression = compile_(mutant, variables(detectors))
     except ExpressionError:

@@ -203,7 +203,7 @@ class _Checker:
         if self._bound and field.name == "list":
             raise ExpressionError(
                 token.offset,
-                f"{token.text}.{name.text} stands inside another list's body; "
+                f"{token.text}.{name.text} is inside another list's body; "
                 "lists are not nested: write two conditions or two rules",
             )
         read = self._read(token.text, name.text, field)
@@ -299,7 +299,7 @@ class _Checker:
     def _comprehension(self, value: Operand, macro: Lexeme) -> Operand:
         if self._bound:
             raise ExpressionError(
-                macro.offset, f"{macro.text} stands inside another list's body; lists are not nested"
+                macro.offset, f"{macro.text} is inside another list's body; lists are not nested"
             )
         self._comprehensions += 1
         if self._comprehensions > MAX_COMPREHENSIONS:
@@ -326,5 +326,5 @@ class _Checker:
 
 
 def _is_plain(token: Lexeme) -> bool:
-    """Whether a literal holds no escape, so that its text is its value."""
+    """Return whether a literal holds no escape, so that its text is its value."""
     return token.kind == "string" and token.text[0] in "\"'" and "\\" not in token.text

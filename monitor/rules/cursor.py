@@ -22,7 +22,7 @@ class Cursor:
 
     @property
     def peek(self) -> Lexeme:
-        """The next token, which stays."""
+        """Return the next token without taking it."""
         return self.tokens[self.position]
 
     def take(self) -> Lexeme:
@@ -33,11 +33,11 @@ class Cursor:
         return token
 
     def is_at(self, *operators: str) -> bool:
-        """Whether the next token is one of these operators."""
+        """Return whether the next token is one of these operators."""
         return self.peek.kind == "operator" and self.peek.text in operators
 
     def is_at_in(self) -> bool:
-        """Whether the next token is `in`, an operator that is spelled as a name."""
+        """Return whether the next token is `in`, an operator that is spelled as a name."""
         return (self.peek.kind, self.peek.text) == ("name", "in")
 
     def upcoming(self, count: int) -> list[Lexeme]:

@@ -32,7 +32,7 @@ class EvaluationError(Exception):
 
 
 class Context:
-    """Variables made ready once and read by many expressions."""
+    """Variables converted once and read by many expressions."""
 
     __slots__ = ("native",)
 
@@ -47,7 +47,7 @@ class Context:
 
 
 class Expression:
-    """A compiled boolean expression; `reads` is all that it can tell apart."""
+    """A compiled boolean expression; `reads` are its inputs."""
 
     __slots__ = ("_program", "reads")
 

@@ -47,7 +47,7 @@ class _Strict(BaseModel):
 
 
 class MatchSpec(_Strict):
-    """Traces a group looks at: every field given must match, exactly or with `*` for any text."""
+    """The traces of a group: every field given must match, exactly or with `*` for any text."""
 
     app: Glob | None = None
     environment: Glob | None = None
@@ -58,12 +58,12 @@ class MatchSpec(_Strict):
     prompt_version: Glob | None = None
 
     def given(self) -> dict[str, str]:
-        """Fields that are set, by name."""
+        """Return the fields that are set, by name."""
         return {name: value for name, value in self if value is not None}
 
 
 class AnnotationSpec(_Strict):
-    """What an alert says. `{{ $labels.app }}` is replaced; nothing else of a trace can appear."""
+    """Texts of an alert. `{{ $labels.app }}` is replaced; nothing else of a trace can appear."""
 
     summary: Text
     description: Text = ""
@@ -87,7 +87,7 @@ class RuleSpec(_Strict):
 
     @property
     def severity(self) -> Severity:
-        """Severity of its flags."""
+        """Return the severity of the rule's flags."""
         return Severity(self.labels["severity"])
 
     @model_validator(mode="after")
@@ -122,7 +122,7 @@ class EvidenceCase(_Strict):
 
 
 class AssessmentCase(_Strict):
-    """What a detector says in a test case."""
+    """A detector's assessment in a test case."""
 
     status: Annotated[Status, Field(strict=False)] = Status.SCORED
     score: Share = 0.0
@@ -181,7 +181,7 @@ class CaseSpec(_Strict):
 
 
 class EnvironmentSpec(_Strict):
-    """What holds for every rule in an environment: no flag is more severe than this."""
+    """Limit for every rule in an environment: the highest severity of its flags."""
 
     max_severity: Annotated[Severity, Field(strict=False)]
 
@@ -201,7 +201,7 @@ class FileSpec(_Strict):
 
 
 class RuleFile(NamedTuple):
-    """A rule file that is well-formed, with the means to say where each part stands."""
+    """A well-formed rule file; it finds the file, line and column of each part."""
 
     name: str
     text: str
@@ -255,9 +255,9 @@ def _files(path: Path) -> list[Path]:
     entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
     if mistaken := [entry for entry in entries if entry.suffix == ".yml" and entry.is_file()]:
         raise ConfigError(f"{mistaken[0]}: would not be read; rename it to {mistaken[0].stem}.yaml")
-    if not (found := [entry for entry in entries if entry.suffix == ".yaml"]):
+    if not (files := [entry for entry in entries if entry.suffix == ".yaml"]):
         raise ConfigError(f"{path}: holds no *.yaml file; give a folder of rule files")
-    return found
+    return files
 
 
 def parse(name: str, content: bytes) -> RuleFile:
@@ -317,7 +317,7 @@ def _find(node: yaml.Node, path: Place, *, key: bool = False) -> yaml.Node:
 
 
 def _source_index(text: str, node: yaml.ScalarNode, offset: int) -> int:
-    """Return where the character of a scalar stands in the file, past indentation, folding and quotes."""
+    """Return the index in the file of a scalar's character, past indentation, folding and quotes."""
     index = node.start_mark.index
     if node.style in {"|", ">"}:
         index = text.find("\n", index) + 1

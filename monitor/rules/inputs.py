@@ -1,4 +1,4 @@
-"""What an expression may see of a judged trace: a declared schema, and the values behind it.
+"""Variables that expressions may read of a judged trace: a declared schema, and the values behind it.
 
 No text of a trace is among them, so no rule can put any into an alert.
 """
@@ -21,10 +21,10 @@ Read: TypeAlias = tuple[str, ...]
 
 
 class Reads(NamedTuple):
-    """All that an expression can tell apart.
+    """The inputs that an expression reads, as precisely as it distinguishes them.
 
-    `exact` fields count with their value. `compared` ones are numbers that are only compared with these
-    thresholds (none: only asked for with `has`). Of evidence entries only the fields `entry` are looked at.
+    `exact` fields matter with their value. `compared` ones are numbers that are only compared with these
+    thresholds (none: only tested with `has`). Of evidence entries only the fields `entry` are looked at.
     """
 
     exact: frozenset[Read]
@@ -78,7 +78,7 @@ def number(value: float) -> float:
 
 
 def shown(assessment: Assessment) -> Sequence[Evidence]:
-    """Up to MAX_EVIDENCE entries: one per kind and direction first, then leaks, then the highest scores."""
+    """Return up to MAX_EVIDENCE entries: one per kind and direction, then leaks, then the highest scores."""
     if len(assessment.evidence) <= MAX_EVIDENCE:
         return assessment.evidence
     firsts = {id(e) for e in {(e.kind, e.leaked): e for e in reversed(assessment.evidence)}.values()}
@@ -87,10 +87,10 @@ def shown(assessment: Assessment) -> Sequence[Evidence]:
 
 
 def signals(assessment: Assessment) -> dict[str, float]:
-    """Numeric signals of an assessment, and how many evidence entries were left out."""
-    found = {key: number(value) for key, value in assessment.values.items()}
+    """Return the numeric signals of an assessment, and the number of evidence entries left out."""
+    numbers = {key: number(value) for key, value in assessment.values.items()}
     dropped = len(assessment.evidence) - MAX_EVIDENCE
-    return {**found, DROPPED: float(dropped)} if dropped > 0 else found
+    return {**numbers, DROPPED: float(dropped)} if dropped > 0 else numbers
 
 
 def _plain(type_: Type, name: str) -> Field:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 MAX_LENGTH = 2_000  # characters
 HINTS = {"=": "==", "&": "&&", "|": "||", "and": "&&", "or": "||", "not": "!", "AND": "&&", "OR": "||"}
-"""What other languages write, and what CEL writes for it."""
+"""Operators of other languages, and CEL's spelling of them."""
 
 _TOKEN = re.compile(
     r"""(?P<space>[ \t\r\n\f]+|//[^\n]*)
@@ -47,7 +47,7 @@ def tokens(source: str) -> list[Lexeme]:
     """Split an expression; the last token is the end. Raises ExpressionError."""
     if len(source) > MAX_LENGTH:
         raise ExpressionError(0, f"longer than {MAX_LENGTH} characters; split it into several rules")
-    found, offset = [], 0
+    lexemes, offset = [], 0
     while offset < len(source):
         match = _TOKEN.match(source, offset)
         if match is None:
@@ -55,9 +55,9 @@ def tokens(source: str) -> list[Lexeme]:
         kind = match.lastgroup
         assert kind is not None  # every alternative of the pattern is named
         if kind != "space":
-            found.append(Lexeme(kind, match.group(), offset))
+            lexemes.append(Lexeme(kind, match.group(), offset))
         offset = match.end()
-    return [*found, Lexeme("end", "", len(source))]
+    return [*lexemes, Lexeme("end", "", len(source))]
 
 
 def _unexpected(rest: str) -> str:

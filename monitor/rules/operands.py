@@ -21,8 +21,8 @@ CONVERSIONS: Mapping[str, tuple[frozenset[Type], Type]] = {
 class Operand(NamedTuple):
     """A checked part: its type and where it begins.
 
-    `texts` are its text literals, to compare with known values; `read` is the field that it is and no more;
-    `number` is the literal that it is.
+    `texts` are its text literals, to compare with known values. `read` is set if it is just a field, `number`
+    if it is just a literal.
     """
 
     type: Type

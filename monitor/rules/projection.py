@@ -1,4 +1,4 @@
-"""The part of a judged trace that a group of rules can tell apart, as a memo key and as values."""
+"""Projection of a judged trace onto the inputs of a group of rules, as a memo key and as values."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -18,14 +18,16 @@ from monitor.rules.inputs import (
 
 _LISTS = frozenset({"evidence", "leaked", "kinds"})
 _DECIDES = {"leaked": "leaked", "kinds": "kind"}  # the field of an entry that decides what such a list holds
-_ATTRIBUTES = {"scored": "status"}  # what a field is made of, if not itself
+_ATTRIBUTES = {"scored": "status"}  # fields derived from another attribute of the assessment
 
 
 class Projection:
-    """What a group of rules sees of a trace, its run (`about`, by `SUBJECTS`) and its assessments (`given`).
+    """The view that a group of rules has of a trace.
 
-    A number that the rules only compare with thresholds enters the key as the interval it falls into, so
-    scores that never repeat still give keys that do.
+    `about` holds the trace and its run by the names in `SUBJECTS`, `given` the assessments by detector.
+
+    A number that the rules only compare with thresholds enters the key as the interval it falls into. Scores
+    hardly ever repeat, but intervals do, so the memo hits.
     """
 
     def __init__(self, reads: Reads) -> None:
@@ -62,7 +64,7 @@ class Projection:
 
 
 class _DetectorView:
-    """The part of one assessment that is read. A detector that did not run is skipped as `disabled`."""
+    """The fields of one assessment that rules read. A detector that did not run counts as skipped."""
 
     def __init__(self, name: str, reads: Reads) -> None:
         self.name = name
@@ -72,11 +74,14 @@ class _DetectorView:
         fields = {read[0] for read in (*exact, *compared) if len(read) == 1}
         self._getters = {field: DETECTOR_FIELDS[field].get for field in sorted(fields - _LISTS)}
 
+        # A field that some rule reads exactly enters the key whole; one that rules only compare, as a cell.
         whole = {field for field in fields - _LISTS if (field,) in exact} - {"values"}
         attributes = sorted({_ATTRIBUTES.get(field, field) for field in whole})
         self._attributes = attrgetter(*attributes) if attributes else None
         self._cells = [(DETECTOR_FIELDS[r[0]].get, t) for r, t in compared.items() if len(r) == 1]
 
+        # Of a list's entries the key holds the fields that rules read, and the field that decides which
+        # entries the list has: two traces with equal keys must give equal lists.
         self._lists = sorted(fields & _LISTS)
         entry = reads.entry if fields & {"evidence", "leaked"} else frozenset()
         self._entry = [(field, attrgetter(field)) for field in sorted(entry)]
@@ -96,18 +101,20 @@ class _DetectorView:
             parts.append(cell(get(assessment), thresholds))
         evidence = assessment.evidence
         if evidence and self._lists:
-            cut = len(evidence) > MAX_EVIDENCE  # which entries stay depends on more than what is read of them
+            # A long list is cut, and which entries remain depends on fields outside the key: take it whole.
+            cut = len(evidence) > MAX_EVIDENCE
             parts.append(evidence if cut else tuple(map(self._entry_key, evidence)))
         elif self._lists:
             parts.append(())
         if self._named or self._all_signals:
-            found = signals(assessment) if self._all_signals or self._counts_dropped else assessment.values
+            # `signals` adds the count of dropped evidence; without a rule that reads it, spare the copy.
+            numbers = signals(assessment) if self._all_signals or self._counts_dropped else assessment.values
             if self._all_signals:
-                parts.append(tuple(found.items()))
+                parts.append(tuple(numbers.items()))
             for name in self._signals:
-                parts.append(found.get(name))  # noqa: PERF401 - see Projection.key
+                parts.append(numbers.get(name))  # noqa: PERF401 - see Projection.key
             for name, thresholds in self._signal_cells:
-                parts.append(cell(found.get(name), thresholds))
+                parts.append(cell(numbers.get(name), thresholds))
         return parts[0] if len(parts) == 1 else tuple(parts)
 
     def values(self, assessment: Assessment) -> dict[str, Any]:
@@ -117,8 +124,8 @@ class _DetectorView:
             entries = DETECTOR_FIELDS[name].get(assessment)
             values[name] = entries if name == "kinds" else [self._seen(entry) for entry in entries]
         if self._named and not self._all_signals:
-            found = signals(assessment)
-            values["values"] = {key: found[key] for key in self._named if key in found}
+            numbers = signals(assessment)
+            values["values"] = {key: numbers[key] for key in self._named if key in numbers}
         return values
 
     def _seen(self, evidence: Evidence) -> dict[str, Any]:
@@ -128,7 +135,7 @@ class _DetectorView:
 
 
 def cell(value: float | None, thresholds: Sequence[float]) -> int | None:
-    """Return which interval between thresholds, or which threshold, a number is; None when there is none.
+    """Return the index of the threshold a number equals, or of the interval it is in; None for no number.
 
     Two numbers in one cell compare alike with every threshold, by every operator.
     """
@@ -136,9 +143,10 @@ def cell(value: float | None, thresholds: Sequence[float]) -> int | None:
         return None
     if value != value:  # noqa: PLR0124 - NaN compares false with everything and needs a cell of its own
         return -1
+    # Odd for a number on a threshold, even between two: `<` and `<=` differ on the threshold only.
     return bisect_left(thresholds, value) + bisect_right(thresholds, value)
 
 
 def _nothing(_: Evidence) -> Hashable:
-    """Key of an entry whose presence alone counts."""
+    """Return the key of an entry of which rules read no field."""
     return None

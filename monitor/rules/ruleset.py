@@ -1,9 +1,9 @@
 """A set of compiled rules and the decision it makes of a judged trace.
 
 Rules that match a trace and read the same detectors form a group. A group's outcome is a pure function of
-what it can tell apart, so it is remembered by that: a trace like earlier ones costs a few dictionary
-look-ups, and only an unseen combination reaches the expression engine. The very assessments of the trace
-before, as detectors give to many traces that hold nothing, cost one comparison.
+its projection, so the projection's key finds it in a memo: a trace like earlier ones costs a few dictionary
+look-ups, and only an unseen combination reaches the expression engine. Traces without findings often have
+the same assessments as the trace before; those cost one comparison.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ MATCHES = 4_096  # distinct (app, environment, …) whose rules are remembered
 class Rule(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A compiled rule. `version` hashes all that makes its decision; `file` and `line` are its place.
 
-    `caps` are the highest severities by glob of the environment; the first that matches holds.
+    `caps` are the highest severities by glob of the environment; the first match applies.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     caps: tuple[tuple[str, Severity], ...] = ()
 
     def severity_in(self, environment: str) -> Severity:
-        """Return the severity of its flags in an environment; one that no cap names keeps the rule's own."""
+        """Return the severity of its flags in an environment; without a matching cap, the rule's own."""
         cap = next((most for glob, most in self.caps if matches(environment, glob)), self.severity)
         return min(self.severity, cap, key=list(Severity).index)
 
@@ -68,7 +68,7 @@ class RuleError(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """What the rules say of one trace, in the order of the rules."""
+    """Flags and errors that the rules raise on one trace, in the order of the rules."""
 
     flags: tuple[Flag, ...]
     errors: tuple[RuleError, ...]
@@ -110,8 +110,8 @@ class RuleSet:
         self._memo: dict[Hashable, tuple[_Hit, ...]] = {}
         self._memo_entries = memo_entries
         reads = merged(rule.expression.reads for rule in rules)
-        told = {read[:2] for read in (*reads.exact, *reads.compared) if read[0] in SUBJECTS}
-        self._told = [(read[0], SUBJECTS[read[0]][read[1]].get) for read in sorted(told)]
+        fields = {read[:2] for read in (*reads.exact, *reads.compared) if read[0] in SUBJECTS}
+        self._subject_fields = [(read[0], SUBJECTS[read[0]][read[1]].get) for read in sorted(fields)]
         self._last: tuple[Hashable, tuple[Assessment, ...]] = (None, ())
         self._last_hits: tuple[_Hit, ...] = ()
 
@@ -137,7 +137,8 @@ class RuleSet:
         """
         selected = self._selector(trace) if self._selector else None
         about = subjects(trace)
-        seen = (selected, *[get(about[subject]) for subject, get in self._told])
+        seen = (selected, *[get(about[subject]) for subject, get in self._subject_fields])
+        # Compared as a whole, before any key is built: many traces in a row get equal assessments.
         latest = (seen, tuple(assessments))
         if latest != self._last or not self._memo_entries:
             self._last_hits = self._hits(selected, trace, about, assessments)
@@ -162,6 +163,7 @@ class RuleSet:
             outcome = self._memo.get(key)
             if outcome is None:
                 outcome = self._evaluate(group, about, given)
+                # A key with much evidence is large and will hardly come again.
                 if sum(len(assessment.evidence) for assessment in assessments) <= MEMO_EVIDENCE:
                     self._remember(key, outcome)
             if outcome:
@@ -181,7 +183,8 @@ class RuleSet:
 
     def _group(self, indexes: tuple[int, ...]) -> _Group:
         if indexes not in self._groups:
-            if len(self._groups) >= MATCHES:  # numbers begin again, so what they stood for must go too
+            if len(self._groups) >= MATCHES:
+                # Group numbers start again, and plans and memo refer to the old ones.
                 self._groups.clear()
                 self._plans.clear()
                 self._memo.clear()
@@ -225,7 +228,7 @@ def flag_id(origin: Origin, rule: str) -> str:
 
 
 def matches(text: str, glob: str) -> bool:
-    """Whether a text is a glob's, where `*` stands for any text and nothing else is special. Linear time."""
+    """Match a text against a glob in which only `*` is special. Linear time."""
     head, *parts = glob.split("*")
     if not parts:
         return text == glob
@@ -234,16 +237,16 @@ def matches(text: str, glob: str) -> bool:
     if at > end or not text.startswith(head) or not text.endswith(tail):
         return False
     for part in middle:
-        found = text.find(part, at, end)
-        if found < 0:
+        index = text.find(part, at, end)
+        if index < 0:
             return False
-        at = found + len(part)
+        at = index + len(part)
     return True
 
 
 def _flag(rule: Rule, origin: Origin, trace: Trace, error: str) -> Flag:
     severity = rule.severity_in(trace.environment)
-    # What an environment lowers to information neither alerts nor asks anybody to look.
+    # A flag that its environment lowers to information sends no alert and asks for no review.
     silent = severity is Severity.INFO and rule.severity is not Severity.INFO
     known = {
         "agent": trace.agent or "unknown",
@@ -356,7 +359,7 @@ def _rule(
 
 
 def _case_problems(file: RuleFile, detectors: Sequence[str]) -> list[str]:
-    """Names in test cases that nothing has."""
+    """Return the faults of test cases that name an unknown alert or detector."""
     problems = []
     alerts = {rule.alert for group in file.spec.groups for rule in group.rules}
     for number, case in enumerate(file.spec.tests):
