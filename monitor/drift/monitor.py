@@ -13,14 +13,15 @@ from monitor.findings import Assessment, Status
 from monitor.trace import Trace
 
 OTHER = SegmentKey("other", "other")
-"""The segment that all beyond `max_segments` share."""
+"""The segment shared by all apps and models beyond `max_segments`."""
 
 
 class DriftMonitor:
     """Keeps the test of each segment. Used from one thread.
 
-    `reference` is how many traces a segment collects before it tests; `false_alarm_traces` the least mean
-    number of traces to a false alarm per segment; beyond `max_segments` segments share the one named other.
+    `reference` is the number of traces that a segment collects before it tests, and
+    `false_alarm_traces` the least mean number of traces to a false alarm per segment. Beyond `max_segments`,
+    all segments share the one named other.
     """
 
     def __init__(
@@ -44,8 +45,8 @@ class DriftMonitor:
         Skipped `warming_up` until the segment's reference is full; then scored with the log of the statistic
         over the log of its threshold, and `values`: `alarm` is 1 on the one trace that raises it,
         `statistic`, `reference`, and by `drift_<kind>` the part each kind of signal has in the statistic.
-        An assessment that is not scored, or has no vector, is returned as it is. Another version of the
-        vector begins a new reference.
+        An assessment that is not scored, or has no vector, is returned unchanged. Another version of the
+        vector starts a new reference.
         """
         if assessment.status is not Status.SCORED or not assessment.vector:
             return assessment
@@ -65,9 +66,11 @@ class DriftMonitor:
                 values={**assessment.values, "reference": float(len(segment.rows))},
             )
         weighted = segment.test(row)
+        # Each part is weighted by its share of the budget, so the threshold bounds the rate of false alarms.
         statistic = float(weighted.sum())
         alarm = statistic >= self._threshold
         if alarm:
+            # A statistic that stayed high would alarm on every trace: collect a new reference instead.
             self._segments[segment.key] = Segment(
                 segment.key, self._reference, segment.generation + 1, segment.version
             )
@@ -106,10 +109,10 @@ class DriftMonitor:
         return changed
 
     def restore(self, snapshot: Mapping[str, bytes]) -> None:
-        """Replace all state by what successive snapshots left behind.
+        """Replace all state by the merged content of successive snapshots.
 
-        Segments collected under another reference size begin anew. Raises ConfigError for what this version
-        cannot read.
+        Segments collected under another reference size start again. Raises ConfigError for a snapshot that
+        this version cannot read.
         """
         self._segments.clear()
         self._dirty.clear()

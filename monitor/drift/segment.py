@@ -20,7 +20,7 @@ from monitor.drift.statistics import (
 
 LEAST_REFERENCE = 4 * DIRECTIONS
 _RANGE = 16.0
-_NOVELTY_SCALE = 13.0  # novelty is in [0, 1.2] in practice; the last bin takes the rest
+_NOVELTY_SCALE = 13.0  # spreads novelty, in practice in [0, 1.2], over the bins; the last takes the rest
 
 Row = npt.NDArray[np.float16]
 
@@ -52,14 +52,14 @@ class Segment:
         self.count = 0
 
     def collect(self, row: Row) -> None:
-        """Add a trace to the reference; the last one makes the test begin."""
+        """Add a trace to the reference; the last one starts the test."""
         self.rows.append(row)
         if len(self.rows) == self.size:
             self.index()
             self._calibrate()
 
     def index(self) -> None:
-        """Fix the prompts that others are measured against: the first three quarters of the reference."""
+        """Fix the prompts to measure others against: the first three quarters of the reference."""
         fixed = np.stack(self.rows[: self._split()])[:, : -len(SCALARS)].astype(np.float32)
         self.neighbours = np.ascontiguousarray(fixed)
         components = np.linalg.svd(fixed - fixed.mean(axis=0), full_matrices=False)[2][:DIRECTIONS]
@@ -71,9 +71,10 @@ class Segment:
         return self.size - self.size // 4
 
     def _calibrate(self) -> None:
-        """Enter the reference into the ranks, prompts of the first three quarters left out.
+        """Add the reference to the ranks, without the prompts of its first three quarters.
 
-        Those are their own nearest neighbours, so they would rank as less novel than any prompt to come.
+        Those are their own nearest neighbours: they would rank as less novel than any later prompt, and every
+        later prompt would look like a shift. Their other signals are exchangeable and are added.
         """
         for i, row in enumerate(self.rows):
             bins = self._bins(row)
@@ -100,6 +101,7 @@ class Segment:
         known = (bins >= 0).nonzero()[0]
         chance = _uniforms(self.key, self.generation, self.count)[known]
         p = self.ranks.p_values(known, bins[known], chance)
+        # Only now: a p-value is uniform if the score is ranked among the earlier ones and itself.
         self.ranks.add(known, bins[known])
         self.count += 1
         return self.bets.place(known, p)
@@ -108,7 +110,7 @@ class Segment:
 def _uniforms(key: SegmentKey, generation: int, count: int) -> Floats:
     """Return one number in (0, 1) per signal, a function of the place in the stream alone.
 
-    A generator with state of its own would have to be part of every snapshot.
+    The random numbers break ties of the ranks. A generator would have state to keep in every snapshot.
     """
     seed = msgspec.msgpack.encode((key, generation, count))
     digest = hashlib.shake_128(seed).digest(8 * SIGNALS)

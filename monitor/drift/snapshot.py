@@ -55,9 +55,9 @@ def state_digest(key: str) -> str | None:
 
 
 def encode(key: str, segments: Mapping[str, Segment]) -> bytes | None:
-    """Return the value of a key, given the segments by digest; None for a chunk that is gone.
+    """Return the value of a key, given the segments by digest; None for a chunk without rows.
 
-    A new reference begins with no rows, so chunks of the former one have nothing to write.
+    A new reference starts with no rows, so the chunks of the old one have nothing to write.
     """
     digest, _, part = key.partition("/")
     segment = segments[digest]
@@ -94,7 +94,7 @@ def _encode_rows(segment: Segment, begin: int) -> bytes:
 def restored(digest: str, snapshot: Mapping[str, bytes], reference: int) -> Segment:
     """Return the segment that a snapshot holds under a digest.
 
-    One that was collected under another size of the reference begins anew. Raises ConfigError for what this
+    A segment collected under another reference size starts again. Raises ConfigError for a snapshot that this
     version cannot read.
     """
     try:
