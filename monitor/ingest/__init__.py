@@ -1,4 +1,4 @@
-"""Decoders: a record in, traces and spans out. What cannot be decoded raises BadTrace.
+"""Decoders: a record in, traces and spans out. A record that cannot be decoded raises BadTrace.
 
 Around the payload of every format may be a schema registry's prefix or a CloudEvents envelope (`framing`).
 docs/formats.md lists what each format and dialect takes.
@@ -33,7 +33,7 @@ SHAPES: Mapping[str, Shapes] = {
     "litellm": litellm.SHAPES,
     "kong": kong.SHAPES,
 }
-"""Of formats of typed JSON, what is read."""
+"""The keys that are read, for formats of typed JSON."""
 _KNOWN = {name: KNOWN | names_of(shapes) for name, shapes in SHAPES.items()}
 
 
@@ -44,7 +44,7 @@ def decoder_for(
 ) -> Decode:
     """Build the decoder of all topics; it picks by `record.topic`. See `decoder` for its errors.
 
-    `received` maps signals to topics of the spool, whose records tell their content type.
+    `received` maps signals to topics of the spool, whose records carry their content type.
     """
     names = {config.format, *config.formats.values()}
     if received:
@@ -63,7 +63,7 @@ def decoder(name: Format, config: IngestConfig, pseudonym: Callable[[str], str])
 
     It raises BadTrace with a reason of a bounded set: those of `unframe` and of `strict_json.parse`,
     wrong_type, missing_field, out_of_range, and for OTLP those of `OtlpDecoder`; the detail names the field
-    and never holds a value. What OTLP's header says of a record goes before `name`; see `signals.by_signal`.
+    and never holds a value. For OTLP, a record's signal header overrides `name`; see `signals.by_signal`.
     """
     if name not in signals.FORMATS:
         return _unframed(name, config, pseudonym)
@@ -127,7 +127,7 @@ def _otlp_proto_logs(config: IngestConfig, names: Names) -> Decode:
 
 
 def _auto(config: IngestConfig, names: Names) -> Decode:
-    """Tell the formats apart by what they look like: a convenience for trying out, not for production."""
+    """Recognise the format of each record by its keys: handy for trying out, not for production."""
     plain: dict[Format, Decode] = {
         name: make(config, names) for name, make in FORMATS.items() if name != "auto"
     }
@@ -144,7 +144,7 @@ FORMATS: Mapping[Format, Callable[[IngestConfig, Names], Decode]] = {
     "kong": _kong,
     "auto": _auto,
 }
-"""What makes the decoder of each format, by the name it has in the configuration."""
+"""Builders of decoders, by the format's name in the configuration."""
 
 
 def _parse(config: IngestConfig, known: Collection[str]) -> Parse:

@@ -1,4 +1,4 @@
-"""Which format a record is in, told by the keys of its object."""
+"""Recognises the format of a record by the keys of its object."""
 
 import msgspec
 
@@ -18,7 +18,7 @@ _keys = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def recognise(value: bytes) -> Format:
-    """Name the format of a plain record: `native` for what shows no mark, so that its error says why.
+    """Name the format of a plain record; without any mark it is `native`, whose error then says why.
 
     Protobuf is taken for spans; logs look the same.
     """

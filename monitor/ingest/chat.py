@@ -1,4 +1,4 @@
-"""Reads a request as what was asked, and a response as what came back.
+"""Reads a request into a `Prompt`, and a response into an `Answer`.
 
 Of content in parts the text is taken. Parts and items of other kinds (images, audio, files, reasoning, …)
 are counted by kind in `left_out`.
@@ -33,7 +33,7 @@ from monitor.trace import Document, Message, ToolCall, Usage
 _TEXTS = frozenset({"", "text", "input_text", "output_text"})
 _CALLS = frozenset({"function_call", "custom_tool_call", "mcp_call"})
 _RESULT = "_output"
-"""How the types of input items end that hold a tool's result."""
+"""Suffix of the types of input items that hold a tool's result."""
 _LEFT_OUT = frozenset({
     "image_url", "input_image", "image", "input_audio", "audio", "file", "input_file", "document",
     "video_url", "tokens", "reasoning", "thinking", "redacted_thinking", "tool_use", "item_reference",
@@ -44,7 +44,7 @@ _FINISHES = {"completed": "stop", "max_output_tokens": "length", "failed": FAILE
 
 
 class Prompt(msgspec.Struct, gc=False):
-    """What was asked. Strings are the sender's, not cleaned."""
+    """A request as read. Strings are the sender's, not cleaned."""
 
     messages: tuple[Message, ...] = ()
     model: str = ""
@@ -57,7 +57,7 @@ class Prompt(msgspec.Struct, gc=False):
 
 
 class Answer(msgspec.Struct, gc=False):
-    """What came back. Strings are the sender's, not cleaned; `failed` is the kind of error, else empty."""
+    """A response as read. Strings are the sender's, not cleaned. `failed` is the error's kind, else empty."""
 
     id: str = ""
     model: str = ""
@@ -117,7 +117,7 @@ def prompt_of(given: object, where: str, parse: Parse) -> Prompt:
 def messages_of(
     turns: str | Sequence[Turn | str] | None, role: str, where: str, left_out: Counter[str]
 ) -> Iterator[Message]:
-    """Messages of the prompt; `role` is that of a bare text.
+    """Return the messages of the prompt; `role` is the one for a bare text.
 
     Raises BadTrace: out_of_range for other roles.
     """
@@ -149,7 +149,7 @@ def messages_of(
 def text_of(
     content: str | Iterable[ContentPart | str] | None, left_out: Counter[str], joint: str = "\n"
 ) -> str:
-    """Text of a message's content; parts that are none are counted by kind."""
+    """Return the text of a message's content; count its other parts by kind."""
     if content is None or isinstance(content, str):
         return content or ""
     texts = []
@@ -166,13 +166,13 @@ def text_of(
 
 
 def left_out_of(prompt: Prompt, answer: Answer) -> Iterator[tuple[str, object]]:
-    """Labels that count what has no text, by kind."""
+    """Return labels that count the parts without text, by kind."""
     for kind, count in (prompt.left_out + answer.left_out).items():
         yield f"left_out.{kind}", count
 
 
 def common(prompt: Prompt, answer: Answer, clean: Names) -> dict[str, Any]:
-    """Fields of the trace that request and response give in every format."""
+    """Return the trace fields that every format takes from request and response."""
     return {
         "model": clean.optional(answer.model or prompt.model, "unknown"),
         "model_version": clean.optional(answer.model_version),
@@ -191,7 +191,7 @@ def common(prompt: Prompt, answer: Answer, clean: Names) -> dict[str, Any]:
 
 
 def documents_of(found: Iterable[FileSearchResult] | None, left_out: Counter[str]) -> tuple[Document, ...]:
-    """Documents of search results."""
+    """Return the documents of search results."""
     return tuple(
         [
             Document(
@@ -312,7 +312,7 @@ def _tool_call(call: WireCall) -> ToolCall:
 
 
 def _result_of(output: object, where: str, left_out: Counter[str]) -> str:
-    """A tool's result as text: that of its parts where it has some."""
+    """Return a tool's result as text: that of its parts where it has some."""
     if isinstance(output, list) and any(isinstance(part, dict) and "text" in part for part in output):
         return text_of(convert(output, tuple[ContentPart | str, ...], where), left_out)
     return as_text(output)

@@ -2,7 +2,7 @@
 
 Structured: the header `content-type` starts with `application/cloudevents`, or (a file has no headers) the
 object has `specversion` and no `response`. The payload is `data`, `data_base64`, or JSON in a string as
-`data`. Binary: `ce_` headers beside the plain payload.
+`data`. Binary: `ce_` headers and the plain payload.
 """
 
 import binascii
@@ -21,7 +21,7 @@ KEYS = frozenset({
     "data_base64",
 })  # fmt: skip
 HINT = b'"specversion"'
-"""What a structured event without a header holds, as any writer spells it."""
+"""Key that a structured event without a header holds, however it is written."""
 REASON = "invalid_cloudevent"
 _REQUIRED = ("specversion", "id", "source", "type")
 _JSON = frozenset({"", "application/json", "text/json"})
@@ -35,7 +35,7 @@ class _Data(msgspec.Struct, gc=False):
 def unwrap(record: Record, value: bytes, parse: Parse, *, protobuf: bool) -> Record:
     """Return the record of an event's payload: its bytes, the event's time, its id in the header `ce_id`.
 
-    A record that is no event comes back without headers. `parse` reads the envelope. Raises BadTrace:
+    A record that is not an event comes back without headers. `parse` reads the envelope. Raises BadTrace:
     invalid_cloudevent, out_of_range for its time, and whatever `parse` raises.
     """
     headers = _headers(record) if record.headers else {}
@@ -57,17 +57,17 @@ def unwrap(record: Record, value: bytes, parse: Parse, *, protobuf: bool) -> Rec
 
 
 def _headers(record: Record) -> dict[str, str]:
-    """The headers that CloudEvents uses, names in lower case."""
-    found = {}
+    """Return the headers that CloudEvents uses, names in lower case."""
+    headers = {}
     for name, value in record.headers:
         lower = name.lower()
         if lower == "content-type" or lower.startswith("ce_"):
             try:
-                found[lower] = value.decode()
+                headers[lower] = value.decode()
             except UnicodeDecodeError:
                 known = lower if lower.removeprefix("ce_") in KEYS | {"content-type"} else "ce_…"
                 raise BadTrace(REASON, f"header {known}: not UTF-8") from None
-    return found
+    return headers
 
 
 def _event(record: Record, payload: bytes, attributes: Mapping[str, Any]) -> Record:

@@ -1,4 +1,4 @@
-"""What decoders share: roles, times, bounded labels, and errors that name the field."""
+"""Helpers that decoders share: roles, times, bounded labels, and errors that name the field."""
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
@@ -31,7 +31,7 @@ _T = TypeVar("_T")
 
 
 def event_id(record: Record) -> str:
-    """Id of the CloudEvent that a record was (`framing.unframe` leaves it in a header); empty for none."""
+    """Return the id of a record's CloudEvent, which `framing.unframe` leaves in a header; empty for none."""
     for name, value in record.headers:
         if name == "ce_id":
             return value.decode()
@@ -39,7 +39,7 @@ def event_id(record: Record) -> str:
 
 
 def unix_seconds(given: float | str | None, fallback: float, field: str = "time") -> float:
-    """Unix seconds of a number or an RFC 3339 string; `fallback` where none is given.
+    """Return Unix seconds of a number or an RFC 3339 string; `fallback` where none is given.
 
     Raises BadTrace: out_of_range.
     """
@@ -57,9 +57,9 @@ def unix_seconds(given: float | str | None, fallback: float, field: str = "time"
 
 
 def labels_of(pairs: Iterable[tuple[str, object]]) -> dict[str, str]:
-    """Scalars as text: at most 32, each cut after 256 characters; of equal names the first.
+    """Return scalars as text: at most 32, each cut after 256 characters; of equal names the first.
 
-    Nothing (null, empty) and containers are no labels. `labels_left_out` counts what was one too many.
+    Null, empty values and containers are left out. `labels_left_out` counts the labels beyond 32.
     """
     labels: dict[str, str] = {}
     left_out = 0
@@ -94,7 +94,7 @@ def parse_within(where: str, text: str, parse: Parse) -> object:
 
 
 def within(where: str, error: BadTrace) -> BadTrace:
-    """Return the error of a part as one of the whole."""
+    """Return a part's error with the path from the whole."""
     if not where:
         return error
     joint = ": " if error.detail.startswith(("the record", "a ", "an ")) or where.endswith("string") else "."

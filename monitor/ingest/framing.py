@@ -1,4 +1,4 @@
-"""What may be around a payload of any format: a schema registry's prefix, a CloudEvents envelope.
+"""Framing around a payload of any format: a schema registry's prefix, a CloudEvents envelope.
 
 `unframe` takes both off, so a decoder sees a plain record: the payload as its value, the event's time as its
 time, and the event's id in the header `ce_id`.
@@ -41,7 +41,7 @@ def unframe(record: Record, parse: Parse, max_bytes: int, *, protobuf: bool = Fa
 
 
 def _without_schema(value: bytes, *, protobuf: bool) -> bytes:
-    """Take a schema registry's prefix off. No JSON and no Protobuf message begins with a zero byte."""
+    """Remove a schema registry's prefix. No JSON and no Protobuf message begins with a zero byte."""
     start = _PREFIX
     if protobuf:
         start = _behind_path(value)
@@ -57,10 +57,10 @@ def _without_schema(value: bytes, *, protobuf: bool) -> bytes:
 
 
 def _behind_path(value: bytes) -> int:
-    """Where a Protobuf payload starts: behind the count and indexes of the path, zigzag varints; 0 is [0]."""
+    """Return the start of a Protobuf payload, after the path (count, indexes; zigzag varints; 0 is [0])."""
     count, at = _varint(value, _PREFIX)
     if not 0 <= count <= _MAX_PATH:
-        raise BadTrace(REASON, "the path behind a schema registry's prefix is no Protobuf message's")
+        raise BadTrace(REASON, "the path behind a schema registry's prefix is not a Protobuf message's")
     for _ in range(count):
         _, at = _varint(value, at)
     return at

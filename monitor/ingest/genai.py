@@ -140,7 +140,7 @@ def read_event(event: SpanEvent, document_keys: tuple[str, ...]) -> Reading:
 
 
 def summarise(reading: Reading) -> Reading:
-    """Fill in what an exchange was asked and answered, for its step."""
+    """Fill in the input and output of an exchange's step."""
     if reading.kind is StepKind.CHAT or reading.kind is StepKind.AGENT:
         if not reading.input:
             for message in reversed(reading.messages):

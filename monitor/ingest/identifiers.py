@@ -46,7 +46,7 @@ def _is_personal(text: str) -> bool:
 
 
 def _runs(text: str) -> Iterator[str]:
-    """Neighbouring groups of letters and digits, joined without their separators."""
+    """Return neighbouring groups of letters and digits, joined without their separators."""
     groups = _GROUPS.findall(text)
     for first in range(len(groups)):
         run = ""
@@ -58,7 +58,7 @@ def _runs(text: str) -> Iterator[str]:
 
 
 def _is_card(run: str) -> bool:
-    """Whether the Luhn check digit holds (ISO/IEC 7812-1 annex B)."""
+    """Return whether the Luhn check digit holds (ISO/IEC 7812-1 annex B)."""
     if len(run) not in _CARD_DIGITS or not run.isdigit():
         return False
     doubled = (int(digit) * 2 for digit in run[-2::-2])
@@ -66,7 +66,7 @@ def _is_card(run: str) -> bool:
 
 
 def _is_iban(run: str) -> bool:
-    """Whether the check digits hold (ISO 7064, MOD 97-10)."""
+    """Return whether the check digits hold (ISO 7064, MOD 97-10)."""
     run = run.upper()
     if len(run) not in _IBAN_CHARS or not _IBAN.fullmatch(run):
         return False
@@ -82,7 +82,7 @@ ENVIRONMENTS = {
 
 
 class _Remembered(dict[str, str]):
-    """A function's results by its argument: of short texts, and at most `CACHED`."""
+    """A cache of a function's results: short arguments only, at most `CACHED`."""
 
     def __init__(self, function: Callable[[str], str]) -> None:
         super().__init__()
@@ -98,9 +98,9 @@ class _Remembered(dict[str, str]):
 
 
 class Names:
-    """What decoders do with names of a sender's, by the keyed `pseudonym`; see `clean_identifier`.
+    """Cleans a sender's names with the keyed `pseudonym`; see `clean_identifier`.
 
-    `name` and `id` clean; `name` is for what repeats, and remembers. `user` gives a pseudonym. `environment`
+    `name` and `id` clean; `name` also caches, for names that repeat. `user` gives a pseudonym. `environment`
     gives production, staging, internal or sandbox for their usual names in any case, else the cleaned name.
     """
 

@@ -34,7 +34,7 @@ class Bodies(msgspec.Struct, gc=False):
 
 
 class Target(msgspec.Struct, gc=False):
-    """What the request went to."""
+    """Provider and model that the request went to."""
 
     provider_name: str | None = None
     request_model: str | None = None
@@ -54,7 +54,7 @@ class Counts(msgspec.Struct, gc=False):
 
 
 class Cache(msgspec.Struct, gc=False):
-    """Whether the response came from the cache."""
+    """State of the cache for this request."""
 
     cache_status: str | None = None
 
@@ -94,7 +94,7 @@ class Latencies(msgspec.Struct, gc=False):
 
 
 class KongEntry(msgspec.Struct, gc=False):
-    """What is read of an entry."""
+    """The fields read from an entry."""
 
     ai: dict[str, Any] | None = None
     started_at: float | None = None

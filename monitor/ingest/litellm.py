@@ -44,7 +44,7 @@ _Tokens = Annotated[int, Meta(ge=0, le=2**53)]
 
 
 class Search(msgspec.Struct, gc=False):
-    """What a vector store returned."""
+    """Results of a vector store."""
 
     data: tuple[FileSearchResult, ...] | None = None
 
@@ -71,7 +71,7 @@ class ManagedPrompt(msgspec.Struct, gc=False):
 
 
 class Metadata(msgspec.Struct, gc=False):
-    """What is read of the metadata. E-mail and IP addresses are not."""
+    """The fields read from the metadata, without e-mail and IP addresses."""
 
     user_api_key_alias: str | None = None
     user_api_key_hash: str | None = None
@@ -97,7 +97,7 @@ class ErrorInformation(msgspec.Struct, gc=False):
 
 
 class Payload(msgspec.Struct, gc=False):
-    """What is read of a payload."""
+    """The fields read from a payload."""
 
     call_type: str
     id: str | None = None
@@ -147,10 +147,10 @@ def decode(record: Record, parse: Parse, clean: Names) -> tuple[Trace, ...]:
         return _traces(given, "", record, parse, clean, 0)
     if len(given) > MAX_PAYLOADS:
         raise BadTrace("too_large", f"{len(given)} payloads; send at most {MAX_PAYLOADS} in a record")
-    found: list[Trace] = []
+    traces: list[Trace] = []
     for n, payload in enumerate(given):
-        found += _traces(payload, f"[{n}]", record, parse, clean, n)
-    return tuple(found)
+        traces += _traces(payload, f"[{n}]", record, parse, clean, n)
+    return tuple(traces)
 
 
 def _traces(
@@ -229,7 +229,7 @@ def _answer(payload: Payload, where: str, parse: Parse) -> Answer:
 
 
 def _elsewhere(payload: Payload, prompt: Prompt, answer: Answer) -> bool:
-    """Whether texts were redacted, or kept in cold storage."""
+    """Return whether texts were redacted, or kept in cold storage."""
     stored = payload.metadata is not None and payload.metadata.cold_storage_object_key is not None
     texts = [answer.text, *(message.content for message in prompt.messages)]
     return _REDACTED in texts or (stored and not any(texts))

@@ -1,7 +1,7 @@
 """Messages as emitters write them: OTel GenAI's `parts`, OpenAI's `content` and `tool_calls`, or bare text.
 
-Everything here takes plain values of any shape and raises nothing: what is not understood is kept as text, so
-that it is judged, or left out where it is no text (images, files, a model's reasoning).
+Everything here takes plain values of any shape and raises nothing. Unknown values are kept as text, so that
+they are judged; those without text (images, files, a model's reasoning) are left out.
 """
 
 from functools import lru_cache
@@ -17,7 +17,7 @@ from monitor.trace import Document, Message, ToolCall
 
 ROLES = NATIVE_ROLES | {"human": "user", "ai": "assistant", "bot": "assistant"}  # LangChain's names
 KEYS = frozenset({"role", "content", "parts", "tool_calls", "message", "finish_reason", "index"})
-"""Of a message or choice; an object that has none of them is some text of an application's own."""
+"""Keys of a message or choice; an object without any of them is an application's own text."""
 MAX_DEPTH = 64  # of JSON in an attribute; deeper is taken as text
 
 # An application's instructions hardly ever change; the rest of a prompt does.
@@ -32,7 +32,7 @@ _SERVER_RESULT = "server_tool_call_response"
 
 
 class Output(NamedTuple):
-    """What a model answered: of several samples the first that says something, then the others."""
+    """A model's output: the first sample with text, then the others."""
 
     response: str = ""
     alternatives: tuple[str, ...] = ()
@@ -85,10 +85,10 @@ def prompt(value: Any, system: Any = None) -> tuple[Message, ...]:
             if (text := _only_text(item)) is not None:
                 messages.append(Message(role, text))
                 continue
-            said = _take_apart(item)
-            messages.extend([Message("tool", result) for _, result in said.results])
-            if said.texts or not said.results:
-                messages.append(Message(role, said.text()))
+            taken = _take_apart(item)
+            messages.extend([Message("tool", result) for _, result in taken.results])
+            if taken.texts or not taken.results:
+                messages.append(Message(role, taken.text()))
         elif item or item == 0:
             messages.append(Message("user", text_of(item)))
     return tuple(messages)
@@ -117,11 +117,11 @@ def output(value: Any) -> Output:
                 if text:
                     texts.append(text)
                 continue
-            said = _take_apart(_answer(item))
-            if said.texts:
-                texts.append(said.text())
-            calls += said.calls
-            results.update(said.results)
+            taken = _take_apart(_answer(item))
+            if taken.texts:
+                texts.append(taken.text())
+            calls += taken.calls
+            results.update(taken.results)
         elif item or item == 0:
             texts.append(text_of(item))
     if results:
@@ -133,7 +133,7 @@ def output(value: Any) -> Output:
 
 
 def documents(value: Any, keys: tuple[str, ...]) -> tuple[Document, ...]:
-    """Read retrieved documents, maybe JSON text; `keys` are those under which a document's text may stand."""
+    """Read retrieved documents, maybe JSON text; a document's text is under one of `keys`."""
     value = structured(value)
     if type(value) is dict:
         nested = value.get("documents")
@@ -145,12 +145,12 @@ def document(item: Any, keys: tuple[str, ...]) -> Document:
     """Read one document."""
     if type(item) is not dict:
         return Document("", text_of(item))
-    content = next((text_of(found) for key in keys if (found := item.get(key))), "")
+    content = next((text_of(value) for key in keys if (value := item.get(key))), "")
     return Document(plain(item.get("id")), content, number(item.get("score")))
 
 
 def _answer(choice: dict[str, Any]) -> dict[str, Any]:
-    """Return the message of a choice, if this is one, with what else stands there."""
+    """Return the message of a choice, merged with the choice's other keys; other objects unchanged."""
     message = structured(choice.get("message"))
     if not message:
         return choice
@@ -171,16 +171,16 @@ def _take_apart(message: dict[str, Any]) -> _Said:
     parts = message.get("parts")
     if parts is None:
         parts = message.get("content")
-    said = _Said([], [], [])
+    taken = _Said([], [], [])
     for part in parts if type(parts) is list else [parts]:
         if type(part) is dict:
-            _take_part(part, said)
+            _take_part(part, taken)
         elif part:
-            said.texts.append(text_of(part))
+            taken.texts.append(text_of(part))
     given = message.get("tool_calls")
     if type(given) is list:
-        said.calls.extend([_call(call) for call in given if type(call) is dict])
-    return said
+        taken.calls.extend([_call(call) for call in given if type(call) is dict])
+    return taken
 
 
 def _take_part(part: dict[str, Any], said: _Said) -> None:
@@ -220,5 +220,5 @@ def _server_call(part: dict[str, Any]) -> ToolCall:
 
 def _result(part: dict[str, Any]) -> str:
     # The schema says `response`, the attribute's own example `result`; Anthropic's API `content`.
-    found = next((part[key] for key in ("response", "result", "output", "content") if key in part), None)
-    return text_of(found)
+    result = next((part[key] for key in ("response", "result", "output", "content") if key in part), None)
+    return text_of(result)

@@ -5,9 +5,9 @@
 The bodies are those of chat completions, text completions or the Responses API (`openai_shapes`), as objects
 or as JSON in strings; around either may be an HTTP message that has it as its `body`, as in files of the
 Batch API (platform.openai.com, "Batch"). A streamed response is a list of its chunks, or its server-sent
-events in a string, under `response` or `chunks`. A failed one has `error`, in its body or beside it.
+events in a string, under `response` or `chunks`. A failed one has `error`, in its body or next to it.
 
-Beside them stand, all optional and as in the native format, `id`, `time`, `app`, `environment`, `provider`,
+Optional keys next to them, as in the native format: `id`, `time`, `app`, `environment`, `provider`,
 `conversation`, `user`, `trace_id`, `span_id`, `latency` and `labels`.
 """
 
@@ -26,7 +26,7 @@ from monitor.trace import Record, Trace
 
 
 class Pair(msgspec.Struct, gc=False):
-    """What is read of a record."""
+    """The fields read from a record."""
 
     request: Any = None
     response: Any = None
@@ -108,5 +108,5 @@ def decode(record: Record, parse: Parse, clean: Names) -> tuple[Trace, ...]:
 
 
 def _body(message: object) -> object:
-    """The body of an HTTP message; anything else is one already."""
+    """Return the body of an HTTP message; anything else unchanged."""
     return message["body"] if isinstance(message, dict) and "body" in message else message

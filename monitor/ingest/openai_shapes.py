@@ -24,7 +24,7 @@ class TokenLogprob(msgspec.Struct, gc=False):
 
 
 class Logprobs(msgspec.Struct, gc=False):
-    """Of chat completions, and (`token_logprobs`) of text completions."""
+    """Log probabilities of chat completions, and (`token_logprobs`) of text completions."""
 
     content: tuple[TokenLogprob, ...] | None = None
     token_logprobs: tuple[float | None, ...] | None = None
@@ -44,7 +44,7 @@ class ContentPart(msgspec.Struct, gc=False):
 
 
 class Function(msgspec.Struct, gc=False):
-    """What a tool call calls; `input` is a custom tool's."""
+    """The function of a tool call; `input` is a custom tool's."""
 
     name: str | None = None
     arguments: str | dict[str, Any] | None = None
@@ -84,7 +84,7 @@ class Thread(msgspec.Struct, gc=False):
 
 
 class Request(msgspec.Struct, gc=False):
-    """What is read of a request's body."""
+    """The fields read from a request's body."""
 
     model: str | None = None
     messages: str | tuple[Turn, ...] | None = None
@@ -152,7 +152,7 @@ class TokenUsage(msgspec.Struct, gc=False):
     output_tokens: _Tokens | None = None
 
     def usage(self) -> Usage | None:
-        """The counts that are there."""
+        """Return the counts that are set."""
         given = [self.prompt_tokens, self.input_tokens], [self.completion_tokens, self.output_tokens]
         counts = [next((n for n in names if n is not None), None) for names in given]
         return None if counts == [None, None] else Usage(*counts)
@@ -165,18 +165,18 @@ class Failure(msgspec.Struct, gc=False):
     code: str | int | None = None
 
     def kind(self) -> str:
-        """The type, else the code."""
+        """Return the type, else the code."""
         return self.type or str(self.code or FAILED)
 
 
 class IncompleteReason(msgspec.Struct, gc=False):
-    """Why a response is incomplete."""
+    """The reason that a response is incomplete."""
 
     reason: str | None = None
 
 
 class Body(msgspec.Struct, gc=False):
-    """What is read of a response's body, or of a chunk of a streamed chat completion."""
+    """The fields read from a response's body, or from a chunk of a streamed chat completion."""
 
     id: str | None = None
     created: float | None = None
@@ -194,7 +194,7 @@ class Body(msgspec.Struct, gc=False):
 
 
 class StreamEvent(msgspec.Struct, gc=False):
-    """What is read of an event of a streamed response of the Responses API."""
+    """The fields read from an event of a streamed response of the Responses API."""
 
     type: str
     response: Body | None = None

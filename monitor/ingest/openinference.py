@@ -66,8 +66,8 @@ def read(span: WireSpan, document_keys: tuple[str, ...]) -> Reading:
         reading.input = reading.input or messages.text_of(get("reranker.query"))
         # A reranker's output is what the model sees; without it nothing was left out.
         for prefix in ("reranker.output_documents.", "retrieval.documents."):
-            if found := unflatten(attributes, prefix):
-                reading.documents = tuple([_document(item, document_keys) for item in found])
+            if items := unflatten(attributes, prefix):
+                reading.documents = tuple([_document(item, document_keys) for item in items])
                 break
     return summarise(reading)
 
@@ -125,8 +125,8 @@ def _message(item: Attributes) -> dict[str, Any]:
 
 
 def _document(item: Attributes, document_keys: tuple[str, ...]) -> Document:
-    found = {key.removeprefix("document."): value for key, value in item.items()}
-    return messages.document(found, ("content", *document_keys))
+    fields = {key.removeprefix("document."): value for key, value in item.items()}
+    return messages.document(fields, ("content", *document_keys))
 
 
 def _inside(text: str, key: str) -> Any:

@@ -88,14 +88,14 @@ def _parts(content: Any) -> Any:
 
 def _read_found(reading: Reading, span: WireSpan, document_keys: tuple[str, ...]) -> None:
     """Read what a vector store found: an event for each document."""
-    found = [event.attributes for event in span.events if event.name == FOUND]
-    if found:
+    items = [event.attributes for event in span.events if event.name == FOUND]
+    if items:
         reading.kind = StepKind.RETRIEVAL
         reading.name = (
             reading.name or span.attributes.get("db.system") or span.attributes.get("db.system.name")
         )
         keys = ("document", *document_keys)
-        plain_keys = [{key.removeprefix(f"{FOUND}."): value for key, value in item.items()} for item in found]
+        plain_keys = [{key.removeprefix(f"{FOUND}."): value for key, value in item.items()} for item in items]
         reading.documents = tuple([messages.document(item, keys) for item in plain_keys])
 
 

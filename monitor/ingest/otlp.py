@@ -2,7 +2,7 @@
 
 A record holds spans of many traces, and a position in Kafka is either done or not; so one span whose ids or
 times cannot be used makes the whole record a dead letter, which names it. Values that a dialect cannot use
-cost nothing but themselves, and log records that are no events of GenAI's are passed over.
+cost nothing but themselves, and log records other than GenAI events are passed over.
 """
 
 from collections.abc import Callable, Iterator

@@ -157,30 +157,30 @@ def read(value: bytes, max_depth: int, wanted: Wanted) -> Iterator[ExportedBatch
 
 def _spans(items: Any, max_depth: int, where: str, wanted: Wanted) -> Iterator[WireSpan]:
     for n, span in enumerate(items):
-        here = f"{where}[{n}]"
+        path = f"{where}[{n}]"
         trace_id, span_id = span.trace_id.lower(), span.span_id.lower()
         if not _is_id(trace_id, _TRACE_ID) or trace_id == _NO_TRACE:
-            raise BadTrace("bad_id", f"{here}.traceId: must be {_TRACE_ID} hexadecimal digits, not all zero")
+            raise BadTrace("bad_id", f"{path}.traceId: must be {_TRACE_ID} hexadecimal digits, not all zero")
         if not _is_id(span_id, _SPAN_ID) or span_id == _NO_SPAN:
-            raise BadTrace("bad_id", f"{here}.spanId: must be {_SPAN_ID} hexadecimal digits, not all zero")
+            raise BadTrace("bad_id", f"{path}.spanId: must be {_SPAN_ID} hexadecimal digits, not all zero")
         parent_id = span.parent_span_id
         if parent_id:
             parent_id = parent_id.lower()
             if not _is_id(parent_id, _SPAN_ID):
                 raise BadTrace(
-                    "bad_id", f"{here}.parentSpanId: must be {_SPAN_ID} hexadecimal digits or none"
+                    "bad_id", f"{path}.parentSpanId: must be {_SPAN_ID} hexadecimal digits or none"
                 )
         yield WireSpan(
             trace_id,
             span_id,
             "" if not parent_id or parent_id == _NO_SPAN else parent_id,
-            _integer(span.start_time_unix_nano, here),
-            _integer(span.end_time_unix_nano, here),
+            _integer(span.start_time_unix_nano, path),
+            _integer(span.end_time_unix_nano, path),
             span.status is not None and span.status.code in {_ERROR, "STATUS_CODE_ERROR"},
-            _attributes(span.attributes, max_depth, here),
+            _attributes(span.attributes, max_depth, path),
             [
                 SpanEvent(
-                    e.name, _integer(e.time_unix_nano, here), _attributes(e.attributes, max_depth, here)
+                    e.name, _integer(e.time_unix_nano, path), _attributes(e.attributes, max_depth, path)
                 )
                 for e in span.events or ()
                 if e.name in wanted.events
@@ -190,7 +190,7 @@ def _spans(items: Any, max_depth: int, where: str, wanted: Wanted) -> Iterator[W
 
 def _logs(items: Any, max_depth: int, where: str, wanted: Wanted) -> Iterator[WireLog]:
     for n, log in enumerate(items):
-        here = f"{where}[{n}]"
+        path = f"{where}[{n}]"
         name = log.event_name or next(
             (a.value.string_value or "" for a in log.attributes or () if a.key == "event.name" and a.value),
             "",
@@ -200,14 +200,14 @@ def _logs(items: Any, max_depth: int, where: str, wanted: Wanted) -> Iterator[Wi
         trace_id, span_id = (log.trace_id or "").lower(), (log.span_id or "").lower()
         if (trace_id and not _is_id(trace_id, _TRACE_ID)) or (span_id and not _is_id(span_id, _SPAN_ID)):
             raise BadTrace(
-                "bad_id", f"{here}: traceId and spanId must be 32 and 16 hexadecimal digits, or none"
+                "bad_id", f"{path}: traceId and spanId must be 32 and 16 hexadecimal digits, or none"
             )
         known = trace_id.strip("0") and span_id.strip("0")
         event = SpanEvent(
             name,
-            _integer(log.time_unix_nano, here) or _integer(log.observed_time_unix_nano, here),
-            _attributes(log.attributes, max_depth, here),
-            _any(log.body, max_depth, here) if log.body else None,
+            _integer(log.time_unix_nano, path) or _integer(log.observed_time_unix_nano, path),
+            _attributes(log.attributes, max_depth, path),
+            _any(log.body, max_depth, path) if log.body else None,
         )
         yield WireLog(trace_id if known else "", span_id if known else "", event)
 
@@ -260,7 +260,7 @@ def _nested(value: _AnyValue, depth: int, where: str) -> Any:
     pairs = (value.kvlist_value and value.kvlist_value.values) or []
     made = {p.key: p.value and _any(p.value, depth - 1, where) for p in pairs}
     if len(made) != len(pairs):
-        raise BadTrace("duplicate_key", f"{where}: a key stands twice in one value; send it once")
+        raise BadTrace("duplicate_key", f"{where}: a key occurs twice in one value; send it once")
     return made
 
 
@@ -282,5 +282,5 @@ def _renamed(value: Any) -> Any:
         return value
     made = {_ORIGINAL.get(key, key): _renamed(item) for key, item in value.items()}
     if len(made) != len(value):
-        raise BadTrace("duplicate_key", "a field stands in one object under both of its names; send it once")
+        raise BadTrace("duplicate_key", "a field occurs in one object under both of its names; send it once")
     return made

@@ -113,7 +113,7 @@ def _values(max_depth: int) -> _Values:
     """Return the function that makes a dict of attributes, nested at most `max_depth` deep."""
 
     def attributes(pairs: Any, where: str) -> Attributes:
-        # What is no string, or an empty one, reads as an empty string here; what is no integer, as 0.
+        # The field of another type reads as empty: `string_value` as "", `int_value` as 0.
         made = {p.key: (v := p.value).string_value or v.int_value or _any(v, max_depth, where) for p in pairs}
         if len(made) != len(pairs):
             check_keys([pair.key for pair in pairs], where)
@@ -134,7 +134,7 @@ def _any(value: Any, depth: int, where: str) -> Any:
         pairs = value.kvlist_value.values
         made = {p.key: p.value.string_value or _any(p.value, depth - 1, where) for p in pairs}
         if len(made) != len(pairs):
-            raise BadTrace("duplicate_key", f"{where}: a key stands twice in one value; send it once")
+            raise BadTrace("duplicate_key", f"{where}: a key occurs twice in one value; send it once")
         return made
-    found = getattr(value, kind)
-    return b64encode(found).decode() if type(found) is bytes else found
+    content = getattr(value, kind)
+    return b64encode(content).decode() if type(content) is bytes else content

@@ -1,7 +1,7 @@
-"""Which signal a record of OTLP holds, where its writer says so: the header `otelcol.signal`.
+"""The signal that an OTLP record holds, if its sender names it in the header `otelcol.signal`.
 
 A Collector's `kafka` exporter sets it with `signal_header: true`, so that signals may share a topic. The
-bytes alone do not tell protobuf of logs from that of traces or metrics.
+bytes alone do not distinguish protobuf of logs from that of traces or metrics.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -13,7 +13,7 @@ from monitor.ingest.identifiers import Names
 from monitor.trace import Document, Message, Span, Step, StepKind, ToolCall, Trace, Usage
 
 Attributes = dict[str, Any]
-# Of these a dialect reads, so one that stands twice would be judged by one value and shown by another.
+# Prefixes of what dialects read: with two values of one key, readers would disagree on which one was judged.
 READ = ("gen_ai.", "llm.", "input.", "output.", "retrieval.", "reranker.", "tool.", "traceloop.", "session.")
 NANO = 10**9
 _OVERHEAD = 1000  # bytes of a span's structs; sys.getsizeof over a chat span without its text gives 900
@@ -56,14 +56,14 @@ class WireLog(msgspec.Struct, gc=False):
 
 
 class Wanted(NamedTuple):
-    """Names of what is read: events of spans, and log records that are events. Others are not even built."""
+    """Names of the events that are read, of spans and as log records. Others are not even built."""
 
     events: frozenset[str]
     logs: frozenset[str]
 
 
 class ExportedBatch(NamedTuple):
-    """What one resource sent in one scope. `spans` and `logs` are iterators: a bad one raises in its turn."""
+    """Spans and logs of one resource in one scope, as iterators: a bad one raises when it is reached."""
 
     resource: Attributes
     spans: Any = ()
@@ -71,14 +71,14 @@ class ExportedBatch(NamedTuple):
 
 
 class Resource(msgspec.Struct, frozen=True, gc=False):
-    """What sent a span, cleaned."""
+    """The sender of a span, cleaned."""
 
     app: str
     environment: str
 
 
 class Reading(msgspec.Struct, gc=False):
-    """What a dialect reads in one span, as it was sent: nothing here is cleaned, `object` may be anything."""
+    """The values that a dialect reads from one span, as sent: not cleaned; an `object` may be anything."""
 
     kind: StepKind = StepKind.OTHER
     name: object = None
@@ -122,12 +122,12 @@ _APP = ("service.name", "openinference.project.name", "k8s.deployment.name", "fa
 
 
 def _named(key: str, value: object) -> bool:
-    """Whether it is a name; `unknown_service…` is what a SDK says that was told none."""
+    """Return whether a value is a name; SDKs send `unknown_service…` when no name is configured."""
     return isinstance(value, str) and not (key == "service.name" and value.startswith("unknown_service"))
 
 
 def light(span: WireSpan, time: float) -> Span:
-    """Return a span that is none of GenAI's; only its place in the tree and its end matter."""
+    """Return a span outside GenAI's conventions; only its place in the tree and its end matter."""
     start, end, seconds = _times(span, time)
     step = Step(
         kind=StepKind.OTHER,
@@ -147,7 +147,7 @@ def light(span: WireSpan, time: float) -> Span:
 
 
 def build(span: WireSpan, reading: Reading, resource: Resource, names: Names, time: float) -> Span:
-    """Clean what a dialect read and make the piece. `time`, Unix seconds, stands in for a missing one."""
+    """Build the cleaned span from a dialect's reading. `time`, Unix seconds, replaces a missing one."""
     start, end, seconds = _times(span, time)
     error = _name(reading.error, names) or ("error" if span.failed else "")
     kind = reading.kind
@@ -248,31 +248,31 @@ def exchange(
 
 
 def plain(value: object) -> str:
-    """Return a string or a whole number as text; anything else is no name."""
+    """Return a string or a whole number as text, anything else as an empty string."""
     if type(value) is str:
         return value
     return str(value) if type(value) is int else ""
 
 
 def number(value: object) -> float | None:
-    """Return a number that a float holds as one; anything else is none."""
+    """Return a number that fits a float as a float, None for anything else."""
     return float(value) if isinstance(value, int | float) and abs(value) <= _MAX_FLOAT else None
 
 
 def check_keys(keys: list[str], where: str) -> None:
-    """Refuse attributes of which a dialect would read one and another reader another; others may repeat.
+    """Refuse a repeated attribute that a dialect reads; other attributes may repeat.
 
     Raises BadTrace: duplicate_key.
     """
     seen: set[str] = set()
     for key in keys:
         if key in seen and key.startswith(READ):
-            raise BadTrace("duplicate_key", f"{where}: an attribute stands twice; send it once")
+            raise BadTrace("duplicate_key", f"{where}: an attribute occurs twice; send it once")
         seen.add(key)
 
 
 def _times(span: WireSpan, time: float) -> tuple[float, float, float]:
-    """Start and end in Unix seconds, and the seconds between; `time` where the span has neither."""
+    """Return start and end in Unix seconds, and the seconds between; `time` where the span has neither."""
     start, end = span.start or span.end, span.end or span.start
     return (start / NANO, end / NANO, max(0, end - start) / NANO) if start else (time, time, 0.0)
 
@@ -293,7 +293,7 @@ def _usage(reading: Reading) -> Usage | None:
 
 
 def _size(reading: Reading) -> int:
-    """About how many bytes it takes to keep; texts that several fields share count once."""
+    """Return about how many bytes a span takes in memory; texts that several fields share count once."""
     size = _OVERHEAD + len(reading.response)
     for message in reading.messages:
         size += len(message.content)

@@ -26,7 +26,7 @@ _BLANK = re.compile(r"\r\n\r\n|\n\n|\r\r")
 
 
 def events_of(text: str, where: str, parse: Parse) -> Iterator[object]:
-    """JSON of the server-sent events of a stream; an event that the stream's end cut off is left out.
+    """Return the JSON of a stream's server-sent events, without an event that the stream's end cut off.
 
     Format: WHATWG HTML, section "Server-sent events".
     """
@@ -113,7 +113,7 @@ def _joined_function(pieces: Sequence[Function]) -> Function:
 
 
 def _joined_events(events: Sequence[StreamEvent], where: str) -> Body:
-    """The last whole response of a stream; of one that was cut off, its finished items and texts so far."""
+    """Return the last whole response of a stream; if cut off, its finished items and texts so far."""
     whole = [event.response for event in events if event.response]
     if not whole and not any(event.type == "error" for event in events):
         raise BadTrace("missing_field", f"{where}: holds no event with a response; send them all")
@@ -137,12 +137,12 @@ def _joined_events(events: Sequence[StreamEvent], where: str) -> Body:
 
 
 def as_text(value: object) -> str:
-    """Arguments or result of a tool as text, JSON where they are none."""
+    """Return a tool's arguments or result as text; other values as JSON."""
     if value is None or isinstance(value, str):
         return value or ""
     return msgspec.json.encode(value).decode()
 
 
 def _first(values: Iterable[Any]) -> Any:
-    """The first that is something."""
+    """Return the first non-empty value."""
     return next((value for value in values if value), None)

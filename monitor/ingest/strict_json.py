@@ -1,7 +1,7 @@
-"""JSON as a stage may trust it: valid UTF-8, no duplicate keys, bounded depth.
+"""Strict JSON: valid UTF-8, no duplicate keys, bounded depth.
 
-Parsers disagree about a key that stands twice (first wins, last wins), so what was judged would not be what
-another reader of the same bytes sees. RFC 8259 section 4 leaves it open; here it is an error.
+Parsers disagree about a duplicate key (first wins, last wins), so another reader of the same bytes would not
+see what was judged. RFC 8259 section 4 leaves it open; here it is an error.
 """
 
 import json
@@ -33,7 +33,7 @@ def parse(raw: bytes, max_depth: int, known: Collection[str]) -> Json:
         value: Json = _decode(raw)
         if type(value) not in _CONTAINERS:
             return value
-        # So few brackets that they cannot nest too deep, the usual case, leave the counting to the encoder.
+        # The usual case: too few brackets to nest too deep. Then the encoder, being fast, finds the strings.
         marks = raw.translate(None, _NO_MARKS)  # one pass, as each count would be
         if marks.count(b"{") + marks.count(b"[") <= max_depth:
             written = _encode(value)
@@ -51,16 +51,16 @@ def parse(raw: bytes, max_depth: int, known: Collection[str]) -> Json:
         raise BadTrace("invalid_json", detail) from None
     except RecursionError:
         raise BadTrace("too_deep", "nested too deep; flatten it") from None
-    # Of a key that stands twice the decoder keeps one, so fewer strings come out than were written.
+    # The decoder keeps one of two equal keys, so fewer strings come out than were written.
     if quotes != _count_quotes(raw):
         raise BadTrace(
-            "duplicate_key", f"{_duplicate_key(raw, known)} stands twice in one object; send it once"
+            "duplicate_key", f"{_duplicate_key(raw, known)} occurs twice in one object; send it once"
         )
     return value
 
 
 def _count_strings(value: Any, depth: int) -> int:
-    """Strings in a list or dict, keys included. Raises RecursionError beyond `depth`."""
+    """Count the strings in a list or dict, keys included. Raises RecursionError beyond `depth`."""
     if depth <= 0:
         raise RecursionError
     keys, items = (len(value), value.values()) if isinstance(value, dict) else (0, value)
@@ -75,7 +75,7 @@ def _count_strings(value: Any, depth: int) -> int:
 
 
 def _count_quotes(raw: bytes) -> int:
-    """Quotes of valid JSON that begin or end a string: two for every string written."""
+    """Count the quotes of valid JSON that begin or end a string: two for every string written."""
     if b"\\" not in raw:
         return raw.count(b'"')
     # Escaped backslashes go first, so that the last one of a string is not taken for its quote's.

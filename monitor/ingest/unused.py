@@ -1,4 +1,4 @@
-"""What a decoder did not read: keys of the sender's JSON that its typed shapes do not have."""
+"""Keys of the sender's JSON that a decoder did not read: its typed shapes do not have them."""
 
 import re
 from collections import Counter
@@ -15,19 +15,19 @@ from monitor.ingest.identifiers import clean_identifier
 Shapes: TypeAlias = Mapping[str, Any]
 """Path from the root (`ai.payload.request`; empty: the root itself) to the type that is read there."""
 UNNAMED = "…"
-"""Stands for keys that do not look like a name, and may be somebody's text."""
+"""Replaces keys that do not look like a name and may be user text."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 
 
 def names_of(shapes: Shapes) -> frozenset[str]:
-    """Every key that the shapes read, at any depth."""
-    found: set[str] = set()
+    """Return every key that the shapes read, at any depth."""
+    names: set[str] = set()
     waiting, seen = set(shapes.values()), set()
     while waiting:
         seen.add(shape := waiting.pop())
-        found |= _fields(shape).keys()
+        names |= _fields(shape).keys()
         waiting |= set(_fields(shape).values()) - seen
-    return frozenset(found)
+    return frozenset(names)
 
 
 def unused_names(payload: object, shapes: Shapes, parse: Parse) -> Counter[str]:
@@ -36,15 +36,15 @@ def unused_names(payload: object, shapes: Shapes, parse: Parse) -> Counter[str]:
     Strings where a shape is expected are read as JSON, as decoders do. Keys below one that is not read are
     not counted.
     """
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for path, shape in shapes.items():
         for where, value in _at(payload, path.split(".") if path else [], ""):
-            _walk(value, shape, where, shapes, found, parse)
-    return found
+            _walk(value, shape, where, shapes, counts, parse)
+    return counts
 
 
 def _at(value: object, path: Sequence[str], where: str) -> Iterator[tuple[str, object]]:
-    """Values at a path, with the path."""
+    """Yield the values at a path, each with its full path."""
     if not path:
         yield where, value
     elif isinstance(value, list):
