@@ -56,11 +56,11 @@ class AsciiTexts:
     def sequence(self, *kinds: np.uint8) -> Flags:
         """Return which texts may hold neighbours of these classes."""
         length = max(0, len(self._kinds) - len(kinds) + 1)
-        found = self._kinds[:length] & kinds[0]
+        matching = self._kinds[:length] & kinds[0]
         for n, kind in enumerate(kinds[1:], 1):
             # Each class is a bit of its own: both sides become 0 or 1 before they are combined.
-            found = np.minimum(found, 1) & np.minimum(self._kinds[n : n + length] & kind, 1)
-        return self._texts_at(np.flatnonzero(found))
+            matching = np.minimum(matching, 1) & np.minimum(self._kinds[n : n + length] & kind, 1)
+        return self._texts_at(np.flatnonzero(matching))
 
     def run(self, kind: np.uint8, length: int) -> Flags:
         """Return which texts may hold at least `length` characters of a class in a row."""
@@ -76,8 +76,8 @@ class AsciiTexts:
 
     def _texts_at(self, at: npt.NDArray[np.intp]) -> Flags:
         """Return which texts hold one of these places, or are not ASCII."""
-        found = self._foreign.copy()
+        possible = self._foreign.copy()
         if len(at):
             # A place before a text's beginning is where a pattern begins with the border.
-            found[self._places[np.searchsorted(self._starts, at + 1, "right") - 1]] = True
-        return found
+            possible[self._places[np.searchsorted(self._starts, at + 1, "right") - 1]] = True
+        return possible

@@ -29,11 +29,11 @@ def bundled() -> list[Weights]:
     """
     pins = models.manifest()
     there = {path.name for path in models.WEIGHTS.iterdir() if path.is_file()} - {models.MANIFEST.name}
-    found = []
+    weights = []
     for name in sorted(there | set(pins)):
         pin = pins.get(name)
         path = models.WEIGHTS / name
-        found.append(
+        weights.append(
             Weights(
                 file=name,
                 bytes=path.stat().st_size if path.is_file() else 0,
@@ -43,7 +43,7 @@ def bundled() -> list[Weights]:
                 card=_card(name),
             )
         )
-    return found
+    return weights
 
 
 def _state(name: str, *, pinned: bool) -> State:

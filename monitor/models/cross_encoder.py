@@ -69,7 +69,7 @@ class CrossEncoder:
         overhead = len(self._encode("", "").ids) + _SPARE
         if max_tokens - overhead < _MIN_TOKENS:
             raise ConfigError(
-                f"{option}_max_tokens: {max_tokens} leaves no room beside {overhead} tokens around the texts;"
+                f"{option}_max_tokens: {max_tokens} is too few, {overhead} of them surround the texts;"
                 " give what the model was made for, such as 512"
             )
         self._room = max_tokens - overhead
@@ -90,10 +90,11 @@ class CrossEncoder:
         """Load a graph and try it.
 
         `tokenizer` is a `tokenizer.json`, by default the one next to the graph. `supported` is the index of
-        the label that means supported; without it, the labels in a `config.json` beside the graph tell, else
-        it is the last one of `binary` and the first one of `token`. `template` is for models that read one
-        text instead of a pair, with `{context}` and `{claim}` in it, in that order. The graph's output is
-        logits. `option` is the setting that errors name. Raises ConfigError with the remedy.
+        the label that means supported; by default it is read from the labels in a `config.json` next to the
+        graph; without those it is the last label of `binary` and the first of `token`. `template` is for
+        models that read one text instead of a pair, with `{context}` and `{claim}` in it, in that order. The
+        graph's output is logits. `option` is the setting that errors name. Raises ConfigError with the
+        remedy.
         """
         require_runtime(option)
         if kind not in get_args(Kind):
@@ -153,11 +154,11 @@ class CrossEncoder:
         grouped: dict[tuple[int, int], list[Floats]] = {}
         for key, row in zip(owners, rows, strict=True):
             grouped.setdefault(key, []).append(row)
-        found = [1.0] * len(pairs)
+        supports = [1.0] * len(pairs)
         for (number, _), windows in grouped.items():
             # A row holds one number, or for `token` one per token of the claim, alike in every window.
-            found[number] = min(found[number], float(np.max(windows, axis=0).min(initial=1.0)))
-        return found
+            supports[number] = min(supports[number], float(np.max(windows, axis=0).min(initial=1.0)))
+        return supports
 
     def _encode(self, context: str, claim: str) -> Any:
         if self._template:
@@ -181,22 +182,22 @@ class CrossEncoder:
             logits = self._session.run(
                 self._tokens.feeds([encodings[n] for n in batch], self._session.inputs)
             )
-            for n, found in zip(batch, self._probabilities(logits), strict=True):
+            for n, probabilities in zip(batch, self._probabilities(logits), strict=True):
                 if self.kind == "token":
-                    one = encodings[n]
-                    of_claim = [at for at, sequence in enumerate(one.sequence_ids) if sequence == 1]
-                    rows[n] = found[of_claim]
+                    encoding = encodings[n]
+                    of_claim = [at for at, sequence in enumerate(encoding.sequence_ids) if sequence == 1]
+                    rows[n] = probabilities[of_claim]
                 else:
-                    rows[n] = found.reshape(1)
+                    rows[n] = probabilities.reshape(1)
         return rows
 
     def _probabilities(self, logits: Floats) -> Floats:
         if logits.shape[-1] == 1:
-            found = 1.0 / (1.0 + np.exp(-np.clip(logits[..., 0], -80, 80)))
+            probabilities = 1.0 / (1.0 + np.exp(-np.clip(logits[..., 0], -80, 80)))
         else:
             powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-            found = powers[..., self._supported] / powers.sum(axis=-1)
-        return cast("Floats", found)
+            probabilities = powers[..., self._supported] / powers.sum(axis=-1)
+        return cast("Floats", probabilities)
 
 
 def cut(text: str, offsets: Sequence[tuple[int, int]], room: int, *, overlap: int) -> list[str]:
@@ -223,31 +224,31 @@ def windows(count: int, room: int, overlap: int, starts: Sequence[int]) -> list[
     """
     begins = np.zeros(count + 1, dtype=bool)
     begins[list(starts)] = True
-    found: list[tuple[int, int]] = []
+    ranges: list[tuple[int, int]] = []
     first = 0
     while count - first > room:
         last = first + room
         word = next((n for n in range(last, first + room // 2, -1) if begins[n]), last)
-        found.append((first, word))
+        ranges.append((first, word))
         back = max(first + 1, word - overlap)
         first = next((n for n in range(back, first, -1) if begins[n]), back)
-    return [*found, (first, count)]
+    return [*ranges, (first, count)]
 
 
 def _kind(kind: Kind, probe: Floats, option: str) -> Kind:
     """Return which kind a graph with this output is. Raises ConfigError when it is not `kind`."""
     labels = probe.shape[-1] if probe.ndim else 0
-    found: Kind | None = None
+    actual: Kind | None = None
     if probe.ndim == _TOKEN_RANK and labels > 1:
-        found = "token"
+        actual = "token"
     elif probe.ndim == _TOKEN_RANK - 1 and 1 <= labels <= _NLI:
-        found = "nli3" if labels == _NLI else "binary"
-    if found is None or kind not in {"auto", found}:
+        actual = "nli3" if labels == _NLI else "binary"
+    if actual is None or kind not in {"auto", actual}:
         raise ConfigError(
             f"{option}_kind: {kind!r}, but the graph's first output has shape {probe.shape} for one pair;"
             " export a classifier whose first output is its logits"
         )
-    return found
+    return actual
 
 
 def _labelled(config: Path, option: str) -> int | None:
@@ -256,10 +257,10 @@ def _labelled(config: Path, option: str) -> int | None:
         return None
     try:
         labels = dict(json.loads(config.read_text(encoding="utf-8")).get("id2label", {}))
-        found = [int(at) for at, name in labels.items() if str(name).casefold().startswith(_SUPPORTED)]
+        supported = [int(at) for at, name in labels.items() if str(name).casefold().startswith(_SUPPORTED)]
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise ConfigError(
-            f"{option}: {config.name} beside it is not a model's configuration ({type(error).__name__});"
+            f"{option}: {config.name} next to it is not a model's configuration ({type(error).__name__});"
             f" repair or remove it, and give {option}_supported"
         ) from error
-    return found[0] if len(found) == 1 else None
+    return supported[0] if len(supported) == 1 else None

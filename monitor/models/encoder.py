@@ -25,7 +25,7 @@ def graph(task: str) -> str:
 
 
 class Encoder:
-    """Runs one task's graph on one thread. `version` identifies base, tokenizer and adapter."""
+    """Runs the graph of one task on one thread. `version` identifies base, tokenizer and adapter."""
 
     def __init__(self, session: Any, tokenizer: Any, version: str) -> None:
         self.version = version
@@ -58,18 +58,18 @@ class Encoder:
         encodings = self._tokenizer.encode_batch(
             list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
         )
-        found = np.zeros((len(encodings), self._outputs), dtype=np.float32)
+        logits = np.zeros((len(encodings), self._outputs), dtype=np.float32)
         for row, encoding in enumerate(encodings):
             feed = {"ids": np.array([encoding.ids]), "types": np.array([encoding.type_ids])}
-            found[row] = self._session.run(None, feed)[0][0]
-        return found
+            logits[row] = self._session.run(None, feed)[0][0]
+        return logits
 
 
 def tokenizer() -> Any:
     """Return the encoder's tokenizer, which cuts at 256 tokens. Raises ConfigError as `Encoder.load`."""
     from tokenizers import Tokenizer  # type: ignore[import-untyped]  # ships no stubs
 
-    found = Tokenizer.from_file(str(models.verified(TOKENIZER)))
-    found.no_padding()
-    found.enable_truncation(MAX_TOKENS)
-    return found
+    loaded = Tokenizer.from_file(str(models.verified(TOKENIZER)))
+    loaded.no_padding()
+    loaded.enable_truncation(MAX_TOKENS)
+    return loaded

@@ -31,7 +31,7 @@ _PRIOR = np.asarray([NOVELTY * (name in {"new_tokens", "new_token_pairs"}) for n
 
 
 class GroundednessScore(NamedTuple):
-    """The probability that a response is unsupported, and its claims in order, each with its own."""
+    """The probability that a response is unsupported, and its claims in order with theirs."""
 
     score: float
     claims: list[tuple[ResponseClaim, float]]

@@ -81,11 +81,11 @@ def all_views(texts: Sequence[str]) -> list[list[TextView]]:
     every = []
     for n, text in enumerate(texts):
         read = undisguised if odd[n] else _masked if numbers[n] else _lowered
-        found = [TextView(a, b, *read(text[a:b])) for a, b in windows(text, WINDOW)]
+        views = [TextView(a, b, *read(text[a:b])) for a, b in windows(text, WINDOW)]
         for start, end, payload in _payloads(text) if encodes[n] else ():
             cuts = windows(payload, WINDOW)
-            found += [TextView(start, end, undisguised(payload[a:b])[0], True) for a, b in cuts]
-        every.append(found)
+            views += [TextView(start, end, undisguised(payload[a:b])[0], True) for a, b in cuts]
+        every.append(views)
     return every
 
 
@@ -126,7 +126,7 @@ def _unleet(match: re.Match[str]) -> str:
 
 def _payloads(text: str) -> list[tuple[int, int, str]]:
     """Return what readable text a text encodes in base64, hexadecimal or invisible twins, with its place."""
-    found = [
+    payloads = [
         (m.start(), m.end(), "".join(chr(ord(char) - 0xE0000) for char in m[0])) for m in _TAGS.finditer(text)
     ]
     if len(text) >= 20:  # noqa: PLR2004 - the shortest chunk
@@ -134,8 +134,8 @@ def _payloads(text: str) -> list[tuple[int, int, str]]:
             for match in pattern.finditer(text):
                 payload = decode(match[0])
                 if payload and sum(c.isalpha() or c in " ,.!?'" for c in payload) >= _READABLE * len(payload):
-                    found.append((match.start(), match.end(), payload))
-    return found
+                    payloads.append((match.start(), match.end(), payload))
+    return payloads
 
 
 def _from_base64(chunk: str) -> str:
@@ -244,7 +244,7 @@ def all_signals(texts: Sequence[str]) -> list[list[str]]:
     """Return `signals` of each text. Stems are looked for in all texts at once."""
     joined = "\0".join((*texts, ""))  # no stem holds the separator
     starts = list(itertools.accumulate((len(text) + 1 for text in texts), initial=0))
-    found: list[dict[str, None]] = [{} for _ in texts]
+    by_text: list[dict[str, None]] = [{} for _ in texts]
     for signal in SIGNALS:
         likely = set()
         for stem in signal.stems:
@@ -254,9 +254,9 @@ def all_signals(texts: Sequence[str]) -> list[list[str]]:
                 likely.add(n)
                 at = joined.find(stem, starts[n + 1])
         for n in likely:
-            if signal.kind not in found[n] and signal.pattern.search(texts[n]):
-                found[n][signal.kind] = None
-    return [list(kinds) for kinds in found]
+            if signal.kind not in by_text[n] and signal.pattern.search(texts[n]):
+                by_text[n][signal.kind] = None
+    return [list(kinds) for kinds in by_text]
 
 
 _MULTIPLIER = np.uint32(0x01000193)  # FNV-1's prime
@@ -271,21 +271,21 @@ def hashed(texts: Sequence[str]) -> tuple[Codes, Owners]:
     codes = np.frombuffer("".join(padded).encode("utf-32-le", "surrogatepass"), np.uint32)
     owner = np.repeat(np.arange(len(padded)), [len(text) for text in padded])
     words, of = _words(codes, owner)
-    found, owners = [_mixed(words ^ _SEEDS[0])], [of]
+    hashes, owners = [_mixed(words ^ _SEEDS[0])], [of]
     for gap, seed in ((1, _SEEDS[1]), (2, _SEEDS[2])):
         together = of[:-gap] == of[gap:]
-        found.append(_mixed(((words[:-gap] * _MULTIPLIER + words[gap:]) ^ seed)[together]))
+        hashes.append(_mixed(((words[:-gap] * _MULTIPLIER + words[gap:]) ^ seed)[together]))
         owners.append(of[:-gap][together])
     together = of[:-2] == of[2:]
     triple = (words[:-2] * _MULTIPLIER + words[1:-1]) * _MULTIPLIER + words[2:]
-    found.append(_mixed((triple ^ _SEEDS[3])[together]))
+    hashes.append(_mixed((triple ^ _SEEDS[3])[together]))
     owners.append(of[:-2][together])
     grams = ((codes[:-3] * _MULTIPLIER + codes[1:-2]) * _MULTIPLIER + codes[2:-1]) * _MULTIPLIER + codes[3:]
     letter = _IS_LETTER[np.minimum(codes, np.uint32(128))]
     inside = letter[1:-2] & letter[2:-1] & (owner[:-3] == owner[3:])
-    found.append(_mixed((grams ^ _SEEDS[4])[inside]))
+    hashes.append(_mixed((grams ^ _SEEDS[4])[inside]))
     owners.append(owner[:-3][inside])
-    return np.concatenate(found), np.concatenate(owners)
+    return np.concatenate(hashes), np.concatenate(owners)
 
 
 def _words(codes: Codes, owner: Owners) -> tuple[Codes, Owners]:
@@ -342,11 +342,11 @@ class InjectionClassifier:
         buckets, owner = hashed(texts)
         sums = np.bincount(owner, self._table[(side * SIZE)[owner] + buckets], len(texts))
         counts = np.bincount(owner, minlength=len(texts))
-        found: Floats = sums / norms(counts) + self._intercepts[side]
+        logits: Floats = sums / norms(counts) + self._intercepts[side]
         for n, named in enumerate(kinds):
             for kind in named:
-                found[n] += self._signals[KINDS.index(kind), sides[n]]
-        return found
+                logits[n] += self._signals[KINDS.index(kind), sides[n]]
+        return logits
 
     def first(self, linear: Floats, sides: Sequence[int]) -> Floats:
         """Return tier 0's probabilities for the logits of texts of these sides (indices of `SIDES`)."""
@@ -359,5 +359,5 @@ class InjectionClassifier:
 
 def _blend(weights: Floats, linear: Floats, encoder: Floats) -> Floats:
     a, b, c = weights.T
-    found: Floats = 1.0 / (1.0 + np.exp(-np.clip(a * linear + b * encoder + c, -50.0, 50.0)))
-    return found
+    probability: Floats = 1.0 / (1.0 + np.exp(-np.clip(a * linear + b * encoder + c, -50.0, 50.0)))
+    return probability

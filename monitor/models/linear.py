@@ -56,21 +56,21 @@ def windows(text: str, size: int) -> list[tuple[int, int]]:
         return [(0, len(text))]
     cuts = [match.end() for match in _SENTENCE_END.finditer(text)]
     cuts.append(len(text))
-    found: list[tuple[int, int]] = []
+    ranges: list[tuple[int, int]] = []
     start, last = 0, 0  # of the open window: where it begins, where its last whole sentence ends
     for cut in cuts:
         if cut - start > size and last > start:
-            found.append((start, last))
+            ranges.append((start, last))
             start = last
         while cut - start > size:
             blank = text.rfind(" ", start + 1, start + size)
             end = blank + 1 if blank > start else start + size
-            found.append((start, end))
+            ranges.append((start, end))
             start = end
         last = cut
-    if last > start or not found:
-        found.append((start, last))
-    return found
+    if last > start or not ranges:
+        ranges.append((start, last))
+    return ranges
 
 
 def normalised(text: str) -> str:
@@ -187,5 +187,5 @@ class NgramClassifier:
         buckets, owner = hashed(texts)
         sums = np.bincount(owner, self._weights[buckets], len(texts))
         counts = np.bincount(owner, minlength=len(texts))
-        found: Floats = sums / np.sqrt(np.maximum(counts, 1)) + self._intercept
-        return found
+        scores: Floats = sums / np.sqrt(np.maximum(counts, 1)) + self._intercept
+        return scores

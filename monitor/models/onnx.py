@@ -79,8 +79,8 @@ class OnnxSession:
 
     def run(self, feeds: Mapping[str, npt.NDArray[np.int64]]) -> Floats:
         """Return the first output, as float32, for `feeds` by input name."""
-        found = self._session.run(self.outputs[:1], dict(feeds))[0]
-        return np.asarray(found, dtype=np.float32)
+        outputs = self._session.run(self.outputs[:1], dict(feeds))[0]
+        return np.asarray(outputs, dtype=np.float32)
 
 
 class OnnxTokenizer:
@@ -109,15 +109,15 @@ class OnnxTokenizer:
         self, encodings: Sequence[Any], inputs: Mapping[str, str]
     ) -> Mapping[str, npt.NDArray[np.int64]]:
         """Return what a graph with these inputs is fed: one row per encoding, padded to the longest."""
-        width = max(len(one.ids) for one in encodings)
+        width = max(len(encoding.ids) for encoding in encodings)
         whole = {
             name: np.full((len(encodings), width), self._pad if name == "input_ids" else 0, dtype=np.int64)
             for name in ("input_ids", "attention_mask", "token_type_ids")
         }
-        for row, one in enumerate(encodings):
-            whole["input_ids"][row, : len(one.ids)] = one.ids
-            whole["attention_mask"][row, : len(one.ids)] = 1
-            whole["token_type_ids"][row, : len(one.ids)] = one.type_ids
+        for row, encoding in enumerate(encodings):
+            whole["input_ids"][row, : len(encoding.ids)] = encoding.ids
+            whole["attention_mask"][row, : len(encoding.ids)] = 1
+            whole["token_type_ids"][row, : len(encoding.ids)] = encoding.type_ids
         return {name: whole[name].astype(_NUMPY[kind]) for name, kind in inputs.items()}
 
 

@@ -69,7 +69,7 @@ class SourceIndex:
         self._numbers: set[str] | None = None
 
     def lacks(self, number: Quantity, response: str) -> bool:
-        """Whether neither a source nor the question states a number of the response."""
+        """Return whether a number of the response is in no source and not in the question."""
         if response[number.start : number.end].lower() in self._words:
             return False
         if self._numbers is None:
@@ -132,7 +132,7 @@ def split_sentences(response: str) -> list[ResponseSentence]:
 
 
 def is_checkable(response: str, sentence: ResponseSentence, sources: SourceIndex) -> bool:
-    """Whether a sentence states something that the sources could support.
+    """Return whether a sentence states something that the sources could support.
 
     Sentences without a content word do not, nor do refusals, courtesies and lead-ins that hold no number or
     name which the sources lack.

@@ -51,7 +51,7 @@ CASES = 4  # of a line: no capitals, all capitals, every word capitalised, mixed
 TOKEN = re.compile(r"\w+|\n+|[^\w\s]")
 _NOT_FIRST = frozenset("\n\"'.,;:!?)]}>|*-_/\\=&")
 _NOT_LAST = frozenset("\n\"',;:!?([{<>|*-_/\\=&+@")
-_BETWEEN = frozenset(",\n")  # may stand between the parts of an address
+_BETWEEN = frozenset(",\n")  # may separate the parts of an address
 _ONE_ADDRESS = ({"ADDRESS", "LOCATION"}, {"ADDRESS", "ZIP_CODE"}, {"ADDRESS"})
 
 Floats = npt.NDArray[np.float32]
@@ -68,7 +68,7 @@ class TaggedSpan(NamedTuple):
 
 
 class Lists:
-    """Which name lists a word is in, as bits, from sorted CRC-32 hashes of lower-case words."""
+    """Name lists as sorted CRC-32 hashes of lower-case words; a word's bits say which lists hold it."""
 
     def __init__(self, hashes: npt.NDArray[np.uint32], bits: npt.NDArray[np.uint8]) -> None:
         self._hashes = hashes
