@@ -106,35 +106,35 @@ def without_lost_models(config: Config) -> tuple[Config, list[str]]:
         own = () if section.factory or config.profile == "offline" else OPTIONAL_MODELS.get(name, ())
         path = section.options.get(own[0], "") if own else ""
         if isinstance(path, str) and path and not Path(path).exists():
-            kept = {key: value for key, value in section.options.items() if not key.startswith(own)}
-            sections[name] = section.model_copy(update={"options": kept})
+            options = {key: value for key, value in section.options.items() if not key.startswith(own)}
+            sections[name] = section.model_copy(update={"options": options})
             lost.append(f"detectors.{name}.options.{own[0]}")
     return config.model_copy(update={"detectors": config.detectors.model_copy(update=sections)}), lost
 
 
 def tiers(config: Config) -> list[TierStatus]:
     """Return which tiers of the enabled detectors can run here; a factory without `tiers` has none."""
-    found: list[TierStatus] = []
+    statuses: list[TierStatus] = []
     for spec in specs(config):
         module, _, _ = spec.factory.partition(":")
         _load(spec, spec.factory)
         of_module = getattr(importlib.import_module(module), "tiers", None)
         if of_module is not None:
-            found.extend(of_module(**spec.arguments(of_module)))
-    return found
+            statuses.extend(of_module(**spec.arguments(of_module)))
+    return statuses
 
 
 def _load(spec: Spec, path: str) -> Callable[..., Any]:
     module, _, attribute = path.partition(":")
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        factory = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(
             f"detectors.{spec.name}.factory: {path} cannot be imported ({type(error).__name__}: {error});"
             " give package.module:callable"
         ) from error
-    if not callable(found):
+    if not callable(factory):
         raise ConfigError(
             f"detectors.{spec.name}.factory: {path} is not callable; give package.module:callable"
         )
-    return cast("Callable[..., Any]", found)
+    return cast("Callable[..., Any]", factory)

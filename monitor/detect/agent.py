@@ -62,14 +62,14 @@ class Agent:
 
     def _one(self, trace: Trace) -> Assessment:
         run = runs.facts(trace)
-        found = find_calls(trace.steps)
-        circles = loops.repetitions(found, trace.steps)
+        calls = find_calls(trace.steps)
+        circles = loops.repetitions(calls, trace.steps)
         destructive, breaches = self._policy(trace)
         evidence = [
-            *_circles(trace.steps, found, circles),
+            *_circles(trace.steps, calls, circles),
             *breaches,
             *_over(trace, run, self._policies.of(trace.agent)),
-            *_ending(trace, found),
+            *_ending(trace, calls),
         ]
         values = {
             name: float(value)
@@ -94,7 +94,7 @@ class Agent:
         breaches: list[Evidence] = []
         destructive = 0
         owners: list[str] = []
-        said: dict[re.Pattern[str], bool] = {}  # the latest word of each policy's approvals
+        approved: dict[re.Pattern[str], bool] = {}  # the latest word of each policy's approvals
         for n, step in enumerate(trace.steps):
             above = owners[step.parent] if 0 <= step.parent < n else trace.agent
             owners.append(step.name if step.kind is StepKind.AGENT and step.name else above)
@@ -105,12 +105,12 @@ class Agent:
                 if policy.destructive.fullmatch(step.name):
                     destructive += 1
                     gate = policy.approval
-                    if gate is not None and not said.get(gate, policy.by_user and _user_agreed(trace)):
+                    if gate is not None and not approved.get(gate, policy.by_user and _user_agreed(trace)):
                         breaches.append(_at(trace.steps, n, "input", "unapproved_call", 1.0))
             if step.kind in _APPROVES:
                 for gate in self._policies.gates:
                     if gate.fullmatch(step.name):
-                        said[gate] = not step.error and _DENIES.search(step.output, 0, _READ) is None
+                        approved[gate] = not step.error and _DENIES.search(step.output, 0, _READ) is None
         return destructive, breaches
 
 
@@ -156,7 +156,7 @@ def _dearest(steps: Sequence[Step], name: str) -> int:
 
 
 def _user_agreed(trace: Trace) -> bool:
-    """Whether the user said yes to something the assistant said."""
+    """Return whether the user said yes to something the assistant said."""
     return any(
         (before.role, after.role) == ("assistant", "user") and _AGREES.match(after.content)
         for before, after in itertools.pairwise(trace.messages)

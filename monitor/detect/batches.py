@@ -20,14 +20,14 @@ from monitor.findings import Assessment, Status
 from monitor.ports import Verdicts
 from monitor.trace import Trace
 
-BUDGET = 8  # time-outs that one detector may lose on one batch: with the first, 9 x 30 s = 4.5 min by default
+BUDGET = 8  # time-outs that one detector may cost one batch: with the first, 9 x 30 s = 4.5 min by default
 MAX_WORK_BYTES = 64 * 2**20  # of traces in one frame; a larger batch goes in several
 MAX_TIERS = 10
 
 
 @dataclass(slots=True, eq=False)
 class _Batch:
-    """A submitted batch. `columns` holds per detector the assessments found, `due` how many are not."""
+    """A submitted batch. `columns` holds the assessments by detector, `due` the number still missing."""
 
     ticket: int
     traces: Sequence[Trace]
@@ -38,7 +38,7 @@ class _Batch:
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """Some traces of a batch and the detectors to run on them, by their places; `done` of these have run."""
+    """Some traces of a batch, and the numbers of the detectors to run on them; `done` of these have run."""
 
     batch: _Batch
     part: BatchRange
@@ -50,12 +50,12 @@ class Job:
 
     @property
     def next_detector(self) -> int:
-        """The place of the detector that runs now, or runs next."""
+        """Return the number of the detector that runs now, or next."""
         return self.detectors[self.done]
 
 
 class Batches:
-    """The batches in flight, the jobs they still need, and the answers of those that are complete.
+    """The batches in flight, their outstanding jobs, and the answers of complete batches.
 
     `versions` are those of the detectors, once they are built.
     """
@@ -76,12 +76,12 @@ class Batches:
 
     @property
     def batch_size(self) -> int:
-        """Number of traces that the next batch should hold."""
+        """Return the number of traces for the next batch."""
         return self._sizer.batch_size()
 
     @property
     def any_finished(self) -> bool:
-        """Whether `take_finished` has something to return."""
+        """Return whether `take_finished` has something to return."""
         return bool(self._finished)
 
     def take_finished(self) -> list[Verdicts]:
@@ -111,7 +111,7 @@ class Batches:
         self.pending.extendleft(reversed(jobs))
 
     def is_sound(self, job: Job, answer: wire.InvocationResult) -> bool:
-        """Whether this can be the answer to the next invocation of a job."""
+        """Return whether this can be the answer to the next invocation of a job."""
         number = job.next_detector
         if (answer.job, answer.detector) != (job.number, number):
             return False
@@ -139,7 +139,7 @@ class Batches:
         self._failed(job, number, reason, self._config.timeout_seconds)
 
     def _pieces(self, batch: _Batch, part: BatchRange) -> list[tuple[BatchRange, msgspec.Raw]]:
-        """Serialise a new batch in as few pieces as their size allows, without traces that are too large."""
+        """Serialise a new batch in as few pieces as fit a frame; traces that are too large get errors."""
         lo, hi = part
         payload = wire.encode(batch.traces[lo:hi])
         if len(payload) <= MAX_WORK_BYTES:
@@ -222,7 +222,7 @@ class Batches:
 
 
 def _is_sound(answer: wire.InvocationResult, name: str, version: str) -> bool:
-    """Whether a detector of this name and version can have given this answer."""
+    """Return whether a detector of this name and version can have given this answer."""
     return (
         all(each.detector == name and each.version == version for each in answer.distinct)
         and min(answer.index) >= 0

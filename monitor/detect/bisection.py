@@ -63,7 +63,7 @@ class Bisection:
 
     @property
     def exhausted(self) -> bool:
-        """Whether this search has cost more than its budget."""
+        """Return whether this search has cost more than its budget."""
         return self._budget < 0.0
 
     def take(self, *, far: bool) -> BatchRange | None:

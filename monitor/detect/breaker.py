@@ -19,7 +19,7 @@ class Admission(Enum):
 
 
 class Breaker:
-    """Decides whether a detector is tried. While open, batches skip it; after a cool-down one trace tries it.
+    """Decides whether to run a detector. While open, batches skip it; after a cool-down one trace tries it.
 
     The cool-down starts at FIRST_COOL_DOWN seconds and doubles with each trial that fails.
     """
@@ -45,12 +45,12 @@ class Breaker:
 
     @property
     def refuses(self) -> bool:
-        """Whether nothing more should be tried now."""
+        """Return whether the pool should stop trying for now."""
         return self._open and not self._trying
 
     @property
     def suspicious(self) -> bool:
-        """Whether the next attempt should be on the trace farthest away."""
+        """Return whether the next attempt should be on the trace farthest away."""
         return self._failures >= SUSPECT
 
     def failed(self, status: Status) -> None:
@@ -70,7 +70,7 @@ class Breaker:
         self._open, self._trying = True, False
 
     def succeeded(self) -> None:
-        """Close: the detector answered."""
+        """Close the breaker: the detector answered."""
         self._failures = 0
         self._cool_down = 0.0
         self._open = self._trying = False

@@ -27,10 +27,10 @@ EXPLORATION_RATE: Final = 0.01
 
 
 class Tally(NamedTuple):
-    """Decisions of a tier on the traces it was asked about.
+    """Decisions of a cascade since its last tally.
 
-    `escalated` traces go on to the tier, `suppressed` ones do not although the tier below is unsure, and
-    `passed` ones do not because it is sure.
+    `escalated` traces go to the tier. `suppressed` ones do not, although the tier below is unsure: load
+    shedding held them back. `passed` ones do not because the tier below is sure.
     """
 
     tier: int
@@ -67,16 +67,19 @@ class Cascade:
     def escalate(self, trace_id: str, *, unsure: bool, reached: float | None = None) -> float:
         """Return the probability with which this trace was to escalate, 0.0 when it does not.
 
-        `reached` is the answer that the tier named by `after` got for this trace, and is needed exactly where
-        there is one. The draw depends on the trace's id alone, so a trace judged again is treated alike.
+        `reached` is the probability that the tier `after` returned for this trace; it is required with such a
+        tier and refused without. The draw depends on the trace's id alone, so a repeat is treated alike.
         """
         if (reached is not None) is not self._nested:
             raise TypeError("`reached` belongs to a cascade made with `after`, and to no other")
         before = 1.0 if reached is None else reached
         if before == 0.0:
-            return 0.0  # the trace ended at the tier before
+            return 0.0  # the trace never reached the tier before
+        # Never below the exploration rate, even at effort 0: a trace that could not escalate would have
+        # probability 0, and no weight could correct a rate for it.
         probability = max(self._exploration_rate, self.effort) if unsure else self._exploration_rate
-        # The draw is shared with the tier before: below `before` is certain.
+        # Both tiers share the draw, and it was below `before` already. At `probability >= before` the trace
+        # is certain to go on; below, P(draw < probability) is `probability` itself, not a product.
         if probability >= before or self._draw(trace_id) < probability:
             self._escalated += 1
             return min(before, probability)

@@ -122,7 +122,7 @@ class DetoxifyModel:
 
 
 class TorchRuntime:
-    """Detoxify's own class. `detoxify` is it, for whoever needs its model or tokenizer."""
+    """Runs Detoxify's own class. `detoxify` gives access to its model and tokenizer."""
 
     def __init__(self, content: bytes, config: str, model_type: str, *, option: str = _OPTION) -> None:
         os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
@@ -191,19 +191,19 @@ class OnnxRuntime:
 
 def windows(text: str, fits: Any) -> list[tuple[int, int]]:
     """Cut a text into overlapping (start, end) offsets, each of which `fits`; together they cover it."""
-    found: list[tuple[int, int]] = []
+    ranges: list[tuple[int, int]] = []
     open_parts = [(0, len(text))]
     while open_parts:
         start, end = open_parts.pop()
         if end - start <= 1 or fits(text[start:end]):
-            found.append((start, end))
+            ranges.append((start, end))
             continue
         middle = (start + end) // 2
         blank = _BLANK.search(text, middle, min(end, middle + OVERLAP))
         cut = blank.end() if blank and blank.end() < end else middle
         overlap = min(OVERLAP, (end - start) // 4)
         open_parts += [(max(start, cut - overlap), end), (start, cut)]
-    return found
+    return ranges
 
 
 def _plain_copy(content: bytes, config: str, option: str) -> io.BytesIO:

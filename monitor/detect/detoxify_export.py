@@ -86,9 +86,9 @@ def export(
     content = Path(checkpoint).read_bytes()
     with _quiet():
         reference = TorchRuntime(content, config, model_type, option=_OPTION)
-        found = type(reference.detoxify.model).__name__
-        if found != TYPES[model_type]:
-            raise ConfigError(f"{_OPTION}: a {found} is not of type {model_type!r}; give --type accordingly")
+        actual = type(reference.detoxify.model).__name__
+        if actual != TYPES[model_type]:
+            raise ConfigError(f"{_OPTION}: a {actual} is not of type {model_type!r}; give --type accordingly")
         texts = corpus()
         wanted = _scores(reference, texts)
         about = Exported(
@@ -157,7 +157,7 @@ class _Tried(NamedTuple):
 def _int8(
     graph: bytes, about: Exported, tokenizer: str, wanted: Floats, texts: Sequence[str], max_delta: float
 ) -> tuple[Exported, bytes, dict[str, Any]]:
-    """Quantise as much as keeps the scores, else what moves them least."""
+    """Quantise as much as keeps the scores; if nothing does, what moves them least."""
     tried: list[_Tried] = []
     for kept in ((), _second_layers(graph)):
         plain = msgspec.structs.replace(about, precision="int8")
@@ -199,7 +199,7 @@ def _require(checkpoint: str, config: str, model_type: str, out: Path) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Mute what exporter and quantiser say of their own inner life; errors still raise."""
+    """Silence the progress messages of exporter and quantiser; errors still raise."""
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
@@ -242,13 +242,13 @@ def _second_layers(graph: bytes) -> tuple[str, ...]:
     import onnx
 
     model = onnx.load_from_string(graph)
-    shapes = {one.name: tuple(one.dims) for one in model.graph.initializer}
-    found = []
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    names = []
     for node in model.graph.node:
         shape = shapes.get(node.input[1], ()) if len(node.input) > 1 else ()
         if node.op_type == "MatMul" and len(shape) == 2 and shape[0] > shape[1]:  # noqa: PLR2004 - a matrix
-            found.append(node.name)
-    return tuple(found)
+            names.append(node.name)
+    return tuple(names)
 
 
 def _quantised(graph: bytes, kept: Sequence[str]) -> bytes:

@@ -5,7 +5,7 @@ conversation, and the score is the calibrated probability that the response is u
 nothing to check against: the score then comes from signs of invention (samples that disagree, unsure tokens,
 references, packages and quotes that the prompt does not hold) and is not a probability.
 
-Tier 1 is a cross-encoder that the user brings; it reads the sentences of responses of which tier 0 is unsure.
+Tier 1 is a cross-encoder that the user brings; where tier 0 is unsure it reads the response by sentence.
 """
 
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ Scored = tuple[float, list[Evidence], dict[str, float]]
 
 
 class Reader(NamedTuple):
-    """Tier 1: the user's cross-encoder, and which traces it reads."""
+    """Tier 1: the user's cross-encoder, and the cascade that chooses its traces."""
 
     model: CrossEncoder
     cascade: Cascade
@@ -62,12 +62,13 @@ class Reader(NamedTuple):
 
 
 def _joined(first: float, second: float) -> float:
+    # The mean of the log odds lets a sure tier outweigh an unsure one; clipping keeps 0 and 1 finite.
     odds = [np.log(p / (1.0 - p)) for p in np.clip((first, second), 1e-6, 1.0 - 1e-6)]
     return float(1.0 / (1.0 + np.exp(-np.mean(odds))))
 
 
 class Hallucination:
-    """Tier 0 is bundled and offline; `reader` is tier 1, if there is one."""
+    """Scores responses. Tier 0 is bundled and offline; `reader` is the optional tier 1."""
 
     name = NAME
 
@@ -163,7 +164,7 @@ class Hallucination:
         claims = [claim for claim, _ in answers[0].claims]
         if not claims:
             return 0.0, [], {"inconsistency": 0.0}
-        # Whether a courtesy is checkable depends on the sample, so claims are matched by span.
+        # A courtesy may be checkable against one sample and not another: match claims by span, not by place.
         by_span = [{(c.span.start, c.span.end): score for c, score in answer.claims} for answer in answers]
         means = [
             float(np.mean([scores.get((c.span.start, c.span.end), 0.0) for scores in by_span]))
@@ -181,8 +182,8 @@ class Hallucination:
 def _stated(response: str) -> dict[str, float]:
     """Return 1.0 under `refusal` or `stated_cutoff` where the response declines, or names a cut-off."""
     opening = response[:STATED_WITHIN]
-    found = {"refusal": wording.declines(opening), "stated_cutoff": wording.states_cutoff(response)}
-    return {name: 1.0 for name, said in found.items() if said}
+    statements = {"refusal": wording.declines(opening), "stated_cutoff": wording.states_cutoff(response)}
+    return {name: 1.0 for name, stated in statements.items() if stated}
 
 
 def _sources(trace: Trace) -> list[str]:

@@ -42,7 +42,7 @@ _ENCODER = (encoder.BASE, encoder.TOKENIZER, encoder.graph(NAME))
 
 
 class InputText(NamedTuple):
-    """A text through which an attack can come, its path in the trace, and its side."""
+    """A text that may carry an attack, its path in the trace, and its side."""
 
     path: str
     text: str
@@ -203,19 +203,19 @@ class Injection:
         text = window.view.text
         if text not in read:
             read[text] = self._tier1.logits([text])[0]
-        linear, said = np.array([window.logit]), read[text][[window.side]].astype(np.float64)
-        return window._replace(probability=float(self._linear.second(linear, said, [window.side])[0]))
+        linear, encoder = np.array([window.logit]), read[text][[window.side]].astype(np.float64)
+        return window._replace(probability=float(self._linear.second(linear, encoder, [window.side])[0]))
 
 
 def fields(trace: Trace) -> list[InputText]:
     """Return the texts of a trace through which an attack can come."""
-    found = [
+    texts = [
         InputText(f"messages.{n}", m.content, "prompt" if m.role == "user" else "indirect")
         for n, m in enumerate(trace.messages)
         if m.role in {"user", "tool"}
     ]
-    found += [InputText(path, source, "indirect") for path, source in trace.shown()]
-    return [field for field in found if field.text]
+    texts += [InputText(path, source, "indirect") for path, source in trace.shown()]
+    return [field for field in texts if field.text]
 
 
 def _kinds(window: JudgedWindow) -> list[str]:

@@ -16,8 +16,8 @@ _MAX_IN_FLIGHT = 2
 class InlineDetectors:
     """Runs detectors in this process; fulfils `monitor.ports.Detectors`.
 
-    The promise is the pool's, one assessment per trace and detector in order, but for what only another
-    process can survive: a detector that hangs, hangs the caller.
+    Returns one assessment per trace and detector, in order, like the pool. Unlike the pool it does not
+    survive a detector that hangs: the caller hangs too.
     """
 
     def __init__(
@@ -30,16 +30,16 @@ class InlineDetectors:
         self._decisions: Counter[tuple[str, int, str]] = Counter()
 
     def start(self) -> None:
-        """Do nothing: the detectors are built."""
+        """Do nothing: the detectors are built already."""
 
     @property
     def versions(self) -> Mapping[str, str]:
-        """Detector name to version, in the order of assessments."""
+        """Return the version by detector name, in the order of assessments."""
         return {detector.name: detector.version for detector in self._detectors}
 
     @property
     def batch_size(self) -> int:
-        """As constructed."""
+        """Return the fixed number of traces for the next batch."""
         return self._batch_size
 
     def submit(self, ticket: int, traces: Sequence[Trace], effort: float = 1.0) -> None:
@@ -55,12 +55,12 @@ class InlineDetectors:
         return [Verdicts(ticket, self._judge(traces, effort)) for ticket, traces, effort in waiting]
 
     def stats(self) -> PoolStats:
-        """One worker, always ready."""
+        """Return statistics of one worker that is always ready."""
         decisions = dict(self._decisions)
         return PoolStats(1, 1, len(self._waiting), self._batch_size, {}, decisions)
 
     def close(self) -> None:
-        """Forget what was not collected. Idempotent."""
+        """Drop batches that were not collected. Idempotent."""
         self._waiting.clear()
 
     def _judge(self, traces: Sequence[Trace], effort: float) -> list[tuple[Assessment, ...]]:

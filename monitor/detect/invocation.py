@@ -93,7 +93,7 @@ def exception_reason(error: BaseException) -> str:
 
 
 def is_reason(text: str) -> bool:
-    """Whether this can be a reason: at most 64 characters of a name, not words of a text."""
+    """Return whether this can be a reason: at most 64 characters of a name, not words of a text."""
     return _REASON.fullmatch(text) is not None
 
 

@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True, eq=False)
 class _Worker:
-    """A worker, its jobs (the first runs) and when it is overdue with what it does now."""
+    """A worker, its jobs (the first runs), and the deadline of what it does now."""
 
     process: WorkerProcess
     deadline: float
@@ -44,7 +44,7 @@ class _Worker:
 
 
 class _Dying(NamedTuple):
-    """A worker that was killed but not reaped yet, and what was running when it was."""
+    """A worker that was killed but not reaped yet, and what it was running."""
 
     process: WorkerProcess
     cause: str
@@ -93,14 +93,14 @@ class Pool:
 
     @property
     def versions(self) -> Mapping[str, str]:
-        """Detector name to version, in the order of assessments. Empty before `start`."""
+        """Return the version by detector name, in the order of assessments. Empty before `start`."""
         return {
             spec.name: version for spec, version in zip(self._specs, self._batches.versions, strict=False)
         }
 
     @property
     def batch_size(self) -> int:
-        """Number of traces that the next batch should hold."""
+        """Return the number of traces for the next batch."""
         return self._batches.batch_size
 
     def submit(self, ticket: int, traces: Sequence[Trace], effort: float = 1.0) -> None:
@@ -123,7 +123,7 @@ class Pool:
         return self._batches.take_finished()
 
     def stats(self) -> PoolStats:
-        """Current state. `restarts` counts by cause: timeout, crash, memory, startup."""
+        """Return the current state. `restarts` counts by cause: timeout, crash, memory, startup."""
         return PoolStats(
             self._size,
             self._ready(),
@@ -134,7 +134,7 @@ class Pool:
         )
 
     def close(self) -> None:
-        """Kill all workers. What was in flight is forgotten. Idempotent."""
+        """Kill all workers and drop batches in flight. Idempotent."""
         for worker in list(self._workers):
             self._dismiss(worker, "close")
         for dying in self._dying:
@@ -233,7 +233,7 @@ class Pool:
         return True
 
     def _lose(self, worker: _Worker, reason: str, message: str = "") -> None:
-        """Replace a worker that hangs, died or did not come up; its current job failed for `reason`."""
+        """Replace a worker that hangs, died or failed to start; its current job failed for `reason`."""
         if not worker.ready:
             self._dismiss(worker, "startup")
             if not self._started:
@@ -276,7 +276,7 @@ class Pool:
                 self._watch(worker)
 
     def _start_workers(self) -> None:
-        """Bring the number of workers up to its size, unless the last ones did not come up just now."""
+        """Start missing workers, unless the last ones failed to start just now."""
         while len(self._workers) < self._size and self._clock.monotonic() >= self._next_start:
             setup = self._setup()
             try:
@@ -334,5 +334,5 @@ def _no_start(reason: str, seconds: float) -> str:
 
 
 def _cores() -> int:
-    """Cores this process may use."""
+    """Return the number of cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

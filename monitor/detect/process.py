@@ -31,10 +31,10 @@ _ONE_THREAD = dict.fromkeys(
 
 
 def _environment() -> dict[str, str]:
-    """Ours, with our import path, and without our settings: third-party code need not see their secrets."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    """Return our environment and import path, without our settings: detectors must not see secrets."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     path = os.pathsep.join(folder or str(Path.cwd()) for folder in sys.path)
-    return kept | _ONE_THREAD | {"PYTHONPATH": path}
+    return inherited | _ONE_THREAD | {"PYTHONPATH": path}
 
 
 class WorkerProcess:
@@ -79,7 +79,7 @@ class WorkerProcess:
 
     @property
     def sending(self) -> bool:
-        """Whether bytes wait to be written."""
+        """Return whether bytes wait to be written."""
         return bool(self._outbox)
 
     def send(self, payload: bytes) -> None:

@@ -37,7 +37,7 @@ Place: TypeAlias = tuple[str, int, int]
 
 
 class Bundled(NamedTuple):
-    """The bundled models: what tier 0 scores at `gate` or above is for the encoder.
+    """The bundled models: windows that tier 0 scores at `gate` or above go to the encoder.
 
     Where the encoder reads a window, its logit and `blend` times tier 0's raw score are calibrated together.
     """
@@ -111,12 +111,12 @@ def build(
 
 def tiers(*, checkpoint: str = "", config: str = "", sha256: str = "", **_: Any) -> list[TierStatus]:
     """Return whether the bundled models and Detoxify can run here. Raises ConfigError as `build` does."""
-    found = []
+    statuses = []
     for tier, (name, files) in enumerate((("linear", _LINEAR), ("encoder", _ENCODER))):
         for file in files:
             models.verified(file)
         version = models.version(REVISION, *files)
-        found.append(TierStatus(detector=NAME, tier=tier, name=name, present=True, version=version))
+        statuses.append(TierStatus(detector=NAME, tier=tier, name=name, present=True, version=version))
     configured = _configured(checkpoint, config, sha256)
     if configured:
         detoxify.check(checkpoint=checkpoint, config=config, sha256=sha256)
@@ -131,7 +131,7 @@ def tiers(*, checkpoint: str = "", config: str = "", sha256: str = "", **_: Any)
         else "no second opinion where the bundled encoder is unsure, and no labels such as threat; give a"
         f" Detoxify checkpoint by {_OPTION}.checkpoint, config and sha256",
     )
-    return [*found, third]
+    return [*statuses, third]
 
 
 def _configured(checkpoint: str, config: str, sha256: str) -> bool:
@@ -148,7 +148,7 @@ def _configured(checkpoint: str, config: str, sha256: str) -> bool:
 
 
 class Third(NamedTuple):
-    """Tier 2: a model, its cascade, and the band of tier 1's scores that counts as unsure."""
+    """Tier 2: the model, its cascade, and the band of tier-1 scores it re-checks."""
 
     model: "detoxify.DetoxifyModel"
     cascade: Cascade
@@ -187,8 +187,8 @@ class Toxicity:
 
     def assess(self, traces: Sequence[Trace]) -> Sequence[Assessment]:
         """Return one assessment per trace, in order; equal texts of the batch are scored once."""
-        found = [self._assessment(mine) for mine in self._judged(traces)]
-        return found if self._third is None else self._with_third(traces, found, self._third)
+        assessments = [self._assessment(mine) for mine in self._judged(traces)]
+        return assessments if self._third is None else self._with_third(traces, assessments, self._third)
 
     def _judged(self, traces: Sequence[Trace]) -> list[_Judged]:
         """Run both bundled tiers."""
@@ -207,15 +207,15 @@ class Toxicity:
             wanted = places if self._everything or not unsure else unsure
             asked.append((probability, wanted if probability else set()))
         second = self._bundled.second({p: read[p][0] for _, wanted in asked for p in wanted})
-        found = []
+        judged = []
         for mine, (probability, wanted) in zip(fields, asked, strict=True):
             scored = {
                 field: [(p, second[p] if p in wanted else first[p]) for p in cuts[text]]
                 for field, text in mine
             }
             tier0 = max((first[p] for _, text in mine for p in cuts[text]), default=0.0)
-            found.append(_Judged(scored, tier0, probability))
-        return found
+            judged.append(_Judged(scored, tier0, probability))
+        return judged
 
     def _assessment(self, judged: _Judged) -> Assessment:
         sides = {"prompt": 0.0, "response": 0.0}

@@ -45,7 +45,7 @@ class Ready(msgspec.Struct, frozen=True, array_like=True, tag=0):
 
 
 class BuildFailed(msgspec.Struct, frozen=True, array_like=True, tag=1):
-    """A detector cannot be built; the worker ends. No trace was seen yet, so the message can hold none."""
+    """A detector cannot be built; the worker ends. The message holds no trace: none was read yet."""
 
     message: str
 

@@ -115,9 +115,9 @@ def _resident_bytes() -> int:
 
 
 def _live_with(parent: int) -> None:
-    """Die with the parent, leave signals to it, and leave no core file, which would hold people's text.
+    """Die with the parent, leave signals to it, and write no core file, which would hold people's text.
 
-    Where memory runs out, the kernel is to kill a worker, not the daemon.
+    Make the OOM killer prefer workers over the daemon.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -237,7 +237,7 @@ class Pii:
 
 
 def _identifies_person(kind: str, value: str) -> bool:
-    """Whether a value counts for the score: a person's name does only with more than one word."""
+    """Return whether a value counts for the score; a person's name needs more than one word."""
     return kind not in INDIRECT and (kind != "PERSON" or len(value.split()) > 1)
 
 

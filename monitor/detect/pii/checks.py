@@ -11,7 +11,7 @@ SEPARATORS = str.maketrans("", "", " -")
 
 
 def luhn(value: str) -> bool:
-    """Whether the digits pass ISO/IEC 7812-1; separators are blanks and hyphens."""
+    """Return whether the digits pass ISO/IEC 7812-1; separators are blanks and hyphens."""
     digits = [int(c) for c in value.translate(SEPARATORS)]
     doubled = sum(sum(divmod(2 * d, 10)) for d in digits[-2::-2])
     return (sum(digits[-1::-2]) + doubled) % 10 == 0
@@ -26,7 +26,7 @@ def _weighted(value: Sequence[int], weights: Sequence[int]) -> int:
 
 
 def card(value: str) -> bool:
-    """Whether a payment card number has an issuer's prefix, its length and the Luhn digit (ISO/IEC 7812)."""
+    """Return whether a card number has an issuer's prefix, its length and the Luhn digit (ISO/IEC 7812)."""
     digits = "".join(map(str, _digits(value)))
     return any(len(digits) in lengths and prefix.match(digits) for prefix, lengths in _ISSUERS) and luhn(
         digits
@@ -46,14 +46,14 @@ _ISSUERS = (
 
 
 def mod97(value: str) -> bool:
-    """Whether the last two of thirteen or nine digits are 97 less the rest modulo 97 (France, Belgium)."""
+    """Return whether the last two of 13 or 9 digits are 97 less the rest modulo 97 (France, Belgium)."""
     digits = "".join(map(str, _digits(value)))
     body, check = int(digits[:-2]), int(digits[-2:])
     return check in {97 - body % 97, 97 - (2 * 10**9 + body) % 97}
 
 
 def iso7064(value: str) -> bool:
-    """Whether the digits pass ISO 7064 MOD 11,10 (Germany's tax number, Croatia's OIB)."""
+    """Return whether the digits pass ISO 7064 MOD 11,10 (Germany's tax number, Croatia's OIB)."""
     *digits, check = _digits(value)
     product = 10
     for digit in digits:
@@ -73,7 +73,7 @@ def _dihedral(a: int, b: int) -> int:
 
 
 def verhoeff(value: str) -> bool:
-    """Whether the digits pass Verhoeff's check (India's Aadhaar)."""
+    """Return whether the digits pass Verhoeff's check (India's Aadhaar)."""
     state = 0
     for place, digit in enumerate(reversed(_digits(value))):
         for _ in range(place % 8):
@@ -103,7 +103,7 @@ def remainder(modulus: int, letters: str, start: int = 0, stop: int = -1) -> Cal
 
 
 def nie(value: str) -> bool:
-    """Whether a Spanish foreigner's number has its letter."""
+    """Return whether a Spanish foreigner's number has its letter."""
     return dni(str("XYZ".index(value[0].upper())) + value[1:])
 
 
@@ -112,7 +112,7 @@ hetu = remainder(31, "0123456789ABCDEFHJKLMNPRSTUVWXY")
 
 
 def cpf(value: str) -> bool:
-    """Whether eleven digits have both check digits of a Brazilian CPF."""
+    """Return whether eleven digits have both check digits of a Brazilian CPF."""
     digits = _digits(value)
     return len(set(digits)) > 1 and all(
         _weighted(digits, range(n + 1, 1, -1)) * 10 % 11 % 10 == digits[n] for n in (9, 10)
@@ -120,7 +120,7 @@ def cpf(value: str) -> bool:
 
 
 def cnpj(value: str) -> bool:
-    """Whether fourteen digits have both check digits of a Brazilian CNPJ."""
+    """Return whether fourteen digits have both check digits of a Brazilian CNPJ."""
     digits = _digits(value)
     weights = (6, 5, 4, 3, 2, 9, 8, 7, 6, 5, 4, 3, 2)
     return len(set(digits)) > 1 and all(
@@ -129,20 +129,20 @@ def cnpj(value: str) -> bool:
 
 
 def rut(value: str) -> bool:
-    """Whether a Chilean RUT has its check character."""
+    """Return whether a Chilean RUT has its check character."""
     body, check = _digits(value[:-1]), value[-1].upper()
     total = sum(d * w for d, w in zip(reversed(body), (2, 3, 4, 5, 6, 7) * 2, strict=False))
     return "0123456789K0"[11 - total % 11] == check
 
 
 def cuit(value: str) -> bool:
-    """Whether eleven digits have the check digit of an Argentine CUIT."""
+    """Return whether eleven digits have the check digit of an Argentine CUIT."""
     digits = _digits(value)
     return (11 - _weighted(digits[:10], (5, 4, 3, 2, 7, 6, 5, 4, 3, 2)) % 11) % 11 == digits[10]
 
 
 def pesel(value: str) -> bool:
-    """Whether eleven digits are a Polish PESEL: a date, and its check digit."""
+    """Return whether eleven digits are a Polish PESEL: a date, and its check digit."""
     digits = _digits(value)
     month, day = digits[2] * 10 + digits[3], digits[4] * 10 + digits[5]
     return (
@@ -153,21 +153,21 @@ def pesel(value: str) -> bool:
 
 
 def fodselsnummer(value: str) -> bool:
-    """Whether eleven digits have both check digits of a Norwegian number."""
+    """Return whether eleven digits have both check digits of a Norwegian number."""
     digits = _digits(value)
     first = _weighted(digits, (3, 7, 6, 1, 8, 9, 4, 5, 2, 1)) % 11
     return first == 0 and _weighted(digits, (5, 4, 3, 2, 7, 6, 5, 4, 3, 2, 1)) % 11 == 0
 
 
 def tckn(value: str) -> bool:
-    """Whether eleven digits have both check digits of a Turkish number."""
+    """Return whether eleven digits have both check digits of a Turkish number."""
     d = _digits(value)
     tenth = (7 * sum(d[0:9:2]) - sum(d[1:8:2])) % 10
     return d[0] > 0 and tenth == d[9] and sum(d[:10]) % 10 == d[10]
 
 
 def rodne(value: str) -> bool:
-    """Whether ten digits are a Czech or Slovak birth number: a date, and divisible by eleven."""
+    """Return whether ten digits are a Czech or Slovak birth number: a date, and divisible by eleven."""
     digits = "".join(map(str, _digits(value)))
     month = int(digits[2:4]) % 50
     plausible = 1 <= (month - 20 if month > 20 else month) <= 12 and 1 <= int(digits[4:6]) <= 31  # noqa: PLR2004 - a date
@@ -175,13 +175,13 @@ def rodne(value: str) -> bool:
 
 
 def resident_id(value: str) -> bool:
-    """Whether a Chinese resident identity number has its check character (GB 11643, ISO 7064 MOD 11-2)."""
+    """Return whether a Chinese identity number has its check character (GB 11643, ISO 7064 MOD 11-2)."""
     weights = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
     return "10X98765432"[_weighted([int(c) for c in value[:17]], weights) % 11] == value[-1].upper()
 
 
 def nric(value: str) -> bool:
-    """Whether a Singaporean NRIC or FIN has its check letter."""
+    """Return whether a Singaporean NRIC or FIN has its check letter."""
     value = value.upper()
     total = _weighted(_digits(value), (2, 7, 6, 5, 4, 3, 2)) + {"T": 4, "G": 4, "M": 3}.get(value[0], 0)
     letters = {"S": "JZIHGFEDCBA", "T": "JZIHGFEDCBA", "M": "XWUTRQPNJLK"}.get(value[0], "XWUTRQPMLKN")
@@ -191,29 +191,29 @@ def nric(value: str) -> bool:
 
 
 def thai(value: str) -> bool:
-    """Whether thirteen digits have the check digit of a Thai number."""
+    """Return whether thirteen digits have the check digit of a Thai number."""
     digits = _digits(value)
     return (11 - _weighted(digits[:12], range(13, 1, -1)) % 11) % 10 == digits[12]
 
 
 def ean13(value: str) -> bool:
-    """Whether thirteen digits have the check digit of an EAN (Switzerland's AHV number)."""
+    """Return whether thirteen digits have the check digit of an EAN (Switzerland's AHV number)."""
     digits = _digits(value)
     return _weighted(digits, (1, 3) * 6 + (1,)) % 10 == 0
 
 
 def aba(value: str) -> bool:
-    """Whether nine digits pass the check of a US bank routing number."""
+    """Return whether nine digits pass the check of a US bank routing number."""
     return _weighted(_digits(value), (3, 7, 1) * 3) % 10 == 0 and any(_digits(value))
 
 
 def npi(value: str) -> bool:
-    """Whether ten digits pass the check of a US national provider identifier."""
+    """Return whether ten digits pass the check of a US national provider identifier."""
     return luhn("80840" + value)
 
 
 def vin(value: str) -> bool:
-    """Whether a vehicle identification number has its check character (ISO 3779, 49 CFR 565)."""
+    """Return whether a vehicle identification number has its check character (ISO 3779, 49 CFR 565)."""
     codes = dict(
         zip(
             "ABCDEFGHJKLMNPRSTUVWXYZ",
@@ -229,7 +229,7 @@ def vin(value: str) -> bool:
 
 
 def codice_fiscale(value: str) -> bool:
-    """Whether sixteen characters have the check letter of an Italian tax code."""
+    """Return whether sixteen characters have the check letter of an Italian tax code."""
     odd = (1, 0, 5, 7, 9, 13, 15, 17, 19, 21, 2, 4, 18, 20, 11, 3, 6, 8, 12, 14, 16, 10, 22, 25, 24, 23)
     numbers = [int(c) if c.isdigit() else ord(c) - 65 for c in value.upper()]
     total = sum(odd[n] if place % 2 == 0 else n for place, n in enumerate(numbers[:15]))
@@ -237,38 +237,38 @@ def codice_fiscale(value: str) -> bool:
 
 
 def taiwan(value: str) -> bool:
-    """Whether a Taiwanese identity number has its check digit."""
+    """Return whether a Taiwanese identity number has its check digit."""
     first = "ABCDEFGHJKLMNPQRSTUVXYWZIO".index(value[0].upper()) + 10
     digits = [first // 10, first % 10, *_digits(value[1:])]
     return _weighted(digits, (1, 9, 8, 7, 6, 5, 4, 3, 2, 1, 1)) % 10 == 0
 
 
 def hong_kong(value: str) -> bool:
-    """Whether a Hong Kong identity number has its check character."""
+    """Return whether a Hong Kong identity number has its check character."""
     characters = re.sub("[^0-9A-Z]", "", value.upper()).rjust(9, "$")
     numbers = [36 if c == "$" else int(c, 36) for c in characters]
     return _weighted(numbers, range(9, 0, -1)) % 11 == 0
 
 
 def tfn(value: str) -> bool:
-    """Whether eight or nine digits pass the check of an Australian tax file number."""
+    """Return whether eight or nine digits pass the check of an Australian tax file number."""
     return _weighted(_digits(value), (1, 4, 3, 7, 5, 8, 6, 9, 10)) % 11 == 0
 
 
 def cnp(value: str) -> bool:
-    """Whether thirteen digits have the check digit of a Romanian CNP."""
+    """Return whether thirteen digits have the check digit of a Romanian CNP."""
     digits = _digits(value)
     return _weighted(digits, (2, 7, 9, 1, 4, 6, 3, 5, 8, 2, 7, 9)) % 11 % 10 == digits[12]
 
 
 def bsn(value: str) -> bool:
-    """Whether nine digits pass the Dutch eleven test."""
+    """Return whether nine digits pass the Dutch eleven test."""
     digits = _digits(value)
     return any(digits) and _weighted(digits, (9, 8, 7, 6, 5, 4, 3, 2, -1)) % 11 == 0
 
 
 def pps(value: str) -> bool:
-    """Whether an Irish PPS number has its check letter."""
+    """Return whether an Irish PPS number has its check letter."""
     value = value.upper()
     extra = ord(value[8]) - 64 if len(value) > 8 and value[8].isalpha() else 0  # noqa: PLR2004 - the second letter
     return (
@@ -277,13 +277,13 @@ def pps(value: str) -> bool:
 
 
 def kr_rrn(value: str) -> bool:
-    """Whether thirteen digits have the check digit of a Korean resident number."""
+    """Return whether thirteen digits have the check digit of a Korean resident number."""
     digits = _digits(value)
     return (11 - _weighted(digits, (2, 3, 4, 5, 6, 7, 8, 9, 2, 3, 4, 5)) % 11) % 10 == digits[12]
 
 
 def my_number(value: str) -> bool:
-    """Whether twelve digits have the check digit of a Japanese individual number."""
+    """Return whether twelve digits have the check digit of a Japanese individual number."""
     digits = _digits(value)
     rest = _weighted(digits, (6, 5, 4, 3, 2, 7, 6, 5, 4, 3, 2)) % 11
     return (0 if rest <= 1 else 11 - rest) == digits[11]

@@ -1,9 +1,9 @@
-"""Whether the words before a finding support it, as Presidio decides with spaCy's tokens.
+"""Context words before a finding, which support it as in Presidio, without spaCy.
 
 Presidio reads a finding's own token and the five before it that are neither stop words nor punctuation, and
-asks whether one of them contains a context word. Here blanks separate words, so a word is never less than a
-token of spaCy's, and the words that are read reach at least as far back: a finding that Presidio supports is
-supported.
+asks whether one of them contains a context word. Here blanks separate words. A word is never shorter than
+spaCy's token, so the words read reach at least as far back, and every finding that Presidio supports is
+supported here.
 """
 
 import re
@@ -55,7 +55,7 @@ def context_words(words: Iterable[str]) -> tuple[str, ...]:
 
 
 def is_supported(text: str, start: int, words: tuple[str, ...]) -> bool:
-    """Whether one of the words (from `context_words`) is within reach before `start`, or at it."""
+    """Return whether one of the words (from `context_words`) is within reach before `start`, or at it."""
     blank = _BLANK.search(text, start)
     stop = blank.start() if blank else len(text)
     reach = _REACH
@@ -85,7 +85,7 @@ def _weigh(word: str, words: tuple[str, ...]) -> tuple[bool, bool]:
 
 
 def _follows(text: str, stop: int, words: tuple[str, ...]) -> bool:
-    """Whether the next word supports a finding whose own word is not a keyword, as in Presidio."""
+    """Return whether the next word is a context word; as in Presidio, read if the finding's own is not."""
     for word in text[stop : stop + _REACH].lower().split():
         counts, supports = _weigh(word, words)
         if counts or supports:

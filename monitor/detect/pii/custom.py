@@ -32,7 +32,7 @@ _FORMAT = "see Presidio's conf/example_recognizers.yaml for the format"
 
 
 class RecognizerError(Exception):
-    """A recognizer failed on a text. Holds neither the text nor the recognizer's own message."""
+    """A recognizer failed on a text. The message holds neither the text nor the recognizer's own message."""
 
 
 class File(NamedTuple):
@@ -85,7 +85,7 @@ def version(files: Sequence[File]) -> str:
 class Custom:
     """The recognizers of all files, at one threshold; `seconds` bounds each pattern on each text.
 
-    A recognizer's `score_thresholds` go before `threshold`, as in Presidio. Raises ConfigError naming file,
+    A recognizer's `score_thresholds` override `threshold`, as in Presidio. Raises ConfigError naming file,
     recognizer and remedy.
     """
 
@@ -136,7 +136,7 @@ def _check(where: str, entry: Any) -> None:
     kind = entry.get("supported_entity")
     if not (isinstance(kind, str) and _KIND.fullmatch(kind)):
         raise ConfigError(
-            f"{where}: supported_entity {kind!r} is no entity type; write it in capitals, digits and"
+            f"{where}: supported_entity {kind!r} is not an entity type; write it in capitals, digits and"
             " underscores, as EMPLOYEE_NUMBER"
         )
 
@@ -177,7 +177,7 @@ def _registered(file: File, entry: dict[str, Any], where: str) -> list[Any]:
 def _languages(given: Any) -> list[str]:
     """Return the languages of an entry, which lists them as texts or as mappings with their context words."""
     entries = given if isinstance(given, list) else []
-    return [str(one.get("language")) if isinstance(one, dict) else str(one) for one in entries]
+    return [str(entry.get("language")) if isinstance(entry, dict) else str(entry) for entry in entries]
 
 
 def _cause(error: BaseException) -> str:
@@ -198,7 +198,7 @@ class _Watch(logging.Handler):
         self._failure: Exception | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Remember the failure; a time-out is the more telling one."""
+        """Remember the failure; a time-out takes precedence."""
         if not isinstance(self._failure, TimeoutError):
             self._failure = TimeoutError() if "timed out" in str(record.msg) else RecognizerError()
 

@@ -40,7 +40,7 @@ _SPOKEN = re.compile(
 
 
 class Plain(NamedTuple):
-    """A text written plainly; the character at `i` of it begins at `places[i]` of the original."""
+    """A text without disguise; its character `i` begins at `places[i]` of the original."""
 
     text: str
     places: list[int]

@@ -23,7 +23,7 @@ Check = Callable[[str], bool]
 
 
 class _Identifier(NamedTuple):
-    """`alone` is the score without a supporting word; below the threshold one is needed."""
+    """A kind of identifier. `alone` is its score without a supporting word; below the threshold it needs one."""
 
     kind: str
     pattern: str
@@ -118,7 +118,7 @@ class _Compiled(NamedTuple):
 
 
 class Identifiers:
-    """The table at one threshold."""
+    """The table of identifiers at one threshold."""
 
     def __init__(self, threshold: float) -> None:
         self._threshold = threshold
@@ -141,9 +141,9 @@ class Identifiers:
         if view.most_digits < _LEAST_DIGITS:
             return
         lower = view.lower
-        said = {word for word in self._words if word in lower}
-        for kind, finditer, check, alone, words in self._entries if said else self._alone:
-            named = not said.isdisjoint(words)
+        present = {word for word in self._words if word in lower}
+        for kind, finditer, check, alone, words in self._entries if present else self._alone:
+            named = not present.isdisjoint(words)
             if not named and (alone < self._threshold or view.most_digits < _LEAST_ALONE):
                 continue
             whole = named and kind in _SPACED

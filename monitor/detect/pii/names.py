@@ -71,7 +71,7 @@ class _Bundled:
 
     def spans(self, texts: Sequence[str]) -> list[list[EntitySpan]]:
         return [
-            [found for name in named if (found := _believed(text, EntitySpan(*name)))]
+            [believed for name in named if (believed := _believed(text, EntitySpan(*name)))]
             for text, named in zip(texts, self._tagger.spans(texts), strict=True)
         ]
 
@@ -131,10 +131,10 @@ _WORD = re.compile(r"[^\W\d_]{2}")
 
 
 def is_likely(text: str) -> bool:
-    """Whether a text may hold a name: any word may be one, because chat writes names in lower case.
+    """Return whether a text may hold a name.
 
-    Asking for a capital letter lost 3 % of the people that tagging everything finds, and saves only short
-    texts (`python -m monitor.training.pii_eval`).
+    Any word may be one, because chat writes names in lower case. Asking for a capital letter lost 3 % of the
+    people that tagging everything finds, and saves only short texts (`python -m monitor.training.pii_eval`).
     """
     return _WORD.search(text) is not None
 
@@ -145,8 +145,8 @@ def merged(patterns: Sequence[EntitySpan], names: Sequence[EntitySpan]) -> list[
     A number the tagger calls by its form gives way wherever a pattern says what it is, or a card would be two
     identifiers.
     """
-    kept = [name for name in names if not any(_yields(name, pattern) for pattern in patterns)]
-    return sorted([*patterns, *kept])
+    allowed = [name for name in names if not any(_yields(name, pattern) for pattern in patterns)]
+    return sorted([*patterns, *allowed])
 
 
 def _yields(name: EntitySpan, pattern: EntitySpan) -> bool:

@@ -61,15 +61,15 @@ class NumericView:
 
     @cached_property
     def most_digits(self) -> int:
-        """The number of digits on the line of the digest that has most of them."""
+        """Return the largest number of digits on one line of the digest."""
         return max((len(_DIGIT.findall(line)) for line in self.digest.split("\n")), default=0)
 
     @cached_property
     def words(self) -> frozenset[str]:
-        """The words of the text, in lower case."""
+        """Return the words of the text, in lower case."""
         return frozenset(_WORD.findall(self.lower))
 
     @cached_property
     def lower(self) -> str:
-        """The text in lower case; offsets into it are not the text's (some letters become two)."""
+        """Return the text in lower case. Its offsets are not the text's: some letters become two."""
         return self.text.lower()

@@ -66,7 +66,7 @@ class Phones:
 
 @functools.lru_cache(maxsize=16_384)  # years, prices and times of day come again and again
 def _holds_number(digits: str, region: str, least: int) -> bool:
-    """Whether some digits next to each other are a valid number of a region: no candidate is valid otherwise."""
+    """Return whether some run of the digits is a valid number of a region; else no candidate can be valid."""
     import phonenumbers
 
     for start in range(len(digits) - least + 1):

@@ -65,7 +65,7 @@ def data() -> dict[str, Any]:
 
 
 class Patterns:
-    """Presidio's patterns at one threshold; `seconds` bounds each pattern on each text.
+    """Presidio's patterns at one threshold; each may take `seconds` per text.
 
     `find` raises TimeoutError when a pattern takes longer.
     """
@@ -114,9 +114,9 @@ class Patterns:
             if pattern.mark in digest and pattern.digits <= view.most_digits:
                 yield from self._matches(view, digest, pattern)
         lower = view.lower
-        said = {word for word in self._words if word in lower}
+        present = {word for word in self._words if word in lower}
         for words, patterns in self._weak.items():
-            if not said.isdisjoint(words):
+            if not present.isdisjoint(words):
                 for pattern in patterns:
                     yield from self._matches(view, digest, pattern)
         yield from self._ibans(view)

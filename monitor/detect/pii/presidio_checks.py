@@ -22,19 +22,19 @@ _NIL_UUID = "00000000-0000-0000-0000-000000000000"
 
 
 def nhs(value: str) -> bool:
-    """Whether ten digits pass the NHS number's modulus 11."""
+    """Return whether ten digits pass the NHS number's modulus 11."""
     digits = value.translate(SEPARATORS)
     return sum(int(c) * weight for c, weight in zip(digits, range(10, -1, -1), strict=False)) % 11 == 0
 
 
 def dea(value: str) -> bool:
-    """Whether a DEA registration number passes its check digit."""
+    """Return whether a DEA registration number passes its check digit."""
     *digits, check = (int(c) for c in value.translate(SEPARATORS)[2:])
     return (2 * sum(digits[-1::-2]) + sum(digits[-2::-2]) - check) % 10 == 0
 
 
 def ssn(value: str) -> bool:
-    """Whether a US social security number can have been issued."""
+    """Return whether a US social security number can have been issued."""
     if len({c for c in value if c in ".- "}) > 1:
         return False
     digits = "".join(c for c in value if c.isdigit())
@@ -43,7 +43,7 @@ def ssn(value: str) -> bool:
 
 
 def bitcoin(value: str) -> bool:
-    """Whether a Bitcoin address passes Base58Check, Bech32 (BIP 173) or Bech32m (BIP 350)."""
+    """Return whether a Bitcoin address passes Base58Check, Bech32 (BIP 173) or Bech32m (BIP 350)."""
     if value[0] in "13":
         return _base58(value)
     return value.startswith("bc1") and _bech32(value)
@@ -79,7 +79,7 @@ def _bech32(value: str) -> bool:
 
 
 def ip(value: str) -> bool:
-    """Whether a value is an IP address, with or without a prefix length."""
+    """Return whether a value is an IP address, with or without a prefix length."""
     try:
         ipaddress.ip_interface(value)
     except ValueError:
@@ -88,13 +88,13 @@ def ip(value: str) -> bool:
 
 
 def mac(value: str) -> bool:
-    """Whether a value is a MAC address other than broadcast and nil."""
+    """Return whether a value is a MAC address other than broadcast and nil."""
     digits = re.sub(r"[:\-.]", "", value).upper()
     return re.fullmatch("[0-9A-F]{12}", digits) is not None and digits not in {"F" * 12, "0" * 12}
 
 
 def uuid(value: str) -> bool:
-    """Whether a UUID has a version and variant of RFC 9562 and is not nil."""
+    """Return whether a UUID has a version and variant of RFC 9562 and is not nil."""
     groups = value.lower().split("-")
     well_formed = len(groups) == 5 and all(groups)  # noqa: PLR2004 - a UUID has five groups
     return (
@@ -106,7 +106,7 @@ def uuid(value: str) -> bool:
 
 
 def iban(value: str) -> bool:
-    """Whether the check digits of an IBAN without separators are right (ISO 13616, modulus 97)."""
+    """Return whether the check digits of an IBAN without separators are right (ISO 13616, modulus 97)."""
     try:
         number = int("".join(_LETTERS.get(c, c) for c in (value[4:] + value[:2]).upper()) + "00")
     except ValueError:
@@ -122,5 +122,5 @@ def _suffixes() -> Any:
 
 
 def email(value: str) -> bool:
-    """Whether an e-mail address ends in a public suffix, by the list that comes with tldextract."""
+    """Return whether an e-mail address ends in a public suffix, by the list that comes with tldextract."""
     return bool(_suffixes()(value).fqdn)

@@ -9,7 +9,7 @@ _PHONE_DIGITS = 9
 
 
 class PromptIndex:
-    """The texts that the model was given, searchable for a value of its response.
+    """The texts that the model was given, searchable for a value of the response.
 
     Values are compared casefolded and without separators, from the start of a word to the end of one, so that
     "ann" is not found inside "planning". Phone numbers are compared by their last nine digits, because a
@@ -21,7 +21,7 @@ class PromptIndex:
         self._index: tuple[str, frozenset[int], frozenset[int]] | None = None
 
     def has(self, value: str, kind: str) -> bool:
-        """Whether the texts hold the value."""
+        """Return whether the texts hold the value."""
         text, starts, ends = self._indexed()
         wanted = "".join(_WORD.findall(_fold(value)))
         partial = kind == "PHONE_NUMBER" and len(wanted) > _PHONE_DIGITS

@@ -61,12 +61,12 @@ class Scanner:
         return ScanResult(tuple(sorted(spans)))
 
     def _window(self, text: str) -> list[EntitySpan]:
-        found = self._plainly(text)
+        entities = self._plainly(text)
         plain = disguise.plain(text)
         if plain is not None:
             hidden = (plain.back(span) for span in self._plainly(plain.text))
-            found.extend(span for span in hidden if not _repeats(span, found))
-        return found
+            entities.extend(span for span in hidden if not _repeats(span, entities))
+        return entities
 
     def _plainly(self, text: str) -> list[EntitySpan]:
         view = NumericView(text)
@@ -74,9 +74,9 @@ class Scanner:
         theirs.extend(self._phone_numbers(view))
         theirs.extend(self._custom.find(view))
         ours = [s for s in self._own(view) if s.score >= self._threshold]
-        found = without_contained([*theirs, *(s for s in ours if not _repeats(s, theirs))])
-        calls = [s for s in phones.written(view) if not any(overlap(s, other) for other in found)]
-        return [*found, *without_contained(calls)]
+        entities = without_contained([*theirs, *(s for s in ours if not _repeats(s, theirs))])
+        calls = [s for s in phones.written(view) if not any(overlap(s, other) for other in entities)]
+        return [*entities, *without_contained(calls)]
 
     def _own(self, view: NumericView) -> Iterator[EntitySpan]:
         yield from self._secrets.find(view)

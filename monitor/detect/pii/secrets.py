@@ -144,9 +144,9 @@ class Secrets:
     def find(self, view: NumericView) -> Iterator[EntitySpan]:
         """Yield credentials, in no order."""
         text, lower = view.text, view.lower
-        said = {mark for mark in self._marks if mark in lower}
-        for kind, marks, finditer, score in self.patterns if said else ():
-            if not said.isdisjoint(marks):
+        present = {mark for mark in self._marks if mark in lower}
+        for kind, marks, finditer, score in self.patterns if present else ():
+            if not present.isdisjoint(marks):
                 for match in finditer(text, timeout=self._seconds):
                     start, end = match.span()
                     weak = kind == "PASSWORD" and is_supported(text, start, _PASSWORD_CONTEXT)
@@ -159,7 +159,7 @@ class Secrets:
 
 
 def _is_random(value: str) -> bool:
-    """Whether a value has letters and digits mixed as chance mixes them, and no words or dates do."""
+    """Return whether letters and digits mix as they do by chance, and not as in words or dates."""
     turns = sum(a.isdigit() != b.isdigit() for a, b in pairwise(value))
     if turns < 4 or not any(c.isalpha() for c in value) or "/" in value.strip("/")[:1]:  # noqa: PLR2004 - four runs
         return False

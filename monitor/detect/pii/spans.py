@@ -15,7 +15,7 @@ class EntitySpan(NamedTuple):
 
 def without_contained(spans: Iterable[EntitySpan]) -> list[EntitySpan]:
     """Drop a span inside another of its kind that scores as much: Presidio's `remove_duplicates`."""
-    kept: list[EntitySpan] = []
+    distinct: list[EntitySpan] = []
     alive: list[EntitySpan] = []
     for span in sorted(set(spans), key=lambda s: (s.kind, s.start, s.start - s.end, -s.score)):
         alive = [other for other in alive if other.kind == span.kind and other.end >= span.start]
@@ -23,11 +23,11 @@ def without_contained(spans: Iterable[EntitySpan]) -> list[EntitySpan]:
             other.start <= span.start and span.end <= other.end and span.score <= other.score
             for other in alive
         ):
-            kept.append(span)
+            distinct.append(span)
             alive.append(span)
-    return kept
+    return distinct
 
 
 def overlap(a: EntitySpan, b: EntitySpan) -> bool:
-    """Whether two spans share a character."""
+    """Return whether two spans share a character."""
     return a.start < b.end and b.start < a.end
