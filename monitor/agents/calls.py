@@ -72,7 +72,11 @@ def _alike(one: frozenset[str], other: frozenset[str]) -> bool:
 
 @functools.lru_cache(maxsize=1024)
 def _normal_form(arguments: str) -> tuple[str, frozenset[str], frozenset[str]]:
-    """Return what must be equal, the content words of free texts, and all words of the values."""
+    """Return the part that must be equal, the content words of free texts, and all words of the values.
+
+    Identifiers, numbers and flags must be equal, free text only similar: models rephrase a query that they
+    repeat, but another id is another question.
+    """
     if len(arguments) > _LONG:
         return arguments, frozenset(), frozenset()
     try:

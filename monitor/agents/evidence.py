@@ -1,4 +1,4 @@
-"""How evidence of several kinds adds up to a score."""
+"""Combines evidence of several kinds into a score."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from monitor.findings import Evidence
 
 
 def noisy_or(evidence: Sequence[Evidence]) -> float:
-    """Return one minus the chance that none of the kinds is right, taking the worst of each kind."""
+    """Return one minus the chance that every kind is wrong, with the worst evidence of each kind."""
     worst: dict[str, float] = {}
     for entry in evidence:
         worst[entry.kind] = max(worst.get(entry.kind, 0.0), entry.score)

@@ -1,10 +1,10 @@
 """Agent monitor: how a run compares with the agent's others, and with the rest of its conversation.
 
 Keeps the latest runs of each app and agent, and the running conversations. A run is unusual in what it used
-when that is over three times the median of the agent's latest runs and over five of their deviations (1.4826
+if that is over three times the median of the agent's latest runs and over five of their deviations (1.4826
 times the median absolute deviation, on logarithms), so one long run among many changes nothing. Pure and
-deterministic; bounded, the least recently used is forgotten first. What is kept is numbers and identifiers:
-the words of the last request, by which the next one is compared, are in memory only.
+deterministic; bounded, the least recently used is forgotten first. Snapshots hold numbers and identifiers;
+the words of the last request, which the next one is compared with, are in memory only.
 """
 
 import bisect
@@ -26,8 +26,8 @@ from monitor.text.words import stem
 from monitor.trace import Trace
 
 USED = Budgets.__struct_fields__
-"""What is compared: steps, tokens, cost, seconds."""
-LEAST_FACTOR = 3.0  # over the median: less is no news, however regular the agent
+"""The measures compared: steps, tokens, cost, seconds."""
+LEAST_FACTOR = 3.0  # over the median: a smaller factor is not unusual, however regular the agent
 DEVIATIONS = 5.0
 FAILED_TURNS = 3  # in a row
 SAME_REQUESTS = 3  # in a row
@@ -108,7 +108,7 @@ _Kept = TypeVar("_Kept")
 
 
 class _Slots(Generic[_Kept]):
-    """A bounded map that forgets the least recently used; each entry has a slot, which another may take."""
+    """A bounded map that forgets the least recently used; each entry has a slot, which is reused."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -135,7 +135,7 @@ class _Slots(Generic[_Kept]):
 
 
 class AgentMonitor:
-    """Keeps what agents and conversations used. Used from one thread. Options: `policy.Options`."""
+    """Keeps the usage of agents and conversations. Used from one thread. Options: `policy.Options`."""
 
     def __init__(self, **given: Any) -> None:
         self._options: AgentOptions = read_options(given)
@@ -189,31 +189,31 @@ class AgentMonitor:
 
     def _turn(self, trace: Trace, assessment: Assessment, values: dict[str, float]) -> Iterator[Evidence]:
         key = _Key(trace.app, trace.conversation)
-        kept = self._conversations.find(key)
-        if kept is None or trace.time - kept.last > self._options.window_seconds:
-            kept = _Conversation()
-        kept.last = max(kept.last, trace.time)
-        kept.turns += 1
+        talk = self._conversations.find(key)
+        if talk is None or trace.time - talk.last > self._options.window_seconds:
+            talk = _Conversation()
+        talk.last = max(talk.last, trace.time)
+        talk.turns += 1
         bad = any(e.kind in _FAILING and e.score >= _FAILED for e in assessment.evidence)
-        kept.failed = kept.failed + 1 if bad else 0
+        talk.failed = talk.failed + 1 if bad else 0
         asks = _words(trace.question())
         if len(asks) >= _LEAST_WORDS:
-            kept.repeats = kept.repeats + 1 if _same_request(asks, kept.words) else 0
-            kept.words = asks
-        kept.used = {
-            name: kept.used.get(name, 0.0) + assessment.values.get(name, 0.0)
+            talk.repeats = talk.repeats + 1 if _same_request(asks, talk.words) else 0
+            talk.words = asks
+        talk.used = {
+            name: talk.used.get(name, 0.0) + assessment.values.get(name, 0.0)
             for name in USED
-            if name in assessment.values or name in kept.used
+            if name in assessment.values or name in talk.used
         }
-        self._dirty.add(("conversation", self._conversations.put(key, self._tick, kept)))
-        values["turns"] = float(kept.turns)
+        self._dirty.add(("conversation", self._conversations.put(key, self._tick, talk)))
+        values["turns"] = float(talk.turns)
         whole = len(trace.response)
-        if kept.repeats >= SAME_REQUESTS - 1 and (asked := _last_request(trace)):
-            yield Evidence(*asked, "repeated_request", 1.0 - 0.5**kept.repeats)
-        if kept.failed >= FAILED_TURNS:
-            yield Evidence("response", 0, whole, "failing_conversation", 1.0 - 0.5 ** (kept.failed - 1))
+        if talk.repeats >= SAME_REQUESTS - 1 and (asked := _last_request(trace)):
+            yield Evidence(*asked, "repeated_request", 1.0 - 0.5**talk.repeats)
+        if talk.failed >= FAILED_TURNS:
+            yield Evidence("response", 0, whole, "failing_conversation", 1.0 - 0.5 ** (talk.failed - 1))
         for name in USED:
-            most, used = getattr(self._options.conversation, name), kept.used.get(name)
+            most, used = getattr(self._options.conversation, name), talk.used.get(name)
             if most is not None and used is not None and used > most:
                 score = 1.0 - most / (2.0 * used)
                 yield Evidence("response", 0, whole, "conversation_over_budget", score)
@@ -237,7 +237,7 @@ class AgentMonitor:
         return changed
 
     def restore(self, snapshot: Mapping[str, bytes]) -> None:
-        """Replace all state by what successive snapshots left behind; the words of requests begin anew.
+        """Replace all state by the merged content of successive snapshots; the words of requests start empty.
 
         Entries beyond a bound that was lowered are dropped, the least recently used first. Raises ConfigError
         for what this version cannot read.

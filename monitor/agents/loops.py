@@ -1,7 +1,7 @@
-"""Loops of a run: calls repeated in vain, cycles, tools that keep failing; and failures not made good.
+"""Loops of a run: calls repeated without progress, cycles, tools that keep failing; unrecovered failures.
 
-Only a call that taught nothing new is a repetition, and one that in the end brought something else was worth
-it.
+A call counts as a repetition only if it returned nothing new. If repeating finally returned something else,
+it was progress.
 """
 
 import itertools
@@ -13,22 +13,22 @@ from monitor.agents.calls import Call
 from monitor.trace import Step
 
 MAX_PERIOD = 8  # calls; longer cycles look like work
-BACK_OFF = 1.25  # growth of a pause; by less it is a tool that happens to be slow
-_UNSEEN = 2  # how many more repetitions it takes where results were not captured
+BACK_OFF = 1.25  # growth of a pause; less is the noise of a slow tool
+_UNSEEN = 2  # further repetitions needed where results were not captured
 _WAITS = re.compile(r"(?:^|_)(?:sleep|wait|pause|delay)", re.IGNORECASE)
 
 
 class Loop(NamedTuple):
-    """Calls that went in circles: the index of the last step, and how often they went round in vain."""
+    """Calls that repeat without progress: the index of the last step, and the number of repetitions."""
 
     step: int
     times: int
 
 
 def repetitions(calls: Sequence[Call], steps: Sequence[Step]) -> list[Loop]:
-    """Return calls that were repeated and, up to the last, returned the same as before.
+    """Return repeated calls whose last results are all the same.
 
-    Left out: waiting for something (growing pauses, or a tool that waits between).
+    Polling is left out: growing pauses, or a waiting tool in between.
     """
     forms: dict[int, list[Call]] = {}
     for call in calls:
@@ -38,6 +38,7 @@ def repetitions(calls: Sequence[Call], steps: Sequence[Step]) -> list[Loop]:
         last = same[-1]
         first = next((i for i in range(len(same), 0, -1) if same[i - 1].outcome != last.outcome), 0)
         tail = same[first:]
+        # Results that were not captured look equal, so such repetitions are weaker evidence.
         times = len(tail) - 1 - (0 if last.seen else _UNSEEN)
         if times > 0 and not _is_poll([steps[call.step] for call in tail], steps[tail[0].step : last.step]):
             loops.append(Loop(last.step, times))
@@ -69,7 +70,7 @@ def cycles(calls: Sequence[Call]) -> list[Loop]:
             if times < 1 or not different or any(_WAITS.search(call.tool) for call in round_):
                 continue
             forms = {call.form: call.outcome for call in round_}
-            # One that later brought other results led on in the end.
+            # A cycle whose calls later return other results made progress in the end.
             progress = any(call.outcome != forms.get(call.form, call.outcome) for call in calls[i:])
             if not progress and (best is None or times > best.times):
                 best = Loop(calls[i - 1].step, times)
@@ -77,7 +78,7 @@ def cycles(calls: Sequence[Call]) -> list[Loop]:
 
 
 def failing_tools(calls: Sequence[Call]) -> list[Loop]:
-    """Return the tools whose last calls all failed: the last step, and how many calls that were."""
+    """Return a loop per tool whose last calls all failed: its last step, and the number of these calls."""
     streaks: dict[str, Loop] = {}
     for call in calls:
         if call.failed:
@@ -89,10 +90,10 @@ def failing_tools(calls: Sequence[Call]) -> list[Loop]:
 
 
 def unrecovered_failures(calls: Sequence[Call]) -> list[tuple[Call, bool]]:
-    """Return failed calls that no later one made good, and whether the tool worked for something else later.
+    """Return failed calls that no later call made good, and whether the tool succeeded later at all.
 
-    A later success makes good what the same tool was asked with a third of the same words, or another tool
-    with half of them.
+    A later success makes a call good if it shares a third of the call's words with the same tool, or half of
+    them with another tool.
     """
     lost: list[tuple[Call, bool]] = []
     for i, call in enumerate(calls):

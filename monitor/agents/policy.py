@@ -23,11 +23,12 @@ class Budgets(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class AgentPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What an agent may do. Tools are named by globs.
+    """The permissions and budgets of an agent. Tools are named by globs.
 
     `allow`: tools it may call. `destructive`: tools that need an approval before them, by a guardrail or tool
     step named in `approval`, or, where that has `user`, by the user's yes in the conversation. The latest
-    approval before the call decides; one that failed or says no is none. Without `approval` none is needed.
+    approval before the call decides; one that failed or says no does not count. Without `approval` none is
+    needed.
     """
 
     allow: tuple[str, ...] = ("*",)
@@ -39,8 +40,8 @@ class AgentPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class AgentOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Options of the detector: a policy for every agent, and by `agents` (globs, first match) for some.
 
-    What an entry of `agents` leaves out is as for every agent. `history` is how many runs of an agent are
-    remembered and `warm_up` how many it takes to call one unusual; at most `max_agents` and
+    An entry of `agents` takes omitted options from the policy for every agent. `history` is the number of
+    runs remembered per agent, `warm_up` the number needed to call one unusual; at most `max_agents` and
     `max_conversations` are remembered. A conversation ends after `window_seconds` without a trace;
     `conversation` is what all its runs together may use.
     """
