@@ -1,1 +1,1 @@
-"""What follows from a judgement: a transaction, alerts, and the published verdict."""
+"""Outcome of judgements: a transaction, alerts, and the published verdict."""

@@ -1,8 +1,8 @@
-"""Alerts: what leaves riskmon about a flag, made by pure functions.
+"""Alerts: the messages that leave riskmon about a flag, made by pure functions.
 
 An alert carries identifiers, enum-like names and numbers only; no text of a trace, not even redacted. Its
-labels name the kind of finding, so that Alertmanager groups and deduplicates equal ones; what tells one
-trace from another stands in the annotations.
+labels name the kind of finding, so that Alertmanager groups and deduplicates equal ones; what
+distinguishes traces is in the annotations.
 """
 
 import re
@@ -106,7 +106,7 @@ def _annotations(row: FlagRow) -> dict[str, str]:
 
 
 def _further_traffic(traffic: Traffic) -> dict[str, str]:
-    """Return what identifies traffic and is no label, where the sender said it."""
+    """Return the fields that identify traffic and are not labels, where the sender gave them."""
     values = {name: str(getattr(traffic, name)) for name in TRAFFIC if name not in ALERT_LABELS}
     return {name: value for name, value in values.items() if value != "unknown"}
 

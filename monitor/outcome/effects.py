@@ -1,4 +1,4 @@
-"""What judgements cause: what is kept, redacted, alerted and fed back, and why. Pure.
+"""Effects of judgements: rows, redaction, alerts and feedback items. Pure.
 
 A trace leaves rows only when a rule flagged it, a detector failed on it, or it was sampled; everything else
 is proven by coverage.
@@ -22,7 +22,7 @@ from monitor.trace import SafeText
 
 _status = attrgetter("status")
 _FAILED = frozenset({Status.TIMEOUT, Status.ERROR})
-EXCERPTS = 8  # evidence excerpts kept per flag; more would not be read
+EXCERPTS = 8  # evidence excerpts kept per flag; people do not read more
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,7 +34,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def flag_rows(judgement: Judgement, now: float, excerpt_chars: int) -> list[FlagRow]:
-    """Turn a trace's flags into rows, its texts redacted."""
+    """Return a row per flag of a trace, with its texts redacted."""
     trace = judgement.trace
     redactor = TraceRedactor(trace, judgement.assessments)
     prompt, response = redactor.prompt(excerpt_chars), redactor.response(excerpt_chars)
@@ -64,7 +64,7 @@ def flag_rows(judgement: Judgement, now: float, excerpt_chars: int) -> list[Flag
 
 
 def why_kept(judgement: Judgement, sample_ratio: float) -> Kept | None:
-    """Decide whether a trace's assessments are kept; sampling is a function of its origin, so it repeats."""
+    """Return why a trace's assessments are kept, or None. Sampling depends on the origin, so it repeats."""
     if judgement.flags:
         return Kept.FLAGGED
     if not _FAILED.isdisjoint(map(_status, judgement.assessments)):
@@ -77,7 +77,7 @@ def why_kept(judgement: Judgement, sample_ratio: float) -> Kept | None:
 
 
 def effects(judgements: Sequence[Judgement], policy: Policy, now: float, into: Transaction) -> None:
-    """Add everything that judgements cause, except positions and coverage, to a transaction."""
+    """Add all effects of judgements to a transaction, except positions and coverage."""
     if policy.deliver.verdicts_topic:
         into.verdicts += [verdict_of(judgement, now) for judgement in judgements]
     for judgement in judgements:

@@ -1,4 +1,4 @@
-"""What one transaction writes to the ledger, and the evidence that it skipped nothing."""
+"""The content of one ledger transaction, and the evidence that it skipped nothing."""
 
 import hashlib
 from collections import Counter, defaultdict
@@ -19,7 +19,7 @@ _outcome = attrgetter("detector", "status")
 
 
 class Kept(StrEnum):
-    """Why the assessments of a trace are kept."""
+    """Reasons to keep the assessments of a trace."""
 
     FLAGGED = "flagged"
     FAILED = "failed"
@@ -46,7 +46,7 @@ class Claimed(msgspec.Struct, frozen=True):
 
 
 class EngineVersion(msgspec.Struct, frozen=True, kw_only=True):
-    """By what traces were judged: detector versions and the hash of the rules; `id` names the combination."""
+    """The versions that judged: those of detectors, and the rules' hash; `id` names the combination."""
 
     id: str
     detectors: dict[str, str]
@@ -60,7 +60,7 @@ class EngineVersion(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Transaction(msgspec.Struct, kw_only=True):
-    """Everything one ledger transaction writes; all of it or nothing."""
+    """Everything that one ledger transaction writes, all or nothing."""
 
     owner: str
     version: EngineVersion
@@ -76,7 +76,7 @@ class Transaction(msgspec.Struct, kw_only=True):
 
 
 class Finished(msgspec.Struct):
-    """Adjacent records whose traces are all recorded by this transaction: the range they cover together.
+    """A range of adjacent records whose traces are all recorded by this transaction.
 
     It grows until it is written. Offsets that hold no record, such as transaction markers, count as none.
     """
@@ -90,7 +90,7 @@ class Finished(msgspec.Struct):
 def coverage_of(
     finished: Sequence[Finished], judgements: Sequence[Judgement], dead: Sequence[DeadLetter]
 ) -> list[Coverage]:
-    """Summarise per partition what a transaction finished."""
+    """Return the coverage of a transaction, one entry per partition."""
     spans: defaultdict[TopicPartition, list[OffsetRange]] = defaultdict(list)
     outcomes: defaultdict[TopicPartition, list[tuple[str, Status]]] = defaultdict(list)
     traces: Counter[TopicPartition] = Counter()

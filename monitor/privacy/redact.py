@@ -97,7 +97,7 @@ class Redacted:
 
 
 class TraceRedactor:
-    """Redacts the texts of one trace with what its PII assessment found."""
+    """Redacts the texts of one trace by its PII assessment."""
 
     def __init__(self, trace: Trace, assessments: Sequence[Assessment]) -> None:
         pii = next((a for a in assessments if a.detector == PII), None)
@@ -112,7 +112,7 @@ class TraceRedactor:
         if not self._judged:
             return WITHHELD
         text = text_of(self._trace, path)
-        # A text that stands in several fields, as a tool's result does in a run's steps, was read in one.
+        # A text in several fields (a tool's result is in a run's steps, too) has evidence in only one.
         spans = [
             Mask(e.start, e.end, e.kind)
             for e in self._evidence
@@ -141,17 +141,17 @@ def text_of(trace: Trace, path: str) -> str:
         item = getattr(trace, head)[int(rest[0]) if rest else 0] if head in _PARTS else ""
     except (IndexError, ValueError):
         return ""
-    found: str = item if isinstance(item, str) else getattr(item, part) if part and part in parts else ""
-    return found
+    text: str = item if isinstance(item, str) else getattr(item, part) if part and part in parts else ""
+    return text
 
 
 def constant(text: str) -> SafeText:
-    """Vouch for a text that holds nothing of a trace: a configured name, a message of our own."""
+    """Mark a text as safe that holds nothing of a trace: a configured name, a message of our own."""
     return SafeText(text)
 
 
 def remark(template: str, arguments: object, *, textless: bool) -> SafeText:
-    """Fill a library's log message in with what may be shown of its arguments; alone where they do not fit.
+    """Fill a library's log message with what may be shown of its arguments; without them if they do not fit.
 
     `template` is a literal of the library's code, `arguments` are those of a `logging.LogRecord`. Numbers,
     enums, classes, and the classes of errors are shown of any library. Strings, and what an error or object
@@ -168,7 +168,7 @@ def remark(template: str, arguments: object, *, textless: bool) -> SafeText:
         text = template % filled if arguments else template
     except (TypeError, ValueError, KeyError):
         return SafeText(template)
-    # Addresses of hosts are no numbers of people.
+    # Addresses of hosts do not identify people.
     pieces = _ADDRESS.split(text) if textless else [text]
     return SafeText("".join(
         piece if at % 2 else Redacted(piece, ()).render() for at, piece in enumerate(pieces)

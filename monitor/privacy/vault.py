@@ -71,7 +71,7 @@ class Vault:
             ) from None
 
     def pseudonym(self, text: str) -> str:
-        """Stand-in for a user id: 96 bits of HMAC-SHA-256 under this installation's key, with its key id."""
+        """Return a user id's pseudonym: 96 bits of HMAC-SHA-256 under this installation's key, and its id."""
         digest = hmac.new(self._pseudonym_key, text.encode("utf-8", "surrogatepass"), hashlib.sha256)
         return f"u:{self.key_id}:{digest.hexdigest()[:24]}"
 
