@@ -66,16 +66,16 @@ class EmbeddedBroker:
 
     @property
     def alive(self) -> bool:
-        """Whether the broker's process is running."""
+        """Return whether the broker's process is running."""
         return self._process is not None and self._process.poll() is None
 
     @property
     def pid(self) -> int:
-        """Process id of the broker; 0 before it is started."""
+        """Return the broker's process id; 0 before it is started."""
         return self._process.pid if self._process else 0
 
     def create_topic(self, name: str, partitions: int) -> None:
-        """Create a topic; one that exists is left as it is."""
+        """Create a topic, unless it exists."""
         from kafka.admin import KafkaAdminClient, NewTopic
         from kafka.errors import TopicAlreadyExistsError
 
@@ -150,7 +150,7 @@ def _free_port() -> int:
 
 
 def _cluster_id(bootstrap: str) -> str:
-    """The id of the cluster that answers, empty if it is no Kafka at all."""
+    """Return the id of the cluster that answers; empty if it is not Kafka."""
     from kafka.admin import KafkaAdminClient
     from kafka.errors import KafkaError
 

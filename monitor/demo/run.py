@@ -62,7 +62,7 @@ class _Watch(Observer):
 
 
 class _Publisher(threading.Thread):
-    """Produces traffic until told to stop or its time is up."""
+    """Produces traffic until it is stopped or its time is up."""
 
     def __init__(self, bootstrap: str, rate: float, seconds: float | None) -> None:
         super().__init__(name="riskmon-demo-traffic", daemon=True)
@@ -73,7 +73,7 @@ class _Publisher(threading.Thread):
         self.failure: RiskmonError | None = None
 
     def run(self) -> None:
-        """Produce."""
+        """Produce traffic until stopped."""
         try:
             sent = publish(
                 self._broker,
@@ -142,7 +142,7 @@ def _log_aside(path: Path) -> Iterator[None]:
 
 
 class _Demonstration:
-    """One run: the daemon in a thread, traffic in another, the picture in this one."""
+    """One run: the daemon in one thread, traffic in another, the live picture in this one."""
 
     def __init__(self, config: Config, watch: _Watch, clock: Clock) -> None:
         self._watch = watch
@@ -264,7 +264,7 @@ class _Demonstration:
 
 
 class _Quiet:
-    """Stands in for the live picture where nobody watches."""
+    """Replaces the live picture where output is not a terminal."""
 
     def __enter__(self) -> Self:
         return self

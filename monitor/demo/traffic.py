@@ -1,7 +1,7 @@
 """Made-up traffic of three LLM applications, in native JSON: ordinary, grounded, and planted bad samples.
 
 All texts come from `traffic.yaml`, written for this project. The same seed gives the same traces, their times
-apart. Personal data and secrets are random with valid check digits and belong to nobody.
+apart. Personal data and secrets are random with valid check digits and belong to no one.
 """
 
 import json
@@ -86,15 +86,15 @@ class _Texts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def texts() -> _Texts:
-    """The templates. Their slots are explained in the file."""
+    """Return the templates, whose slots are explained in the file."""
     name = "traffic.yaml"
     return msgspec.convert(load_yaml(files("monitor.demo").joinpath(name).read_text("utf-8"), name), _Texts)
 
 
 class TrafficGenerator(Iterator[GeneratedTrace]):
-    """Endless samples. From the `shift_after`-th on, or after `shift()`, all apps talk about other topics.
+    """Generates endless samples. From number `shift_after` on, or after `shift()`, all apps change topics.
 
-    `rates` are the shares of all kinds but ordinary, which takes the rest.
+    `rates` are the shares of all kinds except ordinary, which takes the rest.
     """
 
     def __init__(
@@ -150,7 +150,7 @@ class TrafficGenerator(Iterator[GeneratedTrace]):
         }
 
     def _abuse(self, fill: Callable[[str], str]) -> tuple[str, str]:
-        """Either the user abuses, and gets a calm reply, or the model does."""
+        """Make abuse: by the user, who gets a calm reply, or by the model."""
         abuse, pick = self._texts.abuse, self._random
         tirade = " ".join(fill(sentence) for sentence in pick.sample(abuse.sentences, 2))
         if pick.random() < 0.5:  # noqa: PLR2004 - one half each
@@ -158,7 +158,7 @@ class TrafficGenerator(Iterator[GeneratedTrace]):
         return fill(pick.choice(abuse.questions)), tirade
 
     def _injection(self, topic: _Topic, fill: Callable[[str], str]) -> tuple[str, str, list[str]]:
-        """Either the user attacks and is refused, or a passage does and the question is answered."""
+        """Make an attack: by the user, who is refused, or in a passage while the question is answered."""
         injections, pick = self._texts.injections, self._random
         if pick.random() < 0.5:  # noqa: PLR2004 - one half each
             return fill(pick.choice(injections.prompts)), pick.choice(injections.replies), []
@@ -232,13 +232,13 @@ class _Slots(dict[str, str]):
 
 
 def _ssn(pick: random.Random) -> str:
-    """A US social security number of an area, group and serial that are issued."""
+    """Return a US social security number whose area, group and serial can be issued."""
     area = pick.choice([n for n in range(100, 900) if n != 666])  # noqa: PLR2004 - never issued
     return f"{area}-{pick.randint(10, 99)}-{pick.randint(1000, 9999)}"
 
 
 def _payment_card(pick: random.Random) -> str:
-    """Sixteen digits with a Visa prefix and a valid check digit (ISO/IEC 7812-1 annex B)."""
+    """Return sixteen digits with a Visa prefix and a valid check digit (ISO/IEC 7812-1 annex B)."""
     digits = [4, *(pick.randrange(10) for _ in range(14))]
     total = sum(d if i % 2 else d * 2 - 9 * (d > 4) for i, d in enumerate(digits))  # noqa: PLR2004 - digit sum
     number = "".join(map(str, [*digits, -total % 10]))
@@ -251,14 +251,14 @@ def _email(pick: random.Random) -> str:
 
 
 def _iban(pick: random.Random) -> str:
-    """A German account number with valid check digits (ISO 7064 MOD 97-10)."""
+    """Return a German account number with valid check digits (ISO 7064 MOD 97-10)."""
     account = f"{pick.randrange(10**18):018d}"
     check = 98 - int(f"{account}131400") % 97  # DE is 13 14
     return f"DE{check:02d}{account}"
 
 
 def _secret(pick: random.Random) -> str:
-    """An access key of AWS or a token of GitHub, by form only."""
+    """Return a string with the form of an AWS access key or a GitHub token."""
     if pick.random() < 0.5:  # noqa: PLR2004 - one half each
         return "AKIA" + "".join(pick.choices(string.ascii_uppercase + "234567", k=16))
     return "ghp_" + "".join(pick.choices(string.ascii_letters + string.digits, k=36))

@@ -1,6 +1,6 @@
-"""What the demonstration shows in the terminal: a live picture of the daemon, and a summary that adds up.
+"""The demonstration's terminal output: a live picture of the daemon, and a summary that adds up.
 
-Pure functions from `DemoState` to something rich can print; no text of a trace is in it.
+Pure functions from `DemoState` to renderables of rich, without any text of a trace.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from rich.text import Text
 
 from monitor.findings import Severity
 
-WIDTH = 80  # of a terminal nobody has widened
+WIDTH = 80  # of a terminal by default
 SPARK = "▁▂▃▄▅▆▇█"
 SPARK_CELLS = 36
 RULES_SHOWN = 8
@@ -24,7 +24,7 @@ STYLES = {Severity.INFO: "blue", Severity.WARNING: "yellow", Severity.CRITICAL: 
 
 @dataclass(frozen=True, kw_only=True)
 class RuleCount:
-    """How often a rule has flagged."""
+    """Number of flags of a rule."""
 
     rule: str
     severity: Severity
@@ -36,7 +36,7 @@ class DemoState:
     """One moment of a demonstration; counts are totals since its start.
 
     `rates` are recorded traces per second, oldest first. `detectors` counts flags by detector. `planted`
-    counts the traces produced by kind. `phase` says what is going on: starting, running or draining.
+    counts the traces produced by kind. `phase` is starting, running or draining.
     """
 
     seconds: float = 0.0
@@ -58,12 +58,12 @@ class DemoState:
     health_url: str = ""
 
     def in_flight(self) -> int:
-        """Records taken from the broker and neither recorded nor dead-lettered yet."""
+        """Return the number of records read from the broker but neither recorded nor dead-lettered yet."""
         return self.consumed - self.recorded - self.dead_lettered
 
 
 def render(state: DemoState) -> RenderableType:
-    """The live picture, at most 80 columns wide and 20 lines high."""
+    """Return the live picture, at most 80 columns wide and 20 lines high."""
     body = Group(
         _flow(state),
         Text(),
@@ -79,7 +79,7 @@ def render(state: DemoState) -> RenderableType:
 
 
 def summary(state: DemoState) -> RenderableType:
-    """The final table: where every record went, what was planted, what was found."""
+    """Return the final table: where every record went, what was planted and what was flagged."""
     table = Table(box=box.SIMPLE, width=WIDTH, show_header=False, title="Summary", title_justify="left")
     table.add_column()
     table.add_column(justify="right")
@@ -105,7 +105,7 @@ def summary(state: DemoState) -> RenderableType:
 
 
 def sparkline(values: Sequence[float], cells: int = SPARK_CELLS) -> str:
-    """The last values as bars, the highest of them full; as many cells as there are values, up to `cells`."""
+    """Return the last values as bars, the highest one full; one cell per value, up to `cells`."""
     last = values[-cells:]
     top = max(last, default=0.0)
     if top <= 0:

@@ -1,4 +1,4 @@
-"""`riskmon eval`: how good the detectors are on labelled rows, judged as the daemon would judge them.
+"""`riskmon eval`: quality of the detectors on labelled rows, judged as the daemon would judge them.
 
 A detector is built from the configuration and given the daemon's batches, in this process and one at a time,
 so texts per second are those of one worker. What counts as flagged is what the shipped rules flag.
@@ -24,7 +24,7 @@ from monitor.telemetry.logging import configure
 
 
 class EvaluationOptions(NamedTuple):
-    """What is asked for beside the kind and the files."""
+    """Options of the command besides the kind and the files."""
 
     profile: Profile | None = None
     compare: bool = False

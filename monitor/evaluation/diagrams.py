@@ -28,7 +28,7 @@ _LEFT, _TOP, _GAP = 56, 48, 76
 def svg(title: str, curves: Curves) -> str:
     """Return the ROC curves of all systems and the reliability of the first one.
 
-    Of one class only there is no ROC curve, and it says so.
+    With one class only there is no ROC curve, and the legend says so.
     """
     right = _LEFT + SIDE + _GAP
     width, height = right + SIDE + 24, _TOP + SIDE + 52 + 18 * len(curves)
@@ -53,11 +53,11 @@ def svg(title: str, curves: Curves) -> str:
 
 def _reliability(left: int, labels: measure.Labels, scores: measure.Scores) -> list[str]:
     bins, colour = measure.reliability(labels, scores), _colour(0)
-    path = _path(left, [one.score for one in bins], [one.positives for one in bins])
+    path = _path(left, [group.score for group in bins], [group.positives for group in bins])
     dots = [
-        f'<circle cx="{_x(left, one.score)}" cy="{_y(one.positives)}" fill="{colour}" fill-opacity="0.6"'
-        f' r="{2 + 8 * (one.rows / labels.size) ** 0.5:.1f}"/>'
-        for one in bins
+        f'<circle cx="{_x(left, group.score)}" cy="{_y(group.positives)}" fill="{colour}" fill-opacity="0.6"'
+        f' r="{2 + 8 * (group.rows / labels.size) ** 0.5:.1f}"/>'
+        for group in bins
     ]
     return [f'<path d="{path}" fill="none" stroke="{colour}" stroke-opacity="0.5"/>', *dots]
 
@@ -66,10 +66,10 @@ def _legend(curves: Curves) -> Iterator[str]:
     for number, (system, (labels, scores)) in enumerate(curves.items()):
         y = _TOP + SIDE + 56 + 18 * number
         area, error = measure.auroc(labels, scores), measure.calibration_error(labels, scores)
-        told = "no ROC: one class only" if area is None else f"AUROC {area:.3f}"
-        told += f", calibration error {error:.3f}, {labels.size} rows"
+        figures = "no ROC: one class only" if area is None else f"AUROC {area:.3f}"
+        figures += f", calibration error {error:.3f}, {labels.size} rows"
         yield f'<rect x="{_LEFT}" y="{y - 9}" width="14" height="4" fill="{_colour(number)}"/>'
-        yield f'<text x="{_LEFT + 22}" y="{y - 3}">{escape(system)}: {told}</text>'
+        yield f'<text x="{_LEFT + 22}" y="{y - 3}">{escape(system)}: {figures}</text>'
 
 
 def _colour(number: int) -> str:

@@ -56,7 +56,7 @@ class Judge:
     def __call__(
         self, rows: Sequence[Row], types: Sequence[str] = (), advance: Callable[[int], None] = lambda _: None
     ) -> Answers:
-        """Judge rows in batches, `advance` being told the size of each; `types` as of `of_types`."""
+        """Judge rows in batches and call `advance` with the size of each; for `types` see `of_types`."""
         assessments: list[Assessment] = []
         began, cpu = self._clock.monotonic(), time.process_time()
         for start in range(0, len(rows), BATCH):
@@ -67,19 +67,19 @@ class Judge:
             advance(len(batch))
         seconds, cpu = self._clock.monotonic() - began, time.process_time() - cpu
         raised = [self._raised(row, assessment) for row, assessment in zip(rows, assessments, strict=True)]
-        found = [_entities(assessment) for assessment in assessments]
+        by_row = [_entities(assessment) for assessment in assessments]
         if self._kind == "pii":
-            # Its score is of what may harm by itself. Labels know no such difference: all evidence counts.
+            # The score counts direct identifiers only. Labels make no such difference: all evidence counts.
             scores = [_highest(assessment) for assessment in assessments]
-            flagged = [bool(entities) for entities in found]
+            flagged = [bool(entities) for entities in by_row]
         else:
             scores = [assessment.score or 0.0 for assessment in assessments]
             flagged = [RULE[self._kind] in rules for rules in raised]
-        judged = Judged(np.array(scores), np.array(flagged), found, seconds, cpu)
+        judged = Judged(np.array(scores), np.array(flagged), by_row, seconds, cpu)
         return Answers(of_types(judged, types), assessments, raised)
 
     def _raised(self, row: Row, assessment: Assessment) -> tuple[str, ...]:
-        origin = Origin("eval", 0, 0, 0)  # makes the ids of flags, which nobody sees here
+        origin = Origin("eval", 0, 0, 0)  # only flag ids depend on it, and they are not shown
         return tuple(flag.rule for flag in self._rules.decide(origin, row.trace, [assessment]).flags)
 
 
@@ -105,6 +105,6 @@ def of_types(judged: Judged, types: Sequence[str]) -> Judged:
     """Return answers with only the entities of these types (none: all); a text without any scores 0."""
     if not types:
         return judged
-    found = [tuple(e for e in entities if one_type(e.kind) in types) for entities in judged.found]
-    some = np.array([bool(entities) for entities in found])
-    return judged._replace(found=found, flagged=some, scores=np.where(some, judged.scores, 0.0))
+    chosen = [tuple(e for e in entities if one_type(e.kind) in types) for entities in judged.found]
+    some = np.array([bool(entities) for entities in chosen])
+    return judged._replace(found=chosen, flagged=some, scores=np.where(some, judged.scores, 0.0))

@@ -29,7 +29,7 @@ class BadRow(click.ClickException):
 
 
 class Row(NamedTuple):
-    """A labelled text as a trace. `spans` is of personal data only, whose label is whether there is one."""
+    """A labelled text as a trace. Only rows of personal data have `spans`; any span makes them positive."""
 
     id: str
     trace: Trace
@@ -39,9 +39,9 @@ class Row(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """What a system says of rows, in order: risk, whether it would report it, and spans where it has any.
+    """A system's results on rows, in order: risk, whether it would report it, and spans if it has any.
 
-    `seconds` and `cpu_seconds` are what that took; None for scores that somebody else computed.
+    `seconds` and `cpu_seconds` are the time it took; None for published scores.
     """
 
     scores: Scores
@@ -121,7 +121,7 @@ def _row(kind: str, row: _AnyRow, number: int, *, negatives: bool) -> Row:
     """Return a row. Raises ValueError naming the field."""
     name = str(number) if row.id is None else str(row.id)
     categories = row.category.split(",") if isinstance(row.category, str) else row.category or []
-    kept = tuple(dict.fromkeys(one.strip() for one in categories if one.strip()))
+    kept = tuple(dict.fromkeys(category.strip() for category in categories if category.strip()))
     if isinstance(row, _Spans):
         if row.spans is UNSET and not negatives:
             raise ValueError("field `spans` is missing ([] where there is none; or --negatives for all rows)")
@@ -154,7 +154,7 @@ def _entity(text: str, span: _Span, place: int) -> Entity:
             " the length of `text` in characters"
         )
     if span.value is not None and text[span.start : span.end] != span.value:
-        raise ValueError(f"spans[{place}].value is not what stands in `text` from start to end")
+        raise ValueError(f"spans[{place}].value is not the part of `text` from start to end")
     return Entity(span.start, span.end, span.type)
 
 

@@ -1,4 +1,4 @@
-"""How good scores and spans are against labels: the usual measures, and intervals for them.
+"""Measures of scores and spans against labels: the usual ones, and intervals for them.
 
 Pure arithmetic on arrays: `labels` are booleans (true: the risk is there), `scores` floats in [0, 1], higher
 is riskier, of equal length. A measure that the data does not define (one class only, nothing flagged) is
@@ -71,7 +71,7 @@ def reliability(labels: Labels, scores: Scores, bins: int = BINS) -> list[Bin]:
     number = np.searchsorted(np.linspace(0.0, 1.0, bins + 1)[1:-1], scores)
     return [
         Bin(int(inside.sum()), float(scores[inside].mean()), float(labels[inside].mean()))
-        for inside in (number == one for one in range(bins))
+        for inside in (number == bin_number for bin_number in range(bins))
         if inside.any()
     ]
 

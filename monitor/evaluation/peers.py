@@ -22,7 +22,7 @@ EVEN: Final = 0.5  # other peers: more likely than not
 
 
 class Peer(NamedTuple):
-    """Another system: which rows it can judge, and what it says of such."""
+    """Another system: the rows it can judge, and its results on them."""
 
     name: str
     knows: Callable[[Row], bool]
@@ -30,7 +30,7 @@ class Peer(NamedTuple):
 
 
 class InstalledPeers(NamedTuple):
-    """Peers of a kind, and in words which are missing and how to get them."""
+    """Peers of a kind, and notes on missing ones and how to get them."""
 
     peers: tuple[Peer, ...]
     missing: tuple[str, ...] = ()
@@ -46,20 +46,20 @@ def installed(kind: str, clock: Clock) -> InstalledPeers:
 
 
 def published(kind: str, data: Path, anchors: Sequence[Path]) -> InstalledPeers:
-    """Return the detectors whose scores are in `anchors`, or else in the folder of that name beside the data.
+    """Return the detectors whose scores are in `anchors`, or else in that folder next to the data.
 
-    A line holds the `id` of a row and per detector how well supported, or harmless, it finds the text, in
-    [0, 1].
-    Raises BadRow for a line of another shape.
+    A line holds the `id` of a row and per detector a score in [0, 1]: how well supported, or harmless, the
+    text is. Raises BadRow for a line of another shape.
     """
-    beside = f"{data.stem}_detector_scores.jsonl"
+    scores_file = f"{data.stem}_detector_scores.jsonl"
     folders = (data.parent / "anchors", data.parent.parent / "anchors")
-    files = list(anchors) or [folder / beside for folder in folders if (folder / beside).is_file()][:1]
+    published_here = [folder / scores_file for folder in folders if (folder / scores_file).is_file()]
+    files = list(anchors) or published_here[:1]
     if not files and kind != "hallucination":
-        return InstalledPeers(())  # nobody publishes any of the other kinds
+        return InstalledPeers(())  # only scores for hallucination are published
     if not files:
         return InstalledPeers(
-            (), (f"{data}: no published scores ({beside} in a folder anchors); give --anchors",)
+            (), (f"{data}: no published scores ({scores_file} in a folder anchors); give --anchors",)
         )
     scores: dict[str, dict[str, float]] = {}
     for path in files:
@@ -145,7 +145,7 @@ def _anchors(path: Path) -> dict[str, dict[str, float]]:
             raise BadRow(f"{path}:{number}: {error}; {remedy}") from None
         row = scores.pop("id", None)
         if not isinstance(row, str):
-            raise BadRow(f"{path}:{number}: field `id` is no text; {remedy}")
+            raise BadRow(f"{path}:{number}: field `id` is not text; {remedy}")
         for detector, support in scores.items():
             if support is None:
                 continue

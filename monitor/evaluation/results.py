@@ -91,8 +91,8 @@ def labels_of(rows: Sequence[Row]) -> measure.Labels:
 
 def part(judged: Judged, places: Sequence[int]) -> Judged:
     """Return the answers to some of the rows, without times."""
-    found = [judged.found[place] for place in places] if judged.found else ()
-    return Judged(judged.scores[list(places)], judged.flagged[list(places)], found)
+    spans = [judged.found[place] for place in places] if judged.found else ()
+    return Judged(judged.scores[list(places)], judged.flagged[list(places)], spans)
 
 
 def _entry(kind: str, system: str, rows: Sequence[Row], judged: Judged) -> Entry:
@@ -118,7 +118,7 @@ def _rates(counts: Confusion | SpanCounts) -> dict[str, float | None]:
 
 
 def _span_counts(rows: Sequence[Row], judged: Judged) -> list[SpanCounts]:
-    return [measure.span_counts(row.spans, found) for row, found in zip(rows, judged.found, strict=True)]
+    return [measure.span_counts(row.spans, spans) for row, spans in zip(rows, judged.found, strict=True)]
 
 
 def _by_category(kind: str, rows: Sequence[Row], judged: Judged) -> dict[str, Entry]:
@@ -191,5 +191,5 @@ def rounded(value: Any, digits: int = 4) -> Any:
     if isinstance(value, float):
         return round(value, digits)
     if isinstance(value, Mapping):
-        return {key: rounded(one, digits) for key, one in value.items()}
-    return [rounded(one, digits) for one in value] if isinstance(value, list | tuple) else value
+        return {key: rounded(item, digits) for key, item in value.items()}
+    return [rounded(item, digits) for item in value] if isinstance(value, list | tuple) else value
