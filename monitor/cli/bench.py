@@ -18,7 +18,7 @@ _external = click.option(
     "--bootstrap-servers",
     "bootstrap",
     metavar="HOST:PORT,…",
-    help="A Kafka that runs and takes clients in plain text, instead of the embedded broker.",
+    help="A running Kafka with a plaintext listener, instead of the embedded broker.",
 )
 
 
@@ -26,7 +26,7 @@ _external = click.option(
 @config_option
 @json_option
 @click.option(
-    "--leaks", type=click.IntRange(min=1), default=20, show_default=True, help="Measured one by one."
+    "--leaks", type=click.IntRange(min=1), default=20, show_default=True, help="Leaks measured one by one."
 )
 @click.option(
     "--burst", type=click.IntRange(min=1), default=500, show_default=True, help="Leaks sent at once."
@@ -39,7 +39,7 @@ _external = click.option(
     help="Seconds without Alertmanager.",
 )
 def alert(path: Path | None, leaks: int, burst: int, outage: float, *, as_json: bool) -> None:
-    """Measure how long a leak takes to a real Alertmanager, and what an outage of it costs."""
+    """Measure the time from a leak to a real Alertmanager, and the cost of an outage."""
     from monitor.bench import alert as benchmark
 
     benchmark.run(path, benchmark.AlertOptions(leaks, burst, outage, as_json))
@@ -48,7 +48,7 @@ def alert(path: Path | None, leaks: int, burst: int, outage: float, *, as_json: 
 @command.command("decode")
 @json_option
 @click.option(
-    "--records", type=click.IntRange(min=1), default=1000, show_default=True, help="Of each format."
+    "--records", type=click.IntRange(min=1), default=1000, show_default=True, help="Records of each format."
 )
 @click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True)
 def decode(records: int, rounds: int, *, as_json: bool) -> None:
@@ -62,14 +62,14 @@ def decode(records: int, rounds: int, *, as_json: bool) -> None:
 @config_option
 @json_option
 @click.option(
-    "--traces", type=click.IntRange(min=8), default=1000, show_default=True, help="Per measurement."
+    "--traces", type=click.IntRange(min=8), default=1000, show_default=True, help="Traces per measurement."
 )
 @click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True)
 @click.option(
-    "--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Compared with one worker."
+    "--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Workers, compared with one."
 )
 @click.option(
-    "--price", type=click.FloatRange(min=0), default=0.04, show_default=True, help="Of a core hour."
+    "--price", type=click.FloatRange(min=0), default=0.04, show_default=True, help="Price of a core hour."
 )
 @click.option("--checkpoint", help="Detoxify checkpoint for the hand-written stack; else random weights.")
 @click.option("--checkpoint-config", help="Folder of that model's config.json and tokenizer.")
@@ -77,7 +77,7 @@ def decode(records: int, rounds: int, *, as_json: bool) -> None:
     "--stack",
     multiple=True,
     type=click.Choice(["presidio", "detoxify", "minilm"]),
-    help="Only these of the hand-written stack; may be given several times.",
+    help="Only this part of the hand-written stack; may be given several times.",
 )
 def detect(
     path: Path | None,
@@ -91,7 +91,7 @@ def detect(
     *,
     as_json: bool,
 ) -> None:
-    """Compare the detectors with a stack written by hand, and say what a million traces cost."""
+    """Compare the detectors with a hand-written stack, and estimate the cost of a million traces."""
     from monitor.bench import detect as benchmark
 
     if (checkpoint is None) != (checkpoint_config is None):
@@ -127,12 +127,12 @@ def engine(bootstrap: str | None, *, as_json: bool, **options: Any) -> None:
     type=click.FloatRange(0.01, 2.0),
     default=0.7,
     show_default=True,
-    help="Of what can be carried.",
+    help="Share of the full load.",
 )
 @click.option("--seconds", type=click.FloatRange(min=1), default=30.0, show_default=True)
 @_external
 def latency(path: Path | None, **options: Any) -> None:
-    """Measure how long traces take from a broker to the ledger."""
+    """Measure the time of traces from a broker to the ledger."""
     from monitor.bench import latency as benchmark
 
     benchmark.run(path, benchmark.LatencyOptions(**options))
@@ -143,11 +143,11 @@ def latency(path: Path | None, **options: Any) -> None:
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @config_option
 @json_option
-@click.option("--limit", type=click.IntRange(min=1), help="At most so many rows of each file.")
+@click.option("--limit", type=click.IntRange(min=1), help="At most this many rows of each file.")
 def profiles(
     kind: str, files: tuple[Path, ...], path: Path | None, limit: int | None, *, as_json: bool
 ) -> None:
-    """Count how much of what the full profile flags the configured one flags too, on rows as of eval."""
+    """Compare the configured profile's flags with the full profile's, on labelled rows as for eval."""
     from monitor.bench import profiles as benchmark
 
     benchmark.run(kind, files, path, limit=limit, as_json=as_json)
@@ -157,13 +157,17 @@ def profiles(
 @config_option
 @json_option
 @click.option(
-    "--seconds", type=click.FloatRange(min=1), default=20.0, show_default=True, help="Of each arm and round."
+    "--seconds",
+    type=click.FloatRange(min=1),
+    default=20.0,
+    show_default=True,
+    help="Seconds of each arm and round.",
 )
 @click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True)
-@click.option("--noop", is_flag=True, help="No-op detectors, so that the engine is what limits.")
+@click.option("--noop", is_flag=True, help="Use no-op detectors, so that the engine is the bottleneck.")
 @click.option("--evaluations", is_flag=True, help="Export an evaluation event per assessment, too.")
 def telemetry(path: Path | None, **options: Any) -> None:
-    """Measure what it costs when scrapers and the OTLP endpoint hang, against those that answer."""
+    """Measure the cost of hanging scrapers and a hanging OTLP endpoint, against answering ones."""
     from monitor.bench import telemetry as benchmark
 
     benchmark.run(path, benchmark.TelemetryOptions(**options))

@@ -1,4 +1,4 @@
-"""`riskmon check`: what is wrong or missing before anything starts."""
+"""`riskmon check`: faults and missing tiers, reported before anything starts."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""`riskmon decode`: what is made of a payload, field by field, and what is not used of it.
+"""`riskmon decode`: the decoded fields of a payload, and those that are not used.
 
 Nothing is recorded and no key file is needed: pseudonyms are of a key that is thrown away.
 """
@@ -52,12 +52,12 @@ def _run(form: str, file: str, path: Path | None, *, as_json: bool, raw: bool) -
     for number, value in _payloads(_read(file), binary=form in PROTOBUF):
         record = Record("decode", 0, number - 1, SystemClock().now(), None, value)
         try:
-            found: Sequence[Trace | Span] = decode(record)
+            pieces: Sequence[Trace | Span] = decode(record)
         except BadTrace as error:
             good = False
             show(number, error, Counter(), redact)
         else:
-            show(number, found, unused(form, config.ingest, record), redact)
+            show(number, pieces, unused(form, config.ingest, record), redact)
     return good
 
 
@@ -73,7 +73,7 @@ def _read(file: str) -> bytes:
 
 
 def _payloads(content: bytes, *, binary: bool) -> Iterator[tuple[int, bytes]]:
-    """The file's one payload, or its lines where the first is JSON by itself; each with its number from 1."""
+    """Yield a file's payload, or its lines if the first is JSON by itself, numbered from 1."""
     lines = content.split(b"\n")
     first = next((line for line in lines if line.strip()), b"")
     if binary or content[:1] == b"\x00" or not _is_json(first) or _is_json(content):
@@ -105,9 +105,9 @@ def _redactor() -> Redact:
 
 
 def fields_of(value: Any, path: str = "", *, cleaned: bool = True) -> Iterator[tuple[str, Any, bool]]:
-    """Each field that holds something: path, value, and whether it is a text that may not be shown as it is.
+    """Yield each non-empty field: path, value, and whether it is text that must be redacted.
 
-    Names of labels are the sender's too: one that is no identifier is shown as its place.
+    The sender chooses names of labels, too: a name that is not an identifier is shown by position.
     """
     if isinstance(value, msgspec.Struct):
         known = _CLEANED.get(type(value), frozenset())
@@ -127,7 +127,7 @@ def fields_of(value: Any, path: str = "", *, cleaned: bool = True) -> Iterator[t
 
 
 def _described(found: Trace | Span, redact: Redact) -> Iterator[tuple[str, Any, int | None]]:
-    """Each field as path, what to show, and the length in characters of a text."""
+    """Yield each field as path, text to show, and length of a text in characters."""
     fields = list(fields_of(found))
     texts = iter(redact([value for _, value, is_text in fields if is_text]))
     for path, value, is_text in fields:
@@ -177,7 +177,7 @@ def _print_text(
 
 
 def _printable(text: str) -> str:
-    """Text without line breaks and control characters, which a terminal would obey."""
+    """Return a text without line breaks and control characters, which a terminal would obey."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -188,7 +188,7 @@ def _printable(text: str) -> str:
 @json_option
 @click.option("--raw", is_flag=True, help="Print texts as they are instead of redacted previews.")
 def command(form: str, file: str, path: Path | None, *, as_json: bool, raw: bool) -> None:
-    """Show what is made of payloads in FORMAT, field by field, and what is not used; exit 0 or 65.
+    """Show how payloads in FORMAT are decoded, field by field, and what is not used; exit 0 or 65.
 
     FORMAT is one that `ingest.format` takes, `auto` included. FILE (`-`: standard input) holds one payload or
     a JSON object per line.

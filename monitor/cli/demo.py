@@ -1,4 +1,4 @@
-"""`riskmon demo`: everything at work, on an embedded broker."""
+"""`riskmon demo`: the whole system at work on an embedded broker."""
 
 import click
 
@@ -7,7 +7,7 @@ from monitor.demo import run as demonstration
 
 
 @click.command("demo")
-@click.option("--seconds", type=click.FloatRange(min=5), help="End by itself after this long.")
+@click.option("--seconds", type=click.FloatRange(min=5), help="Stop after this many seconds.")
 @click.option(
     "--rate",
     type=click.FloatRange(min=1, max=2000),
@@ -16,7 +16,7 @@ from monitor.demo import run as demonstration
     help="Traces per second.",
 )
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=0, help="Port of metrics and health; 0 takes a free one."
+    "--port", type=click.IntRange(0, 65535), default=0, help="Port of metrics and health; 0: a free one."
 )
 @json_option
 def command(seconds: float | None, rate: float, port: int, *, as_json: bool) -> None:

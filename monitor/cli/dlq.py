@@ -1,4 +1,4 @@
-"""`riskmon dlq`: look after records that could not be judged."""
+"""`riskmon dlq`: inspect and requeue records that could not be judged."""
 
 import base64
 import sys
@@ -28,13 +28,13 @@ PRODUCE_SECONDS: Final = 30.0
 
 @click.group()
 def command() -> None:
-    """Look after records that could not be judged."""
+    """Inspect and requeue records that could not be judged."""
 
 
 @command.command("list")
 @config_option
 @json_option
-@click.option("--reason", help="Only those with this reason.")
+@click.option("--reason", help="List only dead letters with this reason.")
 @click.option("--limit", type=click.IntRange(min=1), default=1000, show_default=True)
 def list_letters(path: Path | None, reason: str | None, limit: int, *, as_json: bool) -> None:
     """List dead letters, oldest first."""
@@ -75,9 +75,9 @@ def show(letter: int, path: Path | None, *, raw: bool) -> None:
 @command.command("requeue")
 @click.argument("letters", type=int, nargs=-1)
 @config_option
-@click.option("--all", "everything", is_flag=True, help="All that were not requeued yet.")
+@click.option("--all", "everything", is_flag=True, help="Requeue all that were not requeued yet.")
 def requeue(letters: tuple[int, ...], path: Path | None, *, everything: bool) -> None:
-    """Send dead letters to their topics again, e.g. after an upgrade that can read them."""
+    """Send dead letters to their topics again, e.g. after an upgrade that can decode them."""
     if bool(letters) == everything:
         raise click.UsageError("name the letters, or give --all")
     with opened_ledger(path) as (config, ledger, vault):
@@ -102,7 +102,7 @@ def requeue(letters: tuple[int, ...], path: Path | None, *, everything: bool) ->
 
 
 def _spool_again(config: Config, ledger: Ledger, vault: Vault, records: Sequence[Record]) -> None:
-    """Put what the receiver once took back into its spool, whosever it is."""
+    """Put a received record back into the spool it came from, also another instance's."""
     bounds = config.receiver
     now = SystemClock().now()
     for topic in sorted({record.topic for record in records}):
@@ -119,7 +119,7 @@ def _spool_again(config: Config, ledger: Ledger, vault: Vault, records: Sequence
 
 
 def _bytes(value: bytes | None) -> str | None:
-    """Text where it is text; else base64, marked."""
+    """Return bytes as text where they are text; else as base64, marked."""
     if value is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""`riskmon doctor`: everything a daemon needs, connected to, with what is wrong and what to do."""
+"""`riskmon doctor`: connects to everything a daemon needs, and reports faults with their remedies."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from monitor.errors import EX_CONFIG, ConfigError
 @config_option
 @json_option
 def command(path: Path | None, *, as_json: bool) -> None:
-    """Connect to everything, and say what is wrong and what to do; exit 0, 1 or 78."""
+    """Connect to everything, and report faults with their remedies; exit 0, 1 or 78."""
     try:
         config = load(path)
     except ConfigError as error:

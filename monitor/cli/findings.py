@@ -1,4 +1,4 @@
-"""How `check` and `doctor` show what they found."""
+"""Prints the findings of `check` and `doctor`."""
 
 from collections.abc import Sequence
 from pathlib import Path

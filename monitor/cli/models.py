@@ -1,4 +1,4 @@
-"""`riskmon models`: the bundled weights, and turning a checkpoint into a faster file."""
+"""`riskmon models`: the bundled weights, and the export of a checkpoint to a faster file."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from monitor.output import as_json as to_json
 
 @click.group("models")
 def command() -> None:
-    """See the bundled weights, and make a checkpoint of yours cheaper to run."""
+    """Show the bundled weights, and export your own checkpoint to a faster file."""
 
 
 @command.command("list")
@@ -34,7 +34,7 @@ def verify(*, as_json: bool) -> None:
 
 @command.group("export")
 def export() -> None:
-    """Turn a checkpoint into an ONNX file, checked to score alike."""
+    """Export a checkpoint to an ONNX file, and check that it scores alike."""
 
 
 @export.command("detoxify")
@@ -46,13 +46,13 @@ def export() -> None:
     type=click.Choice(["original", "unbiased", "multilingual"]),
     default="original",
     show_default=True,
-    help="Which of Detoxify's models it is.",
+    help="Detoxify's name of the model.",
 )
 @click.option(
     "--out",
     required=True,
     type=click.Path(path_type=Path, dir_okay=False),
-    help="File to write, ending in .onnx; the report goes beside it, ending in .json.",
+    help="File to write, ending in .onnx; the report goes next to it, ending in .json.",
 )
 @click.option("--int8", is_flag=True, help="Quantise: a quarter of the size, about three times as fast.")
 @json_option
@@ -77,16 +77,16 @@ def detoxify(checkpoint: str, folder: str, model_type: str, out: Path, *, int8: 
 
 def _show(*, as_json: bool) -> bool:
     """Print the bundled weights. Return whether each of them is the pinned one."""
-    found = bundled()
-    intact = all(one.state == "ok" for one in found)
-    total = sum(one.bytes for one in found)
+    weights = bundled()
+    intact = all(weight.state == "ok" for weight in weights)
+    total = sum(weight.bytes for weight in weights)
     if as_json:
-        click.echo(to_json({"weights": msgspec.to_builtins(found), "bytes": total, "intact": intact}))
+        click.echo(to_json({"weights": msgspec.to_builtins(weights), "bytes": total, "intact": intact}))
         return intact
     table = Table("file", "bytes", "state", "version", "card")
     table.columns[1].justify = "right"
-    for one in found:
-        table.add_row(one.file, f"{one.bytes:,}", one.state, one.sha256[:12], one.card)
+    for weight in weights:
+        table.add_row(weight.file, f"{weight.bytes:,}", weight.state, weight.sha256[:12], weight.card)
     console = Console()
     console.print(table)
     console.print(

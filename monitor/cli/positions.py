@@ -1,4 +1,4 @@
-"""`riskmon positions`: see and move where partitions are read from."""
+"""`riskmon positions`: show and move the positions that partitions are read from."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from monitor.output import as_json as to_json
 
 @click.group()
 def command() -> None:
-    """See and move where partitions are read from."""
+    """Show and move the positions that partitions are read from."""
 
 
 @command.command("list")
@@ -39,10 +39,10 @@ def list_positions(path: Path | None, *, as_json: bool) -> None:
 @click.argument("topic")
 @click.argument("partition", type=int)
 @click.argument("offset", type=click.IntRange(min=0))
-@click.option("--reason", required=True, help="Why; goes on the audit chain.")
+@click.option("--reason", required=True, help="Reason, kept on the audit chain.")
 @config_option
 def move(topic: str, partition: int, offset: int, reason: str, path: Path | None) -> None:
-    """Read a partition on from OFFSET, e.g. past a corrupt batch; goes on the audit chain."""
+    """Read a partition on from OFFSET, e.g. past a corrupt batch; the audit chain keeps it."""
     with opened_ledger(path) as (_, ledger, _):
         before = ledger.position(topic, partition)
         if before == offset:

@@ -1,7 +1,7 @@
-"""`riskmon replay`: judge a range of a topic once more, and show what would change. It has no effect.
+"""`riskmon replay`: judge a range of a topic again, without effect, and show what would change.
 
-The records are read without a group, judged through the same engine on a ledger that is thrown away, and
-delivered to nobody. Drift is left out on both sides: what it says of a trace depends on all traces before.
+The records are read without a group, judged through the same engine on a temporary ledger, and not
+delivered. Drift is left out on both sides: its assessment of a trace depends on all traces before.
 """
 
 from collections import Counter
@@ -37,7 +37,7 @@ _LEFT_OUT: Final = "drift"
 
 
 class ReplayOptions(NamedTuple):
-    """What is asked for. `rules` empty: the configured ones; `diff`: compare with the ledger."""
+    """Options of the command. `rules` empty: the configured ones; `diff`: compare with the ledger."""
 
     start: Point
     stop: Point | None
@@ -58,7 +58,7 @@ class Fired(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """What would change: `added` flags, `removed` ones, and how many stay."""
+    """Changes to the record: `added` flags, `removed` ones, and the number of unchanged ones."""
 
     added: Sequence[Fired]
     removed: Sequence[Fired]
@@ -66,7 +66,7 @@ class Difference(NamedTuple):
 
 
 class _Replayed(Observer):
-    """What the replay found."""
+    """Results of a replay."""
 
     def __init__(self) -> None:
         self.traces = 0
@@ -138,7 +138,7 @@ def _replay(
 def compare(
     ledger: Ledger, ranges: Mapping[TopicPartition, Range], fired: Iterable[Fired]
 ) -> tuple[Difference, int]:
-    """Set what fires against what is on record; also return how many offsets the ledger has not judged yet.
+    """Compare fired rules with the record; also return the number of offsets that are not judged yet.
 
     A rule that fires with another severity is both removed and added.
     """
@@ -153,9 +153,9 @@ def compare(
             for seen in queries.flags(ledger, topic, partition, OffsetRange(within.start, stop))
             if _LEFT_OUT not in seen.detectors
         }
-    again = {one for one in fired if one.origin.offset < reached.get(one.origin[:2], 0)}
-    found = Difference(sorted(again - recorded), sorted(recorded - again), len(again & recorded))
-    return found, unjudged
+    again = {flag for flag in fired if flag.origin.offset < reached.get(flag.origin[:2], 0)}
+    difference = Difference(sorted(again - recorded), sorted(recorded - again), len(again & recorded))
+    return difference, unjudged
 
 
 def _report(
@@ -165,14 +165,14 @@ def _report(
         "ranges": {f"{topic}/{partition}": list(within) for (topic, partition), within in ranges.items()},
         "traces": replayed.traces,
         "dead": dict(replayed.dead),
-        "flags": dict(Counter(one.rule for one in replayed.fired)),
+        "flags": dict(Counter(flag.rule for flag in replayed.fired)),
     }
     if compared is not None:
-        found, unjudged = compared
+        difference, unjudged = compared
         report |= {
-            "added": [_told(one) for one in found.added],
-            "removed": [_told(one) for one in found.removed],
-            "kept": found.kept,
+            "added": [_told(flag) for flag in difference.added],
+            "removed": [_told(flag) for flag in difference.removed],
+            "kept": difference.kept,
             "unjudged": unjudged,
         }
     return report
@@ -184,27 +184,28 @@ def _told(one: Fired) -> dict[str, object]:
 
 
 def _show(replayed: _Replayed, compared: tuple[Difference, int] | None) -> None:
-    flags = Counter((one.rule, one.severity) for one in replayed.fired)
+    flags = Counter((flag.rule, flag.severity) for flag in replayed.fired)
     table = Table("rule", "severity", "fires", *(["would be new", "would be gone"] if compared else []))
-    found = compared[0] if compared else Difference((), (), 0)
-    new, gone = (Counter((one.rule, one.severity) for one in side) for side in found[:2])
+    difference = compared[0] if compared else Difference((), (), 0)
+    new, gone = (Counter((flag.rule, flag.severity) for flag in side) for side in difference[:2])
     for rule, severity in sorted(flags | gone):
         key = (rule, severity)
         counts = [flags[key], new[key], gone[key]] if compared else [flags[key]]
         table.add_row(rule, severity, *map(str, counts))
     console = Console()
     console.print(table if flags or gone else "No rule fires.")
-    changes = [("+", one) for one in found.added] + [("-", one) for one in found.removed]
-    for sign, one in changes[:SHOWN]:
-        topic, partition, offset, part, _ = one.origin
-        click.echo(f"{sign} {topic}/{partition}@{offset}.{part} {one.rule} {one.severity} {one.trace_id}")
+    changes = [("+", flag) for flag in difference.added] + [("-", flag) for flag in difference.removed]
+    for sign, flag in changes[:SHOWN]:
+        topic, partition, offset, part, _ = flag.origin
+        click.echo(f"{sign} {topic}/{partition}@{offset}.{part} {flag.rule} {flag.severity} {flag.trace_id}")
     if len(changes) > SHOWN:
         click.echo(f"… and {len(changes) - SHOWN} more; --json lists all")
     for reason, count in replayed.dead.most_common():
         click.echo(f"{count} records cannot be decoded: {reason}")
     click.echo(f"{replayed.traces} traces judged once more, without any effect; drift is left out")
     if compared is not None:
-        click.echo(f"{len(found.added)} flags new, {len(found.removed)} gone, {found.kept} as on record")
+        added, removed, same = len(difference.added), len(difference.removed), difference.kept
+        click.echo(f"{added} flags new, {removed} gone, {same} as on record")
         if compared[1]:
             click.echo(f"{compared[1]} offsets of the range were not judged yet, so they are not compared")
 
@@ -214,8 +215,8 @@ def _show(replayed: _Replayed, compared: tuple[Difference, int] | None) -> None:
 @json_option
 @click.option("--from", "start", required=True, help="First offset, or a time such as 2026-11-28T09:00Z.")
 @click.option("--to", "stop", help="Offset or time to stop before; without it, the end.")
-@click.option("--topic", help="Instead of the configured ones.")
-@click.option("--partition", type=click.IntRange(min=0), help="Only this one.")
+@click.option("--topic", help="Topic to read instead of the configured ones.")
+@click.option("--partition", type=click.IntRange(min=0), help="Read only this partition.")
 @click.option(
     "--rules",
     "paths",
@@ -225,6 +226,6 @@ def _show(replayed: _Replayed, compared: tuple[Difference, int] | None) -> None:
 )
 @click.option("--diff", is_flag=True, help="Compare with what the ledger recorded.")
 def command(path: Path | None, start: str, stop: str | None, paths: tuple[Path, ...], **options: Any) -> None:
-    """Judge a range of a topic once more, without any effect, and show what would change."""
+    """Judge a range of a topic again, without any effect, and show what would change."""
     begin, end = point(start), point(stop) if stop else None
     _run(path, ReplayOptions(begin, end, rules=paths, **options))

@@ -1,4 +1,4 @@
-"""`riskmon scan`: judge a file without a broker, through the same engine, on a ledger that is thrown away."""
+"""`riskmon scan`: judge a file without a broker, through the same engine, on a temporary ledger."""
 
 import heapq
 import math
@@ -33,7 +33,7 @@ class _Lines:
         self._held: list[tuple[int, int, str]] = []
 
     def put(self, offset: int, part: int, line: str) -> None:
-        """Hold a line."""
+        """Add a line to print."""
         heapq.heappush(self._held, (offset, part, line))
 
     def flush(self, below: float) -> None:
@@ -74,7 +74,7 @@ def _run(file: str, path: Path | None, *, as_json: bool) -> None:
 
 
 class _Tally(Observer):
-    """Counts what the summary says; with `lines`, also writes one for every trace and undecodable record."""
+    """Counts for the summary; with `lines`, also writes one for every trace and undecodable record."""
 
     def __init__(self, lines: _Lines | None) -> None:
         self._lines = lines

@@ -1,4 +1,4 @@
-"""What several commands share: options, an opened ledger, a time for people."""
+"""Shared by commands: options, an open ledger, a readable time."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""`riskmon spool`: see what was received and waits to be judged."""
+"""`riskmon spool`: show received records that wait to be judged."""
 
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,14 @@ from monitor.output import as_json as to_json
 
 @click.group()
 def command() -> None:
-    """See what was received and waits to be judged."""
+    """Show received records that wait to be judged."""
 
 
 @command.command("list")
 @config_option
 @json_option
 def list_spools(path: Path | None, *, as_json: bool) -> None:
-    """List what waits per instance; one that is gone left it until a daemon of its name runs again."""
+    """List waiting records per instance; those of a stopped one wait for a daemon of its name."""
     with opened_ledger(path) as (config, ledger, _):
         spools = usage_by_topic(ledger)
         own = set(config.spool_topics().values())

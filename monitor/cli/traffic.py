@@ -1,4 +1,4 @@
-"""`riskmon traffic`: made-up traces for a broker of yours."""
+"""`riskmon traffic`: synthetic traces for your own broker."""
 
 from pathlib import Path
 
@@ -10,8 +10,10 @@ from monitor.demo import run as demonstration
 
 @click.command("traffic")
 @config_option
-@click.option("--rate", type=click.FloatRange(1, 2000), default=20.0, show_default=True, help="Per second.")
-@click.option("--seconds", type=click.FloatRange(min=1), help="End by itself after this long.")
+@click.option(
+    "--rate", type=click.FloatRange(1, 2000), default=20.0, show_default=True, help="Traces per second."
+)
+@click.option("--seconds", type=click.FloatRange(min=1), help="Stop after this many seconds.")
 def command(path: Path | None, rate: float, seconds: float | None) -> None:
-    """Write made-up traces to the first configured topic, some with something to find."""
+    """Write synthetic traces to the first configured topic, some with planted risks."""
     demonstration.traffic(path, rate=rate, seconds=seconds)
