@@ -44,7 +44,7 @@ receivers: [{{name: none}}]
 
 
 class AlertOptions(NamedTuple):
-    """What is asked for: leaks measured one by one, leaks sent at once, seconds without Alertmanager."""
+    """Options of the command: leaks measured one by one, leaks sent at once, seconds without Alertmanager."""
 
     leaks: int
     burst: int
@@ -96,7 +96,7 @@ def run(path: Path | None, options: AlertOptions) -> None:
 
 
 class _Alertmanager:
-    """A real one on a free port, that can be ended and started again with what it knew."""
+    """A real Alertmanager on a free port, which can be stopped and started again with its state."""
 
     def __init__(self, folder: Path, clock: Clock) -> None:
         program = shutil.which("alertmanager") or shutil.which("prometheus-alertmanager")
@@ -130,13 +130,13 @@ class _Alertmanager:
             self._clock.sleep(TICK)
 
     def stop(self) -> None:
-        """End it. Idempotent."""
+        """Stop it. Idempotent."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
 
     def ask(self, what: str, **query: str) -> Any:
-        """Answer of its API, None when there is none."""
+        """Return the answer of its API; None without one."""
         url = f"{self.url}/api/v2/{what}?{urllib.parse.urlencode(query)}"
         try:
             with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - our own URL, http
@@ -145,7 +145,7 @@ class _Alertmanager:
             return None
 
     def shows(self, app: str) -> list[Any]:
-        """Active alerts of an app."""
+        """Return the active alerts of an app."""
         return self.ask("alerts", filter=f'app="{app}"', active="true") or []
 
 
@@ -200,7 +200,7 @@ class _Bench:
         }
 
     def _planted(self) -> int:
-        """How many alerts of planted leaks were delivered."""
+        """Return the number of delivered alerts of planted leaks."""
         flags, outbox = schema.flags.c, schema.outbox.c
         query = (
             sa.select(sa.func.count())

@@ -54,7 +54,7 @@ class Timing(NamedTuple):
     parts: Mapping[str, float] = {}
 
     def rate(self) -> float:
-        """Traces per second."""
+        """Return traces per second."""
         return self.traces / self.seconds
 
 
@@ -154,7 +154,7 @@ class DaemonProcess:
 
 
 class _Parts(Observer):
-    """Seconds by detector."""
+    """Collects seconds by detector."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -185,12 +185,12 @@ class Alone:
     def measure(self, warm: Sequence[bytes], records: Sequence[bytes]) -> dict[str, Timing]:
         """Return the timing of each detector, in batches of 64."""
         before, traces = decoded(warm), decoded(records)
-        found = {}
+        timings = {}
         for name, detector in self._detectors.items():
             detector.assess(before)
             batches = [traces[n : n + BATCH] for n in range(0, len(traces), BATCH)]
-            found[name] = _timed(self._clock, detector.assess, batches)
-        return found
+            timings[name] = _timed(self._clock, detector.assess, batches)
+        return timings
 
 
 class Handwritten:
@@ -248,7 +248,7 @@ class Handwritten:
 
 
 def whole_text(trace: Trace) -> str:
-    """Return all texts of a trace as one: the hand-written stack is spared a call for each."""
+    """Return all texts of a trace joined, so that the hand-written stack makes one call, not one each."""
     parts = [message.content for message in trace.messages]
     parts += [document.content for document in trace.context]
     return "\n".join([*parts, trace.response])
@@ -257,8 +257,8 @@ def whole_text(trace: Trace) -> str:
 def decoded(records: Sequence[bytes]) -> list[Trace]:
     """Decode native traces."""
     decode = decoder("native", IngestConfig(), str)
-    found = [decode(Record("bench", 0, n, 0.0, None, value)) for n, value in enumerate(records)]
-    return [trace for traces in found for trace in traces if isinstance(trace, Trace)]
+    batches = [decode(Record("bench", 0, n, 0.0, None, value)) for n, value in enumerate(records)]
+    return [trace for traces in batches for trace in traces if isinstance(trace, Trace)]
 
 
 class _MissingError(Exception):
@@ -341,11 +341,11 @@ def _minilm(notes: list[str]) -> _Model:
 
     from monitor.models.minilm import unpacked_minilm
 
-    said = io.StringIO()  # a banner and a progress bar
+    output = io.StringIO()  # a banner and a progress bar
     with (
         tempfile.TemporaryDirectory(prefix="riskmon-bench-") as folder,
-        contextlib.redirect_stdout(said),
-        contextlib.redirect_stderr(said),
+        contextlib.redirect_stdout(output),
+        contextlib.redirect_stderr(output),
     ):
         unpacked_minilm(Path(folder))
         model = SentenceTransformer(folder, device="cpu", local_files_only=True)
@@ -375,7 +375,7 @@ def _family() -> Iterator[int]:
 
 
 def _cpu_seconds() -> float | None:
-    """CPU seconds that this process and its living children have used so far; None but on Linux."""
+    """Return the CPU seconds of this process and its living children so far; None except on Linux."""
     if platform.system() != "Linux":
         return None
     ticks = 0
@@ -387,7 +387,7 @@ def _cpu_seconds() -> float | None:
 
 
 def _peak_bytes() -> int | None:
-    """Sum of the largest resident sizes of this process and its living children; None but on Linux."""
+    """Return the sum of the peak resident sizes of this process and its children; None except on Linux."""
     if platform.system() != "Linux":
         return None
     total = 0

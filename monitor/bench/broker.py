@@ -12,7 +12,7 @@ BOOTSTRAP_MS = 5_000
 
 
 class Broker(Protocol):
-    """What a benchmark needs of a broker; it is a context, and what it made goes with it."""
+    """A broker for benchmarks, as a context manager; on exit it removes what it made."""
 
     bootstrap: str
 
@@ -23,7 +23,7 @@ class Broker(Protocol):
     ) -> None: ...
 
     def create_topic(self, name: str, partitions: int) -> None:
-        """Create a topic that is not there yet."""
+        """Create a topic that does not exist yet."""
 
     def kafka(self, topic: str, **others: Any) -> dict[str, Any]:
         """Return `kafka` of a configuration that reads the topic."""
@@ -70,7 +70,7 @@ class ExternalBroker:
             if self._topics:
                 self._admin.delete_topics(self._topics)
             for group in self._groups:
-                with contextlib.suppress(GroupIdNotFoundError):  # nobody joined it
+                with contextlib.suppress(GroupIdNotFoundError):  # no consumer joined it
                     self._admin.delete_groups([group])
 
     def create_topic(self, name: str, partitions: int) -> None:

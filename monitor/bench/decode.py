@@ -38,20 +38,20 @@ def run(*, records: int, rounds: int, as_json: bool) -> None:
         "litellm": [json.dumps(litellm(number)).encode() for number in range(records)],
         "kong": [json.dumps(kong(number)).encode() for number in range(records)],
     }
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for form, given in values.items():
         decode = decoder_for(IngestConfig(format=form), str)
         sent = [Record("bench", 0, at, 0.0, None, value) for at, value in enumerate(given)]
-        spans = sum(len(decode(one)) for one in sent)
+        spans = sum(len(decode(record)) for record in sent)
         seconds = []
         for _ in range(rounds):
             began = time.process_time()
-            for one in sent:
-                decode(one)
+            for record in sent:
+                decode(record)
             seconds.append(time.process_time() - began)
         took = statistics.median(seconds)
         size = sum(map(len, given))
-        found[form] = {
+        results[form] = {
             "records": records,
             "spans": spans,
             "bytes_per_span": round(size / spans),
@@ -61,9 +61,9 @@ def run(*, records: int, rounds: int, as_json: bool) -> None:
             "megabytes_per_second": round(size / took / 1e6, 1),
         }
     if as_json:
-        click.echo(to_json(found | {"rounds": rounds, "python": sys.version.split()[0]}))
+        click.echo(to_json(results | {"rounds": rounds, "python": sys.version.split()[0]}))
         return
-    for name, figures in found.items():
+    for name, figures in results.items():
         rate, speed = figures["spans_per_second"], figures["megabytes_per_second"]
         click.echo(f"{name:<12}{rate:>8} spans/s{speed:>8} MB/s ({figures['bytes_per_span']} bytes each)")
 

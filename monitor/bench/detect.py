@@ -1,4 +1,4 @@
-"""`riskmon bench detect`: what judging every trace costs here, beside a stack written by hand.
+"""`riskmon bench detect`: cost of judging every trace, compared with a stack written by hand.
 
 Each round measures everything once, in turn, so that a machine whose speed changes changes it for all.
 Figures are medians over the rounds; the ratio is formed within a round.
@@ -24,13 +24,13 @@ from monitor.detect import tiers
 from monitor.output import as_json as to_json
 
 SEED: Final = 20261122
-HANDWRITTEN_SHARE: Final = 20  # it gets one trace of so many
+HANDWRITTEN_SHARE: Final = 20  # it gets one trace in this many
 BAR: Final = 24  # characters
 _HOUR, _MILLION, _MIB = 3600.0, 1e6, 2**20
 
 
 class DetectOptions(NamedTuple):
-    """What is asked for. `price` is what a core costs per hour, in whatever currency."""
+    """Options of the command. `price` is the cost of a core hour, in any currency."""
 
     traces: int
     rounds: int
@@ -53,9 +53,9 @@ def run(path: Path | None, options: DetectOptions) -> None:
     """Measure and print. Raises ConfigError for a configuration whose detectors cannot be built."""
     config = load(path)
     absent = [
-        f"{one.detector}, tier {one.tier} ({one.name}): {one.cost}"
-        for one in tiers(config)
-        if not one.present
+        f"{tier.detector}, tier {tier.tier} ({tier.name}): {tier.cost}"
+        for tier in tiers(config)
+        if not tier.present
     ]
     with contextlib.ExitStack() as stack:
         daemon = stack.enter_context(Arm(DaemonProcess, config))
@@ -105,40 +105,40 @@ def summary(rounds: Sequence[_Round], options: DetectOptions) -> dict[str, Any]:
     `outside_detectors_share` is the share of the wall time of a run with one worker in which that worker was
     at no detector: waiting, reading, writing. `cpu_seconds_per_trace` counts all processes of the daemon.
     """
-    rate = statistics.median(one.all.rate() for one in rounds)
-    cpu = [one.all.cpu / one.all.traces for one in rounds if one.all.cpu is not None]
+    rate = statistics.median(run.all.rate() for run in rounds)
+    cpu = [run.all.cpu / run.all.traces for run in rounds if run.all.cpu is not None]
     hours = statistics.median(cpu) * _MILLION / _HOUR if cpu else None
-    peaks = [one.all.peak_bytes for one in rounds if one.all.peak_bytes is not None]
-    outside = [1.0 - sum(one.one.parts.values()) / one.one.seconds for one in rounds]
+    peaks = [run.all.peak_bytes for run in rounds if run.all.peak_bytes is not None]
+    outside = [1.0 - sum(run.one.parts.values()) / run.one.seconds for run in rounds]
     result: dict[str, Any] = {
         "profile": {
             "traces_per_second": _rounded(rate),
             "workers": options.workers,
-            "traces_per_second_one_worker": _rounded(statistics.median(one.one.rate() for one in rounds)),
+            "traces_per_second_one_worker": _rounded(statistics.median(run.one.rate() for run in rounds)),
         },
         "handwritten": None,
         "ratio": None,
         "cpu_ratio": None,
-        "scaling": _rounded(statistics.median(one.all.rate() / one.one.rate() for one in rounds)),
-        "detectors": _table([one.alone for one in rounds]),
-        "models": _table([one.models for one in rounds]),
+        "scaling": _rounded(statistics.median(run.all.rate() / run.one.rate() for run in rounds)),
+        "detectors": _table([run.alone for run in rounds]),
+        "models": _table([run.models for run in rounds]),
         "peak_rss_mib": round(max(peaks) / _MIB) if peaks else None,
         "outside_detectors_share": _rounded(statistics.median(outside)),
         "cpu_hours_per_million": _rounded(hours) if hours is not None else None,
         "cost_per_million": _rounded(hours * options.price) if hours is not None else None,
         "price_per_core_hour": options.price,
     }
-    handwritten = [one.handwritten for one in rounds if one.handwritten is not None]
+    handwritten = [run.handwritten for run in rounds if run.handwritten is not None]
     if handwritten:
-        pairs = [(one.all, one.handwritten) for one in rounds if one.handwritten is not None]
+        pairs = [(run.all, run.handwritten) for run in rounds if run.handwritten is not None]
         by_hand = statistics.median(map(_busy, handwritten)) * _MILLION / _HOUR
         result["handwritten"] = {
-            "traces_per_second": _rounded(statistics.median(one.rate() for one in handwritten)),
+            "traces_per_second": _rounded(statistics.median(run.rate() for run in handwritten)),
             "cpu_hours_per_million": _rounded(by_hand),
             "cost_per_million": _rounded(by_hand * options.price),
-            "peak_rss_mib": round(max(one.peak_bytes or 0 for one in handwritten) / _MIB) if peaks else None,
+            "peak_rss_mib": round(max(run.peak_bytes or 0 for run in handwritten) / _MIB) if peaks else None,
             "milliseconds": {
-                name: _rounded(statistics.median(1e3 * one.parts[name] / one.traces for one in handwritten))
+                name: _rounded(statistics.median(1e3 * run.parts[name] / run.traces for run in handwritten))
                 for name in handwritten[0].parts
             },
         }
@@ -149,7 +149,7 @@ def summary(rounds: Sequence[_Round], options: DetectOptions) -> dict[str, Any]:
 
 
 def _busy(one: Timing) -> float:
-    """CPU seconds per trace."""
+    """Return CPU seconds per trace."""
     return (one.cpu or 0.0) / one.traces
 
 
@@ -165,8 +165,8 @@ def _table(rounds: Sequence[Mapping[str, Timing]]) -> dict[str, Any]:
     """Return per name: traces per second and, on one core, milliseconds of CPU per trace."""
     return {
         name: {
-            "traces_per_second": _rounded(statistics.median(one[name].rate() for one in rounds)),
-            "cpu_milliseconds": _rounded(statistics.median(1e3 * _busy(one[name]) for one in rounds)),
+            "traces_per_second": _rounded(statistics.median(run[name].rate() for run in rounds)),
+            "cpu_milliseconds": _rounded(statistics.median(1e3 * _busy(run[name]) for run in rounds)),
         }
         for name in (rounds[0] if rounds else ())
     }
@@ -186,11 +186,11 @@ def _show(result: Mapping[str, Any]) -> None:
     table = Table("", "traces/s", "CPU ms per trace", "", title="One process each", title_justify="left")
     for column in table.columns[1:3]:
         column.justify = "right"
-    rows = {**result["detectors"], **{f"{name}, batched": one for name, one in result["models"].items()}}
-    most = max((one["cpu_milliseconds"] for one in rows.values()), default=0.0)
-    for name, one in rows.items():
-        bar = Text("█" * round(BAR * one["cpu_milliseconds"] / most)) if most else Text()
-        table.add_row(name, f"{one['traces_per_second']:,}", f"{one['cpu_milliseconds']:,}", bar)
+    rows = {**result["detectors"], **{f"{name}, batched": row for name, row in result["models"].items()}}
+    most = max((row["cpu_milliseconds"] for row in rows.values()), default=0.0)
+    for name, row in rows.items():
+        bar = Text("█" * round(BAR * row["cpu_milliseconds"] / most)) if most else Text()
+        table.add_row(name, f"{row['traces_per_second']:,}", f"{row['cpu_milliseconds']:,}", bar)
     console.print(table)
     say = functools.partial(console.print, soft_wrap=True, highlight=False)
     ours, theirs, ratio = result["profile"], result["handwritten"], result["ratio"]
@@ -222,5 +222,5 @@ def _show(result: Mapping[str, Any]) -> None:
 
 
 def _rounded(value: float) -> float:
-    """Round to four digits that count."""
+    """Round to four significant digits."""
     return float(f"{value:.4g}")

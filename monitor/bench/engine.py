@@ -29,7 +29,7 @@ WAIT_SECONDS = 120.0
 
 
 class EngineOptions(NamedTuple):
-    """What is asked for; `both` measures on the embedded broker besides."""
+    """Options of the command; `both` also measures on the embedded broker."""
 
     records: int
     rounds: int
@@ -38,14 +38,14 @@ class EngineOptions(NamedTuple):
 
 
 class Spent(NamedTuple):
-    """What moving all records took: seconds, and processor seconds of this process, all threads together."""
+    """Time to move all records: seconds, and processor seconds of this process, all threads together."""
 
     seconds: float
     cpu: float
 
 
 class _Arm:
-    """A broker with the records on it, and what each round took on it."""
+    """A broker with the records on it, and the time of each round."""
 
     def __init__(self, broker: Broker, options: EngineOptions, clock: Clock) -> None:
         own = uuid.uuid4().hex[:8]
@@ -66,15 +66,15 @@ class _Arm:
         return f"{bare:.0f} bare, {ours:.0f} engine"
 
     def ratios(self) -> list[float]:
-        """The engine's records per second over the bare loop's, by round."""
+        """Return the engine's records per second over the bare loop's, by round."""
         return [bare.seconds / ours.seconds for bare, ours in zip(self.bare, self.ours, strict=True)]
 
     def cpu_ratios(self) -> list[float]:
-        """The same of records per processor second."""
+        """Return the same ratio of records per processor second."""
         return [bare.cpu / ours.cpu for bare, ours in zip(self.bare, self.ours, strict=True)]
 
     def result(self) -> dict[str, Any]:
-        """Medians, and the spread of the ratios."""
+        """Return medians, and the spread of the ratios."""
         return {
             "bare_poll": self._medians(self.bare),
             "engine": self._medians(self.ours),
@@ -84,8 +84,8 @@ class _Arm:
 
     def _medians(self, spent: list[Spent]) -> dict[str, Any]:
         return {
-            "records_per_second": round(self._records / statistics.median(one.seconds for one in spent)),
-            "cpu_microseconds": round(1e6 * statistics.median(one.cpu for one in spent) / self._records, 1),
+            "records_per_second": round(self._records / statistics.median(run.seconds for run in spent)),
+            "cpu_microseconds": round(1e6 * statistics.median(run.cpu for run in spent) / self._records, 1),
         }
 
     def _config(self, verdicts: str = "") -> Config:
@@ -154,8 +154,8 @@ def _tell(result: dict[str, Any]) -> None:
         speed, cpu = result[which]["records_per_second"], result[which]["cpu_microseconds"]
         click.echo(f"{label:<15}{speed:>8} records/s{cpu:>8} us of processor time a record")
     for which, label in (("ratio", "ratio"), ("cpu_ratio", "processor time")):
-        found = result[which]
-        click.echo(f"{label:<15}{found['median']:>8.2f} ({found['min']:.2f} to {found['max']:.2f})")
+        ratio = result[which]
+        click.echo(f"{label:<15}{ratio['median']:>8.2f} ({ratio['min']:.2f} to {ratio['max']:.2f})")
         if compared := result.get("compared"):
             other = compared[which]
             low, high = other["interval"]
@@ -163,12 +163,12 @@ def _tell(result: dict[str, Any]) -> None:
 
 
 def _spread(ratios: list[float]) -> dict[str, float]:
-    found = {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)}
-    return {name: round(value, 3) for name, value in found.items()}
+    figures = {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)}
+    return {name: round(value, 3) for name, value in figures.items()}
 
 
 def _compared(ours: list[float], theirs: list[float]) -> dict[str, Any]:
-    """Median of the quotients by round, with its bootstrap interval of level 0.95."""
+    """Return the median of the quotients by round, with its bootstrap interval of level 0.95."""
     quotients = np.array([mine / other for mine, other in zip(ours, theirs, strict=True)])
     interval = interval_of(lambda rows: float(np.median(quotients[rows])), [np.arange(quotients.size)])
     assert interval is not None
@@ -203,7 +203,7 @@ def _fill(bootstrap: str, topic: str, records: int) -> None:
 
 
 def _bare(config: Config, records: int, clock: Clock) -> Spent:
-    """What a bare kafka-python poll loop takes for all records."""
+    """Time a bare kafka-python poll loop over all records."""
     from kafka import KafkaConsumer
 
     consumer = KafkaConsumer(**{**settings(config.kafka, "bench"), "auto_offset_reset": "earliest"})
@@ -230,7 +230,7 @@ def _since(began: Spent, clock: Clock) -> Spent:
 
 
 def _ours(config: Config, records: int, clock: Clock) -> Spent:
-    """What the engine takes until all records are in the ledger."""
+    """Time the engine until all records are in the ledger."""
     source = KafkaSource(config.kafka, clock, client_id="bench", log=structlog.get_logger(__name__))
     with session(
         config, source, clock, Observer(), deliver=config.deliver, ledger=config.ledger, load_shedding=True

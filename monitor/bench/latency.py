@@ -32,9 +32,9 @@ SEED: Final = 7
 
 
 class LatencyOptions(NamedTuple):
-    """What is asked for. `rate` in traces per second; None takes `share` of what the machine can carry.
+    """Options of the command. `rate` is in traces per second; None means `share` of the full load.
 
-    `bootstrap` is a Kafka that runs; None starts the embedded broker.
+    `bootstrap` is a running Kafka; None starts the embedded broker.
     """
 
     rate: float | None
@@ -154,7 +154,7 @@ class _Feeder:
         self._sent = 0
 
     def start(self) -> None:
-        """Begin to send."""
+        """Start to send."""
         self._thread.start()
 
     def check(self) -> None:

@@ -30,7 +30,7 @@ ANY: Final = "any"
 
 
 class Flags(NamedTuple):
-    """Per row, which detectors' rules flag it; and per detector, in how many rows each tier was the last."""
+    """The detectors whose rules flag each row, and per detector the number of rows by their last tier."""
 
     rows: Sequence[frozenset[str]]
     tiers: Counter[tuple[str, int]]
@@ -49,15 +49,15 @@ def run(kind: str, files: Sequence[Path], path: Path | None, *, limit: int | Non
     with Progress(console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task(kind, total=2 * sum(map(len, data.values())))
         every, some = _Judge(full), _Judge(config)
-        found: list[tuple[Flags, Flags]] = []
+        pairs: list[tuple[Flags, Flags]] = []
         for traces in data.values():
-            found.append((every(traces), some(traces)))
+            pairs.append((every(traces), some(traces)))
             progress.advance(task, 2 * len(traces))
     results = [
         {"kind": kind, "file": str(file), "rows": len(traces), **agreement(wanted, got)}
-        for (file, traces), (wanted, got) in zip(data.items(), found, strict=True)
+        for (file, traces), (wanted, got) in zip(data.items(), pairs, strict=True)
     ]
-    total = agreement(_joined([one for one, _ in found]), _joined([one for _, one in found]))
+    total = agreement(_joined([result for result, _ in pairs]), _joined([result for _, result in pairs]))
     if as_json:
         click.echo(to_json({"profile": config.profile, "results": results, "total": total}))
         return
@@ -66,10 +66,10 @@ def run(kind: str, files: Sequence[Path], path: Path | None, *, limit: int | Non
     )
     for column in (1, 3, 4, 5, 6):
         table.columns[column].justify = "right"
-    for one in [*results, {"file": "total", "rows": sum(map(len, data.values())), **total}]:
-        for detector, counts in one["flagged"].items():
+    for result in [*results, {"file": "total", "rows": sum(map(len, data.values())), **total}]:
+        for detector, counts in result["flagged"].items():
             share = "" if counts["share"] is None else f"{counts['share']:.1%}"
-            first = (one["file"], f"{one['rows']:,}") if detector == ANY else ("", "")
+            first = (result["file"], f"{result['rows']:,}") if detector == ANY else ("", "")
             table.add_row(
                 *first, detector, *(str(counts[n]) for n in ("full", "both")), share, str(counts["only"])
             )
@@ -120,7 +120,7 @@ class _Judge:
             for verdicts in self._detectors.collect(0.0):
                 for place, (trace, assessments) in enumerate(zip(batch, verdicts.assessments, strict=True)):
                     rows.append(self._flags(start + place, trace, assessments))
-                    tiers.update((one.detector, one.tier) for one in assessments)
+                    tiers.update((assessment.detector, assessment.tier) for assessment in assessments)
         return Flags(rows, tiers)
 
     def _flags(self, place: int, trace: Trace, assessments: Sequence[Assessment]) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""`riskmon bench telemetry`: what it costs when all who ask about the daemon, or are told by it, hang."""
+"""`riskmon bench telemetry`: cost of hanging scrapers and a hanging OTLP endpoint."""
 
 import contextlib
 import itertools
@@ -48,10 +48,10 @@ SEED: Final = 11
 
 
 class TelemetryOptions(NamedTuple):
-    """What is asked for: `seconds` of each arm in each of the `rounds`.
+    """Options of the command: `seconds` of each arm in each of the `rounds`.
 
-    `noop` puts no-op detectors in place of the configured ones, so that the engine is what limits. With
-    `evaluations` an event per assessment is exported too, which costs time wherever somebody takes them.
+    `noop` replaces the configured detectors by no-op ones, so that the engine is the bottleneck.
+    `evaluations` also exports an event per assessment, which costs time in the endpoint as well.
     """
 
     noop: bool
@@ -79,7 +79,7 @@ class _Run(NamedTuple):
 def run(path: Path | None, options: TelemetryOptions) -> None:
     """Measure and print. Raises ConfigError for a configuration that cannot be used.
 
-    Both arms have as many scrapers, and an OTLP endpoint for spans and metrics (`Options.evaluations`), in a
+    Both arms have the same scrapers, and an OTLP endpoint for spans and metrics (`Options.evaluations`), in a
     process of their own. In one arm they read and answer; in the other scrapers ask and read nothing, and the
     endpoint answers nothing. Each arm is timed in each round, in turns, while more work waits than is done.
     """
@@ -103,8 +103,8 @@ def run(path: Path | None, options: TelemetryOptions) -> None:
         "hanging": _summary(arms[True]),
         "ratio": _spread([bad.rate / good.rate for good, bad in pairs]),
         "cpu_ratio": _spread([bad.cpu / good.cpu for good, bad in pairs]),
-        "lost": sum(one.lost for one in itertools.chain(*arms.values())),
-        "audit_sound": all(one.sound for one in itertools.chain(*arms.values())),
+        "lost": sum(arm_run.lost for arm_run in itertools.chain(*arms.values())),
+        "audit_sound": all(arm_run.sound for arm_run in itertools.chain(*arms.values())),
         "scrapers": SCRAPERS,
         "noop": options.noop,
         "evaluations": options.evaluations,
@@ -131,11 +131,11 @@ def _spread(ratios: Sequence[float]) -> dict[str, float]:
 
 def _summary(runs: Sequence[_Run]) -> dict[str, float]:
     return {
-        "records_per_second": round(statistics.median(one.rate for one in runs), 1),
-        "cpu_microseconds_per_record": round(1e6 * statistics.median(one.cpu for one in runs), 1),
-        "records": sum(one.records for one in runs),
-        "scrapes": sum(one.scrapes for one in runs),
-        "otlp_requests": sum(one.requests for one in runs),
+        "records_per_second": round(statistics.median(arm_run.rate for arm_run in runs), 1),
+        "cpu_microseconds_per_record": round(1e6 * statistics.median(arm_run.cpu for arm_run in runs), 1),
+        "records": sum(arm_run.records for arm_run in runs),
+        "scrapes": sum(arm_run.scrapes for arm_run in runs),
+        "otlp_requests": sum(arm_run.requests for arm_run in runs),
     }
 
 
@@ -198,7 +198,7 @@ class _Bench:
         )
 
     def _until(self, holds: Callable[[], bool], feeder: "_Feeder", seconds: float) -> None:
-        """Wait for a condition; give up quietly when time is up, as what is missing then is the result."""
+        """Wait for a condition; return when time is up, because what is still missing is the result."""
         deadline = Deadline(self._clock, seconds)
         while not holds() and not deadline.expired():
             feeder.check()
@@ -272,16 +272,17 @@ class _Feeder:
 
 
 def _without_time(record: bytes) -> bytes:
-    """Leave the time to the broker."""
+    """Return a record without its time, so that the broker sets it."""
     trace = json.loads(record)
     del trace["time"]
     return json.dumps(trace).encode()
 
 
 class Peers:
-    """Everybody who asks the daemon about itself, or is told: an OTLP endpoint and scrapers.
+    """The daemon's peers in telemetry: an OTLP endpoint and scrapers.
 
-    With `hanging` the endpoint takes connections and answers nothing, and scrapers ask and read nothing.
+    With `hanging`, the endpoint accepts connections and never answers, and scrapers send requests and never
+    read.
     """
 
     def __init__(self, hanging: bool) -> None:  # noqa: FBT001 - a process of its own is given arguments by place
@@ -300,11 +301,11 @@ class Peers:
             self._spawn(server.serve_forever)
 
     def port(self) -> int:
-        """Port of the OTLP endpoint."""
+        """Return the port of the OTLP endpoint."""
         return self._port
 
     def scrape(self, port: int) -> None:
-        """Begin to scrape a daemon, by `SCRAPERS` that each come every `SCRAPE_SECONDS`."""
+        """Start `SCRAPERS` scrapers of a daemon, each every `SCRAPE_SECONDS`."""
         for number in range(SCRAPERS):
             self._spawn(self._scrape, port, SCRAPE_SECONDS * number / SCRAPERS)
 
@@ -346,7 +347,7 @@ class Peers:
         peers = self
 
         class Handler(BaseHTTPRequestHandler):
-            """Takes what is posted."""
+            """Accepts every POST."""
 
             protocol_version = "HTTP/1.1"
 
@@ -359,6 +360,6 @@ class Peers:
                 self.end_headers()
 
             def log_message(self, *_: Any) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
         return Handler

@@ -104,7 +104,7 @@ def _trace(
 def _grounded(
     pick: random.Random, known: _Texts, target: float
 ) -> tuple[list[dict[str, str]], list[dict[str, str]], str]:
-    """Documents make two thirds of the trace; the answer repeats some of what they say."""
+    """Make a trace of which two thirds are documents; the answer repeats some of their facts."""
     slots = _Slots(pick, known)
     filled: list[tuple[_Fact, _Slots]] = []
     says: list[str] = []
@@ -115,10 +115,10 @@ def _grounded(
     cuts = range(0, len(says), 3)
     context = [{"id": f"doc-{pick.randrange(10**6)}", "content": " ".join(says[n : n + 3])} for n in cuts]
     question = filled[0][1].fill(filled[0][0].asks)
-    told = filled[: 1 + len(filled) // 2]
+    answered = filled[: 1 + len(filled) // 2]
     if pick.random() < UNSUPPORTED:
-        told = [(fact, _Slots(pick, known)) for fact, _ in told]
-    answers = [of.fill(fact.answers) for fact, of in told]
+        answered = [(fact, _Slots(pick, known)) for fact, _ in answered]
+    answers = [of.fill(fact.answers) for fact, of in answered]
     messages = [
         {"role": "system", "content": slots.fill(pick.choice(known.system))},
         {"role": "user", "content": question},
@@ -129,7 +129,7 @@ def _grounded(
 def _chat(
     pick: random.Random, known: _Texts, target: float
 ) -> tuple[list[dict[str, str]], list[dict[str, str]], str]:
-    """Turns of user and assistant; the last answer is the response."""
+    """Make a chat; its last answer is the response."""
     messages = [{"role": "system", "content": _Slots(pick, known).fill(pick.choice(known.system))}]
     size = 0
     while True:

@@ -1,6 +1,6 @@
 """Scripts that make the bundled weights, one per model: `python -m monitor.training.<model>`.
 
-They read labelled data from the folder `shared` beside the checkout and need the `train` extra.
+They read labelled data from the folder `shared` next to the checkout and need the `train` extra.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ def rows(*parts: str) -> Iterator[dict[str, Any]]:
     """Yield the rows of a JSONL file below the shared folder. Raises ConfigError when it is missing."""
     path = SHARED.joinpath(*parts)
     if not path.is_file():
-        raise ConfigError(f"{'/'.join(parts)}: not found; place the labelled data beside the checkout")
+        raise ConfigError(f"{'/'.join(parts)}: not found; place the labelled data next to the checkout")
     with path.open(encoding="utf-8") as file:
         for line in file:
             yield json.loads(line)

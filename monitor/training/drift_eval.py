@@ -33,11 +33,11 @@ def stream(topics: dict[str, list[Traced]], share: float, chance: random.Random)
     chance.shuffle(known)
     new = list(topics[names[5]])
     chance.shuffle(new)
-    found = known[: REFERENCE + CHANGE]
+    traces = known[: REFERENCE + CHANGE]
     rest = known[REFERENCE + CHANGE :]
     for i in range(LENGTH - CHANGE):
-        found.append(new[i % len(new)] if chance.random() < share else rest[i % len(rest)])
-    return found
+        traces.append(new[i % len(new)] if chance.random() < share else rest[i % len(rest)])
+    return traces
 
 
 def alarms(items: list[Traced], monitor: DriftMonitor) -> list[int]:

@@ -43,18 +43,18 @@ def pieces(vocabulary: Mapping[str, int], tokenizer: Any) -> list[str]:
     counts: collections.Counter[str] = collections.Counter()
     for text in _texts():
         counts.update(tokenizer.encode(text, add_special_tokens=False).tokens)
-    kept = dict.fromkeys(SPECIAL)
+    chosen = dict.fromkeys(SPECIAL)
     for piece in vocabulary:
         bare = piece.removeprefix("##")
         if len(bare) == 1 and (bare < "\u0250" or "\u2010" <= bare <= "\u20bf"):
-            kept[piece] = None
+            chosen[piece] = None
     by_use = sorted(vocabulary, key=lambda piece: (-counts[piece], vocabulary[piece]))
     for piece in by_use:
-        if len(kept) == PIECES:
+        if len(chosen) == PIECES:
             break
         if not piece.startswith("[unused"):
-            kept[piece] = None
-    return list(kept)
+            chosen[piece] = None
+    return list(chosen)
 
 
 def _texts() -> Iterator[str]:
@@ -95,8 +95,8 @@ def make_base() -> None:
     original.no_truncation()
     original.no_padding()
     vocabulary = original.get_vocab()
-    kept = pieces(vocabulary, original)
-    new = {piece: n for n, piece in enumerate(kept)}
+    chosen = pieces(vocabulary, original)
+    new = {piece: n for n, piece in enumerate(chosen)}
     tokenizer = Tokenizer(models.WordPiece(new, unk_token="[UNK]", max_input_chars_per_word=100))  # noqa: S106 - no password
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -104,7 +104,7 @@ def make_base() -> None:
     compact = json.dumps(json.loads(tokenizer.to_str()), ensure_ascii=False, separators=(",", ":"))
     (WEIGHTS / encoder.TOKENIZER).write_text(compact, encoding="utf-8")
 
-    words = state["embeddings.word_embeddings.weight"][[vocabulary[piece] for piece in kept]]
+    words = state["embeddings.word_embeddings.weight"][[vocabulary[piece] for piece in chosen]]
     places = state["embeddings.position_embeddings.weight"][: encoder.MAX_TOKENS]
     arrays: dict[str, Array] = {"types": state["embeddings.token_type_embeddings.weight"]}
     arrays["words"], arrays["words.scale"] = quantised(words)

@@ -155,8 +155,8 @@ def balanced(data: Sequence[InjectionExample]) -> Floats:
     weight[terse] *= TERSE
     place = np.array([2 * SIDES.index(row.side) + row.attack for row in data])
     weight /= np.bincount(place, weight)[place]
-    found: Floats = weight / weight.mean()
-    return found
+    normalised: Floats = weight / weight.mean()
+    return normalised
 
 
 def fit_linear(design: Design) -> tuple[Floats, float]:
@@ -209,7 +209,7 @@ def calibrated(features: Floats, design: Design) -> dict[str, list[float]]:
     """
     from sklearn.linear_model import LogisticRegression
 
-    found: dict[str, list[float]] = {}
+    coefficients: dict[str, list[float]] = {}
     for side in SIDES:
         mine = np.array([row.side == side for row in design.rows])
         attack = np.array([row.attack for row in design.rows])[mine]
@@ -219,8 +219,8 @@ def calibrated(features: Floats, design: Design) -> dict[str, list[float]]:
         scores = features[mine] @ model.coef_[0] + model.intercept_[0]
         highest = float(np.quantile(scores[~attack], 1 - ALERTED[side]))
         excess = max(0.0, highest - np.log(ALERT / (1 - ALERT)))
-        found[side] = [*model.coef_[0].tolist(), float(model.intercept_[0] - excess)]
-    return found
+        coefficients[side] = [*model.coef_[0].tolist(), float(model.intercept_[0] - excess)]
+    return coefficients
 
 
 def probability(
@@ -228,8 +228,8 @@ def probability(
 ) -> Floats:
     """Return probabilities of rows by their side's calibration."""
     weights = np.array([blend[row.side] for row in data])
-    found: Floats = 1 / (1 + np.exp(-((features * weights[:, :-1]).sum(axis=1) + weights[:, -1])))
-    return found
+    probabilities: Floats = 1 / (1 + np.exp(-((features * weights[:, :-1]).sum(axis=1) + weights[:, -1])))
+    return probabilities
 
 
 def measured(tiers: Tiers, tier0: Any, tier1: Any, data: Sequence[InjectionExample]) -> dict[str, Any]:

@@ -31,8 +31,8 @@ CAPS: Final = {
 class InjectionExample(NamedTuple):
     """A text of a side and whether it is an attack. A split never divides the rows of one `group`.
 
-    `whole` names the text a window was cut from, where its label is that of the whole: not every window of a
-    jailbreak is an attack.
+    `whole` names the text that a window was cut from and took its label from: not every window of a jailbreak
+    is an attack.
     """
 
     source: str

@@ -45,7 +45,7 @@ SPEAKERS: Final = (
 )
 MEETING: Final = 0.15  # share of transcripts that are of meetings
 OVERHEARD: Final = 0.3  # share of turns from Schema-Guided Dialogue, so that not all are ours
-_PLAIN = {0x2039: "[", 0x203A: "]"}  # angle quotation marks stand for literal brackets
+_PLAIN = {0x2039: "[", 0x203A: "]"}  # angle quotation marks mean literal brackets
 _SLOT = re.compile(r"<([A-Za-z_]+)(\d?)>")
 
 

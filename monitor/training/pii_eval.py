@@ -29,7 +29,7 @@ SPEED_CHARS, SPEED_TRACES = 1500, 300
 
 
 def covered(span: tuple[int, int], others: Sequence[tuple[int, int]]) -> bool:
-    """Whether half of a span's characters lie in the others."""
+    """Return whether half of a span's characters lie in the others."""
     inside = {at for start, end in others for at in range(max(start, span[0]), min(end, span[1]))}
     return 2 * len(inside) >= span[1] - span[0]
 
@@ -43,11 +43,11 @@ def measure(detector: pii.Pii, name: str) -> dict[str, Any]:
     right = predicted = 0
     for row, answer in zip(data, answers, strict=True):
         wanted = [(span["start"], span["end"], span["type"]) for span in row["spans"]]
-        found = [(e.start, e.end) for e in answer.evidence]
+        predicted_spans = [(e.start, e.end) for e in answer.evidence]
         gold.update(kind for _, _, kind in wanted)
-        hit.update(kind for start, end, kind in wanted if covered((start, end), found))
-        predicted += len(found)
-        right += sum(covered(span, [(start, end) for start, end, _ in wanted]) for span in found)
+        hit.update(kind for start, end, kind in wanted if covered((start, end), predicted_spans))
+        predicted += len(predicted_spans)
+        right += sum(covered(span, [(start, end) for start, end, _ in wanted]) for span in predicted_spans)
     recall, precision = hit.total() / gold.total(), right / max(1, predicted)
     return {
         "precision": round(precision, 3),
@@ -98,7 +98,7 @@ GATES: Mapping[str, Callable[[str], Spans]] = {
 
 
 def kept_by_gate(namer: names.Namer) -> dict[str, dict[str, float]]:
-    """Return for each gate the share of characters it lets through and of people that stand in them."""
+    """Return for each gate the share of characters it lets through, and of people found in them."""
     texts = [
         row["text"] for name in (*SETS, "wnut17", "btc") for row in rows("evaldata", "pii", f"{name}.jsonl")
     ]

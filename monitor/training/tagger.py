@@ -102,7 +102,7 @@ def accepted(sample: TaggedText, matches: Sequence[re.Match[str]]) -> npt.NDArra
 
 
 def _unannotated(words: Sequence[str], out: npt.NDArray[np.bool_], columns: Mapping[str, int]) -> None:
-    """Accept names for words with capitals, and what may stand beside them; elsewhere only dates."""
+    """Accept names for words with capitals, and kinds that occur next to them; elsewhere only dates."""
     numbers = [columns[kind] for kind in ("DATE_TIME", "ADDRESS", "PHONE_NUMBER")]
     names = [*numbers, *(columns[k] for k in ("PERSON", "LOCATION", "ORGANIZATION", "NRP", "TITLE"))]
     capital = [word[0].isupper() and word != "I" for word in words]
@@ -143,17 +143,17 @@ def train(samples: Sequence[TaggedText], static: Embedding) -> Arrays:
     rng = np.random.default_rng(SEED)
     hashes, bits = name_lists()
     text = corpus(samples)
-    found = tagger.describe(text.words, tagger.Lists(hashes, bits), static)
+    forms = tagger.describe(text.words, tagger.Lists(hashes, bits), static)
     blank = np.full((1, len(tagger.FEATURES)), tagger.ROWS)
-    features = torch.from_numpy(np.concatenate([blank, found.rows]))
-    listed = torch.from_numpy(np.concatenate([[0], found.lists]))
-    known = torch.from_numpy(np.concatenate([np.zeros((1, DIMENSIONS), np.float32), found.static])).bfloat16()
+    features = torch.from_numpy(np.concatenate([blank, forms.rows]))
+    listed = torch.from_numpy(np.concatenate([[0], forms.lists]))
+    known = torch.from_numpy(np.concatenate([np.zeros((1, DIMENSIONS), np.float32), forms.static])).bfloat16()
 
     def parameter(*shape: int, scale: float) -> Any:
         return torch.nn.Parameter(torch.randn(*shape) * scale)
 
     net = {
-        "table": parameter(tagger.ROWS + 1, WIDTH, scale=0.1),  # the last row stands for a dropped feature
+        "table": parameter(tagger.ROWS + 1, WIDTH, scale=0.1),  # the last row is for a dropped feature
         "lists": parameter(2**tagger.LISTS, WIDTH, scale=0.1),
         "cases": parameter(tagger.CASES, WIDTH, scale=0.1),
         "project": parameter(DIMENSIONS, WIDTH, scale=DIMENSIONS**-0.5),
@@ -249,7 +249,7 @@ def build(samples: Sequence[TaggedText], static: Embedding) -> Tagger:
 
 
 def covered(span: tuple[int, int], others: Iterable[tuple[int, int]]) -> bool:
-    """Whether half of a span's characters lie in the others."""
+    """Return whether half of a span's characters lie in the others."""
     inside = {at for start, end in others for at in range(max(start, span[0]), min(end, span[1]))}
     return 2 * len(inside) >= span[1] - span[0]
 
@@ -286,20 +286,20 @@ def folds(static: Embedding) -> dict[str, Any]:
     order = sorted(set(numbers))
     random.Random(1).shuffle(order)  # noqa: S311 - reproducible, not secret
     fold = {outline: order.index(number) % FOLDS for outline, number in zip(outlines, numbers, strict=True)}
-    found: dict[str, list[TaggedSpan]] = {}
+    spans: dict[str, list[TaggedSpan]] = {}
     for held_out in range(FOLDS):
         real = [sample for _, _, part in parts for sample, outline in part if fold[outline] != held_out]
         templates = [text for text, outline in theirs if fold[outline] != held_out]
         names = build(mixture(real, _news(NEWS), templates), static)
         texts = [s.text for _, _, part in parts for s, outline in part if fold[outline] == held_out]
-        found |= dict(zip(texts, names.spans(texts), strict=True))
+        spans |= dict(zip(texts, names.spans(texts), strict=True))
     out = {}
     for where, name, _ in parts[:2]:
         labelled = list(rows(where, "pii", f"{name}.jsonl"))
         by_pattern = [
             {**r, "spans": [s for s in r["spans"] if s["type"] not in data.BY_PATTERN]} for r in labelled
         ]
-        out[name] = score(by_pattern, [found[row["text"]] for row in labelled])
+        out[name] = score(by_pattern, [spans[row["text"]] for row in labelled])
     return out
 
 

@@ -181,7 +181,7 @@ def presidio(where: str, name: str) -> list[tuple[TaggedText, str]]:
     """Return the samples of a presidio-research file, each with its outline."""
     out = []
     for row in rows(where, "pii", f"{name}.jsonl"):
-        text, kept = row["text"], []
+        text, spans = row["text"], []
         for span in sorted(row["spans"], key=lambda span: (span["start"], span["end"])):
             kind = MAPPED.get(span["type"], span["type"])
             if kind == "ADDRESS" and re.search(
@@ -189,9 +189,9 @@ def presidio(where: str, name: str) -> list[tuple[TaggedText, str]]:
             ):
                 kind = "ZIP_CODE"
             if kind not in BY_PATTERN:
-                kept.append((span["start"], span["end"], kind))
+                spans.append((span["start"], span["end"], kind))
         marks = [(span["start"], span["end"]) for span in row["spans"]]
-        out.append((TaggedText(text, tuple(kept)), outline(text, marks)))
+        out.append((TaggedText(text, tuple(spans)), outline(text, marks)))
     return out
 
 

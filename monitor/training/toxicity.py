@@ -50,7 +50,7 @@ TRAINED: Mapping[str, tuple[tuple[str, str], int]] = {
     "surge": (("evaldata", "toxicity"), 1000),
     "openai_moderation": (("evaldata", "toxicity"), 2000),
 }
-"""Where a set is, and how many of its rows are used at most."""
+"""Path of each set, and the most rows used of it."""
 SCORED_ONLY = {"tweeteval_offensive": (("evaldata", "toxicity"), 2000)}
 TWO_CLASSES = (
     "davidson_train",
@@ -84,7 +84,7 @@ ORDINARY: Mapping[str, tuple[tuple[str, str], int]] = {
 
 
 class ToxicityExample(NamedTuple):
-    """One labelled text; rows of one `group` (document, template) never stand on both sides of a split."""
+    """One labelled text; rows of one `group` (document, template) are never on both sides of a split."""
 
     source: str
     group: str
@@ -97,13 +97,13 @@ class ToxicityExample(NamedTuple):
 def load() -> list[ToxicityExample]:
     """Return the rows of all data sets, capped, in a fixed order."""
     chance = random.Random(SEED)  # noqa: S311 - sampling, not cryptography
-    found: list[ToxicityExample] = []
+    examples: list[ToxicityExample] = []
     for source, (folder, cap) in {**TRAINED, **SCORED_ONLY}.items():
         mine = list(rows(*folder, f"{source}.jsonl"))
         chance.shuffle(mine)
         if source == "stormfront_sentences":  # one in nine is hateful: keep those
             mine.sort(key=lambda row: -row["label"])
-        found += [
+        examples += [
             ToxicityExample(
                 source,
                 f"{source}/{row['id'].split('/')[1]}",
@@ -114,12 +114,12 @@ def load() -> list[ToxicityExample]:
             )
             for row in mine[:cap]
         ]
-    found += [
+    examples += [
         ToxicityExample("made", f"made/{made.pattern}", made.text, made.toxic, made.pattern.partition("/")[0])
         for made in sentences(SEED, FILLS)
     ]
-    short = [row for row in found if len(row.text) < WINDOW // 3 and row.source not in SCORED_ONLY]
-    return found + [
+    short = [row for row in examples if len(row.text) < WINDOW // 3 and row.source not in SCORED_ONLY]
+    return examples + [
         row._replace(source="disguised", text=disguised(row.text, chance))
         for row in chance.sample(short, DISGUISED)
     ]
@@ -157,8 +157,8 @@ class Windowed:
 
     def encoded(self, adapter: adapters.Adapter) -> Floats:
         """Return the encoder's logit of every window."""
-        found = adapters.predict(adapter, [linear.normalised(part) for part in self.parts])
-        return found[:, 0].astype(np.float64)
+        predicted = adapters.predict(adapter, [linear.normalised(part) for part in self.parts])
+        return predicted[:, 0].astype(np.float64)
 
     def worst(self, scores: Floats) -> Floats:
         """Return the highest score of each text's windows."""
@@ -195,8 +195,8 @@ def fit(design: Any, logits: Floats) -> tuple[npt.NDArray[np.int8], float, float
 def scored(design: Any, fitted: tuple[npt.NDArray[np.int8], float, float]) -> Floats:
     """Return a linear model's raw scores."""
     weights, scale, intercept = fitted
-    found: Floats = design @ (weights.astype(np.float64) * scale) + intercept
-    return found
+    scores: Floats = design @ (weights.astype(np.float64) * scale) + intercept
+    return scores
 
 
 def platt(scores: Floats, toxic: npt.NDArray[np.bool_]) -> Calibration:
@@ -340,13 +340,13 @@ def ship(data: Sequence[ToxicityExample], unseen: npt.NDArray[np.bool_], adapter
 def ordinary(known: set[str]) -> list[ToxicityExample]:
     """Return the further texts for the gate that are not `known`."""
     chance = random.Random(SEED)  # noqa: S311 - sampling, not cryptography
-    found: list[ToxicityExample] = []
+    examples: list[ToxicityExample] = []
     for source, (folder, cap) in ORDINARY.items():
         texts = [row["text"] for row in rows(*folder, f"{source}.jsonl")]
         chance.shuffle(texts)
         mine = [text for text in texts if text not in known][:cap]
-        found += [ToxicityExample(source, "", text, toxic=False) for text in mine]
-    return found
+        examples += [ToxicityExample(source, "", text, toxic=False) for text in mine]
+    return examples
 
 
 def _write(name: str, settings: Mapping[str, float]) -> None:
