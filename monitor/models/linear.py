@@ -3,7 +3,7 @@
 Features are character n-grams (2 to 5) and word uni- and bigrams of the normalised text, hashed into one
 table (Weinberger et al. 2009, "Feature hashing for large scale multitask learning"); the score is the sum of
 their weights over the square root of their number, put through Platt's sigmoid. Normalisation undoes common
-disguises (compatibility forms, look-alike letters, leet, spaced-out letters) and masks what is no language
+disguises (compatibility forms, look-alike letters, leet, spaced-out letters) and masks what is not language
 (links, handles, digits).
 """
 

@@ -155,7 +155,7 @@ RUN_FIELDS: dict[str, Field] = {
 }
 
 SUBJECTS: Mapping[str, Mapping[str, Field]] = {TRACE: TRACE_FIELDS, RUN: RUN_FIELDS}
-"""Variables that are no detector's, with their fields."""
+"""Variables besides the detectors, with their fields."""
 
 
 def subjects(trace: Trace) -> dict[str, Trace | Run]:

@@ -80,7 +80,7 @@ def _believed(text: str, name: EntitySpan) -> EntitySpan | None:
     """Return what to make of a tagged name, None for nothing.
 
     An address needs a number and a word: without a number it is a place, without a word it may be a postcode.
-    Short numbers are no phone numbers, and a person in lower case or capitals throughout takes more
+    Short numbers are not phone numbers, and a person in lower case or capitals throughout takes more
     certainty.
     """
     value = text[name.start : name.end]

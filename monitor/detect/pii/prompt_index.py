@@ -1,4 +1,4 @@
-"""An index of the texts a model was given: values of its response that come from there are no leaks."""
+"""An index of the texts a model was given: a value of the response that comes from there is not a leak."""
 
 import re
 import unicodedata
