@@ -41,7 +41,7 @@ class SystemClock:
 
 
 class ManualClock:
-    """A clock that moves only when told; thread-safe. Public, for tests of rules and detectors."""
+    """A clock that only `sleep` and `advance` move; thread-safe. Public, for tests of rules and detectors."""
 
     def __init__(self, start: float = 1_700_000_000.0) -> None:
         self._lock = threading.Lock()
@@ -49,11 +49,11 @@ class ManualClock:
         self._start = start
 
     def now(self) -> float:
-        """Start plus what was advanced."""
+        """Return the start plus all that was advanced."""
         return self._start + self._offset
 
     def monotonic(self) -> float:
-        """What was advanced."""
+        """Return the seconds advanced so far."""
         return self._offset
 
     def sleep(self, seconds: float) -> None:
@@ -78,7 +78,7 @@ class Deadline:
         return max(0.0, self._end - self._clock.monotonic())
 
     def expired(self) -> bool:
-        """Whether no time is left."""
+        """Return whether no time is left."""
         return self.remaining() <= 0.0
 
 

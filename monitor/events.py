@@ -1,4 +1,4 @@
-"""What a source reports: records, partitions that come and go, and what it knows of its group.
+"""Events of a source: records, partitions assigned and revoked, and the state of its consumer group.
 
 Sources never decide: they report events, and the engine answers with `seek`, `pause`, `resume`, `commit`.
 """
@@ -28,7 +28,7 @@ def checked_topic(name: str) -> str:
     """Return the name of a topic. Raises ValueError for one that Kafka does not allow, e.g. a pattern."""
     if not _TOPIC.fullmatch(name):
         raise ValueError(
-            f"{name!r} is no name of a topic (1 to 249 letters, digits, '.', '_', '-'); "
+            f"{name!r} is not a topic name (1 to 249 letters, digits, '.', '_', '-'); "
             "patterns are not supported: name every topic"
         )
     return name
@@ -37,8 +37,8 @@ def checked_topic(name: str) -> str:
 class Fetched(NamedTuple):
     """Records of one partition, in offset order.
 
-    `leader_epoch` is the last one's, -1 where unknown. `stamped`: its time is on record with the source, so
-    that it can be told from another record at the same offset.
+    `leader_epoch` is that of the last record, -1 where unknown. `stamped`: the source stores the record's
+    time, so another record at the same offset can be recognised.
     """
 
     topic: str
@@ -49,7 +49,7 @@ class Fetched(NamedTuple):
 
 
 class Passed(NamedTuple):
-    """All records of a partition before `offset` were delivered: else nothing to judge stands there."""
+    """All records of a partition before `offset` were delivered; any other offset holds nothing to judge."""
 
     topic: str
     partition: int
@@ -57,7 +57,7 @@ class Passed(NamedTuple):
 
 
 class Existing(NamedTuple):
-    """What the topics held when this daemon first looked: partition to the next offset to be written.
+    """Ends of the topics when this daemon first looked: partition to the next offset to be written.
 
     Comes before the first `Assigned`, from sources where a group may begin at the end.
     """
@@ -69,9 +69,9 @@ class Assigned(NamedTuple):
     """This daemon now reads a partition. Nothing of it is delivered until the engine calls `seek`.
 
     `committed` is the group's committed next offset, None when there is none; `begin` is the first offset
-    that still exists and `end` the next one to be written. `topic_id` tells a topic from one of the same name
-    that was made before or after it; empty where the source has no such ids. `diverged` is the first offset
-    at which the log is known not to be the one that was read before.
+    that still exists and `end` the next one to be written. `topic_id` distinguishes a topic from earlier or
+    later ones of the same name; empty where the source has no such ids. `diverged` is the first offset at
+    which the log is known to differ from the one read before.
     """
 
     topic: str
@@ -91,7 +91,7 @@ class Revoked(NamedTuple):
 
 
 class OutOfRange(NamedTuple):
-    """The position asked for does not exist (any more), or stands in another log than it was meant for.
+    """The requested position does not exist (any more), or belongs to another log.
 
     Delivery stops until the engine seeks. The fields are those of `Assigned`.
     """
@@ -106,7 +106,7 @@ class OutOfRange(NamedTuple):
 
 
 class StuckReason(StrEnum):
-    """Why a partition cannot be read on."""
+    """Why reading a partition cannot continue."""
 
     CORRUPT_BATCH = "corrupt_batch"
     BEYOND_END = "beyond_end"
@@ -129,9 +129,9 @@ Event: TypeAlias = Fetched | Passed | Existing | Assigned | Revoked | OutOfRange
 
 
 class Lag(NamedTuple):
-    """How far reading is behind a partition's end: records not delivered, age of the last delivered one.
+    """Distance of reading from a partition's end: records not delivered, age of the last delivered one.
 
-    Of a partition that nobody reads, `seconds` is how long that has been so.
+    For a partition without a reader, `seconds` is how long it has had none.
     """
 
     topic: str
@@ -141,7 +141,7 @@ class Lag(NamedTuple):
 
 
 class Right(StrEnum):
-    """What access control of Kafka must allow a daemon; `Read` there includes `Describe`."""
+    """A right that Kafka's access control must grant a daemon; `Read` there includes `Describe`."""
 
     READ_TOPIC = "read_topic"
     READ_GROUP = "read_group"
@@ -155,10 +155,10 @@ class Denial(NamedTuple):
 
 
 class Membership(NamedTuple):
-    """What a source knows of its membership in a consumer group.
+    """A source's membership in its consumer group.
 
     `answered` is when the group last answered this member, Unix seconds, 0 before; `renewals` counts clients
-    built anew because theirs had dropped out of the group.
+    that were replaced because they had dropped out of the group.
     """
 
     live: bool
@@ -167,10 +167,10 @@ class Membership(NamedTuple):
 
 
 class GroupLook(NamedTuple):
-    """What the group's coordinator told of the whole group, not only of this member.
+    """State of the whole group, not only of this member, as its coordinator reports it.
 
-    `unread` counts, per topic, the partitions that no member was assigned in two looks in a row. `lags` are
-    those of these partitions that this daemon is to report: each is reported by one daemon of the group.
+    `unread` counts, per topic, the partitions that two queries in a row found unassigned. `lags` holds the
+    lag of those that this daemon reports: one daemon of the group reports each partition.
     """
 
     unread: Mapping[str, int]

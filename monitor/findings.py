@@ -1,4 +1,4 @@
-"""What the stages find: assessments by detectors, and flags by rules."""
+"""Results of the stages: assessments by detectors, and flags by rules."""
 
 from enum import StrEnum
 from typing import Final
@@ -9,10 +9,10 @@ from monitor.trace import Origin, Trace
 
 PII: Final = "pii"
 DRIFT: Final = "drift"
-"""Names of detectors whose answers mean something to more than rules: to redaction and to metrics."""
+"""Names of detectors whose answers redaction and metrics use too, not only rules."""
 
 EVIDENCE_DROPPED: Final = "evidence_dropped"
-"""Key in `Assessment.values`: how many pieces of evidence were too many to keep."""
+"""Key in `Assessment.values`: the number of pieces of evidence dropped beyond the limit."""
 
 
 class Status(StrEnum):
@@ -33,7 +33,7 @@ class Severity(StrEnum):
 
 
 class Action(StrEnum):
-    """What a rule wants done with a flag."""
+    """Action that a rule requests for a flag."""
 
     AUDIT = "audit"
     ALERT = "alert"
@@ -46,7 +46,7 @@ ALERT_LABELS: Final = ("alertname", "severity", "app", "environment", "model", "
 
 
 class Evidence(msgspec.Struct, frozen=True, gc=False):
-    """A span of the trace that made the score, by offset; the text itself stays in the trace.
+    """A span of the trace that caused the score, by offset; the text itself stays in the trace.
 
     `field` is a path such as `response`, `messages.0`, `context.2`, `tool_calls.0.result`, `steps.4.input`;
     `steps.4` alone names a step and holds no text. `start` and `end` are character offsets into it; `kind` is
@@ -67,8 +67,8 @@ class Assessment(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     `version` identifies code and weights (`1+<12 hex of SHA-256>`). `score` is in [0, 1], higher is riskier,
     None unless `status` is scored; it is a probability only where `calibrated`. `tier` is the highest tier
-    that looked, `probability` how likely that tier was to look at this trace. `reason` names why a trace was
-    skipped or failed, from a bounded set. `values` are further numeric signals rules may use. `vector` is a
+    that ran, `probability` how likely that tier was to run on this trace. `reason` names why a trace was
+    skipped or failed, from a bounded set. `values` are further numeric signals for rules. `vector` is a
     little-endian float32 feature vector (drift only); it never leaves the engine. `seconds` is wall time.
     """
 
@@ -110,9 +110,9 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class TierStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether a tier of a detector can run here; `riskmon check` prints it and a metric exports it.
+    """Availability of a detector's tier here; `riskmon check` prints it and a metric exports it.
 
-    `version` identifies its weights; `cost` says in one line what is missed without it and how to get it.
+    `version` identifies its weights; `cost` is one line: the loss without the tier, and how to install it.
     """
 
     detector: str

@@ -1,8 +1,8 @@
-"""What commands print for machines."""
+"""Machine-readable output of the commands."""
 
 import json
 
 
 def as_json(value: object) -> str:
-    """Return one line of JSON; what JSON lacks is written as `str` gives it."""
+    """Return one line of JSON; types that JSON lacks are written as their `str`."""
     return json.dumps(value, ensure_ascii=False, default=str)

@@ -1,4 +1,4 @@
-"""The engine's ports: what it needs of its source, its detectors and its monitors, and whom it reports to."""
+"""The engine's ports: its source, its detectors, its monitors and the observers that it reports to."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +14,7 @@ from monitor.records import DeadLetter
 from monitor.trace import Trace
 
 DECISIONS: Final = ("looked", "left_out", "spared")
-"""What a higher tier may do with a trace it is asked about; see `monitor.detect.cascade.Tally`."""
+"""Possible decisions of a higher tier about a trace; see `monitor.detect.cascade.Tally`."""
 
 
 class Source(Protocol):
@@ -31,8 +31,8 @@ class Source(Protocol):
     def seek(self, topic: str, partition: int, offset: int, leader_epoch: int = -1) -> None:
         """Deliver an assigned partition from `offset` on; ends a pause that OutOfRange or Stuck began.
 
-        `leader_epoch` is that of the record before it, -1 where unknown: with it, a source that can tell
-        answers OutOfRange where the log was cut off below `offset` since.
+        `leader_epoch` is that of the record before it, -1 where unknown: with it, a source that can detect
+        truncation answers OutOfRange where the log was since cut off below `offset`.
         """
         ...
 
@@ -53,11 +53,11 @@ class Source(Protocol):
         ...
 
     def lag(self) -> Sequence[Lag]:
-        """Lag per assigned partition, without asking the broker."""
+        """Return the lag per assigned partition, without asking the broker."""
         ...
 
     def health(self) -> Mapping[str, bool]:
-        """Conditions of readiness of its own, by name. The one method for any thread."""
+        """Return the source's own readiness conditions, by name. The only method that any thread may call."""
         ...
 
     def close(self, positions: Mapping[TopicPartition, int], seconds: float) -> None:
@@ -66,7 +66,7 @@ class Source(Protocol):
 
 
 class Verdicts(NamedTuple):
-    """Answers for one submitted batch: per trace, in order, one assessment per enabled detector, in order."""
+    """Answers for one submitted batch: per trace one assessment per enabled detector, both in order."""
 
     ticket: int
     assessments: Sequence[tuple[Assessment, ...]]
@@ -75,7 +75,7 @@ class Verdicts(NamedTuple):
 class PoolStats(NamedTuple):
     """State of the detector pool. `restarts` counts workers replaced since the start, by cause.
 
-    `decisions` counts since the start what the higher tiers did, by (detector, tier, one of
+    `decisions` counts the decisions of the higher tiers since the start, by (detector, tier, one of
     `monitor.ports.DECISIONS`).
     """
 
@@ -88,7 +88,7 @@ class PoolStats(NamedTuple):
 
 
 class Completion(StrEnum):
-    """Why the spans of a trace were taken as all there will be."""
+    """Why the spans of a trace were taken as complete."""
 
     ROOT = "root"
     TIMEOUT = "timeout"
@@ -99,11 +99,11 @@ class Completion(StrEnum):
 
 @dataclass
 class AssemblyStats:
-    """What became of spans since the start, and what waits now.
+    """Outcomes of spans since the start, and the spans that wait now.
 
-    `completions` counts traces, `missing` what was named so in exchanges. `late` spans came after their trace
-    was complete, `repeated` ones stand for an exchange that was judged before; `foreign` traces held nothing
-    of a language model.
+    `completions` counts traces, `missing` the parts that exchanges name as missing. `late` spans came after
+    their trace was complete, `repeated` ones belong to an exchange that was judged before; `foreign` traces
+    held nothing of a language model.
     """
 
     completions: Counter[Completion] = field(default_factory=Counter)
@@ -124,18 +124,18 @@ class Detectors(Protocol):
 
     @property
     def versions(self) -> Mapping[str, str]:
-        """Detector name to version, in the order of assessments. Known after `start`."""
+        """Return the version of each detector, in the order of assessments. Known after `start`."""
         ...
 
     @property
     def batch_size(self) -> int:
-        """How many traces the next batch should hold."""
+        """Return how many traces the next batch should hold."""
         ...
 
     def submit(self, ticket: int, traces: Sequence[Trace], effort: float = 1.0) -> None:
         """Begin a batch. Raises Busy when no more can be in flight; the caller keeps the batch.
 
-        `effort` in [0, 1] is the probability with which a higher tier sees what the tier below is unsure of.
+        `effort` in [0, 1] is the probability that a higher tier sees a trace the tier below is unsure of.
         """
         ...
 
@@ -156,15 +156,15 @@ class Monitor(Protocol):
     """The stateful side of a detector: sees its assessment of every trace, and is asked for its state."""
 
     def update(self, trace: Trace, assessment: Assessment) -> Assessment:
-        """Take a worker's assessment in; return the final one."""
+        """Take a worker's assessment; return the final one."""
         ...
 
     def snapshot(self) -> Mapping[str, bytes]:
-        """State that changed since the last call, by name; written with the traces that changed it."""
+        """Return the state changed since the last call, by name; written with the traces that changed it."""
         ...
 
     def restore(self, snapshot: Mapping[str, bytes]) -> None:
-        """Replace all state by what successive snapshots left behind. Raises ConfigError."""
+        """Replace all state by the union of successive snapshots. Raises ConfigError."""
         ...
 
 
@@ -191,7 +191,7 @@ class Incident(StrEnum):
 
 
 class Observer:
-    """Base of those that the engine reports to; each report does nothing unless overridden.
+    """Base of the engine's observers; each report does nothing unless overridden.
 
     Called from the engine's thread. Overrides are cheap, never raise and never block.
     """
@@ -200,7 +200,7 @@ class Observer:
         """The loop has turned once."""
 
     def consumed(self, topic: str, records: int) -> None:
-        """Records were taken from the source, and are now ours to record or to release."""
+        """Records were taken from the source; from now on the engine must record or release them."""
 
     def dead_lettered(self, topic: str, reason: str, records: int) -> None:
         """Dead letters are durable in the ledger."""
@@ -209,10 +209,10 @@ class Observer:
         """Records whose traces are all judged are durable in the ledger."""
 
     def skipped(self, topic: str, reason: str, records: int) -> None:
-        """Of the recorded, these held nothing to judge; `reason` is that of `Skipped`."""
+        """Recorded records that held nothing to judge; `reason` is that of `Skipped`."""
 
     def released(self, topic: str, records: int) -> None:
-        """Records taken before go back unjudged: their partition was revoked, or the time to drain was up."""
+        """Taken records go back unjudged: their partition was revoked, or the time to drain ran out."""
 
     def judged(self, judgements: Sequence[Judgement], started: float, ended: float) -> None:
         """A transaction's judgements are durable; `started`/`ended` are Unix seconds of its detect stage."""
@@ -221,16 +221,16 @@ class Observer:
         """A ledger transaction was written."""
 
     def rule_failed(self, rule: str) -> None:
-        """A rule could not be evaluated on a trace; what it says of that trace is unknown."""
+        """A rule could not be evaluated on a trace, so its result for that trace is unknown."""
 
     def lag(self, lags: Sequence[Lag]) -> None:
         """Lag of every assigned partition."""
 
     def ledger(self, *, writable: bool) -> None:
-        """Whether the ledger took what was last written to it; what it refused is held and tried again."""
+        """Report whether the last write to the ledger succeeded; a failed one is held and retried."""
 
     def waiting(self, stage: Stage, traces: int) -> None:
-        """How many traces wait in a stage."""
+        """Report how many traces wait in a stage."""
 
     def pool(self, stats: PoolStats) -> None:
         """State of the detector pool."""
@@ -239,7 +239,7 @@ class Observer:
         """Current load-shedding level: 1 sheds nothing, 0 all that may be shed; reported when idle too."""
 
     def assembly(self, stats: AssemblyStats) -> None:
-        """State of what joins spans into traces."""
+        """State of the assembly of spans into traces."""
 
     def incident(self, incident: Incident, topic: str = "", partition: int = -1) -> None:
         """Something to count, and to log when it is about a partition."""
@@ -264,7 +264,7 @@ class Observers(Observer):
         for name, no_op in vars(Observer).items():
             if name.startswith("_"):
                 continue
-            # Who does not override a report is not called for it: the engine reports often.
+            # Skip observers that do not override a report: the engine reports often.
             calls = [getattr(each, name) for each in observers if getattr(type(each), name) is not no_op]
             if calls:
                 setattr(self, name, calls[0] if len(calls) == 1 else partial(_call_all, calls))

@@ -16,7 +16,7 @@ from monitor.events import Assigned, OffsetRange
 
 
 class Witness(NamedTuple):
-    """A record that was read before the position: found otherwise at its offset, the log is another one."""
+    """A record read before the position: if its offset now holds another one, the log was replaced."""
 
     offset: int
     time: float
@@ -36,7 +36,7 @@ class Mark(NamedTuple):
 
 
 class StartReason(StrEnum):
-    """Why reading begins where it does."""
+    """Why reading begins at this offset."""
 
     LEDGER = "ledger"
     LEDGER_BEHIND = "ledger_behind"
@@ -50,10 +50,10 @@ class StartReason(StrEnum):
 
 
 class StartPosition(NamedTuple):
-    """Where to begin and why. `gap` is a range that can no longer be judged; it goes on record as such.
+    """First offset to read, and the reason. `gap` is a range that can no longer be judged; it goes on record.
 
-    For a log that is another one than before (`RECREATED`, `TRUNCATED`), `since` is its first new offset.
-    With `leader_epoch`, that of the record before `offset`, the source can tell if the log was cut off.
+    For a log that was replaced (`RECREATED`, `TRUNCATED`), `since` is its first new offset. `leader_epoch`,
+    that of the record before `offset`, lets the source detect that the log was cut off.
     """
 
     offset: int
@@ -131,19 +131,18 @@ class Progress:
     def __init__(self, mark: Mark) -> None:
         self.next_offset = mark.next_offset
         self._beyond = {span.start: span.end for span in mark.beyond}
-        self._starts = sorted(self._beyond)  # a heap, so that the first is at hand however many there are
+        self._starts = sorted(self._beyond)  # a heap: the first is found fast among many
         self._partial = {offset: set(parts) for offset, parts in mark.partial.items()}
         self._open: dict[int, tuple[int, int]] = {}  # offset -> (start of its range, parts still to do)
         self._delivered = mark.next_offset  # end of what was delivered
         self._covered = mark.next_offset  # end of the done range that delivery is passing
         self._leader_epoch = mark.leader_epoch
         self._witness = mark.witness
-        self._seen: deque[tuple[int, float | None, int]] = (
-            deque()
-        )  # last record of each delivery not yet passed
+        # Last record of each delivery not yet passed.
+        self._seen: deque[tuple[int, float | None, int]] = deque()
 
     def deliver(self, offset: int) -> bool:
-        """Take note of a delivered record; False when it is done already and must be skipped.
+        """Note a delivered record; return False when it is done already and must be skipped.
 
         Offsets between the previous delivered record and this one hold nothing to judge (compaction and
         transaction markers); they are covered together with this record. Raises ValueError out of order.
@@ -168,19 +167,19 @@ class Progress:
     def saw(self, offset: int, time: float | None, leader_epoch: int) -> None:
         """Remember the last record of a delivery, which identifies its log.
 
-        `time` is None where the record may come with another one next time.
+        `time` is None where a later delivery of the record may carry another time.
         """
         self._seen.append((offset, time, leader_epoch))
 
     def pass_to(self, offset: int) -> OffsetRange | None:
-        """Take note that no record is left before `offset`; return the range that is covered by that."""
+        """Note that no record is left before `offset`; return the range that this covers."""
         last = offset - 1
         if last < self._delivered or not self.deliver(last):
             return None
         return self.finish(last, ())
 
     def expect(self, offset: int, parts: int) -> list[int]:
-        """Take how many traces a delivered record holds; return the parts still to be judged."""
+        """Set how many traces a delivered record holds; return the parts still to be judged."""
         done = self._partial.get(offset)
         due = [part for part in range(parts) if part not in done] if done else [*range(parts)]
         self._open[offset] = (self._open[offset][0], len(due))

@@ -1,4 +1,4 @@
-"""What the ledger keeps: coverage, flags, feedback, messages for the outside, dead letters."""
+"""Records of the ledger: coverage, flags, feedback, outgoing messages, dead letters."""
 
 from typing import Any, Final, NamedTuple
 
@@ -10,7 +10,7 @@ from monitor.trace import TRAFFIC, Origin, SafeText, Traffic
 
 
 class Coverage(msgspec.Struct, frozen=True, kw_only=True):
-    """What one transaction finished of one partition; the evidence that nothing was skipped.
+    """The part of a partition that one transaction finished: evidence that nothing was skipped.
 
     `ranges` are the offsets finished, holes left by compaction and transaction markers included;
     `records` how many records they held; `dead` how many of those were dead-lettered; `traces` how many
@@ -42,11 +42,11 @@ class FlagRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FlagFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which flags on record are wanted; what is left out is no condition.
+    """Selection of recorded flags; a field left out does not restrict it.
 
     `equal` maps one of `FLAG_FIELDS` to the values it may have. `detector` must be among those whose
     assessment the flag rests on. `since` and `until` bound the time of recording, Unix seconds, both
-    included. `before` is time and id of a flag: only what was recorded earlier, or then with a lesser id.
+    included. `before` is time and id of a flag: only earlier flags match, or at that time those of lower id.
     """
 
     equal: dict[str, tuple[str, ...]] = {}
@@ -60,7 +60,7 @@ FLAG_FIELDS: Final = (*TRAFFIC, "rule", "severity", "trace_id")
 
 
 class FlagPage(NamedTuple):
-    """Flags on record, the newest first, and whether there are more behind the last one."""
+    """Recorded flags, newest first, and whether more follow."""
 
     flags: tuple[FlagRow, ...]
     more: bool
@@ -74,7 +74,7 @@ class FeedbackItem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
-    """One message for the outside. `key` is its idempotency key, unique per destination."""
+    """One outgoing message. `key` is its idempotency key, unique per destination."""
 
     destination: str
     key: str

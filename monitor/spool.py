@@ -1,19 +1,19 @@
-"""The spool: bodies that were received and wait to be judged, each in a topic of its daemon's."""
+"""The spool: received bodies that wait to be judged, in topics of the daemon that received them."""
 
 from typing import NamedTuple
 
 
 def spool_topic(signal: str, instance: str) -> str:
-    """Topic of what one daemon received and has not judged: `signal` is `traces` or `logs`.
+    """Return the topic of the bodies one daemon received and has not judged: `signal` is `traces` or `logs`.
 
-    Each instance reads and writes only its own, so offsets are without a hole and nobody else is waited for.
-    Kafka allows no such name, so it can be no topic of Kafka's.
+    Each instance reads and writes only its own topics, so offsets have no gaps and no instance waits for
+    another. Kafka does not allow such a name, so it never collides with a Kafka topic.
     """
     return f"otlp.{signal}@{instance}"
 
 
 def is_spool(topic: str) -> bool:
-    """Whether a topic is a spool's, see `spool_topic`."""
+    """Return whether a topic belongs to a spool, see `spool_topic`."""
     return topic.startswith("otlp.") and "@" in topic
 
 
@@ -27,7 +27,7 @@ class Received(NamedTuple):
 
 
 class SpoolUsage(NamedTuple):
-    """What waits in a spool's topic: offsets from `begin` to before `end`, and the bytes of their values."""
+    """Bodies waiting in a spool's topic: offsets from `begin` to before `end`, and their total bytes."""
 
     begin: int
     end: int

@@ -1,4 +1,4 @@
-"""YAML as people write it: small, and without what surprises. For configurations, rules and recognizers."""
+"""YAML as people write it: small, without surprising features. For configurations, rules and recognizers."""
 
 from collections.abc import Hashable
 from typing import Any
@@ -8,7 +8,7 @@ import yaml
 from monitor.errors import ConfigError
 
 MAX_FILE_BYTES = 256 * 1024
-"""Invariant S11: such a file is small; anything larger is a mistake or an attack."""
+"""Invariant S11: these files are small; a larger one is a mistake or an attack."""
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -45,7 +45,7 @@ def load_yaml(text: str, name: str) -> Any:
 
 
 def load_marked_yaml(text: str, name: str) -> tuple[Any, yaml.Node | None]:
-    """Parse like `load_yaml`; also return the node tree, whose marks say where each value stands."""
+    """Parse like `load_yaml`; also return the node tree, whose marks give the place of each value."""
     if len(text.encode()) > MAX_FILE_BYTES:
         raise ConfigError(f"{name}: larger than {MAX_FILE_BYTES} bytes; split it")
     try:

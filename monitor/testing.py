@@ -1,6 +1,6 @@
 """Public fakes: test your rules, detectors and operations without a broker or worker processes.
 
-`MemoryLog` and `MemorySource` stand for Kafka with faults in the data, `InlineDetectors` for the pool,
+`MemoryLog` and `MemorySource` replace Kafka, with faults in the data, `InlineDetectors` for the pool,
 `ManualClock` for time. `ScriptedDetectors` finishes batches when and in the order you say; `FlakyLedger`
 fails before or after the real ledger has written.
 """
@@ -51,7 +51,7 @@ __all__ = [
 
 
 class RecordingObserver(Observer):
-    """Keeps what the engine reports of judgements, dead letters, incidents and load shedding."""
+    """Keeps the engine's reports of judgements, dead letters, incidents and load shedding."""
 
     def __init__(self) -> None:
         self.judgements: list[Judgement] = []
@@ -81,9 +81,9 @@ class RecordingObserver(Observer):
 
 
 class ScriptedDetectors:
-    """Detectors that finish batches only when told, in the order told.
+    """Detectors that finish batches only on `finish`, in the order of its calls.
 
-    `assess` gives the assessments of one trace; at most `capacity` batches are in flight.
+    `assess` returns the assessments of one trace; at most `capacity` batches are in flight.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class ScriptedDetectors:
         ]
 
     def stats(self) -> PoolStats:
-        """One worker, ready unless told otherwise."""
+        """One worker, ready unless the test sets otherwise."""
         return PoolStats(1, self.ready, len(self.in_flight), self._batch_size, {})
 
     def close(self) -> None:

@@ -29,7 +29,7 @@ class Origin(NamedTuple):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Its fields as text, to make ids of. A first incarnation is left out: ids are older than it."""
+        """The fields as text, for ids. A first incarnation is left out: ids are older than that field."""
         return tuple(map(str, self if self.incarnation else self[:4]))
 
 
@@ -61,7 +61,7 @@ class Document(msgspec.Struct, frozen=True, gc=False):
 
 
 class ToolCall(msgspec.Struct, frozen=True, gc=False):
-    """One tool call of the exchange, with what came back. `error` is true when the tool reported one."""
+    """One tool call of the exchange, with its result. `error` is true when the tool reported one."""
 
     name: str = ""
     arguments: str = ""
@@ -71,7 +71,7 @@ class ToolCall(msgspec.Struct, frozen=True, gc=False):
 
 
 class StepKind(StrEnum):
-    """What a step of a run is, after the operation names of the OpenTelemetry GenAI conventions."""
+    """Kind of a step of a run, after the operation names of the OpenTelemetry GenAI conventions."""
 
     AGENT = "agent"  # invoke_agent, create_agent
     WORKFLOW = "workflow"
@@ -80,7 +80,7 @@ class StepKind(StrEnum):
     RETRIEVAL = "retrieval"
     HANDOFF = "handoff"
     GUARDRAIL = "guardrail"  # a check or an approval by a person
-    OTHER = "other"  # embeddings, and spans that are none of GenAI's
+    OTHER = "other"  # embeddings, and spans outside the GenAI conventions
 
 
 RETURNS = frozenset({StepKind.TOOL, StepKind.RETRIEVAL})
@@ -118,7 +118,7 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
 
 
 class Missing(StrEnum):
-    """What of a trace did not arrive."""
+    """Part of a trace that did not arrive."""
 
     INFERENCE = "inference"  # no call of a model among its spans
     ROOT = "root"
@@ -129,7 +129,7 @@ class Missing(StrEnum):
 
 
 class Traffic(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What identifies traffic: carried whole from a trace to its flags, alerts, verdict and page.
+    """Fields that identify traffic: carried whole from a trace to its flags, alerts, verdict and page.
 
     Cleaned on entry, so it may be logged. Empty where the sender did not say.
     """
@@ -143,7 +143,7 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     prompt_version: str = ""
 
     def traffic(self) -> "Traffic":
-        """Return only this of a struct that holds more."""
+        """Return only these fields of a struct that holds more."""
         return Traffic(**{name: getattr(self, name) for name in TRAFFIC})
 
 
@@ -186,12 +186,12 @@ class Trace(Traffic, frozen=True, kw_only=True, gc=False):
     labels: dict[str, str] = {}
 
     def complete(self) -> float:
-        """Return since when all of it is there to be judged, Unix seconds."""
+        """Return when the trace was complete, Unix seconds."""
         end = self.time + (self.latency or 0.0)
         return end if self.ended is None else max(end, self.ended)
 
     def prompt(self) -> str:
-        """Return what the model was asked: user, system and tool messages joined by a newline."""
+        """Return the prompt: user, system and tool messages joined by a newline."""
         return "\n".join(m.content for m in self.messages if m.role != "assistant")
 
     def question(self) -> str:
@@ -201,7 +201,7 @@ class Trace(Traffic, frozen=True, kw_only=True, gc=False):
     def shown(self) -> Iterator[tuple[str, str]]:
         """Yield path and text of each source the model was shown: documents, results of tools and searches.
 
-        What a step of the run returned counts too, unless it stands among the documents and tool calls.
+        Outputs of the run's steps count too, unless they are among the documents and tool calls.
         """
         for n, document in enumerate(self.context):
             yield f"context.{n}", document.content
@@ -214,7 +214,7 @@ class Trace(Traffic, frozen=True, kw_only=True, gc=False):
                     yield f"steps.{n}.output", step.output
 
     def written(self) -> Iterator[tuple[str, str]]:
-        """Yield path and text of all else: arguments of tool calls, requests and messages of the steps."""
+        """Yield path and text of everything else: arguments of tool calls, requests and messages of steps."""
         for n, call in enumerate(self.tool_calls):
             yield f"tool_calls.{n}.arguments", call.arguments
         for n, step in enumerate(self.steps):
@@ -226,8 +226,8 @@ class Trace(Traffic, frozen=True, kw_only=True, gc=False):
 class Span(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One span of a distributed trace, or a log record about one: a piece that is assembled with others.
 
-    `app` and `environment` are those of its resource, cleaned. `exchange` is what an inference or agent span
-    holds of prompt and response. `documents` are a retrieval's, `call` a tool's. `partial` marks what a log
+    `app` and `environment` are those of its resource, cleaned. `exchange` is the prompt and response that an
+    inference or agent span holds. `documents` are a retrieval's, `call` a tool's. `partial` marks what a log
     record adds to a span of the same `span_id`: its messages come before or after those of others by
     `step.start`, its response counts where the span has none. `elsewhere`: the content was captured, but the
     span only points to it. Ids are lower-case hexadecimal, `parent_id` is empty for a root; `end` is Unix

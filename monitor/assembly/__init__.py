@@ -4,7 +4,7 @@ One exchange per inference: its prompt and response, with the documents retrieve
 it began; the last one of an agent's run also gets the steps of that run. A trace is complete when its root
 has arrived (a root ends last; spans on other partitions get `settle_seconds` to catch up) and, if any of it
 is about a language model, a call of one; when nothing of it came for `timeout_seconds`; or when the buffer
-is full. What is then missing is named, not waited for.
+is full. Parts still missing then are named, not waited for.
 
 Pure: no clock, no input or output. A span comes with a key of the caller's, and all keys come back: each
 exchange's own, and those that are done once the exchanges of their trace are.

@@ -18,7 +18,7 @@ NEVER: Final = float("inf")
 class Bounds(NamedTuple):
     """When a trace is complete, and how much may wait: see the module's docstring.
 
-    `max_seconds` after its first span a trace is complete whatever still comes.
+    A trace is complete `max_seconds` after its first span, even if more spans follow.
     """
 
     settle_seconds: float = 1.0
@@ -60,7 +60,7 @@ class _Group(Generic[Key]):
     size: int = 0
 
     def add(self, key: Key, span: Span, now: float, bounds: Bounds) -> None:
-        """Take a span in, and set anew when the trace is complete."""
+        """Take a span; recompute when the trace is complete."""
         self.rooted |= not (span.parent_id or span.partial)
         self.called |= span.step.kind is StepKind.CHAT
         self.relevant |= span.step.kind is not StepKind.OTHER
@@ -69,14 +69,14 @@ class _Group(Generic[Key]):
         # Late spans keep their first due time: the trace was judged without them, so no root ends the wait.
         if self.completion is Completion.LATE:
             return
-        # A root alone ends no wait where a call of a model is still to come: exporters send in batches, and
-        # judged without its call, a trace has no answer.
+        # A root alone does not end the wait while a model call is still to come: exporters send in batches,
+        # and a trace judged without its call has no answer.
         if not self.rooted or (self.relevant and not self.called):
             # Every span shows that the trace is alive; `max_seconds` bounds one that never ends.
             self.completion = Completion.TIMEOUT
             self.due = min(now + bounds.timeout_seconds, self.first + bounds.max_seconds)
-        # A root ends last, so all spans have ended; only those on other partitions may still come. Spans that
-        # come meanwhile do not prolong that.
+        # A root ends last, so all spans have ended; only those on other partitions may still come. Spans
+        # that arrive meanwhile do not extend the wait, or steady stragglers would postpone the judgement.
         elif self.completion is not Completion.ROOT:
             self.completion, self.due = Completion.ROOT, now + bounds.settle_seconds
 
@@ -98,12 +98,12 @@ class Assembler(Generic[Key]):
 
     @property
     def stats(self) -> AssemblyStats:
-        """Counts so far."""
+        """The counts so far."""
         self._stats.waiting_traces, self._stats.waiting_bytes = len(self._groups), self._size
         return self._stats
 
     def add(self, key: Key, span: Span, now: float) -> None:
-        """Take a span in."""
+        """Add a span to the group of its trace."""
         bounds, group = self._bounds, self._groups.get(span.trace_id)
         if group is None:
             late = bool(self._handed_out(span.trace_id))
@@ -112,23 +112,23 @@ class Assembler(Generic[Key]):
             self._groups[span.trace_id] = group
         group.add(key, span, now, bounds)
         self._size += span.size
-        # A due time that moved later leaves `_next` too early, which costs one look at the groups, no more.
+        # A due time that moved later leaves `_next` too early, which costs one extra scan of the groups.
         self._next = min(self._next, group.due)
 
     def due(self, now: float) -> list[Assembled[Key]]:
         """Return the traces that are complete, and the oldest ones while the buffer is over its bounds."""
         complete = []
-        # The oldest has had the most time for its spans to come.
+        # Evict the oldest first: its spans have had the most time to arrive.
         while len(self._groups) > self._bounds.max_traces or self._size > self._bounds.max_bytes:
             complete.append(self._complete(next(iter(self._groups)), Completion.FULL))
         if now >= self._next:
             ready = [(trace_id, g.completion) for trace_id, g in self._groups.items() if now >= g.due]
-            complete += [self._complete(*each) for each in ready]
+            complete += [self._complete(trace_id, completion) for trace_id, completion in ready]
             self._next = min((group.due for group in self._groups.values()), default=NEVER)
         return complete
 
     def flush(self) -> list[Assembled[Key]]:
-        """Return everything: nothing more will come."""
+        """Return all traces: no more spans will come."""
         return [self._complete(trace_id, Completion.ENDED) for trace_id in list(self._groups)]
 
     def drop(self, gone: Callable[[Key], bool]) -> None:
@@ -145,14 +145,14 @@ class Assembler(Generic[Key]):
                 del self._groups[trace_id]
 
     def snapshot(self, judged: Sequence[ExchangeId]) -> Mapping[str, bytes]:
-        """Return what to store in the transaction of these exchanges' judgements. Changes nothing.
+        """Return the state to store in the transaction of these exchanges' judgements. Changes nothing.
 
         The transaction may fail and be built again; once it is durable, call `recorded`.
         """
         return self._judged.snapshot(judged)
 
     def recorded(self, judged: Sequence[ExchangeId]) -> None:
-        """Take note that the judgements of these exchanges are durable."""
+        """Note that the judgements of these exchanges are durable."""
         self._judged.add(judged)
         for trace_id, span_id in judged:
             spans = self._in_flight.get(trace_id, {})
@@ -160,7 +160,7 @@ class Assembler(Generic[Key]):
             self._set_in_flight(trace_id, spans)
 
     def restore(self, snapshots: Mapping[str, bytes]) -> None:
-        """Continue from what was stored."""
+        """Continue from stored snapshots."""
         self._judged.restore(snapshots)
 
     def _set_in_flight(self, trace_id: str, spans: dict[str, Key]) -> None:
@@ -191,7 +191,7 @@ class Assembler(Generic[Key]):
             self._in_flight.setdefault(trace_id, {})[node.span.span_id] = node.key
         if not exchanges and not handed_out:
             self._stats.foreign += 1
-        # A repeated exchange's key is not its own here: it is done with the others, or at once.
+        # A repeated exchange is not returned again: its key joins `rest`, done with the others or at once.
         own = {exchange.id.span_id for exchange in exchanges}
         rest += [node.key for node in nodes.values() if node.span.span_id not in own]
         return Assembled(exchanges, rest)

@@ -36,14 +36,14 @@ def merge(pieces: Iterable[tuple[Key, Span]]) -> tuple[dict[str, Node[Key]], lis
 
 
 def _with_parts(span: Span, parts: Sequence[Span]) -> Span:
-    """Return a span with the messages and responses of its log records where it has none itself."""
+    """Complete a span: where it has no messages or response, take those of its log records."""
     recorded = [part.exchange for part in parts if part.exchange is not None]
     if not recorded:
         return span
     own = span.exchange or msgspec.structs.replace(recorded[0], messages=(), response="")
     messages: tuple[Message, ...] = own.messages
     if not messages:
-        # An event of the whole exchange repeats what events of single messages say.
+        # An event of the whole exchange repeats the events of single messages.
         whole = max(recorded, key=lambda each: len(each.messages)).messages
         messages = whole if len(whole) > 1 else tuple(m for each in recorded for m in each.messages)
     responses = [text for each in recorded if (text := each.response)]
@@ -65,9 +65,9 @@ def _with_parts(span: Span, parts: Sequence[Span]) -> Span:
 def exchanges_of(
     trace_id: str, nodes: Mapping[str, Node[Key]], *, late: bool
 ) -> Iterator[tuple[Node[Key], Trace]]:
-    """Yield what is to be judged in a trace, each completed from the other spans.
+    """Yield the exchanges of a trace, each completed from the other spans.
 
-    `late`: earlier spans of it were judged already.
+    `late`: earlier spans of the trace were judged already.
     """
     spans = {span_id: node.span for span_id, node in nodes.items()}
     subjects = _inferences(spans)
@@ -83,7 +83,7 @@ def exchanges_of(
         if exchange is None:
             continue
         trace = _with_context(exchange, subject, spans)
-        # A run is judged once, with the answer that ended it; earlier calls of it are judged for themselves.
+        # A run is judged once, with the answer that ended it; its earlier calls are judged individually.
         if subject is last:
             trace = _with_run(trace, subject, spans)
         missing = [*lacks]
@@ -98,13 +98,13 @@ def _inferences(spans: Mapping[str, Span]) -> list[Span]:
     """Return the calls of a model, each once, and agents' answers that no model gave."""
     calls = [s for s in spans.values() if s.step.kind is StepKind.CHAT and s.exchange is not None]
     # A framework and the client library below it may both report one call. The inner one goes where both
-    # have the same answer; otherwise the outer one made something else of it, and both are judged.
+    # have the same answer; otherwise the outer one changed the answer, and both are judged.
     outer = {s.span_id: next(_ancestors(s, spans, {StepKind.CHAT}), None) for s in calls}
     inferences = [s for s in calls if not (above := outer[s.span_id]) or _response(above) != _response(s)]
     responses = [_response(s) for s in inferences]
     for span in spans.values():
         own = _response(span) if inferences and span.step.kind is StepKind.AGENT else ""
-        # An agent mostly passes a model's answer on, with a frame around it or cut: that is judged already.
+        # An agent mostly passes on a model's answer, framed or shortened: that one is judged already.
         if own and not any(text and (text in own or own in text) for text in responses):
             inferences.append(span)
             responses.append(own)
@@ -150,10 +150,10 @@ def _missing_ancestors(nodes: Mapping[str, Node[Key]]) -> tuple[Missing, ...]:
 
 def _with_context(exchange: Trace, span: Span, spans: Mapping[str, Span]) -> Trace:
     """Add the documents and tool results from before a call began, or before an agent answered."""
-    # What a call did not have when it began, its answer cannot rest on.
+    # An answer cannot rest on a result that arrived after its call began.
     until = span.step.start if span.step.kind is StepKind.CHAT else span.end
     before = [s for s in spans.values() if s.step.start <= until and s is not span]
-    # Calls that the exchange itself lists keep their place; the spans that ran them add the results.
+    # Calls that the exchange itself lists keep their order; the spans that ran them add the results.
     own = {call.id for call in exchange.tool_calls if call.id}
     ran = {s.call.id: s.call for s in spans.values() if s.call is not None and s.call.id in own}
     calls = [s.call for s in before if s.call is not None and s.call.id not in own]

@@ -1,4 +1,4 @@
-"""Memory of the exchanges that were judged, by which late and repeated spans are recognised."""
+"""Memory of judged exchanges: recognises late and repeated spans."""
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Waits longer and longer for a ledger that fails."""
+"""Exponential back-off for a failing ledger."""
 
 from typing import Final
 
@@ -19,12 +19,12 @@ class Backoff:
 
     @property
     def failing(self) -> bool:
-        """Whether the last attempt failed."""
+        """Return whether the last attempt failed."""
         return self._failures > 0
 
     @property
     def due(self) -> bool:
-        """Whether it is time for an attempt."""
+        """Return whether it is time for an attempt."""
         return self._clock.monotonic() >= self._retry_at
 
     def failed(self) -> None:
@@ -33,5 +33,5 @@ class Backoff:
         self._failures = min(self._failures + 1, _DOUBLINGS)
 
     def reset(self) -> None:
-        """Wait no longer: an attempt succeeded, or nothing is left to attempt."""
+        """Stop waiting: an attempt succeeded, or nothing is left to attempt."""
         self._failures, self._retry_at = 0, 0.0

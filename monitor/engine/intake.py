@@ -1,4 +1,4 @@
-"""What was read and waits for a detector: decoded records, spans being assembled, and the queue of traces."""
+"""Intake: decodes records, assembles spans and queues traces for the detectors."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ TOMBSTONE: Final = "tombstone"  # a record without a value, by which a compacted
 
 
 class Intake:
-    """Turns delivered records into a queue of traces. What holds nothing to judge goes straight to `staged`.
+    """Turns delivered records into a queue of traces. Records without any go straight to `staged`.
 
     `bytes` is the size of the records whose traces are queued. Used from the engine's thread.
     """
@@ -39,7 +39,7 @@ class Intake:
         return len(self._queue)
 
     def oldest(self) -> float | None:
-        """Return since when the first queued trace waits (monotonic), None where none does."""
+        """Return when the first queued trace began to wait (monotonic); None when the queue is empty."""
         return self._queue[0].taken if self._queue else None
 
     def first(self, count: int) -> list[Work]:
@@ -72,9 +72,9 @@ class Intake:
         return taken
 
     def assemble(self, staged: Staged, now: float, *, flush: bool, stopping: bool) -> None:
-        """Queue the traces whose spans have arrived, or will not; with `flush` all of them.
+        """Queue the traces that are complete or timed out; with `flush` all of them.
 
-        At a stop they are released instead: spans that come later belong to whoever reads on.
+        At a stop they are released instead: later spans belong to the daemon that reads on.
         """
         given_up, self._given_up = self._given_up, []
         for siblings in given_up:
@@ -98,14 +98,14 @@ class Intake:
             staged.finish_parts(siblings.parts)
 
     def drop_revoked(self) -> None:
-        """Drop what was read of partitions that are not ours any more."""
+        """Drop what was read of partitions we no longer own."""
         self._assembler.drop(lambda part: not part.partition.alive)
         queue, self._queue = self._queue, deque()
         for work in queue:
             if work.partition.alive:
                 self._queue.append(work)
             elif work.siblings is not None:
-                # Its trace may have parts of partitions that are still ours; they end at the next turn.
+                # Its trace may have parts on partitions that we still own; those end at the next turn.
                 self._given_up.append(work.siblings)
         self.bytes = sum(work.size for work in self._queue)
 

@@ -17,8 +17,8 @@ class LoadShedding:
     """Additive increase, multiplicative decrease of `value` in [0, 1], by how long traces wait.
 
     It acts on the least wait of an interval, so a burst that is worked off within it costs nothing, and a
-    queue that stands is noticed at once (CoDel: Nichols and Jacobson, 2012, doi:10.1145/2208917.2209336).
-    While a queue shrinks, it waits for what it has already done to work.
+    standing queue is noticed at once (CoDel: Nichols and Jacobson, 2012, doi:10.1145/2208917.2209336).
+    While a queue shrinks, it waits for its earlier steps to take effect.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -29,7 +29,7 @@ class LoadShedding:
         self.value = 1.0
 
     def observe(self, waiting: float) -> float:
-        """Take in for how many seconds the oldest trace has been waiting (0.0: none is); return `value`."""
+        """Take the seconds that the oldest trace has waited (0.0: none waits); return `value`."""
         self._least = min(self._least, waiting)
         now = self._clock.monotonic()
         elapsed = now - self._since
@@ -38,7 +38,7 @@ class LoadShedding:
                 if self._least > self._before * _EASING:
                     self.value *= _LESS
             elif self._least < TARGET_SECONDS * _ROOM:
-                # One look after a long silence says nothing of the time before it.
+                # One observation after a long silence says nothing of the time before it.
                 self.value = min(1.0, self.value + _MORE * min(elapsed, 2 * INTERVAL_SECONDS))
             self._since, self._before, self._least = now, self._least, float("inf")
         return self.value

@@ -98,7 +98,7 @@ class Engine:
         self._stopping = True
 
     def reload(self) -> None:
-        """Ask the loop to look at the rules now. Safe from any thread and from a signal handler."""
+        """Ask the loop to check the rule files now. Safe from any thread and from a signal handler."""
         self._reloading = True
 
     def run(self) -> Totals:
@@ -109,18 +109,18 @@ class Engine:
 
     @property
     def finished(self) -> bool:
-        """Whether it was asked to stop, or the input has ended and all of it is recorded."""
+        """Return whether the loop was asked to stop, or the input has ended and all of it is recorded."""
         return self._stopping or (self._exhausted and self.idle)
 
     def positions(self) -> dict[TopicPartition, int]:
-        """Next offset of every owned partition: all records before it are done."""
+        """Return the next offset of every owned partition: all records before it are done."""
         return self._partitions.positions()
 
     def drain(self) -> Totals:
-        """Finish what detectors have begun, record it, commit, leave; all within one deadline.
+        """Finish the batches in flight, record them, commit and leave; all within one deadline.
 
-        What only waits for a detector is released: with slow detectors it can be minutes of work, and a
-        deadline that runs out amid it would throw away what is in flight.
+        Traces that only wait for a detector are released: with slow detectors they can be minutes of work,
+        and if the deadline ran out meanwhile, the batches in flight would be lost too.
         """
         deadline = Deadline(self._clock, self._settings.drain_seconds)
         self._stopping = True
@@ -137,17 +137,17 @@ class Engine:
 
     @property
     def idle(self) -> bool:
-        """Whether everything that was taken is recorded, save spans that wait for others of their trace."""
+        """Return whether all taken records are recorded, save spans that wait for others of their trace."""
         unfinished = self._exhausted and not self._stopping and self._assembler
         return not (self._intake or self._in_flight or self._staged or unfinished)
 
     @property
     def effort(self) -> float:
-        """Probability with which a higher tier sees a trace that the tier below is unsure of."""
+        """Return the probability that a higher tier sees a trace the tier below is unsure of."""
         return self._effort.value if self._settings.load_shedding else 1.0
 
     def health(self) -> dict[str, bool]:
-        """Conditions of readiness, by name."""
+        """Return the conditions of readiness, by name."""
         return {
             "partitions_assigned": bool(self._partitions.owned),
             "no_partition_stuck": not self._partitions.stuck,
@@ -182,7 +182,7 @@ class Engine:
                 self._staged, self._clock.monotonic(), flush=self._exhausted, stopping=self._stopping
             )
             self._submit()
-            if self._detectors.stats().ready:  # without a worker all waits, and doing less would help nobody
+            if self._detectors.stats().ready:  # without a worker, shedding would not help
                 oldest = self._intake.oldest()
                 self._effort.observe(0.0 if oldest is None else self._clock.monotonic() - oldest)
             self._collect()
@@ -191,7 +191,7 @@ class Engine:
         self._housekeeping()
 
     def _wants_more(self) -> bool:
-        """Whether to poll: a poll costs a round through the client's other thread, so not for nothing."""
+        """Return whether to poll; a poll costs a round trip through the client's other thread."""
         if self._ledger_backoff.failing or len(self._intake) < ENOUGH_BATCHES * self._detectors.batch_size:
             return True  # while the ledger fails, this is where the loop waits
         return self.turned_at - self._polled_at >= POLL_SECONDS
@@ -246,7 +246,7 @@ class Engine:
         self._partitions.claim(assigned)
 
     def _lose(self, name: TopicPartition, *, moved: bool) -> None:
-        """Drop a partition whose claim is another one's now: an operator's, or another daemon's."""
+        """Drop a partition that an operator or another daemon has claimed."""
         assigned = self._partitions.assigned(name)
         partition = self._give_up(name)
         if moved and assigned is not None:
@@ -256,7 +256,7 @@ class Engine:
             self._partitions.lost(partition)
 
     def _give_up(self, name: TopicPartition) -> Partition | None:
-        """Drop the work of a partition: what the ledger does not have will be delivered again."""
+        """Drop the work of a partition: records that the ledger lacks will be delivered again."""
         partition = self._partitions.give_up(name)
         if partition is None:
             return None
@@ -277,7 +277,7 @@ class Engine:
     def _take(self, fetched: Fetched) -> None:
         partition = self._partitions.owned.get((fetched.topic, fetched.partition))
         if partition is None:
-            return  # revoked in the same poll: whoever owns it now gets these again
+            return  # revoked in the same poll: its new owner gets these again
         if partition.witness is not None:
             admitted = self._partitions.admit(partition, fetched)
             if isinstance(admitted, Assigned):

@@ -1,4 +1,4 @@
-"""Which partitions this daemon owns, from where it reads them, and what it does when it may not."""
+"""Ownership of partitions: claims them, decides where reading starts, and waits for those it may not read."""
 
 from collections.abc import Mapping
 from enum import Enum, auto
@@ -13,7 +13,7 @@ from monitor.progress import Progress, StartPosition, StartReason, Witness
 
 RETRY_SECONDS = 0.5  # a busy ledger answers within milliseconds
 LOOK_SECONDS = 2.0  # how soon an operator's `riskmon positions move`, or another daemon's claim, is noticed
-RECLAIM_SECONDS = 10.0  # three heartbeats: by then the group has told us what we own
+RECLAIM_SECONDS = 10.0  # three heartbeats: by then the group has said what we own
 BEYOND_SECONDS = 10.0  # longest time that an end may lag behind after a fail-over of the broker
 
 _INCIDENTS: Mapping[StartReason, Incident] = {
@@ -92,17 +92,17 @@ class Partitions:
 
     @property
     def stuck(self) -> bool:
-        """Whether a partition cannot be read on."""
+        """Return whether a partition is stuck until its end catches up or an operator acts."""
         return self._any(_Why.BEYOND_END, _Why.UNREADABLE)
 
     @property
     def fenced(self) -> bool:
-        """Whether another daemon has claimed a partition that the group says is ours."""
+        """Return whether another daemon has claimed a partition that the group assigned to us."""
         return self._any(_Why.FENCED)
 
     @property
     def refused(self) -> bool:
-        """Whether the ledger fails, as it took the claim of a partition not yet."""
+        """Return whether a claim still waits because the ledger failed."""
         return self._any(_Why.REFUSED)
 
     def first_look(self, ends: Mapping[TopicPartition, int]) -> None:
@@ -165,7 +165,7 @@ class Partitions:
         return partition
 
     def revoked(self, name: TopicPartition) -> None:
-        """Forget what is known of a partition that the group has given to another daemon."""
+        """Forget a partition that the group has assigned to another daemon."""
         self._beyond.pop(name, None)
 
     def lost(self, partition: Partition) -> None:
@@ -182,7 +182,7 @@ class Partitions:
             self._waiting[name] = _Waiting(partition.assigned, _Why.UNREADABLE, float("inf"))
 
     def due(self) -> list[Assigned]:
-        """Waiting partitions to be claimed now; those that must be looked up first are asked for."""
+        """Return the waiting partitions to claim now; ask the source to look up the others that are due."""
         now = self._clock.monotonic()
         ready = []
         for name, waiting in list(self._waiting.items()):
@@ -196,9 +196,9 @@ class Partitions:
         return ready
 
     def overtaken(self) -> dict[TopicPartition, bool]:
-        """Partitions that are claimed anew since we claimed them, and whether an operator moved them.
+        """Return the partitions claimed anew since our claim, and whether an operator moved each.
 
-        Asks the ledger every `LOOK_SECONDS`, so that whoever has nothing to write notices too.
+        Asks the ledger every `LOOK_SECONDS`, so a daemon that has nothing to write notices too.
         """
         now = self._clock.monotonic()
         if now < self._look_at:
@@ -210,18 +210,18 @@ class Partitions:
         try:
             holdings = self._ledger.holdings()
         except Retryable:
-            return {}  # whoever writes next says so
-        found = {}
+            return {}  # the next write reports the failure
+        moved_by_operator = {}
         for name in watched:
             holding, partition = holdings.get(name), self.owned.get(name)
             if holding is not None and (
                 holding.moved if partition is None else holding.epoch != partition.epoch
             ):
-                found[name] = holding.moved
-        return found
+                moved_by_operator[name] = holding.moved
+        return moved_by_operator
 
     def assigned(self, name: TopicPartition) -> Assigned | None:
-        """How a partition was assigned to us, None when it is not ours."""
+        """Return the assignment of a partition; None when we do not own it."""
         if name in self.owned:
             return self.owned[name].assigned
         return self._waiting[name].assigned if name in self._waiting else None
@@ -231,16 +231,15 @@ class Partitions:
         name = (assigned.topic, assigned.partition)
         self._observer.incident(Incident.MOVED, *name)
         self._beyond.pop(name, None)
-        # Claimed within a moment; should that answer get lost, it is asked for again.
+        # The source answers within a moment; if that answer gets lost, `due` asks again.
         again = self._clock.monotonic() + RECLAIM_SECONDS
         self._waiting[name] = _Waiting(assigned, _Why.FENCED, again)
         self._source.refresh(*name)
 
     def positions(self) -> dict[TopicPartition, int]:
-        """Next offset of every owned partition, as recorded or staged."""
+        """Return the next offset of every owned partition, as recorded or staged."""
         return {name: partition.progress.next_offset for name, partition in self.owned.items()}
 
     def _any(self, *reasons: _Why) -> bool:
-        return any(
-            waiting.why in reasons for waiting in list(self._waiting.values())
-        )  # asked from health, too
+        # A copy: `health` asks from another thread.
+        return any(waiting.why in reasons for waiting in list(self._waiting.values()))

@@ -1,4 +1,4 @@
-"""What the engine needs of a ledger."""
+"""The engine's ports to the ledger."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -28,17 +28,17 @@ class PartitionClaim(Protocol):
 
     @property
     def placement(self) -> StartPosition:
-        """Why reading begins there."""
+        """First offset to read, and the reason."""
         ...
 
     @property
     def incarnation(self) -> int:
-        """Which of the logs of this name it is."""
+        """Number of the log among those of this name."""
         ...
 
 
 class PartitionHolding(Protocol):
-    """Who may write a partition."""
+    """The current claim of a partition."""
 
     @property
     def epoch(self) -> int:
@@ -47,12 +47,12 @@ class PartitionHolding(Protocol):
 
     @property
     def moved(self) -> bool:
-        """Whether that was an operator, who moved the position."""
+        """Return whether an operator made it, by moving the position."""
         ...
 
 
 class Claims(Protocol):
-    """What is needed of a ledger to own partitions. Each raises Retryable."""
+    """Claims partitions in a ledger. Each method raises Retryable."""
 
     def claim(
         self, assigned: Assigned, *, latest: bool, waited: bool = False
@@ -61,16 +61,16 @@ class Claims(Protocol):
         ...
 
     def first_look(self, ends: Mapping[TopicPartition, int]) -> None:
-        """Remember what the topics held when the ledger was used first."""
+        """Remember the ends of the topics when the ledger was first used."""
         ...
 
     def holdings(self) -> Mapping[TopicPartition, PartitionHolding]:
-        """Who may write each partition that was ever claimed."""
+        """Return the current claim of each partition that was ever claimed."""
         ...
 
 
 class LedgerPort(Claims, Protocol):
-    """What the engine needs of a ledger."""
+    """Records transactions; the engine's port to a ledger."""
 
     def record(self, transaction: Transaction) -> None:
         """Write a transaction, at most once. Raises Fenced or Retryable."""

@@ -1,4 +1,4 @@
-"""What the loop is told at its start, and what it can say of itself at its end."""
+"""Settings and totals of the loop."""
 
 import dataclasses
 from collections import Counter
@@ -6,10 +6,10 @@ from collections import Counter
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Bounds and choices of the loop. `max_waiting_*` bound what is decoded and not yet recorded.
+    """Bounds and choices of the loop. `max_waiting_*` bound the traces decoded and not yet recorded.
 
-    With `load_shedding`, higher tiers see less while traces queue up; an input that waits, such as a file,
-    needs none.
+    With `load_shedding`, higher tiers see less while traces queue up; an input that can wait, such as a
+    file, does not need it.
     """
 
     owner: str
@@ -24,9 +24,9 @@ class Settings:
 
 @dataclasses.dataclass
 class Totals:
-    """What this engine did. consumed = recorded + dead_lettered + released + those on the way, always.
+    """Totals of this engine. Always: consumed = recorded + dead_lettered + released + those on the way.
 
-    `released` records were handed back unjudged (their partition was revoked, or the time to drain was up).
+    `released` records were handed back unjudged (their partition was revoked, or the time to drain ran out).
     """
 
     consumed: int = 0

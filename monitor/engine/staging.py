@@ -1,4 +1,4 @@
-"""What is judged and not yet in the ledger, and its way there: retried whole, dropped only when fenced."""
+"""The staged transaction: judged but not yet in the ledger; retried whole, dropped only when fenced."""
 
 from collections.abc import Iterable, Mapping
 from itertools import chain
@@ -36,7 +36,7 @@ class Staged:
             self._cover(partition, span, 1)
 
     def pass_to(self, partition: Partition, offset: int) -> None:
-        """Cover what stands before `offset` and behind the last record: there is nothing to judge."""
+        """Cover the offsets from behind the last record to before `offset`: they hold nothing to judge."""
         span = partition.progress.pass_to(offset)
         if span is not None:
             self._cover(partition, span, 0)
@@ -75,12 +75,12 @@ class Staged:
         return letter
 
     def skip(self, partition: Partition, offset: int, reason: str) -> None:
-        """Count a record as done that holds nothing to judge."""
+        """Count a record without anything to judge as done."""
         self.skipped.append((partition, reason))
         self.finish(partition, offset, ())
 
     def drop(self, names: frozenset[TopicPartition]) -> None:
-        """Forget the work of partitions that are not ours any more."""
+        """Forget the work of partitions we no longer own."""
         self.judgements = [item for item in self.judgements if item[0].name not in names]
         self.assembled = [item for item in self.assembled if item[0].name not in names]
         self.dead = [item for item in self.dead if item[0].name not in names]
@@ -89,7 +89,7 @@ class Staged:
         self.finished = {p: ranges for p, ranges in self.finished.items() if p.name not in names}
 
     def partitions(self) -> set[Partition]:
-        """Partitions that the transaction advances."""
+        """Return the partitions that the transaction advances."""
         return {partition for partition, _ in self.judgements} | self.finished.keys() | self.touched
 
     def records(self) -> Mapping[Partition, int]:

@@ -1,4 +1,4 @@
-"""What is on its way through the loop: traces to judge, alone or made of parts of several records."""
+"""Work on its way through the loop: traces to judge, from one record or from parts of several."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from monitor.trace import Origin, Trace
 
 
 class Part(NamedTuple):
-    """What one record holds at one place: a trace, or a span of one."""
+    """One trace, or one span of a trace, in a record."""
 
     partition: Partition
     offset: int
@@ -44,7 +44,7 @@ class Work(msgspec.Struct, frozen=True):
 
 
 class SubmittedBatch(NamedTuple):
-    """What detectors are working on since `started` (Unix seconds)."""
+    """A batch that the detectors have had since `started` (Unix seconds)."""
 
     work: Sequence[Work]
     started: float
