@@ -20,22 +20,22 @@ REQUEST_SECONDS: Final = 10.0
 
 
 class Health(Protocol):
-    """What the daemon says of itself. Called from the server's thread; must neither block nor raise."""
+    """Health of the daemon. Called from the server's thread; must neither block nor raise."""
 
     def live(self) -> bool:
-        """Whether the engine's loop turns."""
+        """Return whether the engine's loop turns."""
         ...
 
     def ready(self) -> Mapping[str, bool]:
-        """Named conditions, all of which must hold to be ready."""
+        """Return the named conditions of readiness; all of them must hold."""
         ...
 
 
 class HttpServer(Server):
     """Serves `/metrics`, `/livez`, `/readyz`, `/version`, and the aliases `/-/healthy` and `/-/ready`.
 
-    `POST /-/reload` calls `reload`, which must not block; without one it is refused. `/review` is answered by
-    `review`, which is closed with the server; without one it says how to turn it on.
+    `POST /-/reload` calls `reload`, which must not block; without one it is refused. `review` answers
+    `/review` and is closed with the server; without one the answer says how to enable it.
     """
 
     def __init__(

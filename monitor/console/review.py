@@ -1,8 +1,8 @@
 """`GET /review`: the flags on record behind a point of a dashboard, for a person to read.
 
-It shows what the ledger keeps of a flag and nothing else: identifiers, numbers, redacted text. Reading runs
-on a thread of its own, so that probes and scrapes never wait for the ledger; when too much is asked at once,
-the answer is 503 rather than a queue.
+It shows only what the ledger keeps of a flag: identifiers, numbers, redacted text. Reading runs on a thread
+of its own, so probes and scrapes never wait for the ledger; too many requests at once are answered with 503,
+not queued.
 """
 
 import asyncio
@@ -26,14 +26,14 @@ from monitor.web.server import JSON, Head, Response
 
 PAGE: Final = 200  # flags
 QUERY_SECONDS: Final = 2.0  # the longest the ledger may take; WAITING of them end before a request's deadline
-WAITING: Final = 4  # answers being made and waiting to be
-_ANSWER_SECONDS: Final = 9.0  # a ledger that hangs all the same is not waited for any longer
+WAITING: Final = 4  # answers under way or waiting
+_ANSWER_SECONDS: Final = 9.0  # a ledger that still hangs is not waited for any longer
 _PARAMETERS: Final = (*FLAG_FIELDS, "detector", "from", "to", "before", "format")
 _MOST_PARAMETERS: Final = 32
 _UNFILLED: Final = (
     "${__field.labels.",
     "${__data.fields.",
-)  # what Grafana leaves of a label that is not there
+)  # Grafana's remains of a missing label
 _SHOWN: Final = 100  # characters of a refused value
 _MILLISECONDS: Final = re.compile(r"\d{1,14}")
 _SAFE: Final = (
@@ -50,7 +50,7 @@ class QueryRefused(Exception):  # noqa: N818 - an answer, not an error
 
 
 class Asked(NamedTuple):
-    """A request for flags, and the parameters that say so, as given."""
+    """A parsed request for flags, and its parameters as given."""
 
     wanted: FlagFilter
     given: Mapping[str, str]
@@ -58,10 +58,10 @@ class Asked(NamedTuple):
 
 
 class Review:
-    """Answers `/review` for those who know `token`.
+    """Answers `/review` for clients that know `token`.
 
-    `find` is asked for the newest flags that fit a filter, at most so many, from one thread; it may raise
-    Retryable.
+    `find` returns the newest flags that match a filter, at most a given number. It is called from one thread
+    and may raise Retryable.
     """
 
     def __init__(self, token: str, find: Find) -> None:
@@ -71,14 +71,14 @@ class Review:
         self._places = threading.BoundedSemaphore(WAITING)
 
     def refusal(self, head: Head) -> Response | None:
-        """401 for whoever does not know the token."""
+        """Return 401 unless the request holds the token."""
         if credentials.holds(head, self._token, basic=True):
             return None
         text = "the token is missing or wrong: give http.review_token as password, with any user name"
         return _problem(HTTPStatus.UNAUTHORIZED, text, ("WWW-Authenticate", 'Basic realm="riskmon"'))
 
     async def answer(self, head: Head) -> Response:
-        """The page asked for; 400 for what cannot be understood, 503 when the ledger cannot answer now."""
+        """Return the requested page, 400 for bad parameters, or 503 when the ledger cannot answer now."""
         try:
             asked = parse(head.query, head.headers.get("accept", ""))
         except QueryRefused as refused:
@@ -101,7 +101,7 @@ class Review:
             return _later("riskmon is stopping")
 
     def close(self) -> None:
-        """Answer no more; what is being read is read to its end, within QUERY_SECONDS. Idempotent."""
+        """Stop answering; a query under way ends within QUERY_SECONDS. Idempotent."""
         self._reader.shutdown(wait=False, cancel_futures=True)
 
     def _make(self, asked: Asked) -> Response:
@@ -117,10 +117,10 @@ class Review:
 
 
 def parse(query: str, accept: str) -> Asked:
-    """Read a query string. Raises Refused.
+    """Read a query string. Raises QueryRefused.
 
-    A parameter without a value is none, and so is one in which Grafana left its own variable because the
-    series has no such label. `unknown` also finds what has no name: that is what metrics call it.
+    A parameter without a value is ignored, and so is one in which Grafana left its own variable because the
+    series has no such label. `unknown` also finds flags without a name, which metrics call so.
     """
     try:
         pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=_MOST_PARAMETERS)
@@ -157,14 +157,14 @@ def parse(query: str, accept: str) -> Asked:
 
 
 def _time(name: str, given: Mapping[str, str]) -> float | None:
-    """Unix seconds of a time given as Unix milliseconds or in RFC 3339."""
+    """Return a time, given as Unix milliseconds or in RFC 3339, as Unix seconds."""
     value = given.get(name)
     if value is None:
         return None
     if _MILLISECONDS.fullmatch(value):
         return int(value) / 1000
     try:
-        # In a query string a plus stands for a blank: an offset written with one arrives as one.
+        # A query string decodes a plus as a blank, so the plus of an offset arrives as a blank.
         time = datetime.fromisoformat(value.replace(" ", "+"))
     except ValueError:
         time = None

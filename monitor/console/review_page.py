@@ -1,4 +1,4 @@
-"""Flags on record as a page to read and as JSON. Pure; whatever stands in a flag is escaped."""
+"""Recorded flags as a page to read and as JSON. Pure; all content of a flag is escaped."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +17,7 @@ from monitor.trace import Traffic
 _COLUMNS: Final = ("Time (UTC)", "Severity and rule", "Where", "Trace", "Why", "Redacted text")
 _MARKS: Final = {Severity.INFO: "●", Severity.WARNING: "▲", Severity.CRITICAL: "■"}
 _OTHER: Final = (
-    "In metrics and so in links from dashboards, <code>other</code> stands for every name beyond "
+    "In metrics and so in links from dashboards, <code>other</code> covers every name beyond "
     "<code>telemetry.max_label_values</code>: leave that filter out to see them."
 )
 _STYLE: Final = """
@@ -40,18 +40,17 @@ th:nth-child(4) { width: 10rem } th:nth-child(5) { width: 12rem }
 
 
 def as_json(flags: Sequence[FlagRow], following: str) -> bytes:
-    """`{"flags": [...], "next": ...}`: `next` is the query of the following page, null on the last one.
+    """Return `{"flags": [...], "next": ...}`; `next` is the query of the next page, null on the last one.
 
-    Of a flag: id, time (RFC 3339), rule, severity, app, environment, provider, model and their
-    versions, trace_id, position (topic,
-    partition, offset), why (per assessment detector, status, score or null, reason, kinds with their counts)
-    and text (prompt, response, list of evidence, all redacted).
+    A flag has id, time (RFC 3339), rule, severity, app, environment, provider, model and their versions,
+    trace_id, position (topic, partition, offset), why (per assessment detector, status, score or null,
+    reason, kinds with their counts) and text (prompt, response, list of evidence, all redacted).
     """
     return msgspec.json.encode({"flags": list(map(_plain, flags)), "next": following or None})
 
 
 def as_html(flags: Sequence[FlagRow], following: str, given: Mapping[str, str]) -> bytes:
-    """The same as a page without scripts; `given` are the parameters by which the flags were chosen."""
+    """Return the same as a page without scripts; `given` are the parameters that selected the flags."""
     chosen = " · ".join(
         f"{escape(name)} <b>{_text(value)}</b>" for name, value in given.items() if name != "format"
     )
@@ -82,13 +81,13 @@ def _plain(row: FlagRow) -> dict[str, Any]:
         "position": {"topic": topic, "partition": partition, "offset": offset},
         "why": [
             {
-                "detector": one.detector,
-                "status": one.status,
-                "score": one.score,
-                "reason": one.reason,
-                "kinds": Counter(evidence.kind for evidence in one.evidence),
+                "detector": assessment.detector,
+                "status": assessment.status,
+                "score": assessment.score,
+                "reason": assessment.reason,
+                "kinds": Counter(evidence.kind for evidence in assessment.evidence),
             }
-            for one in row.assessments
+            for assessment in row.assessments
         ],
         "text": {"prompt": row.prompt, "response": row.response, "evidence": row.evidence},
     }
@@ -114,19 +113,19 @@ def _row(row: FlagRow) -> str:
 
 
 def _where(traffic: Traffic) -> Iterable[str]:
-    """Return what identifies traffic, a line each: what most senders do not say, only where it was said."""
+    """Return the traffic fields, a line each; those that few senders set, only where set."""
     yield from (traffic.app, traffic.environment, traffic.model)
     if traffic.provider not in {"", "unknown"}:
         yield traffic.provider
     yield from filter(None, (traffic.model_version, traffic.prompt_name, traffic.prompt_version))
 
 
-def _why(one: Assessment) -> str:
-    found = f"{one.score:.2f}" if one.score is not None else one.status
-    kinds = kinds_of(Counter(evidence.kind for evidence in one.evidence))
-    details = "; ".join(filter(None, (one.reason, kinds)))
-    said = f' <span class="m">{_text(details)}</span>' if details else ""
-    return f"<b>{_text(one.detector)}</b> {found}{said}"
+def _why(assessment: Assessment) -> str:
+    result = f"{assessment.score:.2f}" if assessment.score is not None else assessment.status
+    kinds = kinds_of(Counter(evidence.kind for evidence in assessment.evidence))
+    details = "; ".join(filter(None, (assessment.reason, kinds)))
+    small_print = f' <span class="m">{_text(details)}</span>' if details else ""
+    return f"<b>{_text(assessment.detector)}</b> {result}{small_print}"
 
 
 def _excerpt(label: str, text: str) -> str:

@@ -1,4 +1,4 @@
-"""From the ledger's outbox to the outside: Alertmanager, webhooks, the log and the feedback topic.
+"""Delivery from the ledger's outbox: to Alertmanager, webhooks, the log and Kafka topics.
 
     outbox ──lease──> lane (one thread per destination) ──> sender ──> delivered | retry | rejected
 

@@ -36,7 +36,7 @@ class AlertmanagerSender:
         return self._send(batch, Deadline(self._clock, self.timeout))
 
     def reach(self, seconds: float) -> Result:
-        """Find out whether Alertmanager takes alerts from us, by sending none."""
+        """Check that Alertmanager accepts alerts from us, by sending an empty list."""
         return self._poster.post(b"[]", self._headers, Deadline(self._clock, seconds))
 
     def close(self) -> None:
@@ -55,5 +55,5 @@ class AlertmanagerSender:
 
     def _firing(self, alert: dict[str, Any]) -> dict[str, Any]:
         # The alert's time runs from its delivery. One that arrives late, or just before its end, would be
-        # resolved before Alertmanager's group_wait (30 s by default) is over, and nobody would be told.
+        # resolved before Alertmanager's group_wait (30 s by default) is over, and notify no one.
         return alert | {"endsAt": rfc3339(self._clock.now() + self._resolve_seconds)}

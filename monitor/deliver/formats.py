@@ -1,4 +1,4 @@
-"""Bodies of webhooks: one alert of ours, written as others read alerts. Pure functions.
+"""Bodies of webhooks: one of our alerts in a receiver's format. Pure functions.
 
 An alert is what `monitor.outcome.alerts.alert_of` makes: labels, annotations and times, no text of a trace.
 Sources: Alertmanager's webhook data (`notify/webhook` and `template.Data`, version 4), Slack's Block Kit
@@ -117,7 +117,7 @@ def _title(labels: Mapping[str, str]) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Escape what Slack would take for markup, a mention or a link."""
+    """Escape the characters Slack would read as markup, a mention or a link."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 

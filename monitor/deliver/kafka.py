@@ -84,7 +84,7 @@ class KafkaSender:
         if producer is not None:
             from kafka.errors import KafkaError
 
-            with contextlib.suppress(KafkaError):  # rows unsent: the outbox still has them
+            with contextlib.suppress(KafkaError):  # unsent rows are still in the outbox
                 producer.close(timeout=CLOSE_SECONDS)
             # A close that timed out has left the IO thread running for ever.
             producer._sender.force_close()  # noqa: SLF001 - the library has no public way to end it
@@ -125,7 +125,7 @@ class KafkaSender:
             except KafkaError as error:
                 result = _judge(error)
                 if isinstance(result, Retry):
-                    # It waited for the topic's metadata in vain, and so would every row after it.
+                    # It waited in vain for the topic's metadata, and every row after it would too.
                     return begun + [result] * (len(batch) - len(begun))
                 begun.append(result)
             else:

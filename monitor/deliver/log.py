@@ -36,7 +36,7 @@ class LogSender:
         return [Delivered()] * len(batch)
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: there is nothing to close."""
 
 
 def _fields(alert: Mapping[str, Any]) -> dict[str, str]:

@@ -23,7 +23,7 @@ from monitor.clock import Clock, Deadline
 from monitor.deliver.outbox import Delivered, Reason, Rejected, Result, Retry
 from monitor.errors import ConfigError
 
-MAX_RESPONSE_BYTES = 64 * 1024  # of an answer nobody needs; the rest is left unread and the connection closed
+MAX_RESPONSE_BYTES = 64 * 1024  # of an unneeded body; the rest is left unread and the connection closed
 
 Resolve: TypeAlias = Callable[[str, int], Sequence[str]]
 
@@ -46,7 +46,7 @@ _HOST = re.compile(r"[a-z0-9._-]{1,253}")
 
 
 class _ConnectionFailure(Exception):  # noqa: N818 - never leaves this module
-    """A connection could not be had, for a reason httpcore has no exception for."""
+    """A connection failed for a reason that httpcore has no exception for."""
 
     def __init__(self, reason: Reason) -> None:
         super().__init__(reason.value)
@@ -54,7 +54,7 @@ class _ConnectionFailure(Exception):  # noqa: N818 - never leaves this module
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is a public unicast one; false for anything that is not an address."""
+    """Return whether an IP address is a public unicast one; false for anything that is not an address."""
     try:
         ip = ipaddress.ip_address(address)
     except ValueError:
@@ -112,7 +112,7 @@ def endpoint(url: str, setting: str, *, allow_private: bool) -> httpcore.URL:
 
 
 def verdict(status: int, retry_after: str, now: float) -> Result:
-    """Say what an HTTP status means for the rows sent: 2xx, then what may pass, then what will not.
+    """Return what an HTTP status means for the rows sent: delivered, to be retried, or rejected.
 
     408, 429 and 5xx are tried again, not before `Retry-After` (seconds or an HTTP date, RFC 9110 10.2.3).
     """
@@ -215,7 +215,7 @@ class _Network(httpcore.NetworkBackend):
         raise _ConnectionFailure(Reason.DNS)
 
     def left(self, late: type[httpcore.TimeoutException]) -> float:
-        """Seconds until the deadline, for one more wait; raises `late` when there are none."""
+        """Return the seconds until the deadline, for one more wait; raises `late` when none are left."""
         remaining = self.deadline.remaining()
         if remaining <= 0.0:
             raise late

@@ -40,7 +40,7 @@ class Outbox(Protocol):
     """The ledger's side. Thread-safe: every lane calls it. Each method may raise Retryable when busy."""
 
     def lease(self, destination: str, limit: int, until: float, now: float) -> list[Leased]:
-        """Take at most `limit` rows that are due at `now` and leased by nobody; leased until `until`."""
+        """Lease at most `limit` rows that are due at `now` and not leased, until `until`."""
         ...
 
     def delivered(self, ids: Sequence[int], now: float) -> None:
@@ -56,7 +56,7 @@ class Outbox(Protocol):
         ...
 
     def pending(self) -> dict[str, tuple[int, float]]:
-        """Per destination: how many rows wait, and the age of the oldest in seconds."""
+        """Return, per destination, how many rows wait and the age of the oldest in seconds."""
         ...
 
 
@@ -85,7 +85,7 @@ class Delivered(NamedTuple):
 
 
 class Retry(NamedTuple):
-    """The world may change: send again, not before `after` seconds from now if the cap allows it."""
+    """The failure may pass: send again, not before `after` seconds from now if the cap allows it."""
 
     reason: Reason
     after: float = 0.0
@@ -102,7 +102,7 @@ Outcome: TypeAlias = Sequence[Result]  # one per row of the batch, in order
 
 
 class Sender(Protocol):
-    """Sends rows to one destination. It alone says whether a failure is worth another try.
+    """Sends rows to one destination. The sender alone decides whether a failure is worth another try.
 
     Used from one thread. `batch` is the most rows one `send` takes, `timeout` about the longest it may last
     in seconds.
@@ -119,16 +119,16 @@ class Sender(Protocol):
         ...
 
     def send(self, batch: Sequence[Leased]) -> Outcome:
-        """Send rows and say of each how it went. Raises nothing that can be expected."""
+        """Send rows; return the outcome of each. Expected failures are outcomes, not exceptions."""
         ...
 
     def close(self) -> None:
-        """Let go of connections, within a second or two. Idempotent."""
+        """Close connections, within a second or two. Idempotent."""
         ...
 
 
 class DeliveryObserver(Protocol):
-    """What delivery tells telemetry. Calls are cheap, thread-safe, never raise and never block."""
+    """Delivery's reports to telemetry. Calls are cheap, thread-safe, never raise and never block."""
 
     def delivered(self, destination: str, n: int) -> None:
         """Rows were delivered."""
@@ -157,7 +157,7 @@ def next_try(attempts: int, now: float, base: float, cap: float, rng: random.Ran
 
 
 class Lane:
-    """One destination's loop. `turn` is one step of it, so that a test can drive it without a thread."""
+    """One destination's loop. `turn` is one step, so a test can drive it without a thread."""
 
     def __init__(
         self,
@@ -204,10 +204,10 @@ class Lane:
         return pause
 
     def run(self, wake: threading.Event) -> None:
-        """Turn until told to stop. Back-off ignores `wake`: new rows do not revive a dead receiver."""
+        """Turn until `stop`. Back-off ignores `wake`: new rows do not revive a dead receiver."""
         while True:
             wake.clear()
-            if self._stopping.is_set():  # looked at after clearing, or the wake of `stop` could be lost
+            if self._stopping.is_set():  # checked after clearing, or the wake of `stop` could be lost
                 return
             pause = self.turn()
             if pause is None:
@@ -221,9 +221,9 @@ class Lane:
         self._stopping.set()
 
     def finish(self) -> None:
-        """Record the last outcomes and let go of the receiver; called by the lane's own thread after `stop`.
+        """Record the last outcomes and close the sender; called by the lane's own thread after `stop`.
 
-        What cannot be recorded before the deadline stays leased, and is sent again once the lease has ended.
+        Rows not recorded before the deadline stay leased, and are sent again once the lease has ended.
         """
         while self._owed and not self._late():
             try:
@@ -268,7 +268,7 @@ class Lane:
     def _send(self, rows: Sequence[Leased]) -> Outcome:
         try:
             results = self._sender.send(rows)
-        except Exception as error:  # noqa: BLE001 - a sender's bug must not end the lane; it is told, and retried
+        except Exception as error:  # noqa: BLE001 - a sender's bug must not end the lane: report and retry
             # The type only: a message could quote a body.
             log.critical("delivery_bug", destination=self.destination, error=type(error).__name__)
             return [Retry(Reason.INTERNAL)] * len(rows)
@@ -298,7 +298,7 @@ class Lane:
 
 
 class Dispatcher:
-    """Runs a lane per destination, and counts what waits. Construction starts nothing."""
+    """Runs a lane per destination, and counts the waiting rows. Construction starts nothing."""
 
     def __init__(
         self,
@@ -325,7 +325,7 @@ class Dispatcher:
 
     @property
     def failure(self) -> BaseException | None:
-        """The bug that ended a lane, if one did; the process must not go on as if nothing had happened."""
+        """The bug that ended a lane, if one did; the process must then end too."""
         return self._failure
 
     def start(self) -> None:
@@ -335,7 +335,7 @@ class Dispatcher:
             self._spawn(lane.destination, functools.partial(self._run, lane, wake))
 
     def wake(self) -> None:
-        """Say that rows were written. Never blocks."""
+        """Wake the lanes: rows were written. Never blocks."""
         for wake in self._wakes:
             wake.set()
 

@@ -1,4 +1,4 @@
-"""Build the senders that a configuration asks for."""
+"""Build the senders of a configuration."""
 
 from monitor.clock import Clock
 from monitor.config import Config

@@ -17,8 +17,8 @@ from monitor.records import Leased
 def signature(secret: str, time: int, body: bytes) -> str:
     """Return the value of `X-Riskmon-Signature`: `t=<Unix seconds>,v1=<hex HMAC-SHA-256 of "t.body">`.
 
-    A receiver computes the same over the bytes it got, compares in constant time, and refuses a `t` that is
-    more than a few minutes old: an old message cannot be replayed.
+    A receiver computes the same over the bytes it got, compares in constant time, and refuses a `t` more than
+    a few minutes old, so an old message cannot be replayed.
     """
     digest = hmac.new(secret.encode(), f"{time}.".encode() + body, hashlib.sha256).hexdigest()
     return f"t={time},v1={digest}"
@@ -50,7 +50,7 @@ class WebhookSender:
         return [self._poster.post(*self._message(row), deadline) for row in batch]
 
     def reach(self, seconds: float) -> Result:
-        """Find out whether the receiver can be connected to; nothing is sent."""
+        """Check that the receiver accepts a connection; nothing is sent."""
         return self._poster.reach(Deadline(self._clock, seconds))
 
     def close(self) -> None:

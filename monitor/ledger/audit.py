@@ -49,7 +49,7 @@ class _Cover:
     incarnation: int = 0
 
     def add(self, start: int, end: int) -> str | None:
-        """Cover [start, end); returns what is wrong with that, if anything."""
+        """Cover [start, end); return the problem with that, if any."""
         if end <= start:
             return f"empty range [{start}, {end})"
         overlaps = start < self.next or any(start < e and s < end for s, e in self.beyond.items())
@@ -72,12 +72,12 @@ class _Cover:
 
 @dataclass
 class AuditReport:
-    """What the verifier found. `ok` means: nothing altered, nothing judged twice, no offset skipped.
+    """Result of a verification. `ok` means: nothing altered, nothing judged twice, no offset skipped.
 
     `problems` name the first bad places; `gaps` are offsets declared as never judged, with the reason on
     record; `open` are offsets not judged yet while later ones are (a daemon is at work on them).
-    `incarnations` are logs that turned out to be another one than before. `letters` is how many dead letters
-    must be kept: fewer than `dead` where an operator had records judged again.
+    `incarnations` are logs that replaced an earlier one. `letters` is how many dead letters must be kept:
+    fewer than `dead` where an operator had records judged again.
     """
 
     entries: int = 0
@@ -97,7 +97,7 @@ class AuditReport:
 
     @property
     def ok(self) -> bool:
-        """Whether the chain holds without a gap."""
+        """Return whether the chain holds without a gap."""
         return not self.problems and not self.gaps
 
 

@@ -15,7 +15,7 @@ COUNTED: Final = ("flags", "feedback", "dead_letters")  # each has a small index
 
 
 class AuditObserver(Protocol):
-    """What the auditor reports to telemetry. Calls are cheap, thread-safe and never raise."""
+    """The auditor's reports to telemetry. Calls are cheap, thread-safe and never raise."""
 
     def kept(self, rows: dict[str, int], /) -> None:
         """Rows per table."""
@@ -34,9 +34,9 @@ class Auditor:
     """A thread that reads the ledger. Retries later when the ledger is busy; a cancelled run reports nothing.
 
     The first verification begins at the start, later ones `every` seconds after the last one ended, or
-    `REST_FACTOR` times as long as that took, so that a long record does not take the engine's time; 0 means
-    none. Gaps that are recorded in between are counted by themselves. `turn` is one step, so that a test can
-    drive it without a thread.
+    `REST_FACTOR` times as long as that took, so that a long chain does not take the engine's time; 0 means
+    none. Gaps recorded in between are counted separately. `turn` is one step, so a test can drive it without
+    a thread.
     """
 
     def __init__(self, ledger: Ledger, clock: Clock, observer: AuditObserver, every: float) -> None:
@@ -55,13 +55,13 @@ class Auditor:
         self._thread.start()
 
     def stop(self, deadline: Deadline) -> None:
-        """End what is under way, without a result. Idempotent, and safe before `start`."""
+        """Cancel the verification under way. Idempotent, and safe before `start`."""
         self._ended.set()
         if self._thread.ident is not None:
             self._thread.join(deadline.remaining())
 
     def turn(self) -> None:
-        """Count what has been added, and verify when that is due."""
+        """Count new rows and gaps, and verify when that is due."""
         began = self._clock.monotonic()
         try:
             if began >= self._count_due:

@@ -1,4 +1,4 @@
-"""Who reads a partition, and from where: claims, positions, and their entries on the chain.
+"""Claims and positions of partitions, and their entries on the chain.
 
 Several daemons may share a ledger. A partition is claimed with an epoch; a transaction names the epoch and
 version it builds on and is refused when the partition was claimed, or moved by an operator, since.
@@ -34,7 +34,7 @@ class Claim(NamedTuple):
 
 
 class Holding(NamedTuple):
-    """Who may write a partition: the epoch of the last claim, and whether that was an operator's move."""
+    """The current claim of a partition: its epoch, and whether an operator's move made it."""
 
     epoch: int
     moved: bool
@@ -55,11 +55,11 @@ class Writer(NamedTuple):
 def claim(writer: Writer, assigned: Assigned, *, latest: bool, waited: bool) -> Claim | StartPosition:
     """Claim an assigned partition and say where to read on.
 
-    From now on transactions of earlier claims are refused. What will never be judged (a gap), a log that is
-    another one than before, and a ledger that is behind the group's commit go on record in the same
-    transaction. `latest`: a partition that nobody has read begins at its end, if it existed when the ledger
-    was used first, see `first_look`. Claims nothing and returns only the placement when it is BEYOND_END;
-    `waited` says that the end has stayed where it is since.
+    From now on transactions of earlier claims are refused. The same transaction records a gap that will never
+    be judged, a log that was replaced, and a ledger that is behind the group's commit. `latest`: a partition
+    that was never read begins at its end, if it existed when the ledger was first used, see `first_look`.
+    Claims nothing and returns only the placement when it is BEYOND_END; `waited` says that the end has not
+    moved since.
     """
     same = _is_position(assigned.topic, assigned.partition)
     row = writer.connection.execute(sa.select(t.positions).where(same)).one_or_none()
@@ -108,10 +108,10 @@ def _first_claim(writer: Writer, assigned: Assigned, *, latest: bool) -> Claim:
 
 
 def first_look(connection: sa.Connection, ends: Mapping[TopicPartition, int]) -> None:
-    """Remember what the topics held when this ledger was used first; later calls change nothing.
+    """Remember the ends of the topics when this ledger was first used; later calls change nothing.
 
-    `kafka.start: latest` holds for these partitions alone, from these offsets on. A ledger that has been used
-    before without remembering has had its first look: then it holds for none.
+    `kafka.start: latest` holds for these partitions alone, from these offsets on. A ledger that was used
+    before without remembering them has had its first look: then it holds for none.
     """
     if _first_looked(connection) is not None:
         return
@@ -128,14 +128,14 @@ def _first_looked(connection: sa.Connection) -> dict[str, int] | None:
 
 
 def holdings(connection: sa.Connection) -> dict[TopicPartition, Holding]:
-    """Return who may write each partition that was ever claimed."""
+    """Return the current claim of each partition that was ever claimed."""
     c = t.positions.c
     rows = connection.execute(sa.select(c.topic, c.partition, c.epoch, c.moved)).all()
     return {(row.topic, row.partition): Holding(row.epoch, row.moved == row.epoch) for row in rows}
 
 
 def move(writer: Writer, topic: str, partition: int, to: int, reason: str) -> None:
-    """Put a partition's position elsewhere, on record. Work under earlier claims is refused from now on.
+    """Move a partition's position, on record. Work under earlier claims is refused from now on.
 
     Raises NotFound when the partition was never claimed, Conflict for an offset of a spool that is deleted.
     """
@@ -195,7 +195,7 @@ def _restored(row: Any, offset: int, since: int | None) -> Mark:
     parts = {k: tuple(v) for k, v in partial.items() if k >= offset and (since is None or k < since)}
     if since is None and offset != row.next_offset:
         return Mark(offset, spans, parts)
-    # Before `since` it is the same log, and an epoch that is too new for the record there does no harm.
+    # Before `since` the log is the same, and an epoch too new for the record there does no harm.
     seen = row.witness_offset is not None and row.witness_offset < offset
     witness = Witness(row.witness_offset, row.witness_time) if seen else None
     return Mark(offset, spans, parts, row.leader_epoch, witness)

@@ -1,6 +1,6 @@
 """The databases that keep a ledger: SQLite, and PostgreSQL for daemons on several machines.
 
-On both one transaction writes at a time, and one that only reads waits for nobody.
+On both, one transaction writes at a time, and read-only transactions never wait.
 """
 
 import sqlite3
@@ -22,7 +22,7 @@ _WRITERS: Final = 0x7269736B6D6F6E  # "riskmon": PostgreSQL's advisory lock, for
 def connect(url: str | sa.URL, *, read_only: bool = False) -> sa.Engine:
     """Make the engine of a ledger URL. Raises ConfigError for a URL that cannot be one.
 
-    With `read_only` the database itself refuses whatever would change something.
+    With `read_only` the database itself refuses every change.
     """
     try:
         parsed = sa.make_url(url)
@@ -60,7 +60,7 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 
 
 def _keep_a_write_ahead_log(cursor: Any) -> None:
-    """Ask for it until it is there: while another process writes, SQLite refuses at once.
+    """Switch to a write-ahead log, and retry: while another process writes, SQLite refuses at once.
 
     Switching takes a lock that its busy handler does not wait for, https://sqlite.org/c3ref/busy_handler.html;
     a transaction does wait, and once the other has switched there is nothing left to do. Raises ConfigError
@@ -76,7 +76,7 @@ def _keep_a_write_ahead_log(cursor: Any) -> None:
             cursor.execute("BEGIN IMMEDIATE")
             cursor.execute("ROLLBACK")
         else:
-            if journal not in {"wal", "memory"}:  # a database in memory has one connection and nobody waits
+            if journal not in {"wal", "memory"}:  # a database in memory has but one connection
                 raise ConfigError(
                     f"ledger.url: SQLite cannot keep a write-ahead log here (it says {journal}); "
                     "put the ledger on a local disk, or use PostgreSQL"
@@ -95,10 +95,10 @@ def _prepare_postgresql(connection: Any, _record: Any) -> None:
 
 
 def once_unlocked(work: Callable[[], None]) -> None:
-    """Do what a daemon begins with. A lock is waited for up to a minute, anything else raises Retryable.
+    """Run a step of the start. Waits up to a minute for a lock; anything else raises Retryable.
 
-    SQLite's lock has no queue: daemons that write without a pause keep another out for longer than
-    BUSY_SECONDS now and then (`make soak CASE=million`), and that is no reason not to start at all.
+    SQLite's lock has no queue: daemons that write without a pause sometimes keep another out for longer than
+    BUSY_SECONDS (`make soak CASE=million`), and that must not prevent a start.
     """
     for tries_left in reversed(range(12)):
         try:
@@ -120,7 +120,7 @@ def _forbid_on_postgresql(connection: Any, _record: Any) -> None:
 
 
 class _Database(NamedTuple):
-    """How a connection is prepared, and what begins a transaction that writes, or one that only reads."""
+    """A database's statements: to prepare a connection, and to begin a writing or a read-only transaction."""
 
     prepare: Callable[[Any, Any], None]
     forbid_writing: Callable[[Any, Any], None]

@@ -31,7 +31,7 @@ class FlagReader:
         """Return at most `limit` flags, newest first. Raises Retryable when the ledger is away or slow."""
         c = t.flags.c
         order = (c.time.desc(), c.id.desc())
-        # Which ones first, then their bodies: those of all that match may be far too much to sort.
+        # First the keys, then the bodies: the bodies of all matches may be far too much to sort.
         chosen = sa.select(c.id).where(*self._conditions(wanted)).order_by(*order).limit(limit + 1)
         query = sa.select(t.flags).where(c.id.in_(chosen.subquery().select())).order_by(*order)
         with self._ledger.view() as connection, self._limited(connection):
@@ -44,7 +44,7 @@ class FlagReader:
         for name in FLAG_FIELDS:
             if name in wanted.equal:
                 bounded = name == "rule" and wanted.since is not None
-                # SQLite prefers the index of rules however short the time; a plus forbids it.
+                # SQLite prefers the index of rules even for a short time range; a plus forbids it.
                 column = sa.literal_column("+flags.rule") if bounded and on_sqlite else c[name]
                 yield column.in_(wanted.equal[name])
         if wanted.detector:
@@ -59,7 +59,7 @@ class FlagReader:
 
     @contextmanager
     def _limited(self, connection: sa.Connection) -> Iterator[None]:
-        """End what takes too long: PostgreSQL counts by itself, SQLite asks while it works."""
+        """Cancel slow queries: PostgreSQL by its own time-out, SQLite by a callback that checks the clock."""
         if connection.dialect.name != "sqlite":
             connection.exec_driver_sql(f"SET LOCAL statement_timeout = {max(1, int(self._seconds * 1000))}")
             yield

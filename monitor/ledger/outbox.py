@@ -1,4 +1,4 @@
-"""The outbox side of the ledger: messages for the outside, taken by the dispatcher."""
+"""The ledger's outbox: outgoing messages, leased by the dispatcher."""
 
 import json
 import math
@@ -25,13 +25,13 @@ class LedgerOutbox:
         self._purged = -math.inf
 
     def lease(self, destination: str, limit: int, until: float, now: float) -> list[Leased]:
-        """Take rows, the longest due first; nobody else gets them before `until` (Unix seconds)."""
+        """Lease rows, the longest due first; no other daemon gets them before `until` (Unix seconds)."""
         query = (
             sa.select(t.outbox)
             .where(
                 t.outbox.c.destination == destination, t.outbox.c.state == "waiting", t.outbox.c.due <= now
             )
-            # As the index has them: any other order would sort everything that waits, for every row sent.
+            # In index order: any other would sort all waiting rows for every row sent.
             .order_by(t.outbox.c.due, t.outbox.c.id)
             .limit(limit)
         )
@@ -67,7 +67,7 @@ class LedgerOutbox:
             self._purged = now
 
     def failed(self, ids: Sequence[int], retry_at: float, reason: str, now: float) -> None:
-        """Give rows back to be tried again at `retry_at`."""
+        """Release rows to be retried at `retry_at`."""
         del now
         with self._ledger.begin() as connection:
             chosen = t.outbox.update().where(t.outbox.c.id.in_(ids), t.outbox.c.state == "waiting")
@@ -93,6 +93,6 @@ class LedgerOutbox:
 
 
 def _purge_delivered(connection: sa.Connection, now: float) -> None:
-    """Delete the rows that were delivered longer ago than they are kept."""
+    """Delete delivered rows whose retention has ended."""
     old = sa.and_(t.outbox.c.state == "delivered", t.outbox.c.due < now - KEEP_DELIVERED_SECONDS)
     connection.execute(t.outbox.delete().where(old))

@@ -45,11 +45,11 @@ class Letter(NamedTuple):
 
 
 class Cancelled(Exception):  # noqa: N818 - an answer to whoever cancelled, not an error
-    """A verification was ended before it had a result."""
+    """A verification was cancelled before it had a result."""
 
 
 def verify(ledger: Ledger, cancelled: Callable[[], bool] = lambda: False) -> audit.AuditReport:
-    """Verify the chain, and that positions, flags and the chain's head say the same as the chain.
+    """Verify the chain, and that positions, flags and the chain's head agree with it.
 
     Reads one view of the ledger, which keeps no daemon waiting. Raises Retryable, and Cancelled once
     `cancelled` is true.
@@ -98,7 +98,7 @@ def _entries(connection: sa.Connection, cancelled: Callable[[], bool]) -> Iterat
 def new_gaps(ledger: Ledger, after: int) -> tuple[int, int]:
     """Return the number of the last entry of the chain, and how many gaps follow entry `after`.
 
-    What an operator skipped counts, too.
+    Ranges that an operator skipped count, too.
     """
     c = t.chain.c
     added = sa.select(c.kind, c.body).where(c.seq > after, c.kind.in_(("gap", "moved")))

@@ -107,8 +107,8 @@ def origin(stored: Any) -> Origin:
 def flag_digest(columns: Mapping[str, Any]) -> str:
     """Digest a flag as stored; its chain entry vouches for this. `seq` is left out.
 
-    So are later columns that hold nothing, since digests are older than they are, and `detectors` where it
-    repeats what the body says: with any other value the digest is another one.
+    So are empty columns of later versions, since digests are older than they are, and `detectors` where it
+    repeats the body: any other value changes the digest.
     """
     left_out = {"seq", *(name for name in t.LATER_FLAG_COLUMNS if not columns[name])}
     if _repeats_body(columns):
@@ -121,7 +121,7 @@ def _repeats_body(columns: Mapping[str, Any]) -> bool:
     """Return whether the column of detectors says what the body says, which the digest vouches for."""
     try:
         body = _flag_decoder.decode(columns["body"])
-    except msgspec.DecodeError:  # whoever altered it gets another digest in any case
+    except msgspec.DecodeError:  # an unreadable body was altered, so the digest differs in any case
         return False
     return bool(columns["detectors"] == detectors_column(body.detectors))
 
@@ -140,14 +140,14 @@ def flag_entry(row: FlagRow, columns: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def version_entry(version: EngineVersion, owner: str) -> dict[str, Any]:
-    """Return the body of the chain entry that says by what traces are judged from here on."""
+    """Return the body of the chain entry that names the versions that judge from here on."""
     return {"id": version.id, "detectors": version.detectors, "rules": version.rules, "instance": owner}
 
 
 def coverage_entry(coverage: Coverage, transaction: Transaction) -> dict[str, Any]:
     """Return the body of the chain entry that proves what a transaction judged of one partition."""
     claimed = transaction.marks.get((coverage.topic, coverage.partition))
-    # A first incarnation is left out: the entries of most ledgers are of no other.
+    # A first incarnation is left out: most ledgers have no other.
     another = {"incarnation": claimed.incarnation} if claimed is not None and claimed.incarnation else {}
     return another | {
         "topic": coverage.topic,

@@ -136,7 +136,7 @@ snapshots = sa.Table(
     sa.Column("body", sa.LargeBinary, nullable=False),
     sa.Column("updated", sa.Double, nullable=False),
 )
-# Tables of later migrations stand outside `metadata`, whose tables the first one makes.
+# Tables of later migrations are outside `metadata`, whose tables the first one makes.
 spool = sa.Table(
     "spool",
     sa.MetaData(),
@@ -166,13 +166,13 @@ def _first(connection: sa.Connection) -> None:
     first = sa.MetaData()
     for table in metadata.sorted_tables:
         later = _LATER.get(table.name, ())
-        kept = [column for column in table.columns if column.name not in later]
+        original = [column for column in table.columns if column.name not in later]
         uniques = [
             sa.UniqueConstraint(*(column.name for column in constraint.columns if column.name not in later))
             for constraint in table.constraints
             if isinstance(constraint, sa.UniqueConstraint)
         ]
-        made = sa.Table(table.name, first, *(column._copy() for column in kept), *uniques)  # noqa: SLF001 - SQLAlchemy has no public way to copy a column
+        made = sa.Table(table.name, first, *(column._copy() for column in original), *uniques)  # noqa: SLF001 - SQLAlchemy has no public way to copy a column
         for index in table.indexes:
             if len(index.columns) > 1:  # those of one column come along with it
                 sa.Index(index.name, *(made.c[column.name] for column in index.columns))
@@ -190,7 +190,7 @@ def _spool(connection: sa.Connection) -> None:
 
 
 def _incarnations(connection: sa.Connection) -> None:
-    """Keep apart what stands at the same offset of two logs of one name."""
+    """Distinguish equal offsets of two logs of one name."""
     _add_columns(connection, positions, _LATER["positions"])
     _add_columns(connection, flags, ("incarnation",))
     for table in (dead_letters, assessments):  # here it is part of a key, which SQLite cannot alter
@@ -211,7 +211,7 @@ def _incarnations(connection: sa.Connection) -> None:
 
 
 def _traffic(connection: sa.Connection) -> None:
-    """Give flags all that identifies traffic, and their detectors in a column that can be searched."""
+    """Give flags the traffic fields, and their detectors in a searchable column."""
     _add_columns(connection, flags, _TRAFFIC_COLUMNS)
     columns = sa.select(flags.c.id, flags.c.body).order_by(flags.c.id).limit(_PAGE)
     update = flags.update().where(flags.c.id == sa.bindparam("flag"))

@@ -1,7 +1,7 @@
-"""The spool: what clients sent and no position has passed yet, encrypted, in the ledger.
+"""The spool: bodies from clients that no position has passed yet, encrypted, in the ledger.
 
-It is a small log like a partition of Kafka's: offsets follow each other, and `Ledger.record` deletes what it
-moves a position past, in the same transaction. So what is accepted is either here or judged.
+It is a small log like a Kafka partition: offsets are consecutive, and `Ledger.record` deletes the bodies that
+it moves a position past, in the same transaction. So an accepted body is either here or judged.
 """
 
 import threading
@@ -37,7 +37,7 @@ class LedgerSpool:
         self._grown = threading.Event()
 
     def append(self, bodies: Sequence[Received]) -> int:
-        """Write bodies in one transaction; returns how many of them, from the first on, there was room for.
+        """Write bodies in one transaction; return how many of them, from the first on, had room.
 
         They are on disk when this returns.
         """
@@ -74,16 +74,18 @@ class LedgerSpool:
     def read(self, topic: str, offset: int, max_records: int, max_bytes: int) -> Sequence[Record]:
         """Read from the first record at or after an offset on; at least one record if there is any.
 
-        Raises Tampered when that one cannot be decrypted; a later such one ends what is returned.
+        Raises Tampered when the first cannot be decrypted; a later one only ends the result.
         """
         c = t.spool.c
-        here = sa.and_(c.topic == topic, c.offset >= offset)
+        from_offset = sa.and_(c.topic == topic, c.offset >= offset)
         with self._ledger.view() as connection:
-            first = connection.execute(_FIRST.where(here)).one_or_none()
+            first = connection.execute(_FIRST.where(from_offset)).one_or_none()
             if first is None:
                 return ()
             last = first.through - first.size + max(max_bytes, first.size)
-            query = sa.select(t.spool).where(here, c.through <= last).order_by(c.offset).limit(max_records)
+            query = (
+                sa.select(t.spool).where(from_offset, c.through <= last).order_by(c.offset).limit(max_records)
+            )
             rows = connection.execute(query).all()
         records: list[Record] = []
         for row in rows:
@@ -98,14 +100,14 @@ class LedgerSpool:
         return records
 
     def usage(self) -> Mapping[str, SpoolUsage]:
-        """Return what waits, per topic."""
+        """Return the usage of each topic."""
         with self._ledger.view() as connection:
             usage = {topic: _usage(connection, topic) for topic in self.topics}
         self._saw({topic: waiting.end for topic, waiting in usage.items()})
         return usage
 
     def end(self, topic: str) -> int:
-        """Return the next offset to be written, as last seen: others' appends show at the next `usage`."""
+        """Return the next offset to be written, as last seen; `usage` also sees other processes' appends."""
         if not self._ends:
             self.usage()
         return self._ends[topic]
@@ -121,7 +123,7 @@ class LedgerSpool:
 
 
 def usage_by_topic(ledger: Ledger) -> dict[str, tuple[SpoolUsage, float]]:
-    """Return what waits in the spools of all instances of this ledger, and since when (Unix seconds)."""
+    """Return the usage of the spools of all instances, and since when bodies wait (Unix seconds)."""
     c = t.spool.c
     query = sa.select(c.topic, sa.func.min(c.time)).group_by(c.topic).order_by(c.topic)
     with ledger.view() as connection:
@@ -135,12 +137,12 @@ _LAST = (
 
 
 def _usage(connection: sa.Connection, topic: str) -> SpoolUsage:
-    """Two look-ups, however much waits. Where nothing does, the position says which offset is next."""
+    """Two look-ups, whatever the spool's size. When it is empty, the position gives the next offset."""
     first = connection.execute(_FIRST.where(t.spool.c.topic == topic)).one_or_none()
     last = connection.execute(_LAST.where(t.spool.c.topic == topic)).one_or_none()
     if first is None or last is None:
-        here = sa.and_(t.positions.c.topic == topic, t.positions.c.partition == 0)
-        position = connection.execute(sa.select(t.positions.c.next_offset).where(here)).scalar() or 0
+        partition = sa.and_(t.positions.c.topic == topic, t.positions.c.partition == 0)
+        position = connection.execute(sa.select(t.positions.c.next_offset).where(partition)).scalar() or 0
         return SpoolUsage(position, position, 0)
     return SpoolUsage(first.offset, last.offset + 1, last.through - first.through + first.size)
 

@@ -113,12 +113,12 @@ class Ledger:
             return claims.claim(self._writer(connection), assigned, latest=latest, waited=waited)
 
     def first_look(self, ends: Mapping[TopicPartition, int]) -> None:
-        """Remember what the topics held when this ledger was used first, see `monitor.ledger.claims`."""
+        """Remember the ends of the topics when this ledger was first used, see `monitor.ledger.claims`."""
         with self.begin() as connection:
             claims.first_look(connection, ends)
 
     def holdings(self) -> dict[TopicPartition, Holding]:
-        """Return who may write each partition that was ever claimed. Waits for no writer."""
+        """Return the current claim of each partition that was ever claimed. Waits for no writer."""
         with self.view() as connection:
             return claims.holdings(connection)
 
@@ -130,7 +130,7 @@ class Ledger:
         return int(offset) if offset is not None else None
 
     def move(self, topic: str, partition: int, to: int, reason: str) -> None:
-        """Put a partition's position elsewhere, on record. Work under earlier claims is refused from now on.
+        """Move a partition's position, on record. Work under earlier claims is refused from now on.
 
         The daemon that owns the partition notices within seconds and reads on from there. Raises NotFound
         when the partition was never claimed, Conflict for an offset of a spool that is deleted.
@@ -173,7 +173,7 @@ class Ledger:
         self._version_id = transaction.version.id
 
     def note(self, kind: str, body: Mapping[str, Any]) -> None:
-        """Put an event that is not about a trace on the chain (daemon started, stopped, letter requeued)."""
+        """Append an event not about a trace to the chain (daemon started, stopped, letter requeued)."""
         with self.begin() as connection:
             chain.append(connection, [(kind, body)], self._clock.now())
 
@@ -252,7 +252,7 @@ class Ledger:
             connection.execute(t.outbox.insert(), outgoing)
 
     def _write_verdicts(self, connection: sa.Connection, verdicts: list[Verdict]) -> None:
-        """Put verdicts in the outbox, except those that wait there: their trace was judged again."""
+        """Put verdicts in the outbox, except those that already wait there: their trace was judged again."""
         bodies = {verdict.id: msgspec.json.encode(verdict).decode() for verdict in verdicts}
         same = sa.and_(t.outbox.c.destination == VERDICTS, t.outbox.c.key.in_(bodies))
         for key in connection.execute(sa.select(t.outbox.c.key).where(same)).scalars().all():
@@ -288,9 +288,9 @@ class Ledger:
         )
 
     def _write_assessments(self, connection: sa.Connection, transaction: Transaction) -> None:
-        assessments = [rows.assessment_columns(kept) for kept in transaction.kept]
+        assessments = [rows.assessment_columns(trace) for trace in transaction.kept]
         if assessments:
-            # Those of a trace that is judged again, after a move back, take the place of the old ones.
+            # A trace judged again after a move back replaces its old assessments.
             old = [{f"old_{name}": row[name] for name in rows.ORIGIN} for row in assessments]
             connection.execute(_DELETE_ASSESSMENTS, old)
             connection.execute(_INSERT_ASSESSMENTS, assessments)

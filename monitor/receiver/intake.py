@@ -1,8 +1,7 @@
-"""Bytes in, durable or refused: what every protocol of the receiver does with a body. It knows no HTTP.
+"""Intake of bodies, for every protocol of the receiver: bytes in, durable or refused. Knows no HTTP.
 
-A body that is no OTLP at all is refused rather than taken and dead-lettered: only its sender can help, and
-the proof is cheap, for protobuf one parse and for JSON one scan. What is OTLP but cannot be judged becomes a
-dead letter.
+A body that is not OTLP at all is refused, not dead-lettered: only its sender can correct it, and the check is
+cheap: one parse for protobuf, one scan for JSON. OTLP that cannot be judged becomes a dead letter.
 """
 
 import asyncio
@@ -27,10 +26,10 @@ _GZIP: Final = 31  # zlib's window bits for a gzip wrapper
 
 
 class SpoolWriter(Protocol):
-    """Where bodies go. Called from one thread."""
+    """Writes bodies durably. Called from one thread."""
 
     def append(self, bodies: Sequence[Received]) -> int:
-        """Write bodies durably; return how many, from the first on, had room. Raises Retryable."""
+        """Write bodies; return how many, from the first on, had room. Raises Retryable."""
         ...
 
 
@@ -80,18 +79,18 @@ class BodyIntake:
 
     @property
     def accepting(self) -> bool:
-        """Whether the latest bodies were taken."""
+        """Return whether the latest bodies were accepted."""
         return self._clock.monotonic() >= self._refuse_until
 
     def admit(self) -> None:
-        """Raise Refused where no body would be taken now, before one is read."""
+        """Raise BodyRefused if no body would be taken now, before one is read."""
         if self.stopping:
             raise BodyRefused(Refusal.STOPPING, "stopping")
         if not self.accepting:
             raise BodyRefused(Refusal.BUSY, "the spool is full or the ledger busy")
 
     async def take(self, signal: str, content_type: str, body: bytes, *, gzipped: bool = False) -> None:
-        """Return once a body is on disk, or holds nothing. Raises Refused."""
+        """Return once a body is on disk, or holds nothing. Raises BodyRefused."""
         if gzipped:
             body = _gunzip(body, self._config.max_body_bytes)
         if self._checks[signal, content_type](body):
@@ -151,7 +150,7 @@ def _gunzip(body: bytes, limit: int) -> bytes:
 
 
 def _checks() -> Mapping[tuple[str, str], Callable[[bytes], bool]]:
-    """Return a check per signal and encoding: whether a body holds anything. Each raises Refused."""
+    """Return a check per signal and encoding: whether a body holds anything. Each raises BodyRefused."""
     from google.protobuf.message import DecodeError
     from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -171,7 +170,7 @@ def _checks() -> Mapping[tuple[str, str], Callable[[bytes], bool]]:
             try:
                 return bool(kind.FromString(body).ByteSize())
             except DecodeError:
-                raise BodyRefused(Refusal.MALFORMED, f"the body is no {kind.__name__}") from None
+                raise BodyRefused(Refusal.MALFORMED, f"the body is not an {kind.__name__}") from None
 
         return holds
 

@@ -1,8 +1,8 @@
 """OTLP over HTTP: an SDK or a Collector points straight at riskmon, with no broker between.
 
-200 means that the body is on disk in the spool, anything else that it need not be. What a repeat may cure is
-answered so that OTLP clients repeat it (429 and 503 with Retry-After), the rest so that they do not. gRPC is
-not spoken: SDKs default to `http/protobuf`, a Collector has an `otlphttp` exporter.
+200 means that the body is on disk in the spool; any other status gives no such promise. Refusals that a
+repeat may cure make OTLP clients retry (429 and 503 with Retry-After), the others do not. gRPC is not
+supported: SDKs default to `http/protobuf`, a Collector has an `otlphttp` exporter.
 https://opentelemetry.io/docs/specs/otlp/#otlphttp
 """
 
@@ -72,11 +72,11 @@ class Receiver(Server):
 
     @property
     def accepting(self) -> bool:
-        """Whether the latest bodies were taken."""
+        """Return whether the latest bodies were accepted."""
         return self._intake.accepting
 
     def refuse(self) -> None:
-        """Answer 503 from now on: the daemon ends, and what came would wait for its return."""
+        """Answer 503 from now on: the daemon stops, and new bodies would wait for its return."""
         self._intake.stopping = True
 
     @override
@@ -86,7 +86,7 @@ class Receiver(Server):
         self._intake.close()
 
     def _refusal(self, head: Head) -> Response | None:
-        """Refuse what need not be read to be refused."""
+        """Refuse a request for which the head is reason enough."""
         token = self._config.token
         if token is not None and not credentials.holds(head, token.get_secret_value().encode()):
             return self._problem(HTTPStatus.UNAUTHORIZED, "the bearer token is missing or wrong", head)

@@ -1,1 +1,1 @@
-"""A small HTTP server for machines: bounded, with one deadline for a request, and its routes in a table."""
+"""A small HTTP server for machines: bounded, with one deadline per request and a table of routes."""

@@ -1,4 +1,4 @@
-"""The one check of a secret that a request brings."""
+"""The only check of a secret in a request."""
 
 import base64
 import binascii
@@ -8,9 +8,9 @@ from monitor.web.server import Head
 
 
 def holds(head: Head, token: bytes, *, basic: bool = False) -> bool:
-    """Return whether a request brings the token: as a bearer, with `basic` also as a password of any user.
+    """Return whether a request holds the token: as a bearer, with `basic` also as a password of any user.
 
-    Takes as long whatever is brought.
+    Compares in constant time.
     """
     return hmac.compare_digest(_brought(head.headers.get("authorization", ""), basic=basic), token)
 

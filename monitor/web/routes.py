@@ -38,7 +38,7 @@ class Routes:
         self._not_found = not_found
 
     def head(self, head: Head) -> Response | None:
-        """Find the route; answer what it can answer, or refuse, without the body."""
+        """Find the route; answer or refuse without the body where possible."""
         allowed = [method for path, method in self._routes if path == head.path]
         if not allowed:
             return self.problem(HTTPStatus.NOT_FOUND, self._not_found, head)
@@ -51,7 +51,7 @@ class Routes:
         return refusal or (route.answer(head) if route.answer else None)
 
     async def body(self, head: Head, body: bytes) -> Response:
-        """Serve a whole request, which `head` has let pass."""
+        """Serve a whole request that `head` has let pass."""
         route = self._route(head)
         if route is None or route.serve is None:
             raise LookupError(head.path)

@@ -1,8 +1,8 @@
-"""An HTTP/1.1 server on a thread of its own, bounded in connections, bytes and time whatever clients do.
+"""An HTTP/1.1 server on its own thread, bounded in connections, bytes and time whatever clients do.
 
 An asyncio server rather than a thread per connection: a client that hangs holds one small object, each
-request has one deadline for everything, and when too many connections are open the one that was longest
-without a request gives way. h11 does the parsing (framing, keep-alive, chunked bodies); no TLS.
+request has one deadline for everything, and when too many connections are open, the one idle the longest
+is closed. h11 does the parsing (framing, keep-alive, chunked bodies); no TLS.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ log = structlog.get_logger()
 
 
 class Head(NamedTuple):
-    """A request before its body: method, path and query apart, headers by lower-case name."""
+    """A request before its body: method, path and query separate, headers by lower-case name."""
 
     method: str
     path: str
@@ -33,7 +33,7 @@ class Head(NamedTuple):
 
 
 class Response(NamedTuple):
-    """A whole answer. `headers` are further ones; length and connection are the server's business."""
+    """A whole answer. `headers` are extra headers; the server sets length and connection."""
 
     status: int
     body: bytes = b""
@@ -42,7 +42,7 @@ class Response(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """What clients may use. `seconds` is the longest a request may take, and a connection be idle.
+    """Limits for clients. `seconds` is the longest a request may take, and a connection may be idle.
 
     `body_bytes` bounds one body, `waiting_bytes` all those being received and answered together.
     """
@@ -54,7 +54,7 @@ class Limits(NamedTuple):
 
 
 class Service(Protocol):
-    """What a server serves. Runs on the server's thread and must not block it; a fault is answered by 500."""
+    """The application of a server. Runs on its thread and must not block it; a fault is answered by 500."""
 
     def head(self, head: Head) -> Response | None:
         """Answer from the head alone, whatever the body; None asks for the body first."""
@@ -70,7 +70,7 @@ class Service(Protocol):
 
 
 class Server:
-    """Serves one `service`. `section` is its part of the configuration; `on_answer` is told each status."""
+    """Serves one `service`. `section` is its part of the configuration; `on_answer` gets each status."""
 
     def __init__(
         self,
@@ -146,7 +146,7 @@ class Server:
             await asyncio.gather(*others, return_exceptions=True)
 
     def enter(self, connection: "_Connection") -> None:
-        """Count a connection as the latest to be used; the one unused for longest leaves if none is free."""
+        """Count a connection as the latest used; if no place is free, close the one unused for longest."""
         self._open.pop(connection, None)
         if len(self._open) >= self.bounds.connections:
             oldest = next(iter(self._open))
@@ -178,7 +178,7 @@ class _Connection(asyncio.Protocol):
         self._begin_deadline()
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes in."""
+        """Take received bytes."""
         self._http.receive_data(data)
         self._advance()
 
@@ -190,13 +190,13 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Give the place back."""
-        del error  # the peer is gone: there is nobody to tell
+        del error  # the peer is gone, so the error has no reader
         self._deadline.cancel()
         self._drop_body()
         self._server.leave(self)
 
     def abort(self) -> None:
-        """Drop the connection with whatever is unsent."""
+        """Drop the connection and any unsent bytes."""
         self._transport.abort()
 
     def _begin_deadline(self) -> None:
@@ -243,7 +243,7 @@ class _Connection(asyncio.Protocol):
 
     def _on_data(self, data: bytes) -> None:
         if self._answered:
-            return  # refused: read on, lest the client never sees the answer, until the deadline
+            return  # refused: read on until the deadline, or the client may never see the answer
         self._body.append(data)
         self._size += len(data)
         self._server.waiting_bytes += len(data)
@@ -258,7 +258,7 @@ class _Connection(asyncio.Protocol):
             self._settle()
             return
         assert self._head is not None
-        self._transport.pause_reading()  # of what comes behind this request nothing is needed yet
+        self._transport.pause_reading()  # nothing behind this request is needed yet
         self._serving = asyncio.get_running_loop().create_task(self._serve(self._head, b"".join(self._body)))
 
     async def _serve(self, head: Head, body: bytes) -> None:
