@@ -1,4 +1,4 @@
-"""Several sources as one, e.g. Kafka and the spool; each partition is the source's that announced it."""
+"""Several sources as one, e.g. Kafka and the spool; a partition belongs to the source that announced it."""
 
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from monitor.ports import Source
 class CombinedSource:
     """Polls its sources in turn. Their topics must differ.
 
-    A source that refuses for now holds up no other: Retryable is raised only when none had anything.
+    A source that refuses for now does not hold up the others: Retryable is raised only when none had events.
     Exhausted comes once all sources have ended.
     """
 
@@ -26,7 +26,7 @@ class CombinedSource:
     def poll(self, timeout: float, max_records: int) -> Sequence[Event]:
         """Return what happened in any source, waiting at most about `timeout` seconds.
 
-        Every source is asked, beginning with another one each time, so that a busy one starves none.
+        Each call begins with another source, so a busy one does not starve the others.
         """
         self._turn.rotate()
         events = self._ask(0.0, max_records)
@@ -35,14 +35,14 @@ class CombinedSource:
         return events
 
     def seek(self, topic: str, partition: int, offset: int, leader_epoch: int = -1) -> None:
-        """Deliver a partition from `offset` on. One that no source has announced is left alone."""
+        """Deliver a partition from `offset` on. One that no source has announced is ignored."""
         owner = self._owners.get((topic, partition))
         if owner is not None:
             self._exhausted.discard(id(owner))
             owner.seek(topic, partition, offset, leader_epoch)
 
     def refresh(self, topic: str, partition: int) -> None:
-        """Look a partition up anew. One that no source has announced is left alone."""
+        """Look a partition up anew. One that no source has announced is ignored."""
         owner = self._owners.get((topic, partition))
         if owner is not None:
             owner.refresh(topic, partition)
@@ -58,18 +58,18 @@ class CombinedSource:
             source.resume()
 
     def commit(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Tell each source the positions of its partitions."""
+        """Commit to each source the positions of its partitions."""
         for source in self._turn:
             own = self._of(source, positions)
             if own:
                 source.commit(own)
 
     def lag(self) -> Sequence[Lag]:
-        """Lag of every source's partitions."""
+        """Return the lag of every source's partitions."""
         return [lag for source in self._turn for lag in source.lag()]
 
     def health(self) -> Mapping[str, bool]:
-        """Conditions of every source."""
+        """Return the conditions of every source."""
         return {name: holds for source in self._sources for name, holds in source.health().items()}
 
     def close(self, positions: Mapping[TopicPartition, int], seconds: float) -> None:
@@ -83,11 +83,11 @@ class CombinedSource:
         refusal: Retryable | None = None
         for source in self._turn:
             try:
-                found = source.poll(0.0 if events else timeout, limit)
+                polled = source.poll(0.0 if events else timeout, limit)
             except Retryable as error:
                 refusal = error
                 continue
-            for event in found:
+            for event in polled:
                 if isinstance(event, Exhausted):
                     self._exhausted.add(id(source))
                     events += [event] if len(self._exhausted) == len(self._turn) else []

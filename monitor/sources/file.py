@@ -13,12 +13,10 @@ from monitor.errors import ConfigError
 from monitor.events import Assigned, Event, Exhausted, Fetched, Lag, OutOfRange, TopicPartition
 from monitor.trace import Record
 
-MAX_LINE_BYTES: Final = (
-    16 * 2**20
-)  # far beyond what is decoded: a longer line is cut and dead-lettered for it
+MAX_LINE_BYTES: Final = 16 * 2**20  # far beyond what is decoded: a longer line is cut and dead-lettered
 BATCH_BYTES: Final = 16 * 2**20  # a poll stops here, however many records it may return
 READ_AHEAD: Final = 64  # lines of standard input kept ready
-UNKNOWN_END: Final = 2**63 - 1  # standard input has no end to speak of before it ends
+UNKNOWN_END: Final = 2**63 - 1  # standard input has no known end until it ends
 BOM: Final = b"\xef\xbb\xbf"
 
 
@@ -29,10 +27,10 @@ class _Line(NamedTuple):
 
 
 class FileSource:
-    """Lines of a file, or of standard input for `-`. Blank lines are no records but keep their number.
+    """Lines of a file, or of standard input for `-`. Blank lines are skipped but keep their number.
 
-    A line longer than 16 MiB is delivered cut to one byte more, so that it is refused as too large and
-    accounted for rather than dropped. Standard input cannot be sought backwards: OutOfRange says so.
+    A line longer than 16 MiB is delivered cut to one byte more, so it is dead-lettered as too large, not
+    dropped. Standard input cannot be sought backwards: OutOfRange says so.
     Raises ConfigError when the file cannot be read.
     """
 
@@ -60,7 +58,7 @@ class FileSource:
             ) from None
 
     def progress(self) -> tuple[int, int | None]:
-        """Bytes read, and bytes in total where known: what a progress bar shows."""
+        """Return the bytes read, and the bytes in total where known, for a progress bar."""
         return self._done_bytes, self._total
 
     def poll(self, timeout: float, max_records: int) -> Sequence[Event]:
@@ -109,7 +107,7 @@ class FileSource:
         """Do nothing: a file keeps no positions."""
 
     def lag(self) -> Sequence[Lag]:
-        """Lines not delivered yet; of standard input 1 until it has ended."""
+        """Return the lines not delivered yet; for standard input 1 until it has ended."""
         if not self._assigned:
             return ()
         records = max(0, self._end - self._position)
@@ -120,7 +118,7 @@ class FileSource:
         return [Lag(self._topic, 0, records, seconds)]
 
     def health(self) -> Mapping[str, bool]:
-        """No conditions: a file is there, or it is no source."""
+        """Return no conditions: a file either exists, or the source could not be built."""
         return {}
 
     def close(self, positions: Mapping[TopicPartition, int], seconds: float) -> None:  # noqa: ARG002 - nothing to commit, no one to wait for
@@ -147,7 +145,7 @@ class FileSource:
 
 
 def topic_of(path: str | Path) -> str:
-    """Return the topic that stands for a file: its name, in the characters a Kafka topic may have."""
+    """Return the topic name of a file: its name, in the characters a Kafka topic may have."""
     if str(path) == "-":
         return "stdin"
     return re.sub(r"[^A-Za-z0-9._-]", "_", Path(path).name)[:249] or "file"

@@ -1,7 +1,7 @@
 """Kafka as a source: a member of a consumer group that delivers nothing before a seek.
 
-Offsets are committed by hand and only as advice; the ledger decides where a partition begins, through `seek`.
-`poll`, `seek`, `commit` and the rest are called from one thread; the library's IO thread only leaves notes of
+Offsets are committed explicitly and only as advice; the ledger decides where a partition begins, through
+`seek`. `poll`, `seek`, `commit` and the rest are called from one thread; the library's IO thread only queues
 rebalances, which the next `poll` returns as events.
 """
 
@@ -49,9 +49,9 @@ class KafkaStats(NamedTuple):
 class KafkaSource:
     """Records of `config.topics` as a member of `config.group_id`. Connects while it is polled.
 
-    `on_connection` gets whether any broker is connected, before the first attempt and at each change; one
-    that falls silent counts as connected until a request to it times out (30 s by default).
-    `on_denial` gets each right that is found to be missing, and when it no longer is.
+    `on_connection` gets whether any broker is connected, before the first attempt and at each change; a
+    silent broker counts as connected until a request to it times out (30 s by default).
+    `on_denial` gets each missing right, once when it is found and once when it is granted.
     `on_topic` gets each topic that is looked up, and whether it has an id.
     `on_member` gets each answer of the group, and whether this is a live member of it.
     Raises ConfigError at once for settings that cannot work or would break the delivery promise.
@@ -112,7 +112,7 @@ class KafkaSource:
 
     @property
     def stats(self) -> KafkaStats:
-        """Counts for telemetry; cheap."""
+        """Return the counts for telemetry; cheap."""
         errors = (
             self._open_errors + self._fetcher.errors + self._lookups.errors + self._liveness.disconnections
         )
@@ -145,7 +145,7 @@ class KafkaSource:
         return self._take_events()
 
     def seek(self, topic: str, partition: int, offset: int, leader_epoch: int = -1) -> None:
-        """Deliver a partition from `offset` on. One that is no longer assigned is left alone."""
+        """Deliver a partition from `offset` on. Ignores one that is no longer assigned."""
         owned = self._partitions.get((topic, partition))
         if owned is not None and owned.announced:
             self._lookups.drop((topic, partition))
@@ -176,7 +176,7 @@ class KafkaSource:
             self._commits.send(self._consumer, self._partitions)
 
     def lag(self) -> Sequence[Lag]:
-        """Lag per announced partition, from the ends last heard of."""
+        """Return the lag per announced partition, from the ends last seen."""
         lags = [self._assignment.lag(key) for key, owned in self._partitions.items() if owned.announced]
         for key, owned in self._partitions.items():
             # Offsets passed without a record hold nothing to judge: aborted records, markers.
@@ -186,7 +186,7 @@ class KafkaSource:
         return lags
 
     def health(self) -> Mapping[str, bool]:
-        """Return whether it is a live group member, may read, and has, or had a moment ago, a broker."""
+        """Return the conditions: a live group member, allowed to read, connected now or a moment ago."""
         return {**self._liveness.health(), "kafka_authorized": self._rights.complete}
 
     def close(self, positions: Mapping[TopicPartition, int], seconds: float) -> None:
@@ -199,7 +199,7 @@ class KafkaSource:
         self._closed = True
         if self._consumer is None:
             if self._opening is not None:
-                # Giving up asks the client's thread, which is gone once the client was opened and discarded.
+                # Giving up needs the client's thread, which is gone once the client was opened and discarded.
                 if not self._opening.done():
                     self._diagnosis.give_up()
                 self._opening.add_done_callback(discard)
@@ -208,7 +208,7 @@ class KafkaSource:
         self._commits.add(positions)
         offsets = self._commits.take(self._partitions)
         if offsets:
-            # Half of the time is for the commit: it is advice, while leaving lets others take over at once.
+            # The commit gets half of the time: it is advice, while leaving lets others take over at once.
             self._bounded("commit", seconds / 2, partial(self._consumer.commit, offsets))
         milliseconds = int(deadline.remaining() * 1000)
         leave = partial(self._consumer.close, autocommit=False, timeout_ms=milliseconds)
@@ -218,12 +218,12 @@ class KafkaSource:
     def _bounded(self, step: str, seconds: float, call: Any) -> None:
         try:
             in_thread(f"kafka-{step}", call).result(seconds)
-        except Exception as error:  # noqa: BLE001 - a stop goes on, whatever the library raises
+        except Exception as error:  # noqa: BLE001 - the stop continues, whatever the library raises
             self._commits.failures += step == "commit"
             self._log.warning("kafka_stop_failed", step=step, error=type(error).__name__)
 
     def _renew(self) -> Sequence[Event]:
-        """Give everything up as after a rebalance, and the consumer that has dropped out of its group."""
+        """Replace a consumer that dropped out of its group; give its partitions up as after a rebalance."""
         self._log.error("kafka_renewed", group=self._config.group_id)
         # It may never return; the notes it still takes go to a list that is dropped.
         in_thread("kafka-leave", partial(self._consumer.close, autocommit=False, timeout_ms=LEAVE_MS))

@@ -1,4 +1,4 @@
-"""Kafka tasks beside consuming, for commands: see what a daemon would find, produce a few records again."""
+"""Kafka tasks for commands: examine what a daemon would find, produce a few records again."""
 
 import socket
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +19,7 @@ _READ, _WRITE = 3, 4  # AclOperation of Kafka's protocol
 
 
 class Access(StrEnum):
-    """What may be done with a topic, or with the group."""
+    """Access to a topic, or to the group."""
 
     ALLOWED = "allowed"
     DENIED = "denied"
@@ -27,7 +27,7 @@ class Access(StrEnum):
 
 
 class BrokerExamination(NamedTuple):
-    """What a daemon would find. `silent`: servers that take no connection, while another one does.
+    """Result of `examine`. `silent`: servers that accept no connection, while another one does.
 
     `nameless`: topics that have no id.
     """
@@ -78,7 +78,7 @@ def _kafka_error() -> type[Exception]:
 def _opened(
     config: KafkaConfig, keywords: dict[str, Any], diagnosis: Diagnosis, seconds: float
 ) -> tuple[Any, Any]:
-    """Connect; give up early where every server that is not silent has told why it cannot be used."""
+    """Connect; give up early once every server that answers has given a reason why it cannot be used."""
     opening = in_thread("kafka-check", lambda: connect(keywords, diagnosis))
     for turn in range(int(2 * seconds / TURN_SECONDS)):
         try:
@@ -127,16 +127,16 @@ def _access(topic: Any, operation: int) -> Access:
     from kafka.errors import TopicAuthorizationFailedError
 
     if topic is not None and topic.error_code == TopicAuthorizationFailedError.errno:
-        return Access.DENIED  # whether it exists is told to nobody without a right
+        return Access.DENIED  # without a right, Kafka hides whether the topic exists
     if topic is None or not topic.partitions:
         return Access.MISSING
-    # Brokers before 2.3 name none; who sees a topic may do something with it.
+    # Brokers before 2.3 name no operations; a visible topic then counts as allowed.
     allowed = topic.authorized_operations
     return Access.DENIED if allowed and operation not in allowed else Access.ALLOWED
 
 
 def _group(consumer: Any, manager: Any, config: KafkaConfig, seconds: float) -> Access:
-    """Whether the group may be used: a heartbeat of nobody changes nothing, and is refused all the same."""
+    """Test access to the group: a heartbeat of an unknown member changes nothing, yet shows a denial."""
     from kafka.errors import GroupAuthorizationFailedError, KafkaTimeoutError
     from kafka.protocol.consumer import HeartbeatRequest
 
@@ -153,7 +153,7 @@ def _group(consumer: Any, manager: Any, config: KafkaConfig, seconds: float) -> 
 
 
 def _silent(config: KafkaConfig, seconds: float) -> list[str]:
-    """Servers that take no connection; none where a proxy dials for us. Raises Retryable where all are."""
+    """Return servers that accept no connection; none behind a proxy. Raises Retryable if all are silent."""
     from kafka.cluster import collect_hosts
 
     if not config.client.keys().isdisjoint({"proxy_url", "socks5_proxy"}):

@@ -14,8 +14,8 @@ from monitor.sources.kafka_structs import library_partition
 class OwnedPartition:
     """State of an owned partition. `position` is where delivery continues or would begin.
 
-    `probed` is the announcement that waits for the partition's high watermark. `delivered` is the end of what
-    was delivered, or passed over. `cut_at` is the position below which the log was once said to be cut off.
+    `probed` is the announcement that waits for the partition's high watermark. `delivered` is the end of the
+    delivered or skipped offsets. `cut_at` is the position at which the log was once reported cut off.
     """
 
     announced: bool = False
@@ -88,7 +88,7 @@ class Assignment:
         from kafka.structs import OffsetAndMetadata
 
         self._consumer.seek(library_partition(key), offset)
-        if leader_epoch >= 0:  # `seek` takes none, and without one nothing shows a log that was cut off
+        if leader_epoch >= 0:  # `seek` takes none, and without an epoch a truncated log goes unnoticed
             self._consumer_state(key).position = OffsetAndMetadata(offset, "", leader_epoch)
 
     def place_unannounced(self) -> None:
@@ -100,7 +100,7 @@ class Assignment:
                 self._consumer.seek(name, 0)
 
     def lag(self, key: TopicPartition) -> Lag:
-        """Return the lag of a partition, from the end last heard of, and note how far delivery is."""
+        """Return the lag of a partition, from the end last seen, and note how far delivery is."""
         owned = self.partitions[key]
         if owned.delivering:
             # `position` of the consumer would ask the broker, and raise what only a poll may handle.

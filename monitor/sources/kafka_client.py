@@ -9,7 +9,7 @@ methods, so `open_consumer` refuses a release that no longer has them:
 - A group join that completes between two polls is lost. Where the member knew by itself that it must join,
   the finished join is thrown away and begun again (`BaseCoordinator.join_group_async`): a caller that polls
   for 100 ms every 400 ms never joins (`test_sources_kafka.py::test_joins_although_polls_are_short`). Where
-  only changed metadata said so, joining makes `ConsumerCoordinator.need_rejoin` false: nobody takes the join,
+  only changed metadata said so, joining makes `ConsumerCoordinator.need_rejoin` false: no one takes the join,
   no heartbeat is sent, and the group expels the member (docs/kafka-python-lost-rejoin.md). Here a join stays
   wanted from its beginning until it is taken, and a finished one is kept.
 """
@@ -75,7 +75,7 @@ class BadFetch(Exception):  # noqa: N818 - names what was fetched, not what to d
 
 
 class Rebalance(NamedTuple):
-    """What the group coordinator changed: partitions gained, or no longer owned."""
+    """A change by the group coordinator: partitions gained, or no longer owned."""
 
     gained: bool
     partitions: Collection[tuple[str, int]]
@@ -190,7 +190,7 @@ def connect(kwargs: dict[str, Any], diagnosis: Diagnosis) -> tuple[Any, Any]:
 
     def client_of(**configs: Any) -> Any:
         client = KafkaNetClient(**configs)
-        # The consumer hands this setting to nobody, and a misspelt topic would be created by reading it.
+        # The consumer ignores this setting, and reading a misspelt topic would create it.
         client.cluster.config["allow_auto_create_topics"] = configs["allow_auto_create_topics"]
         clients.append(client)
         diagnosis.watch(client)
@@ -290,7 +290,7 @@ def _check_heartbeat(consumer: Any) -> None:
 
 
 def unbuildable(error: Exception) -> ConfigError:
-    """What it means that the library raises a ValueError, TypeError, AssertionError or ImportError."""
+    """Return the ConfigError for a ValueError, TypeError, AssertionError or ImportError of the library."""
     return ConfigError(
         f"kafka: the client cannot be built ({type(error).__name__}); check kafka.bootstrap_servers, "
         "kafka.sasl_* and kafka.client"
@@ -298,7 +298,7 @@ def unbuildable(error: Exception) -> ConfigError:
 
 
 def unrepairable(error: AttributeError) -> ConfigError:
-    """What to say of a release of kafka-python that lacks what must be repaired or watched."""
+    """Return the ConfigError for a release of kafka-python that lacks a method to repair or watch."""
     import kafka
 
     return ConfigError(
@@ -357,7 +357,7 @@ def _kept_join(
         if kept and is_untaken():
             return kept[0]
         kept.clear()
-        # What called for this join may be gone once it is done. Taking the result withdraws the request.
+        # The reason for this join may be gone once it is done. Taking the result withdraws the request.
         want()
         assignment = await join()
         kept.append(assignment)
@@ -381,7 +381,7 @@ def in_thread(name: str, call: Any) -> Future[Any]:
 
 
 def discard(opening: Future[tuple[Any, Any]]) -> None:
-    """Close a client that nobody needs any more; for `Future.add_done_callback`. Never raises."""
+    """Close an unneeded client; for `Future.add_done_callback`. Never raises."""
     if opening.exception() is not None:
         return
     try:

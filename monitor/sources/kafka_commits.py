@@ -31,15 +31,15 @@ class Commits:
         self.failures = 0
 
     def add(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Want these next offsets committed."""
+        """Queue these next offsets to be committed."""
         self._waiting.update(positions)
 
     def forget(self, key: TopicPartition) -> None:
-        """A partition is no longer owned; a commit could set back whoever owns it now."""
+        """Drop a partition that is no longer owned; a commit could set its new owner back."""
         self._waiting.pop(key, None)
 
     def take(self, owned: Mapping[TopicPartition, OwnedPartition]) -> dict[Any, Any]:
-        """Remove what waits and return it as the library wants it, owned partitions only."""
+        """Remove the waiting offsets and return those of owned partitions, in the library's form."""
         from kafka.structs import OffsetAndMetadata
 
         waiting, self._waiting = self._waiting, {}
@@ -50,7 +50,7 @@ class Commits:
         }
 
     def send(self, consumer: Any, owned: Mapping[TopicPartition, OwnedPartition]) -> None:
-        """Send what waits unless a request is under way or failed just now. Never blocks."""
+        """Send the waiting offsets unless a request is under way or failed just now. Never blocks."""
         from kafka.errors import KafkaError
 
         now = self._clock.monotonic()
@@ -69,7 +69,7 @@ class Commits:
             self._failed(offsets, type(error).__name__)
 
     def abandon(self) -> None:
-        """The consumer is given up, and with it the request that is under way."""
+        """Forget the request under way, as its consumer is given up."""
         self._number += 1
         self._sent = None
 

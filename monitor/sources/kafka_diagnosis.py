@@ -1,13 +1,13 @@
-"""Why no broker can be used: what a connection died of, in words that say what to do.
+"""Diagnosis of failed connections: the cause and the remedy, in an operator's words.
 
-kafka-python tells whoever waits for a broker only that the time is up; what a connection died of it leaves in
-that connection. `Diagnosis` keeps it per broker, and `explain` reads it.
+kafka-python reports only that the time for a broker is up; it leaves the cause in the failed connection.
+`Diagnosis` keeps the causes per broker, and `explain` puts them into words.
 
-What can be wrong for a while is waited for, from the first connection on, because a daemon cannot tell a
-mistake from a password that was rotated on one side, a certificate that ran out, or an access control list
-being rewritten; it says the cause and is not ready meanwhile. What no waiting can change (a client that
-cannot be built, a mechanism that kafka-python does not know, a setting that the broker's group protocol
-refuses) is a ConfigError. `riskmon check` and `riskmon doctor` fail on both and name the same cause.
+A daemon waits for every failure that may pass, from the first connection on, because it cannot tell a mistake
+from a password rotated on one side, an expired certificate, or an access control list being rewritten; it
+reports the cause and is not ready meanwhile. A failure that waiting cannot change (a client that cannot be
+built, a mechanism that kafka-python does not know, a setting that the broker's group protocol refuses) is a
+ConfigError. `riskmon check` and `riskmon doctor` fail on both and name the same cause.
 """
 
 import logging
@@ -24,12 +24,12 @@ from monitor.clock import Clock
 from monitor.config import KafkaConfig
 from monitor.errors import ConfigError
 
-SAY_SECONDS: Final = 60.0  # how often an outage that lasts is told of
-CAUSE_SECONDS: Final = 2.0  # how long the first line of an outage waits for a cause to be known
+SAY_SECONDS: Final = 60.0  # how often a lasting outage is logged
+CAUSE_SECONDS: Final = 2.0  # how long the first line of an outage waits for a cause
 
 
 class Outage(StrEnum):
-    """Why a connection to a broker failed; what the broker said comes before what the network did."""
+    """Reason why a connection to a broker failed; a broker's answers come before network failures."""
 
     LOGIN_REFUSED = "login_refused"
     MECHANISM_REFUSED = "mechanism_refused"
@@ -63,7 +63,7 @@ _REMEDIES: Final = {
     Outage.CERTIFICATE_INVALID: "the broker's certificate cannot be verified: check it and kafka.ssl_cafile",
     Outage.CLIENT_CERTIFICATE_REFUSED: "the broker refuses the client's certificate, or its absence: check "
     "kafka.ssl_certfile and kafka.ssl_keyfile",
-    Outage.NO_TLS_THERE: "the broker speaks no TLS there: check kafka.security_protocol and the port",
+    Outage.NO_TLS_THERE: "the broker does not speak TLS there: check kafka.security_protocol and the port",
     Outage.TLS_THERE: "the broker speaks TLS there: check kafka.security_protocol and the port",
     Outage.NOT_ALLOWED: "the broker does not allow this user to use the cluster: change its access control",
     Outage.NO_BROKER_THERE: "what answers is not a broker of Kafka 2.4 or later: check "
@@ -121,7 +121,7 @@ _FOR_GOOD: Final = {
     "UnsupportedVersionError": "the broker is too old; Kafka 2.4 or later is needed",
     "IncompatibleBrokerVersion": "the address in kafka.bootstrap_servers is not a broker",
 }
-"""Answers that no waiting changes: error class to remedy."""
+"""Answers that waiting cannot change: error class to remedy."""
 
 
 class Cause(NamedTuple):
@@ -135,7 +135,7 @@ class Cause(NamedTuple):
 
 
 def explain(error: BaseException, config: KafkaConfig) -> Cause:
-    """Say what an error of kafka-python means to whoever configured the connection."""
+    """Explain an error of kafka-python to the person who configured the connection."""
     reason = _reason(error)
     if reason is Outage.CLOSED_UNANSWERED:
         wanted = _CLOSED[config.security_protocol]
@@ -148,9 +148,9 @@ def explain(error: BaseException, config: KafkaConfig) -> Cause:
 
 
 def quieten() -> None:
-    """Let the library say nothing of connections: it has six lines for each attempt, `Outages` one a minute.
+    """Silence the library's log of connections: it writes six lines per attempt, `Outages` one a minute.
 
-    A level that somebody has set is left as it is.
+    A level already set is left as it is.
     """
     for name in ("kafka.net", "kafka.cluster"):
         logger = logging.getLogger(name)
@@ -159,7 +159,7 @@ def quieten() -> None:
 
 
 def raise_for_good(error: BaseException) -> None:
-    """Raise ConfigError for a broker's answer that no waiting changes; return for others."""
+    """Raise ConfigError for a broker's answer that waiting cannot change; return for others."""
     for kind in type(error).__mro__:
         if kind.__name__ in _FOR_GOOD:
             raise ConfigError(
@@ -173,10 +173,10 @@ def _reason(error: BaseException) -> Outage:
         if isinstance(each, ssl.SSLCertVerificationError):
             return _VERIFY.get(each.verify_code, Outage.CERTIFICATE_INVALID)
         if isinstance(each, ssl.SSLError) and "ALERT" in (each.reason or ""):
-            # After the broker's own certificate was taken, what it complains of is ours.
+            # Once its own certificate was accepted, the broker's complaint is about ours.
             about_us = any(word in each.reason for word in ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED"))
             return Outage.CLIENT_CERTIFICATE_REFUSED if about_us else Outage.NO_TLS_THERE
-        if type(each).__name__ == "InvalidReceiveError":  # what was sent is no frame of Kafka's protocol
+        if type(each).__name__ == "InvalidReceiveError":  # not a frame of Kafka's protocol
             length = str(each).rpartition(" ")[2]
             tls = length.isdecimal() and int(length) >> 16 in _TLS_RECORDS
             return Outage.TLS_THERE if tls else Outage.NO_BROKER_THERE
@@ -191,7 +191,7 @@ def _reason(error: BaseException) -> Outage:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and what it was made of: kafka-python hands errors on as arguments and as contexts."""
+    """Yield an error and its causes: kafka-python passes errors on as arguments and as contexts."""
     waiting, seen = [error], set[int]()
     while waiting:
         each = waiting.pop(0)
@@ -200,11 +200,11 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         seen.add(id(each))
         yield each
         related = (each.__cause__, each.__context__, *each.args)
-        waiting += [one for one in related if isinstance(one, BaseException)]
+        waiting += [cause for cause in related if isinstance(cause, BaseException)]
 
 
 class Diagnosis:
-    """What the connections of a source's clients died of since one last succeeded."""
+    """Causes of failed connections of a source's clients since one last succeeded."""
 
     def __init__(self, config: KafkaConfig) -> None:
         self._config = config
@@ -213,11 +213,11 @@ class Diagnosis:
 
     @property
     def cause(self) -> Cause | None:
-        """The one that says most, None while connections succeed."""
+        """Return the most specific cause, None while connections succeed."""
         return min(list(self._causes.values()), key=lambda cause: _RANKS[cause.reason], default=None)
 
     def conclusive(self, brokers: int) -> bool:
-        """Whether every one of so many brokers has said, or shown, why it cannot be used."""
+        """Return whether each of so many brokers has shown why it cannot be used."""
         causes = list(self._causes.values())
         return len(causes) >= brokers and all(cause.reason is not Outage.NO_ANSWER for cause in causes)
 
@@ -229,9 +229,9 @@ class Diagnosis:
     def watch(self, client: Any) -> None:
         """Listen to the connections of a kafka-python client. Raises ConfigError for an unknown release.
 
-        It also mends what 3.0.x does where a broker refuses a login and closes: the refusal is thrown away
-        when it is read together with the end of the connection (`KafkaTCPTransport._read_from_sock`), and as
-        it is not raised where the connection is opened, the wait before the next attempt never grows.
+        It also repairs a fault of 3.0.x where a broker refuses a login and closes: the refusal is lost when
+        it is read together with the end of the connection (`KafkaTCPTransport._read_from_sock`), and as it
+        is not raised where the connection is opened, the wait before the next attempt never grows.
         """
         try:
             manager = client._manager  # noqa: SLF001 - the library has no public way to its connections
@@ -265,7 +265,7 @@ class Diagnosis:
         self._causes.clear()
 
     def _broken(self, manager: Any, connection: Any, node: object, error: BaseException) -> None:
-        # One that was of use and ends tells nothing of the configuration; one that ends at once does.
+        # A connection that worked and ends says nothing about the configuration; one that ends at once does.
         closed = explain(error, self._config).reason is Outage.CLOSED_UNANSWERED
         if connection.init_future.succeeded() and not (closed and manager.bootstrapped):
             self._failed(node, error)
@@ -292,26 +292,26 @@ def _made(connection_made: Callable[[Any], None], transport: Any) -> None:
 
 
 class Outages:
-    """Tells of an outage once at its beginning, once a minute while it lasts and once at its end."""
+    """Logs an outage once at its beginning, once a minute while it lasts and once at its end."""
 
     def __init__(self, clock: Clock, log: FilteringBoundLogger, diagnosis: Diagnosis) -> None:
         self._clock = clock
         self._log = log
         self._diagnosis = diagnosis
         self._began: float | None = None
-        self._said: float | None = None  # when this outage was last told of
+        self._logged_at: float | None = None  # when this outage was last logged
         self._first = True
 
     def away(self) -> None:
-        """No broker is connected, as far as is known now. Called as often as one likes."""
+        """Note that no broker is connected. May be called at any rate."""
         now = self._clock.monotonic()
         if self._began is None:
             self._began = now
         cause = self._diagnosis.cause
         early = cause is None and now - self._began < CAUSE_SECONDS
-        if early or (self._said is not None and now - self._said < SAY_SECONDS):
+        if early or (self._logged_at is not None and now - self._logged_at < SAY_SECONDS):
             return
-        self._said = now
+        self._logged_at = now
         self._log.warning(
             "kafka_unreachable",
             seconds=round(now - self._began),
@@ -320,8 +320,8 @@ class Outages:
         )
 
     def back(self) -> None:
-        """A broker is connected. Told of at the start, and at the end of an outage that was told of."""
+        """Note that a broker is connected; log it at the start and at the end of a logged outage."""
         seconds = 0.0 if self._began is None else self._clock.monotonic() - self._began
-        if self._first or self._said is not None:
+        if self._first or self._logged_at is not None:
             self._log.info("kafka_connected", seconds=round(seconds))
-        self._first, self._began, self._said = False, None, None
+        self._first, self._began, self._logged_at = False, None, None

@@ -102,14 +102,14 @@ class Fetcher:
             self._emit(Fetched(topic, number, fetched, last.leader_epoch, last.timestamp >= 0))
 
     def _compare_logs(self, fetched: Iterable[TopicPartition]) -> None:
-        """Deliver nothing of a topic that was made anew, or may have been, as if it were the one before."""
-        found = self._logs.look(fetched)
-        for key in found.changed:
+        """Hold back topics that were or may have been recreated: their records are not the old topic's."""
+        changes = self._logs.look(fetched)
+        for key in changes.changed:
             self._look_up_again(key)
-        for key in found.doubted:
+        for key in changes.doubted:
             if self._logs.doubted(key) and key in self._assignment.partitions:
                 self._assignment.pause(key)
-        if found.settled:
+        if changes.settled:
             self._assignment.apply_pauses()
 
     def _take_bad_fetch(self, bad: BadFetch) -> None:
@@ -120,7 +120,7 @@ class Fetcher:
         if owned is None:
             return
         if owned.probed:
-            # The last record was fetched for the high watermark alone: the end that was listed must do.
+            # The last record was fetched only for the high watermark: fall back to the listed end.
             self._lookups.announce(bad.key, owned.probed.end)
         elif isinstance(error, OffsetOutOfRangeError):
             self._look_up_again(bad.key)
@@ -144,9 +144,9 @@ class Fetcher:
             raise Retryable(f"kafka: fetching {bad.key[0]} failed with {type(error).__name__}") from error
 
     def _take_cut_off(self, key: TopicPartition, diverged: int) -> None:
-        """Believe that a log was cut off once that is said twice of one position.
+        """Accept that a log was cut off once the library reports it twice for one position.
 
-        The library keeps what it found, and says it at the next poll, whatever was sought meanwhile.
+        The library keeps its finding and reports it at the next poll, even after a seek.
         """
         owned = self._assignment.partitions.get(key)
         if owned is None or diverged >= owned.delivered:
@@ -158,7 +158,7 @@ class Fetcher:
         self._assignment.move(key, owned.delivered, owned.epochs.before(owned.delivered))
 
     def _look_up_again(self, key: TopicPartition, diverged: int | None = None) -> None:
-        """Deliver no more of a partition whose position does not fit its log, until it is looked up."""
+        """Hold a partition whose position does not fit its log until it is looked up."""
         owned = self._assignment.partitions.get(key)
         if owned is not None and owned.announced:
             self._assignment.hold(key)

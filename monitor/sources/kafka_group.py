@@ -1,7 +1,7 @@
-"""An independent look at the whole group: which partitions of our topics are read by no member of it.
+"""An independent watch on the whole group: which partitions of our topics no member reads.
 
-It has a client and a thread of its own, so that a consumer that hangs, or that wrongly holds itself for a
-member, does not hide what it leaves unread.
+It has a client and a thread of its own, so a consumer that hangs, or wrongly believes itself a member, does
+not hide the partitions it leaves unread.
 """
 
 import threading
@@ -21,7 +21,7 @@ LOOK_SECONDS: Final = 15.0
 ANSWER_MS: Final = 10_000
 JOIN_SECONDS: Final = 0.5
 _SETTLED: Final = frozenset({"Stable", "Empty", "Dead"})
-"""States in which the members' assignments are told and final."""
+"""States in which the members' assignments are known and final."""
 
 
 class Group(NamedTuple):
@@ -32,12 +32,12 @@ class Group(NamedTuple):
 
 
 class GroupWatch:
-    """A thread that looks at the group every `LOOK_SECONDS` and tells `on_look`.
+    """A thread that queries the group every `LOOK_SECONDS` and calls `on_look`.
 
-    A partition counts as unread when two looks in a row found it so: one may fall between a rebalance's
-    steps. While a rebalance is under way, or Kafka does not answer, the last result stays: that is told of
-    elsewhere. `on_look` gets None when Kafka refuses, or has no way, to describe the group. `turn` is one
-    look, so that a test can drive it without a thread.
+    A partition counts as unread when two queries in a row found it so: one may fall between a rebalance's
+    steps. While a rebalance is under way, or Kafka does not answer, the last result stays, as other metrics
+    report both. `on_look` gets None when Kafka refuses, or has no way, to describe the group. `turn` is one
+    query, so a test can drive it without a thread.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class GroupWatch:
         self._client_id = client_id
         self._log = log
         self._on_look = on_look
-        self._since: dict[TopicPartition, float] = {}  # when partitions that nobody reads were first seen so
+        self._since: dict[TopicPartition, float] = {}  # when unread partitions were first seen so
         self._error = ""
         self._admin: Any = None
         self._ended = threading.Event()
@@ -69,10 +69,10 @@ class GroupWatch:
         """End. Idempotent, and safe before `start`."""
         self._ended.set()
         if self._thread.ident is not None:
-            self._thread.join(min(JOIN_SECONDS, deadline.remaining()))  # others need the time more
+            self._thread.join(min(JOIN_SECONDS, deadline.remaining()))  # leave the time to the other steps
 
     def turn(self) -> None:
-        """Look once."""
+        """Query the group once."""
         try:
             with _classified():
                 self._admin = self._admin or _open(self._config, self._client_id)
@@ -89,7 +89,7 @@ class GroupWatch:
                 self._on_look(look)
 
     def _note(self, error: str, remedy: str = "the daemon tries again") -> None:
-        """Log a change of what stands in the way of a look, and begin with a new client after an error."""
+        """Log an error of a query when it changes, and start over with a new client."""
         if error:
             self._close()
             if error != self._error:
@@ -118,7 +118,7 @@ class GroupWatch:
         unread = {key: since for key, since in self._since.items() if key in before}
         counts = Counter({topic: 0 for topic, _ in known})
         counts.update(topic for topic, _ in unread)
-        # Every daemon sees the same, and one reports: the first member, or each where there is no member.
+        # All daemons see the same, so only one reports: the first member, or each when there is no member.
         if not unread or self._client_id != min(group.clients, default=self._client_id):
             return GroupLook(counts, ())
         waiting = _waiting(admin, name, list(unread))
@@ -127,7 +127,7 @@ class GroupWatch:
 
 
 def hidden(config: KafkaConfig) -> str:
-    """Why Kafka would not tell a daemon who reads what, with the remedy; empty where it does.
+    """Return why Kafka does not describe the group to a daemon, with the remedy; empty if it does.
 
     Raises Retryable when it does not answer.
     """
@@ -148,12 +148,12 @@ class _RefusedError(Exception):
 
     def __init__(self, error: Exception, remedy: str) -> None:
         super().__init__(type(error).__name__)
-        self.remedy = f"{remedy}; without, partitions that nobody reads go unnoticed"
+        self.remedy = f"{remedy}; otherwise unread partitions go unnoticed"
 
 
 @contextmanager
 def _classified() -> Iterator[None]:
-    """Tell what Kafka refuses or cannot do from what may pass."""
+    """Separate refusals and missing features of Kafka from failures that may pass."""
     from kafka.errors import AuthorizationError, KafkaError, UnsupportedVersionError
 
     try:
@@ -179,9 +179,9 @@ def _open(config: KafkaConfig, client_id: str) -> Any:
 
 
 def described(answer: Mapping[str, Any]) -> Group | None:
-    """Read what `KafkaAdminClient.describe_groups` says of one group.
+    """Read the answer of `KafkaAdminClient.describe_groups` for one group.
 
-    None for one that is rebalancing or whose coordinator is not ready: who reads what is not settled then.
+    None while it is rebalancing or its coordinator is not ready: the assignments are not final then.
     """
     if answer["group_state"] not in _SETTLED:
         return None
@@ -197,14 +197,14 @@ def described(answer: Mapping[str, Any]) -> Group | None:
 
 
 def partitions(topics: Sequence[Mapping[str, Any]]) -> frozenset[TopicPartition]:
-    """Read what `KafkaAdminClient.describe_topics` says; a topic that does not exist has none."""
+    """Read the answer of `KafkaAdminClient.describe_topics`; a topic that does not exist has none."""
     return frozenset(
         (topic["name"], each["partition_index"]) for topic in topics for each in topic["partitions"]
     )
 
 
 def _waiting(admin: Any, group: str, keys: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
-    """Records from the group's committed position, or the beginning, to the end."""
+    """Count the records from the group's committed position, or the beginning, to the end."""
     from kafka.admin import OffsetSpec
     from kafka.structs import TopicPartition as Name
 

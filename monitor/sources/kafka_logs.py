@@ -1,9 +1,9 @@
-"""Which log each partition is: topics that are made anew under their name, and the epochs of their leaders.
+"""Identity of each partition's log: topics recreated under their name, and the epochs of their leaders.
 
-kafka-python fetches by a topic's name. A topic that was deleted and made anew is read on at the old offset as
-soon as it is that long, so the topic's id (Kafka 2.8 and later) is compared whenever metadata is refreshed,
-and asked for, before anything more is delivered, whenever a topic may have been made anew unseen: a fetch
-failed, or none was under way for a while. A topic that is deleted ends the fetches that wait for its records
+kafka-python fetches by a topic's name. A topic that was deleted and recreated is read on at the old offset as
+soon as it is that long. So the topic's id (Kafka 2.8 and later) is compared whenever metadata is refreshed.
+It is also asked for, before anything more is delivered, whenever a topic may have been recreated unseen: a
+fetch failed, or none was under way for a while. Deleting a topic ends the fetches that wait for its records
 with an error.
 """
 
@@ -16,7 +16,7 @@ from monitor.clock import Clock, Deadline
 from monitor.events import TopicPartition
 
 UNSEEN_SECONDS: Final = 0.4  # between polls: for half a second after one a fetch waits for records
-ANSWER_SECONDS: Final = 0.1  # what was fetched is kept for so long until an answer tells of which topic it is
+ANSWER_SECONDS: Final = 0.1  # how long fetched records are kept until an answer identifies their topic
 TICK_SECONDS: Final = 0.002
 AGAIN_SECONDS: Final = 1.0  # between requests for metadata while a topic is not there
 ENOUGH_REFRESHES: Final = 2  # the first answer may have been asked for before the topics were named
@@ -24,12 +24,12 @@ NO_ID: Final = "00000000-0000-0000-0000-000000000000"
 
 
 def topic_id(found: Any) -> str:
-    """What metadata gives as a topic's id as text, empty for none."""
+    """Return the topic id in metadata as text, empty for none."""
     return "" if found is None or str(found) == NO_ID else str(found)
 
 
 class LogChanges(NamedTuple):
-    """What a look has shown: partitions of topics made anew, of such as may be, and of such as are not."""
+    """Result of `Logs.look`: partitions of topics recreated, possibly recreated, and proved unchanged."""
 
     changed: list[TopicPartition]
     doubted: list[TopicPartition]
@@ -66,35 +66,35 @@ class Logs:
         cluster.add_listener(self._refresh)
 
     def topic_id(self, topic: str) -> str:
-        """The id that metadata gives a topic now, empty where it has none or is not there."""
+        """Return a topic's id in the current metadata, empty where it has none or does not exist."""
         return topic_id(self._cluster.topic_id(topic))
 
     def complete(self) -> bool:
-        """Whether metadata names all that exists of the topics; asks for it until it does."""
+        """Return whether metadata lists all topics that exist; request it until it does."""
         if self._refreshes < ENOUGH_REFRESHES:
             self._cluster.request_update()
         return self._refreshes >= ENOUGH_REFRESHES
 
     def know(self, key: TopicPartition, topic_id: str) -> None:
-        """Remember of which topic a partition is."""
+        """Remember the topic id of a partition."""
         self._known[key] = topic_id
         self._doubts.pop(key, None)
 
     def question(self, key: TopicPartition) -> None:
-        """What was asked of a partition did not fit: see first whether it still is of that topic."""
+        """Doubt a partition whose answer did not fit: first check that it still belongs to that topic."""
         self._doubt({key} & self._known.keys())
 
     def forget(self, key: TopicPartition) -> None:
-        """A partition is no longer ours."""
+        """Forget a partition that is no longer ours."""
         self._known.pop(key, None)
         self._doubts.pop(key, None)
 
     def doubted(self, key: TopicPartition) -> bool:
-        """Whether the partition may be another log by now, so that nothing of it may be delivered."""
+        """Return whether the partition may be another log by now, so that none of it may be delivered."""
         return key in self._doubts
 
     def reads(self) -> None:
-        """Say that partitions are being fetched now."""
+        """Note that partitions are being fetched now."""
         now = self._clock.monotonic()
         if now - self._read_at > UNSEEN_SECONDS:
             self._doubt(self._known.keys())
@@ -107,21 +107,21 @@ class Logs:
         for key in fetched:
             while key in self._doubts and not self._doubts[key].answer.is_done and not end.expired():
                 self._clock.sleep(TICK_SECONDS)
-        found = LogChanges([], self._unheld, [])
+        changes = LogChanges([], self._unheld, [])
         self._unheld = []
         if not self._refreshed and not self._doubts:
-            return found
+            return changes
         self._refreshed = False
         for key, known in self._known.items():
             current = self.topic_id(key[0])
             if known and current and current != known:
                 self._doubts.pop(key, None)
-                found.changed.append(key)
+                changes.changed.append(key)
             elif key in self._doubts and self._settles(key, same=current == known):
-                found.settled.append(key)
-        for key in found.changed:
+                changes.settled.append(key)
+        for key in changes.changed:
             del self._known[key]
-        return found
+        return changes
 
     def _settles(self, key: TopicPartition, *, same: bool) -> bool:
         doubt = self._doubts[key]
@@ -160,15 +160,15 @@ class Logs:
         return watched
 
     def _told(self, handle: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-        def told(node: Any, error: Any) -> Any:
+        def noted(node: Any, error: Any) -> Any:
             self._failed.append(None)
             return handle(node, error)
 
-        return told
+        return noted
 
 
 class Epochs:
-    """Leader epochs of what was delivered of a partition, as far back as a commit may be."""
+    """Leader epochs of the delivered records of a partition, as far back as a commit may be."""
 
     KEPT: Final = 16  # changes of leader within the records that are on their way
 
@@ -177,13 +177,13 @@ class Epochs:
         self._epochs = [leader_epoch]
 
     def saw(self, epochs: Iterable[tuple[int, int]]) -> None:
-        """Take note of delivered records: offset and leader epoch."""
+        """Note delivered records: offset and leader epoch."""
         for offset, epoch in epochs:
             if epoch != self._epochs[-1]:
                 self._starts = [*self._starts, offset + 1][-self.KEPT :]
                 self._epochs = [*self._epochs, epoch][-self.KEPT :]
 
     def before(self, offset: int) -> int:
-        """Leader epoch of the record before an offset, -1 where unknown."""
+        """Return the leader epoch of the record before an offset, -1 where unknown."""
         place = bisect_left(self._starts, offset + 1) - 1
         return self._epochs[place] if place >= 0 else -1

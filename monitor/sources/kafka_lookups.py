@@ -14,9 +14,9 @@ from monitor.sources.kafka_logs import Logs
 from monitor.sources.kafka_rights import Rights
 from monitor.sources.kafka_structs import library_partition
 
-LOOKUP_SECONDS: Final = 1.0  # least time one offset look-up gets beyond a fetch that waits before it
+LOOKUP_SECONDS: Final = 1.0  # least time for an offset look-up that queues behind a fetch
 NO_ID_REMEDY: Final = (
-    "one that is made anew is told by its length and the record before the position alone; "
+    "a recreated topic is recognised only by its length and the record before the position; "
     "Kafka 2.8 and later give topics ids"
 )
 END_SECONDS: Final = 5.0  # how often the ends of partitions that are not being fetched are asked for
@@ -25,7 +25,7 @@ END_SECONDS: Final = 5.0  # how often the ends of partitions that are not being 
 class Lookup(NamedTuple):
     """Question about a partition: to announce it, or where `position` does not fit its log.
 
-    `diverged` is the first offset of what is new; -1 where all of it is.
+    `diverged` is the first new offset; -1 where all of them are.
     """
 
     position: int | None = None
@@ -74,7 +74,7 @@ class Lookups:
         self._consumer, self._cluster = consumer, cluster
 
     def ask(self, key: TopicPartition, lookup: Lookup) -> None:
-        """Look a partition up as soon as the broker answers. What was known of its end no longer counts."""
+        """Look a partition up as soon as the broker answers. Its last known end no longer counts."""
         self._waiting[key] = lookup
         self._logs.question(key)
         state = self._consumer._subscription.assignment.get(library_partition(key))  # noqa: SLF001 - nothing public forgets it
@@ -82,11 +82,11 @@ class Lookups:
             state.highwater = None
 
     def drop(self, key: TopicPartition) -> None:
-        """Want the answer no more."""
+        """Cancel a look-up."""
         self._waiting.pop(key, None)
 
     def turn(self, deadline: Deadline, *, idle: bool) -> None:
-        """Ask what is waited for, and take what has been answered; `idle`: nothing is being fetched."""
+        """Send the questions that wait, and take the answers; `idle`: nothing is being fetched."""
         self._finish_probes()
         if self._looked or self._look_first(deadline):
             self._look_up(deadline)
@@ -121,7 +121,7 @@ class Lookups:
                     continue
                 return
             if topic_id != self._logs.topic_id(key[0]):
-                self._waiting[key] = lookup  # it was made anew between the questions
+                self._waiting[key] = lookup  # it was recreated between the questions
                 continue
             self._logs.know(key, topic_id)
             self._name_topic(key[0], known=bool(topic_id))
@@ -148,7 +148,7 @@ class Lookups:
             self._log.warning("kafka_topic_without_id", topic=topic, remedy=NO_ID_REMEDY)
 
     def _look_first(self, deadline: Deadline) -> bool:
-        """Say what the topics hold before any of it is announced: only that may be begun at its end."""
+        """Report the ends of the topics before announcing any partition: only these may begin at the end."""
         from kafka.errors import KafkaError
 
         if not self._logs.complete():
@@ -173,7 +173,7 @@ class Lookups:
 
         The end that is listed is not the next offset to be written: in front of an open transaction it is the
         last stable offset, and Tansu (the demo broker) lists the start of the last batch plus one. Taken for
-        the end, either would make a sound position look as if it lay beyond it.
+        the end, either would make a sound position seem to lie beyond it.
         """
         for key, owned in self._partitions.items():
             if owned.probed:
@@ -182,7 +182,7 @@ class Lookups:
                     self.announce(key, max(highwater, owned.probed.end))
 
     def _refresh_ends(self, *, idle: bool) -> None:
-        """Keep lag honest where nothing is being fetched and no fetch answer brings the end along."""
+        """Keep lag correct where nothing is being fetched, since only fetch answers carry the end."""
         from kafka.errors import KafkaError
 
         now = self._clock.monotonic()
@@ -212,7 +212,7 @@ class Lookups:
         return int(max(deadline.remaining(), self._seconds) * 1000)
 
     def _failed(self, error: Exception, key: TopicPartition | None) -> bool:
-        """Count an answer that did not come; return whether it is for want of a right."""
+        """Count a missing answer; return whether a missing right is the cause."""
         self.errors += 1
         if self._rights.refused(error, key[0]) if key else self._rights.refused(error):
             return True

@@ -1,7 +1,7 @@
-"""Whether this daemon's consumer is a live member of its group, told by what the group last answered.
+"""Liveness of this daemon's group membership, judged by the group's last answers.
 
-The library's own view is not taken for it: a consumer may go on fetching what it once was assigned, with no
-heartbeat sent and no error raised, while the group has long given its partitions to nobody.
+The library's own view is not enough: a consumer may go on fetching its old assignment, with no heartbeat sent
+and no error raised, long after the group has expelled it and its partitions have no reader.
 """
 
 from collections.abc import Callable, Mapping
@@ -50,29 +50,29 @@ class Liveness:
 
     @property
     def connected(self) -> bool:
-        """Whether any broker is connected; one that falls silent is until a request times out."""
+        """Return whether any broker is connected; a silent one counts until a request times out."""
         return self._disconnected_since is None
 
     def is_lost(self) -> bool:
-        """Whether it has been no live member for longer than any rebalance takes, with a broker connected."""
+        """Return whether membership is lost for longer than any rebalance takes, with a broker connected."""
         since = self._lost_since
         return since is not None and self._clock.monotonic() - since >= self._rejoin_seconds
 
     def health(self) -> Mapping[str, bool]:
-        """Conditions of readiness, by name."""
+        """Return the conditions of readiness, by name."""
         since = self._disconnected_since
         away = 0.0 if since is None else self._clock.monotonic() - since
         return {"group_member": self._is_live(), "broker_connected": away < self._unreachable_seconds}
 
     def observe(self, consumer: Any, client: Any) -> None:
-        """Look at a consumer and its network client after a poll."""
+        """Observe a consumer and its network client after a poll."""
         self._connection(any(client.connected(broker.node_id) for broker in client.cluster.brokers()))
         if not self.connected:
             self._bootstrap(client)
         self._membership(consumer)
 
     def left(self) -> None:
-        """There is no consumer now: it is closed, or not open yet."""
+        """Note that there is no consumer: it is closed, or not open yet."""
         if self._disconnected_since is None:
             self._disconnected_since = self._clock.monotonic()
         self._answer = self._lost_since = None
@@ -80,7 +80,7 @@ class Liveness:
         self._tell()
 
     def renewed(self) -> None:
-        """The consumer is given up for another one."""
+        """Note that another consumer replaces this one."""
         self.renewals += 1
         self.left()
 
@@ -97,7 +97,7 @@ class Liveness:
             self.disconnections += 1
 
     def _bootstrap(self, client: Any) -> None:
-        """Ask the bootstrap servers again: the library only knows the brokers that lived when it asked last.
+        """Ask the bootstrap servers again: the library only knows the brokers of its last answer.
 
         As Kafka's own client does since 3.8 (KIP-899).
         """
@@ -138,7 +138,7 @@ class Liveness:
 
 
 def last_heartbeat(consumer: Any) -> float:
-    """When a heartbeat was last answered, on the library's own clock; minus infinity before the first.
+    """Return when a heartbeat was last answered, on the library's clock; minus infinity before the first.
 
     Raises AttributeError for a release that keeps it elsewhere.
     """

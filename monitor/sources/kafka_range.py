@@ -14,7 +14,7 @@ from monitor.sources.kafka_structs import library_partition, to_record
 WATERMARK_SECONDS: Final = 10.0
 
 Point: TypeAlias = int | datetime
-"""Where a range begins or ends: an offset, or the first record of a time."""
+"""Begin or end of a range: an offset, or the first record of a time."""
 
 
 class Range(NamedTuple):
@@ -143,14 +143,14 @@ class RangeSource:
         """Do nothing: a replay leaves no trace."""
 
     def lag(self) -> Sequence[Lag]:
-        """Offsets of each range that were not delivered yet."""
+        """Return the offsets of each range that were not delivered yet."""
         return [
             Lag(*key, max(0, bounds.stop - self._positions.get(key, bounds.start)), 0.0)
             for key, bounds in self.ranges.items()
         ]
 
     def health(self) -> Mapping[str, bool]:
-        """No conditions: a replay has an end, not a state."""
+        """Return no conditions: a replay ends, it does not serve."""
         return {}
 
     def close(self, positions: Mapping[TopicPartition, int], seconds: float) -> None:  # noqa: ARG002 - nothing to commit
@@ -198,9 +198,9 @@ def _watermarks(
 def _offsets(consumer: Any, point: Point, ends: Mapping[Any, int]) -> dict[Any, int]:
     if isinstance(point, int):
         return dict.fromkeys(ends, point)
-    found = consumer.offsets_for_times(dict.fromkeys(ends, int(point.timestamp() * 1000)))
+    answers = consumer.offsets_for_times(dict.fromkeys(ends, int(point.timestamp() * 1000)))
     # No record of that time or later: brokers answer with nothing, or with a timestamp of -1.
     return {
-        name: at.offset if (at := found.get(name)) is not None and at.timestamp >= 0 else end
+        name: at.offset if (at := answers.get(name)) is not None and at.timestamp >= 0 else end
         for name, end in ends.items()
     }

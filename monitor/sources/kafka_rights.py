@@ -1,9 +1,9 @@
 """Rights that the broker's access control denies: waited for and named, topic by topic.
 
-A right may be withdrawn while a daemon runs, or be missing at its start, and come (back) at any time. A
-topic that may not be read is left alone and tried again every few seconds; the others are read meanwhile.
-Without the right to its group nothing can be read, and the group is what is tried again. Both are one thing
-here: a denial that holds until a trial passes without being refused.
+A right may be withdrawn while a daemon runs, or be missing at its start, and return at any time. A topic that
+may not be read is left alone and tried again every few seconds; the others are read meanwhile. Without the
+right to its group nothing can be read, so the group is tried again. Both are handled as one: a denial holds
+until a trial passes without being refused.
 """
 
 from collections import deque
@@ -20,7 +20,7 @@ from monitor.events import Denial, Right
 from monitor.sources.kafka_diagnosis import SAY_SECONDS
 
 TRY_SECONDS: Final = 5.0  # how long a denied right is left alone before it is tried again
-TRIAL_SECONDS: Final = 3.0  # a trial not refused for so long has passed; the broker's answers take less
+TRIAL_SECONDS: Final = 3.0  # a trial not refused for this long has passed; the broker answers sooner
 
 
 GROUP: Final = Denial(Right.READ_GROUP)
@@ -64,21 +64,21 @@ class Rights:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing is missing, as far as is known."""
+        """Return whether no right is known to be missing."""
         return not self._denied
 
     @property
     def group_denied(self) -> bool:
-        """Whether the group is denied, a trial included."""
+        """Return whether the group is denied, also during a trial."""
         return GROUP in self._denied
 
     def watch(self, consumer: Any, client: Any) -> None:
-        """Learn what is denied where kafka-python does not raise, and let one topic not hide the others.
+        """Note denials that kafka-python does not raise, and keep one topic from hiding the others.
 
-        kafka-python 3.0.x raises where it hears of such a topic and then takes none of the new metadata, so
-        that no partition of any topic is ever assigned (`ConsumerCoordinator._handle_metadata_update`). Here
-        the topic is noted, and looks to the rest like one that does not exist. A heartbeat that is refused it
-        keeps to itself. Raises ConfigError for a release of the library in which that is done in another way.
+        kafka-python 3.0.x raises when metadata denies a topic and then takes none of the new metadata, so no
+        partition of any topic is ever assigned (`ConsumerCoordinator._handle_metadata_update`). Here the
+        topic is noted, and treated as one that does not exist. The library also hides refused heartbeats.
+        Raises ConfigError for a release of the library that does this in another way.
         """
         from kafka.errors import GroupAuthorizationFailedError
         from kafka.util import WeakMethod
@@ -107,7 +107,7 @@ class Rights:
         self._cluster.add_listener(note_and_update)
 
     def refused(self, error: BaseException, topic: str = "") -> bool:
-        """Note what an error says is missing; whether it says that. `topic` is what was asked about."""
+        """Note the missing right an error names; return whether it names one. `topic` was asked about."""
         kinds = {kind.__name__ for kind in type(error).__mro__}
         if "GroupAuthorizationFailedError" in kinds:
             self._deny(GROUP)
@@ -115,23 +115,23 @@ class Rights:
         if "TopicAuthorizationFailedError" not in kinds:
             return False
         named = error.args[0] if error.args and isinstance(error.args[0], set | frozenset) else ()
-        for each in [topic] if topic else named:
-            self._deny(Denial(Right.READ_TOPIC, each))
+        for denied in [topic] if topic else named:
+            self._deny(Denial(Right.READ_TOPIC, denied))
         return bool(topic or named)
 
     def holds(self, topic: str) -> bool:
-        """Whether a topic is to be left alone for now; all are where the group is."""
+        """Return whether to leave a topic alone for now; with the group denied, all of them."""
         state = self._denied.get(Denial(Right.READ_TOPIC, topic))
         return self.holds_all or (state is not None and state.trial is None)
 
     @property
     def holds_all(self) -> bool:
-        """Whether the group is to be left alone for now, so that nothing can be read."""
+        """Return whether to leave the group alone for now, so that nothing can be read."""
         state = self._denied.get(GROUP)
         return state is not None and state.trial is None
 
     def turn(self, *, asking: bool) -> bool:
-        """Take note of the time and of new metadata; whether what `holds` says may have changed.
+        """Process the time and new metadata; return whether answers of `holds` may have changed.
 
         `asking`: a broker is connected and records are asked for, so that a trial can be refused at all.
         """
@@ -163,7 +163,7 @@ class Rights:
             state = self._denied[denial] = _State(now, now, now)
             self._on_change(denial, True)
         elif state.trial is None:
-            return False  # still on its way when it was decided to wait
+            return False  # was under way when the wait began
         state.trial, state.due = None, now + TRY_SECONDS
         if new or now - state.said >= SAY_SECONDS:
             state.said = now

@@ -1,4 +1,4 @@
-"""kafka-python's records and partitions, as ours and back."""
+"""Conversion of kafka-python's records and partitions to ours and back."""
 
 from typing import Any
 

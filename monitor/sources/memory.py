@@ -1,7 +1,8 @@
-"""Records in memory as a source, and the public fake for tests of whatever reads one.
+"""Records in memory as a source, and the public fake for tests of any reader.
 
-A `MemoryLog` stands for the broker: records per partition, the group's offsets and who owns what. Any number
-of `MemorySource`s read it, one after another (a restart) or at once (two daemons). Faults are in the data:
+A `MemoryLog` plays the broker: records per partition, the group's offsets and the partitions' owners. Any
+number of `MemorySource`s read it, one after another (a restart) or at once (two daemons). Faults are in the
+data:
 
     log = MemoryLog({("t", 0): [b"one", CRASH, b"two", Stall(30), b"three"], ("t", 1): [b"four", Revoke()]})
 
@@ -39,14 +40,14 @@ class Crash:
 
 @dataclass(frozen=True)
 class Revoke:
-    """A partition is taken from the source that meets this; None means the one it stands in."""
+    """Revokes a partition from the source that reads this item; None: the item's own partition."""
 
     partition: TopicPartition | None = None
 
 
 @dataclass(frozen=True)
 class Assign:
-    """A partition that nobody owns is given to the source that meets this."""
+    """Assigns a partition without an owner to the source that reads this item."""
 
     partition: TopicPartition
 
@@ -93,13 +94,13 @@ class _Partition:
         return len(self.cuts)
 
     def diverged(self, reading: "_Reading") -> int | None:
-        """First offset that differs from what a reader has read, None if none does."""
+        """Return the first offset that differs from what a reader has read, None if none does."""
         ends = self.cuts[reading.leader_epoch :] if reading.leader_epoch >= 0 else []
         lowest = min(ends, default=reading.position)
         return lowest if lowest < reading.position else None
 
     def read(self, position: int, limit: int) -> list[Record]:
-        """Records from a position on, up to the next scripted happening or unreadable record."""
+        """Return the records from a position on, up to the next scripted fault or unreadable record."""
         stops = [offset for offset in (*self.happenings, *self.bad) if offset > position]
         stop = min(stops, default=self.end)
         return [record for record in self.records if position <= record.offset < stop][:limit]
@@ -109,7 +110,7 @@ class MemoryLog:
     """Partitions with their records, scripted faults, and the offsets a group committed.
 
     Bytes become records at the next offset; a `Record` keeps its own offset, so that gaps can be made. Topics
-    have no id unless one is given; `stamped`: their records' times are told as their own.
+    have no id unless one is given; `stamped`: their records' times are reported as stored.
     """
 
     def __init__(
@@ -144,14 +145,14 @@ class MemoryLog:
                 partition.happenings.setdefault(partition.end, []).append(item)
 
     def recreate(self, key: TopicPartition, items: Iterable[Item] = (), *, topic_id: str = "") -> None:
-        """Make a partition's topic anew: empty but for these items, without commits, under another id."""
+        """Recreate a partition's topic: empty but for these items, without commits, under another id."""
         owner = self._partitions[key].owner
         self._partitions[key] = _Partition(topic_id=topic_id, owner=owner)
         self.committed.pop(key, None)
         self.append(key, items)
 
     def cut(self, key: TopicPartition, end: int) -> None:
-        """Lose what stands at `end` and behind, as an unclean election of a leader does."""
+        """Lose the records from `end` on, as an unclean election of a leader does."""
         partition = self._partitions[key]
         partition.records = [record for record in partition.records if record.offset < end]
         partition.cuts.append(end)
@@ -171,7 +172,7 @@ class _Reading:
 
 
 class MemorySource:
-    """A member of the group that reads a `MemoryLog`. Each poll takes the partitions that nobody owns.
+    """A member of the group that reads a `MemoryLog`. Each poll takes the partitions without an owner.
 
     `take` limits it to some partitions. With `finite`, Exhausted comes once everything owned was delivered.
     """
@@ -189,7 +190,7 @@ class MemorySource:
         self._take = None if take is None else set(take)
         self._finite = finite
         self._readings: dict[TopicPartition, _Reading] = {}
-        self._released: set[TopicPartition] = set()  # taken away by a Revoke, so not claimed again by itself
+        self._released: set[TopicPartition] = set()  # taken by a Revoke, so not claimed again automatically
         self._events: list[Event] = []
         self._paused = False
         self._closed = False
@@ -216,9 +217,9 @@ class MemorySource:
         return events
 
     def seek(self, topic: str, partition: int, offset: int, leader_epoch: int = -1) -> None:
-        """Deliver a partition from `offset` on. One that is no longer assigned is left alone.
+        """Deliver a partition from `offset` on. One that is no longer assigned is ignored.
 
-        A `MemoryLog` that was cut off knows from where on it differs from what `leader_epoch` was read of.
+        A `MemoryLog` that was cut off knows where it begins to differ from the log of `leader_epoch`.
         """
         reading = self._readings.get((topic, partition))
         if reading is not None:
@@ -253,11 +254,11 @@ class MemorySource:
             self._log.committed.update({key: at for key, at in positions.items() if key in self._readings})
 
     def lag(self) -> Sequence[Lag]:
-        """Lag per owned partition."""
+        """Return the lag per owned partition."""
         return [self._lag(key, reading) for key, reading in self._readings.items()]
 
     def health(self) -> Mapping[str, bool]:
-        """No conditions: memory does not fail."""
+        """Return no conditions: memory does not fail."""
         return {}
 
     def close(self, positions: Mapping[TopicPartition, int], seconds: float) -> None:  # noqa: ARG002 - never waits

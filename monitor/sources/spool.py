@@ -1,7 +1,7 @@
-"""What the receiver took as a source: one partition per topic, read on from the ledger's position.
+"""The receiver's spool as a source: one partition per topic, read on from the ledger's position.
 
-A spool keeps no committed offset of its own: what a recorded position has passed is deleted with it, so its
-beginning is that offset.
+A spool keeps no committed offset of its own: recording a position deletes what it has passed, so the spool
+begins at that offset.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ READ_BYTES: Final = 16 * 2**20  # one read stops here, however many records it m
 
 
 class SpoolReader(Protocol):
-    """What the source needs of the ledger's spool. Each method but `wait` may raise Retryable."""
+    """Reads the ledger's spool. Each method but `wait` may raise Retryable."""
 
     @property
     def topics(self) -> Sequence[str]:
@@ -28,15 +28,15 @@ class SpoolReader(Protocol):
         ...
 
     def usage(self) -> Mapping[str, SpoolUsage]:
-        """What waits, per topic."""
+        """Return the usage of each topic."""
         ...
 
     def read(self, topic: str, offset: int, max_records: int, max_bytes: int) -> Sequence[Record]:
-        """Records from an offset on; Tampered when the first one cannot be decrypted."""
+        """Return records from an offset on. Raises Tampered when the first one cannot be decrypted."""
         ...
 
     def end(self, topic: str) -> int:
-        """Next offset to be written; cheap."""
+        """Return the next offset to be written; cheap."""
         ...
 
     def wait(self, seconds: float) -> None:
@@ -52,7 +52,7 @@ class _Reading:
 
 
 class SpoolSource:
-    """Reads a spool from the ledger's position on. `on_usage` is told what waits each time `lag` is asked."""
+    """Reads a spool from the ledger's position on. Each call of `lag` reports the usage to `on_usage`."""
 
     def __init__(
         self,
@@ -107,14 +107,14 @@ class SpoolSource:
         """Do nothing: the ledger moved the position and deleted what is behind it in one transaction."""
 
     def lag(self) -> Sequence[Lag]:
-        """Lag per topic, without asking the ledger; `on_usage` is told nothing while that is busy."""
+        """Return the lag per topic, without asking the ledger; calls `on_usage` unless that is busy."""
         if self._readings:
             with contextlib.suppress(Retryable):
                 self._on_usage(self._spool.usage())
         return [self._lag(topic, reading) for topic, reading in self._readings.items()]
 
     def health(self) -> Mapping[str, bool]:
-        """No conditions: a spool fails with its ledger."""
+        """Return no conditions: a spool fails with its ledger."""
         return {}
 
     def close(self, positions: Mapping[TopicPartition, int], seconds: float) -> None:  # noqa: ARG002 - nothing to commit, no one to wait for
