@@ -1,1 +1,1 @@
-"""What riskmon says about itself: metrics, spans and logs. Best effort: it can die without cost."""
+"""riskmon's own telemetry: metrics, spans and logs. Best effort: its failure costs no judgement."""

@@ -1,8 +1,8 @@
 """Every assessment as a `gen_ai.evaluation.result` event on the span it is about, to any OTLP/HTTP backend.
 
-Best effort, and never in the way: the engine hands over what was judged, a thread of its own makes OTLP log
-records of it and posts them, and what does not fit into the bounded queue is dropped and counted. The records
-are built on opentelemetry-proto, as the SDK's API for logs is not declared stable (its modules are private).
+Best effort, and never in the way: the engine hands over judged traces, a thread of its own turns them into
+OTLP log records and posts them; traces beyond the bounded queue are dropped and counted. The records are
+built on opentelemetry-proto, as the SDK's API for logs is not declared stable (its modules are private).
 https://github.com/open-telemetry/semantic-conventions-genai, events: `gen_ai.evaluation.result`
 """
 
@@ -39,7 +39,7 @@ Attributes: TypeAlias = dict[str, str | float]
 
 
 class Evaluated(NamedTuple):
-    """What is kept of a judgement: no text. `flagged` names the detectors whose answers a rule acted on."""
+    """Summary of a judgement, without text. `flagged` names the detectors whose answers a rule acted on."""
 
     trace_id: str
     span_id: str
@@ -50,7 +50,7 @@ class Evaluated(NamedTuple):
 
 
 def evaluated(judgement: Judgement, time: float) -> Evaluated:
-    """Keep what events need of a judgement; `time` is when it was judged, Unix seconds."""
+    """Summarise a judgement for events; `time` is when it was judged, Unix seconds."""
     trace = judgement.trace
     return Evaluated(
         trace.trace_id if _TRACE_ID.fullmatch(trace.trace_id) else "",
@@ -88,8 +88,8 @@ def attributes_of(item: Evaluated) -> Iterator[Attributes]:
 class EvaluationExporter:
     """Posts events to `endpoint`, an OTLP/HTTP base URL. Thread-safe; only `close` ever waits.
 
-    `on_outcome` is told how many events were `exported`, `failed` (refused, or nobody answered) or `dropped`
-    (the queue was full). Raises ConfigError for what is no URL.
+    `on_outcome` gets how many events were `exported`, `failed` (refused or unanswered) or `dropped` (the
+    queue was full). Raises ConfigError for an invalid URL.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class EvaluationExporter:
         self._on_outcome = on_outcome
         self._queue: deque[Evaluated] = deque()
         self._waiting = 0
-        self._posting = 0  # events of the request in flight; whoever sets it back to 0 counts them
+        self._posting = 0  # events of the request in flight; the thread that resets it to 0 counts them
         self._changed = threading.Condition()
         self._closing = False
         # A daemon thread: an endpoint that hangs past the deadline must not keep the process.
@@ -128,7 +128,7 @@ class EvaluationExporter:
         self._thread.start()
 
     def offer(self, judgements: Iterable[Judgement], time: float) -> None:
-        """Hand over what was judged; never blocks on the network."""
+        """Queue judged traces; never blocks on the network."""
         dropped = 0
         with self._changed:
             for judgement in judgements:
@@ -143,7 +143,7 @@ class EvaluationExporter:
             self._on_outcome("dropped", dropped)
 
     def close(self, seconds: float) -> None:
-        """Export what waits, for at most `seconds`; drop and count the rest, in flight or not."""
+        """Export the queue, for at most `seconds`; drop and count the rest, in flight or not."""
         deadline = Deadline(self._clock, seconds)
         with self._changed:
             self._closing = True
@@ -171,7 +171,7 @@ class EvaluationExporter:
                     self._on_outcome("exported" if taken else "failed", events)
 
     def _take(self) -> list[Evaluated]:
-        """Wait for something to export; nothing once it is closed and all was taken."""
+        """Wait for events to export; return none once closed and empty."""
         batch: list[Evaluated] = []
         events = 0
         with self._changed:

@@ -1,10 +1,10 @@
 """Logs: one JSON object per line on standard error, without a word of trace text.
 
 Only numbers, enums, None and short strings under known keys pass. An exception is logged as its type and
-frames; its message only if it is one of ours, because a foreign one may quote the text it choked on. For
-the same reason a third-party record comes with its message only if that is a literal of the calling code (an
-f-string is not), filled in with what `privacy.redact.remark` shows of its arguments; a library that never has
-text of a trace at hand as a `str` is shown in full, bytes excepted. Of each message a few a minute pass.
+frames; its message only if it is one of ours, because a foreign one may quote the text it failed on. For
+the same reason a third-party record keeps its message only if that is a literal of the calling code (an
+f-string is not), filled in as `privacy.redact.remark` allows for its arguments; a library that never holds
+trace text as a `str` is shown in full, bytes excepted. A few lines of each message pass per minute.
 """
 
 import json
@@ -31,7 +31,7 @@ PER_MINUTE: Final = 3  # lines of one third-party message
 TEXTLESS: Final = frozenset({"kafka"})
 """Libraries, by the first part of their loggers' names, that are handed text of traces only as bytes."""
 _MINUTE: Final = 60.0
-_MOST_MESSAGES: Final = 1000  # that are counted at a time; a library may log from as many lines of its code
+_MOST_MESSAGES: Final = 1000  # messages counted at a time; a library may log from this many lines of its code
 
 KEYS: Final = frozenset(
     """
@@ -51,14 +51,14 @@ _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
 def set_level(level: str) -> None:
-    """Change the least level of riskmon's own events, for the whole process."""
+    """Set the minimum level of riskmon's own events, for the whole process."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]))
 
 
 def configure(level: str = "info", stream: TextIO | None = None, form: Format = "json") -> None:
     """Route structlog, the standard library's logging, warnings and uncaught exceptions to `stream`.
 
-    `level` applies to riskmon's own events; other libraries are heard from `warning` up. Process-wide, so
+    `level` applies to riskmon's own events; other libraries log from `warning` up. Process-wide, so
     only a composition root calls it (each worker process does too). `stream` defaults to standard error.
     """
     out = stream or sys.stderr
@@ -86,8 +86,8 @@ def configure(level: str = "info", stream: TextIO | None = None, form: Format = 
 
 
 def describe(error: BaseException) -> dict[str, Any]:
-    """An exception without what a stranger wrote: type, frames (innermost last), message if it is ours."""
-    told: dict[str, Any] = {
+    """Return an exception without foreign text: type, frames (innermost last), message if it is ours."""
+    fields: dict[str, Any] = {
         "exception": f"{type(error).__module__}.{type(error).__qualname__}",
         "frames": " < ".join(
             f"{Path(frame.filename).stem}:{frame.lineno}"
@@ -95,8 +95,8 @@ def describe(error: BaseException) -> dict[str, Any]:
         ),
     }
     if isinstance(error, RiskmonError):
-        told["message"] = str(error)
-    return told
+        fields["message"] = str(error)
+    return fields
 
 
 def _exceptions(_logger: object, _method: str, event: EventDict) -> EventDict:
@@ -111,7 +111,7 @@ def _exceptions(_logger: object, _method: str, event: EventDict) -> EventDict:
 
 
 def _only_safe(_logger: object, _method: str, event: EventDict) -> EventDict:
-    """Keep known keys and plain values; name what was left out."""
+    """Keep known keys and plain values; name the keys left out."""
     kept: dict[str, object] = {}
     dropped: list[str] = []
     for key, value in event.items():
@@ -143,7 +143,7 @@ def _safe(value: object) -> object:
 
 
 def _escape(text: str) -> str:
-    """Text in which no character can end a line or steer a terminal."""
+    """Escape the characters that end a line or control a terminal."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
@@ -162,7 +162,7 @@ def _render_console(_logger: object, _method: str, event: EventDict) -> str:
 
 @dataclass(slots=True)
 class _Message:
-    """How often one message of a library came in the minute since `since`."""
+    """Counts of one message of a library in the minute since `since`."""
 
     since: float
     record: logging.LogRecord  # the first
@@ -178,7 +178,7 @@ class _ThirdParty(logging.Handler):
         self._messages: dict[tuple[str, int, str], _Message] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Log where it was said, and what as far as that may be shown."""
+        """Log the place of a record, and its message as far as that may be shown."""
         self._tell_left_out(record.created)
         literal = isinstance(record.msg, str) and _is_literal(record)
         key = (record.pathname, record.lineno, record.msg if literal else "")
@@ -187,34 +187,34 @@ class _ThirdParty(logging.Handler):
             message.left_out += 1
             return
         message.passed += 1
-        told: dict[str, object] = {}
+        fields: dict[str, object] = {}
         if record.name.partition(".")[0] in TEXTLESS:
             template, arguments = (record.msg, record.args) if literal else ("%s", (record.getMessage(),))
-            told["message"] = remark(template, arguments, textless=True)
+            fields["message"] = remark(template, arguments, textless=True)
         elif literal:
-            told["message"] = remark(record.msg, record.args, textless=False)
+            fields["message"] = remark(record.msg, record.args, textless=False)
         if record.exc_info and record.exc_info[1] is not None:
-            told.update(describe(record.exc_info[1]))
-        self._say(record, **told)
+            fields.update(describe(record.exc_info[1]))
+        self._log(record, **fields)
 
     def _tell_left_out(self, now: float) -> None:
-        """Begin new minutes, and say of the last ones what they left out."""
+        """Begin new minutes, and log how many lines the last ones left out."""
         for key, message in list(self._messages.items()):
             if now - message.since >= _MINUTE or now < message.since:
                 del self._messages[key]
                 if message.left_out:
-                    self._say(message.record, message=key[2] or None, left_out=message.left_out)
+                    self._log(message.record, message=key[2] or None, left_out=message.left_out)
 
-    def _say(self, record: logging.LogRecord, **told: object) -> None:
+    def _log(self, record: logging.LogRecord, **fields: object) -> None:
         log = structlog.get_logger()
-        said: Mapping[int, Callable[..., object]] = {10: log.debug, 20: log.info, 30: log.warning}
-        say = said.get(record.levelno // 10 * 10, log.error)
+        methods: Mapping[int, Callable[..., object]] = {10: log.debug, 20: log.info, 30: log.warning}
+        method = methods.get(record.levelno // 10 * 10, log.error)
         place = f"{Path(record.pathname).stem}:{record.lineno}"
-        say("third_party", logger=record.name, line=place, function=record.funcName, **told)
+        method("third_party", logger=record.name, line=place, function=record.funcName, **fields)
 
 
 def _is_literal(record: logging.LogRecord) -> bool:
-    """Whether the message is a constant of the code that logged it, hence not made from data.
+    """Return whether the message is a constant of the code that logged it, hence not made from data.
 
     A handler runs inside the logging call, so the caller's frame is still on the stack.
     """

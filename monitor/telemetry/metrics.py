@@ -1,9 +1,9 @@
-"""Where metric values live between scrapes: bounded, typed by name, and cheap to add to in bulk.
+"""Storage of metric values between scrapes: bounded, typed by name, and cheap to update in bulk.
 
 Values are kept here and handed to prometheus_client only when scraped, as families of a custom collector.
 Its own metric classes were not used for three reasons: they take a lock per observation (the engine
 aggregates whole batches), they cannot bound label values, and their `_created` series can be switched
-off only for the whole process, which is not a library's to decide.
+off only for the whole process, a decision that a library must not make.
 """
 
 import math
@@ -110,7 +110,7 @@ class Metrics(Collector):
         self.add(name, {_ordered(name, labels): amount})
 
     def add(self, name: CounterName, amounts: Mapping[_Set, float]) -> None:
-        """Add to many series of a counter; label values stand in the catalogue's order."""
+        """Add to many series of a counter; label values are in the catalogue's order."""
         with self._lock:
             series = self._values[name]
             for values, amount in amounts.items():
@@ -128,7 +128,7 @@ class Metrics(Collector):
                 self._exemplars[name, key] = Exemplar({"trace_id": trace_id}, 1.0, now)
 
     def total(self, name: CounterName, value: float, /, **labels: str) -> None:
-        """Show a counter that is kept elsewhere; a value below the last one is a restart of its keeper."""
+        """Export a counter kept elsewhere; a value below the last one means that its owner restarted."""
         self._put(name, value, _ordered(name, labels))
 
     def set(self, name: GaugeName, value: float, /, **labels: str) -> None:
@@ -136,7 +136,7 @@ class Metrics(Collector):
         self._put(name, value, _ordered(name, labels))
 
     def replace(self, name: GaugeName, values: Mapping[LabelSet, float]) -> None:
-        """Set a gauge's series to exactly these: a partition given away must not linger."""
+        """Set a gauge's series to exactly these, so that a partition given away does not linger."""
         with self._lock:
             series: dict[LabelSet, float] = {}
             for key, value in values.items():
@@ -170,17 +170,17 @@ class Metrics(Collector):
             return self._admit(name, values, self._histograms.get(name) or self._values.get(name, {}))
 
     def value(self, name: CounterName | GaugeName, /, **labels: str) -> float:
-        """Current value of one series. Raises KeyError when it does not exist."""
+        """Return the current value of one series. Raises KeyError when it does not exist."""
         with self._lock:
             return self._values[name][_ordered(name, labels)]
 
     def total_of(self, name: CounterName | GaugeName) -> float:
-        """Sum over all series of a metric; 0 when there is none."""
+        """Return the sum over all series of a metric; 0 when there is none."""
         with self._lock:
             return math.fsum(self._values[name].values())
 
     def collect(self) -> Iterator[Metric]:
-        """Every family, from a consistent copy. Called by prometheus_client for each scrape."""
+        """Yield every family, from a consistent copy. Called by prometheus_client for each scrape."""
         with self._lock:
             values = {name: series.copy() for name, series in self._values.items()}
             histograms = {
@@ -205,7 +205,7 @@ class Metrics(Collector):
             yield _histogram_family(name, found)
 
     def describe(self) -> Iterator[Metric]:
-        """Nothing: registration must not collect."""
+        """Return nothing: registration must not collect."""
         return iter(())
 
     def _put(self, name: CounterName | GaugeName, value: float, values: LabelSet) -> None:
@@ -215,14 +215,14 @@ class Metrics(Collector):
 
     def _histogram(self, name: MetricName, values: LabelSet) -> _Histogram:
         series = self._histograms[name]
-        found = series.get(values)
-        if found is None:
+        histogram = series.get(values)
+        if histogram is None:
             key = self._admit(name, values, series)
-            found = series.setdefault(key, _Histogram(len(FAMILIES[name].buckets)))
-        return found
+            histogram = series.setdefault(key, _Histogram(len(FAMILIES[name].buckets)))
+        return histogram
 
     def _admit(self, name: MetricName, values: LabelSet, series: Mapping[LabelSet, object]) -> LabelSet:
-        """The label set under which `values` may be kept: values beyond a bound become `other`."""
+        """Return the label set under which `values` may be kept: values beyond a bound become `other`."""
         labels = FAMILIES[name].labels
         if len(values) != len(labels):
             raise TypeError(f"{name}: needs the labels {[label.name for label in labels]}")
@@ -260,7 +260,7 @@ class Metrics(Collector):
         counter[(label.domain,)] = counter.get((label.domain,), 0.0) + 1.0
 
     def _start_at_zero(self) -> None:
-        """Create the series that can be foreseen; where only a reason cannot be, it is `other` at first."""
+        """Create the foreseeable series; where only the reason is not, create it as `other`."""
         for name, family in FAMILIES.items():
             guarded = sum(label.bound is Bound.GUARDED for label in family.labels)
             domains = [

@@ -1,7 +1,7 @@
-"""Export what a scrape would see by OTLP too, for those who collect without scraping.
+"""Export the scraped metrics by OTLP too, for collectors that do not scrape.
 
-A thread of its own asks the registry and exports; a collector that is down or hangs costs one period's
-values and nothing else. Names stay those of the scrape without `_total`, which OTLP's own receivers for
+A thread of its own reads the registry and exports; a collector that is down or hangs costs only one period's
+values. Names stay those of the scrape without `_total`, which OTLP's own receivers for
 Prometheus add again (https://opentelemetry.io/docs/specs/otel/compatibility/prometheus_and_openmetrics/).
 """
 
@@ -72,7 +72,7 @@ class MetricsPusher:
             self._thread.join(deadline.remaining())
 
     def push(self) -> bool:
-        """Export once; returns whether the collector took it. A refusal is the SDK's to log."""
+        """Export once; return whether the collector took it. The SDK logs a refusal."""
         now = int(self._clock.now() * _NANOS)
         metrics = [*_metrics(self._registry.collect(), self._started, now)]
         scope = ScopeMetrics(InstrumentationScope("riskmon", __version__), metrics, "")
@@ -114,7 +114,7 @@ def _metrics(families: Iterable[Family], start: int, now: int) -> Iterator[Metri
 
 
 def _distributions(samples: Iterable[Sample], start: int, now: int) -> Iterator[HistogramDataPoint]:
-    """One point per label set; Prometheus' buckets count up, OTLP's are separate."""
+    """Return one point per label set; Prometheus' buckets are cumulative, OTLP's are not."""
     buckets: defaultdict[frozenset[tuple[str, str]], dict[str, float]] = defaultdict(dict)
     sums: dict[frozenset[tuple[str, str]], float] = {}
     for sample in samples:

@@ -1,4 +1,4 @@
-"""What the observer needs of the rest of telemetry."""
+"""The observer's ports to the rest of telemetry."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -7,7 +7,7 @@ from monitor.findings import Judgement
 
 
 class Log(Protocol):
-    """What the observer needs of a structlog logger."""
+    """The part of a structlog logger that the observer uses."""
 
     def info(self, event: str, **fields: object) -> object:
         """Log at level info."""
@@ -23,7 +23,7 @@ class Log(Protocol):
 
 
 class Spans(Protocol):
-    """What the observer needs of tracing."""
+    """Reports judged batches as spans."""
 
     def batch(self, judgements: Sequence[Judgement], started: float, ended: float) -> None:
         """Report a judged batch."""
@@ -31,7 +31,7 @@ class Spans(Protocol):
 
 
 class Evaluations(Protocol):
-    """What the observer needs of the export of evaluation events."""
+    """Exports evaluation events."""
 
     def offer(self, judgements: Sequence[Judgement], time: float) -> None:
         """Take judged traces; `time` is Unix seconds."""

@@ -1,7 +1,7 @@
-"""Rates of risk that stay honest although higher tiers see a chosen few: estimate and 95 % interval.
+"""Unbiased risk rates although higher tiers see selected traces only: estimate and 95 % interval.
 
-What would the share of risky traces be, had the dearest tier looked at every one of them? Tier 0 has seen
-all, so its flags are counted, and each look corrects them by what it found, divided by its probability p:
+What would the share of risky traces be, had the highest tier looked at every one of them? Tier 0 has seen
+all, so its flags are counted, and each look corrects them by its result, divided by its probability p:
 
     z = y0 + (y1 - y0) / p        for a trace that was looked at, z = y0 for one that was not
 
@@ -12,12 +12,12 @@ the cheap tier is good; without y0 it is the Horvitz-Thompson estimator (1952,
 doi:10.1080/01621459.1952.10483446). Where tiers are nested, each adds its own correction
 (`monitor.detect.cascade`).
 
-The interval has to hold when few misses were found, each standing for a hundred. So z is split into what is
-disjoint: `certain` (z = 1), `found` (z > 0 otherwise: missed below, found by a look) and `refuted` (z < 0).
+The interval must hold when few misses were found, each representing a hundred. So z is split into disjoint
+parts: `certain` (z = 1), `found` (z > 0 otherwise: missed below, found by a look) and `refuted` (z < 0).
 Each is a weighted Poisson sum with limits by Dobson et al. (1991, doi:10.1002/sim.4780100317) upon Byar's
 approximation, and the three are joined by the method of variance estimates recovery (Zou and Donner, 2008,
-doi:10.1002/sim.3095). What was not seen counts, too: limits are widened by a fraction of one event of the
-weight that looks at unseen traces would have had. Everything is a function of sums, so that Prometheus can
+doi:10.1002/sim.3095). Unseen events count, too: limits are widened by a fraction of one event of the weight
+that looks at unseen traces would have had. Everything is a function of sums, so that Prometheus can
 compute it over any range and over many daemons (`rules/prometheus`).
 """
 
@@ -42,7 +42,7 @@ _Key = TypeVar("_Key", bound=Hashable)
 
 
 class Sums(NamedTuple):
-    """What rates are made of; sums of these are sums over traces, windows and daemons.
+    """Sums that rates are computed from; they add up over traces, windows and daemons.
 
     `traces` were scored; `unseen` of them were seen by tier 0 alone, `unseen_flagged` and flagged by it.
     `certain`, `found` and `refuted` sum |z|, the `…_squares` z². `look_squares` sums (1/p - 1)² over looks,
@@ -77,14 +77,18 @@ class Rate(NamedTuple):
 
 def sums_of(assessments: Sequence[Assessment], threshold: float) -> Sums:
     """Sum up one detector's answers; those without a score do not count."""
-    scored = [one for one in assessments if one.status is Status.SCORED]
-    looks = [one for one in scored if one.tier]
+    scored = [assessment for assessment in assessments if assessment.status is Status.SCORED]
+    looks = [assessment for assessment in scored if assessment.tier]
     unseen = len(scored) - len(looks)
-    flagged = sum(one.score >= threshold for one in scored if not one.tier and one.score is not None)
+    flagged = sum(
+        assessment.score >= threshold
+        for assessment in scored
+        if not assessment.tier and assessment.score is not None
+    )
     certain = float(flagged)
     found = found_squares = refuted = refuted_squares = look_squares = 0.0
-    for one in looks:
-        value = corrected(one, threshold)
+    for look in looks:
+        value = corrected(look, threshold)
         if value == 1.0:
             certain += 1.0
         elif value > 0.0:
@@ -93,7 +97,7 @@ def sums_of(assessments: Sequence[Assessment], threshold: float) -> Sums:
         else:
             refuted -= value
             refuted_squares += value * value
-        look_squares += (1.0 / one.probability - 1.0) ** 2
+        look_squares += (1.0 / look.probability - 1.0) ** 2
     return Sums(
         float(len(scored)),
         float(unseen),
@@ -124,10 +128,10 @@ def corrected(assessment: Assessment, threshold: float) -> float:
 
 
 def estimate(sums: Sums) -> Rate:
-    """Return the rate that the dearest tier would have found, with its interval. Needs at least one trace."""
+    """Return the rate that the highest tier would have found, with its interval. Needs at least one trace."""
     traces, certain = sums.traces, sums.certain
     total = certain + sums.found - sums.refuted
-    # What an event that nobody has seen would weigh on average: among all traces, and among those flagged.
+    # Mean weight of an unseen event: among all traces, and among those flagged.
     missable = sums.look_squares / traces
     flagged = sums.unseen_flagged / certain if certain else 0.0
     refutable = sums.look_squares / sums.unseen * flagged if sums.unseen else 0.0
@@ -150,7 +154,7 @@ def estimate(sums: Sums) -> Rate:
 
 
 def _limits(total: float, squares: float, weight: float) -> tuple[float, float]:
-    """Limits of a weighted Poisson sum whose unseen events would weigh `weight` each."""
+    """Return the limits of a weighted Poisson sum whose unseen events would weigh `weight` each."""
     low, high = (
         _limit(total + unseen * weight, squares + unseen * weight * weight, sign)
         for unseen, sign in ((LOWER_UNSEEN, -1.0), (UPPER_UNSEEN, 1.0))
@@ -176,7 +180,7 @@ class RateWindow(Generic[_Key]):
         self._steps = steps
 
     def add(self, key: _Key, sums: Sums) -> None:
-        """Count sums as of now."""
+        """Add sums to the current part of the window."""
         now = self._now()
         if not self._parts or self._parts[-1][0] != now:
             self._parts.append((now, {}))

@@ -4,7 +4,7 @@ from monitor.telemetry.catalogue import FAMILIES, OTHER, Bound, Label
 
 
 def reference() -> str:
-    """`METRICS.md`: every metric with its type, labels, their bounds and its meaning."""
+    """Return the page: every metric with its type, labels, their bounds and its meaning."""
     lines = [
         "# Metrics",
         "",

@@ -77,7 +77,7 @@ class BatchTracer:
             span.end(int(max(started, ended) * _NANOS))
 
     def close(self, seconds: float) -> bool:
-        """Flush within `seconds`; return whether that was enough. What is left then is dropped."""
+        """Flush within `seconds`; return whether that was enough. Spans left over are dropped."""
         closing = threading.Thread(target=self._provider.shutdown, name="riskmon-spans-close", daemon=True)
         closing.start()
         closing.join(seconds)
@@ -85,7 +85,7 @@ class BatchTracer:
 
 
 def connect(endpoint: str, group: str, instance: str, *, evaluations: bool = False) -> BatchTracer:
-    """A tracer that exports by OTLP/HTTP to base URL `endpoint`; needs nothing to listen there."""
+    """Return a tracer that exports by OTLP/HTTP to base URL `endpoint`; nothing needs to listen there yet."""
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
     exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=_EXPORT_SECONDS)
@@ -108,7 +108,7 @@ def _add_evaluations(span: Span, judgements: Sequence[Judgement], time: float) -
 
 
 def _links(judgements: Sequence[Judgement]) -> list[Link]:
-    """Links to judged spans, flagged ones first; ids that are not W3C trace context are left out."""
+    """Return links to judged spans, flagged ones first; ids outside W3C trace context are left out."""
     links: list[Link] = []
     for judgement in sorted(judgements, key=lambda judgement: not judgement.flags):
         trace = judgement.trace

@@ -1,7 +1,7 @@
 """Every metric riskmon exports, in one table; a module per subject.
 
-The names are what call sites write (`metrics.inc("records_consumed", …)`), so mypy rejects a
-misspelt one; `Family.exported` is what Prometheus sees. Conventions: https://prometheus.io/docs/practices/naming/
+Call sites write these names (`metrics.inc("records_consumed", …)`), so mypy rejects a misspelt one;
+`Family.exported` is the name in Prometheus. Conventions: https://prometheus.io/docs/practices/naming/
 (prefix, base units, `_total` for counters, `_ratio` in [0, 1], `_info`, `_timestamp_seconds`).
 """
 

@@ -1,4 +1,4 @@
-"""Metrics of messages for the outside."""
+"""Metrics of outgoing messages."""
 
 from typing import Literal, TypeAlias
 

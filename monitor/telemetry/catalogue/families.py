@@ -1,4 +1,4 @@
-"""How the catalogue describes a metric: its type, its labels and what bounds them, its help."""
+"""Description of a metric in the catalogue: type, labels with their bounds, help."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Kind(StrEnum):
 
 
 class Bound(StrEnum):
-    """What keeps the number of a label's values finite."""
+    """Bound on the number of a label's values."""
 
     CLOSED = "fixed in code"
     CONFIG = "set by the operator"
@@ -29,7 +29,7 @@ class Bound(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A label and what bounds it. `key` names its set in `telemetry.allow` and in `known` of `Metrics`."""
+    """A label and its bound. `key` names its set in `telemetry.allow` and in `known` of `Metrics`."""
 
     name: str
     bound: Bound
@@ -58,7 +58,7 @@ class Family:
     cap: int = 200
 
     def exported(self, name: str) -> str:
-        """Name as Prometheus stores it; a histogram's series carry further suffixes."""
+        """Return the name as Prometheus stores it; a histogram's series carry further suffixes."""
         return f"{PREFIX}{name}_total" if self.kind is Kind.COUNTER else f"{PREFIX}{name}"
 
 

@@ -1,4 +1,4 @@
-"""Metrics of what feeds the engine: lag, Kafka, the OTLP receiver and its spool."""
+"""Metrics of the engine's sources: lag, Kafka, the OTLP receiver and its spool."""
 
 from typing import Literal, TypeAlias
 

@@ -1,4 +1,4 @@
-"""The engine's observer: turns what the engine and the deliverers report into metrics, logs and spans."""
+"""The engine's observer: turns reports of the engine and of delivery into metrics, logs and spans."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -16,7 +16,7 @@ from monitor.telemetry.ports import Evaluations, Log, Spans
 
 
 class TelemetryObserver(DetectorReports, SourceReports, LedgerReports, DeliveryReports, Observer):
-    """Turns what the engine and the deliverers report into metrics, log lines and spans.
+    """Turns reports of the engine and of delivery into metrics, log lines and spans.
 
     Thread-safe: the engine's thread and a delivery thread may call at the same time.
     """
@@ -62,7 +62,7 @@ class TelemetryObserver(DetectorReports, SourceReports, LedgerReports, DeliveryR
 
     @best_effort
     def skipped(self, topic: str, reason: str, records: int) -> None:
-        """Of the recorded, these held nothing to judge."""
+        """Recorded records that held nothing to judge."""
         self._metrics.inc("records_skipped", records, topic=topic, reason=reason)
 
     @best_effort
@@ -72,12 +72,12 @@ class TelemetryObserver(DetectorReports, SourceReports, LedgerReports, DeliveryR
 
     @best_effort
     def waiting(self, stage: Stage, traces: int) -> None:
-        """How many traces wait in a stage."""
+        """Report how many traces wait in a stage."""
         self._metrics.set("queue_traces", traces, stage=stage)
 
     @best_effort
     def assembly(self, stats: AssemblyStats) -> None:
-        """State of what joins spans into traces."""
+        """State of the assembly of spans into traces."""
         for completion, traces in stats.completions.items():
             self._metrics.total("traces_assembled", traces, completion=completion)
         for part, times in stats.missing.items():

@@ -1,4 +1,4 @@
-"""Reports about messages for the outside."""
+"""Reports about outgoing messages."""
 
 from collections.abc import Mapping
 
@@ -28,6 +28,6 @@ class DeliveryReports(Reporter):
 
     @best_effort
     def pending(self, outbox: Mapping[str, tuple[int, float]]) -> None:
-        """Report what waits per destination: (messages, age of the oldest in seconds)."""
+        """Report the backlog per destination: (messages, age of the oldest in seconds)."""
         self._metrics.replace("outbox_pending", {(name,): rows for name, (rows, _) in outbox.items()})
         self._metrics.replace("outbox_oldest_seconds", {(name,): age for name, (_, age) in outbox.items()})

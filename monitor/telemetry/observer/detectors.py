@@ -35,7 +35,7 @@ _evidence = attrgetter("evidence")
 
 
 class DetectorReports(Reporter):
-    """Reports of the engine about judged traces and about what judges them."""
+    """Reports of the engine about judged traces and the detectors."""
 
     def __init__(
         self,
@@ -111,12 +111,12 @@ class DetectorReports(Reporter):
 
     @best_effort
     def effort(self, ratio: float) -> None:
-        """Share of unsure traces that higher tiers may take."""
+        """Report the share of unsure traces that higher tiers may take."""
         self._metrics.set("effort_ratio", ratio)
 
     @best_effort
     def tiers(self, tiers: Iterable[TierStatus]) -> None:
-        """Which tiers of the detectors can run here."""
+        """Report which tiers of the detectors can run here."""
         self._metrics.replace(
             "tier_present",
             {(tier.detector, str(tier.tier), tier.name): float(tier.present) for tier in tiers},
@@ -130,7 +130,7 @@ class DetectorReports(Reporter):
         self._metrics.replace("risk_high_ratio", {key: rate.high for key, rate in rates.items()})
 
     def _column(self, column: Sequence[Assessment], traffic: Sequence[_Traffic]) -> None:
-        """One detector's answers for a batch, in the order of the traces."""
+        """Count one detector's answers for a batch, in the order of the traces."""
         detector = column[0].detector
         self._metrics.observe("detector_duration_seconds", [*map(_seconds, column)], (detector,))
         unscored = [assessment for assessment in column if assessment.status is not _SCORED]
@@ -167,7 +167,7 @@ class DetectorReports(Reporter):
         *admitted, _ = self._metrics.admitted("verdicts", (*labels, VERDICTS[0]))
         detector, app, environment = admitted
         amounts = (flagged, len(column) - flagged - unscored, unscored)
-        # All of them, zeros too: the first flag must be an increase, which Prometheus sees, not a birth.
+        # All of them, zeros too: Prometheus must see the first flag as an increase, not as a new series.
         self._metrics.add(
             "verdicts", {(*admitted, verdict): n for verdict, n in zip(VERDICTS, amounts, strict=True)}
         )
@@ -188,7 +188,7 @@ class DetectorReports(Reporter):
         self._risks.add(labels, sums)
 
     def _latency(self, judgements: Sequence[Judgement], now: float) -> None:
-        # From the end: an answer or a run of a minute is no minute late. A producer's clock may run ahead of
+        # From the end: a trace that lasts a minute is not a minute late. A producer's clock may run ahead of
         # ours; a negative age would only corrupt the sum.
         ages = [max(0.0, now - judgement.trace.complete()) for judgement in judgements]
         self._metrics.observe("end_to_end_latency_seconds", ages)

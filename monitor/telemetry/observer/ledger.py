@@ -11,7 +11,7 @@ class LedgerReports(Reporter):
 
     @best_effort
     def ledger(self, *, writable: bool) -> None:
-        """Whether the ledger took what was last written to it."""
+        """Report whether the last write to the ledger succeeded."""
         self._metrics.set("ledger_writable", float(writable))
 
     @best_effort
@@ -32,7 +32,7 @@ class LedgerReports(Reporter):
 
     @best_effort
     def verified(self, entries: int, problems: int, gaps: int, seconds: float) -> None:
-        """The audit chain was verified: what was found, and how long that took."""
+        """The audit chain was verified, with this result and duration."""
         self._metrics.set("audit_last_verification_successful", float(problems == 0))
         self._metrics.set("audit_verified_timestamp_seconds", self._clock.now())
         self._metrics.set("audit_verification_duration_seconds", seconds)

@@ -1,4 +1,4 @@
-"""Reports about what feeds the engine: partitions and their lag, Kafka, the receiver and its spool."""
+"""Reports about the engine's sources: partitions and their lag, Kafka, the receiver and its spool."""
 
 from collections.abc import Mapping, Sequence
 
@@ -21,7 +21,7 @@ class SourceReports(Reporter):
 
     @best_effort
     def lag(self, lags: Sequence[Lag]) -> None:
-        """Lag of every assigned partition. One that is read again, or given away, is not stuck any more.
+        """Lag of every assigned partition. One that is read again, or given away, is no longer stuck.
 
         Partitions that no member of the group reads count as well, see `group`.
         """
@@ -29,7 +29,7 @@ class SourceReports(Reporter):
         self._metrics.replace("lag_records", {key: lag.records for key, lag in by_labels.items()})
         self._metrics.replace("lag_seconds", {key: lag.seconds for key, lag in by_labels.items()})
         waiting = {(lag.topic, lag.partition): lag.records for lag in lags}
-        # Nothing is delivered from a stuck partition, so what waits there can only grow until it is read.
+        # A stuck partition delivers nothing, so its backlog can only grow until it is read.
         self._stuck = {
             where: waiting[where]
             for where, before in self._stuck.items()
@@ -94,6 +94,6 @@ class SourceReports(Reporter):
 
     @best_effort
     def spooled(self, usage: Mapping[str, SpoolUsage]) -> None:
-        """Report what waits in the spool."""
+        """Report the usage of the spool."""
         self._metrics.replace("spool_records", {(t,): u.end - u.begin for t, u in usage.items()})
         self._metrics.replace("spool_bytes", {(t,): u.bytes for t, u in usage.items()})
