@@ -15,7 +15,7 @@ SafeText = NewType("SafeText", str)
 
 
 class Origin(NamedTuple):
-    """Where a trace came from: the `part`-th trace of one record. The key of every effect.
+    """Origin of a trace: the `part`-th trace of one record. The key of every effect.
 
     `incarnation` counts how often the partition's log turned out to be another one than was read before:
     its topic was made anew, or its end was cut off. Records of two incarnations have nothing in common.

@@ -16,7 +16,7 @@ NEVER: Final = float("inf")
 
 
 class Bounds(NamedTuple):
-    """When a trace is complete, and how much may wait: see the module's docstring.
+    """Limits that complete a trace, and bounds on waiting spans: see the module's docstring.
 
     A trace is complete `max_seconds` after its first span, even if more spans follow.
     """

@@ -1,4 +1,4 @@
-"""What the sections of the configuration are made of."""
+"""Base of the configuration's sections."""
 
 from typing import Annotated
 

@@ -75,7 +75,7 @@ class Config(Section):
         return self
 
     def name(self) -> str:
-        """Name of this daemon: `instance`, else the host's."""
+        """Return the name of this daemon: `instance`, else the host's."""
         return self.instance or socket.gethostname()
 
     def ledger_url(self) -> str:
@@ -83,13 +83,13 @@ class Config(Section):
         return self.ledger.url or f"sqlite:///{self.data_dir / 'ledger.db'}"
 
     def spool_topics(self) -> dict[str, str]:
-        """Signal to topic of what the receiver takes; none where it is off."""
+        """Return the spool topic of each signal the receiver takes; none when it is off."""
         if not self.receiver.enabled:
             return {}
         return {signal: spool_topic(signal, self.name()) for signal in ("traces", "logs")}
 
     def bounds(self) -> IngestConfig:
-        """How to decode: what the receiver takes must not be too large for it."""
+        """Return the bounds on decoding: a body that the receiver accepts must never exceed them."""
         if not self.receiver.enabled:
             return self.ingest
         largest = max(self.ingest.max_record_bytes, self.receiver.max_body_bytes)

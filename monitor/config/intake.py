@@ -1,4 +1,4 @@
-"""Settings of what is read, and how it is decoded and assembled."""
+"""Settings of sources, decoding and assembly."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,7 +9,7 @@ from monitor.config.base import Count, Positive, Section, Topic
 
 
 class KafkaConfig(Section):
-    """Where traces are read from."""
+    """The source of traces."""
 
     bootstrap_servers: list[str] = Field(["localhost:9092"], description="Brokers, host:port.")
     topics: list[Topic] = Field(
@@ -17,7 +17,7 @@ class KafkaConfig(Section):
     )
     group_id: str = Field("riskmon", description="Consumer group; daemons that share it share the work.")
     start: Literal["earliest", "latest"] = Field(
-        "earliest", description="Where to begin on a partition that neither Kafka nor the ledger knows."
+        "earliest", description="Where to begin on a partition without a position in Kafka or the ledger."
     )
     max_poll_records: Count = Field(1000, description="Records taken from the client in one poll.")
     session_timeout_ms: Count = Field(45_000, description="Silence after which the group drops a member.")
@@ -31,7 +31,7 @@ class KafkaConfig(Section):
     rejoin_seconds: Annotated[float, Field(ge=0)] = Field(
         0.0,
         description="Time without a live membership of the group, while a broker is connected, after which "
-        "the client is built anew; 0 means max_poll_interval_ms and session_timeout_ms together.",
+        "the client is replaced; 0 means max_poll_interval_ms and session_timeout_ms together.",
     )
     fetch_max_bytes: Count = Field(16 * 2**20, description="Bytes fetched per broker and request.")
     max_partition_fetch_bytes: Count = Field(
@@ -55,7 +55,7 @@ class KafkaConfig(Section):
 
     @property
     def rejoin_within(self) -> float:
-        """`rejoin_seconds`, or where that is 0 the longest that a rebalance takes, and a session."""
+        """Return `rejoin_seconds`, or if that is 0 the longest duration of a rebalance plus a session."""
         return self.rejoin_seconds or (self.max_poll_interval_ms + self.session_timeout_ms) / 1000
 
     def connection(self) -> dict[str, Any]:
@@ -80,20 +80,20 @@ Format = Literal["native", "otlp_json", "otlp_proto", "otlp_proto_logs", "openai
 class ReceiverConfig(Section):
     """OTLP over HTTP, in addition to Kafka or instead of it."""
 
-    enabled: bool = Field(default=False, description="Whether it listens.")
+    enabled: bool = Field(default=False, description="Enable the receiver.")
     host: str = Field("127.0.0.1", description="Address to listen on; loopback by default.")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(4318, description="Port; 0 takes a free one.")
     token: SecretStr | None = Field(None, description="Bearer token that clients must send; none by default.")
     max_body_bytes: Count = Field(8 * 2**20, description="Largest body, decompressed; larger ones get 413.")
     max_spool_bytes: Count = Field(
-        2**30, description="Bytes that may wait to be judged; beyond them clients get 429 and repeat."
+        2**30, description="Bytes that may wait to be judged; beyond them clients get 429 and retry."
     )
     max_spool_records: Count = Field(100_000, description="Bodies that may wait to be judged.")
     retry_after_seconds: Count = Field(5, description="When a client that got 429 or 503 should try again.")
 
 
 class IngestConfig(Section):
-    """Bounds on what is decoded. A record beyond them is dead-lettered."""
+    """Bounds on decoding. A record beyond them is dead-lettered."""
 
     format: Format = Field("native", description="Decoder of every topic not named in `formats`.")
     formats: dict[str, Format] = Field(default_factory=dict, description="Decoder per topic.")
@@ -104,19 +104,21 @@ class IngestConfig(Section):
     max_spans: Count = Field(10_000, description="Most spans or events of one OTLP record.")
     document_keys: list[str] = Field(
         default_factory=lambda: ["content", "text", "page_content", "document.content", "chunk"],
-        description="Keys under which a retrieved document's text may stand, the first that is there counts.",
+        description="Keys that may hold a retrieved document's text; the first one present counts.",
     )
 
 
 class AssemblyConfig(Section):
-    """How spans are joined into traces. Native traces and those of gateways arrive whole."""
+    """Assembly of spans into traces. Native traces and those of gateways arrive whole."""
 
     settle_seconds: Positive = Field(
         1.0, description="How long spans may still come after the root of their trace."
     )
     timeout_seconds: Positive = Field(
-        30.0, description="Silence after which a trace without a root is judged as it is."
+        30.0, description="Silence after which a trace without a root is judged as is."
     )
-    max_seconds: Positive = Field(600.0, description="Age at which a trace is judged, whatever still comes.")
+    max_seconds: Positive = Field(
+        600.0, description="Age at which a trace is judged, even if spans still arrive."
+    )
     max_traces: Count = Field(10_000, description="Incomplete traces kept; beyond, the oldest are judged.")
     max_bytes: Count = Field(64 * 2**20, description="Bytes of incomplete traces kept, likewise.")

@@ -28,7 +28,7 @@ class PoolConfig(Section):
 class DetectorConfig(Section):
     """One detector."""
 
-    enabled: bool = Field(default=True, description="Whether it runs.")
+    enabled: bool = Field(default=True, description="Enable the detector.")
     factory: str = Field("", description="`package.module:callable` that builds it; empty: the built-in one.")
     options: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments for the factory.")
 

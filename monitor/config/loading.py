@@ -1,4 +1,4 @@
-"""Reads the configuration: a YAML file, and `RISKMON_…` variables that win over it.
+"""Reads the configuration: a YAML file, and `RISKMON_…` variables that override it.
 
 The variable of a setting is its path joined by underscores: `kafka.group_id` is `RISKMON_KAFKA_GROUP_ID`.
 Lists and mappings are written as YAML: `RISKMON_KAFKA_TOPICS='[a, b]'`.
@@ -21,16 +21,16 @@ PREFIX = "RISKMON_"
 
 
 def settings() -> Iterator[tuple[str, str, Any, str]]:
-    """Every leaf setting as (dotted path, environment variable, default, description)."""
+    """Yield every leaf setting as (dotted path, environment variable, default, description)."""
 
     def walk(model: type[BaseModel], path: tuple[str, ...]) -> Iterator[tuple[str, str, Any, str]]:
         for name, field in model.model_fields.items():
-            here = (*path, name)
+            nested = (*path, name)
             if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-                yield from walk(field.annotation, here)
+                yield from walk(field.annotation, nested)
             else:
                 default = field.get_default(call_default_factory=True)
-                yield ".".join(here), PREFIX + "_".join(here).upper(), default, field.description or ""
+                yield ".".join(nested), PREFIX + "_".join(nested).upper(), default, field.description or ""
 
     yield from walk(Config, ())
 

@@ -20,9 +20,11 @@ class HttpConfig(Section):
 
 
 class TelemetryConfig(Section):
-    """What riskmon says about itself."""
+    """riskmon's own logs, metrics and spans."""
 
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Minimum level logged."
+    )
     max_label_values: Count = Field(50, description="Values a label takes before the rest become `other`.")
     max_series: Count = Field(
         2000, description="About how many series are exported at most, however many names the traffic has."
@@ -50,7 +52,7 @@ class TelemetryConfig(Section):
 
 
 class FlaggedBudget(Section):
-    """How much of some traffic a detector's rules may flag; `*` stands for all of them."""
+    """Share of some traffic that a detector's rules may flag; `*` matches all."""
 
     detector: str = Field(description="Detector that the flagging rules use.")
     app: str = Field("*", description="Application, or `*`.")
@@ -69,7 +71,7 @@ class BudgetsConfig(Section):
     )
 
     def flagged_ratio(self, detector: str, app: str, environment: str) -> float | None:
-        """Budget of some traffic, None without. Of several that fit the most exact one, then the last."""
+        """Return the budget of some traffic, None without one; the most specific match, then the last."""
         fitting = [
             (budget.app != "*", budget.environment != "*", place)
             for place, budget in enumerate(self.flagged)
@@ -81,7 +83,7 @@ class BudgetsConfig(Section):
 
 
 class ShutdownConfig(Section):
-    """How the daemon ends."""
+    """The end of the daemon."""
 
     deadline_seconds: Positive = Field(
         20.0, description="Shared by all steps of a stop; less than Kubernetes' grace period of 30 s."

@@ -1,4 +1,4 @@
-"""Settings of what is recorded, and of who is told."""
+"""Settings of the ledger and of delivery."""
 
 from typing import Annotated, Literal, Self
 
@@ -44,7 +44,7 @@ class WebhookConfig(Section):
     )
     routing_key: SecretStr | None = Field(None, description="Integration key of PagerDuty.")
     secret: SecretStr | None = Field(None, description="Key of the HMAC-SHA-256 signature.")
-    allow_private: bool = Field(default=False, description="Whether private addresses and http are allowed.")
+    allow_private: bool = Field(default=False, description="Allow private addresses and http.")
 
     @model_validator(mode="after")
     def _pagerduty_has_its_key(self) -> Self:
@@ -54,11 +54,11 @@ class WebhookConfig(Section):
 
 
 class DeliverConfig(Section):
-    """Where alerts and feedback go."""
+    """Destinations of alerts and feedback."""
 
     alertmanager: AlertmanagerConfig = Field(default_factory=AlertmanagerConfig, description="Alertmanager.")
     webhooks: list[WebhookConfig] = Field(default_factory=list, description="Webhooks.")
-    log: bool = Field(default=True, description="Whether alerts are also logged.")
+    log: bool = Field(default=True, description="Also log alerts.")
     feedback_topic: OptionalTopic = Field(
         "riskmon.feedback", description="Kafka topic of flagged samples; empty: none."
     )

@@ -1,1 +1,1 @@
-"""The composition root: builds every adapter from a configuration and runs the engine among them."""
+"""The composition root: builds every adapter from a configuration and runs the engine with them."""

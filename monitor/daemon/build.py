@@ -1,4 +1,4 @@
-"""Builds adapters from a configuration, and the engine among them."""
+"""Builds the adapters of a configuration, and the engine."""
 
 import gc
 from collections.abc import Callable, Mapping
@@ -36,13 +36,13 @@ from monitor.telemetry.otlp_metrics import connect as push
 from monitor.telemetry.tracing import BatchTracer, connect
 
 MONITORS: Final[Mapping[str, Callable[..., Monitor]]] = {"drift": DriftMonitor, "agent": AgentMonitor}
-"""Detectors that keep state: what the engine builds for each besides its workers, with the same options."""
+"""Detectors that keep state: the engine builds a monitor for each, with the options of its workers."""
 
 log = structlog.get_logger(__name__)
 
 
 def vault_path(config: Config) -> Path:
-    """Return where the key file of a configuration is."""
+    """Return the path of a configuration's key file."""
     return config.data_dir / "riskmon.key"
 
 
@@ -99,7 +99,7 @@ def build_engine(
     observer: Observer,
     load_shedding: bool = True,
 ) -> Engine:
-    """Build the engine of a configuration among given adapters; it continues from the ledger's snapshots."""
+    """Build the engine with the given adapters; it continues from the ledger's snapshots."""
     snapshots = ledger.restore()
     assembler: Assembler[Part] = Assembler(Bounds(**config.assembly.model_dump()))
     assembler.restore(snapshots)
@@ -145,7 +145,7 @@ def build_metrics(config: Config, rules: RuleBook, destinations: list[str]) -> M
 def build_source(
     config: Config, clock: Clock, observer: TelemetryObserver, spool: LedgerSpool | None
 ) -> Source:
-    """Build what is read: Kafka, the spool, or both as one."""
+    """Build the source: Kafka, the spool, or both as one."""
     sources: list[Source] = []
     if config.kafka.topics:
         sources.append(_kafka(config, clock, observer))
@@ -155,7 +155,7 @@ def build_source(
 
 
 def build_spool(config: Config, ledger: Ledger, vault: Vault) -> LedgerSpool | None:
-    """Build where the receiver writes; None when it is off."""
+    """Build the spool that the receiver writes to; None when it is off."""
     if not config.receiver.enabled:
         return None
     return LedgerSpool(
@@ -183,14 +183,14 @@ def build_review(config: Config, flags: FlagReader) -> Review | None:
 
 
 def build_group_watch(config: Config, clock: Clock, observer: TelemetryObserver) -> GroupWatch | None:
-    """Build what watches the consumer group; None without Kafka."""
+    """Build the watch on the consumer group; None without Kafka."""
     if not config.kafka.topics:
         return None
     return GroupWatch(config.kafka, clock, client_id=_client_id(config), log=log, on_look=observer.group)
 
 
 def build_tracer(config: Config) -> BatchTracer | None:
-    """Build what exports spans; None without an endpoint."""
+    """Build the exporter of spans; None without an endpoint."""
     if not config.telemetry.otlp_endpoint:
         return None
     return connect(
@@ -202,7 +202,7 @@ def build_tracer(config: Config) -> BatchTracer | None:
 
 
 def build_evaluations(config: Config, clock: Clock, metrics: Metrics) -> EvaluationExporter | None:
-    """Build what exports evaluation events; None without an endpoint."""
+    """Build the exporter of evaluation events; None without an endpoint."""
     section = config.telemetry
     if not section.evaluations_endpoint:
         return None
@@ -216,7 +216,7 @@ def build_evaluations(config: Config, clock: Clock, metrics: Metrics) -> Evaluat
 
 
 def build_pusher(config: Config, metrics: Metrics, clock: Clock) -> MetricsPusher | None:
-    """Build what pushes metrics by OTLP; None without an endpoint or an interval."""
+    """Build the exporter of metrics by OTLP; None without an endpoint or an interval."""
     seconds = config.telemetry.otlp_metrics_seconds
     if not config.telemetry.otlp_endpoint or not seconds:
         return None

@@ -1,4 +1,4 @@
-"""What is wrong or missing before anything starts, and what each missing tier costs."""
+"""Checks before a start: faults, missing parts, and the cost of each missing tier."""
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -22,7 +22,7 @@ class CheckResult(NamedTuple):
 
 
 def findings(config: Config, *, offline: bool = False) -> list[CheckResult]:
-    """What the daemon would find at its start."""
+    """Return the results of everything a daemon needs at its start."""
     checks: list[tuple[str, Callable[[Config], list[CheckResult]]]] = [
         ("rules", _rules),
         ("models", _models),
@@ -32,13 +32,13 @@ def findings(config: Config, *, offline: bool = False) -> list[CheckResult]:
     deliver = config.deliver
     if not offline and (config.kafka.topics or deliver.feedback_topic or deliver.verdicts_topic):
         checks.append(("broker", _broker))
-    found: list[CheckResult] = []
+    results: list[CheckResult] = []
     for subject, check in checks:
         try:
-            found += check(config)
+            results += check(config)
         except (ConfigError, Retryable) as error:
-            found += [CheckResult(subject, "failed", line) for line in str(error).splitlines()]
-    return found
+            results += [CheckResult(subject, "failed", line) for line in str(error).splitlines()]
+    return results
 
 
 def _rules(config: Config) -> list[CheckResult]:
@@ -63,7 +63,9 @@ def _models(config: Config) -> list[CheckResult]:
             for tier in tiers(judging)
         ),
         *(
-            CheckResult("model", "missing", f"{setting}: its file is gone; judging goes on without that tier")
+            CheckResult(
+                "model", "missing", f"{setting}: its file is missing; judging goes on without that tier"
+            )
             for setting in lost
         ),
     ]
@@ -103,7 +105,7 @@ def _receiver(config: Config) -> list[CheckResult]:
 
 
 def _spool(topic: str, usage: SpoolUsage, oldest: float, config: Config) -> CheckResult:
-    """What waits in one topic of the spool, and who has to judge it."""
+    """Report the bodies in one topic of the spool, and which daemon has to judge them."""
     since = datetime.fromtimestamp(oldest, UTC).isoformat(timespec="seconds")
     detail = f"{usage.end - usage.begin} bodies, {usage.bytes} bytes, the oldest of {since}"
     if topic in config.spool_topics().values():
@@ -121,28 +123,28 @@ def _broker(config: Config) -> list[CheckResult]:
     topics = zip(OUTPUTS, (deliver.feedback_topic, deliver.verdicts_topic), strict=True)
     outputs = {name: topic for name, topic in topics if topic}
     try:
-        found = examine(kafka, outputs.values(), BROKER_SECONDS)
+        broker = examine(kafka, outputs.values(), BROKER_SECONDS)
     except Retryable as error:
         needed = "" if kafka.topics else "; without Kafka, empty deliver.feedback_topic and .verdicts_topic"
         raise ConfigError(f"{error}{needed}") from None
     findings = [
         CheckResult(
-            f"broker {server}", "missing", "takes no connection; others of kafka.bootstrap_servers do"
+            f"broker {server}", "missing", "accepts no connection; others of kafka.bootstrap_servers do"
         )
-        for server in found.silent
+        for server in broker.silent
     ]
-    if found.group is Access.DENIED:
+    if broker.group is Access.DENIED:
         findings.append(
             CheckResult(
                 f"right to group {kafka.group_id}", "failed", _denied(kafka, "--group", kafka.group_id)
             )
         )
-    for topic, access in found.read.items():
+    for topic, access in broker.read.items():
         findings.append(_topic(f"topic {topic}", access, _NO_TOPIC, _denied(kafka, "--topic", topic)))
-    findings += [CheckResult(f"id of topic {topic}", "missing", NO_ID_REMEDY) for topic in found.nameless]
+    findings += [CheckResult(f"id of topic {topic}", "missing", NO_ID_REMEDY) for topic in broker.nameless]
     for name, topic in outputs.items():
         denied = _denied(kafka, "--topic", topic, "Write")
-        state, detail = _topic(name, found.written[topic], _NO_OUTPUT, denied)[1:]
+        state, detail = _topic(name, broker.written[topic], _NO_OUTPUT, denied)[1:]
         findings.append(CheckResult(name, state, f"{topic} {detail}".rstrip()))
     return findings + _group(config)
 
@@ -161,7 +163,7 @@ def _denied(kafka: KafkaConfig, kind: str, name: str, right: str = "Read") -> st
 
 
 def _group(config: Config) -> list[CheckResult]:
-    """Whether partitions that nobody reads will be noticed; nothing where the broker does not answer."""
+    """Check that unread partitions will be noticed; no result when the broker does not answer."""
     from monitor.sources.kafka_group import hidden
 
     if not config.kafka.topics:
@@ -174,9 +176,9 @@ def _group(config: Config) -> list[CheckResult]:
 
 
 _PROFILES: Final[Mapping[Profile, str]] = {
-    "default": "dear tiers look at what cheap ones are unsure of, and at a random share of the rest",
-    "full": "every tier looks at every trace",
+    "default": "higher tiers judge the traces lower ones are unsure of, and a random share of the rest",
+    "full": "every tier judges every trace",
     "offline": "bundled tiers only",
 }
 _NO_TOPIC = "does not exist yet; it is read from its beginning as soon as it does"
-_NO_OUTPUT = "does not exist; what is for it waits in the ledger: create it, or set its name to ''"
+_NO_OUTPUT = "does not exist; its messages wait in the ledger: create it, or set its name to ''"

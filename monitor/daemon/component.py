@@ -1,4 +1,4 @@
-"""What a daemon is made of: parts that start in order and stop in the opposite order."""
+"""Components of a daemon: they start in order and stop in the opposite order."""
 
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
@@ -11,9 +11,9 @@ NO_CONDITIONS: Final[Mapping[str, bool]] = {}
 class Component(NamedTuple):
     """One part, as three callables.
 
-    `start` raises what keeps the daemon from starting. `stop` ends the part by the deadline; it must be safe
-    without a start, after a failed one, and twice. `ready` names the conditions of readiness that are the
-    part's own; it is called from the HTTP server's thread, so it neither blocks nor raises.
+    `start` raises if the daemon cannot start. `stop` ends the part by the deadline; it must be safe without a
+    start, after a failed one, and twice. `ready` returns the part's own conditions of readiness; the HTTP
+    server's thread calls it, so it neither blocks nor raises.
     """
 
     name: str
@@ -28,7 +28,7 @@ class Components(tuple[Component, ...]):
     __slots__ = ()
 
     def start(self) -> None:
-        """Start one after the other. The first that raises ends it; `stop` is safe then."""
+        """Start one after the other. The first exception ends the start; `stop` is safe then."""
         for component in self:
             component.start()
 
@@ -44,5 +44,5 @@ class Components(tuple[Component, ...]):
             raise failures[0]
 
     def ready(self) -> dict[str, bool]:
-        """Conditions of all components, by name."""
-        return {name: holds for each in self for name, holds in each.ready().items()}
+        """Return the conditions of all components, by name."""
+        return {name: holds for component in self for name, holds in component.ready().items()}

@@ -1,4 +1,4 @@
-"""The daemon: every adapter of a configuration, started in order, and the engine run among them."""
+"""The daemon: starts every adapter of a configuration in order, and runs the engine."""
 
 import signal
 import threading
@@ -54,9 +54,8 @@ class _Wake(Observer):
 class Daemon:
     """Everything `riskmon run` runs. Construction checks and opens; `run` blocks until stopped.
 
-    `source` is read instead of the configured ones. `observer` is told what the engine reports, besides the
-    daemon's own. `reread` reads the configuration again when a reload is asked for; without it, only the
-    rules are read again.
+    `source` replaces the configured ones. `observer` gets the engine's reports besides the daemon's own.
+    `reread` reads the configuration again on a reload; without it, only the rules are read again.
     """
 
     def __init__(
@@ -87,7 +86,7 @@ class Daemon:
             budgets=config.budgets,
         )
         self.auditor = Auditor(self.ledger, clock, self.observer, config.ledger.verify_seconds)
-        # Decided once: a worker that is replaced later must judge as the others do, or not at all.
+        # Decided once: a worker replaced later must judge like the others, or not at all.
         self._judging, self._lost_models = without_lost_models(config)
         self.pool = Pool(specs(self._judging), config.pool, clock)
         self.dispatcher = Dispatcher(
@@ -137,13 +136,13 @@ class Daemon:
     def _components(self) -> tuple[Component, ...]:
         """List the parts in the order in which they start; they stop in the opposite order.
 
-        Probes are answered from before the models are loaded until the very end, so HTTP comes first, and
-        only the flags' reader, which its last answers still use, before it. What exports telemetry comes
-        next, to tell of all that follows, and of how it ended. The ledger is closed when nothing writes to it
-        any more, and the review page reads from it, so it follows. The receiver comes before the pool: what
-        clients send while models load, which takes seconds to minutes, is safe in the spool. That the daemon
-        has started goes on record when its models are loaded, as what follows acts on the outside world. The
-        watchdog watches a loop that turns, and must not bite while the others stop, so it comes last.
+        HTTP comes first, to answer probes from before the models are loaded until the very end; only the
+        flags' reader, which its last answers still use, comes before it. The exporters of telemetry come
+        next, to report all that follows, and how it ended. The ledger follows: it must close only when
+        nothing writes to it any more. The review page reads from it, so it comes after. The receiver comes
+        before the pool: bodies that arrive while models load, which takes seconds to minutes, are safe in the
+        spool. The start goes on record when the models are loaded, as later parts act on the outside world.
+        The watchdog guards a turning loop, and must not fire while the others stop, so it comes last.
         """
         return (
             Component("flags", stop=lambda _: self._flags.close()),
@@ -179,16 +178,16 @@ class Daemon:
         )
 
     def live(self) -> bool:
-        """Whether the loop turns, or has not begun to because models are loading."""
+        """Return whether the loop turns, or has not begun to because models are loading."""
         return not self._ready or self.clock.monotonic() - self.engine.turned_at < LIVE_SECONDS
 
     def ready(self) -> Mapping[str, bool]:
-        """Conditions under which this daemon does its work, by name."""
+        """Return the conditions of readiness, by name."""
         conditions = {"started": self._ready, "loop_turning": self.live(), **self.components.ready()}
         return {**conditions, **self.engine.health()} if self._ready else conditions
 
     def run(self) -> Totals:
-        """Start everything, run the engine until stopped, end everything in order. Returns what was done."""
+        """Start everything, run the engine until stopped, stop everything in order. Return the totals."""
         try:
             self.components.start()
             self._ready = True
@@ -199,7 +198,7 @@ class Daemon:
             self.components.stop(Deadline(self.clock, STOP_SECONDS))
 
     def stop(self) -> None:
-        """Ask for a drained end. Safe from any thread and from signal handlers."""
+        """Ask the daemon to drain and end. Safe from any thread and from signal handlers."""
         notify("STOPPING=1")
         self.engine.stop()
         if self._receiver is not None:
@@ -246,7 +245,7 @@ class Daemon:
             return
         self._noted = False
         totals = self.engine.totals
-        consumed = totals.consumed - totals.released  # what was handed back, someone consumes again
+        consumed = totals.consumed - totals.released  # released records are consumed again elsewhere
         try:
             self.ledger.note("stopped", {"instance": self.config.name(), "consumed": consumed})
         except Retryable:
@@ -265,7 +264,7 @@ class Daemon:
 
 
 def _if_built(part: T | None, make: Callable[[T], Component]) -> tuple[Component, ...]:
-    """Return the component of a part that the configuration may leave out."""
+    """Return the component of an optional part, if it is configured."""
     return () if part is None else (make(part),)
 
 
@@ -275,7 +274,7 @@ def _share(deadline: Deadline, parts: int = 1) -> float:
 
 
 def summary(daemon: Daemon) -> dict[str, object]:
-    """What a daemon has done so far, as plain numbers; `consumed` leaves out what was handed back."""
+    """Return a daemon's totals so far as plain numbers; `consumed` leaves released records out."""
     totals = daemon.engine.totals
     return {
         "consumed": totals.consumed - totals.released,
@@ -288,7 +287,7 @@ def summary(daemon: Daemon) -> dict[str, object]:
 
 
 def wait_in_thread(daemon: Daemon) -> tuple[threading.Thread, list[BaseException]]:
-    """Run a daemon in a thread; a failure ends up in the list."""
+    """Run a daemon in a thread; append a failure to the list."""
     failures: list[BaseException] = []
 
     def run() -> None:

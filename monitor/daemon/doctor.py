@@ -1,7 +1,7 @@
-"""Connects to everything a daemon needs; says of each what is wrong and what to do next.
+"""Connects to everything a daemon needs; reports for each the fault and the remedy.
 
-Nothing is changed by it: no record is read, no message sent. Alertmanager gets an empty list of alerts, which
-shows that address, path and credentials are right; to a webhook a connection is opened and closed.
+It changes nothing: no record is read, no message sent. Alertmanager gets an empty list of alerts, which
+proves address, path and credentials; a webhook gets a connection that is closed again.
 """
 
 import json
@@ -21,14 +21,14 @@ from monitor.deliver.senders import senders
 from monitor.deliver.webhook import WebhookSender
 from monitor.errors import ConfigError, Retryable
 
-SECONDS: Final = 5.0  # for each thing to answer
+SECONDS: Final = 5.0  # for each answer
 LEAST_FREE: Final = 2**30  # bytes on the ledger's disk
-LATE_SECONDS: Final = 300.0  # as the alert RiskmonOutboxStuck
+LATE_SECONDS: Final = 300.0  # as in the alert RiskmonOutboxStuck
 
 
 def examine(config: Config) -> list[CheckResult]:
-    """Examine everything; what cannot be examined is a finding, too."""
-    # A daemon starts without the topics it writes, and its messages wait; a sound installation has them.
+    """Examine everything; a failed examination is a finding, too."""
+    # A daemon starts without its output topics, and its messages wait; a sound installation has them.
     findings = [
         finding._replace(state="failed") if (finding.subject, finding.state) in _LACKING else finding
         for finding in checks.findings(config)
@@ -55,24 +55,27 @@ def _weights(_config: Config, _clock: Clock) -> list[CheckResult]:
     bad = [weights for weights in bundled() if weights.state != "ok"]
     if not bad:
         return [CheckResult("weights", "ok", "every bundled file is the pinned one")]
-    return [CheckResult("weights", "failed", f"{one.file} is {one.state}; reinstall riskmon") for one in bad]
+    return [
+        CheckResult("weights", "failed", f"{weights.file} is {weights.state}; reinstall riskmon")
+        for weights in bad
+    ]
 
 
 def _receivers(config: Config, clock: Clock) -> list[CheckResult]:
-    found = []
+    results = []
     for name, sender in senders(config, clock).items():
         if isinstance(sender, AlertmanagerSender | WebhookSender):
             result = sender.reach(SECONDS)
             if isinstance(result, Delivered):
-                found.append(CheckResult(name, "ok", "answers"))
+                results.append(CheckResult(name, "ok", "answers"))
             else:
-                found.append(CheckResult(name, "failed", _unreached(result)))
+                results.append(CheckResult(name, "failed", _unreached(result)))
         sender.close()
-    return found
+    return results
 
 
 def _unreached(result: Retry | Rejected) -> str:
-    remedy = _REMEDIES.get(result.reason, "look at its own log; messages wait in the ledger meanwhile")
+    remedy = _REMEDIES.get(result.reason, "see its own log; messages wait in the ledger meanwhile")
     return f"not reached ({result.reason}); {remedy}"
 
 
@@ -82,10 +85,10 @@ _REMEDIES: Final = {
     Reason.CONNECT: "nothing listens there: is it up, and is the port right?",
     Reason.TLS: "its certificate is not trusted here: check the name in the URL and the authorities",
     Reason.TIMEOUT: "a firewall may drop packets on the way: allow this host to reach it",
-    Reason.FORBIDDEN_ADDRESS: "its address is private: set allow_private if that is meant",
+    Reason.FORBIDDEN_ADDRESS: "its address is private: set allow_private if that is intended",
     Reason.REFUSED: "it refuses us: check path, user name and password",
     Reason.INVALID: "it does not take alerts: does the URL name an Alertmanager with API v2?",
-    Reason.REDIRECTED: "it sends us elsewhere: configure the URL it redirects to",
+    Reason.REDIRECTED: "it redirects: configure the URL it redirects to",
 }
 
 
@@ -102,22 +105,20 @@ def _ledger(config: Config, clock: Clock) -> list[CheckResult]:
         positions = queries.positions(ledger)
     finally:
         ledger.close()
-    found = [
+    results = [
         CheckResult(
             f"outbox {name}",
             "failed" if age > LATE_SECONDS else "ok",
             f"{count} messages wait, the oldest for {age:.0f} s"
-            + (
-                "; see what is said of this receiver, then is a daemon running?" if age > LATE_SECONDS else ""
-            ),
+            + ("; see the line of this receiver above; is a daemon running?" if age > LATE_SECONDS else ""),
         )
         for name, (count, age) in sorted(waiting.items())
     ]
-    found += [
+    results += [
         CheckResult(
             f"outbox {name}",
             "missing",
-            f"{count} messages were refused for good ({reason}); nobody was told of them",
+            f"{count} messages were refused for good ({reason}); they reached no one",
         )
         for (name, reason), count in sorted(rejected.items())
     ]
@@ -125,16 +126,16 @@ def _ledger(config: Config, clock: Clock) -> list[CheckResult]:
         detail = (
             f"{dead} records were not judged; `riskmon dlq list` says why, `riskmon dlq requeue` tries again"
         )
-        found.append(CheckResult("dead letters", "missing", detail))
+        results.append(CheckResult("dead letters", "missing", detail))
     latest = max((row["updated"] for row in positions), default=None)
     if latest is None:
-        found.append(CheckResult("positions", "missing", "nothing was judged yet; start `riskmon run`"))
+        results.append(CheckResult("positions", "missing", "nothing was judged yet; start `riskmon run`"))
     else:
         age = max(0.0, clock.now() - latest)
-        found.append(
+        results.append(
             CheckResult("positions", "ok", f"{len(positions)} partitions, last judged {age:.0f} s ago")
         )
-    return found
+    return results
 
 
 def _disk(config: Config, _clock: Clock) -> list[CheckResult]:
@@ -169,16 +170,16 @@ def _daemon(config: Config, _clock: Clock) -> list[CheckResult]:
 
 
 CONDITIONS: Final = {
-    "started": "models are still loading, or do not load; its log says which",
-    "loop_turning": "the engine hangs; the watchdog ends it, its stacks are on standard error",
-    "delivery_running": "a delivery thread has ended; restart the daemon and report the log line before",
+    "started": "models are still loading, or cannot be loaded; see its log",
+    "loop_turning": "the engine hangs; the watchdog ends it and writes its stacks to standard error",
+    "delivery_running": "a delivery thread has died; restart the daemon and report the last log line",
     "partitions_assigned": "it owns no partition; are there more daemons than partitions, or is Kafka away?",
     "kafka_authorized": "Kafka denies it a right; see RiskmonKafkaDenied in the runbook",
     "group_member": "its group has no such member; see RiskmonNotMember in the runbook",
-    "broker_connected": "no broker is connected; see what is said of Kafka above, then its log",
-    "no_partition_stuck": "a partition cannot be read on; see RiskmonPartitionStuck in the runbook",
-    "no_partition_fenced": "another daemon claimed a partition of this one; do two groups share a ledger?",
+    "broker_connected": "no broker is connected; see the lines on Kafka above, then its log",
+    "no_partition_stuck": "a partition is stuck; see RiskmonPartitionStuck in the runbook",
+    "no_partition_fenced": "another daemon has claimed one of its partitions; do two groups share a ledger?",
     "ledger_writable": "the ledger refuses writes; see disk and locks",
-    "detectors_ready": "no detector worker is up; its log says of what they die",
-    "not_stopping": "it drains and will end",
+    "detectors_ready": "no detector worker is up; its log says why they die",
+    "not_stopping": "it is draining and will end",
 }

@@ -1,8 +1,8 @@
-"""What SIGHUP and `POST /-/reload` do: the rules and the log level apply at once, the rest is only checked.
+"""Reload on SIGHUP and `POST /-/reload`: rules and log level apply at once, other settings are only checked.
 
 Everything else (source, pool, detectors, ledger, receivers, addresses) is built once, from settings that fit
-each other; a running daemon that mixed old ones with new ones would promise less. A restart drains and judges
-nothing twice, so it is the way to change them; the log line names what waits for one.
+together; a running daemon that mixed old and new ones could not keep its promises. A restart drains and
+judges nothing twice, so it is the way to change them; the log line names the settings that wait for one.
 """
 
 from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 
 
 class Reloader(Observer):
-    """Reloads the configuration when the engine reports that a reload was asked for."""
+    """Reloads the configuration when the engine reports a requested reload."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Reloader(Observer):
 
     @override
     def reload_requested(self) -> None:
-        """Read the configuration, apply what may change, and say what came of it. Never raises."""
+        """Read the configuration, apply the settings that may change, and report the result. Never raises."""
         problems = [self._rules.error] if self._rules.error else []
         waiting: list[str] = []
         try:
@@ -63,7 +63,7 @@ class Reloader(Observer):
 
 
 def changed(old: Config, new: Config) -> list[str]:
-    """Dotted names of the settings in which two configurations differ, never their values."""
+    """Return the dotted names of the settings in which two configurations differ, never their values."""
     before, after = dict(_leaves(old)), dict(_leaves(new))
     return sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
 

@@ -1,4 +1,4 @@
-"""An engine on a ledger that is thrown away: what `scan`, `replay` and the benchmarks run."""
+"""An engine on a throw-away ledger, as `scan`, `replay` and the benchmarks run it."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -45,7 +45,7 @@ def session(
     vault: Vault | None = None,
     load_shedding: bool = False,
 ) -> Iterator[Session]:
-    """Run the engine of a configuration on `source`, with a ledger that is gone afterwards.
+    """Run the engine of a configuration on `source`, with a ledger that is deleted afterwards.
 
     Nothing is delivered; `deliver` and `ledger` only say what is written. `rules` replaces the configured
     ones, `vault` a key of the session's own, which makes other pseudonyms. With `load_shedding`, detectors

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 
 def notify(state: str, environ: Mapping[str, str] = os.environ) -> bool:
-    """Send a state such as `READY=1`, `WATCHDOG=1` or `STOPPING=1`; returns whether somebody listens.
+    """Send a state such as `READY=1`, `WATCHDOG=1` or `STOPPING=1`; return whether a service manager listens.
 
     Never raises, and takes no lock, so that a signal handler may call it.
     """

@@ -1,4 +1,4 @@
-"""Notices a loop that has stopped turning, says where it hangs, and ends the process: a restart is safe."""
+"""Notices a loop that has stopped turning, logs where it hangs, and ends the process: a restart is safe."""
 
 import faulthandler
 import os
@@ -22,9 +22,9 @@ def abort() -> NoReturn:
 class Watchdog:
     """A thread that calls `expire` once when `beat()` (monotonic seconds) is older than `seconds`.
 
-    Until then it calls `passed` every `check` seconds or so, for a watchdog outside that guards the whole
-    process. A check that comes late by half of `seconds` shows that the whole process stood still (SIGSTOP, a
-    suspended machine) and not only its loop, which then has all its time again.
+    Until then it calls `passed` every `check` seconds or so, for an outside watchdog that guards the whole
+    process. A check that is late by half of `seconds` shows that the whole process was stopped (SIGSTOP, a
+    suspended machine) and not only its loop, which then gets its full time again.
     """
 
     def __init__(
@@ -51,11 +51,11 @@ class Watchdog:
         self._thread.start()
 
     def stop(self) -> None:
-        """Watch no longer. Idempotent."""
+        """Stop watching. Idempotent."""
         self._stopped.set()
 
     def overdue(self) -> bool:
-        """Whether the loop has not turned for too long."""
+        """Return whether the loop has not turned for too long."""
         return self._late(self._clock.monotonic())
 
     def _late(self, now: float) -> bool:
@@ -68,7 +68,7 @@ class Watchdog:
             if now - looked > self._check + self._seconds / 2:
                 self._awake = now
             looked = now
-            # By the same time as above: the process may stand still between two looks at the clock, too.
+            # With the time read above: the process may also be stopped between two reads of the clock.
             if self._late(now):
                 self._expire()
                 return

@@ -335,7 +335,7 @@ class Engine:
         self._staged.finish(work.partition, origin.offset, (origin.part,))
 
     def _record(self) -> None:
-        """Write what is staged: one transaction. Held and retried while the ledger fails."""
+        """Write the staged transaction. Held and retried while the ledger fails."""
         for detector, monitor in self._monitors.items():
             changed = monitor.snapshot()
             self._staged.snapshots.update({f"{detector}/{name}": body for name, body in changed.items()})

@@ -157,7 +157,7 @@ class Partitions:
         return fetched._replace(records=new)
 
     def give_up(self, name: TopicPartition) -> Partition | None:
-        """Own a partition no longer; what is in flight for it must not be recorded."""
+        """Stop owning a partition; its traces in flight must not be recorded."""
         self._waiting.pop(name, None)
         partition = self.owned.pop(name, None)
         if partition is not None:

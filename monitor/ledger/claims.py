@@ -188,7 +188,7 @@ def _stored(row: Any) -> Stored:
 
 
 def _restored(row: Any, offset: int, since: int | None) -> Mark:
-    """Mark of a position row at `offset`, without what is done in another log, from `since` on."""
+    """Return the mark of a position row at `offset`, without progress in a replaced log, from `since` on."""
     beyond, partial = _decoder.decode(row.beyond)
     stop = max((end for _, end in beyond), default=0) if since is None else since
     spans = tuple(OffsetRange(start, min(end, stop)) for start, end in beyond if offset <= start < stop)

@@ -57,7 +57,7 @@ class Rights:
         self._group_refused = False  # set by the IO thread
         self._trial_seconds = {
             Right.READ_TOPIC: TRIAL_SECONDS,
-            # The next heartbeat may be what is refused.
+            # The broker may only refuse the next heartbeat.
             Right.READ_GROUP: TRIAL_SECONDS + config.heartbeat_interval_ms / 1000,
         }
         self._cluster: Any = None
