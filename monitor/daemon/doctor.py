@@ -172,7 +172,7 @@ def _daemon(config: Config, _clock: Clock) -> list[CheckResult]:
 CONDITIONS: Final = {
     "started": "models are still loading, or cannot be loaded; see its log",
     "loop_turning": "the engine hangs; the watchdog ends it and writes its stacks to standard error",
-    "delivery_running": "a delivery thread has died; restart the daemon and report the last log line",
+    "delivery_running": "a delivery thread has died; report the last log line and restart the daemon",
     "partitions_assigned": "it owns no partition; are there more daemons than partitions, or is Kafka away?",
     "kafka_authorized": "Kafka denies it a right; see RiskmonKafkaDenied in the runbook",
     "group_member": "its group has no such member; see RiskmonNotMember in the runbook",
