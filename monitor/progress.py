@@ -73,7 +73,11 @@ class Stored(NamedTuple):
 
 
 def start_position(
-    stored: Stored | None, assigned: Assigned, *, latest_from: int | None = None, waited: bool = False
+    stored: Stored | None,
+    assigned: Assigned,
+    *,
+    latest_from: int | None = None,
+    waited_at: int | None = None,
 ) -> StartPosition:
     """Return where to begin reading an assigned partition: at the ledger's position, if that exists.
 
@@ -83,9 +87,10 @@ def start_position(
     record.
 
     A topic that was made anew, or whose end was cut off, is read from the first offset that is new. So is one
-    that ends before the ledger's position, once that was `waited` for: an end may lag behind for some seconds
-    after a fail-over, so the first answer is BEYOND_END, which must not be read. Nor must a position that
-    an operator put there.
+    that ends before the ledger's position, once the end was waited for with the position `waited_at`: an end
+    may lag behind for some seconds after a fail-over, so the first answer is BEYOND_END, which must not be
+    read. Where the position has moved since, another daemon reads this very log, and it is our end that is
+    old. Nor must a position be read that an operator put there.
     """
     _, _, committed, begin, end, topic_id, diverged = assigned
     if stored is None:
@@ -96,7 +101,7 @@ def start_position(
     if diverged is not None:
         return _start_of_new_log(wanted, diverged, begin)
     if wanted > end:
-        if stored.moved or not waited:
+        if stored.moved or waited_at != wanted:
             return StartPosition(wanted, StartReason.BEYOND_END, leader_epoch=stored.leader_epoch)
         return _start_of_new_log(wanted, begin, begin)
     if wanted < begin:

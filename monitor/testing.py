@@ -156,12 +156,12 @@ class FlakyLedger:
         self.faults: list[str] = []
 
     def claim(
-        self, assigned: Assigned, *, latest: bool, waited: bool = False
+        self, assigned: Assigned, *, latest: bool, waited_at: int | None = None
     ) -> PartitionClaim | StartPosition:
         """Claim, or fail first."""
         if self._next() == "before":
             raise Retryable("scripted")
-        return self._ledger.claim(assigned, latest=latest, waited=waited)
+        return self._ledger.claim(assigned, latest=latest, waited_at=waited_at)
 
     def first_look(self, ends: Mapping[TopicPartition, int]) -> None:
         """Tell the ledger."""

@@ -73,6 +73,13 @@ class _Waiting(NamedTuple):
     at: float
 
 
+class _Beyond(NamedTuple):
+    """A position behind the end of its partition, and since when it has been there (monotonic)."""
+
+    offset: int
+    since: float
+
+
 class Partitions:
     """Claims assigned partitions and gives them up."""
 
@@ -86,7 +93,7 @@ class Partitions:
         self._latest = latest
         self._ends: Mapping[TopicPartition, int] | None = None  # first look that the ledger has not taken
         self._waiting: dict[TopicPartition, _Waiting] = {}
-        self._beyond: dict[TopicPartition, float] = {}  # since when a position lies behind the end
+        self._beyond: dict[TopicPartition, _Beyond] = {}
         self._look_at = 0.0
         self.owned: dict[TopicPartition, Partition] = {}
 
@@ -114,20 +121,23 @@ class Partitions:
         name = (assigned.topic, assigned.partition)
         now = self._clock.monotonic()
         self._waiting.pop(name, None)
-        since = self._beyond.get(name, now)
+        beyond = self._beyond.get(name)
+        waited_at = beyond.offset if beyond and now - beyond.since >= BEYOND_SECONDS else None
         try:
             if self._ends is not None:
                 self._ledger.first_look(self._ends)
                 self._ends = None
-            claim = self._ledger.claim(assigned, latest=self._latest, waited=now - since >= BEYOND_SECONDS)
+            claim = self._ledger.claim(assigned, latest=self._latest, waited_at=waited_at)
         except Retryable:
             self._observer.incident(Incident.LEDGER_RETRY)
             self._waiting[name] = _Waiting(assigned, _Why.REFUSED, now + RETRY_SECONDS)
             return
         if isinstance(claim, StartPosition):
-            if name not in self._beyond:
+            if beyond is None:
                 self._observer.incident(Incident.STUCK, *name)
-            self._beyond[name] = since
+            if beyond is None or beyond.offset != claim.offset:
+                # A position that moves is another daemon's that reads this log: begin to wait again.
+                self._beyond[name] = _Beyond(claim.offset, now)
             self._waiting[name] = _Waiting(assigned, _Why.BEYOND_END, now + LOOK_SECONDS)
             if claim.leader_epoch >= 0:  # nothing comes of it but, where the log was cut off, the place
                 self._source.seek(*name, claim.offset, claim.leader_epoch)

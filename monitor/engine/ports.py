@@ -55,7 +55,7 @@ class Claims(Protocol):
     """Claims partitions in a ledger. Each method raises Retryable."""
 
     def claim(
-        self, assigned: Assigned, *, latest: bool, waited: bool = False
+        self, assigned: Assigned, *, latest: bool, waited_at: int | None = None
     ) -> PartitionClaim | StartPosition:
         """Claim a partition and say where to read on; a bare StartPosition means that it must not be read."""
         ...

@@ -52,20 +52,22 @@ class Writer(NamedTuple):
         chain.append(self.connection, entries, self.now)
 
 
-def claim(writer: Writer, assigned: Assigned, *, latest: bool, waited: bool) -> Claim | StartPosition:
+def claim(
+    writer: Writer, assigned: Assigned, *, latest: bool, waited_at: int | None
+) -> Claim | StartPosition:
     """Claim an assigned partition and say where to read on.
 
     From now on transactions of earlier claims are refused. The same transaction records a gap that will never
     be judged, a log that was replaced, and a ledger that is behind the group's commit. `latest`: a partition
     that was never read begins at its end, if it existed when the ledger was first used, see `first_look`.
-    Claims nothing and returns only the placement when it is BEYOND_END; `waited` says that the end has not
-    moved since.
+    Claims nothing and returns only the placement when it is BEYOND_END; `waited_at` is the position at which
+    the caller has waited for the end to catch up.
     """
     same = _is_position(assigned.topic, assigned.partition)
     row = writer.connection.execute(sa.select(t.positions).where(same)).one_or_none()
     if row is None:
         return _first_claim(writer, assigned, latest=latest)
-    placement = start_position(_stored(row), assigned, waited=waited)
+    placement = start_position(_stored(row), assigned, waited_at=waited_at)
     if placement.reason is StartReason.BEYOND_END:
         return placement
     anew = placement.reason is StartReason.RECREATED

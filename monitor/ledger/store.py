@@ -107,10 +107,12 @@ class Ledger:
             with reading.begin():
                 yield reading
 
-    def claim(self, assigned: Assigned, *, latest: bool, waited: bool = False) -> Claim | StartPosition:
+    def claim(
+        self, assigned: Assigned, *, latest: bool, waited_at: int | None = None
+    ) -> Claim | StartPosition:
         """Claim an assigned partition and say where to read on, see `monitor.ledger.claims.claim`."""
         with self.begin() as connection:
-            return claims.claim(self._writer(connection), assigned, latest=latest, waited=waited)
+            return claims.claim(self._writer(connection), assigned, latest=latest, waited_at=waited_at)
 
     def first_look(self, ends: Mapping[TopicPartition, int]) -> None:
         """Remember the ends of the topics when this ledger was first used, see `monitor.ledger.claims`."""

@@ -10,8 +10,8 @@ from engines import assess, build_engine, decode_time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.engine.partitions import BEYOND_SECONDS
-from monitor.events import Existing, Passed
+from monitor.engine.partitions import BEYOND_SECONDS, Partitions
+from monitor.events import Assigned, Existing, Passed
 from monitor.ledger import queries
 from monitor.ledger import schema as t
 from monitor.ledger.store import Ledger
@@ -153,6 +153,31 @@ def test_a_topic_that_stays_shorter_than_the_position_is_another_one(
     here.turns(int(BEYOND_SECONDS / 0.3) + 20)
     assert here.engine.health()["no_partition_stuck"]
     assert here.flags() == [(0, n) for n in range(4)] + [(1, 0)]
+
+
+@given(steps=st.lists(st.tuples(st.integers(0, 3), st.integers(1, 9)), min_size=1, max_size=12))
+@settings(max_examples=100)
+def test_an_end_that_is_old_never_makes_a_log_another_one(steps: list[tuple[int, int]]) -> None:
+    """While another daemon judges on, an end from before is waited for, however long that takes."""
+    clock = ManualClock()
+    ledger = Ledger.open("sqlite://", Vault(bytes(32)), clock, "d0")
+    source = MemorySource(MemoryLog({T0: []}), clock, finite=False)
+    observer = RecordingObserver()
+    late = Partitions(source, ledger, observer, clock, latest=False)
+    ledger.claim(Assigned(*T0, None, 0, 5), latest=False)
+    position, since = 5, 0.0
+    for more, seconds in steps:
+        clock.advance(seconds)
+        since = 0.0 if more else since + seconds
+        position += more
+        with ledger.begin() as connection:  # what its transactions leave: the position, and no operator
+            connection.execute(t.positions.update().values(next_offset=position, moved=0))
+        late.claim(Assigned(*T0, None, 0, position - 1))
+        if since < BEYOND_SECONDS:
+            assert late.stuck
+            assert not [name for name, *_ in observer.incidents if name is Incident.RECREATED]
+        else:
+            return  # nobody has judged for so long: then it is another log
 
 
 @pytest.mark.parametrize("running", [True, False])

@@ -183,11 +183,13 @@ def test_a_log_that_was_cut_off_is_read_from_the_cut() -> None:
 def test_a_position_beyond_the_end_is_waited_for() -> None:
     """An end may lag behind; one that stays is another log, unless an operator put the position there."""
     assert start_position(Stored(12), _assigned(None, 2, 10)).reason is StartReason.BEYOND_END
-    assert start_position(Stored(12), _assigned(None, 2, 10), waited=True) == StartPosition(
+    assert start_position(Stored(12), _assigned(None, 2, 10), waited_at=12) == StartPosition(
         2, StartReason.RECREATED, None, 2
     )
-    moved = start_position(Stored(12, moved=True), _assigned(None, 2, 10), waited=True)
+    moved = start_position(Stored(12, moved=True), _assigned(None, 2, 10), waited_at=12)
     assert moved.reason is StartReason.BEYOND_END
+    elsewhere = start_position(Stored(12), _assigned(None, 2, 10), waited_at=11)
+    assert elsewhere.reason is StartReason.BEYOND_END
 
 
 @given(
