@@ -6,7 +6,7 @@ The structs are immutable and serialise to msgpack for the detector workers.
 
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import Final, NamedTuple, NewType
+from typing import Any, Final, NamedTuple, NewType
 
 import msgspec
 
@@ -142,9 +142,9 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     prompt_name: str = ""
     prompt_version: str = ""
 
-    def traffic(self) -> "Traffic":
-        """Return only these fields of a struct that holds more."""
-        return Traffic(**{name: getattr(self, name) for name in TRAFFIC})
+    def identity(self) -> dict[str, Any]:
+        """Return these fields, all text, by name, also of a struct that holds more."""
+        return {name: getattr(self, name) for name in TRAFFIC}
 
 
 TRAFFIC: Final = Traffic.__struct_fields__

@@ -76,7 +76,7 @@ def _plain(row: FlagRow) -> dict[str, Any]:
         "time": rfc3339(row.time),
         "rule": row.flag.rule,
         "severity": row.flag.severity,
-        **msgspec.structs.asdict(row.traffic),
+        **row.traffic.identity(),
         "trace_id": row.trace_id,
         "position": {"topic": topic, "partition": partition, "offset": offset},
         "why": [

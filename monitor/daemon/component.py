@@ -3,7 +3,11 @@
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
+import structlog
+
 from monitor.clock import Deadline
+
+log = structlog.get_logger(__name__)
 
 NO_CONDITIONS: Final[Mapping[str, bool]] = {}
 
@@ -39,6 +43,7 @@ class Components(tuple[Component, ...]):
             try:
                 component.stop(deadline)
             except Exception as error:  # noqa: BLE001 - raised below, once the others have stopped
+                log.error("component_not_stopped", name=component.name, error=type(error).__name__)  # noqa: TRY400 - a message may quote a trace
                 failures.append(error)
         if failures:
             raise failures[0]

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -58,9 +58,8 @@ def session(
         config = config.model_copy(update=update)
         vault = vault or open_vault(config)
         store = Ledger.open(config.ledger_url(), vault, clock, config.name())
-        pool = Pool(specs(config), config.pool, clock)
         telemetry = TelemetryObserver(Metrics(config.telemetry), clock, structlog.get_logger(__name__))
-        try:
+        with closing(store), closing(Pool(specs(config), config.pool, clock)) as pool:
             engine = build_engine(
                 config,
                 clock=clock,
@@ -75,6 +74,3 @@ def session(
             collect_rarely()
             pool.start()
             yield Session(engine, pool)
-        finally:
-            pool.close()
-            store.close()

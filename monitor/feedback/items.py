@@ -2,8 +2,6 @@
 
 from typing import Any, Final
 
-import msgspec
-
 from monitor.clock import rfc3339
 from monitor.records import FeedbackItem, FlagRow
 
@@ -35,7 +33,7 @@ def feedback_item(row: FlagRow) -> FeedbackItem:
         "privacy": {"pii": "redacted"},
         "provenance": {
             "trace_id": row.trace_id,
-            **msgspec.structs.asdict(row.traffic),
+            **row.traffic.identity(),
             "kafka": {
                 "topic": row.origin.topic,
                 "partition": row.origin.partition,

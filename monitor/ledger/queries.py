@@ -11,7 +11,7 @@ from monitor.errors import NotFound
 from monitor.events import OffsetRange
 from monitor.ledger import audit
 from monitor.ledger import schema as t
-from monitor.ledger.rows import dead_letter_context, flag_digest, origin
+from monitor.ledger.rows import dead_letter_context, flag_digest, origin, repeats_body
 from monitor.ledger.store import Ledger
 from monitor.privacy.vault import Vault
 from monitor.trace import Origin
@@ -78,7 +78,7 @@ def verify(ledger: Ledger, cancelled: Callable[[], bool] = lambda: False) -> aud
             expected = unseen.pop(row.id, None)
             if expected is None:
                 report.problems.append(f"flag {row.id} is not on the chain")
-            elif flag_digest(row._asdict()) != expected:
+            elif flag_digest(row._asdict()) != expected or not repeats_body(row._asdict()):
                 report.problems.append(f"flag {row.id} was altered")
         report.problems += [f"flag {flag} is on the chain but was removed" for flag in unseen]
         dead = connection.execute(sa.select(sa.func.count()).select_from(t.dead_letters)).scalar_one()

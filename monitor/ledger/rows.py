@@ -60,7 +60,7 @@ def flag_columns(row: FlagRow) -> dict[str, Any]:
         **dict(zip(ORIGIN, row.origin, strict=True)),
         "trace_id": row.trace_id,
         "time": row.time,
-        **msgspec.structs.asdict(row.traffic),
+        **row.traffic.identity(),
         "rule": flag.rule,
         "severity": flag.severity.value,
         "body": _flag_encoder.encode(body).decode(),
@@ -107,21 +107,19 @@ def origin(stored: Any) -> Origin:
 def flag_digest(columns: Mapping[str, Any]) -> str:
     """Digest a flag as stored; its chain entry vouches for this. `seq` is left out.
 
-    So are empty columns of later versions, since digests are older than they are, and `detectors` where it
-    repeats the body: any other value changes the digest.
+    So are empty columns of later versions, since digests are older than they are, and `detectors`, which
+    repeats the body: see `repeats_body`.
     """
-    left_out = {"seq", *(name for name in t.LATER_FLAG_COLUMNS if not columns[name])}
-    if _repeats_body(columns):
-        left_out.add("detectors")
+    left_out = {"seq", "detectors", *(name for name in t.LATER_FLAG_COLUMNS if not columns[name])}
     digested = {name: columns[name] for name in t.flags.c.keys() if name not in left_out}  # noqa: SIM118 - not a dict
     return hashlib.sha256(audit.canonical(digested).encode()).hexdigest()
 
 
-def _repeats_body(columns: Mapping[str, Any]) -> bool:
+def repeats_body(columns: Mapping[str, Any]) -> bool:
     """Return whether the column of detectors says what the body says, which the digest vouches for."""
     try:
         body = _flag_decoder.decode(columns["body"])
-    except msgspec.DecodeError:  # an unreadable body was altered, so the digest differs in any case
+    except msgspec.DecodeError:  # an unreadable body was altered
         return False
     return bool(columns["detectors"] == detectors_column(body.detectors))
 

@@ -13,7 +13,7 @@ from monitor.clock import rfc3339
 from monitor.config import DeliverConfig
 from monitor.findings import ALERT_LABELS, Action
 from monitor.records import FeedbackItem, FlagRow, Outgoing
-from monitor.trace import TRAFFIC, Traffic
+from monitor.trace import Traffic
 
 ALERTMANAGER = "alertmanager"
 LOG = "log"
@@ -107,8 +107,8 @@ def _annotations(row: FlagRow) -> dict[str, str]:
 
 def _further_traffic(traffic: Traffic) -> dict[str, str]:
     """Return the fields that identify traffic and are not labels, where the sender gave them."""
-    values = {name: str(getattr(traffic, name)) for name in TRAFFIC if name not in ALERT_LABELS}
-    return {name: value for name, value in values.items() if value != "unknown"}
+    identity = traffic.identity().items()
+    return {name: value for name, value in identity if name not in ALERT_LABELS and value != "unknown"}
 
 
 def kinds_of(counts: Counter[str]) -> str:

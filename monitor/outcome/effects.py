@@ -18,7 +18,7 @@ from monitor.outcome.transaction import Kept, KeptTrace, Transaction
 from monitor.outcome.verdict import verdict_of
 from monitor.privacy.redact import TraceRedactor
 from monitor.records import FlagRow
-from monitor.trace import SafeText
+from monitor.trace import SafeText, Traffic
 
 _status = attrgetter("status")
 _FAILED = frozenset({Status.TIMEOUT, Status.ERROR})
@@ -38,7 +38,7 @@ def flag_rows(judgement: Judgement, now: float, excerpt_chars: int) -> list[Flag
     trace = judgement.trace
     redactor = TraceRedactor(trace, judgement.assessments)
     prompt, response = redactor.prompt(excerpt_chars), redactor.response(excerpt_chars)
-    traffic = trace.traffic()
+    traffic = Traffic(**trace.identity())
     rows = []
     for flag in judgement.flags:
         concerned = tuple(a for a in judgement.assessments if a.detector in flag.detectors)

@@ -81,7 +81,7 @@ def verdict_of(judgement: Judgement, now: float, *, evidence: bool = False) -> V
         span_id=trace.span_id,
         time=rfc3339(trace.time),
         judged=rfc3339(now),
-        **msgspec.structs.asdict(trace.traffic()),
+        **trace.identity(),
         conversation=trace.conversation,
         detectors={
             a.detector: DetectorVerdict(

@@ -1,18 +1,11 @@
 """The engine's observer: turns reports of the engine and of delivery into metrics, logs and spans."""
 
-from collections.abc import Mapping
-from types import MappingProxyType
-
-from monitor.clock import Clock
-from monitor.config import BudgetsConfig
 from monitor.ports import AssemblyStats, Observer, Stage
-from monitor.telemetry.metrics import Metrics
 from monitor.telemetry.observer.delivery import DeliveryReports
 from monitor.telemetry.observer.detectors import DetectorReports
 from monitor.telemetry.observer.ledger import LedgerReports
 from monitor.telemetry.observer.reporter import best_effort
 from monitor.telemetry.observer.sources import SourceReports
-from monitor.telemetry.ports import Evaluations, Log, Spans
 
 
 class TelemetryObserver(DetectorReports, SourceReports, LedgerReports, DeliveryReports, Observer):
@@ -20,23 +13,6 @@ class TelemetryObserver(DetectorReports, SourceReports, LedgerReports, DeliveryR
 
     Thread-safe: the engine's thread and a delivery thread may call at the same time.
     """
-
-    def __init__(
-        self,
-        metrics: Metrics,
-        clock: Clock,
-        log: Log,
-        spans: Spans | None = None,
-        evaluations: Evaluations | None = None,
-        *,
-        risk_thresholds: Mapping[str, float] = MappingProxyType({}),
-        budgets: BudgetsConfig | None = None,
-    ) -> None:
-        super().__init__(
-            metrics, clock, log, spans, evaluations, risk_thresholds=risk_thresholds, budgets=budgets
-        )
-        metrics.set("start_timestamp_seconds", clock.now())
-        metrics.set("last_recorded_timestamp_seconds", 0.0)
 
     @best_effort
     def turned(self) -> None:

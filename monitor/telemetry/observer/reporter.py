@@ -20,6 +20,8 @@ class Reporter:
         self._clock = clock
         self._log = log
         self._faulty: set[str] = set()
+        metrics.set("start_timestamp_seconds", clock.now())
+        metrics.set("last_recorded_timestamp_seconds", 0.0)
 
     def faulted(self, where: str, error: Exception) -> None:
         """Count an observation that was lost, and log each place and kind once."""
