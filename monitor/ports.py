@@ -132,10 +132,10 @@ class Detectors(Protocol):
         """Return how many traces the next batch should hold."""
         ...
 
-    def submit(self, ticket: int, traces: Sequence[Trace], effort: float = 1.0) -> None:
+    def submit(self, ticket: int, traces: Sequence[Trace], escalation_rate: float = 1.0) -> None:
         """Begin a batch. Raises Busy when no more can be in flight; the caller keeps the batch.
 
-        `effort` in [0, 1] is the probability that a higher tier sees a trace the tier below is unsure of.
+        `escalation_rate` in [0, 1]: probability that a trace a lower tier is unsure of reaches a higher one.
         """
         ...
 
@@ -235,7 +235,7 @@ class Observer:
     def pool(self, stats: PoolStats) -> None:
         """State of the detector pool."""
 
-    def effort(self, ratio: float) -> None:
+    def escalation_rate(self, rate: float) -> None:
         """Current load-shedding level: 1 sheds nothing, 0 all that may be shed; reported when idle too."""
 
     def assembly(self, stats: AssemblyStats) -> None:

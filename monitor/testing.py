@@ -57,7 +57,7 @@ class RecordingObserver(Observer):
         self.judgements: list[Judgement] = []
         self.letters: list[DeadLetter] = []
         self.incidents: list[tuple[Incident, str, int]] = []
-        self.efforts: list[float] = []
+        self.escalation_rates: list[float] = []
 
     @override
     def judged(self, judgements: Sequence[Judgement], started: float, ended: float) -> None:
@@ -70,9 +70,9 @@ class RecordingObserver(Observer):
         self.letters.append(letter)
 
     @override
-    def effort(self, ratio: float) -> None:
+    def escalation_rate(self, rate: float) -> None:
         """Keep it."""
-        self.efforts.append(ratio)
+        self.escalation_rates.append(rate)
 
     @override
     def incident(self, incident: Incident, topic: str = "", partition: int = -1) -> None:
@@ -94,7 +94,7 @@ class ScriptedDetectors:
         self._capacity = capacity
         self.in_flight: dict[int, Sequence[Trace]] = {}
         self.ready = 1
-        self.efforts: list[float] = []
+        self.escalation_rates: list[float] = []
         self._finished: list[int] = []
 
     def start(self) -> None:
@@ -110,11 +110,11 @@ class ScriptedDetectors:
         """As constructed."""
         return self._batch_size
 
-    def submit(self, ticket: int, traces: Sequence[Trace], effort: float = 1.0) -> None:
-        """Hold a batch; remember the effort asked for."""
+    def submit(self, ticket: int, traces: Sequence[Trace], escalation_rate: float = 1.0) -> None:
+        """Hold a batch; remember the escalation rate asked for."""
         if len(self.in_flight) >= self._capacity:
             raise Busy("scripted capacity")
-        self.efforts.append(effort)
+        self.escalation_rates.append(escalation_rate)
         self.in_flight[ticket] = traces
 
     def finish(self, nth: int) -> None:

@@ -45,10 +45,10 @@ class LatencyOptions(NamedTuple):
 
 
 class _Run(NamedTuple):
-    """`seconds`: per trace, from the broker's timestamp to its being recorded. `efforts`: per turn."""
+    """`seconds`: per trace, from the broker's timestamp to its record. `escalation_rates`: per turn."""
 
     seconds: list[float]
-    efforts: list[float]
+    escalation_rates: list[float]
     took: float
 
 
@@ -80,7 +80,10 @@ def run(path: Path | None, options: LatencyOptions) -> None:
             "p99": round(at[98], 3),
             "max": round(max(counted), 3),
         },
-        "effort": {"min": round(min(paced.efforts), 3), "mean": round(statistics.mean(paced.efforts), 3)},
+        "effort": {
+            "min": round(min(paced.escalation_rates), 3),
+            "mean": round(statistics.mean(paced.escalation_rates), 3),
+        },
     }
     if options.as_json:
         click.echo(to_json(result))
@@ -88,7 +91,7 @@ def run(path: Path | None, options: LatencyOptions) -> None:
     click.echo(f"{result['traces']} traces at {rate:.0f}/s, from broker timestamp to ledger:")
     for name, value in result["seconds"].items():
         click.echo(f"  {name:<4} {value:.3f} s")
-    click.echo(f"effort {result['effort']['mean']:.2f} (least {result['effort']['min']:.2f})")
+    click.echo(f"escalation rate {result['effort']['mean']:.2f} (least {result['effort']['min']:.2f})")
 
 
 class _Bench:
@@ -106,7 +109,7 @@ class _Bench:
         kafka = self._broker.kafka(topic, group_id=topic)
         config = self._config.model_copy(update={"kafka": self._config.kafka.model_validate(kafka)})
         judged = _Seconds(clock)
-        efforts: list[float] = []
+        escalation_rates: list[float] = []
         source = KafkaSource(config.kafka, clock, client_id="bench", log=structlog.get_logger(__name__))
         feeder = _Feeder(self._broker.bootstrap, topic, records, rate, clock)
         with session(config, source, clock, judged, ledger=LedgerConfig(), load_shedding=load_shedding) as (
@@ -120,10 +123,10 @@ class _Bench:
             while len(judged.seconds) < len(records):
                 feeder.check()
                 engine.turn()
-                efforts.append(engine.effort)
+                escalation_rates.append(engine.escalation_rate)
             took = clock.monotonic() - began
             engine.drain()
-        return _Run(judged.seconds, efforts, took)
+        return _Run(judged.seconds, escalation_rates, took)
 
 
 class _Seconds(Observer):

@@ -33,7 +33,7 @@ class _Batch:
     traces: Sequence[Trace]
     columns: list[list[Assessment | None]]
     due: int
-    effort: float
+    escalation_rate: float
 
 
 @dataclass(slots=True, eq=False)
@@ -89,10 +89,10 @@ class Batches:
         finished, self._finished = self._finished, []
         return finished
 
-    def add(self, ticket: int, traces: Sequence[Trace], effort: float) -> None:
+    def add(self, ticket: int, traces: Sequence[Trace], escalation_rate: float) -> None:
         """Cut a new batch into jobs."""
         columns: list[list[Assessment | None]] = [[None] * len(traces) for _ in self._specs]
-        batch = _Batch(ticket, traces, columns, len(traces) * len(self._specs), effort)
+        batch = _Batch(ticket, traces, columns, len(traces) * len(self._specs), escalation_rate)
         self._in_flight[ticket] = batch
         pieces = self._pieces(batch, BatchRange(0, len(traces)))
         if pieces:

@@ -1,6 +1,7 @@
 """Decides which traces escalate to a higher tier, each with a known and recorded probability.
 
-The tier below says of each trace whether it is unsure. Unsure traces escalate with probability `effort`,
+The tier below says of each trace whether it is unsure. Unsure traces escalate with probability
+`escalation_rate`,
 which the engine lowers when the machine cannot carry the load; the others with the exploration rate (the
 option `audit` of detectors), so that errors of the cheap tier are estimated too. Because every such
 probability is known and positive, rates can be corrected for it (`monitor.telemetry.rates`).
@@ -8,7 +9,7 @@ probability is known and positive, rates can be corrected for it (`monitor.telem
 A detector with tiers makes these promises, so that escalations can be counted and rates corrected:
 
 - It exposes `cascades: tuple[Cascade, ...]`, one per higher tier, lowest first, and asks each at most once
-  per trace. The worker sets their `effort` before a batch and reads their `tally` after it.
+  per trace. The worker sets their `escalation_rate` before a batch and reads their `tally` after it.
 - A tier that sees only traces which reached another higher tier is built with `after=` that tier, and asked
   with `reached=` the answer that tier got. Both then share one draw: nested exploration adds no variance.
 - `Assessment.tier` is the highest tier that judged the trace and `probability` that tier's answer of
@@ -40,7 +41,7 @@ class Tally(NamedTuple):
 
 
 class Cascade:
-    """Decides for one tier of one detector. `effort` in [0, 1] is set between batches."""
+    """Decides for one tier of one detector. `escalation_rate` in [0, 1] is set between batches."""
 
     def __init__(
         self,
@@ -58,7 +59,7 @@ class Cascade:
                 f" give a share such as {EXPLORATION_RATE}"
             )
         self.tier = tier
-        self.effort = 1.0
+        self.escalation_rate = 1.0
         self._nested = after is not None
         self.salt: str = f"{detector}:{tier}:" if after is None else after.salt
         self._exploration_rate = 1.0 if profile == "full" else exploration_rate
@@ -75,9 +76,9 @@ class Cascade:
         before = 1.0 if reached is None else reached
         if before == 0.0:
             return 0.0  # the trace never reached the tier before
-        # Never below the exploration rate, even at effort 0: a trace that could not escalate would have
-        # probability 0, and no weight could correct a rate for it.
-        probability = max(self._exploration_rate, self.effort) if unsure else self._exploration_rate
+        # Never below the exploration rate, even at escalation rate 0: a trace that could not escalate would
+        # have probability 0, and no weight could correct a rate for it.
+        probability = max(self._exploration_rate, self.escalation_rate) if unsure else self._exploration_rate
         # Both tiers share the draw, and it was below `before` already. At `probability >= before` the trace
         # is certain to go on; below, P(draw < probability) is `probability` itself, not a product.
         if probability >= before or self._draw(trace_id) < probability:

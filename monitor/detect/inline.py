@@ -42,17 +42,20 @@ class InlineDetectors:
         """Return the fixed number of traces for the next batch."""
         return self._batch_size
 
-    def submit(self, ticket: int, traces: Sequence[Trace], effort: float = 1.0) -> None:
+    def submit(self, ticket: int, traces: Sequence[Trace], escalation_rate: float = 1.0) -> None:
         """Begin a batch. Raises Busy when two wait to be collected."""
         if len(self._waiting) >= _MAX_IN_FLIGHT:
             raise Busy("two batches wait to be collected")
-        self._waiting.append((ticket, traces, effort))
+        self._waiting.append((ticket, traces, escalation_rate))
 
     def collect(self, timeout: float) -> Sequence[Verdicts]:
         """Judge what was submitted and return it. `timeout` cannot interrupt a detector."""
         del timeout
         waiting, self._waiting = self._waiting, []
-        return [Verdicts(ticket, self._judge(traces, effort)) for ticket, traces, effort in waiting]
+        return [
+            Verdicts(ticket, self._judge(traces, escalation_rate))
+            for ticket, traces, escalation_rate in waiting
+        ]
 
     def stats(self) -> PoolStats:
         """Return statistics of one worker that is always ready."""
@@ -63,18 +66,22 @@ class InlineDetectors:
         """Drop batches that were not collected. Idempotent."""
         self._waiting.clear()
 
-    def _judge(self, traces: Sequence[Trace], effort: float) -> list[tuple[Assessment, ...]]:
-        columns = [self._assess(detector, traces, effort) for detector in self._detectors]
+    def _judge(self, traces: Sequence[Trace], escalation_rate: float) -> list[tuple[Assessment, ...]]:
+        columns = [self._assess(detector, traces, escalation_rate) for detector in self._detectors]
         return list(zip(*columns, strict=True)) if columns else [()] * len(traces)
 
-    def _assess(self, detector: Detector, traces: Sequence[Trace], effort: float) -> list[Assessment]:
+    def _assess(
+        self, detector: Detector, traces: Sequence[Trace], escalation_rate: float
+    ) -> list[Assessment]:
         if not traces:
             return []
         try:
-            _, distinct, index = invocation.invoke(detector, detector.version, traces, self._clock, effort)
+            _, distinct, index = invocation.invoke(
+                detector, detector.version, traces, self._clock, escalation_rate
+            )
         except invocation.InvocationError as failure:
             if len(traces) > 1:
-                return [self._assess(detector, [trace], effort)[0] for trace in traces]
+                return [self._assess(detector, [trace], escalation_rate)[0] for trace in traces]
             return [
                 Assessment(
                     detector=detector.name,

@@ -52,7 +52,7 @@ def decisions(detector: str, tallies: Iterable[Tally]) -> dict[tuple[str, int, s
 
 
 def invoke(
-    detector: Detector, version: str, traces: Sequence[Trace], clock: Clock, effort: float = 1.0
+    detector: Detector, version: str, traces: Sequence[Trace], clock: Clock, escalation_rate: float = 1.0
 ) -> tuple[float, list[Assessment], list[int]]:
     """Run a detector and return (seconds, distinct assessments, per trace which of them is its own).
 
@@ -61,7 +61,7 @@ def invoke(
     answers with another number of results, another detector's name, a wrong type, or a number out of range.
     """
     for cascade in _cascades(detector):
-        cascade.effort = effort
+        cascade.escalation_rate = escalation_rate
         cascade.tally()  # forget an invocation that failed
     start = clock.monotonic()
     try:

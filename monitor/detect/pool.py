@@ -103,11 +103,11 @@ class Pool:
         """Return the number of traces for the next batch."""
         return self._batches.batch_size
 
-    def submit(self, ticket: int, traces: Sequence[Trace], effort: float = 1.0) -> None:
+    def submit(self, ticket: int, traces: Sequence[Trace], escalation_rate: float = 1.0) -> None:
         """Begin a batch. Raises Busy when two batches per ready worker are in flight."""
         if len(self._batches) >= QUEUE * self._ready():
             raise Busy("all detector workers have work")
-        self._batches.add(ticket, traces, effort)
+        self._batches.add(ticket, traces, escalation_rate)
         self._dispatch()
 
     def collect(self, timeout: float) -> Sequence[Verdicts]:
@@ -270,7 +270,7 @@ class Pool:
             if not worker.jobs:
                 worker.deadline = self._clock.monotonic() + self._config.timeout_seconds
             worker.jobs.append(job)
-            order = wire.WorkOrder(job.number, job.detectors, job.payload, job.batch.effort)
+            order = wire.WorkOrder(job.number, job.detectors, job.payload, job.batch.escalation_rate)
             worker.process.send(wire.encode(order))
             if worker.process.sending:
                 self._watch(worker)

@@ -30,12 +30,12 @@ class Setup(msgspec.Struct, frozen=True, array_like=True):
 
 
 class WorkOrder(msgspec.Struct, frozen=True, array_like=True):
-    """Traces (msgpack of `list[Trace]`), the detectors to run on them in order, and the effort."""
+    """Traces (msgpack of `list[Trace]`), the detectors to run on them in order, and the escalation rate."""
 
     job: int
     detectors: tuple[int, ...]
     traces: msgspec.Raw
-    effort: float = 1.0
+    escalation_rate: float = 1.0
 
 
 class Ready(msgspec.Struct, frozen=True, array_like=True, tag=0):

@@ -56,7 +56,15 @@ def _serve(peer: socket.socket, setup: wire.Setup) -> None:
         for number in order.detectors:
             _send(
                 peer,
-                _answer(order.job, number, detectors[number], versions[number], traces, clock, order.effort),
+                _answer(
+                    order.job,
+                    number,
+                    detectors[number],
+                    versions[number],
+                    traces,
+                    clock,
+                    order.escalation_rate,
+                ),
             )
 
 
@@ -67,10 +75,10 @@ def _answer(
     version: str,
     traces: Sequence[Trace],
     clock: Clock,
-    effort: float,
+    escalation_rate: float,
 ) -> wire.InvocationResult:
     try:
-        seconds, distinct, index = invocation.invoke(detector, version, traces, clock, effort)
+        seconds, distinct, index = invocation.invoke(detector, version, traces, clock, escalation_rate)
     except invocation.InvocationError as failure:
         return wire.InvocationResult(job, number, failure.seconds, _resident_bytes(), failure.reason)
     return wire.InvocationResult(

@@ -83,9 +83,9 @@ class Intake:
             return
         for assembled in self._assembler.flush() if flush else self._assembler.due(now):
             siblings = Siblings(assembled.rest, len(assembled.exchanges))
-            for (partition, offset, part), judged, trace in assembled.exchanges:
+            for (partition, offset, part), exchange, trace in assembled.exchanges:
                 origin = Origin(*partition.name, offset, part, partition.incarnation)
-                self._queue.append(Work(partition, origin, trace, 0, now, judged, siblings))
+                self._queue.append(Work(partition, origin, trace, 0, now, exchange, siblings))
             if not assembled.exchanges:
                 staged.finish_parts(assembled.rest)
 

@@ -14,7 +14,7 @@ _EASING: Final = 0.9  # of the wait before: below it the queue is shrinking
 
 
 class LoadShedding:
-    """Additive increase, multiplicative decrease of `value` in [0, 1], by how long traces wait.
+    """Additive increase, multiplicative decrease of `escalation_rate` in [0, 1], by how long traces wait.
 
     It acts on the least wait of an interval, so a burst that is worked off within it costs nothing, and a
     standing queue is noticed at once (CoDel: Nichols and Jacobson, 2012, doi:10.1145/2208917.2209336).
@@ -26,19 +26,21 @@ class LoadShedding:
         self._since = clock.monotonic()
         self._least = float("inf")
         self._before = 0.0
-        self.value = 1.0
+        self.escalation_rate = 1.0
 
     def observe(self, waiting: float) -> float:
-        """Take the seconds that the oldest trace has waited (0.0: none waits); return `value`."""
+        """Take the seconds that the oldest trace has waited (0.0: none waits); return `escalation_rate`."""
         self._least = min(self._least, waiting)
         now = self._clock.monotonic()
         elapsed = now - self._since
         if elapsed >= INTERVAL_SECONDS:
             if self._least > TARGET_SECONDS:
                 if self._least > self._before * _EASING:
-                    self.value *= _LESS
+                    self.escalation_rate *= _LESS
             elif self._least < TARGET_SECONDS * _ROOM:
                 # One observation after a long silence says nothing of the time before it.
-                self.value = min(1.0, self.value + _MORE * min(elapsed, 2 * INTERVAL_SECONDS))
+                self.escalation_rate = min(
+                    1.0, self.escalation_rate + _MORE * min(elapsed, 2 * INTERVAL_SECONDS)
+                )
             self._since, self._before, self._least = now, self._least, float("inf")
-        return self.value
+        return self.escalation_rate

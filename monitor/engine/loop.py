@@ -77,7 +77,7 @@ class Engine:
         self._intake = Intake(decode, assembler, observer)
         self._in_flight: dict[int, SubmittedBatch] = {}
         self._in_flight_traces = 0
-        self._effort = LoadShedding(clock)
+        self._load_shedding = LoadShedding(clock)
         self._assembler = assembler
         self._ticket = 0
         self._staged = Staged()
@@ -142,9 +142,9 @@ class Engine:
         return not (self._intake or self._in_flight or self._staged or unfinished)
 
     @property
-    def effort(self) -> float:
+    def escalation_rate(self) -> float:
         """Return the probability that a higher tier sees a trace the tier below is unsure of."""
-        return self._effort.value if self._settings.load_shedding else 1.0
+        return self._load_shedding.escalation_rate if self._settings.load_shedding else 1.0
 
     def health(self) -> dict[str, bool]:
         """Return the conditions of readiness, by name."""
@@ -184,7 +184,7 @@ class Engine:
             self._submit()
             if self._detectors.stats().ready:  # without a worker, shedding would not help
                 oldest = self._intake.oldest()
-                self._effort.observe(0.0 if oldest is None else self._clock.monotonic() - oldest)
+                self._load_shedding.observe(0.0 if oldest is None else self._clock.monotonic() - oldest)
             self._collect()
         if self._staged and self._ledger_backoff.due:
             self._record()
@@ -292,7 +292,7 @@ class Engine:
     def _submit(self) -> None:
         while work := self._intake.first(self._detectors.batch_size):
             try:
-                self._detectors.submit(self._ticket, [item.trace for item in work], self.effort)
+                self._detectors.submit(self._ticket, [item.trace for item in work], self.escalation_rate)
             except Busy:
                 return
             self._intake.remove(work)
@@ -330,8 +330,8 @@ class Engine:
             self._observer.rule_failed(error.rule)
         judgement = Judgement(origin=origin, trace=work.trace, assessments=assessments, flags=decision.flags)
         self._staged.judgements.append((work.partition, judgement))
-        if work.judged is not None:
-            self._staged.assembled.append((work.partition, work.judged))
+        if work.exchange is not None:
+            self._staged.assembled.append((work.partition, work.exchange))
         self._staged.finish(work.partition, origin.offset, (origin.part,))
 
     def _record(self) -> None:
@@ -383,7 +383,7 @@ class Engine:
             self._observer.lag(self._source.lag())
             self._observer.ledger(writable=self._writable)
             self._observer.pool(self._detectors.stats())
-            self._observer.effort(self.effort)
+            self._observer.escalation_rate(self.escalation_rate)
             self._observer.assembly(self._assembler.stats)
             self._observer.waiting(Stage.DECODED, len(self._intake))
             self._observer.waiting(Stage.DETECTING, self._in_flight_traces)

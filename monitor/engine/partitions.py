@@ -143,10 +143,10 @@ class Partitions:
                 self._source.seek(*name, claim.offset, claim.leader_epoch)
             return
         self._beyond.pop(name, None)
-        if claim.placement.gap:
+        if claim.start.gap:
             self._observer.incident(Incident.GAP, *name)
-        if claim.placement.reason in _INCIDENTS:
-            self._observer.incident(_INCIDENTS[claim.placement.reason], *name)
+        if claim.start.reason in _INCIDENTS:
+            self._observer.incident(_INCIDENTS[claim.start.reason], *name)
         partition = self.owned[name] = Partition(assigned, claim)
         if partition.witness is not None:
             self._source.seek(*name, partition.witness.offset, claim.mark.leader_epoch)

@@ -27,7 +27,7 @@ class PartitionClaim(Protocol):
         ...
 
     @property
-    def placement(self) -> StartPosition:
+    def start(self) -> StartPosition:
         """First offset to read, and the reason."""
         ...
 

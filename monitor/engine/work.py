@@ -30,7 +30,7 @@ class Siblings:
 class Work(msgspec.Struct, frozen=True):
     """A trace to judge, taken at `taken` (monotonic). `size`: its record's bytes, on its first trace only.
 
-    For a trace assembled from spans, `judged` is the id remembered against repeats, and `siblings` are the
+    For a trace assembled from spans, `exchange` is the id remembered against repeats, and `siblings` are the
     parts of its trace that need no judgement of their own.
     """
 
@@ -39,7 +39,7 @@ class Work(msgspec.Struct, frozen=True):
     trace: Trace
     size: int
     taken: float
-    judged: ExchangeId | None = None
+    exchange: ExchangeId | None = None
     siblings: Siblings | None = None
 
 

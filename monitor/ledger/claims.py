@@ -29,7 +29,7 @@ class Claim(NamedTuple):
     epoch: int
     version: int
     mark: Mark
-    placement: StartPosition
+    start: StartPosition
     incarnation: int = 0
 
 
@@ -60,20 +60,20 @@ def claim(
     From now on transactions of earlier claims are refused. The same transaction records a gap that will never
     be judged, a log that was replaced, and a ledger that is behind the group's commit. `latest`: a partition
     that was never read begins at its end, if it existed when the ledger was first used, see `first_look`.
-    Claims nothing and returns only the placement when it is BEYOND_END; `waited_at` is the position at which
-    the caller has waited for the end to catch up.
+    Claims nothing and returns only the start position when it is BEYOND_END; `waited_at` is the position at
+    which the caller has waited for the end to catch up.
     """
     same = _is_position(assigned.topic, assigned.partition)
     row = writer.connection.execute(sa.select(t.positions).where(same)).one_or_none()
     if row is None:
         return _first_claim(writer, assigned, latest=latest)
-    placement = start_position(_stored(row), assigned, waited_at=waited_at)
-    if placement.reason is StartReason.BEYOND_END:
-        return placement
-    anew = placement.reason is StartReason.RECREATED
-    mark = Mark(placement.offset) if anew else _restored(row, placement.offset, placement.since)
-    incarnation = row.incarnation + (placement.since is not None)
-    made = Claim(row.epoch + 1, row.version, mark, placement, incarnation)
+    start = start_position(_stored(row), assigned, waited_at=waited_at)
+    if start.reason is StartReason.BEYOND_END:
+        return start
+    anew = start.reason is StartReason.RECREATED
+    mark = Mark(start.offset) if anew else _restored(row, start.offset, start.since)
+    incarnation = row.incarnation + (start.since is not None)
+    made = Claim(row.epoch + 1, row.version, mark, start, incarnation)
     columns = {
         "epoch": made.epoch,
         "owner": writer.owner,
@@ -92,8 +92,8 @@ def _first_claim(writer: Writer, assigned: Assigned, *, latest: bool) -> Claim:
         looked = _first_looked(writer.connection)
         name = _name(assigned.topic, assigned.partition)
         latest_from = assigned.end if looked is None else looked.get(name)
-    placement = start_position(None, assigned, latest_from=latest_from)
-    mark = Mark(placement.offset)
+    start = start_position(None, assigned, latest_from=latest_from)
+    mark = Mark(start.offset)
     where = {"topic": assigned.topic, "partition": assigned.partition}
     columns = {
         "epoch": 1,
@@ -103,10 +103,10 @@ def _first_claim(writer: Writer, assigned: Assigned, *, latest: bool) -> Claim:
         "topic_id": assigned.topic_id,
     }
     writer.connection.execute(t.positions.insert().values(**where, **mark_columns(mark), **columns))
-    start = placement.gap.start if placement.gap else placement.offset
-    body = {**where, "offset": start, "reason": placement.reason, "topic_id": assigned.topic_id}
-    writer.append([("start", body), *_gap_entries(where, placement)])
-    return Claim(1, 0, mark, placement)
+    first = start.gap.start if start.gap else start.offset
+    body = {**where, "offset": first, "reason": start.reason, "topic_id": assigned.topic_id}
+    writer.append([("start", body), *_gap_entries(where, start)])
+    return Claim(1, 0, mark, start)
 
 
 def first_look(connection: sa.Connection, ends: Mapping[TopicPartition, int]) -> None:
@@ -206,23 +206,23 @@ def _restored(row: Any, offset: int, since: int | None) -> Mark:
 def _claim_entries(assigned: Assigned, row: Any, made: Claim) -> list[chain.NewEntry]:
     """Return the entries for a new claim of a partition that was claimed before."""
     where = {"topic": assigned.topic, "partition": assigned.partition}
-    placement, entries = made.placement, list[chain.NewEntry]()
-    if placement.since is not None:
-        start = placement.gap.start if placement.gap else placement.offset
-        change = {"from": row.next_offset, "to": start, "since": placement.since, "reason": placement.reason}
+    start, entries = made.start, list[chain.NewEntry]()
+    if start.since is not None:
+        first = start.gap.start if start.gap else start.offset
+        change = {"from": row.next_offset, "to": first, "since": start.since, "reason": start.reason}
         ids = {"topic_id": assigned.topic_id, "leader_epoch": row.leader_epoch}
         entries.append(("incarnation", {**where, **change, **ids, "incarnation": made.incarnation}))
     elif assigned.topic_id and not row.topic_id:  # in a ledger from before ids were kept
-        entries.append(("topic", {**where, "offset": placement.offset, "topic_id": assigned.topic_id}))
-    if placement.reason is StartReason.LEDGER_BEHIND:
-        entries.append(("behind", {**where, "offset": placement.offset, "committed": assigned.committed}))
-    return entries + _gap_entries(where, placement)
+        entries.append(("topic", {**where, "offset": start.offset, "topic_id": assigned.topic_id}))
+    if start.reason is StartReason.LEDGER_BEHIND:
+        entries.append(("behind", {**where, "offset": start.offset, "committed": assigned.committed}))
+    return entries + _gap_entries(where, start)
 
 
-def _gap_entries(where: Mapping[str, Any], placement: StartPosition) -> list[chain.NewEntry]:
-    if placement.gap is None:
+def _gap_entries(where: Mapping[str, Any], start: StartPosition) -> list[chain.NewEntry]:
+    if start.gap is None:
         return []
-    gap = {"from": placement.gap.start, "to": placement.gap.end, "reason": placement.reason}
+    gap = {"from": start.gap.start, "to": start.gap.end, "reason": start.reason}
     return [("gap", {**where, **gap})]
 
 

@@ -38,15 +38,15 @@ def test_the_engine_is_measured_on_both_brokers_in_one_run(apache_kafka: ApacheK
     done = bench("engine", "--records", "1000", "--rounds", "1", "--json", *words)
     report: dict[str, Any] = json.loads(done.stdout)
     assert report["broker"] == "kafka"
-    speeds, efforts = [], []
+    speeds, costs = [], []
     for result in (report, report["embedded"]):
         bare, engine = result["bare_poll"], result["engine"]
         speeds.append(engine["records_per_second"] / bare["records_per_second"])
-        efforts.append(bare["cpu_microseconds"] / engine["cpu_microseconds"])
+        costs.append(bare["cpu_microseconds"] / engine["cpu_microseconds"])
         assert result["ratio"]["median"] == pytest.approx(speeds[-1], abs=0.01)
-        assert result["cpu_ratio"]["median"] == pytest.approx(efforts[-1], abs=0.01)
+        assert result["cpu_ratio"]["median"] == pytest.approx(costs[-1], abs=0.01)
     compared = report["embedded"]["compared"]
-    for which, (kafka, embedded) in (("ratio", speeds), ("cpu_ratio", efforts)):
+    for which, (kafka, embedded) in (("ratio", speeds), ("cpu_ratio", costs)):
         assert compared[which]["median"] == pytest.approx(kafka / embedded, rel=0.05)
         assert compared[which]["interval"] == [compared[which]["median"]] * 2  # of a single round
     assert left_behind(apache_kafka) == set()

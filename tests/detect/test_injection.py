@@ -376,10 +376,10 @@ def test_documents_have_a_band_of_their_own() -> None:
     assert spared.score == first.score
 
 
-def test_without_effort_only_audits_are_read() -> None:
-    """Under load the engine takes effort away: tier 0 still scores every trace, and the tally tells."""
+def test_at_escalation_rate_zero_only_explored_traces_are_read() -> None:
+    """Under load the escalation rate falls: tier 0 still scores every trace, and the tally counts it."""
     narrow = injection.build(low=0.0, high=1.0, audit=1e-9)
-    narrow.cascades[0].effort = 0.0
+    narrow.cascades[0].escalation_rate = 0.0
     traces = [asked(text, number) for number, text in enumerate(HARMLESS)]
     assert {a.tier for a in narrow.assess(traces)} == {0}
     assert narrow.cascades[0].tally().suppressed == len(traces)

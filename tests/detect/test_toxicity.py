@@ -189,11 +189,11 @@ def test_encoder_looks_where_the_linear_model_is_unsure(detector: Toxicity) -> N
     assert sum(a.tier for a in plain) < 25
 
 
-def test_without_effort_the_linear_model_decides(detector: Toxicity) -> None:
+def test_at_escalation_rate_zero_the_linear_model_decides(detector: Toxicity) -> None:
     """Where the encoder may not look, the score is tier 0's and says so."""
     hurried = toxicity.build()
     (cascade,) = hurried.cascades
-    cascade.effort = 0.0
+    cascade.escalation_rate = 0.0
     (alone,) = hurried.assess([trace(ABUSIVE[0])])
     (both,) = detector.assess([trace(ABUSIVE[0])])
     assert (alone.tier, alone.score) == (0, alone.values["tier0"])

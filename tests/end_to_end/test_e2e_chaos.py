@@ -31,7 +31,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning
 
 RULES = Path("rules/prometheus/riskmon.rules.yml")
 SECONDS = 60.0  # until an alert; what waits longest is the time-out of a silent broker
-CALM_SECONDS = 90.0  # until all is quiet again; what waits longest is effort, and workers that back off
+CALM_SECONDS = 90.0  # until all is quiet again; last come the escalation rate and workers that back off
 SETTLED = 2.0  # seconds in which nothing else may fire at the end: four scrapes and evaluations
 TRACES = 200
 

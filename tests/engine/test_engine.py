@@ -174,24 +174,24 @@ def test_intake_pauses_at_the_limit_of_bytes() -> None:
     bench.until(lambda: bench.position == 40)
 
 
-def test_the_effort_told_comes_back_without_traffic() -> None:
+def test_the_escalation_rate_comes_back_without_traffic() -> None:
     """Detectors that stand still lower it; once they go on it rises again, though nothing is submitted."""
     bench = Bench([b"1"] * 20)
     bench.turns(30, finish=False)
-    assert bench.engine.effort < 0.1
+    assert bench.engine.escalation_rate < 0.1
     bench.until(lambda: bench.engine.totals.recorded == 20)
-    assert (bench.detectors.efforts[0], bench.detectors.efforts[-1] < 0.5) == (1.0, True)
+    assert (bench.detectors.escalation_rates[0], bench.detectors.escalation_rates[-1] < 0.5) == (1.0, True)
     bench.turns(120)
-    assert min(bench.observer.efforts) < 0.1
-    assert bench.observer.efforts[-1] == bench.engine.effort == 1.0
+    assert min(bench.observer.escalation_rates) < 0.1
+    assert bench.observer.escalation_rates[-1] == bench.engine.escalation_rate == 1.0
 
 
 def test_a_wait_without_any_worker_is_no_overload() -> None:
-    """Effort stays while all workers are down; the alert about them is the one to come."""
+    """The escalation rate stays while all workers are down; the alert about them is the one to come."""
     bench = Bench([b"1"] * 20)
     bench.detectors.ready = 0
     bench.turns(60, finish=False)
-    assert bench.engine.effort == 1.0
+    assert bench.engine.escalation_rate == 1.0
 
 
 def test_a_failing_ledger_holds_intake_and_loses_nothing() -> None:

@@ -60,7 +60,7 @@ class Bench:
         self.arrived: list[float] = []
         self.delays: list[float] = []
         self.produced = 0
-        self.efforts: list[float] = []
+        self.escalation_rates: list[float] = []
         self.engine = build_engine(
             MemorySource(self.log, clock, finite=False),
             self.pool,
@@ -81,7 +81,7 @@ class Bench:
             self.arrived += [self.clock.monotonic()] * due
             self.produced += due
             self.engine.turn()
-            self.efforts.append(self.engine.effort)
+            self.escalation_rates.append(self.engine.escalation_rate)
         return passed
 
     def finish(self) -> None:
@@ -99,21 +99,21 @@ def bench() -> Iterator[Bench]:
 
 
 @pytest.mark.alone
-def test_under_overload_effort_falls_and_tier_zero_sees_everything(bench: Bench) -> None:
-    """At three times what it can carry, dearer looks are halved within seconds; nothing else is given up.
+def test_under_overload_the_escalation_rate_falls_and_tier_zero_sees_everything(bench: Bench) -> None:
+    """At three times what it can carry, escalations are halved within seconds; nothing else is given up.
 
-    Every trace is scored and recorded, what was left out is a metric, and effort comes back with the calm.
+    Every trace is scored and recorded, suppressed ones are a metric, and the rate comes back with the calm.
     """
     assert bench.feed(0.5 * CARRIED, 4.0) >= 4.0
-    assert min(bench.efforts) == 1.0
-    assert bench.feed(3 * CARRIED, 20.0, lambda: bench.engine.effort < 0.5) < 10.0
+    assert min(bench.escalation_rates) == 1.0
+    assert bench.feed(3 * CARRIED, 20.0, lambda: bench.engine.escalation_rate < 0.5) < 10.0
     bench.feed(3 * CARRIED, 8.0)
-    strained = bench.engine.effort
+    strained = bench.engine.escalation_rate
     assert strained < 0.7
     # It keeps up: what waits is far less than what has arrived.
     assert bench.produced - bench.engine.totals.recorded < 2.5 * 3 * CARRIED
     bench.finish()
-    assert bench.feed(0.2 * CARRIED, 60.0, lambda: bench.engine.effort == 1.0) < 60.0
+    assert bench.feed(0.2 * CARRIED, 60.0, lambda: bench.engine.escalation_rate == 1.0) < 60.0
     bench.finish()
     totals = bench.engine.totals
     assert totals.consumed == totals.recorded == totals.traces == bench.produced
@@ -137,17 +137,17 @@ def test_at_seven_tenths_of_the_load_traces_are_recorded_within_a_second(bench: 
     """While the machine keeps up, batches stay short: 99 % of the traces are in the ledger in a second."""
     late = 1.0
     for _ in range(3):  # a machine that stands still for a second is late whatever we do
-        bench.feed(0.2 * CARRIED, 40.0, lambda: bench.engine.effort == 1.0)
+        bench.feed(0.2 * CARRIED, 40.0, lambda: bench.engine.escalation_rate == 1.0)
         bench.feed(0.7 * CARRIED, 3.0)
         bench.delays.clear()
-        bench.efforts.clear()
+        bench.escalation_rates.clear()
         bench.feed(0.7 * CARRIED, 8.0)
         assert len(bench.delays) > 500
         late = sorted(bench.delays)[int(0.99 * len(bench.delays))]
         if late < 1.0:
             break
     assert late < 1.0
-    assert min(bench.efforts) == 1.0
+    assert min(bench.escalation_rates) == 1.0
 
 
 @pytest.mark.alone
@@ -158,7 +158,7 @@ def test_a_file_is_looked_at_in_full_however_long_it_takes() -> None:
     try:
         bench.feed(600.0, 0.5)
         bench.finish()
-        assert min(bench.efforts) == 1.0
+        assert min(bench.escalation_rates) == 1.0
         assert bench.pool.stats().decisions["toxicity", 1, "left_out"] == 0
     finally:
         bench.pool.close()

@@ -175,7 +175,7 @@ def test_a_claim_goes_on_where_the_ledger_is(ledger: Ledger) -> None:
     again = claimed(ledger, committed=1)
     assert again.mark == mark
     assert (again.epoch, again.version) == (claim.epoch + 1, claim.version + 1)
-    assert again.placement == StartPosition(2, StartReason.LEDGER)
+    assert again.start == StartPosition(2, StartReason.LEDGER)
 
 
 @on_every_database
@@ -183,7 +183,7 @@ def test_a_gap_goes_on_record(ledger: Ledger) -> None:
     """Offsets that retention took unjudged are a gap in the audit, and reading goes on behind it."""
     ledger.record(batch(claimed(ledger), range(3)))
     claim = claimed(ledger, begin=10)
-    assert claim.placement == StartPosition(10, StartReason.RETENTION, OffsetRange(3, 10))
+    assert claim.start == StartPosition(10, StartReason.RETENTION, OffsetRange(3, 10))
     ledger.record(batch(claim, range(10, 12)))
     report = queries.verify(ledger)
     assert not report.problems
@@ -209,7 +209,7 @@ def test_an_operator_moves_a_position_ahead(ledger: Ledger) -> None:
     ledger.move("t", 0, 8, "corrupt batch")
     with pytest.raises(Fenced):
         ledger.record(batch(next_claim(claim, 3), range(3, 4)))
-    assert claimed(ledger).placement.offset == 8
+    assert claimed(ledger).start.offset == 8
     report = queries.verify(ledger)
     assert report.gaps == ["t/0 offsets [3, 8): corrupt batch"]
     assert not report.problems

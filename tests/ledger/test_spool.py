@@ -224,7 +224,7 @@ def test_a_position_beyond_the_spool_is_not_read(tmp_path: Path) -> None:
             ledger.move(TRACES, 0, 2, "again")
         placed = ledger.claim(Assigned(TRACES, 0, 4, 4, 4), latest=False)
     assert isinstance(placed, Claim)
-    assert placed.placement == StartPosition(4, StartReason.LEDGER)
+    assert placed.start == StartPosition(4, StartReason.LEDGER)
 
 
 def test_instances_have_spools_of_their_own(tmp_path: Path) -> None:

@@ -331,7 +331,7 @@ def feed(observer: TelemetryObserver, turn: int) -> None:
         observer.waiting(stage, 3)
     decisions = {("toxicity", 1, decision): turn for decision in DECISIONS}
     observer.pool(PoolStats(2, 2, 1, 64, {"timeout": turn}, decisions))
-    observer.effort(0.5)
+    observer.escalation_rate(0.5)
     observer.incident(Incident.STUCK, "t", 0)
     observer.rules_loaded("v1", ok=True)
     observer.rule_failed("Leak")

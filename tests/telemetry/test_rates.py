@@ -41,7 +41,7 @@ def assessment(score: float, *, tier: int = 0, probability: float = 1.0, **value
         (assessment(0.1, tier=1, probability=0.01, tier0=0.9), -99.0),  # refuted
         (assessment(0.9, tier=1, probability=0.01, tier0=0.9), 1.0),  # confirmed
         (assessment(0.1, tier=1, probability=0.01, tier0=0.1), 0.0),
-        # Two dearer tiers: each corrects the one below it by its own probability.
+        # Two higher tiers: each corrects the one below it by its own probability.
         (assessment(0.9, tier=2, probability=0.25, tier0=0.1, tier1=0.9, probability1=0.5), 2.0),
         (assessment(0.9, tier=2, probability=0.25, tier0=0.1, tier1=0.1, probability1=0.5), 4.0),
         (assessment(0.1, tier=2, probability=0.25, tier0=0.1, tier1=0.9, probability1=0.5), -2.0),
@@ -78,7 +78,7 @@ def test_sums_hold_each_trace_once() -> None:
 
 
 def test_where_all_is_certain_the_interval_is_the_binomial_one() -> None:
-    """With every look certain, or no dearer tier, the interval is as wide as Wilson's to within a tenth."""
+    """When all traces escalate, or none can, the interval is as wide as Wilson's to within a tenth."""
     for traces, flagged in ((1000, 10), (1000, 200), (100_000, 100)):
         answers = [assessment(1.0)] * flagged + [assessment(0.0)] * (traces - flagged)
         rate = estimate(sums_of(answers, THRESHOLD))
@@ -152,7 +152,7 @@ GATES = {
 }
 CALM = (1.0,)
 OVERLOAD = (1.0, 1.0, 0.6, 0.3, 0.1, 0.03, 0.0, 0.2, 0.5, 1.0)
-"""Effort over the parts of a window."""
+"""Escalation rates over the parts of a window."""
 
 REPEATS = 4000
 
@@ -176,15 +176,15 @@ def _cells(rate: float, gate: _Gate) -> list[tuple[int, int, bool, float]]:
 
 
 def _simulate(
-    rng: np.random.Generator, traces: int, rate: float, gate: _Gate, efforts: Sequence[float]
+    rng: np.random.Generator, traces: int, rate: float, gate: _Gate, escalation_rates: Sequence[float]
 ) -> list[Rate]:
     """Draw many windows of so many traces; the estimates of each."""
     cells = _cells(rate, gate)
     total = np.zeros((REPEATS, len(TERMS)))
-    for effort in efforts:
-        drawn = rng.multinomial(traces // len(efforts), [share for *_, share in cells], size=REPEATS)
+    for escalation_rate in escalation_rates:
+        drawn = rng.multinomial(traces // len(escalation_rates), [share for *_, share in cells], size=REPEATS)
         for (before, after, unsure, _), count in zip(cells, drawn.T, strict=True):
-            probability = max(EXPLORATION_RATE, effort) if unsure else EXPLORATION_RATE
+            probability = max(EXPLORATION_RATE, escalation_rate) if unsure else EXPLORATION_RATE
             looked = rng.binomial(count, probability)
             look = assessment(after, tier=1, probability=probability, tier0=before)
             total += np.outer(looked, sums_of([look], THRESHOLD))
@@ -199,10 +199,10 @@ def _expected_corrections(traces: int, rate: float, gate: _Gate) -> float:
 
 
 @pytest.mark.parametrize("gate", GATES)
-@pytest.mark.parametrize("efforts", [CALM, OVERLOAD], ids=["calm", "overload"])
+@pytest.mark.parametrize("escalation_rates", [CALM, OVERLOAD], ids=["calm", "overload"])
 @pytest.mark.parametrize("traces", [100_000, 720_000, 4_000_000], ids=["8min", "1h", "6h"])
 def test_the_interval_covers_the_rate_as_often_as_promised(
-    gate: str, efforts: Sequence[float], traces: int
+    gate: str, escalation_rates: Sequence[float], traces: int
 ) -> None:
     """The 95 % interval holds the true rate in 93 to 97 % of windows, at rates from 0.1 % to 20 %.
 
@@ -211,7 +211,7 @@ def test_the_interval_covers_the_rate_as_often_as_promised(
     """
     rng = np.random.default_rng(1)
     for rate in (0.001, 0.01, 0.05, 0.2):
-        found = _simulate(rng, traces, rate, GATES[gate], efforts)
+        found = _simulate(rng, traces, rate, GATES[gate], escalation_rates)
         coverage = sum(one.low <= rate <= one.high for one in found) / len(found)
         assert coverage >= 0.93, rate
         if _expected_corrections(traces, rate, GATES[gate]) >= 3:
@@ -222,7 +222,7 @@ def test_the_interval_covers_the_rate_as_often_as_promised(
 
 
 def test_naive_rates_are_wrong_and_corrected_ones_are_not() -> None:
-    """With real cascades, two nested dear tiers and changing effort, the mean estimate is the truth."""
+    """With two nested higher tiers and a changing escalation rate, the mean estimate is the truth."""
     rng = random.Random(5)
     first = Cascade("d", 1)
     second = Cascade("d", 2, after=first)
@@ -230,12 +230,12 @@ def test_naive_rates_are_wrong_and_corrected_ones_are_not() -> None:
     corrected_rates, naive, true, inside = [], 0, 0, 0
     windows, size = 60, 2500
     for window in range(windows):
-        efforts = itertools.cycle([1.0, 0.4, 0.05])
+        escalation_rates = itertools.cycle([1.0, 0.4, 0.05])
         answers = []
         risky = 0
         for number in range(size):
             if number % 100 == 0:
-                first.effort = second.effort = next(efforts)
+                first.escalation_rate = second.escalation_rate = next(escalation_rates)
             y2 = rng.random() < 0.1
             y1 = y2 if rng.random() < 0.9 else not y2
             y0 = y2 if rng.random() < 0.7 else rng.random() < 0.05

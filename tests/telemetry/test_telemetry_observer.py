@@ -292,12 +292,12 @@ def test_what_became_of_spans_is_shown() -> None:
     assert (value("assembly_waiting_traces"), value("assembly_waiting_bytes")) == (7, 900)
 
 
-def test_effort_and_what_dearer_tiers_did_are_shown() -> None:
-    """Effort is as told; looks, left-out and spared traces are the pool's own totals."""
+def test_the_escalation_rate_and_the_decisions_of_higher_tiers_are_shown() -> None:
+    """The escalation rate is the engine's; escalated, suppressed and passed are the pool's totals."""
     it = Fixture()
     decisions = {("pii", 1, "looked"): 30, ("pii", 1, "left_out"): 12, ("pii", 1, "spared"): 58}
     it.observer.pool(PoolStats(1, 1, 0, 64, {}, decisions))
-    it.observer.effort(0.25)
+    it.observer.escalation_rate(0.25)
     assert it.metrics.value("effort_ratio") == 0.25
     assert it.metrics.value("tier_decisions", detector="pii", tier="1", decision="left_out") == 12
     assert it.metrics.total_of("tier_decisions") == 100

@@ -110,7 +110,7 @@ class DetectorReports(Reporter):
             self._rates()
 
     @best_effort
-    def effort(self, ratio: float) -> None:
+    def escalation_rate(self, ratio: float) -> None:
         """Report the share of unsure traces that higher tiers may take."""
         self._metrics.set("effort_ratio", ratio)
 
