@@ -75,14 +75,14 @@ class Answer(msgspec.Struct, gc=False):
     left_out: Counter[str] = msgspec.field(default_factory=Counter)
 
 
-def prompt_of(given: object, where: str, parse: Parse) -> Prompt:
+def prompt_of(body: object, where: str, parse: Parse) -> Prompt:
     """Read a request's body: an object, or its JSON in a string.
 
     Raises BadTrace naming `where` and the field.
     """
-    if isinstance(given, str):
-        given = parse_within(where, given, parse)
-    request = convert(given, Request, where)
+    if isinstance(body, str):
+        body = parse_within(where, body, parse)
+    request = convert(body, Request, where)
     prompt = Prompt(
         model=request.model or "",
         user=request.safety_identifier or request.user or "",
@@ -190,7 +190,7 @@ def common(prompt: Prompt, answer: Answer, clean: Names) -> dict[str, Any]:
     }
 
 
-def documents_of(found: Iterable[FileSearchResult] | None, left_out: Counter[str]) -> tuple[Document, ...]:
+def documents_of(results: Iterable[FileSearchResult] | None, left_out: Counter[str]) -> tuple[Document, ...]:
     """Return the documents of search results."""
     return tuple(
         [
@@ -199,26 +199,26 @@ def documents_of(found: Iterable[FileSearchResult] | None, left_out: Counter[str
                 item.text if item.text is not None else text_of(item.content, left_out),
                 item.score,
             )
-            for item in found or ()
+            for item in results or ()
         ]
     )
 
 
-def answer_of(given: object, where: str, parse: Parse) -> Answer:
+def answer_of(response: object, where: str, parse: Parse) -> Answer:
     """Read a response: a body, a list of chunks, or a string of one's JSON or of server-sent events.
 
     Raises BadTrace naming `where` and the field; missing_field for a body that has none of choices, output,
     content and error.
     """
-    if isinstance(given, str):
-        text = given.lstrip("\ufeff \t\r\n")
+    if isinstance(response, str):
+        text = response.lstrip("\ufeff \t\r\n")
         if text.startswith(("{", "[")):
-            given = parse_within(where, text, parse)
+            response = parse_within(where, text, parse)
         else:
-            given = list(events_of(text, where, parse))
-    if isinstance(given, list):
-        return _answer(joined(given, where), where)
-    return _answer(convert(given, Body, where), where)
+            response = list(events_of(text, where, parse))
+    if isinstance(response, list):
+        return _answer(joined(response, where), where)
+    return _answer(convert(response, Body, where), where)
 
 
 def _answer(body: Body, where: str) -> Answer:

@@ -38,22 +38,22 @@ def event_id(record: Record) -> str:
     return ""
 
 
-def unix_seconds(given: float | str | None, fallback: float, field: str = "time") -> float:
+def unix_seconds(value: float | str | None, fallback: float, field: str = "time") -> float:
     """Return Unix seconds of a number or an RFC 3339 string; `fallback` where none is given.
 
     Raises BadTrace: out_of_range.
     """
-    if given is None or given == "":
-        given = fallback
-    if isinstance(given, str):
+    if value is None or value == "":
+        value = fallback
+    if isinstance(value, str):
         try:
-            moment: datetime = msgspec.convert(given, Annotated[datetime, Meta(tz=True)])
-            given = moment.timestamp()
+            moment: datetime = msgspec.convert(value, Annotated[datetime, Meta(tz=True)])
+            value = moment.timestamp()
         except (msgspec.ValidationError, OverflowError):
             raise BadTrace("out_of_range", f"{field}: must be Unix seconds or RFC 3339 with a zone") from None
-    if not 0 <= given < YEAR_2200:
+    if not 0 <= value < YEAR_2200:
         raise BadTrace("out_of_range", f"{field}: must be Unix seconds (not milliseconds) from 1970 to 2199")
-    return float(given)
+    return float(value)
 
 
 def labels_of(pairs: Iterable[tuple[str, object]]) -> dict[str, str]:
@@ -63,8 +63,8 @@ def labels_of(pairs: Iterable[tuple[str, object]]) -> dict[str, str]:
     """
     labels: dict[str, str] = {}
     left_out = 0
-    for given, value in pairs:
-        name = given[:MAX_LABEL_CHARS]
+    for key, value in pairs:
+        name = key[:MAX_LABEL_CHARS]
         if value is None or value == "" or not isinstance(value, str | int | float) or name in labels:
             continue
         if len(labels) == MAX_LABELS:

@@ -69,13 +69,13 @@ def read_attributes(attributes: Attributes, document_keys: tuple[str, ...]) -> R
     get = attributes.get
     operation = get("gen_ai.operation.name")
     kind = KINDS.get(operation) if type(operation) is str else StepKind.CHAT
-    system, given, made = (
+    system, inputs, outputs = (
         get("gen_ai.system_instructions"),
         get("gen_ai.input.messages") or get("gen_ai.prompt"),
         get("gen_ai.output.messages") or get("gen_ai.completion"),
     )
     if kind is None:  # an operation that is not of the conventions; what answered is judged all the same
-        kind = StepKind.CHAT if made else StepKind.OTHER
+        kind = StepKind.CHAT if outputs else StepKind.OTHER
     finish = get("gen_ai.response.finish_reasons")
     reading = Reading(
         kind=kind,
@@ -95,11 +95,11 @@ def read_attributes(attributes: Attributes, document_keys: tuple[str, ...]) -> R
         output_tokens=_first(get, "gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens"),
         cost=get("gen_ai.usage.cost"),
     )
-    if given or system:
-        reading.messages = messages.prompt(given, system)
-    if made:
-        reading.response, reading.alternatives, reading.tool_calls, said = messages.output(made)
-        reading.finish = reading.finish or said
+    if inputs or system:
+        reading.messages = messages.prompt(inputs, system)
+    if outputs:
+        reading.response, reading.alternatives, reading.tool_calls, finish_reason = messages.output(outputs)
+        reading.finish = reading.finish or finish_reason
     if kind is StepKind.TOOL:
         reading.call_id = get("gen_ai.tool.call.id")
         reading.input = messages.text_of(get("gen_ai.tool.call.arguments"))
@@ -107,7 +107,7 @@ def read_attributes(attributes: Attributes, document_keys: tuple[str, ...]) -> R
     elif kind is StepKind.RETRIEVAL:
         reading.input = messages.text_of(get("gen_ai.retrieval.query.text"))
         reading.documents = messages.documents(get("gen_ai.retrieval.documents"), document_keys)
-    if not (given and made):
+    if not (inputs and outputs):
         reading.elsewhere = any(key in attributes for key in _ELSEWHERE)
     return reading
 
@@ -167,11 +167,11 @@ def _merge(reading: Reading, part: Reading, *, asked: bool, answered: bool) -> N
         reading.messages += part.messages
     if not answered:
         reading.tool_calls += part.tool_calls
-        said = (part.response, *part.alternatives) if part.response else part.alternatives
-        if said and not reading.response:
-            reading.response, *rest = said
-            said = tuple(rest)
-        reading.alternatives += said
+        responses = (part.response, *part.alternatives) if part.response else part.alternatives
+        if responses and not reading.response:
+            reading.response, *rest = responses
+            responses = tuple(rest)
+        reading.alternatives += responses
     reading.finish = reading.finish or part.finish
     reading.elsewhere = reading.elsewhere or part.elsewhere
 

@@ -173,15 +173,15 @@ def decode(record: Record, parse: Parse, clean: Names) -> tuple[Trace, ...]:
     )
 
 
-def _answer(given: object, where: str, parse: Parse, *, failed: bool) -> Answer:
+def _answer(response: object, where: str, parse: Parse, *, failed: bool) -> Answer:
     if failed:
         try:
-            answer = answer_of(given, where, parse) if given else Answer()
+            answer = answer_of(response, where, parse) if response else Answer()
         except BadTrace:  # an error page of whatever answered
             answer = Answer()
         answer.failed, answer.finish_reason = answer.failed or FAILED, FAILED
         return answer
-    return answer_of(given, where, parse) if given else Answer()
+    return answer_of(response, where, parse) if response else Answer()
 
 
 def _names(entry: KongEntry) -> Iterator[str | None]:

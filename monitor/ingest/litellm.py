@@ -142,23 +142,23 @@ def decode(record: Record, parse: Parse, clean: Names) -> tuple[Trace, ...]:
     out_of_range, and what `parse` raises.
     """
     value = record.value or b""
-    given = parse(value)
-    if not isinstance(given, list):
-        return _traces(given, "", record, parse, clean, 0)
-    if len(given) > MAX_PAYLOADS:
-        raise BadTrace("too_large", f"{len(given)} payloads; send at most {MAX_PAYLOADS} in a record")
+    parsed = parse(value)
+    if not isinstance(parsed, list):
+        return _traces(parsed, "", record, parse, clean, 0)
+    if len(parsed) > MAX_PAYLOADS:
+        raise BadTrace("too_large", f"{len(parsed)} payloads; send at most {MAX_PAYLOADS} in a record")
     traces: list[Trace] = []
-    for n, payload in enumerate(given):
+    for n, payload in enumerate(parsed):
         traces += _traces(payload, f"[{n}]", record, parse, clean, n)
     return tuple(traces)
 
 
 def _traces(
-    given: object, where: str, record: Record, parse: Parse, clean: Names, part: int
+    raw: object, where: str, record: Record, parse: Parse, clean: Names, part: int
 ) -> tuple[Trace, ...]:
-    if isinstance(given, dict) and WRAPPER in given:
-        given, where = given[WRAPPER], f"{where}.{WRAPPER}".lstrip(".")
-    payload = convert(given, Payload, where)
+    if isinstance(raw, dict) and WRAPPER in raw:
+        raw, where = raw[WRAPPER], f"{where}.{WRAPPER}".lstrip(".")
+    payload = convert(raw, Payload, where)
     if payload.call_type.removeprefix("a") in _NO_EXCHANGE or payload.call_type in _NO_EXCHANGE:
         return ()
     at = f"{where}." if where else ""
@@ -168,10 +168,10 @@ def _traces(
     fields = common(prompt, answer, clean)
     fields["context"] += documents_of(
         [
-            found
+            result
             for request in metadata.vector_store_request_metadata or ()
             if request.vector_store_search_response
-            for found in request.vector_store_search_response.data or ()
+            for result in request.vector_store_search_response.data or ()
         ],
         answer.left_out,
     )
@@ -217,15 +217,15 @@ def _prompt(payload: Payload, where: str, parse: Parse) -> Prompt:
 
 
 def _answer(payload: Payload, where: str, parse: Parse) -> Answer:
-    given = payload.response
+    response = payload.response
     if payload.status == "failure":
         error = payload.error_information or ErrorInformation()
         return Answer(finish_reason=FAILED, failed=error.error_class or str(error.error_code or FAILED))
-    if given is None or isinstance(given, str):
-        return Answer(text=given or "")
-    if isinstance(given, dict) and isinstance(given.get("text"), str) and not _BODIES & given.keys():
-        return Answer(text=given["text"])
-    return answer_of(given, where, parse)
+    if response is None or isinstance(response, str):
+        return Answer(text=response or "")
+    if isinstance(response, dict) and isinstance(response.get("text"), str) and not _BODIES & response.keys():
+        return Answer(text=response["text"])
+    return answer_of(response, where, parse)
 
 
 def _elsewhere(payload: Payload, prompt: Prompt, answer: Answer) -> bool:

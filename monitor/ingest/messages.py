@@ -40,7 +40,7 @@ class Output(NamedTuple):
     finish: object = None
 
 
-class _Said(NamedTuple):
+class _Content(NamedTuple):
     """One message taken apart: its texts, the calls in it, and results of calls by id, in order."""
 
     texts: list[str]
@@ -167,34 +167,34 @@ def _only_text(message: dict[str, Any]) -> str | None:
     return None
 
 
-def _take_apart(message: dict[str, Any]) -> _Said:
+def _take_apart(message: dict[str, Any]) -> _Content:
     parts = message.get("parts")
     if parts is None:
         parts = message.get("content")
-    taken = _Said([], [], [])
+    content = _Content([], [], [])
     for part in parts if type(parts) is list else [parts]:
         if type(part) is dict:
-            _take_part(part, taken)
+            _take_part(part, content)
         elif part:
-            taken.texts.append(text_of(part))
-    given = message.get("tool_calls")
-    if type(given) is list:
-        taken.calls.extend([_call(call) for call in given if type(call) is dict])
-    return taken
+            content.texts.append(text_of(part))
+    calls = message.get("tool_calls")
+    if type(calls) is list:
+        content.calls.extend([_call(call) for call in calls if type(call) is dict])
+    return content
 
 
-def _take_part(part: dict[str, Any], said: _Said) -> None:
+def _take_part(part: dict[str, Any], content: _Content) -> None:
     kind = plain(part.get("type"))
     if kind in _CALLS:
-        said.calls.append(_call(part))
+        content.calls.append(_call(part))
     elif kind in _RESULTS:
-        said.results.append((plain(part.get("id") or part.get("tool_use_id")), _result(part)))
+        content.results.append((plain(part.get("id") or part.get("tool_use_id")), _result(part)))
     elif kind == _SERVER_CALL:
-        said.calls.append(_server_call(part))
+        content.calls.append(_server_call(part))
     elif kind == _SERVER_RESULT:
-        said.results.append((plain(part.get("id")), text_of(part.get(_SERVER_RESULT))))
+        content.results.append((plain(part.get("id")), text_of(part.get(_SERVER_RESULT))))
     elif kind not in _NOT_SAID and (text := _text(part)):
-        said.texts.append(text)
+        content.texts.append(text)
 
 
 def _text(part: dict[str, Any]) -> str:

@@ -199,9 +199,9 @@ class NativeDecoder:
         # Only what was given, by our own (interned) keys: anything else slows msgspec down many times.
         makers = self._make
         fields = {
-            maker[0]: maker[1](given)
+            maker[0]: maker[1](content)
             for key in payload
-            if (maker := makers.get(key)) and (given := getattr(native, maker[0]))
+            if (maker := makers.get(key)) and (content := getattr(native, maker[0]))
         }
         own = native.id or (event_id(record) if record.headers else "")
         trace_id = self._clean.trace_id(own, fields.get("trace_id", ""), fields.get("span_id", ""), value)

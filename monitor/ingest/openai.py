@@ -67,11 +67,11 @@ def decode(record: Record, parse: Parse, clean: Names) -> tuple[Trace, ...]:
     if pair.request is None:
         raise BadTrace("missing_field", "request: required; send the body of the request")
     prompt = prompt_of(_body(pair.request), "request", parse)
-    given = _body(pair.response)
+    response = _body(pair.response)
     if pair.chunks is not None:
         answer = answer_of(pair.chunks, "chunks", parse)
-    elif given is not None:
-        answer = answer_of(given, "response", parse)
+    elif response is not None:
+        answer = answer_of(response, "response", parse)
     elif pair.error is not None:
         kind = pair.error if isinstance(pair.error, str) else pair.error.kind()
         answer = Answer(finish_reason=FAILED, failed=kind)

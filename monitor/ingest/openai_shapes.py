@@ -153,8 +153,8 @@ class TokenUsage(msgspec.Struct, gc=False):
 
     def usage(self) -> Usage | None:
         """Return the counts that are set."""
-        given = [self.prompt_tokens, self.input_tokens], [self.completion_tokens, self.output_tokens]
-        counts = [next((n for n in names if n is not None), None) for names in given]
+        pairs = [self.prompt_tokens, self.input_tokens], [self.completion_tokens, self.output_tokens]
+        counts = [next((n for n in pair if n is not None), None) for pair in pairs]
         return None if counts == [None, None] else Usage(*counts)
 
 

@@ -86,15 +86,15 @@ def _read_model(reading: Reading, attributes: Attributes) -> None:
 
 
 def _read_exchange(reading: Reading, attributes: Attributes) -> None:
-    given = [_message(item) for item in unflatten(attributes, "llm.input_messages.")]
-    if not given:
-        given = [{"content": item.get("prompt.text")} for item in unflatten(attributes, "llm.prompts.")]
-    made = [_message(item) for item in unflatten(attributes, "llm.output_messages.")]
-    if not made:
-        made = [{"content": item.get("completion.text")} for item in unflatten(attributes, "llm.choices.")]
-    reading.messages = messages.prompt(given or _inside(reading.input, "messages"))
+    inputs = [_message(item) for item in unflatten(attributes, "llm.input_messages.")]
+    if not inputs:
+        inputs = [{"content": item.get("prompt.text")} for item in unflatten(attributes, "llm.prompts.")]
+    outputs = [_message(item) for item in unflatten(attributes, "llm.output_messages.")]
+    if not outputs:
+        outputs = [{"content": item.get("completion.text")} for item in unflatten(attributes, "llm.choices.")]
+    reading.messages = messages.prompt(inputs or _inside(reading.input, "messages"))
     reading.response, reading.alternatives, reading.tool_calls, finish = messages.output(
-        made or _inside(reading.output, "choices")
+        outputs or _inside(reading.output, "choices")
     )
     reading.finish = reading.finish or finish
     reading.input = reading.output = ""  # the exchange says it, without what else the request held

@@ -61,12 +61,12 @@ def read(span: WireSpan, document_keys: tuple[str, ...]) -> Reading:
 
 
 def _read_flattened(reading: Reading, attributes: Attributes) -> None:
-    given = [_message(item) for item in unflatten(attributes, "gen_ai.prompt.")]
-    made = [_message(item) for item in unflatten(attributes, "gen_ai.completion.")]
-    if given and not reading.messages:
-        reading.messages = messages.prompt(given)
-    if made and not reading.response:
-        reading.response, reading.alternatives, reading.tool_calls, finish = messages.output(made)
+    inputs = [_message(item) for item in unflatten(attributes, "gen_ai.prompt.")]
+    outputs = [_message(item) for item in unflatten(attributes, "gen_ai.completion.")]
+    if inputs and not reading.messages:
+        reading.messages = messages.prompt(inputs)
+    if outputs and not reading.response:
+        reading.response, reading.alternatives, reading.tool_calls, finish = messages.output(outputs)
         reading.finish = reading.finish or finish
 
 
@@ -102,10 +102,12 @@ def _read_found(reading: Reading, span: WireSpan, document_keys: tuple[str, ...]
 def _read_properties(reading: Reading, attributes: Attributes) -> None:
     """Read what the application tied to its traces: user and conversation by usual names, else labels."""
     start = len(_PROPERTIES)
-    given = {key[start:]: plain(value) for key, value in attributes.items() if key.startswith(_PROPERTIES)}
-    if given:
-        reading.user = reading.user or next((given.pop(key) for key in _USER if key in given), None)
+    properties = {
+        key[start:]: plain(value) for key, value in attributes.items() if key.startswith(_PROPERTIES)
+    }
+    if properties:
+        reading.user = reading.user or next((properties.pop(key) for key in _USER if key in properties), None)
         reading.conversation = reading.conversation or next(
-            (given.pop(key) for key in _CONVERSATION if key in given), None
+            (properties.pop(key) for key in _CONVERSATION if key in properties), None
         )
-        reading.labels = given
+        reading.labels = properties

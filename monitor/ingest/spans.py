@@ -288,8 +288,8 @@ def _tokens(value: object) -> int | None:
 
 
 def _usage(reading: Reading) -> Usage | None:
-    given, made = _tokens(reading.input_tokens), _tokens(reading.output_tokens)
-    return None if given is None and made is None else Usage(given, made)
+    input_tokens, output_tokens = _tokens(reading.input_tokens), _tokens(reading.output_tokens)
+    return None if input_tokens is None and output_tokens is None else Usage(input_tokens, output_tokens)
 
 
 def _size(reading: Reading) -> int:

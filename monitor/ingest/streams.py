@@ -95,7 +95,7 @@ def _joined_choice(index: int, pieces: Sequence[Choice]) -> Choice:
         finish_reason=_first(piece.finish_reason for piece in reversed(pieces)),
         logprobs=Logprobs(
             content=tuple([token for log in logs for token in log.content or ()]),
-            token_logprobs=tuple([one for log in logs for one in log.token_logprobs or ()]),
+            token_logprobs=tuple([logprob for log in logs for logprob in log.token_logprobs or ()]),
         ),
     )
 

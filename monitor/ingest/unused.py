@@ -54,7 +54,7 @@ def _at(value: object, path: Sequence[str], where: str) -> Iterator[tuple[str, o
         yield from _at(value[path[0]], path[1:], f"{where}.{path[0]}".lstrip("."))
 
 
-def _walk(value: object, shape: Any, where: str, shapes: Shapes, found: Counter[str], parse: Parse) -> None:
+def _walk(value: object, shape: Any, where: str, shapes: Shapes, counts: Counter[str], parse: Parse) -> None:
     fields = _fields(shape)
     if isinstance(value, str) and where in shapes:
         try:
@@ -63,14 +63,14 @@ def _walk(value: object, shape: Any, where: str, shapes: Shapes, found: Counter[
             return
     if isinstance(value, list):
         for item in value:
-            _walk(item, shape, where, shapes, found, parse)
+            _walk(item, shape, where, shapes, counts, parse)
     elif isinstance(value, dict) and fields:
         for key, item in value.items():
             path = f"{where}.{name_of(key)}".lstrip(".")
             if key in fields:
-                _walk(item, fields[key], path, shapes, found, parse)
+                _walk(item, fields[key], path, shapes, counts, parse)
             elif path not in shapes:
-                found[path] += 1
+                counts[path] += 1
 
 
 def name_of(key: str) -> str:
