@@ -66,8 +66,8 @@ def _normal_outcome(output: str) -> str:
     return output if len(output) > _LONG else _CHANGES.sub("#", " ".join(output.split()))
 
 
-def _alike(one: frozenset[str], other: frozenset[str]) -> bool:
-    return one == other or len(one & other) >= ALIKE * len(one | other)
+def _alike(left: frozenset[str], right: frozenset[str]) -> bool:
+    return left == right or len(left & right) >= ALIKE * len(left | right)
 
 
 @functools.lru_cache(maxsize=1024)

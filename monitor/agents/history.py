@@ -137,8 +137,8 @@ class _Slots(Generic[_Kept]):
 class AgentMonitor:
     """Keeps the usage of agents and conversations. Used from one thread. Options: `policy.Options`."""
 
-    def __init__(self, **given: Any) -> None:
-        self._options: AgentOptions = read_options(given)
+    def __init__(self, **options: Any) -> None:
+        self._options: AgentOptions = read_options(options)
         self._clear()
 
     def _clear(self) -> None:
@@ -228,9 +228,16 @@ class AgentMonitor:
                 used = {name: measure.latest.tobytes() for name, measure in past.items()}
                 saved: _Saved = _SavedAgent(_FORMAT, tick, *key, used)
             else:
-                key, tick, kept = conversations[slot]
+                key, tick, conversation = conversations[slot]
                 saved = _SavedConversation(
-                    _FORMAT, tick, *key, kept.last, kept.turns, kept.failed, kept.repeats, kept.used
+                    _FORMAT,
+                    tick,
+                    *key,
+                    conversation.last,
+                    conversation.turns,
+                    conversation.failed,
+                    conversation.repeats,
+                    conversation.used,
                 )
             changed[f"{kind}/{slot}"] = msgspec.msgpack.encode(saved)
         self._dirty.clear()
@@ -252,8 +259,8 @@ class AgentMonitor:
             self._agents.put(_Key(agent.app, agent.name), agent.tick, past)
             self._tick = max(self._tick, agent.tick)
         for talk in sorted(talks, key=lambda saved: saved.tick):
-            kept = _Conversation(talk.last, talk.turns, talk.failed, talk.repeats, talk.used)
-            self._conversations.put(_Key(talk.app, talk.name), talk.tick, kept)
+            conversation = _Conversation(talk.last, talk.turns, talk.failed, talk.repeats, talk.used)
+            self._conversations.put(_Key(talk.app, talk.name), talk.tick, conversation)
             self._tick = max(self._tick, talk.tick)
         # Slots may now differ from those they were saved in, so all are written again.
         self._dirty = {("agent", slot) for slot in self._agents.by_slot()}
@@ -290,9 +297,9 @@ def _words(request: str) -> frozenset[str]:
     return frozenset(stem(token.word) for token in segments.tokens(request))
 
 
-def _same_request(one: frozenset[str], other: frozenset[str]) -> bool:
-    numbers = {word for word in one ^ other if word[:1].isdigit()}
-    return not numbers and len(one & other) >= ALIKE * len(one | other)
+def _same_request(left: frozenset[str], right: frozenset[str]) -> bool:
+    numbers = {word for word in left ^ right if word[:1].isdigit()}
+    return not numbers and len(left & right) >= ALIKE * len(left | right)
 
 
 def _last_request(trace: Trace) -> tuple[str, int, int] | None:

@@ -59,11 +59,11 @@ class AgentOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     conversation: Budgets = Budgets(steps=None)
 
 
-def read_options(given: dict[str, Any]) -> AgentOptions:
+def read_options(raw: dict[str, Any]) -> AgentOptions:
     """Read the detector's options. Raises ConfigError naming the option and the remedy."""
     where = "detectors.agent.options"
     try:
-        options = msgspec.convert(given, AgentOptions)
+        options = msgspec.convert(raw, AgentOptions)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{where}: {error}; use {', '.join(AgentOptions.__struct_fields__)}") from None
     for name in ("history", "warm_up", "max_agents", "max_conversations", "window_seconds"):

@@ -72,8 +72,8 @@ def _depth(steps: Sequence[Step]) -> int:
 
 
 def _tokens(trace: Trace) -> int | None:
-    def both(given: int | None, made: int | None) -> int | None:
-        return None if given is None and made is None else (given or 0) + (made or 0)
+    def both(inputs: int | None, outputs: int | None) -> int | None:
+        return None if inputs is None and outputs is None else (inputs or 0) + (outputs or 0)
 
     total = _total(trace.steps, [both(step.input_tokens, step.output_tokens) for step in trace.steps])
     if total is None and trace.usage is not None:
