@@ -66,17 +66,17 @@ class Arm:
 
     def __init__(self, make: Callable[..., Any], *arguments: Any) -> None:
         context = multiprocessing.get_context("spawn")
-        self._ours, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, make, arguments))
+        self._connection, child_end = context.Pipe()
+        self._process = context.Process(target=_serve, args=(child_end, make, arguments))
         self._process.start()
-        theirs.close()
+        child_end.close()
 
     def __enter__(self) -> Self:
         self._answer()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._ours.close()
+        self._connection.close()
         self._process.join(10.0)
         if self._process.is_alive():
             self._process.kill()
@@ -85,12 +85,12 @@ class Arm:
 
     def call(self, method: str, *arguments: Any) -> Any:
         """Return what the method of the held object returns. Raises ConfigError as it did."""
-        self._ours.send((method, arguments))
+        self._connection.send((method, arguments))
         return self._answer()
 
     def _answer(self) -> Any:
         try:
-            kind, value = self._ours.recv()
+            kind, value = self._connection.recv()
         except EOFError:
             raise ConfigError("riskmon bench: a measured process died; is there enough memory?") from None
         if kind == "error":
@@ -230,7 +230,7 @@ class Handwritten:
         for text in texts:
             for name, model in self._calls.items():
                 start = self._clock.monotonic()
-                model.one(text)
+                model.single(text)
                 parts[name] += self._clock.monotonic() - start
         seconds, cpu = self._clock.monotonic() - began, time.process_time() - busy
         return Timing(len(texts), seconds, cpu, _peak_bytes(), parts)
@@ -240,11 +240,11 @@ class Handwritten:
         texts = [whole_text(trace) for trace in decoded(records)]
         batches = [texts[n : n + MODEL_BATCH] for n in range(0, len(texts), MODEL_BATCH)]
         self._warm(texts)
-        return {name: _timed(self._clock, model.many, batches) for name, model in self._calls.items()}
+        return {name: _timed(self._clock, model.batch, batches) for name, model in self._calls.items()}
 
     def _warm(self, texts: Sequence[str]) -> None:
         for model in self._calls.values():
-            model.one(texts[0])
+            model.single(texts[0])
 
 
 def whole_text(trace: Trace) -> str:
@@ -266,8 +266,8 @@ class _MissingError(Exception):
 
 
 class _Model(NamedTuple):
-    one: Callable[[str], object]
-    many: Callable[[Sequence[str]], object]
+    single: Callable[[str], object]
+    batch: Callable[[Sequence[str]], object]
 
 
 def _presidio(notes: list[str]) -> _Model:
@@ -284,13 +284,13 @@ def _presidio(notes: list[str]) -> _Model:
     engine = AnalyzerEngine(nlp_engine=nlp, supported_languages=["en"])
     notes.append(f"presidio: AnalyzerEngine.analyze with {model}; batched: spaCy's pipe alone")
 
-    def one(text: str) -> object:
+    def single(text: str) -> object:
         return engine.analyze(text, language="en")
 
-    def many(texts: Sequence[str]) -> object:
+    def batch(texts: Sequence[str]) -> object:
         return list(nlp.nlp["en"].pipe(texts))
 
-    return _Model(one, many)
+    return _Model(single, batch)
 
 
 def _detoxify(checkpoint: Mapping[str, str], notes: list[str]) -> _Model:
@@ -351,10 +351,10 @@ def _minilm(notes: list[str]) -> _Model:
         model = SentenceTransformer(folder, device="cpu", local_files_only=True)
     notes.append("minilm: SentenceTransformer.encode with all-MiniLM-L6-v2, which reads the first 256 tokens")
 
-    def many(texts: Sequence[str]) -> object:
+    def batch(texts: Sequence[str]) -> object:
         return model.encode(list(texts), batch_size=MODEL_BATCH, show_progress_bar=False)
 
-    return _Model(lambda text: many([text]), many)
+    return _Model(lambda text: batch([text]), batch)
 
 
 def _timed(clock: Clock, work: Callable[[Sequence[Any]], object], batches: Sequence[Sequence[Any]]) -> Timing:

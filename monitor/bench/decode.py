@@ -39,9 +39,9 @@ def run(*, records: int, rounds: int, as_json: bool) -> None:
         "kong": [json.dumps(kong(number)).encode() for number in range(records)],
     }
     results: dict[str, Any] = {}
-    for form, given in values.items():
+    for form, payloads in values.items():
         decode = decoder_for(IngestConfig(format=form), str)
-        sent = [Record("bench", 0, at, 0.0, None, value) for at, value in enumerate(given)]
+        sent = [Record("bench", 0, at, 0.0, None, value) for at, value in enumerate(payloads)]
         spans = sum(len(decode(record)) for record in sent)
         seconds = []
         for _ in range(rounds):
@@ -50,7 +50,7 @@ def run(*, records: int, rounds: int, as_json: bool) -> None:
                 decode(record)
             seconds.append(time.process_time() - began)
         took = statistics.median(seconds)
-        size = sum(map(len, given))
+        size = sum(map(len, payloads))
         results[form] = {
             "records": records,
             "spans": spans,

@@ -42,8 +42,8 @@ class DetectOptions(NamedTuple):
 
 
 class _Round(NamedTuple):
-    one: Timing
-    all: Timing
+    one_worker: Timing
+    all_workers: Timing
     alone: Mapping[str, Timing]
     handwritten: Timing | None
     models: Mapping[str, Timing]
@@ -105,21 +105,25 @@ def summary(rounds: Sequence[_Round], options: DetectOptions) -> dict[str, Any]:
     `outside_detectors_share` is the share of the wall time of a run with one worker in which that worker was
     at no detector: waiting, reading, writing. `cpu_seconds_per_trace` counts all processes of the daemon.
     """
-    rate = statistics.median(run.all.rate() for run in rounds)
-    cpu = [run.all.cpu / run.all.traces for run in rounds if run.all.cpu is not None]
+    rate = statistics.median(run.all_workers.rate() for run in rounds)
+    cpu = [run.all_workers.cpu / run.all_workers.traces for run in rounds if run.all_workers.cpu is not None]
     hours = statistics.median(cpu) * _MILLION / _HOUR if cpu else None
-    peaks = [run.all.peak_bytes for run in rounds if run.all.peak_bytes is not None]
-    outside = [1.0 - sum(run.one.parts.values()) / run.one.seconds for run in rounds]
+    peaks = [run.all_workers.peak_bytes for run in rounds if run.all_workers.peak_bytes is not None]
+    outside = [1.0 - sum(run.one_worker.parts.values()) / run.one_worker.seconds for run in rounds]
     result: dict[str, Any] = {
         "profile": {
             "traces_per_second": _rounded(rate),
             "workers": options.workers,
-            "traces_per_second_one_worker": _rounded(statistics.median(run.one.rate() for run in rounds)),
+            "traces_per_second_one_worker": _rounded(
+                statistics.median(run.one_worker.rate() for run in rounds)
+            ),
         },
         "handwritten": None,
         "ratio": None,
         "cpu_ratio": None,
-        "scaling": _rounded(statistics.median(run.all.rate() / run.one.rate() for run in rounds)),
+        "scaling": _rounded(
+            statistics.median(run.all_workers.rate() / run.one_worker.rate() for run in rounds)
+        ),
         "detectors": _table([run.alone for run in rounds]),
         "models": _table([run.models for run in rounds]),
         "peak_rss_mib": round(max(peaks) / _MIB) if peaks else None,
@@ -130,7 +134,7 @@ def summary(rounds: Sequence[_Round], options: DetectOptions) -> dict[str, Any]:
     }
     handwritten = [run.handwritten for run in rounds if run.handwritten is not None]
     if handwritten:
-        pairs = [(run.all, run.handwritten) for run in rounds if run.handwritten is not None]
+        pairs = [(run.all_workers, run.handwritten) for run in rounds if run.handwritten is not None]
         by_hand = statistics.median(map(_busy, handwritten)) * _MILLION / _HOUR
         result["handwritten"] = {
             "traces_per_second": _rounded(statistics.median(run.rate() for run in handwritten)),
@@ -142,15 +146,15 @@ def summary(rounds: Sequence[_Round], options: DetectOptions) -> dict[str, Any]:
                 for name in handwritten[0].parts
             },
         }
-        result["ratio"] = _spread([mine.rate() / theirs.rate() for mine, theirs in pairs])
+        result["ratio"] = _spread([daemon.rate() / peer.rate() for daemon, peer in pairs])
         if cpu:
-            result["cpu_ratio"] = _spread([_busy(theirs) / _busy(mine) for mine, theirs in pairs])
+            result["cpu_ratio"] = _spread([_busy(peer) / _busy(daemon) for daemon, peer in pairs])
     return result
 
 
-def _busy(one: Timing) -> float:
+def _busy(timing: Timing) -> float:
     """Return CPU seconds per trace."""
-    return (one.cpu or 0.0) / one.traces
+    return (timing.cpu or 0.0) / timing.traces
 
 
 def _spread(values: Sequence[float]) -> dict[str, float]:
@@ -172,11 +176,11 @@ def _table(rounds: Sequence[Mapping[str, Timing]]) -> dict[str, Any]:
     }
 
 
-def _tell(number: int, one: _Round, options: DetectOptions) -> None:
-    theirs = f", {one.handwritten.rate():.2f} by hand" if one.handwritten else ""
+def _tell(number: int, timings: _Round, options: DetectOptions) -> None:
+    by_hand = f", {timings.handwritten.rate():.2f} by hand" if timings.handwritten else ""
     click.echo(
-        f"round {number + 1}/{options.rounds}: {one.one.rate():.0f} traces/s with 1 worker,"
-        f" {one.all.rate():.0f} with {options.workers}{theirs}",
+        f"round {number + 1}/{options.rounds}: {timings.one_worker.rate():.0f} traces/s with 1 worker,"
+        f" {timings.all_workers.rate():.0f} with {options.workers}{by_hand}",
         err=True,
     )
 
@@ -193,19 +197,19 @@ def _show(result: Mapping[str, Any]) -> None:
         table.add_row(name, f"{row['traces_per_second']:,}", f"{row['cpu_milliseconds']:,}", bar)
     console.print(table)
     say = functools.partial(console.print, soft_wrap=True, highlight=False)
-    ours, theirs, ratio = result["profile"], result["handwritten"], result["ratio"]
+    profile, handwritten, ratio = result["profile"], result["handwritten"], result["ratio"]
     say(
-        f"riskmon, profile {result['profile_name']}: {ours['traces_per_second']:,} traces/s with"
-        f" {ours['workers']} workers, {ours['traces_per_second_one_worker']:,} with one"
+        f"riskmon, profile {result['profile_name']}: {profile['traces_per_second']:,} traces/s with"
+        f" {profile['workers']} workers, {profile['traces_per_second_one_worker']:,} with one"
         f" ({result['scaling']} times)"
     )
-    if theirs is not None:
+    if handwritten is not None:
         say(
-            f"by hand, one trace at a time: {theirs['traces_per_second']:,} traces/s;"
+            f"by hand, one trace at a time: {handwritten['traces_per_second']:,} traces/s;"
             f" riskmon does {ratio['median']} times as many ({ratio['min']} to {ratio['max']})"
         )
     if result["cpu_hours_per_million"] is not None:
-        by_hand = f"; by hand {theirs['cost_per_million']:,}" if theirs is not None else ""
+        by_hand = f"; by hand {handwritten['cost_per_million']:,}" if handwritten is not None else ""
         say(
             f"a million traces: {result['cpu_hours_per_million']:,} CPU hours, {result['cost_per_million']:,}"
             f" at {result['price_per_core_hour']} per core and hour{by_hand}"

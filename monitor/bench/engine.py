@@ -167,9 +167,9 @@ def _spread(ratios: list[float]) -> dict[str, float]:
     return {name: round(value, 3) for name, value in figures.items()}
 
 
-def _compared(ours: list[float], theirs: list[float]) -> dict[str, Any]:
+def _compared(numerators: list[float], denominators: list[float]) -> dict[str, Any]:
     """Return the median of the quotients by round, with its bootstrap interval of level 0.95."""
-    quotients = np.array([mine / other for mine, other in zip(ours, theirs, strict=True)])
+    quotients = np.array([above / below for above, below in zip(numerators, denominators, strict=True)])
     interval = interval_of(lambda rows: float(np.median(quotients[rows])), [np.arange(quotients.size)])
     assert interval is not None
     return {"median": round(float(np.median(quotients)), 3), "interval": [round(end, 3) for end in interval]}

@@ -78,7 +78,7 @@ def test_the_summary_holds_medians_ratios_and_costs() -> None:
 def test_without_a_hand_written_stack_there_is_no_ratio() -> None:
     """What could not be measured is null, never made up; without /proc neither are CPU time and memory."""
     bare = one_round(1.0)._replace(
-        one=timing(10, 1.0, None), all=timing(10, 1.0, None), handwritten=None, models={}
+        one_worker=timing(10, 1.0, None), all_workers=timing(10, 1.0, None), handwritten=None, models={}
     )
     got = summary([bare], OPTIONS)
     for name in ("handwritten", "ratio", "cpu_ratio", "peak_rss_mib", "cpu_hours_per_million"):
@@ -121,7 +121,7 @@ def test_the_hand_written_stack_is_real() -> None:
     """Detoxify's predict runs on a BERT-base of its real size, with one score per label and text."""
     need_module("detoxify")
     stack = Handwritten({}, ("detoxify",))
-    model = stack._calls["detoxify"].one.__self__.model  # type: ignore[attr-defined]  # a bound method
+    model = stack._calls["detoxify"].single.__self__.model  # type: ignore[attr-defined]  # a bound method
     assert sum(parameter.numel() for parameter in model.parameters()) > 100e6
     got = stack.one_by_one(traces(2, 1))
     assert (got.traces, set(got.parts)) == (2, {"detoxify"})
