@@ -96,10 +96,12 @@ def detect(
 
     if (checkpoint is None) != (checkpoint_config is None):
         raise click.UsageError("--checkpoint and --checkpoint-config belong together; give both")
-    given = (
+    checkpoint_files = (
         {"checkpoint": checkpoint, "config": checkpoint_config} if checkpoint and checkpoint_config else {}
     )
-    benchmark.run(path, benchmark.DetectOptions(traces, rounds, workers, price, given, stack, as_json))
+    benchmark.run(
+        path, benchmark.DetectOptions(traces, rounds, workers, price, checkpoint_files, stack, as_json)
+    )
 
 
 @command.command("engine")

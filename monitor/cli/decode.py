@@ -126,45 +126,45 @@ def fields_of(value: Any, path: str = "", *, cleaned: bool = True) -> Iterator[t
         yield path, value, isinstance(value, str) and not cleaned
 
 
-def _described(found: Trace | Span, redact: Redact) -> Iterator[tuple[str, Any, int | None]]:
+def _described(item: Trace | Span, redact: Redact) -> Iterator[tuple[str, Any, int | None]]:
     """Yield each field as path, text to show, and length of a text in characters."""
-    fields = list(fields_of(found))
+    fields = list(fields_of(item))
     texts = iter(redact([value for _, value, is_text in fields if is_text]))
     for path, value, is_text in fields:
         yield (path, next(texts), len(value)) if is_text else (path, value, None)
 
 
 def _print_json(
-    number: int, found: Sequence[Trace | Span] | BadTrace, left: Counter[str], redact: Redact
+    number: int, result: Sequence[Trace | Span] | BadTrace, left: Counter[str], redact: Redact
 ) -> None:
-    if isinstance(found, BadTrace):
-        click.echo(to_json({"error": {"reason": found.reason, "detail": found.detail}, "record": number}))
+    if isinstance(result, BadTrace):
+        click.echo(to_json({"error": {"reason": result.reason, "detail": result.detail}, "record": number}))
         return
     rows = [
         {
             path: shown if length is None else {"chars": length, "text": shown}
             for path, shown, length in _described(item, redact)
         }
-        for item in found
+        for item in result
     ]
-    of = partial(_of_type, found, rows)
+    of = partial(_of_type, result, rows)
     click.echo(to_json({"record": number, "traces": of(Trace), "spans": of(Span), "unused": dict(left)}))
 
 
-def _of_type(found: Sequence[object], rows: Sequence[dict[str, Any]], kind: type) -> list[dict[str, Any]]:
-    return [row for item, row in zip(found, rows, strict=True) if isinstance(item, kind)]
+def _of_type(items: Sequence[object], rows: Sequence[dict[str, Any]], kind: type) -> list[dict[str, Any]]:
+    return [row for item, row in zip(items, rows, strict=True) if isinstance(item, kind)]
 
 
 def _print_text(
-    number: int, found: Sequence[Trace | Span] | BadTrace, left: Counter[str], redact: Redact
+    number: int, result: Sequence[Trace | Span] | BadTrace, left: Counter[str], redact: Redact
 ) -> None:
-    if isinstance(found, BadTrace):
-        click.echo(f"record {number}: cannot be judged: {found.reason}\n  {found.detail}\n")
+    if isinstance(result, BadTrace):
+        click.echo(f"record {number}: cannot be judged: {result.reason}\n  {result.detail}\n")
         return
-    if not found:
+    if not result:
         click.echo(f"record {number}: holds no exchange; it is recorded as read, with nothing to judge\n")
-    for n, item in enumerate(found, 1):
-        click.echo(f"record {number}: {type(item).__name__.lower()} {n} of {len(found)}")
+    for n, item in enumerate(result, 1):
+        click.echo(f"record {number}: {type(item).__name__.lower()} {n} of {len(result)}")
         rows = list(_described(item, redact))
         width = max(len(path) for path, _, _ in rows)
         for path, shown, length in rows:

@@ -62,7 +62,7 @@ class Difference(NamedTuple):
 
     added: Sequence[Fired]
     removed: Sequence[Fired]
-    kept: int
+    unchanged: int
 
 
 class _Replayed(Observer):
@@ -170,17 +170,17 @@ def _report(
     if compared is not None:
         difference, unjudged = compared
         report |= {
-            "added": [_told(flag) for flag in difference.added],
-            "removed": [_told(flag) for flag in difference.removed],
-            "kept": difference.kept,
+            "added": [_row(flag) for flag in difference.added],
+            "removed": [_row(flag) for flag in difference.removed],
+            "kept": difference.unchanged,
             "unjudged": unjudged,
         }
     return report
 
 
-def _told(one: Fired) -> dict[str, object]:
-    origin = dict(zip(("topic", "partition", "offset", "part"), one.origin, strict=False))
-    return {**origin, "rule": one.rule, "severity": one.severity, "trace_id": one.trace_id}
+def _row(flag: Fired) -> dict[str, object]:
+    origin = dict(zip(("topic", "partition", "offset", "part"), flag.origin, strict=False))
+    return {**origin, "rule": flag.rule, "severity": flag.severity, "trace_id": flag.trace_id}
 
 
 def _show(replayed: _Replayed, compared: tuple[Difference, int] | None) -> None:
@@ -204,7 +204,7 @@ def _show(replayed: _Replayed, compared: tuple[Difference, int] | None) -> None:
         click.echo(f"{count} records cannot be decoded: {reason}")
     click.echo(f"{replayed.traces} traces judged once more, without any effect; drift is left out")
     if compared is not None:
-        added, removed, same = len(difference.added), len(difference.removed), difference.kept
+        added, removed, same = len(difference.added), len(difference.removed), difference.unchanged
         click.echo(f"{added} flags new, {removed} gone, {same} as on record")
         if compared[1]:
             click.echo(f"{compared[1]} offsets of the range were not judged yet, so they are not compared")

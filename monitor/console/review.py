@@ -53,7 +53,7 @@ class Asked(NamedTuple):
     """A parsed request for flags, and its parameters as given."""
 
     wanted: FlagFilter
-    given: Mapping[str, str]
+    parameters: Mapping[str, str]
     as_json: bool
 
 
@@ -109,10 +109,10 @@ class Review:
         following = ""
         if page.more:
             last = page.flags[-1]
-            following = "?" + urlencode({**asked.given, "before": f"{last.time!r}_{last.flag.id}"})
+            following = "?" + urlencode({**asked.parameters, "before": f"{last.time!r}_{last.flag.id}"})
         if asked.as_json:
             return Response(HTTPStatus.OK, review_page.as_json(page.flags, following), JSON, _SAFE)
-        html = review_page.as_html(page.flags, following, asked.given)
+        html = review_page.as_html(page.flags, following, asked.parameters)
         return Response(HTTPStatus.OK, html, "text/html; charset=utf-8", _SAFE)
 
 
@@ -126,39 +126,43 @@ def parse(query: str, accept: str) -> Asked:
         pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=_MOST_PARAMETERS)
     except ValueError:
         raise QueryRefused(f"the query has more than {_MOST_PARAMETERS} parameters; leave some out") from None
-    given: dict[str, str] = {}
+    parameters: dict[str, str] = {}
     for name, value in pairs:
         if name not in _PARAMETERS:
             raise _refused(name, value, f"is no parameter of this page; use {', '.join(_PARAMETERS)}")
-        if name in given:
+        if name in parameters:
             raise _refused(name, value, "is given beside another value; give one")
         if "\x00" in value:
             raise _refused(name, value, "has a NUL character; leave it out")
         if value and not value.startswith(_UNFILLED):
-            given[name] = value
+            parameters[name] = value
     equal: dict[str, tuple[str, ...]] = {
-        name: (given[name], "") if given[name] == "unknown" else (given[name],)
+        name: (parameters[name], "") if parameters[name] == "unknown" else (parameters[name],)
         for name in FLAG_FIELDS
-        if name in given
+        if name in parameters
     }
     severities = list(Severity)
-    if given.get("severity", severities[0]) not in severities:
-        raise _refused("severity", given["severity"], f"is no severity; use {', '.join(severities)}")
-    if given.get("format", "json") not in {"json", "html"}:
-        raise _refused("format", given["format"], "is no format; use json or html")
-    since, until = _time("from", given), _time("to", given)
+    if parameters.get("severity", severities[0]) not in severities:
+        raise _refused("severity", parameters["severity"], f"is no severity; use {', '.join(severities)}")
+    if parameters.get("format", "json") not in {"json", "html"}:
+        raise _refused("format", parameters["format"], "is no format; use json or html")
+    since, until = _time("from", parameters), _time("to", parameters)
     if since is not None and until is not None and since > until:
-        raise _refused("from", given["from"], "is later than `to`; swap them")
+        raise _refused("from", parameters["from"], "is later than `to`; swap them")
     wanted = FlagFilter(
-        equal=equal, detector=given.get("detector", ""), since=since, until=until, before=_key(given)
+        equal=equal,
+        detector=parameters.get("detector", ""),
+        since=since,
+        until=until,
+        before=_key(parameters),
     )
     by_header = "json" if "application/json" in accept and "text/html" not in accept else "html"
-    return Asked(wanted, given, given.get("format", by_header) == "json")
+    return Asked(wanted, parameters, parameters.get("format", by_header) == "json")
 
 
-def _time(name: str, given: Mapping[str, str]) -> float | None:
+def _time(name: str, parameters: Mapping[str, str]) -> float | None:
     """Return a time, given as Unix milliseconds or in RFC 3339, as Unix seconds."""
-    value = given.get(name)
+    value = parameters.get(name)
     if value is None:
         return None
     if _MILLISECONDS.fullmatch(value):
@@ -174,8 +178,8 @@ def _time(name: str, given: Mapping[str, str]) -> float | None:
     return time.timestamp()
 
 
-def _key(given: Mapping[str, str]) -> tuple[float, str] | None:
-    value = given.get("before")
+def _key(parameters: Mapping[str, str]) -> tuple[float, str] | None:
+    value = parameters.get("before")
     if value is None:
         return None
     number, _, flag = value.partition("_")

@@ -49,10 +49,10 @@ def as_json(flags: Sequence[FlagRow], following: str) -> bytes:
     return msgspec.json.encode({"flags": list(map(_plain, flags)), "next": following or None})
 
 
-def as_html(flags: Sequence[FlagRow], following: str, given: Mapping[str, str]) -> bytes:
-    """Return the same as a page without scripts; `given` are the parameters that selected the flags."""
+def as_html(flags: Sequence[FlagRow], following: str, parameters: Mapping[str, str]) -> bytes:
+    """Return the same as a page without scripts; `parameters` selected the flags."""
     chosen = " · ".join(
-        f"{escape(name)} <b>{_text(value)}</b>" for name, value in given.items() if name != "format"
+        f"{escape(name)} <b>{_text(value)}</b>" for name, value in parameters.items() if name != "format"
     )
     count = (
         f"{len(flags)} flag{'' if len(flags) == 1 else 's'}{', more on the next page' if following else ''}"
@@ -60,7 +60,7 @@ def as_html(flags: Sequence[FlagRow], following: str, given: Mapping[str, str]) 
     head = "".join(f"<th>{name}</th>" for name in _COLUMNS)
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(map(_row, flags))}</tbody></table>"
     link = f'<a class="n" href="{escape(following)}">next: older flags</a>' if following else ""
-    hint = f"<p>{_OTHER}</p>" if not flags and "other" in given.values() else ""
+    hint = f"<p>{_OTHER}</p>" if not flags and "other" in parameters.values() else ""
     return (
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
         f"<title>Flags on record</title><style>{_STYLE}</style></head><body><h1>Flags on record</h1>"
