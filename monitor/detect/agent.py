@@ -123,14 +123,14 @@ def _at(steps: Sequence[Step], n: int, part: Literal["input", "output"], kind: s
     return Evidence(f"steps.{n}.{part}", 0, len(text), kind, score)
 
 
-def _circles(steps: Sequence[Step], found: Sequence[Call], repeated: Sequence[Loop]) -> Iterator[Evidence]:
+def _circles(steps: Sequence[Step], calls: Sequence[Call], repeated: Sequence[Loop]) -> Iterator[Evidence]:
     """Score what went wrong n times 1 - 2^-n."""
     for circle in repeated:
         if circle.times >= LEAST_REPEATS:
             yield _at(steps, circle.step, "input", "repeated_call", 1.0 - 0.5**circle.times)
-    for circle in loops.cycles(found):
+    for circle in loops.cycles(calls):
         yield _at(steps, circle.step, "input", "call_cycle", 1.0 - 0.5 ** (circle.times + 1))
-    for circle in loops.failing_tools(found):
+    for circle in loops.failing_tools(calls):
         if circle.times >= LEAST_FAILURES:
             yield _at(steps, circle.step, "output", "failing_tool", 1.0 - 0.5 ** (circle.times - 1))
 
@@ -163,7 +163,7 @@ def _user_agreed(trace: Trace) -> bool:
     )
 
 
-def _ending(trace: Trace, found: Sequence[Call]) -> Iterator[Evidence]:
+def _ending(trace: Trace, calls: Sequence[Call]) -> Iterator[Evidence]:
     """Judge the final answer against what the calls brought."""
     if trace.finish_reason in _MORE_CALLS:
         return
@@ -171,11 +171,11 @@ def _ending(trace: Trace, found: Sequence[Call]) -> Iterator[Evidence]:
     whole = len(answer)
     if not answer.strip():
         yield Evidence("response", 0, whole, "abandoned", 0.9)
-    elif abandoned := _abandoned(trace, found):
+    elif abandoned := _abandoned(trace, calls):
         yield Evidence("response", 0, whole, "abandoned", abandoned)
     elif not answers.admits_trouble(answer):
         claims = answers.claims_done(answer)
-        for call, works in loops.unrecovered_failures(found[-_CALLS:])[-MAX_EVIDENCE:]:
+        for call, works in loops.unrecovered_failures(calls[-_CALLS:])[-MAX_EVIDENCE:]:
             if answers.cites(answer, [steps[call.step].output], trace.question()):
                 continue  # it reports the error in its own words
             score = 0.9 if claims else 0.5 if works else 0.75
@@ -201,15 +201,15 @@ def _doings(trace: Trace, tools: Sequence[Step]) -> Iterator[str]:
             yield message.content
 
 
-def _abandoned(trace: Trace, found: Sequence[Call]) -> float:
+def _abandoned(trace: Trace, calls: Sequence[Call]) -> float:
     """Return how likely the answer gave up although the run had results to report; 0 if it did not."""
     answer, steps = trace.response, trace.steps
     put_off = answers.puts_off(answer)
     if not put_off and not answers.asks_back(answer) and not answers.gives_up(answer):
         return 0.0
-    results = [steps[call.step].output for call in found if not call.failed]
+    results = [steps[call.step].output for call in calls if not call.failed]
     results = [output for output in results if answers.informs(output)]
-    broken = bool(found) and found[-1].failed
+    broken = bool(calls) and calls[-1].failed
     if not results and not (put_off and broken):
         return 0.0
     if answers.cites(answer, results, trace.question()):

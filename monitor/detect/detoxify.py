@@ -150,9 +150,9 @@ class TorchRuntime:
 
     def predict(self, texts: Sequence[str]) -> Sequence[Sequence[float]]:
         """Return the score of each label, in order, per text."""
-        found = self.detoxify.predict(list(texts))
+        scores = self.detoxify.predict(list(texts))
         # Detoxify squeezes a batch of one.
-        columns = [found[label] if len(texts) > 1 else [found[label]] for label in self.labels]
+        columns = [scores[label] if len(texts) > 1 else [scores[label]] for label in self.labels]
         return list(zip(*columns, strict=True))
 
 
@@ -182,8 +182,8 @@ class OnnxRuntime:
     def predict(self, texts: Sequence[str]) -> Sequence[Sequence[float]]:
         """Return the score of each label, in order, per text. A text beyond the limit is cut off there."""
         encodings = self._tokens.tokenizer.encode_batch(list(texts))
-        for one in encodings:
-            one.truncate(self.limit)
+        for encoding in encodings:
+            encoding.truncate(self.limit)
         logits = self._session.run(self._tokens.feeds(encodings, self._session.inputs)) - self._shifts
         scores: list[list[float]] = (1.0 / (1.0 + np.exp(-np.clip(logits, -80, 80)))).tolist()
         return scores

@@ -159,19 +159,19 @@ def _int8(
 ) -> tuple[Exported, bytes, dict[str, Any]]:
     """Quantise as much as keeps the scores; if nothing does, what moves them least."""
     tried: list[_Tried] = []
-    for kept in ((), _second_layers(graph)):
+    for float_layers in ((), _second_layers(graph)):
         plain = msgspec.structs.replace(about, precision="int8")
-        small = _quantised(graph, kept)
+        small = _quantised(graph, float_layers)
         scores = _scores(OnnxRuntime(_finished(small, plain, tokenizer), option=_OPTION), texts)
         thresholds = [retuned(scores[:, n], wanted[:, n]) for n in range(len(about.labels))]
-        shifted = msgspec.structs.replace(plain, shifts=tuple(_logit(found) for found in thresholds))
+        shifted = msgspec.structs.replace(plain, shifts=tuple(_logit(threshold) for threshold in thresholds))
         made = _finished(small, shifted, tokenizer)
         scores = _scores(OnnxRuntime(made, option=_OPTION), texts)
         agreement = float(np.mean((scores >= DECISION) == (wanted >= DECISION)))
-        tried.append(_Tried(shifted, made, thresholds, _delta(scores, wanted), agreement, len(kept)))
+        tried.append(_Tried(shifted, made, thresholds, _delta(scores, wanted), agreement, len(float_layers)))
         if tried[-1].delta <= max_delta:
             break
-    best = min(tried, key=lambda one: one.delta)
+    best = min(tried, key=lambda trial: trial.delta)
     return (
         best.about,
         best.made,
@@ -251,7 +251,7 @@ def _second_layers(graph: bytes) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _quantised(graph: bytes, kept: Sequence[str]) -> bytes:
+def _quantised(graph: bytes, float_layers: Sequence[str]) -> bytes:
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -262,7 +262,7 @@ def _quantised(graph: bytes, kept: Sequence[str]) -> bytes:
             path,
             per_channel=True,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=list(kept),
+            nodes_to_exclude=list(float_layers),
         )
         return path.read_bytes()
 

@@ -135,15 +135,17 @@ class Injection:
     def assess(self, traces: Sequence[Trace]) -> Sequence[Assessment]:
         """Return one assessment per trace, in order; equal texts of the batch are scored once."""
         every = [fields(trace) for trace in traces]
-        windows = self._first(dict.fromkeys((f.text, f.side) for found in every for f in found))
+        windows = self._first(dict.fromkeys((f.text, f.side) for inputs in every for f in inputs))
         read: dict[str, Logit] = {}
-        return [self._judged(trace, found, windows, read) for trace, found in zip(traces, every, strict=True)]
+        return [
+            self._judged(trace, inputs, windows, read) for trace, inputs in zip(traces, every, strict=True)
+        ]
 
     def _first(self, keys: Iterable[Key]) -> dict[Key, list[JudgedWindow]]:
         """Return the windows of each text, judged by tier 0."""
         keys = list(keys)
         every = all_views([text for text, _ in keys])
-        parts = [(key, view) for key, found in zip(keys, every, strict=True) for view in found]
+        parts = [(key, view) for key, text_views in zip(keys, every, strict=True) for view in text_views]
         texts, sides = [view.text for _, view in parts], [SIDES.index(side) for (_, side), _ in parts]
         kinds = all_signals(texts)
         logits = self._linear.logits(texts, kinds, sides)
@@ -156,11 +158,11 @@ class Injection:
     def _judged(
         self,
         trace: Trace,
-        found: Sequence[InputText],
+        inputs: Sequence[InputText],
         windows: Mapping[Key, Sequence[JudgedWindow]],
         read: dict[str, Logit],
     ) -> Assessment:
-        judged = [(field, window) for field in found for window in windows[field.text, field.side]]
+        judged = [(field, window) for field in inputs for window in windows[field.text, field.side]]
         judged.sort(key=lambda pair: -pair[1].probability)
         tier0 = judged[0][1].probability if judged else 0.0
         worst = judged[:MAX_READ]

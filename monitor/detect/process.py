@@ -47,11 +47,11 @@ class WorkerProcess:
 
     def __init__(self) -> None:
         """Start it. Raises OSError when the system has no room for one more process."""
-        ours, theirs = socket.socketpair()
-        with theirs:
-            for end in (ours, theirs):
+        parent_end, child_end = socket.socketpair()
+        with child_end:
+            for end in (parent_end, child_end):
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
-            ours.setblocking(False)
+            parent_end.setblocking(False)
             try:
                 self._process = subprocess.Popen(
                     [
@@ -59,20 +59,20 @@ class WorkerProcess:
                         "-P",
                         "-m",
                         "monitor.detect.worker",
-                        str(theirs.fileno()),
+                        str(child_end.fileno()),
                         str(os.getpid()),
                     ],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
                     env=_environment(),
-                    pass_fds=[theirs.fileno()],
+                    pass_fds=[child_end.fileno()],
                     start_new_session=True,
                 )
             except OSError:
-                ours.close()
+                parent_end.close()
                 raise
-        self.socket = ours
+        self.socket = parent_end
         self.pid = self._process.pid
         self._outbox: deque[memoryview] = deque()
         self._inbox = bytearray()

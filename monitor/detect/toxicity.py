@@ -135,10 +135,10 @@ def tiers(*, checkpoint: str = "", config: str = "", sha256: str = "", **_: Any)
 
 
 def _configured(checkpoint: str, config: str, sha256: str) -> bool:
-    given = {"checkpoint": checkpoint, "sha256": sha256}
+    options = {"checkpoint": checkpoint, "sha256": sha256}
     if not checkpoint.endswith(detoxify.SUFFIX):
-        given["config"] = config
-    missing = [name for name, value in given.items() if not value]
+        options["config"] = config
+    missing = [name for name, value in options.items() if not value]
     if missing and any((checkpoint, config, sha256)):
         raise ConfigError(
             f"{_OPTION}.{missing[0]}: empty; tier 2 needs checkpoint and sha256, and config unless the"
@@ -187,7 +187,7 @@ class Toxicity:
 
     def assess(self, traces: Sequence[Trace]) -> Sequence[Assessment]:
         """Return one assessment per trace, in order; equal texts of the batch are scored once."""
-        assessments = [self._assessment(mine) for mine in self._judged(traces)]
+        assessments = [self._assessment(judged) for judged in self._judged(traces)]
         return assessments if self._third is None else self._with_third(traces, assessments, self._third)
 
     def _judged(self, traces: Sequence[Trace]) -> list[_Judged]:
@@ -195,25 +195,25 @@ class Toxicity:
         fields = [_fields(trace) for trace in traces]
         cuts = {
             text: [(text, a, b) for a, b in windows(text, WINDOW)]
-            for text in dict.fromkeys(text for mine in fields for _, text in mine)
+            for text in dict.fromkeys(text for trace_fields in fields for _, text in trace_fields)
         }
         read = self._bundled.first([place for places in cuts.values() for place in places])
         first = {place: probability for place, (_, probability) in read.items()}
         asked: list[tuple[float, set[Place]]] = []
-        for trace, mine in zip(traces, fields, strict=True):
-            places = {place for _, text in mine for place in cuts[text]}
+        for trace, trace_fields in zip(traces, fields, strict=True):
+            places = {place for _, text in trace_fields for place in cuts[text]}
             unsure = {place for place in places if first[place] >= self._bundled.gate}
             probability = self._second.escalate(trace.id, unsure=bool(unsure))
             wanted = places if self._everything or not unsure else unsure
             asked.append((probability, wanted if probability else set()))
         second = self._bundled.second({p: read[p][0] for _, wanted in asked for p in wanted})
         judged = []
-        for mine, (probability, wanted) in zip(fields, asked, strict=True):
+        for trace_fields, (probability, wanted) in zip(fields, asked, strict=True):
             scored = {
                 field: [(p, second[p] if p in wanted else first[p]) for p in cuts[text]]
-                for field, text in mine
+                for field, text in trace_fields
             }
-            tier0 = max((first[p] for _, text in mine for p in cuts[text]), default=0.0)
+            tier0 = max((first[p] for _, text in trace_fields for p in cuts[text]), default=0.0)
             judged.append(_Judged(scored, tier0, probability))
         return judged
 
@@ -240,14 +240,14 @@ class Toxicity:
         )
 
     def _with_third(
-        self, traces: Sequence[Trace], found: Sequence[Assessment], third: Third
+        self, traces: Sequence[Trace], assessments: Sequence[Assessment], third: Third
     ) -> list[Assessment]:
-        reached = [a.probability if a.tier == 1 else 0.0 for a in found]
+        reached = [a.probability if a.tier == 1 else 0.0 for a in assessments]
         chance = [
             third.cascade.escalate(
                 trace.id, unsure=third.low <= (a.score or 0.0) <= third.high, reached=before
             )
-            for trace, a, before in zip(traces, found, reached, strict=True)
+            for trace, a, before in zip(traces, assessments, reached, strict=True)
         ]
         texts = list(
             dict.fromkeys(text for t, p in zip(traces, chance, strict=True) if p for _, text in _fields(t))
@@ -255,7 +255,7 @@ class Toxicity:
         labels = dict(zip(texts, third.model.score(texts), strict=True))
         return [
             _merged(trace, a, labels, p) if p else a
-            for trace, a, p in zip(traces, found, chance, strict=True)
+            for trace, a, p in zip(traces, assessments, chance, strict=True)
         ]
 
 

@@ -19,7 +19,7 @@ from monitor.detect.pii.prompt_index import PromptIndex
 from monitor.detect.pii.scanner import Scanner, ScanResult
 from monitor.detect.pii.spans import EntitySpan
 from monitor.errors import ConfigError
-from monitor.findings import Assessment, Evidence, Status, TierStatus
+from monitor.findings import EVIDENCE_DROPPED, Assessment, Evidence, Status, TierStatus
 from monitor.trace import Trace
 
 __all__ = ["NAME", "EntitySpan", "Pii", "PromptIndex", "ScanResult", "build", "tiers"]
@@ -123,7 +123,7 @@ class TraceText(NamedTuple):
 
     field: str
     text: str
-    given: bool
+    is_input: bool
 
 
 class Pii:
@@ -201,26 +201,26 @@ class Pii:
         escalated: float,
     ) -> Assessment:
         reason = next((patterns[text].reason for _, text, _ in fields if patterns[text].reason), "")
-        prompt = PromptIndex(part.text for part in fields if part.given)
+        prompt = PromptIndex(part.text for part in fields if part.is_input)
         evidence: list[Evidence] = []
         score = tier0 = 0.0
         for field, text, _ in fields:
-            found = patterns[text].spans
-            both = names.merged(found, named[text]) if escalated and text in named else found
+            matches = patterns[text].spans
+            both = names.merged(matches, named[text]) if escalated and text in named else matches
             for span in both:
                 value = text[span.start : span.end]
                 leaked = field == "response" and not prompt.has(value, span.kind)
                 evidence.append(Evidence(field, span.start, span.end, span.kind, span.score, leaked))
                 if leaked and _identifies_person(span.kind, value):
                     score = max(score, span.score)
-                    tier0 = max(tier0, span.score) if span in found else tier0
+                    tier0 = max(tier0, span.score) if span in matches else tier0
         evidence.sort(key=lambda e: (not e.leaked, e.field != "response"))  # stable: leaks are kept first
         values = {
             "leaked": sum(e.leaked for e in evidence),
             "response": sum(e.field == "response" for e in evidence),
             "prompt": sum(e.field.startswith("messages.") for e in evidence),
             "context": sum(e.field.startswith(("context.", "tool_calls.", "steps.")) for e in evidence),
-            "evidence_dropped": max(0, len(evidence) - MAX_EVIDENCE),
+            EVIDENCE_DROPPED: max(0, len(evidence) - MAX_EVIDENCE),
         }
         return Assessment(
             detector=NAME,
@@ -242,14 +242,14 @@ def _identifies_person(kind: str, value: str) -> bool:
 
 
 def _parts(trace: Trace) -> Iterator[TraceText]:
-    yield TraceText("response", trace.response, given=False)
+    yield TraceText("response", trace.response, is_input=False)
     for n, message in enumerate(trace.messages):
-        yield TraceText(f"messages.{n}", message.content, given=True)
+        yield TraceText(f"messages.{n}", message.content, is_input=True)
     for field, text in trace.shown():
-        yield TraceText(field, text, given=True)
+        yield TraceText(field, text, is_input=True)
     if trace.steps or trace.tool_calls:
         read = {trace.response, *[message.content for message in trace.messages]}
         for field, text in trace.written():
             if text not in read:  # redaction masks a text everywhere
                 read.add(text)
-                yield TraceText(field, text, given=False)
+                yield TraceText(field, text, is_input=False)

@@ -174,9 +174,9 @@ def _registered(file: File, entry: dict[str, Any], where: str) -> list[Any]:
     return recognizers
 
 
-def _languages(given: Any) -> list[str]:
+def _languages(value: Any) -> list[str]:
     """Return the languages of an entry, which lists them as texts or as mappings with their context words."""
-    entries = given if isinstance(given, list) else []
+    entries = value if isinstance(value, list) else []
     return [str(entry.get("language")) if isinstance(entry, dict) else str(entry) for entry in entries]
 
 

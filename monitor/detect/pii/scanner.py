@@ -48,14 +48,14 @@ class Scanner:
         spans: list[EntitySpan] = []
         for start, end, core_start, core_end in _windows(len(text)):
             try:
-                found = self._window(text[start:end])
+                entities = self._window(text[start:end])
             except TimeoutError:
                 return ScanResult(tuple(sorted(spans)), "regex_timeout")
             except custom.RecognizerError:
                 return ScanResult(tuple(sorted(spans)), "recognizer_failed")
             spans.extend(
                 EntitySpan(start + s.start, start + s.end, s.kind, s.score)
-                for s in found
+                for s in entities
                 if core_start <= start + s.start < core_end
             )
         return ScanResult(tuple(sorted(spans)))
@@ -70,11 +70,11 @@ class Scanner:
 
     def _plainly(self, text: str) -> list[EntitySpan]:
         view = NumericView(text)
-        theirs = list(self._patterns.find(view))
-        theirs.extend(self._phone_numbers(view))
-        theirs.extend(self._custom.find(view))
-        ours = [s for s in self._own(view) if s.score >= self._threshold]
-        entities = without_contained([*theirs, *(s for s in ours if not _repeats(s, theirs))])
+        primary = list(self._patterns.find(view))
+        primary.extend(self._phone_numbers(view))
+        primary.extend(self._custom.find(view))
+        additional = [s for s in self._own(view) if s.score >= self._threshold]
+        entities = without_contained([*primary, *(s for s in additional if not _repeats(s, primary))])
         calls = [s for s in phones.written(view) if not any(overlap(s, other) for other in entities)]
         return [*entities, *without_contained(calls)]
 
