@@ -63,7 +63,7 @@ class Judge:
             batch = rows[start : start + BATCH]
             self._detectors.submit(start, [row.trace for row in batch])
             for verdicts in self._detectors.collect(0.0):
-                assessments += [mine for (mine,) in verdicts.assessments]
+                assessments += [assessment for (assessment,) in verdicts.assessments]
             advance(len(batch))
         seconds, cpu = self._clock.monotonic() - began, time.process_time() - cpu
         raised = [self._raised(row, assessment) for row, assessment in zip(rows, assessments, strict=True)]
@@ -105,6 +105,6 @@ def of_types(judged: Judged, types: Sequence[str]) -> Judged:
     """Return answers with only the entities of these types (none: all); a text without any scores 0."""
     if not types:
         return judged
-    chosen = [tuple(e for e in entities if one_type(e.kind) in types) for entities in judged.found]
+    chosen = [tuple(e for e in entities if one_type(e.kind) in types) for entities in judged.entities]
     some = np.array([bool(entities) for entities in chosen])
-    return judged._replace(found=chosen, flagged=some, scores=np.where(some, judged.scores, 0.0))
+    return judged._replace(entities=chosen, flagged=some, scores=np.where(some, judged.scores, 0.0))

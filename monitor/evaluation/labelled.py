@@ -46,7 +46,7 @@ class Judged(NamedTuple):
 
     scores: Scores
     flagged: Labels
-    found: Sequence[tuple[Entity, ...]]
+    entities: Sequence[tuple[Entity, ...]]
     seconds: float | None = None
     cpu_seconds: float | None = None
 
@@ -120,14 +120,14 @@ def read(kind: str, path: Path, *, limit: int | None = None, negatives: bool = F
 def _row(kind: str, row: _AnyRow, number: int, *, negatives: bool) -> Row:
     """Return a row. Raises ValueError naming the field."""
     name = str(number) if row.id is None else str(row.id)
-    categories = row.category.split(",") if isinstance(row.category, str) else row.category or []
-    kept = tuple(dict.fromkeys(category.strip() for category in categories if category.strip()))
+    listed = row.category.split(",") if isinstance(row.category, str) else row.category or []
+    categories = tuple(dict.fromkeys(category.strip() for category in listed if category.strip()))
     if isinstance(row, _Spans):
         if row.spans is UNSET and not negatives:
             raise ValueError("field `spans` is missing ([] where there is none; or --negatives for all rows)")
         spans = [] if isinstance(row.spans, UnsetType) else row.spans
         entities = tuple(_entity(row.text, span, place) for place, span in enumerate(spans))
-        return Row(name, Trace(id=name, time=0.0, response=row.text), bool(entities), kept, entities)
+        return Row(name, Trace(id=name, time=0.0, response=row.text), bool(entities), categories, entities)
     if row.label is UNSET and not negatives:
         raise ValueError("field `label` is missing (or --negatives for all rows)")
     label = row.label == 1
@@ -135,7 +135,7 @@ def _row(kind: str, row: _AnyRow, number: int, *, negatives: bool) -> Row:
         asked = kind == "injection"
         messages = (Message("user", row.text),) if asked else ()
         trace = Trace(id=name, time=0.0, response="" if asked else row.text, messages=messages)
-        return Row(name, trace, label, kept)
+        return Row(name, trace, label, categories)
     passages = [row.context] if isinstance(row.context, str) else row.context
     trace = Trace(
         id=name,
@@ -144,7 +144,7 @@ def _row(kind: str, row: _AnyRow, number: int, *, negatives: bool) -> Row:
         messages=(Message("user", row.question),) if row.question else (),
         context=tuple(Document(str(place), passage) for place, passage in enumerate(passages)),
     )
-    return Row(name, trace, label, kept)
+    return Row(name, trace, label, categories)
 
 
 def _entity(text: str, span: _Span, place: int) -> Entity:

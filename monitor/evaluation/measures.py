@@ -141,12 +141,12 @@ class SpanCounts(NamedTuple):
 
     gold: int = 0
     hit: int = 0
-    found: int = 0
+    predicted: int = 0
     right: int = 0
 
     def precision(self) -> float | None:
         """Return the share of predicted spans that half lie in labelled ones; None without any."""
-        return _ratio(self.right, self.found)
+        return _ratio(self.right, self.predicted)
 
     def recall(self) -> float | None:
         """Return the share of labelled spans that are half covered by predicted ones; None without any."""
@@ -160,10 +160,13 @@ class SpanCounts(NamedTuple):
         return (1.0 + square) * precision * recall / max(square * precision + recall, 1e-12)
 
 
-def span_counts(gold: Sequence[Entity], found: Sequence[Entity]) -> SpanCounts:
+def span_counts(gold: Sequence[Entity], predicted: Sequence[Entity]) -> SpanCounts:
     """Count one text, types ignored."""
     return SpanCounts(
-        len(gold), sum(covered(g, found) for g in gold), len(found), sum(covered(f, gold) for f in found)
+        len(gold),
+        sum(covered(g, predicted) for g in gold),
+        len(predicted),
+        sum(covered(p, gold) for p in predicted),
     )
 
 

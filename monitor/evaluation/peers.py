@@ -130,7 +130,7 @@ def _anchor(name: str, support: Mapping[str, float]) -> Peer:
 
 def _anchors(path: Path) -> dict[str, dict[str, float]]:
     """Return support by detector and row."""
-    found: dict[str, dict[str, float]] = {}
+    supports: dict[str, dict[str, float]] = {}
     remedy = 'a line is {"id": text, detector: support in [0, 1], …}'
     try:
         lines = path.read_bytes().splitlines()
@@ -151,5 +151,5 @@ def _anchors(path: Path) -> dict[str, dict[str, float]]:
                 continue
             if isinstance(support, str) or not 0.0 <= support <= 1.0:
                 raise BadRow(f"{path}:{number}: field `{detector}` is not in [0, 1]; {remedy}")
-            found.setdefault(detector, {})[row] = support
-    return found
+            supports.setdefault(detector, {})[row] = support
+    return supports

@@ -37,22 +37,22 @@ def rules_raised(rows: Sequence[Row], raised: Sequence[Sequence[str]]) -> Entry:
     }
 
 
-def versus(kind: str, name: str, rows: Sequence[Row], theirs: Judged, ours: Judged) -> Entry:
-    """Return a peer's measures, ours on the same rows, and the difference of the main one (ours - theirs).
+def versus(kind: str, name: str, rows: Sequence[Row], peer: Judged, ours: Judged) -> Entry:
+    """Return a peer's measures, ours on the same rows, and the difference of the main one (ours - peer's).
 
     The main measure is the AUROC; of personal data, F2 of spans. The interval is paired: in every round of
     the bootstrap both are measured on the same rows.
     """
-    theirs_measured, ours_measured = measures(kind, rows, theirs), measures(kind, rows, ours)
+    peer_measured, ours_measured = measures(kind, rows, peer), measures(kind, rows, ours)
     main = "f2" if kind == "pii" else "auroc"
-    defined = ours_measured[main] is not None and theirs_measured[main] is not None
+    defined = ours_measured[main] is not None and peer_measured[main] is not None
     compared = {
         OURS: ours_measured,
         "measure": main,
-        "difference": ours_measured[main] - theirs_measured[main] if defined else None,
-        "interval": _difference(kind, rows, ours, theirs) if defined else None,
+        "difference": ours_measured[main] - peer_measured[main] if defined else None,
+        "interval": _difference(kind, rows, ours, peer) if defined else None,
     }
-    return {**_entry(kind, name, rows, theirs), "versus": compared}
+    return {**_entry(kind, name, rows, peer), "versus": compared}
 
 
 def measures(kind: str, rows: Sequence[Row], judged: Judged) -> Entry:
@@ -79,7 +79,7 @@ def measures(kind: str, rows: Sequence[Row], judged: Judged) -> Entry:
         **_rates(spans),
         **rest,
         "spans": spans.gold,
-        "found": spans.found,
+        "found": spans.predicted,
         "text": _rates(texts),
     }
 
@@ -91,7 +91,7 @@ def labels_of(rows: Sequence[Row]) -> measure.Labels:
 
 def part(judged: Judged, places: Sequence[int]) -> Judged:
     """Return the answers to some of the rows, without times."""
-    spans = [judged.found[place] for place in places] if judged.found else ()
+    spans = [judged.entities[place] for place in places] if judged.entities else ()
     return Judged(judged.scores[list(places)], judged.flagged[list(places)], spans)
 
 
@@ -118,7 +118,7 @@ def _rates(counts: Confusion | SpanCounts) -> dict[str, float | None]:
 
 
 def _span_counts(rows: Sequence[Row], judged: Judged) -> list[SpanCounts]:
-    return [measure.span_counts(row.spans, spans) for row, spans in zip(rows, judged.found, strict=True)]
+    return [measure.span_counts(row.spans, spans) for row, spans in zip(rows, judged.entities, strict=True)]
 
 
 def _by_category(kind: str, rows: Sequence[Row], judged: Judged) -> dict[str, Entry]:
@@ -136,13 +136,13 @@ def _by_type(rows: Sequence[Row], judged: Judged) -> dict[str, Entry]:
     """Return per type, labelled or predicted, recall and precision by any type and by the same one."""
     free: dict[str, list[SpanCounts]] = {}
     typed: dict[str, list[SpanCounts]] = {}
-    for row, found in zip(rows, judged.found, strict=True):
-        for kind in {entity.kind for entity in (*row.spans, *found)}:
+    for row, entities in zip(rows, judged.entities, strict=True):
+        for kind in {entity.kind for entity in (*row.spans, *entities)}:
             gold = [entity for entity in row.spans if entity.kind == kind]
-            ours = [entity for entity in found if entity.kind == kind]
+            ours = [entity for entity in entities if entity.kind == kind]
             for counts, others in (
-                (free, (row.spans, found)),
-                (typed, (_like(kind, row.spans), _like(kind, found))),
+                (free, (row.spans, entities)),
+                (typed, (_like(kind, row.spans), _like(kind, entities))),
             ):
                 labelled, predicted = others
                 hit = sum(measure.covered(entity, predicted) for entity in gold)
@@ -155,7 +155,7 @@ def _by_type(rows: Sequence[Row], judged: Judged) -> dict[str, Entry]:
             "spans": any_type.gold,
             "recall": any_type.recall(),
             "typed_recall": same_type.recall(),
-            "found": any_type.found,
+            "found": any_type.predicted,
             "precision": any_type.precision(),
             "typed_precision": same_type.precision(),
         }
@@ -166,9 +166,9 @@ def _like(kind: str, entities: Sequence[Entity]) -> tuple[Entity, ...]:
     return tuple(entity for entity in entities if one_type(entity.kind) == one_type(kind))
 
 
-def _difference(kind: str, rows: Sequence[Row], ours: Judged, theirs: Judged) -> tuple[float, float] | None:
+def _difference(kind: str, rows: Sequence[Row], ours: Judged, peer: Judged) -> tuple[float, float] | None:
     if kind == "pii":
-        a, b = np.array(_span_counts(rows, ours)), np.array(_span_counts(rows, theirs))
+        a, b = np.array(_span_counts(rows, ours)), np.array(_span_counts(rows, peer))
 
         def f2(at: measure.Rows) -> float | None:
             return _minus(*(SpanCounts(*counts[at].sum(axis=0).tolist()).f(2.0) for counts in (a, b)))
@@ -177,7 +177,7 @@ def _difference(kind: str, rows: Sequence[Row], ours: Judged, theirs: Judged) ->
     labels = labels_of(rows)
 
     def auroc(at: measure.Rows) -> float | None:
-        return _minus(*(measure.auroc(labels[at], judged.scores[at]) for judged in (ours, theirs)))
+        return _minus(*(measure.auroc(labels[at], judged.scores[at]) for judged in (ours, peer)))
 
     return measure.bootstrap(auroc, measure.classes(labels))
 

@@ -168,8 +168,8 @@ def test_a_span_is_found_when_half_of_it_is(others: list[tuple[int, int]], found
 def test_spans_are_counted_from_both_sides(gold: list[Entity], found: list[Entity]) -> None:
     """Swapping sides swaps precision and recall; types do not matter; what equals the labels is all right."""
     counts, swapped = span_counts(gold, found), span_counts(found, gold)
-    assert (counts.gold, counts.hit, counts.found, counts.right) == (
-        swapped.found,
+    assert (counts.gold, counts.hit, counts.predicted, counts.right) == (
+        swapped.predicted,
         swapped.right,
         swapped.gold,
         swapped.hit,
@@ -184,9 +184,13 @@ def test_spans_are_counted_from_both_sides(gold: list[Entity], found: list[Entit
 
 def test_f2_counts_recall_twice() -> None:
     """Of the same two numbers the one that is recall weighs more; nothing right is 0, not undefined."""
-    assert SpanCounts(gold=10, hit=9, found=10, right=6).f(2.0) == pytest.approx(5 * 0.54 / (4 * 0.6 + 0.9))
-    assert SpanCounts(gold=10, hit=6, found=10, right=9).f(2.0) == pytest.approx(5 * 0.54 / (4 * 0.9 + 0.6))
-    assert SpanCounts(gold=10, hit=0, found=0, right=0).f(2.0) == 0.0
+    assert SpanCounts(gold=10, hit=9, predicted=10, right=6).f(2.0) == pytest.approx(
+        5 * 0.54 / (4 * 0.6 + 0.9)
+    )
+    assert SpanCounts(gold=10, hit=6, predicted=10, right=9).f(2.0) == pytest.approx(
+        5 * 0.54 / (4 * 0.9 + 0.6)
+    )
+    assert SpanCounts(gold=10, hit=0, predicted=0, right=0).f(2.0) == 0.0
 
 
 @given(labelled(least=6))
