@@ -123,7 +123,7 @@ class Staged:
             flags=[],
             feedback=[],
             outgoing=[],
-            kept=[],
+            kept_traces=[],
             dead_letters=dead,
             snapshots=self.snapshots,
         )

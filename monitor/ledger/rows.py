@@ -174,14 +174,14 @@ def outbox_columns(destination: str, key: str, body: str, now: float) -> dict[st
     }
 
 
-def assessment_columns(kept: KeptTrace) -> dict[str, Any]:
+def assessment_columns(trace: KeptTrace) -> dict[str, Any]:
     """Return the columns of a trace's assessments."""
     return {
-        **dict(zip(ORIGIN, kept.origin, strict=True)),
-        "trace_id": kept.trace_id,
-        "time": kept.time,
-        "why": kept.why.value,
-        "body": msgspec.json.encode([*map(_without_vector, kept.assessments)]).decode(),
+        **dict(zip(ORIGIN, trace.origin, strict=True)),
+        "trace_id": trace.trace_id,
+        "time": trace.time,
+        "why": trace.why.value,
+        "body": msgspec.json.encode([*map(_without_vector, trace.assessments)]).decode(),
     }
 
 

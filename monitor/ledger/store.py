@@ -290,7 +290,7 @@ class Ledger:
         )
 
     def _write_assessments(self, connection: sa.Connection, transaction: Transaction) -> None:
-        assessments = [rows.assessment_columns(trace) for trace in transaction.kept]
+        assessments = [rows.assessment_columns(trace) for trace in transaction.kept_traces]
         if assessments:
             # A trace judged again after a move back replaces its old assessments.
             old = [{f"old_{name}": row[name] for name in rows.ORIGIN} for row in assessments]
@@ -300,8 +300,8 @@ class Ledger:
     def _write_snapshots(self, connection: sa.Connection, transaction: Transaction) -> None:
         now = self._clock.now()
         for name, body in transaction.snapshots.items():
-            mine = sa.and_(t.snapshots.c.owner == self._owner, t.snapshots.c.name == name)
-            connection.execute(t.snapshots.delete().where(mine))
+            previous = sa.and_(t.snapshots.c.owner == self._owner, t.snapshots.c.name == name)
+            connection.execute(t.snapshots.delete().where(previous))
             connection.execute(
                 t.snapshots.insert().values(owner=self._owner, name=name, body=body, updated=now)
             )

@@ -84,7 +84,7 @@ def effects(judgements: Sequence[Judgement], policy: Policy, now: float, into: T
         why = why_kept(judgement, policy.sample_ratio)
         if why is None:
             continue
-        into.kept.append(
+        into.kept_traces.append(
             KeptTrace(
                 origin=judgement.origin,
                 trace_id=judgement.trace.id,

@@ -70,7 +70,7 @@ class Transaction(msgspec.Struct, kw_only=True):
     feedback: list[FeedbackItem]
     outgoing: list[Outgoing]
     verdicts: list[Verdict] = []
-    kept: list[KeptTrace]
+    kept_traces: list[KeptTrace]
     dead_letters: list[DeadLetter]
     snapshots: dict[str, bytes]
 

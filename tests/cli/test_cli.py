@@ -140,7 +140,7 @@ def stock(tmp_path: Path) -> Iterator[Stock]:
         flags=[],
         feedback=[],
         outgoing=[],
-        kept=[],
+        kept_traces=[],
         dead_letters=dead,
         snapshots={},
     )
@@ -366,7 +366,7 @@ def test_spools_are_listed_and_dead_letters_go_back_into_theirs(call: Call, stoc
         flags=[],
         feedback=[],
         outgoing=[],
-        kept=[],
+        kept_traces=[],
         dead_letters=[letter],
         snapshots={},
     )

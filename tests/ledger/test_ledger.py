@@ -90,7 +90,7 @@ def batch(
         flags=[],
         feedback=[],
         outgoing=[],
-        kept=[],
+        kept_traces=[],
         dead_letters=letters,
         snapshots=snapshots or {},
     )
@@ -404,10 +404,10 @@ def test_vectors_stay_in_the_engine(ledger: Ledger) -> None:
     """A drift assessment is kept without its feature vector."""
     transaction = batch(claimed(ledger), range(1), flagged=False)
     vector = Assessment(detector="drift", version="1", status=Status.SCORED, score=0.1, vector=b"\x99" * 8)
-    why = batch(claimed(ledger, 1), range(1), partition=1).kept[0].why
+    why = batch(claimed(ledger, 1), range(1), partition=1).kept_traces[0].why
     transaction.marks |= batch(claimed(ledger), range(1)).marks
     kept = KeptTrace(origin=Origin("t", 0, 0, 0), trace_id="t-0", time=1.0, why=why, assessments=(vector,))
-    transaction.kept = [kept]
+    transaction.kept_traces = [kept]
     ledger.record(transaction)
     with ledger.begin() as connection:
         body = connection.execute(sa.select(t.assessments.c.body)).scalar_one()

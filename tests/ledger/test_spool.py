@@ -59,7 +59,7 @@ def judge(ledger: Ledger, claim: Claim, topic: str, start: int, end: int) -> Cla
             flags=[],
             feedback=[],
             outgoing=[],
-            kept=[],
+            kept_traces=[],
             dead_letters=[],
             snapshots={},
         )

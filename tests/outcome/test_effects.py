@@ -25,7 +25,7 @@ def transaction() -> Transaction:
         flags=[],
         feedback=[],
         outgoing=[],
-        kept=[],
+        kept_traces=[],
         dead_letters=[],
         snapshots={},
     )
@@ -117,7 +117,7 @@ def test_actions_decide_where_a_flag_goes() -> None:
         ("log", "id-B"),
         ("feedback", "id-C"),
     ]
-    assert [(kept.why, kept.trace_id) for kept in into.kept] == [(Kept.FLAGGED, "t-0")]
+    assert [(kept.why, kept.trace_id) for kept in into.kept_traces] == [(Kept.FLAGGED, "t-0")]
     silent = transaction()
     effects([judgement(*flags)], policy(log=False, feedback_topic=""), 9.0, silent)
     assert silent.outgoing == []

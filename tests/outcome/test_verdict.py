@@ -42,7 +42,7 @@ def record(ledger: Ledger, claim: Claim, judgements: Sequence[Judgement], end: i
         flags=[],
         feedback=[],
         outgoing=[],
-        kept=[],
+        kept_traces=[],
         dead_letters=[],
         snapshots={},
     )

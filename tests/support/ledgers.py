@@ -82,7 +82,7 @@ def record_flags(ledger: Ledger, rows: Iterable[FlagRow]) -> None:
             flags=list(rows),
             feedback=[],
             outgoing=[],
-            kept=[],
+            kept_traces=[],
             dead_letters=[],
             snapshots={},
         )
