@@ -44,10 +44,10 @@ class AsciiTexts:
     def __init__(self, texts: Sequence[str]) -> None:
         self._foreign = np.array([not text.isascii() for text in texts], np.bool_)
         self._places = np.flatnonzero(~self._foreign)
-        mine = [texts[n] for n in self._places.tolist()]
-        self._codes = np.frombuffer(_END.join(("", *mine, "")).encode("ascii"), np.uint8)
+        ascii_texts = [texts[n] for n in self._places.tolist()]
+        self._codes = np.frombuffer(_END.join(("", *ascii_texts, "")).encode("ascii"), np.uint8)
         self._kinds: Kinds = _KIND[self._codes]
-        self._starts = np.cumsum([1, *(len(text) + 1 for text in mine)])
+        self._starts = np.cumsum([1, *(len(text) + 1 for text in ascii_texts)])
 
     def any(self, kind: np.uint8) -> Flags:
         """Return which texts may hold a character of a class."""

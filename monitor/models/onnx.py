@@ -73,8 +73,8 @@ class OnnxSession:
                 f"{option}: onnxruntime cannot use the file ({type(error).__name__}); give an ONNX graph with"
                 " its weights inside, of at most 2 GB"
             ) from error
-        self.inputs: Mapping[str, str] = {one.name: one.type for one in self._session.get_inputs()}
-        self.outputs: Sequence[str] = [one.name for one in self._session.get_outputs()]
+        self.inputs: Mapping[str, str] = {node.name: node.type for node in self._session.get_inputs()}
+        self.outputs: Sequence[str] = [node.name for node in self._session.get_outputs()]
         self.metadata: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
 
     def run(self, feeds: Mapping[str, npt.NDArray[np.int64]]) -> Floats:
@@ -101,7 +101,9 @@ class OnnxTokenizer:
             ) from error
         padding: Any = self.tokenizer.padding or {}
         known = (self.tokenizer.token_to_id(name) for name in ("[PAD]", "<pad>", "<|padding|>"))
-        self._pad = int(padding.get("pad_id", next((found for found in known if found is not None), 0)))
+        self._pad = int(
+            padding.get("pad_id", next((token_id for token_id in known if token_id is not None), 0))
+        )
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
 

@@ -66,14 +66,14 @@ class Redacted:
         visible = _INVISIBLE.sub(
             "\x00", text
         )  # keeps offsets while zero-width characters stop hiding matches
-        found = [mask for mask in spans if 0 <= mask.start < mask.end <= len(text)]
+        masks = [mask for mask in spans if 0 <= mask.start < mask.end <= len(text)]
         compact, offsets = _without_nul(visible)
         for kind, pattern in _NET:
-            found += [
+            masks += [
                 Mask(offsets[m.start()], offsets[m.end() - 1] + 1, kind) for m in pattern.finditer(compact)
             ]
         self._text = text
-        self._masks = _merged(found)
+        self._masks = _merged(masks)
 
     def render(self, start: int = 0, end: int | None = None, limit: int | None = None) -> SafeText:
         """Return the window [start, end) with masks shown as `<KIND>`, cut after at most `limit` characters.
