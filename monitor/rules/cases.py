@@ -171,19 +171,19 @@ def _steps(case: RunCase) -> tuple[Step, ...]:
     )
 
 
-def _assessment(name: str, said: AssessmentCase) -> Assessment:
-    evidence = [Evidence(e.field, e.start, e.end, e.kind, e.score, e.leaked) for e in said.evidence]
+def _assessment(name: str, case: AssessmentCase) -> Assessment:
+    evidence = [Evidence(e.field, e.start, e.end, e.kind, e.score, e.leaked) for e in case.evidence]
     return Assessment(
         detector=name,
         version="test",
-        status=said.status,
-        score=said.score if said.status is Status.SCORED else None,
-        calibrated=said.calibrated,
+        status=case.status,
+        score=case.score if case.status is Status.SCORED else None,
+        calibrated=case.calibrated,
         evidence=tuple(evidence),
-        tier=said.tier,
-        probability=said.probability,
-        reason=said.reason,
-        values=said.values,
+        tier=case.tier,
+        probability=case.probability,
+        reason=case.reason,
+        values=case.values,
     )
 
 

@@ -57,7 +57,7 @@ class MatchSpec(_Strict):
     prompt_name: Glob | None = None
     prompt_version: Glob | None = None
 
-    def given(self) -> dict[str, str]:
+    def conditions(self) -> dict[str, str]:
         """Return the fields that are set, by name."""
         return {name: value for name, value in self if value is not None}
 
@@ -307,8 +307,7 @@ def _find(node: yaml.Node, path: Place, *, key: bool = False) -> yaml.Node:
             pair = next(((k, v) for k, v in node.value if k.value == str(part)), None)
             if pair is None:
                 return node
-            found: yaml.Node = pair[0] if key and part is path[-1] else pair[1]
-            node = found
+            node = pair[0] if key and part is path[-1] else pair[1]
         elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
             node = node.value[part]
         else:

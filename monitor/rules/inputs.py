@@ -9,12 +9,11 @@ from typing import Any, NamedTuple, TypeAlias
 
 from monitor.agents import runs
 from monitor.agents.runs import Run
-from monitor.findings import Assessment, Evidence, Status
+from monitor.findings import EVIDENCE_DROPPED, Assessment, Evidence, Status
 from monitor.trace import Trace
 
 MAX_EVIDENCE = 256  # entries of one assessment a rule sees; the evaluator needs about 10 µs for each
 TRACE, RUN = "trace", "run"
-DROPPED = "evidence_dropped"
 
 Read: TypeAlias = tuple[str, ...]
 """A field an expression reads: (variable, field), or (variable, "values", key) for one signal."""
@@ -90,7 +89,7 @@ def signals(assessment: Assessment) -> dict[str, float]:
     """Return the numeric signals of an assessment, and the number of evidence entries left out."""
     numbers = {key: number(value) for key, value in assessment.values.items()}
     dropped = len(assessment.evidence) - MAX_EVIDENCE
-    return {**numbers, DROPPED: float(dropped)} if dropped > 0 else numbers
+    return {**numbers, EVIDENCE_DROPPED: float(dropped)} if dropped > 0 else numbers
 
 
 def _plain(type_: Type, name: str) -> Field:

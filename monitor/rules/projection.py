@@ -5,10 +5,9 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
-from monitor.findings import Assessment, Evidence, Status
+from monitor.findings import EVIDENCE_DROPPED, Assessment, Evidence, Status
 from monitor.rules.inputs import (
     DETECTOR_FIELDS,
-    DROPPED,
     MAX_EVIDENCE,
     SUBJECTS,
     Reads,
@@ -24,7 +23,7 @@ _ATTRIBUTES = {"scored": "status"}  # fields derived from another attribute of t
 class Projection:
     """The view that a group of rules has of a trace.
 
-    `about` holds the trace and its run by the names in `SUBJECTS`, `given` the assessments by detector.
+    `about` holds the trace and its run by the names in `SUBJECTS`, `by_detector` the assessments.
 
     A number that the rules only compare with thresholds enters the key as the interval it falls into. Scores
     hardly ever repeat, but intervals do, so the memo hits.
@@ -43,18 +42,22 @@ class Projection:
             if read[0] in SUBJECTS
         ]
 
-    def key(self, about: Mapping[str, Any], given: Mapping[str, Assessment]) -> Hashable:
+    def key(self, about: Mapping[str, Any], by_detector: Mapping[str, Assessment]) -> Hashable:
         """Return a key; traces with equal keys look the same to every rule of the group."""
-        parts = [view.key(given.get(view.name, view.missing)) for view in self._detectors]
+        parts = [view.key(by_detector.get(view.name, view.missing)) for view in self._detectors]
         for subject, _, get in self._plain:
             parts.append(get(about[subject]))
         for subject, _, get, thresholds in self._cells:
             parts.append(cell(get(about[subject]), thresholds))
         return tuple(parts)
 
-    def values(self, about: Mapping[str, Any], given: Mapping[str, Assessment]) -> dict[str, dict[str, Any]]:
+    def values(
+        self, about: Mapping[str, Any], by_detector: Mapping[str, Assessment]
+    ) -> dict[str, dict[str, Any]]:
         """Return the variables, each with only the fields that are read."""
-        values = {view.name: view.values(given.get(view.name, view.missing)) for view in self._detectors}
+        values = {
+            view.name: view.values(by_detector.get(view.name, view.missing)) for view in self._detectors
+        }
         for subject, name, get in (*self._plain, *[part[:3] for part in self._cells]):
             fields = values.setdefault(subject, {})
             value = get(about[subject])
@@ -92,7 +95,7 @@ class _DetectorView:
         self._signals = sorted(r[1] for r in exact if len(r) > 1)
         self._signal_cells = [(r[1], t) for r, t in compared.items() if len(r) > 1]
         self._named = [*self._signals, *[name for name, _ in self._signal_cells]]
-        self._counts_dropped = DROPPED in self._named
+        self._counts_dropped = EVIDENCE_DROPPED in self._named
 
     def key(self, assessment: Assessment) -> Hashable:
         """Return a key of all that `values` can tell apart."""

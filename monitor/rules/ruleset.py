@@ -156,13 +156,13 @@ class RuleSet:
         plan = self._plans.get(selected)
         if plan is None:
             plan = self._plan(selected, trace)
-        given = {assessment.detector: assessment for assessment in assessments}
+        by_detector = {assessment.detector: assessment for assessment in assessments}
         hits: tuple[_Hit, ...] = ()
         for group in plan:
-            key = (group.number, group.projection.key(about, given))
+            key = (group.number, group.projection.key(about, by_detector))
             outcome = self._memo.get(key)
             if outcome is None:
-                outcome = self._evaluate(group, about, given)
+                outcome = self._evaluate(group, about, by_detector)
                 # A key with much evidence is large and will hardly come again.
                 if sum(len(assessment.evidence) for assessment in assessments) <= MEMO_EVIDENCE:
                     self._remember(key, outcome)
@@ -193,10 +193,10 @@ class RuleSet:
         return self._groups[indexes]
 
     def _evaluate(
-        self, group: _Group, about: Mapping[str, Any], given: Mapping[str, Assessment]
+        self, group: _Group, about: Mapping[str, Any], by_detector: Mapping[str, Assessment]
     ) -> tuple[_Hit, ...]:
         try:
-            context = Context(group.projection.values(about, given))
+            context = Context(group.projection.values(about, by_detector))
         except EvaluationError as error:
             return tuple(_Hit(index, error.kind) for index in group.rules)
         hits = []
@@ -296,15 +296,15 @@ def compile_files(files: Sequence[RuleFile], detectors: Sequence[str] = DETECTOR
         for g, group in enumerate(file.spec.groups):
             for r, spec in enumerate(group.rules):
                 place: Place = ("groups", g, "rules", r)
-                here = file.at((*place, "alert"))
+                location = file.at((*place, "alert"))
                 if spec.alert in seen:
                     problems.append(
-                        f"{here}: alert {spec.alert} stands at {seen[spec.alert]} too; rename one"
+                        f"{location}: alert {spec.alert} stands at {seen[spec.alert]} too; rename one"
                     )
-                seen.setdefault(spec.alert, here)
+                seen.setdefault(spec.alert, location)
                 try:
                     expression = compile_(spec.expr, variables(detectors))
-                    rules.append(_rule(spec, group, expression, here, detectors, caps))
+                    rules.append(_rule(spec, group, expression, location, detectors, caps))
                 except ExpressionError as error:
                     where = file.at((*place, "expr"), error.offset)
                     problems.append(f"{where}: expr of {spec.alert}: {error}")
@@ -332,24 +332,24 @@ def _rule(
     spec: RuleSpec,
     group: GroupSpec,
     expression: Expression,
-    here: str,
+    location: str,
     detectors: Sequence[str],
     caps: tuple[tuple[str, Severity], ...],
 ) -> Rule:
-    file, line, _ = here.rsplit(":", 2)
+    file, line, _ = location.rsplit(":", 2)
     read_from = expression.reads.variables() - set(SUBJECTS)
     return Rule(
         name=spec.alert,
         group=group.name,
         expr=spec.expr,
-        version=_hash([group.name, group.match.given(), spec.model_dump(mode="json"), *caps]),
+        version=_hash([group.name, group.match.conditions(), spec.model_dump(mode="json"), *caps]),
         severity=spec.severity,
         actions=tuple(dict.fromkeys(spec.actions)),
         controls=tuple(spec.controls),
         labels={name: value for name, value in spec.labels.items() if name != "severity"},
         annotations={name: text for name, text in spec.annotations if text},
         flag_on_error=spec.on_error == "flag",
-        match=group.match.given(),
+        match=group.match.conditions(),
         detectors=tuple(name for name in detectors if name in read_from),
         expression=expression,
         file=file,
@@ -371,8 +371,8 @@ def _case_problems(file: RuleFile, detectors: Sequence[str]) -> list[str]:
         ]
         for name in case.assessments:
             if name not in detectors:
-                here = file.at((*place, "assessments", name), key=True)
-                problems.append(f"{here}: no detector {name}{suggestion(name, detectors)}")
+                location = file.at((*place, "assessments", name), key=True)
+                problems.append(f"{location}: no detector {name}{suggestion(name, detectors)}")
     return problems
 
 
