@@ -276,10 +276,10 @@ def repair_join(consumer: Any) -> None:
     try:
         coordinator = consumer._coordinator  # noqa: SLF001 - see the module's docstring
         join = coordinator._do_join_and_sync_async  # noqa: SLF001 - see above
-        kept = _kept_join(join, coordinator.rebalance_in_progress, coordinator.request_rejoin)
+        repaired = _kept_join(join, coordinator.rebalance_in_progress, coordinator.request_rejoin)
     except AttributeError as error:
         raise unrepairable(error) from None
-    coordinator._do_join_and_sync_async = kept  # noqa: SLF001 - see above
+    coordinator._do_join_and_sync_async = repaired  # noqa: SLF001 - see above
 
 
 def _check_heartbeat(consumer: Any) -> None:
@@ -350,17 +350,17 @@ def _kept_join(
     join: Callable[[], Any], is_untaken: Callable[[], bool], want: Callable[[], None]
 ) -> Callable[[], Any]:
     """Wrap `_do_join_and_sync_async`: `poll` comes back for a finished join, which is not repeated."""
-    kept: list[Any] = []
+    finished: list[Any] = []
 
     async def kept_join() -> Any:
         # Taking the result makes the member stable; one that is still rebalancing has not taken it.
-        if kept and is_untaken():
-            return kept[0]
-        kept.clear()
+        if finished and is_untaken():
+            return finished[0]
+        finished.clear()
         # The reason for this join may be gone once it is done. Taking the result withdraws the request.
         want()
         assignment = await join()
-        kept.append(assignment)
+        finished.append(assignment)
         return assignment
 
     return kept_join

@@ -23,9 +23,9 @@ ENOUGH_REFRESHES: Final = 2  # the first answer may have been asked for before t
 NO_ID: Final = "00000000-0000-0000-0000-000000000000"
 
 
-def topic_id(found: Any) -> str:
+def topic_id(value: Any) -> str:
     """Return the topic id in metadata as text, empty for none."""
-    return "" if found is None or str(found) == NO_ID else str(found)
+    return "" if value is None or str(value) == NO_ID else str(value)
 
 
 class LogChanges(NamedTuple):

@@ -30,7 +30,7 @@ GROUP: Final = Denial(Right.READ_GROUP)
 class _State:
     since: float
     due: float  # when the next trial begins
-    said: float
+    logged_at: float
     trial: float | None = None  # when the one that is under way began
 
 
@@ -165,8 +165,8 @@ class Rights:
         elif state.trial is None:
             return False  # was under way when the wait began
         state.trial, state.due = None, now + TRY_SECONDS
-        if new or now - state.said >= SAY_SECONDS:
-            state.said = now
+        if new or now - state.logged_at >= SAY_SECONDS:
+            state.logged_at = now
             on = f"--topic {denial.topic}" if denial.topic else f"--group {self._group}"
             self._log.error(
                 "kafka_denied",
