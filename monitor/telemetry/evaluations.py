@@ -69,20 +69,22 @@ def attributes_of(item: Evaluated) -> Iterator[Attributes]:
     assessment without a score has `error.type` instead. The explanation names kinds of findings, never text.
     """
     for assessment in item.assessments:
-        found: Attributes = {
+        attributes: Attributes = {
             "gen_ai.evaluation.name": assessment.detector,
             "gen_ai.response.id": item.response_id,
             "riskmon.detector.version": assessment.version,
         }
         if assessment.status is Status.SCORED and assessment.score is not None:
-            found["gen_ai.evaluation.score.value"] = assessment.score
-            found["gen_ai.evaluation.score.label"] = "fail" if assessment.detector in item.flagged else "pass"
+            attributes["gen_ai.evaluation.score.value"] = assessment.score
+            attributes["gen_ai.evaluation.score.label"] = (
+                "fail" if assessment.detector in item.flagged else "pass"
+            )
         else:
-            found["error.type"] = assessment.reason or assessment.status.value
+            attributes["error.type"] = assessment.reason or assessment.status.value
         explanation = kinds_of(Counter(evidence.kind for evidence in assessment.evidence))
         if explanation:
-            found["gen_ai.evaluation.explanation"] = explanation
-        yield found
+            attributes["gen_ai.evaluation.explanation"] = explanation
+        yield attributes
 
 
 class EvaluationExporter:

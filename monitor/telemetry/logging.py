@@ -112,17 +112,17 @@ def _exceptions(_logger: object, _method: str, event: EventDict) -> EventDict:
 
 def _only_safe(_logger: object, _method: str, event: EventDict) -> EventDict:
     """Keep known keys and plain values; name the keys left out."""
-    kept: dict[str, object] = {}
+    cleaned: dict[str, object] = {}
     dropped: list[str] = []
     for key, value in event.items():
         safe = _safe(value)
         if key in KEYS and safe is not _REFUSED:
-            kept[key] = safe
+            cleaned[key] = safe
         else:
             dropped.append(_escape(str(key))[:40])
     if dropped:
-        kept["dropped"] = " ".join(sorted(dropped))
-    return kept
+        cleaned["dropped"] = " ".join(sorted(dropped))
+    return cleaned
 
 
 _REFUSED: Final = object()

@@ -201,8 +201,8 @@ class Metrics(Collector):
                 for key, value in series.items():
                     gauge.add_metric(key, value)
                 yield gauge
-        for name, found in histograms.items():
-            yield _histogram_family(name, found)
+        for name, by_labels in histograms.items():
+            yield _histogram_family(name, by_labels)
 
     def describe(self) -> Iterator[Metric]:
         """Return nothing: registration must not collect."""

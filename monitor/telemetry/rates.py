@@ -192,11 +192,11 @@ class RateWindow(Generic[_Key]):
         oldest = self._now() - self._steps
         while self._parts and self._parts[0][0] <= oldest:
             self._parts.popleft()
-        found: defaultdict[_Key, list[Sums]] = defaultdict(list)
+        by_key: defaultdict[_Key, list[Sums]] = defaultdict(list)
         for _, part in self._parts:
             for key, sums in part.items():
-                found[key].append(sums)
-        totals = {key: _total(parts) for key, parts in found.items()}
+                by_key[key].append(sums)
+        totals = {key: _total(parts) for key, parts in by_key.items()}
         return {key: estimate(sums) for key, sums in totals.items() if sums.traces}
 
     def _now(self) -> int:
