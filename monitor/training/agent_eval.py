@@ -33,13 +33,13 @@ def runs(conversation: dict[str, Any]) -> Iterator[Trace]:
     """Yield the runs of a conversation that called a tool."""
     messages: list[Message] = []
     steps: list[Step] = []
-    for said in conversation["steps"]:
-        role, content = said["role"], said["content"]
+    for turn in conversation["steps"]:
+        role, content = turn["role"], turn["content"]
         if role == "user":
             messages.append(Message("user", content))
             steps = []
-        elif said.get("type") == "tool_call":
-            steps.append(Step(kind=StepKind.TOOL, name=said["name"], input=json.dumps(said["arguments"])))
+        elif turn.get("type") == "tool_call":
+            steps.append(Step(kind=StepKind.TOOL, name=turn["name"], input=json.dumps(turn["arguments"])))
         elif role == "tool":
             call = steps.pop()
             steps.append(Step(kind=StepKind.TOOL, name=call.name, input=call.input, output=content))
@@ -60,17 +60,17 @@ def runs(conversation: dict[str, Any]) -> Iterator[Trace]:
 def calls(conversation: dict[str, Any]) -> Trace:
     """Return all calls of a conversation as one run, of which neither results nor an answer are known."""
     steps = tuple(
-        Step(kind=StepKind.TOOL, name=said["name"], input=json.dumps(said["arguments"]))
-        for said in conversation["steps"]
-        if said.get("type") == "tool_call"
+        Step(kind=StepKind.TOOL, name=turn["name"], input=json.dumps(turn["arguments"]))
+        for turn in conversation["steps"]
+        if turn.get("type") == "tool_call"
     )
     return Trace(id="", time=0.0, response="", steps=steps, finish_reason="tool_calls")
 
 
 def flagged(detector: agent.Agent, trace: Trace) -> set[str]:
     """Return the kinds of evidence that are more likely than not."""
-    (found,) = detector.assess([trace])
-    return {entry.kind for entry in found.evidence if entry.score >= 0.5}  # noqa: PLR2004 - the rules' threshold
+    (assessment,) = detector.assess([trace])
+    return {entry.kind for entry in assessment.evidence if entry.score >= 0.5}  # noqa: PLR2004 - the rules' threshold
 
 
 def show(title: str, kinds: list[list[set[str]]]) -> None:
@@ -88,11 +88,11 @@ def main() -> None:
     plain, confirming, grounded = agent.build(), agent.build(**CONFIRMED), hallucination.build()
     conversations = [(row["success"], list(runs(row))) for row in rows("taubench_airline")]
     for success in (True, False):
-        group = [found for reached, found in conversations if reached is success]
+        group = [traces for reached, traces in conversations if reached is success]
         name = f"tau-bench airline, goal {'reached' if success else 'missed'}"
-        show(name, [[flagged(plain, run) for run in found] for found in group])
-        show(f"{name}, confirmed", [[flagged(confirming, run) for run in found] for found in group])
-        answers = [run for found in group for run in found]
+        show(name, [[flagged(plain, run) for run in traces] for traces in group])
+        show(f"{name}, confirmed", [[flagged(confirming, run) for run in traces] for traces in group])
+        answers = [run for traces in group for run in traces]
         scores = [answer.score or 0.0 for answer in grounded.assess(answers)]
         unsupported = sum(score >= UNSUPPORTED for score in scores)
         sys.stdout.write(f"{name}: {unsupported} of {len(scores)} answers unsupported\n")

@@ -137,7 +137,7 @@ def designed(data: Sequence[InjectionExample]) -> Design:
     buckets, owner = hashed(texts)
     counts = np.bincount(owner, minlength=len(texts))
     grams = sparse.csr_matrix(((1 / norms(counts))[owner], (owner, buckets)), shape=(len(texts), SIZE))
-    named = [[SIGNAL * (kind in found) for kind in KINDS] for found in map(signals, texts)]
+    named = [[SIGNAL * (kind in present) for kind in KINDS] for present in map(signals, texts)]
     plain = sparse.hstack([grams, sparse.csr_matrix(np.array(named, dtype=float))])
     prompt = np.array([row.side == "prompt" for row in data], dtype=float)
     return Design(
@@ -211,12 +211,12 @@ def calibrated(features: Floats, design: Design) -> dict[str, list[float]]:
 
     coefficients: dict[str, list[float]] = {}
     for side in SIDES:
-        mine = np.array([row.side == side for row in design.rows])
-        attack = np.array([row.attack for row in design.rows])[mine]
+        on_side = np.array([row.side == side for row in design.rows])
+        attack = np.array([row.attack for row in design.rows])[on_side]
         model = LogisticRegression(C=1.0).fit(
-            features[mine], attack, balanced([r for r in design.rows if r.side == side])
+            features[on_side], attack, balanced([r for r in design.rows if r.side == side])
         )
-        scores = features[mine] @ model.coef_[0] + model.intercept_[0]
+        scores = features[on_side] @ model.coef_[0] + model.intercept_[0]
         highest = float(np.quantile(scores[~attack], 1 - ALERTED[side]))
         excess = max(0.0, highest - np.log(ALERT / (1 - ALERT)))
         coefficients[side] = [*model.coef_[0].tolist(), float(model.intercept_[0] - excess)]

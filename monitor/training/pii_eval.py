@@ -103,17 +103,17 @@ def kept_by_gate(namer: names.Namer) -> dict[str, dict[str, float]]:
         row["text"] for name in (*SETS, "wnut17", "btc") for row in rows("evaldata", "pii", f"{name}.jsonl")
     ]
     texts += [row["text"] for row in rows("evaldata", "drift", "clinc150.jsonl")]
-    people = [[(n.start, n.end) for n in found if n.kind == "PERSON"] for found in namer.spans(texts)]
+    people = [[(n.start, n.end) for n in spans if n.kind == "PERSON"] for spans in namer.spans(texts)]
     report = {}
     for gate, parts in GATES.items():
         seen = [parts(text) for text in texts]
-        kept = sum(covered(one, let) for of, let in zip(people, seen, strict=True) for one in of)
+        passed = sum(covered(span, let) for spans, let in zip(people, seen, strict=True) for span in spans)
         looked = sum(
             len({at for start, end in let for at in range(max(0, start), min(len(text), end))})
             for text, let in zip(texts, seen, strict=True)
         )
         report[gate] = {
-            "people": round(kept / sum(map(len, people)), 4),
+            "people": round(passed / sum(map(len, people)), 4),
             "characters": round(looked / sum(map(len, texts)), 4),
         }
     return report

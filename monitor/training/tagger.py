@@ -166,18 +166,18 @@ def train(samples: Sequence[TaggedText], static: Embedding) -> Arrays:
             f"bias{i}": parameter(WIDTH, scale=0.0),
         }
 
-    def kept(part: str, *shape: int) -> Any:
+    def keep_mask(part: str, *shape: int) -> Any:
         return torch.rand(*shape) >= DROPPED[part]
 
     def logits(ids: Any, styles: Any) -> Any:
         n, real = len(ids), (ids > 0).float()[:, None]
-        keep = kept("words", n, 1) & kept("features", n, len(tagger.FEATURES))
+        keep = keep_mask("words", n, 1) & keep_mask("features", n, len(tagger.FEATURES))
         chosen = torch.where(keep, features[ids], tagger.ROWS)
         hidden = torch.nn.functional.embedding(chosen, net["table"], padding_idx=tagger.ROWS)
         hidden = (hidden * (chosen < tagger.ROWS)[:, :, None]).sum(1)
-        hidden = hidden + torch.nn.functional.embedding(listed[ids] * kept("lists", n), net["lists"])
+        hidden = hidden + torch.nn.functional.embedding(listed[ids] * keep_mask("lists", n), net["lists"])
         hidden = hidden + torch.nn.functional.embedding(styles, net["cases"])
-        hidden = (hidden + (known[ids].float() * kept("static", n, 1)) @ net["project"]) * real
+        hidden = (hidden + (known[ids].float() * keep_mask("static", n, 1)) @ net["project"]) * real
         hidden = torch.nn.functional.dropout(hidden, DROPPED["input"])
         for i, dilation in enumerate(DILATIONS):
             empty = hidden.new_zeros(dilation, WIDTH)
@@ -228,13 +228,13 @@ def _small(net: Arrays) -> Arrays:
 
 
 def mixture(
-    real: Iterable[TaggedText], news: Sequence[TaggedText], theirs: Sequence[str]
+    real: Iterable[TaggedText], news: Sequence[TaggedText], templates: Sequence[str]
 ) -> list[TaggedText]:
     """Return training texts: made, annotated with other values, and not annotated; in all cases."""
     chance = random.Random(SEED)  # noqa: S311 - reproducible, not secret
     maker = data.Maker(chance)
     real = list(real)
-    out = data.made(maker, chance, MADE, theirs)
+    out = data.made(maker, chance, MADE, templates)
     for n in range(COPIES):
         out += [data.redrawn(sample, maker, chance, 0.9 if n else 0.0) for sample in real]
     for n in range(2):
@@ -254,12 +254,12 @@ def covered(span: tuple[int, int], others: Iterable[tuple[int, int]]) -> bool:
     return 2 * len(inside) >= span[1] - span[0]
 
 
-def score(rows: Sequence[Mapping[str, Any]], found: Sequence[Sequence[TaggedSpan]]) -> dict[str, Any]:
+def score(rows: Sequence[Mapping[str, Any]], predicted: Sequence[Sequence[TaggedSpan]]) -> dict[str, Any]:
     """Return precision, recall and F2 of spans of any type, and recall per gold type."""
     gold: Counter[str] = Counter()
     hits: Counter[str] = Counter()
     right = 0
-    for row, got in zip(rows, found, strict=True):
+    for row, got in zip(rows, predicted, strict=True):
         wanted = [(span["start"], span["end"]) for span in row["spans"]]
         places = [(span.start, span.end) for span in got]
         gold.update(span["type"] for span in row["spans"])
@@ -268,7 +268,7 @@ def score(rows: Sequence[Mapping[str, Any]], found: Sequence[Sequence[TaggedSpan
         )
         right += sum(covered(place, wanted) for place in places)
     recall = hits.total() / max(1, gold.total())
-    precision = right / max(1, sum(map(len, found)))
+    precision = right / max(1, sum(map(len, predicted)))
     return {
         "precision": round(precision, 3),
         "recall": round(recall, 3),
@@ -280,8 +280,10 @@ def score(rows: Sequence[Mapping[str, Any]], found: Sequence[Sequence[TaggedSpan
 def folds(static: Embedding) -> dict[str, Any]:
     """Return the scores on the presidio sets, each template's texts tagged by one trained without it."""
     parts = [(where, name, data.presidio(where, name)) for where, name in PRESIDIO]
-    theirs = data.their_templates()
-    outlines = [outline for _, _, part in parts for _, outline in part] + [outline for _, outline in theirs]
+    published = data.their_templates()
+    outlines = [outline for _, _, part in parts for _, outline in part] + [
+        outline for _, outline in published
+    ]
     numbers = data.groups(outlines)
     order = sorted(set(numbers))
     random.Random(1).shuffle(order)  # noqa: S311 - reproducible, not secret
@@ -289,7 +291,7 @@ def folds(static: Embedding) -> dict[str, Any]:
     spans: dict[str, list[TaggedSpan]] = {}
     for held_out in range(FOLDS):
         real = [sample for _, _, part in parts for sample, outline in part if fold[outline] != held_out]
-        templates = [text for text, outline in theirs if fold[outline] != held_out]
+        templates = [text for text, outline in published if fold[outline] != held_out]
         names = build(mixture(real, _news(NEWS), templates), static)
         texts = [s.text for _, _, part in parts for s, outline in part if fold[outline] == held_out]
         spans |= dict(zip(texts, names.spans(texts), strict=True))
@@ -312,10 +314,10 @@ def left_out(static: Embedding) -> dict[str, Any]:
     out = {}
     for where, name in TWITTER[:2]:
         labelled = list(rows(where, "pii", f"{name}.jsonl"))
-        found = [
+        predicted = [
             [s for s in spans if s.kind in data.NEWS] for spans in names.spans([r["text"] for r in labelled])
         ]
-        out[name] = score(labelled, found)
+        out[name] = score(labelled, predicted)
     return out
 
 

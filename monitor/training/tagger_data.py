@@ -305,14 +305,16 @@ def recased(sample: TaggedText, chance: random.Random) -> TaggedText:
     return sample._replace(text=text) if len(text) == len(sample.text) else sample
 
 
-def made(maker: Maker, chance: random.Random, count: int, theirs: Sequence[str]) -> list[TaggedText]:
-    """Return texts of one to four sentences; `theirs` are templates used along with our own."""
+def made(maker: Maker, chance: random.Random, count: int, templates: Sequence[str]) -> list[TaggedText]:
+    """Return texts of one to four sentences; `templates` are used along with our own."""
     out = []
     for _ in range(count):
         parts = []
         for _ in range(chance.choice((1, 1, 1, 2, 3, 4))):
             draw = chance.random()
-            pool = maker.quiet if draw < QUIET else theirs if draw < THEIRS and theirs else maker.sentences
+            pool = (
+                maker.quiet if draw < QUIET else templates if draw < THEIRS and templates else maker.sentences
+            )
             parts.append(maker.fill(chance.choice(pool)))
         out.append(_joined(parts, chance.choice((" ", " ", "\n", "\n\n"))))
     return out

@@ -99,10 +99,10 @@ def load() -> list[ToxicityExample]:
     chance = random.Random(SEED)  # noqa: S311 - sampling, not cryptography
     examples: list[ToxicityExample] = []
     for source, (folder, cap) in {**TRAINED, **SCORED_ONLY}.items():
-        mine = list(rows(*folder, f"{source}.jsonl"))
-        chance.shuffle(mine)
+        candidates = list(rows(*folder, f"{source}.jsonl"))
+        chance.shuffle(candidates)
         if source == "stormfront_sentences":  # one in nine is hateful: keep those
-            mine.sort(key=lambda row: -row["label"])
+            candidates.sort(key=lambda row: -row["label"])
         examples += [
             ToxicityExample(
                 source,
@@ -112,7 +112,7 @@ def load() -> list[ToxicityExample]:
                 row.get("category") or "",
                 WEIGHT.get(source, 1.0),
             )
-            for row in mine[:cap]
+            for row in candidates[:cap]
         ]
     examples += [
         ToxicityExample("made", f"made/{made.pattern}", made.text, made.toxic, made.pattern.partition("/")[0])
@@ -273,7 +273,7 @@ def main() -> None:
     """Train, measure, write the weights and pin them."""
     data = load()
     unseen = (folds(data) == 0) | np.isin([row.source for row in data], list(SCORED_ONLY))
-    ship(data, unseen, shrunk(learn([row for row, mine in zip(data, unseen, strict=True) if not mine])))
+    ship(data, unseen, shrunk(learn([row for row, hidden in zip(data, unseen, strict=True) if not hidden])))
 
 
 def ship(data: Sequence[ToxicityExample], unseen: npt.NDArray[np.bool_], adapter: adapters.Adapter) -> None:
@@ -344,8 +344,8 @@ def ordinary(known: set[str]) -> list[ToxicityExample]:
     for source, (folder, cap) in ORDINARY.items():
         texts = [row["text"] for row in rows(*folder, f"{source}.jsonl")]
         chance.shuffle(texts)
-        mine = [text for text in texts if text not in known][:cap]
-        examples += [ToxicityExample(source, "", text, toxic=False) for text in mine]
+        unknown = [text for text in texts if text not in known][:cap]
+        examples += [ToxicityExample(source, "", text, toxic=False) for text in unknown]
     return examples
 
 
