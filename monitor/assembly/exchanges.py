@@ -119,6 +119,7 @@ def _stand_ins(trace_id: str, spans: Mapping[str, Span]) -> list[Span]:
     ours = [span for span in spans.values() if span.step.kind is not StepKind.OTHER]
     answered = [span for span in ours if _response(span)]
     if answered:
+        # The outermost answer is the one that left the application.
         return [min(answered, key=lambda span: (sum(1 for _ in _ancestors(span, spans)), span.step.start))]
     if not ours:
         return []
@@ -171,6 +172,7 @@ def _with_run(exchange: Trace, span: Span, spans: Mapping[str, Span]) -> Trace:
     kinds = {s.step.kind for s in spans.values()}
     if kinds.isdisjoint({StepKind.AGENT, StepKind.WORKFLOW, StepKind.TOOL, StepKind.HANDOFF}):
         return exchange
+    # Spans about no model are left out, so a step's parent is the nearest ancestor that is kept.
     ours = [s for s in spans.values() if s.step.kind is not StepKind.OTHER]
     index = {s.span_id: i for i, s in enumerate(ours)}
     steps: list[Step] = []

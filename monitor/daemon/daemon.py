@@ -201,6 +201,7 @@ class Daemon:
         """Ask the daemon to drain and end. Safe from any thread and from signal handlers."""
         notify("STOPPING=1")
         self.engine.stop()
+        # At once, not when it is its turn to stop: a refused sender can go to another daemon in time.
         if self._receiver is not None:
             self._receiver.refuse()
 
@@ -209,6 +210,7 @@ class Daemon:
 
         def on_signal(number: int, _frame: FrameType | None) -> None:
             self.stop()
+            # Whoever asks twice does not want to wait for the drain; the ledger survives a kill.
             signal.signal(number, signal.SIG_DFL)
 
         signal.signal(signal.SIGTERM, on_signal)
@@ -259,6 +261,7 @@ class Daemon:
         )
 
     def _start_watchdog(self) -> None:
+        # Loading models may have taken minutes, in which no loop could turn.
         self.engine.turned_at = self.clock.monotonic()
         self._watchdog.start()
 

@@ -134,6 +134,7 @@ class Batches:
     def interrupted(self, job: Job, reason: str) -> None:
         """Take in that a worker was lost in the middle of a job."""
         number, later = job.next_detector, job.detectors[job.done + 1 :]
+        # The detectors that had not begun are not to blame: they go to another worker.
         if later:
             self.pending.appendleft(Job(job.batch, job.part, later, job.payload))
         self._failed(job, number, reason, self._config.timeout_seconds)
@@ -158,6 +159,7 @@ class Batches:
             match breaker.admit():
                 case Admission.RUN:
                     admitted.append(number)
+                # One trace at a time: finding out that it is still broken must not cost a whole batch.
                 case Admission.TRIAL:
                     self._try_next(batch, number, Bisection(BUDGET * self._config.timeout_seconds, parts))
                 case Admission.SKIP:
@@ -181,6 +183,7 @@ class Batches:
         bisection = job.bisection or Bisection(BUDGET * self._config.timeout_seconds)
         breaker = self._breakers[number]
         status = Status.TIMEOUT if reason == invocation.TIMEOUT else Status.ERROR
+        # A part of a bisection is small on purpose, so its time-out says nothing about the size of batches.
         if reason == invocation.TIMEOUT and job.bisection is None:
             self._sizer.timed_out(number, job.part.hi - job.part.lo)
         if bisection.failed(job.part, reason, seconds):
@@ -201,6 +204,7 @@ class Batches:
         part = bisection.take(far=breaker.suspicious)
         if part is not None:
             payload = msgspec.Raw(wire.encode(batch.traces[part.lo : part.hi]))
+            # In front of all others: the whole batch waits for this one detector.
             self.pending.appendleft(Job(batch, part, (number,), payload, bisection))
 
     def _condemn(

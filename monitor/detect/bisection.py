@@ -53,6 +53,7 @@ class Bisection:
         """
         self._budget -= cost
         if part.hi - part.lo > 1:
+            # In front of the others: the part known to fail is searched to its end.
             self._parts.extendleft(reversed(split(part, reason)))
             return False
         if reason == invocation.CRASH and part not in self._crashed:
@@ -72,6 +73,7 @@ class Bisection:
             return None
         if not far:
             return self._parts.popleft()
+        # Equal traces arrive in bursts, so the farthest trace is the least like the ones that failed.
         lo, hi = self._parts.pop()
         if hi - lo > 1:
             self._parts.append(BatchRange(lo, hi - 1))

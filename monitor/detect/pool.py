@@ -182,6 +182,7 @@ class Pool:
 
     def _read(self, worker: _Worker) -> None:
         frames, alive = worker.process.receive()
+        # Part of an answer has arrived: the detector is done, and must not be killed while it is sent.
         if alive and not frames:
             worker.deadline = max(worker.deadline, self._clock.monotonic() + _GRACE)
         for frame in frames:
@@ -207,6 +208,7 @@ class Pool:
                 if worker.ready or len(versions) != len(self._specs):
                     return False
                 known = self._batches.versions
+                # The ledger names one version per detector, so all workers must run the same.
                 if known and versions != known:
                     self._lose(
                         worker, invocation.CRASH, "detector files changed since the start; restart riskmon"
@@ -226,6 +228,7 @@ class Pool:
         worker.deadline = self._clock.monotonic() + self._config.timeout_seconds
         if job.done + 1 == len(job.detectors):
             worker.jobs.popleft()
+            # A worker that has grown is replaced between jobs, so that nothing is judged twice.
             worker.retiring = worker.retiring or answer.memory > self._config.max_worker_bytes
         self._batches.answered(job, answer)
         if worker.retiring and not worker.jobs:

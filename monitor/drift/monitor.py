@@ -51,6 +51,7 @@ class DriftMonitor:
         if assessment.status is not Status.SCORED or not assessment.vector:
             return assessment
         segment = self._segment(trace, assessment.version)
+        # The precision of the stored reference: a restored segment must rank as if it had never stopped.
         row = np.frombuffer(assessment.vector, dtype="<f4").astype(np.float16)
         digest = segment.key.digest()
         self._dirty.add(snapshots.state_key(digest))
@@ -89,6 +90,7 @@ class DriftMonitor:
 
     def _segment(self, trace: Trace, version: str) -> Segment:
         key = SegmentKey(trace.app, trace.model)
+        # Apps and models are named by the traffic: without a bound, it could fill the memory.
         if key not in self._segments and len(self._segments) >= self._max_segments:
             key = OTHER
         segment = self._segments.get(key)

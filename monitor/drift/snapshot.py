@@ -107,6 +107,7 @@ def restored(digest: str, snapshot: Mapping[str, bytes], reference: int) -> Segm
         segment.ranks.histogram = histogram.reshape(SIGNALS, BINS).astype(np.int64)
         segment.bets.learnt = np.frombuffer(state.learnt, dtype="<f8").reshape(SIGNALS, PARTS).copy()
         segment.bets.statistics = np.frombuffer(state.statistics, dtype="<f8").reshape(BETS).copy()
+        # Chunks of an earlier reference stay until they are overwritten; `rows` says how many count.
         for begin in range(0, state.rows, _CHUNK):
             chunk = msgspec.msgpack.decode(snapshot[chunk_key(digest, begin)], type=_Rows)
             if chunk.generation != state.generation:

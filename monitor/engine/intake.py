@@ -66,6 +66,7 @@ class Intake:
                 taken += 1
                 self._read(partition, record, staged, now)
         if fetched.records:
+            # Times are a witness of the log only where the broker stores them.
             last = fetched.records[-1]
             time = last.time if fetched.stamped else None
             partition.progress.saw(last.offset, time, fetched.leader_epoch)
@@ -123,6 +124,7 @@ class Intake:
         except Skipped as skipped:
             staged.skip(partition, offset, skipped.reason)
             return
+        # Parts that were recorded before a restart are not judged again.
         due = partition.progress.expect(offset, len(traces))
         if not due:
             staged.finish(partition, offset, ())
@@ -136,4 +138,5 @@ class Intake:
             origin = Origin(record.topic, record.partition, offset, part, partition.incarnation)
             self._queue.append(Work(partition, origin, trace, size, now))
             self.bytes += size
+            # The record's size counts once, however many traces it holds.
             size = 0

@@ -127,6 +127,7 @@ class Engine:
         self._intake.clear()
         while not self.idle and not deadline.expired():
             self.turn()
+        # A partition with work left keeps its last commit, so that its next owner reads that work again.
         positions = dict(self._committed)
         for partition in self._partitions.owned.values():
             if not partition.pending:
@@ -175,9 +176,8 @@ class Engine:
             self._own(assigned)
         for name, moved in self._partitions.overtaken().items():
             self._lose(name, moved=moved)
-        if (
-            not self._ledger_backoff.failing
-        ):  # a transaction that may have been written must be repeated as it was
+        # A transaction that may have been written must be repeated as it was: nothing may join it.
+        if not self._ledger_backoff.failing:
             self._intake.assemble(
                 self._staged, self._clock.monotonic(), flush=self._exhausted, stopping=self._stopping
             )
@@ -359,6 +359,7 @@ class Engine:
             return
         self._observer.transaction(self._clock.monotonic() - began)
         self._ledger_backoff.reset()
+        # Not before: if the transaction is dropped, these spans will be delivered again and must be judged.
         self._assembler.recorded(judged)
         self._staged = Staged()
         report(staged, self.totals, self._observer, self._clock.now())
@@ -367,6 +368,7 @@ class Engine:
 
     def _housekeeping(self) -> None:
         now = self._clock.monotonic()
+        # Progress includes what is staged, and the group's commit must never be ahead of the ledger.
         if now >= self._commit_at and not self._staged:
             self._commit_at = now + COMMIT_SECONDS
             self._commit()

@@ -53,6 +53,7 @@ class Staged:
         """Count parts (partition, offset, part) as done that need no judgement of their own."""
         for partition, offset, part in parts:
             if partition.alive:
+                # A record with parts left covers nothing yet, but its partition's mark must be written.
                 self.touched.add(partition)
                 self.finish(partition, offset, (part,))
 

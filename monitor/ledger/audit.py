@@ -36,6 +36,7 @@ def link(previous: bytes, seq: int, time: str, kind: str, body: str) -> bytes:
     parts = [previous, seq.to_bytes(8, "big")]
     for text in (time, kind, body):
         data = text.encode()
+        # With the length in front, a byte cannot move from one field to the next unnoticed.
         parts += [len(data).to_bytes(8, "big"), data]
     return hashlib.sha256(b"".join(parts)).digest()
 
@@ -111,6 +112,7 @@ def verify(entries: Iterable[ChainEntry]) -> AuditReport:
             report.problems.append(f"entry {expected} is missing: the next one is {entry.seq}")
         if link(previous, entry.seq, entry.time, entry.kind, entry.body) != entry.hash:
             report.problems.append(f"entry {entry.seq} ({entry.kind}) was altered, or the one before it")
+        # Go on from the stored hash: one altered entry is one problem, not one for each that follows.
         previous, expected = entry.hash, entry.seq + 1
         report.entries += 1
         try:
@@ -147,6 +149,7 @@ def _apply(report: AuditReport, covers: dict[str, _Cover], kind: str, body: dict
         if body["to"] > covers[name].next:
             skipped = f"{name} offsets [{covers[name].next}, {body['to']})"
             report.gaps.append(f"{skipped}: {body['reason']}")
+        # A move back has records judged again, and with them their dead letters.
         report.letters -= body.get("letters", 0)
         covers[name].move(body["to"])
     return None
@@ -167,6 +170,7 @@ def _apply_incarnation(report: AuditReport, cover: _Cover, name: str, body: dict
         return f"{name} ended at {cover.next}, not at {body['from']}"
     report.incarnations.append(f"{name} is another log from offset {body['since']} on: {body['reason']}")
     cover.incarnation = body["incarnation"]
+    # What was judged beyond the cut belonged to the old log.
     cover.beyond = {s: min(e, body["since"]) for s, e in cover.beyond.items() if s < body["since"]}
     cover.next = body["to"]
     return None

@@ -70,6 +70,7 @@ def claim(
     start = start_position(_stored(row), assigned, waited_at=waited_at)
     if start.reason is StartReason.BEYOND_END:
         return start
+    # A recreated log shares nothing with the old one; a truncated one keeps what lies before the cut.
     anew = start.reason is StartReason.RECREATED
     mark = Mark(start.offset) if anew else _restored(row, start.offset, start.since)
     incarnation = row.incarnation + (start.since is not None)
@@ -78,6 +79,7 @@ def claim(
         "epoch": made.epoch,
         "owner": writer.owner,
         "updated": writer.now,
+        # A broker that names no ids must not erase a known one: it tells a recreated topic apart.
         "topic_id": assigned.topic_id or row.topic_id,
         "incarnation": made.incarnation,
     }
@@ -87,10 +89,12 @@ def claim(
 
 
 def _first_claim(writer: Writer, assigned: Assigned, *, latest: bool) -> Claim:
+    # A group that has committed was here before: what came since then is unread, not old.
     latest_from = None
     if latest and assigned.committed is None:
         looked = _first_looked(writer.connection)
         name = _name(assigned.topic, assigned.partition)
+        # A partition that was created later is read from its beginning: none of its records is old.
         latest_from = assigned.end if looked is None else looked.get(name)
     start = start_position(None, assigned, latest_from=latest_from)
     mark = Mark(start.offset)
@@ -103,6 +107,7 @@ def _first_claim(writer: Writer, assigned: Assigned, *, latest: bool) -> Claim:
         "topic_id": assigned.topic_id,
     }
     writer.connection.execute(t.positions.insert().values(**where, **mark_columns(mark), **columns))
+    # Coverage begins where the gap does, so that the gap entry that follows is what skips it.
     first = start.gap.start if start.gap else start.offset
     body = {**where, "offset": first, "reason": start.reason, "topic_id": assigned.topic_id}
     writer.append([("start", body), *_gap_entries(where, start)])
@@ -148,6 +153,7 @@ def move(writer: Writer, topic: str, partition: int, to: int, reason: str) -> No
     back = to < row.next_offset
     if back and is_spool(topic):
         raise Conflict(f"{topic}: what was judged of a spool is deleted; choose a later offset")
+    # Back: everything from there on is judged again, so no later progress may survive.
     mark = Mark(to) if back else _restored(row, to, None)
     epoch = row.epoch + 1
     writer.connection.execute(
@@ -195,6 +201,7 @@ def _restored(row: Any, offset: int, since: int | None) -> Mark:
     stop = max((end for _, end in beyond), default=0) if since is None else since
     spans = tuple(OffsetRange(start, min(end, stop)) for start, end in beyond if offset <= start < stop)
     parts = {k: tuple(v) for k, v in partial.items() if k >= offset and (since is None or k < since)}
+    # Nobody has read the record before a position that was moved: it has neither epoch nor witness.
     if since is None and offset != row.next_offset:
         return Mark(offset, spans, parts)
     # Before `since` the log is the same, and an epoch too new for the record there does no harm.

@@ -101,6 +101,7 @@ class Ledger:
     @contextmanager
     def view(self) -> Iterator[sa.Connection]:
         """Open one consistent view for reading; no writer waits for it, however long. Raises Retryable."""
+        # PostgreSQL's default would give each statement a newer view than the one before.
         options = {READS: True} if self.engine.name == "sqlite" else {"isolation_level": "REPEATABLE READ"}
         with self._translated(), self.engine.connect() as connection:
             reading = connection.execution_options(**options)
@@ -160,6 +161,7 @@ class Ledger:
                 entries.append(("judge", rows.version_entry(transaction.version, self._owner)))
             entries += [("coverage", rows.coverage_entry(c, transaction)) for c in transaction.coverage]
             entries += [("flag", rows.flag_entry(row, columns)) for row, columns in flags]
+            # The flags are the last entries, so theirs are the last numbers.
             last = chain.append(connection, entries, self._clock.now())
             if flags:
                 first = last - len(flags) + 1
@@ -172,6 +174,7 @@ class Ledger:
                 self._write_dead_letter(connection, letter)
             self._write_assessments(connection, transaction)
             self._write_snapshots(connection, transaction)
+        # Not before the commit: a transaction that is rolled back names no version.
         self._version_id = transaction.version.id
 
     def note(self, kind: str, body: Mapping[str, Any]) -> None:
@@ -200,8 +203,10 @@ class Ledger:
                 or row.version not in {claimed.version, claimed.version + 1}
             ):
                 fenced.add((topic, partition))
+            # Nobody else writes under this epoch: it was this transaction, and only the answer was lost.
             elif row.version == claimed.version + 1:
                 written.add((topic, partition))
+        # One lost partition refuses all: the caller drops it, and writes the others anew.
         if fenced:
             raise Fenced(frozenset(fenced))
         return bool(written)
@@ -220,6 +225,7 @@ class Ledger:
         ]
         if positions:
             connection.execute(_ADVANCE, positions)
+        # The spool holds the only copy of a received body: it goes with the transaction that records its end.
         for (topic, _), claimed in transaction.marks.items():
             if is_spool(topic):
                 judged = sa.and_(t.spool.c.topic == topic, t.spool.c.offset < claimed.mark.next_offset)

@@ -176,6 +176,7 @@ class RuleSet:
             if all(matches(getattr(trace, field), glob) for field, glob in rule.match.items()):
                 by_detectors.setdefault(rule.detectors, []).append(index)
         plan = tuple(self._group(tuple(indexes)) for indexes in by_detectors.values())
+        # Apps and models are named by the traffic, so what is kept per name is bounded.
         if len(self._plans) >= MATCHES:
             self._plans.clear()
         self._plans[selected] = plan
@@ -198,6 +199,7 @@ class RuleSet:
         try:
             context = Context(group.projection.values(about, by_detector))
         except EvaluationError as error:
+            # All rules of a group read the same values, so all of them fail where one value does.
             return tuple(_Hit(index, error.kind) for index in group.rules)
         hits = []
         for index in group.rules:

@@ -90,10 +90,12 @@ class Fetcher:
                 continue
             first, last = records[0], records[-1]
             if self._logs.doubted(name):
+                # Fetched from a log that may be another one: fetch it again once that is known.
                 self._assignment.move(name, first.offset, owned.epochs.before(first.offset))
                 continue
             now = self._clock.now()
             fetched = [to_record(record, time_if_none=now) for record in records]
+            # Epochs only grow along a log: where both ends agree, so do all records between.
             ends = (first, last) if first.leader_epoch == last.leader_epoch else records
             owned.epochs.saw((record.offset, record.leader_epoch) for record in ends)
             owned.last_time = fetched[-1].time

@@ -116,11 +116,13 @@ class Liveness:
         member = consumer.group_metadata()
         if member.generation_id < 0:
             self._answer = None
+        # During a rebalance, generation and heartbeat are those from before it: they prove nothing.
         elif member.state is MemberState.STABLE:
             answer = (member.generation_id, member.member_id, last_heartbeat(consumer))
             if answer != self._answer:
                 self._answered, self._answered_time = now, self._clock.now()
                 self._answer = answer
+        # Without a connection nobody can join: that is an outage, which `broker_connected` reports.
         if self._is_live() or not self.connected:
             self._lost_since = None
         elif self._lost_since is None:

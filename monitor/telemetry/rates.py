@@ -89,6 +89,7 @@ def sums_of(assessments: Sequence[Assessment], threshold: float) -> Sums:
     found = found_squares = refuted = refuted_squares = look_squares = 0.0
     for look in looks:
         value = corrected(look, threshold)
+        # Certain traces are a plain count; the others are rare and each weighs 1/p, hence the squares.
         if value == 1.0:
             certain += 1.0
         elif value > 0.0:
@@ -119,6 +120,7 @@ def corrected(assessment: Assessment, threshold: float) -> float:
         return after
     before = float(values["tier0"] >= threshold)
     total = before
+    # Each tier corrects the one below by its own probability: the sum is unbiased although looks nest.
     for tier in range(1, assessment.tier):
         middle = values.get(f"tier{tier}")
         if middle is not None:
@@ -144,6 +146,7 @@ def estimate(sums: Sums) -> Rate:
     # Poisson sums do not know that a trace is risky at most once: their variance is too large by rate².
     squares = certain + sums.found_squares + sums.refuted_squares
     shrink = math.sqrt(max(0.0, 1.0 - total * total / (traces * squares))) if squares else 1.0
+    # Errors of independent parts add up as squares; refuted ones are subtracted, so their limits swap.
     below = shrink * math.hypot(certain - a_low, sums.found - b_low, c_high - sums.refuted)
     above = shrink * math.hypot(a_high - certain, b_high - sums.found, sums.refuted - c_low)
     return Rate(
