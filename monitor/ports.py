@@ -41,7 +41,10 @@ class Source(Protocol):
         ...
 
     def pause(self) -> None:
-        """Deliver nothing until `resume`; keeps group membership while `poll` is called. Idempotent."""
+        """Deliver nothing until `resume`, but for what is on its way already. Idempotent.
+
+        Group membership is kept while `poll` is called.
+        """
         ...
 
     def resume(self) -> None:
@@ -53,7 +56,10 @@ class Source(Protocol):
         ...
 
     def lag(self) -> Sequence[Lag]:
-        """Return the lag per assigned partition, without asking the broker."""
+        """Return the lag per assigned partition, without asking the broker.
+
+        A source that sees here that offsets hold no record emits `Passed` in its next poll.
+        """
         ...
 
     def health(self) -> Mapping[str, bool]:

@@ -47,7 +47,7 @@ ENOUGH_BATCHES = 2  # decoded batches at hand before intake waits
 
 
 class Engine:
-    """Runs the loop on one source, one detector pool and one ledger. Not thread-safe, except `stop`."""
+    """Runs the loop on one source, pool and ledger. Other threads may call stop, reload and health only."""
 
     def __init__(
         self,
@@ -81,6 +81,7 @@ class Engine:
         self._assembler = assembler
         self._ticket = 0
         self._staged = Staged()
+        self._deferred: list[Fetched | Passed] = []
         self._ledger_backoff = Backoff(clock)
         self._paused = False
         self._exhausted = False
@@ -88,8 +89,6 @@ class Engine:
         self._reloading = False
         self._commit_at = self._rules_at = self._lag_at = 0.0
         self._committed: dict[TopicPartition, int] = {}
-        self._version = EngineVersion.of({}, "")
-        self._version_of: tuple[object, object] = (None, None)
         self.totals = Totals()
         self.turned_at = self._polled_at = clock.monotonic()
 
@@ -113,7 +112,7 @@ class Engine:
         return self._stopping or (self._exhausted and self.idle)
 
     def positions(self) -> dict[TopicPartition, int]:
-        """Return the next offset of every owned partition: all records before it are done."""
+        """Return the next offset of every owned partition, as recorded or staged."""
         return self._partitions.positions()
 
     def drain(self) -> Totals:
@@ -176,15 +175,13 @@ class Engine:
             self._own(assigned)
         for name, moved in self._partitions.overtaken().items():
             self._lose(name, moved=moved)
-        # A transaction that may have been written must be repeated as it was: nothing may join it.
         if not self._ledger_backoff.failing:
-            self._intake.assemble(
-                self._staged, self._clock.monotonic(), flush=self._exhausted, stopping=self._stopping
-            )
+            now = self._clock.monotonic()
+            self._intake.assemble(self._staged, now, flush=self._exhausted, stopping=self._stopping)
             self._submit()
             if self._detectors.stats().ready:  # without a worker, shedding would not help
                 oldest = self._intake.oldest()
-                self._load_shedding.observe(0.0 if oldest is None else self._clock.monotonic() - oldest)
+                self._load_shedding.observe(0.0 if oldest is None else now - oldest)
             self._collect()
         if self._staged and self._ledger_backoff.due:
             self._record()
@@ -213,11 +210,17 @@ class Engine:
     def _poll(self, timeout: float) -> Sequence[Event]:
         self._polled_at = self.turned_at
         try:
-            return self._source.poll(timeout, self._settings.max_poll_records)
+            events = [*self._deferred, *self._source.poll(timeout, self._settings.max_poll_records)]
         except Retryable:
             self._observer.incident(Incident.SOURCE_RETRY)
             self._clock.sleep(IDLE_SECONDS)
             return ()
+        if not self._ledger_backoff.failing:
+            self._deferred = []
+            return events
+        # A transaction that may have been written must be repeated as it was: nothing may join it.
+        self._deferred = [event for event in events if isinstance(event, Fetched | Passed)]
+        return [event for event in events if not isinstance(event, Fetched | Passed)]
 
     def _handle(self, event: Event) -> None:
         match event:
@@ -261,6 +264,7 @@ class Engine:
         if partition is None:
             return None
         self._committed.pop(name, None)
+        self._deferred = [event for event in self._deferred if (event.topic, event.partition) != name]
         self._staged.drop(frozenset({name}))
         if not self._staged:  # nothing is left to repeat, so nothing would end the wait for the ledger
             self._ledger_backoff.reset()
@@ -312,7 +316,7 @@ class Engine:
             self._in_flight_traces -= len(batch.work)
             rules = self._rules.current
             if self._staged.started is None:
-                self._staged.started = batch.started
+                self._staged.started, self._staged.rules_version = batch.started, rules.version
             for work, assessments in zip(batch.work, verdicts.assessments, strict=True):
                 if work.partition.alive:
                     self._judge_one(work, assessments, rules)
@@ -342,10 +346,9 @@ class Engine:
         staged = self._staged
         judged = [each for _, each in staged.assembled]
         staged.snapshots.update(self._assembler.snapshot(judged))
-        versions, rules = self._detectors.versions, self._rules.current.version
-        if self._version_of != (versions, rules):
-            self._version, self._version_of = EngineVersion.of(versions, rules), (versions, rules)
-        transaction = staged.transaction(self._settings.owner, self._version, self._policy, self._clock.now())
+        rules = staged.rules_version or self._rules.current.version
+        version = EngineVersion.of(self._detectors.versions, rules)
+        transaction = staged.transaction(self._settings.owner, version, self._policy, self._clock.now())
         began = self._clock.monotonic()
         try:
             self._ledger.record(transaction)
@@ -375,8 +378,7 @@ class Engine:
         asked, self._reloading = self._reloading, False
         if asked or now >= self._rules_at:
             self._rules_at = now + self._settings.rules_seconds
-            reload = self._rules.refresh()
-            if reload is not None:
+            if (reload := self._rules.refresh()) is not None:
                 self._observer.rules_loaded(reload.version, ok=not reload.error)
         if asked:
             self._observer.reload_requested()
@@ -393,7 +395,6 @@ class Engine:
 
     def _commit(self) -> None:
         positions = self._partitions.positions()
-        changed = {name: at for name, at in positions.items() if self._committed.get(name) != at}
-        if changed:
+        if changed := {name: at for name, at in positions.items() if self._committed.get(name) != at}:
             self._source.commit(changed)
             self._committed.update(changed)

@@ -25,6 +25,7 @@ class Staged:
         self.touched: set[Partition] = set()  # a part of a record is done, without a judgement of its own
         self.snapshots: dict[str, bytes] = {}
         self.started: float | None = None
+        self.rules_version = ""  # of the rules that decided on the judgements; they may be reloaded since
 
     def __bool__(self) -> bool:
         return bool(self.judgements or self.finished or self.touched)
@@ -108,7 +109,7 @@ class Staged:
         return counts
 
     def transaction(self, owner: str, version: EngineVersion, policy: Policy, now: float) -> Transaction:
-        """Build the transaction; building it again gives the same one."""
+        """Build the transaction. Building it again gives the same one, except for the time."""
         judgements = [judgement for _, judgement in self.judgements]
         dead = [letter for _, letter in self.dead]
         transaction = Transaction(

@@ -8,6 +8,7 @@ data:
 
 A fault takes no offset. It happens once, when the partition would deliver the record behind it; a crashed
 source refuses further polls, and a new one over the same log goes on from what was committed.
+A `MARKER` takes an offset without a record.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +23,7 @@ from monitor.events import (
     Fetched,
     Lag,
     OutOfRange,
+    Passed,
     Revoked,
     Stuck,
     StuckReason,
@@ -63,6 +65,10 @@ class BadBatch:
     """The record behind it cannot be read: the source reports Stuck until it is sought elsewhere."""
 
 
+class Marker:
+    """Takes an offset without a record, as the end of a transaction does; `lag` notes that it was passed."""
+
+
 class Truncate:
     """Retention deletes the record behind it and all before, so the reader's position is out of range."""
 
@@ -70,14 +76,16 @@ class Truncate:
 CRASH: Final = Crash()
 BAD_BATCH: Final = BadBatch()
 TRUNCATE: Final = Truncate()
+MARKER: Final = Marker()
 
 Happening: TypeAlias = Crash | Revoke | Assign | Stall | BadBatch | Truncate
-Item: TypeAlias = bytes | Record | Happening
+Item: TypeAlias = bytes | Record | Marker | Happening
 
 
 @dataclass
 class _Partition:
     records: list[Record] = field(default_factory=list)
+    markers: list[int] = field(default_factory=list)
     begin: int = 0
     topic_id: str = ""
     cuts: list[int] = field(default_factory=list)  # per leader epoch before the present one, its end
@@ -87,7 +95,8 @@ class _Partition:
 
     @property
     def end(self) -> int:
-        return self.records[-1].offset + 1 if self.records else self.begin
+        last = [self.records[-1].offset + 1] if self.records else []
+        return max([self.begin, *last, *(offset + 1 for offset in self.markers[-1:])])
 
     @property
     def leader_epoch(self) -> int:
@@ -139,6 +148,8 @@ class MemoryLog:
             elif isinstance(item, bytes):
                 time = self._start_time + partition.end
                 partition.records.append(Record(*key, partition.end, time, None, item))
+            elif isinstance(item, Marker):
+                partition.markers.append(partition.end)
             elif isinstance(item, BadBatch):
                 partition.bad.add(partition.end)
             else:
@@ -254,7 +265,9 @@ class MemorySource:
             self._log.committed.update({key: at for key, at in positions.items() if key in self._readings})
 
     def lag(self) -> Sequence[Lag]:
-        """Return the lag per owned partition."""
+        """Return the lag per owned partition; pass the markers that are next."""
+        for key, reading in self._readings.items():
+            self._pass(key, reading)
         return [self._lag(key, reading) for key, reading in self._readings.items()]
 
     def health(self) -> Mapping[str, bool]:
@@ -279,6 +292,13 @@ class MemorySource:
         known = records > 0 and end > reading.position and reading.last_time is not None
         seconds = max(0.0, self._clock.now() - (reading.last_time or 0.0)) if known else 0.0
         return Lag(*key, records, seconds)
+
+    def _pass(self, key: TopicPartition, reading: _Reading) -> None:
+        partition, position = self._log.partitions()[key], reading.position
+        while reading.delivering and reading.position in partition.markers:
+            reading.position += 1
+        if reading.position > position:
+            self._events.append(Passed(*key, reading.position))
 
     def _claim(self) -> None:
         for key, partition in self._log.partitions().items():

@@ -17,7 +17,15 @@ from monitor.ledger import schema as t
 from monitor.ledger.store import Ledger
 from monitor.ports import Incident
 from monitor.privacy.vault import Vault
-from monitor.testing import ManualClock, MemoryLog, MemorySource, RecordingObserver, ScriptedDetectors
+from monitor.sources.memory import MARKER
+from monitor.testing import (
+    FlakyLedger,
+    ManualClock,
+    MemoryLog,
+    MemorySource,
+    RecordingObserver,
+    ScriptedDetectors,
+)
 from monitor.trace import Record
 
 T0 = ("t", 0)
@@ -31,6 +39,7 @@ class Installation:
         self.log = MemoryLog({T0: items}, **log)
         self.ledger = Ledger.open("sqlite://", Vault(bytes(32)), self.clock, "d0")
         self.observer = RecordingObserver()
+        self.flaky = FlakyLedger(self.ledger)
         self.sources: list[MemorySource] = []
         self.start()
 
@@ -44,7 +53,7 @@ class Installation:
         self.engine = build_engine(
             self.source,
             self.detectors,
-            self.ledger,
+            self.flaky,
             self.clock,
             decode=decode_time,
             observer=self.observer,
@@ -332,6 +341,41 @@ def test_offsets_without_records_are_covered(installation: Callable[..., Install
     here.turns()
     report = queries.verify(here.ledger)
     assert (report.ok, report.records, report.positions) == (True, 1, {"t/0": 7})
+
+
+@given(
+    steps=st.lists(
+        st.tuples(
+            st.lists(st.sampled_from([b"1", b"0", b"x", MARKER]), max_size=4),
+            st.sampled_from(["", "before", "after"]),
+            st.integers(1, 3),
+        ),
+        max_size=8,
+    )
+)
+def test_nothing_joins_a_transaction_that_may_have_been_written(
+    steps: list[tuple[list[Any], str, int]],
+) -> None:
+    """Whatever arrives while the ledger fails, or while its answer is lost, is covered once and in order."""
+    here = Installation()
+    offsets = 0
+    for items, fault, turns in steps:
+        here.log.append(T0, items)
+        here.flaky.faults = [fault] if fault else []
+        offsets += len(items)
+        for _ in range(turns):
+            here.engine.turn()
+            here.clock.advance(1.1)  # so that lags, and with them markers, are looked at in every turn
+            here.detectors.finish_all()
+            report = queries.verify(here.ledger)
+            assert not report.problems
+    here.flaky.faults = []
+    here.turns()
+    report = queries.verify(here.ledger)
+    assert (report.problems, report.gaps, report.open) == ([], [], [])
+    assert report.positions == {"t/0": offsets}
+    assert report.records == sum(item is not MARKER for items, *_ in steps for item in items)
+    here.ledger.close()
 
 
 def test_tombstones_are_passed_over_and_counted(installation: Callable[..., Installation]) -> None:
