@@ -36,7 +36,7 @@ class Mark(NamedTuple):
 
 
 class StartReason(StrEnum):
-    """Why reading begins at this offset."""
+    """Why reading begins at this offset; with the last two it does not begin yet."""
 
     LEDGER = "ledger"
     LEDGER_BEHIND = "ledger_behind"
@@ -47,6 +47,7 @@ class StartReason(StrEnum):
     RECREATED = "recreated"
     TRUNCATED = "truncated"
     BEYOND_END = "beyond_end"
+    OUTDATED = "outdated"
 
 
 class StartPosition(NamedTuple):

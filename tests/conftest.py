@@ -5,6 +5,7 @@ import logging
 import os
 import socket
 import threading
+import warnings
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ settings.register_profile("ci", _PATIENT, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "patient")
 
 pytest.register_assert_rewrite("engine_machine")
+
+_SOCKETS_LEFT: set[str] = set()  # the tests since the last collection that may have left some
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -65,12 +68,19 @@ def _logging_is_put_back() -> Iterator[None]:
 def _sockets_are_collected(request: pytest.FixtureRequest) -> Iterator[None]:
     """Collect what kafka-python left while its warning is ignored, or a later test would be blamed.
 
-    Kept log records would hold on to it.
+    Kept log records would hold on to it. Those of a fixture are kept until its last test has ended, so the
+    first test after it collects once more.
     """
     marks = request.node.iter_markers("filterwarnings")
     if not any("unclosed <s" in str(argument) for mark in marks for argument in mark.args):
+        if _SOCKETS_LEFT:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ResourceWarning)
+                gc.collect()
+            _SOCKETS_LEFT.clear()
         yield
         return
+    _SOCKETS_LEFT.add(request.node.nodeid)
     logger = logging.getLogger("kafka")
     quiet = logging.NullHandler()
     logger.addHandler(quiet)

@@ -61,7 +61,7 @@ class _Why(Enum):
 
     REFUSED = auto()  # the ledger did not take the claim
     FENCED = auto()  # another daemon has claimed it
-    BEYOND_END = auto()  # the position lies behind the end
+    LOG_BEHIND = auto()  # what the broker says of the log is older than the ledger: its end, or its id
     UNREADABLE = auto()  # an operator must move the position
 
 
@@ -74,7 +74,10 @@ class _Waiting(NamedTuple):
 
 
 class _Beyond(NamedTuple):
-    """A position behind the end of its partition, and since when it has been there (monotonic)."""
+    """A position behind the end of its partition, and since when it has been there (monotonic).
+
+    -1 while the topic's id is outdated: that time must not count as a wait for the end.
+    """
 
     offset: int
     since: float
@@ -99,8 +102,8 @@ class Partitions:
 
     @property
     def stuck(self) -> bool:
-        """Return whether a partition is stuck until its end catches up or an operator acts."""
-        return self._any(_Why.BEYOND_END, _Why.UNREADABLE)
+        """Return whether a partition is stuck until its log is known anew or an operator acts."""
+        return self._any(_Why.LOG_BEHIND, _Why.UNREADABLE)
 
     @property
     def fenced(self) -> bool:
@@ -138,7 +141,7 @@ class Partitions:
             if beyond is None or beyond.offset != claim.offset:
                 # A position that moves is another daemon's that reads this log: begin to wait again.
                 self._beyond[name] = _Beyond(claim.offset, now)
-            self._waiting[name] = _Waiting(assigned, _Why.BEYOND_END, now + LOOK_SECONDS)
+            self._waiting[name] = _Waiting(assigned, _Why.LOG_BEHIND, now + LOOK_SECONDS)
             if claim.leader_epoch >= 0:  # nothing comes of it but, where the log was cut off, the place
                 self._source.seek(*name, claim.offset, claim.leader_epoch)
             return

@@ -19,6 +19,8 @@ from monitor.progress import Mark, StartPosition, StartReason, Stored, Witness, 
 from monitor.spool import is_spool
 
 _FIRST_LOOK: Final = "first_look"  # key in `meta`
+_REPLACED: Final = "replaced_ids/"  # keys in `meta`: the ids that a topic had before, by its name
+_KEPT_IDS: Final = 100  # of one topic: no metadata can be older than so many recreations
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(tuple[list[tuple[int, int]], dict[int, list[int]]])
 
@@ -60,9 +62,13 @@ def claim(
     From now on transactions of earlier claims are refused. The same transaction records a gap that will never
     be judged, a log that was replaced, and a ledger that is behind the group's commit. `latest`: a partition
     that was never read begins at its end, if it existed when the ledger was first used, see `first_look`.
-    Claims nothing and returns only the start position when it is BEYOND_END; `waited_at` is the position at
-    which the caller has waited for the end to catch up.
+    Claims nothing and returns only the start position when it is BEYOND_END or OUTDATED; `waited_at` is the
+    position at which the caller has waited for the end to catch up.
     """
+    # Kafka never gives an id twice, so one that was replaced comes from metadata of before. Taken for a new
+    # log, it would have the topic's records judged again, once under each id.
+    if assigned.topic_id in _replaced_ids(writer.connection, assigned.topic):
+        return StartPosition(-1, StartReason.OUTDATED)
     same = _is_position(assigned.topic, assigned.partition)
     row = writer.connection.execute(sa.select(t.positions).where(same)).one_or_none()
     if row is None:
@@ -84,6 +90,8 @@ def claim(
         "incarnation": made.incarnation,
     }
     writer.connection.execute(t.positions.update().where(same).values(**mark_columns(mark), **columns))
+    if row.topic_id not in {"", columns["topic_id"]}:
+        _replace_id(writer.connection, assigned.topic, row.topic_id)
     writer.append(_claim_entries(assigned, row, made))
     return made
 
@@ -134,6 +142,21 @@ def _first_looked(connection: sa.Connection) -> dict[str, int] | None:
     return ends
 
 
+def _replaced_ids(connection: sa.Connection, topic: str) -> list[str]:
+    value = connection.execute(sa.select(t.meta.c.value).where(t.meta.c.key == _REPLACED + topic)).scalar()
+    ids: list[str] = [] if value is None else json.loads(value)
+    return ids
+
+
+def _replace_id(connection: sa.Connection, topic: str, topic_id: str) -> None:
+    """Remember that a topic's id was replaced by another one."""
+    replaced = _replaced_ids(connection, topic)
+    if topic_id not in replaced:
+        connection.execute(t.meta.delete().where(t.meta.c.key == _REPLACED + topic))
+        ids = json.dumps([*replaced, topic_id][-_KEPT_IDS:])
+        connection.execute(t.meta.insert().values(key=_REPLACED + topic, value=ids))
+
+
 def holdings(connection: sa.Connection) -> dict[TopicPartition, Holding]:
     """Return the current claim of each partition that was ever claimed."""
     c = t.positions.c
@@ -144,6 +167,7 @@ def holdings(connection: sa.Connection) -> dict[TopicPartition, Holding]:
 def move(writer: Writer, topic: str, partition: int, to: int, reason: str) -> None:
     """Move a partition's position, on record. Work under earlier claims is refused from now on.
 
+    Topic ids that were replaced count as new again: the operator of a restored cluster has the old ones.
     Raises NotFound when the partition was never claimed, Conflict for an offset of a spool that is deleted.
     """
     same = _is_position(topic, partition)
@@ -156,6 +180,7 @@ def move(writer: Writer, topic: str, partition: int, to: int, reason: str) -> No
     # Back: everything from there on is judged again, so no later progress may survive.
     mark = Mark(to) if back else _restored(row, to, None)
     epoch = row.epoch + 1
+    writer.connection.execute(t.meta.delete().where(t.meta.c.key == _REPLACED + topic))
     writer.connection.execute(
         t.positions.update().where(same).values(**mark_columns(mark), epoch=epoch, moved=epoch)
     )

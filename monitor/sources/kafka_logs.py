@@ -81,8 +81,11 @@ class Logs:
         self._doubts.pop(key, None)
 
     def question(self, key: TopicPartition) -> None:
-        """Doubt a partition whose answer did not fit: first check that it still belongs to that topic."""
-        self._doubt({key} & self._known.keys())
+        """Doubt a partition until metadata asked for from now on name its topic's id.
+
+        Those at hand may be minutes old: of before a rebalance that gave us the partition of another topic.
+        """
+        self._doubt({key})
 
     def forget(self, key: TopicPartition) -> None:
         """Forget a partition that is no longer ours."""
@@ -112,8 +115,9 @@ class Logs:
         if not self._refreshed and not self._doubts:
             return changes
         self._refreshed = False
-        for key, known in self._known.items():
+        for key in dict.fromkeys([*self._known, *self._doubts]):
             current = self.topic_id(key[0])
+            known = self._known.get(key, current)
             if known and current and current != known:
                 self._doubts.pop(key, None)
                 changes.changed.append(key)

@@ -17,6 +17,7 @@ from monitor.ledger import schema as t
 from monitor.ledger.store import Ledger
 from monitor.ports import Incident
 from monitor.privacy.vault import Vault
+from monitor.progress import StartPosition
 from monitor.sources.memory import MARKER
 from monitor.testing import (
     FlakyLedger,
@@ -442,3 +443,65 @@ def test_every_record_of_every_log_is_judged_once(changes: list[tuple[str, int]]
     assert set(traces.values()) <= {1}
     assert {str(record.time) for record in here.log.partitions()[T0].records} <= traces.keys()
     assert report.records == traces.total()
+
+
+@given(
+    steps=st.lists(
+        st.sampled_from(["record", "recreate", "stale", "new partition, stale", "restart", "turn"]),
+        max_size=12,
+    )
+)
+def test_an_id_that_was_replaced_never_names_a_new_log(steps: list[str]) -> None:
+    """Whoever is assigned a partition by old metadata waits for new: no log is judged under two ids."""
+    here = Installation([b"1"], topic_id="id-0")
+    here.turns(4)
+    written, stale = [1], list[str]()
+    for step in steps:
+        match step:
+            case "record":
+                here.log.append(T0, [b"1"])
+                written[-1] += 1
+            case "recreate":
+                stale.append(f"id-{len(stale)}")
+                here.log.recreate(T0, topic_id=f"id-{len(stale)}")
+                written.append(0)
+                here.turns(20)  # so that a claim has shown the new id
+            case "stale":
+                for old in stale:
+                    here.source._events.append(Assigned(*T0, None, 0, written[-1], old))
+                    here.engine.turn()
+            case "new partition, stale":
+                for old in stale:
+                    assert isinstance(
+                        here.ledger.claim(Assigned("t", 7, None, 0, 5, old), latest=False), StartPosition
+                    )
+            case "restart":
+                here.start()
+            case _:
+                here.turns(4)
+    here.turns(60)
+    report = queries.verify(here.ledger)
+    assert (report.problems, report.open) == ([], [])
+    assert len(report.incarnations) == len(written) - 1
+    assert report.records == len(here.flags())
+    judged = Counter(incarnation for incarnation, _ in here.flags())
+    assert judged[len(written) - 1] == written[-1]
+    assert here.engine.health()["no_partition_stuck"]
+    here.ledger.close()
+
+
+def test_an_operator_admits_an_id_that_was_replaced(installation: Callable[..., Installation]) -> None:
+    """A cluster restored from a backup has its old ids again: a move says that they are to count."""
+    here = installation([b"1"], topic_id="old")
+    here.turns()
+    here.log.recreate(T0, [b"1", b"1"], topic_id="new")
+    here.turns(60)
+    here.log.recreate(T0, [b"1"] * 3, topic_id="old")
+    here.turns(60)
+    assert here.engine.health()["no_partition_stuck"] is False
+    assert here.counted()[Incident.STUCK] == 1
+    here.ledger.move("t", 0, 0, "restored from the backup of Monday")
+    here.turns(60)
+    assert here.engine.health()["no_partition_stuck"]
+    assert Counter(incarnation for incarnation, _ in here.flags()) == {0: 1, 1: 2, 2: 3}
+    assert not queries.verify(here.ledger).problems
