@@ -7,9 +7,9 @@ PIP_LOG := .venv/pip.log
 TO_RUN := -e .[demo,spacy]
 TO_TEST := -e .[demo,spacy,postgresql,detoxify,export,eval,dev,train]
 
-# Many tests wait for brokers and daemons, so three share two cores; those with deadlines run one by one, alone.
+# Many tests wait for brokers and daemons, so three share two cores; those with deadlines have one each.
 PARALLEL := -m "not alone" -n 3 --dist loadfile --no-loadscope-reorder
-ALONE := -m alone -p no:xdist
+ALONE := -m alone -n 2 --dist load
 CASE ?=
 SHARE ?= 1
 FAST := -m "not alone and not slow" -n 2 --dist loadfile

@@ -1,8 +1,6 @@
 """The bundled static embedding and the pinning of weights."""
 
-import importlib.util
 import json
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -66,20 +64,6 @@ def test_quantising_loses_at_most_half_a_step(rows: int, seed: int) -> None:
     vectors = np.random.default_rng(seed).normal(size=(rows, 8)).astype(np.float32)
     table, scales = quantise(vectors)
     assert np.all(np.abs(table * scales[:, None] - vectors) <= scales[:, None] * 0.501)
-
-
-@pytest.mark.slow
-def test_quantised_equals_distilled() -> None:
-    """Distilled anew from MiniLM, the float model gives the bundled model's vectors, whole text."""
-    if not all(importlib.util.find_spec(name) for name in ("model2vec", "skeletoken", "all_minilm_l6_v2")):
-        pytest.skip("the train extra is not installed")
-    from monitor.training.embedding import distilled
-
-    with tempfile.TemporaryDirectory() as folder:
-        model = distilled(Path(folder))
-    texts = ["How do I get my money back?", "The X200 lasts 14 hours. " * 40]
-    exact = normalised(np.asarray(model.encode(texts, max_length=None), dtype=np.float32))
-    assert np.all((exact * MODEL.encode(texts)).sum(axis=1) > 0.999)
 
 
 def test_every_weights_file_is_pinned() -> None:

@@ -38,7 +38,8 @@ NOT_RUN: Final = {
     "make run": "runs until Ctrl-C; test_demo runs the same, and tests/support/newcomer.py the whole",
     "make test": "would run this test",
     "riskmon demo": "runs until Ctrl-C; quick-start.md shows one that ends",
-    "riskmon bench detect --config riskmon.yaml --json": "takes minutes; performance.md shows a short one",
+    "riskmon bench detect --config riskmon.yaml --json": "takes minutes; test_bench_detect runs a short one",
+    "riskmon bench detect --traces 40 --rounds 1": "test_bench_detect runs it, where nothing else runs",
     "riskmon bench latency --config riskmon.yaml --json": "takes minutes; test_bench_broker runs it",
     "curl -u :TOKEN 'http://127.0.0.1:9469/review?rule=PersonalDataLeak&from=2026-01-31T08:00:00Z"
     "&format=json'": "wants a daemon that has flagged something; test_review asks it",

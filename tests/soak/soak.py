@@ -31,6 +31,7 @@ CASES: Final[Mapping[str, str]] = {
     "kafka39": "soak_older:older",
     "monitoring": "soak_monitoring:monitoring",
     "histories": "soak_histories:histories",
+    "distilled": "soak_distilled:distilled",
 }
 """Name to `module:function`, in the order in which they run."""
 
