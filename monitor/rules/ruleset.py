@@ -301,7 +301,7 @@ def compile_files(files: Sequence[RuleFile], detectors: Sequence[str] = DETECTOR
                 location = file.at((*place, "alert"))
                 if spec.alert in seen:
                     problems.append(
-                        f"{location}: alert {spec.alert} stands at {seen[spec.alert]} too; rename one"
+                        f"{location}: alert {spec.alert} is also defined at {seen[spec.alert]}; rename one"
                     )
                 seen.setdefault(spec.alert, location)
                 try:
@@ -322,8 +322,8 @@ def _caps(files: Sequence[RuleFile]) -> tuple[tuple[tuple[str, Severity], ...], 
     """Return the caps of the one file that sets them, and what is wrong if several do."""
     setting = [file for file in files if file.spec.environments]
     problems = [
-        f"{file.at(('environments',), key=True)}: environments stand at"
-        f" {setting[0].at(('environments',), key=True)} too; set them in one file"
+        f"{file.at(('environments',), key=True)}: environments are also set at"
+        f" {setting[0].at(('environments',), key=True)}; set them in one file"
         for file in setting[1:]
     ]
     spec = setting[0].spec.environments if setting else {}

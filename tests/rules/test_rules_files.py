@@ -143,7 +143,9 @@ def test_every_fault_of_every_file_is_listed_at_once() -> None:
 
 def test_alert_names_are_unique_over_all_files() -> None:
     """The same name twice is refused, and both places are named."""
-    with pytest.raises(ConfigError, match=r"b\.yaml:5:16: alert Leak stands at a\.yaml:5:16 too"):
+    with pytest.raises(
+        ConfigError, match=r"b\.yaml:5:16: alert Leak is also defined at a\.yaml:5:16; rename"
+    ):
         RuleSet.compile([("a.yaml", GOOD.encode()), ("b.yaml", GOOD.encode())])
 
 
@@ -341,7 +343,7 @@ def test_environments_are_part_of_every_version() -> None:
 
 def test_environments_stand_in_one_file() -> None:
     """Two files that set them would contradict each other some day; both places are named."""
-    with pytest.raises(ConfigError, match=r"b\.yaml:1:1: environments stand at a\.yaml:1:1 too"):
+    with pytest.raises(ConfigError, match=r"b\.yaml:1:1: environments are also set at a\.yaml:1:1; set"):
         RuleSet.compile([("a.yaml", ENVIRONMENTS), ("b.yaml", ENVIRONMENTS)])
 
 
