@@ -24,7 +24,7 @@ COMMANDS: Final = {
     "positions": "Show and move the positions that partitions are read from.",
     "replay": "Judge a range of a topic again, without any effect.",
     "rules": "Work on rule files.",
-    "run": "Run the daemon until SIGTERM or Ctrl-C; SIGHUP reloads the rules.",
+    "run": "Run the daemon until SIGTERM or Ctrl-C; SIGHUP reloads rules and log level.",
     "scan": "Judge a JSONL file of traces; no broker is needed.",
     "schema": "Print the JSON Schema of the native trace, or of verdicts.",
     "spool": "Show received records that wait to be judged.",
@@ -53,7 +53,7 @@ class _Commands(click.Group):
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def riskmon() -> None:
-    """Judge every LLM trace in Kafka: hallucination, leaks, toxicity, injection, drift, agent runs."""
+    """Judge LLM traces from Kafka or OTLP/HTTP: hallucination, leaks, toxicity, injection, drift, agents."""
 
 
 def main() -> None:

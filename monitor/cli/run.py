@@ -14,7 +14,10 @@ from monitor.telemetry.logging import configure
 @config_option
 @click.option("--log-format", type=click.Choice(["json", "console"]), default="json", show_default=True)
 def command(path: Path | None, log_format: str) -> None:
-    """Run the daemon until SIGTERM or Ctrl-C, which drain it. SIGHUP reloads the rules."""
+    """Run the daemon until SIGTERM or Ctrl-C, which drain it.
+
+    SIGHUP reloads rules and log level, and checks the configuration.
+    """
     config = load(path)
     configure(config.telemetry.log_level, form="console" if log_format == "console" else "json")
     daemon = Daemon(config, reread=lambda: load(path))

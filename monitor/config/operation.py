@@ -86,7 +86,9 @@ class ShutdownConfig(Section):
     """The end of the daemon."""
 
     deadline_seconds: Positive = Field(
-        20.0, description="Shared by all steps of a stop; less than Kubernetes' grace period of 30 s."
+        20.0,
+        description="Longest time the engine drains. The other parts then stop within 3 s; keep the sum below"
+        " Kubernetes' grace period of 30 s.",
     )
     watchdog_seconds: Positive = Field(
         60.0, description="A loop that has not turned for this long is killed."

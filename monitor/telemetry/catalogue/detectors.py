@@ -142,7 +142,8 @@ FAMILIES: dict[Counter | Gauge | Histogram, Family] = {
     ),
     "tier_decisions": Family(
         Kind.COUNTER,
-        "Traces offered to a higher tier: `looked` at, `left_out` although unsure, or `spared` as sure.",
+        "Traces offered to a higher tier: escalated (`looked`), suppressed by load shedding (`left_out`), "
+        "passed as sure (`spared`).",
         (DETECTOR, Label("tier", Bound.CONFIG), closed("decision", DECISIONS)),
     ),
     "effort_ratio": Family(

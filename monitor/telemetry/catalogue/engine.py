@@ -65,7 +65,7 @@ FAMILIES: dict[Counter | Gauge | Histogram, Family] = {
     ),
     "records_released": Family(
         Kind.COUNTER,
-        "Records given up because another daemon owns their partition now and reads them again.",
+        "Records handed back unjudged: their partition was revoked, or the daemon stopped first.",
         (TOPIC,),
     ),
     "traces_judged": Family(Kind.COUNTER, "Traces judged and recorded.", (APP, ENVIRONMENT, MODEL), cap=100),

@@ -43,7 +43,7 @@ class TelemetryObserver(DetectorReports, SourceReports, LedgerReports, DeliveryR
 
     @best_effort
     def released(self, topic: str, records: int) -> None:
-        """Consumed records were given up unrecorded: their partition was revoked or is owned by another."""
+        """Consumed records were handed back unjudged: partition revoked, or daemon stopped."""
         self._metrics.inc("records_released", records, topic=topic)
 
     @best_effort
