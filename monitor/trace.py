@@ -1,6 +1,6 @@
 """The trace: one prompt/response exchange of an LLM application, as every stage sees it.
 
-Field names follow the OpenTelemetry GenAI conventions where one exists (`ecosystem.md` section 1).
+Field names follow the OpenTelemetry GenAI conventions where one exists.
 The structs are immutable and serialise to msgpack for the detector workers.
 """
 

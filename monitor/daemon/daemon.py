@@ -32,8 +32,8 @@ from monitor.ports import Observer, Observers, Source
 from monitor.rules import RuleBook, default_paths
 from monitor.telemetry.observer import TelemetryObserver
 
-LIVE_SECONDS: Final = 15.0  # invariant R7: a stuck client makes readiness false within 15 s
-STOP_SECONDS: Final = 3.0  # after the engine's own: 20 s + 3 s < 25 s (invariant R3)
+LIVE_SECONDS: Final = 15.0  # a stuck client makes readiness false within this time
+STOP_SECONDS: Final = 3.0  # after `shutdown.deadline_seconds` (20): less than the promised 25 s
 
 T = TypeVar("T")
 

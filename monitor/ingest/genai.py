@@ -1,6 +1,6 @@
 """OpenTelemetry's GenAI conventions: current names, the older ones still sent, and events of both.
 
-Source: ecosystem.md sections 1.2 and 1.3; `open-telemetry/semantic-conventions-genai`.
+Source: `open-telemetry/semantic-conventions-genai`.
 """
 
 from typing import Any

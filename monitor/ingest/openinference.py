@@ -1,6 +1,6 @@
 """OpenInference: flattened messages and documents, `openinference.span.kind`.
 
-Source: ecosystem.md section 1.6; Arize-ai/openinference `spec/semantic_conventions.md` at 1fe497f1.
+Source: Arize-ai/openinference `spec/semantic_conventions.md` at 1fe497f1.
 """
 
 from typing import Any

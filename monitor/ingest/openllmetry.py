@@ -1,6 +1,6 @@
 """OpenLLMetry (Traceloop): GenAI's attributes, its own of workflows, flattened prompts, vector stores.
 
-Source: ecosystem.md section 1.6; `opentelemetry-semantic-conventions-ai` 0.4 (flattened) and 0.5 (GenAI's).
+Source: `opentelemetry-semantic-conventions-ai` 0.4 (flattened) and 0.5 (GenAI's).
 """
 
 from typing import Any

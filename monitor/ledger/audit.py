@@ -4,7 +4,8 @@ Every entry's hash covers the previous entry's, its number, time, kind and body,
 inserting or swapping entries breaks the chain at a named place. `coverage` entries prove what was judged:
 per partition their ranges must tile the offsets from the `start` entry on, without overlap. An `incarnation`
 entry says that the partition's log is another one from some offset on: what is judged from there is new.
-Truncating the tail is found by comparing with the ledger's position and flag tables, or with an export.
+Truncating the tail is found by comparing with the ledger's position and flag tables, or with a head
+that was stored elsewhere (`entries` and `head` of `riskmon audit verify --json`).
 """
 
 import hashlib

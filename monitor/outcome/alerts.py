@@ -29,8 +29,8 @@ _NOT_IN_A_LABEL_NAME = re.compile(r"[^a-zA-Z0-9_]")  # Prometheus data model, la
 def alert_of(row: FlagRow, now: float, resolve_seconds: float, generator_url: str = "") -> dict[str, Any]:
     """Make the Alertmanager v2 alert of a flag: labels, annotations, startsAt, endsAt (and generatorURL).
 
-    All values are strings. It starts when the trace happened, or at `now` if the trace claims a later time
-    (Alertmanager refuses an alert that ends before it starts), and ends `resolve_seconds` after `now`.
+    All values are strings. It starts when the flag was recorded, but never after `now`, because Alertmanager
+    refuses an alert that ends before it starts. It ends `resolve_seconds` after `now`.
     """
     alert = {
         "labels": _labels(row),
