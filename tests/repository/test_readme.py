@@ -32,12 +32,13 @@ README: Final = ROOT / "README.md"
 PAGES: Final = [README, *sorted((ROOT / "docs").glob("*.md"))]
 LINKED: Final = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 NOT_RUN: Final = {
-    "pip install model-risk-monitor": "wants a package index; test_packaging uses the wheel",
-    "pip install 'model-risk-monitor[demo]'": "likewise",
+    "pip install .": "would install all dependencies; test_packaging builds the wheel and uses it",
+    "pip install '.[demo]'": "likewise",
     "docker compose -f docker/compose.yaml up --build": "wants Docker; test_e2e_stack runs its parts",
     "make run": "runs until Ctrl-C; test_demo runs the same, and tests/support/newcomer.py the whole",
     "make test": "would run this test",
     "riskmon demo": "runs until Ctrl-C; quick-start.md shows one that ends",
+    "curl http://127.0.0.1:9469/readyz": "wants a daemon on that port; `ready` asks it where it runs here",
     "riskmon bench detect --config riskmon.yaml --json": "takes minutes; test_bench_detect runs a short one",
     "riskmon bench detect --traces 40 --rounds 1": "test_bench_detect runs it, where nothing else runs",
     "riskmon bench latency --config riskmon.yaml --json": "takes minutes; test_bench_broker runs it",
@@ -103,8 +104,10 @@ def merge(into: dict[str, Any], other: Any) -> None:
 
 def write_files(page: Path, folder: Path) -> None:
     """Write the files that a page's commands name: its own, on top of the README's."""
-    shown = [block for source in dict.fromkeys([README, page]) for block in blocks(source, "json")]
-    traces = [json.dumps(json.loads(block)) for block in shown]
+    shown = [
+        json.loads(block) for source in dict.fromkeys([README, page]) for block in blocks(source, "json")
+    ]
+    traces = [json.dumps(value) for value in shown if "response" in value]  # others are what riskmon writes
     files = {
         "traces.jsonl": "\n".join(traces) + "\n",
         "labelled.jsonl": "".join(blocks(page, "jsonl")),
