@@ -11,7 +11,7 @@ from monitor.events import Assigned, Fetched, TopicPartition
 from monitor.ports import Incident, Observer, Source
 from monitor.progress import Progress, StartPosition, StartReason, Witness
 
-RETRY_SECONDS = 0.5  # a busy ledger answers within milliseconds
+RETRY_SECONDS = 0.5  # a ledger that is busy answers within milliseconds, one that is away takes longer
 LOOK_SECONDS = 2.0  # how soon an operator's `riskmon positions move`, or another daemon's claim, is noticed
 RECLAIM_SECONDS = 10.0  # three heartbeats: by then the group has said what we own
 BEYOND_SECONDS = 10.0  # longest time that an end may lag behind after a fail-over of the broker
@@ -27,7 +27,7 @@ class Partition:
     """A claimed partition. `alive` ends when it is revoked or fenced; its work is dropped then.
 
     `pending` counts records taken and not yet in the ledger. `witness` is the record to be delivered first,
-    only to see that the log is the one that was read before.
+    only to check that the topic was not recreated.
     """
 
     __slots__ = (
@@ -51,9 +51,9 @@ class Partition:
         self.progress = Progress(claim.mark)
         self.alive = True
         self.pending = 0
-        seen = claim.mark.witness
-        tells = seen is not None and not assigned.topic_id and seen.offset >= assigned.begin
-        self.witness: Witness | None = seen if tells else None
+        witness = claim.mark.witness
+        usable = witness is not None and not assigned.topic_id and witness.offset >= assigned.begin
+        self.witness: Witness | None = witness if usable else None
 
 
 class _Why(Enum):
@@ -61,6 +61,7 @@ class _Why(Enum):
 
     REFUSED = auto()  # the ledger did not take the claim
     FENCED = auto()  # another daemon has claimed it
+    MOVED = auto()  # an operator has moved its position, and the source looks it up
     LOG_BEHIND = auto()  # what the broker says of the log is older than the ledger: its end, or its id
     UNREADABLE = auto()  # an operator must move the position
 
@@ -84,7 +85,18 @@ class _Beyond(NamedTuple):
 
 
 class Partitions:
-    """Claims assigned partitions and gives them up."""
+    """Claims assigned partitions and gives them up.
+
+    A partition that the group has assigned is `owned` once the ledger has our claim. It is read, or waits:
+
+    | why | begins with | ends with |
+    | --- | --- | --- |
+    | REFUSED | a claim that the ledger did not take | the next claim, every `RETRY_SECONDS` |
+    | LOG_BEHIND | a claim that found an old end or id | a look-up that fits, or proves a new log |
+    | FENCED | a claim of another daemon | the group, or a claim after `RECLAIM_SECONDS` |
+    | MOVED | an operator's move | the look-up that follows |
+    | UNREADABLE, still owned | a batch that cannot be read | an operator's move |
+    """
 
     def __init__(
         self, source: Source, ledger: Claims, observer: Observer, clock: Clock, *, latest: bool
@@ -94,8 +106,9 @@ class Partitions:
         self._observer = observer
         self._clock = clock
         self._latest = latest
-        self._ends: Mapping[TopicPartition, int] | None = None  # first look that the ledger has not taken
+        self._ends: Mapping[TopicPartition, int] | None = None  # of the first look, until the ledger has them
         self._waiting: dict[TopicPartition, _Waiting] = {}
+        # Outlives `_waiting`, which every new claim ends: the wait for an end is over when the end is there.
         self._beyond: dict[TopicPartition, _Beyond] = {}
         self._look_at = 0.0
         self.owned: dict[TopicPartition, Partition] = {}
@@ -142,7 +155,9 @@ class Partitions:
                 # A position that moves is another daemon's that reads this log: begin to wait again.
                 self._beyond[name] = _Beyond(claim.offset, now)
             self._waiting[name] = _Waiting(assigned, _Why.LOG_BEHIND, now + LOOK_SECONDS)
-            if claim.leader_epoch >= 0:  # nothing comes of it but, where the log was cut off, the place
+            if (
+                claim.leader_epoch >= 0
+            ):  # delivers nothing, but makes the broker say where the log was cut off
                 self._source.seek(*name, claim.offset, claim.leader_epoch)
             return
         self._beyond.pop(name, None)
@@ -178,7 +193,7 @@ class Partitions:
         return partition
 
     def revoked(self, name: TopicPartition) -> None:
-        """Forget a partition that the group has assigned to another daemon."""
+        """End the wait for the end of a partition that the group has assigned to another daemon."""
         self._beyond.pop(name, None)
 
     def lost(self, partition: Partition) -> None:
@@ -246,7 +261,7 @@ class Partitions:
         self._beyond.pop(name, None)
         # The source answers within a moment; if that answer gets lost, `due` asks again.
         again = self._clock.monotonic() + RECLAIM_SECONDS
-        self._waiting[name] = _Waiting(assigned, _Why.FENCED, again)
+        self._waiting[name] = _Waiting(assigned, _Why.MOVED, again)
         self._source.refresh(*name)
 
     def positions(self) -> dict[TopicPartition, int]:

@@ -215,7 +215,7 @@ def test_a_log_that_was_cut_off_is_judged_from_the_cut(
 def test_a_move_back_is_followed_within_seconds(
     installation: Callable[..., Installation], state: str
 ) -> None:
-    """Whatever the daemon does, it reads again from there, and nothing is recorded twice."""
+    """Whatever the daemon does, it reads again from there; nothing is recorded twice, or called fenced."""
     here = installation([b"1"] * 6)
     here.turns()
     if state == "stuck":
@@ -240,8 +240,13 @@ def test_a_move_back_is_followed_within_seconds(
         here.start()
         poll = here.source.poll
     here.source.poll = spied  # type: ignore[method-assign,assignment] # to see what is read
-    here.turns(12)  # 3.6 s
+    unfenced = set[bool]()
+    for _ in range(12):  # 3.6 s
+        here.turns(1)
+        unfenced.add(here.engine.health()["no_partition_fenced"])
     assert 2 in read_again
+    # Whoever writes meanwhile learns of the move by being refused, as after another daemon's claim.
+    assert unfenced == {True} or state == "busy"
     here.turns(30)
     report = queries.verify(here.ledger)
     assert report.problems == []
