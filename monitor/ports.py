@@ -71,7 +71,7 @@ class Source(Protocol):
         ...
 
 
-class Verdicts(NamedTuple):
+class JudgedBatch(NamedTuple):
     """Answers for one submitted batch: per trace one assessment per enabled detector, both in order."""
 
     ticket: int
@@ -145,7 +145,7 @@ class Detectors(Protocol):
         """
         ...
 
-    def collect(self, timeout: float) -> Sequence[Verdicts]:
+    def collect(self, timeout: float) -> Sequence[JudgedBatch]:
         """Return finished batches, waiting at most `timeout` seconds for the first."""
         ...
 

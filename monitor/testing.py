@@ -16,7 +16,7 @@ from monitor.errors import Busy, Retryable
 from monitor.events import Assigned, TopicPartition
 from monitor.findings import Assessment, Judgement
 from monitor.outcome.transaction import Transaction
-from monitor.ports import Incident, Observer, PoolStats, Verdicts
+from monitor.ports import Incident, JudgedBatch, Observer, PoolStats
 from monitor.progress import StartPosition
 from monitor.records import DeadLetter
 from monitor.sources.memory import (
@@ -127,12 +127,12 @@ class ScriptedDetectors:
         """Finish everything in flight."""
         self._finished += [ticket for ticket in self.in_flight if ticket not in self._finished]
 
-    def collect(self, timeout: float) -> Sequence[Verdicts]:
+    def collect(self, timeout: float) -> Sequence[JudgedBatch]:
         """Return what was finished; never waits."""
         del timeout
         finished, self._finished = self._finished, []
         return [
-            Verdicts(ticket, [self._assess(trace) for trace in self.in_flight.pop(ticket)])
+            JudgedBatch(ticket, [self._assess(trace) for trace in self.in_flight.pop(ticket)])
             for ticket in finished
         ]
 

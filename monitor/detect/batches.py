@@ -17,7 +17,7 @@ from monitor.detect.batching import BatchSizer
 from monitor.detect.bisection import BatchRange, Bisection
 from monitor.detect.breaker import Admission, Breaker
 from monitor.findings import Assessment, Status
-from monitor.ports import Verdicts
+from monitor.ports import JudgedBatch
 from monitor.trace import Trace
 
 BUDGET = 8  # time-outs that one detector may cost one batch: with the first, 9 x 30 s = 4.5 min by default
@@ -64,7 +64,7 @@ class Batches:
         self._specs = tuple(specs)
         self._config = config
         self._in_flight: dict[int, _Batch] = {}
-        self._finished: list[Verdicts] = []
+        self._finished: list[JudgedBatch] = []
         self._breakers = [Breaker(clock) for _ in self._specs]
         self._sizer = BatchSizer(len(self._specs), config.target_batch_seconds, config.max_batch)
         self.pending: deque[Job] = deque()
@@ -84,7 +84,7 @@ class Batches:
         """Return whether `take_finished` has something to return."""
         return bool(self._finished)
 
-    def take_finished(self) -> list[Verdicts]:
+    def take_finished(self) -> list[JudgedBatch]:
         """Return the batches that were completed since the last call."""
         finished, self._finished = self._finished, []
         return finished
@@ -222,7 +222,7 @@ class Batches:
         if batch.due == 0 and batch.ticket in self._in_flight:
             del self._in_flight[batch.ticket]
             rows = zip(*batch.columns, strict=True) if batch.columns else ((),) * len(batch.traces)
-            self._finished.append(Verdicts(batch.ticket, cast("list[tuple[Assessment, ...]]", list(rows))))
+            self._finished.append(JudgedBatch(batch.ticket, cast("list[tuple[Assessment, ...]]", list(rows))))
 
 
 def _is_sound(answer: wire.InvocationResult, name: str, version: str) -> bool:

@@ -7,7 +7,7 @@ from monitor.clock import Clock, SystemClock
 from monitor.detect import Detector, invocation
 from monitor.errors import Busy
 from monitor.findings import Assessment, Status
-from monitor.ports import PoolStats, Verdicts
+from monitor.ports import JudgedBatch, PoolStats
 from monitor.trace import Trace
 
 _MAX_IN_FLIGHT = 2
@@ -48,12 +48,12 @@ class InlineDetectors:
             raise Busy("two batches wait to be collected")
         self._waiting.append((ticket, traces, escalation_rate))
 
-    def collect(self, timeout: float) -> Sequence[Verdicts]:
+    def collect(self, timeout: float) -> Sequence[JudgedBatch]:
         """Judge what was submitted and return it. `timeout` cannot interrupt a detector."""
         del timeout
         waiting, self._waiting = self._waiting, []
         return [
-            Verdicts(ticket, self._judge(traces, escalation_rate))
+            JudgedBatch(ticket, self._judge(traces, escalation_rate))
             for ticket, traces, escalation_rate in waiting
         ]
 

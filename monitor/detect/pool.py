@@ -16,7 +16,7 @@ from monitor.detect import Spec, invocation, wire
 from monitor.detect.batches import Batches, Job
 from monitor.detect.process import WorkerProcess
 from monitor.errors import Busy, ConfigError
-from monitor.ports import PoolStats, Verdicts
+from monitor.ports import JudgedBatch, PoolStats
 from monitor.trace import Trace
 
 QUEUE = 2  # batches per worker: one runs and one lies ready, so that no worker waits for the engine
@@ -110,7 +110,7 @@ class Pool:
         self._batches.add(ticket, traces, escalation_rate)
         self._dispatch()
 
-    def collect(self, timeout: float) -> Sequence[Verdicts]:
+    def collect(self, timeout: float) -> Sequence[JudgedBatch]:
         """Return finished batches, waiting at most `timeout` seconds for the first if one is in flight."""
         deadline = Deadline(self._clock, timeout)
         waited = 0.0  # bounds the wait where a manual clock does not move

@@ -311,13 +311,13 @@ class Engine:
         finished = self._detectors.collect(0.0 if self._staged else wait)
         if finished:
             self._submit()  # there is room again: workers need not wait until these are recorded
-        for verdicts in finished:
-            batch = self._in_flight.pop(verdicts.ticket)
+        for judged in finished:
+            batch = self._in_flight.pop(judged.ticket)
             self._in_flight_traces -= len(batch.work)
             rules = self._rules.current
             if self._staged.started is None:
                 self._staged.started, self._staged.rules_version = batch.started, rules.version
-            for work, assessments in zip(batch.work, verdicts.assessments, strict=True):
+            for work, assessments in zip(batch.work, judged.assessments, strict=True):
                 if work.partition.alive:
                     self._judge_one(work, assessments, rules)
                 self._intake.finish(work.siblings, self._staged)

@@ -23,7 +23,7 @@ from monitor.detect import batches as batches_module
 from monitor.detect.pool import Pool
 from monitor.errors import Busy, ConfigError
 from monitor.findings import Assessment, Status
-from monitor.ports import Verdicts
+from monitor.ports import JudgedBatch
 from monitor.trace import Trace
 
 CLOCK = SystemClock()
@@ -120,7 +120,7 @@ def test_a_poisonous_trace_costs_one_verdict(
     pool = make(clock=clock)
     batch = [trace(i) for i in range(20)] + [trace(20, pii=fault)] + [trace(i) for i in range(21, 32)]
     pool.submit(1, batch)
-    found: list[Verdicts] = []
+    found: list[JudgedBatch] = []
     end = CLOCK.monotonic() + PATIENCE
     while not found:
         assert CLOCK.monotonic() < end, pool.stats()
