@@ -111,7 +111,7 @@ def endpoint(url: str, setting: str, *, allow_private: bool) -> httpcore.URL:
     )
 
 
-def verdict(status: int, retry_after: str, now: float) -> Result:
+def result_of_status(status: int, retry_after: str, now: float) -> Result:
     """Return what an HTTP status means for the rows sent: delivered, to be retried, or rejected.
 
     408, 429 and 5xx are tried again, not before `Retry-After` (seconds or an HTTP date, RFC 9110 10.2.3).
@@ -164,7 +164,7 @@ class Poster:
         except _FAILURES as failure:
             return Retry(_reason(failure))
         retry_after = answer.get(b"retry-after", b"").decode("latin-1")
-        return verdict(response.status, retry_after, self._clock.now())
+        return result_of_status(response.status, retry_after, self._clock.now())
 
     def reach(self, deadline: Deadline) -> Result:
         """Open another connection and close it again, without a request. Raises nothing."""

@@ -25,7 +25,14 @@ from receivers import receiver
 
 from monitor.clock import Clock, ManualClock, SystemClock
 from monitor.config import WebhookConfig
-from monitor.deliver.network import MAX_RESPONSE_BYTES, Resolve, endpoint, is_public, resolve, verdict
+from monitor.deliver.network import (
+    MAX_RESPONSE_BYTES,
+    Resolve,
+    endpoint,
+    is_public,
+    resolve,
+    result_of_status,
+)
 from monitor.deliver.outbox import Delivered, Outcome, Reason, Rejected, Result, Retry
 from monitor.deliver.webhook import WebhookSender
 from monitor.errors import ConfigError
@@ -142,20 +149,20 @@ def test_a_burst_shares_one_connection() -> None:
 )
 def test_statuses_are_judged_by_whether_a_repeat_could_help(status: int, expected: Outcome) -> None:
     """4xx but 408 and 429 is for good; 408, 429 and 5xx may pass, after the time the receiver asks for."""
-    assert verdict(status, "7", NOW) == expected
+    assert result_of_status(status, "7", NOW) == expected
 
 
 @pytest.mark.parametrize("text", ["", "soon", "-5", "1e9", "٣", "Wed, 99 Foo 2026 00:00:00 GMT"])
 def test_an_unreadable_retry_after_is_no_wish(text: str) -> None:
     """Without a readable Retry-After the dispatcher's own back-off decides."""
-    assert verdict(503, text, NOW) == Retry(Reason.SERVER_ERROR, 0.0)
+    assert result_of_status(503, text, NOW) == Retry(Reason.SERVER_ERROR, 0.0)
 
 
 @given(st.integers(-10_000, 10_000))
 def test_retry_after_may_be_a_date(seconds: int) -> None:
     """A date in the future is a wait, one in the past is none."""
     text = email.utils.format_datetime(datetime.fromtimestamp(NOW + seconds, UTC), usegmt=True)
-    assert verdict(429, text, NOW) == Retry(Reason.THROTTLED, max(0.0, float(seconds)))
+    assert result_of_status(429, text, NOW) == Retry(Reason.THROTTLED, max(0.0, float(seconds)))
 
 
 def test_redirects_are_not_followed() -> None:
