@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from monitor.cli.findings import show, unusable, usable
+from monitor.cli.check_results import show, unusable, usable
 from monitor.cli.shared import config_option, json_option
 from monitor.config import load, settings
 from monitor.daemon import checks
@@ -27,10 +27,10 @@ def command(path: Path | None, *, as_json: bool, list_settings: bool, offline: b
     try:
         config = load(path)
     except ConfigError as error:
-        findings = unusable(error)
+        results = unusable(error)
     else:
-        findings = [usable(path), *checks.findings(config, offline=offline)]
-    good = show(findings, as_json=as_json)
+        results = [usable(path), *checks.run(config, offline=offline)]
+    good = show(results, as_json=as_json)
     if not as_json:
         click.echo("riskmon can run" if good else "riskmon cannot run")
     if not good:

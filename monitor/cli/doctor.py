@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from monitor.cli.findings import show, unusable, usable
+from monitor.cli.check_results import show, unusable, usable
 from monitor.cli.shared import config_option, json_option
 from monitor.config import load
 from monitor.daemon.doctor import examine

@@ -21,8 +21,8 @@ class CheckResult(NamedTuple):
     detail: str
 
 
-def findings(config: Config, *, offline: bool = False) -> list[CheckResult]:
-    """Return the results of everything a daemon needs at its start."""
+def run(config: Config, *, offline: bool = False) -> list[CheckResult]:
+    """Check everything a daemon needs at its start."""
     checks: list[tuple[str, Callable[[Config], list[CheckResult]]]] = [
         ("rules", _rules),
         ("models", _models),
@@ -127,26 +127,26 @@ def _broker(config: Config) -> list[CheckResult]:
     except Retryable as error:
         needed = "" if kafka.topics else "; without Kafka, empty deliver.feedback_topic and .verdicts_topic"
         raise ConfigError(f"{error}{needed}") from None
-    findings = [
+    results = [
         CheckResult(
             f"broker {server}", "missing", "accepts no connection; others of kafka.bootstrap_servers do"
         )
         for server in broker.silent
     ]
     if broker.group is Access.DENIED:
-        findings.append(
+        results.append(
             CheckResult(
                 f"right to group {kafka.group_id}", "failed", _denied(kafka, "--group", kafka.group_id)
             )
         )
     for topic, access in broker.read.items():
-        findings.append(_topic(f"topic {topic}", access, _NO_TOPIC, _denied(kafka, "--topic", topic)))
-    findings += [CheckResult(f"id of topic {topic}", "missing", NO_ID_REMEDY) for topic in broker.nameless]
+        results.append(_topic(f"topic {topic}", access, _NO_TOPIC, _denied(kafka, "--topic", topic)))
+    results += [CheckResult(f"id of topic {topic}", "missing", NO_ID_REMEDY) for topic in broker.nameless]
     for name, topic in outputs.items():
         denied = _denied(kafka, "--topic", topic, "Write")
         state, detail = _topic(name, broker.written[topic], _NO_OUTPUT, denied)[1:]
-        findings.append(CheckResult(name, state, f"{topic} {detail}".rstrip()))
-    return findings + _group(config)
+        results.append(CheckResult(name, state, f"{topic} {detail}".rstrip()))
+    return results + _group(config)
 
 
 def _topic(subject: str, access: str, absent: str, denied: str) -> CheckResult:

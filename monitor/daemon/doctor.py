@@ -27,11 +27,11 @@ LATE_SECONDS: Final = 300.0  # as in the alert RiskmonOutboxStuck
 
 
 def examine(config: Config) -> list[CheckResult]:
-    """Examine everything; a failed examination is a finding, too."""
+    """Examine everything; a failed examination is a result, too."""
     # A daemon starts without its output topics, and its messages wait; a sound installation has them.
-    findings = [
-        finding._replace(state="failed") if (finding.subject, finding.state) in _LACKING else finding
-        for finding in checks.findings(config)
+    results = [
+        result._replace(state="failed") if (result.subject, result.state) in _LACKING else result
+        for result in checks.run(config)
     ]
     clock = SystemClock()
     examinations: tuple[tuple[str, Callable[[Config, Clock], list[CheckResult]]], ...] = (
@@ -43,10 +43,10 @@ def examine(config: Config) -> list[CheckResult]:
     )
     for subject, examination in examinations:
         try:
-            findings += examination(config, clock)
+            results += examination(config, clock)
         except (ConfigError, Retryable, OSError) as error:
-            findings.append(CheckResult(subject, "failed", str(error)))
-    return findings
+            results.append(CheckResult(subject, "failed", str(error)))
+    return results
 
 
 def _weights(_config: Config, _clock: Clock) -> list[CheckResult]:

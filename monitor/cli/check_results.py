@@ -1,4 +1,4 @@
-"""Prints the findings of `check` and `doctor`."""
+"""Prints the results of `check` and `doctor`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,15 +22,15 @@ def unusable(error: ConfigError) -> list[CheckResult]:
     return [CheckResult("configuration", "failed", line) for line in str(error).splitlines()]
 
 
-def show(findings: Sequence[CheckResult], *, as_json: bool) -> bool:
-    """Print findings; return whether none failed."""
-    ok = all(finding.state != "failed" for finding in findings)
+def show(results: Sequence[CheckResult], *, as_json: bool) -> bool:
+    """Print results; return whether none failed."""
+    ok = all(result.state != "failed" for result in results)
     if as_json:
-        click.echo(to_json({"ok": ok, "findings": [finding._asdict() for finding in findings]}))
+        click.echo(to_json({"ok": ok, "findings": [result._asdict() for result in results]}))
         return ok
     table = Table("subject", "state", "detail", box=None)
     colours = {"ok": "green", "missing": "yellow", "failed": "red"}
-    for finding in findings:
-        table.add_row(finding.subject, f"[{colours[finding.state]}]{finding.state}[/]", finding.detail)
+    for result in results:
+        table.add_row(result.subject, f"[{colours[result.state]}]{result.state}[/]", result.detail)
     Console().print(table)
     return ok
