@@ -1,5 +1,6 @@
 """What the engine and the deliverers report becomes the right metrics, at a price the engine can pay."""
 
+import inspect
 import re
 import time
 from collections import Counter
@@ -71,9 +72,15 @@ def flag(rule: str = "Leak") -> Flag:
 
 
 def test_it_is_the_engines_observer() -> None:
-    """The class satisfies the port the engine declares."""
+    """The class satisfies the port the engine declares, parameter for parameter."""
     observer: Observer = Fixture().observer
     assert isinstance(observer, TelemetryObserver)
+    reports = [name for name in vars(Observer) if not name.startswith("_")]
+    ours, ports = (
+        {name: inspect.signature(getattr(each, name)) for name in reports}
+        for each in (TelemetryObserver, Observer)
+    )
+    assert ours == ports
 
 
 def test_a_batch_is_counted_by_detector_status_and_traffic() -> None:
@@ -345,7 +352,8 @@ def test_deliveries_are_counted_by_destination_and_outcome() -> None:
     it.observer.rejected("webhook", "http_400", 1)
     it.observer.pending({"webhook": (7, 12.5)})
     it.observer.transaction(0.004)
-    it.observer.rule_failed("Leak", 3)
+    for _ in range(3):
+        it.observer.rule_failed("Leak")
     value = it.metrics.value
     outcomes = ("delivered", "failed", "rejected")
     assert [value("deliveries", destination="webhook", outcome=o) for o in outcomes] == [5, 2, 1]

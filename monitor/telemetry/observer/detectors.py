@@ -110,9 +110,9 @@ class DetectorReports(Reporter):
             self._rates()
 
     @best_effort
-    def escalation_rate(self, ratio: float) -> None:
+    def escalation_rate(self, rate: float) -> None:
         """Report the share of unsure traces that higher tiers may take."""
-        self._metrics.set("effort_ratio", ratio)
+        self._metrics.set("effort_ratio", rate)
 
     @best_effort
     def tiers(self, tiers: Iterable[TierStatus]) -> None:
