@@ -12,7 +12,7 @@ import click
 
 from monitor.bench.engine import record as native_record
 from monitor.config import Format, IngestConfig
-from monitor.daemon.build import collect_rarely
+from monitor.daemon.build import tune_gc
 from monitor.ingest import decoder_for
 from monitor.output import as_json as to_json
 from monitor.trace import Record
@@ -29,7 +29,7 @@ def run(*, records: int, rounds: int, as_json: bool) -> None:
 
     Time is this process's processor time, so that what else the machine does is not counted.
     """
-    collect_rarely()
+    tune_gc()
     values: dict[Format, list[bytes]] = {
         "native": [native_record(number) for number in range(records)],
         "otlp_json": [json.dumps(request(number)).encode() for number in range(records)],

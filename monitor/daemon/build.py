@@ -62,7 +62,7 @@ def open_ledger(config: Config, clock: Clock, *, create: bool = False) -> tuple[
     return Ledger.open(url, vault, clock, config.name()), vault
 
 
-def collect_rarely() -> None:
+def tune_gc() -> None:
     """Let Python look for reference cycles less often, in the process that runs an engine.
 
     Each batch makes tens of thousands of objects and no cycles; looking for some among them takes a seventh

@@ -130,7 +130,7 @@ class Daemon:
             clock,
             passed=lambda: self.live() and notify("WATCHDOG=1"),
         )
-        self._ready = self._noted = False
+        self._ready = self._start_recorded = False
         self.components = Components(self._components())
 
     def _components(self) -> tuple[Component, ...]:
@@ -224,7 +224,7 @@ class Daemon:
 
     def _start_detectors(self) -> None:
         self._report_tiers()
-        build.collect_rarely()
+        build.tune_gc()
         self.pool.start()
 
     def _report_tiers(self) -> None:
@@ -238,14 +238,14 @@ class Daemon:
 
     def _note_start(self) -> None:
         self.ledger.note("started", {"instance": self.config.name(), "version": __version__})
-        self._noted = True
+        self._start_recorded = True
         self.observer.rules_loaded(self.rules.current.version, ok=True)
         self.observer.config_loaded(ok=True)
 
     def _note_stop(self) -> None:
-        if not self._noted:
+        if not self._start_recorded:
             return
-        self._noted = False
+        self._start_recorded = False
         totals = self.engine.totals
         consumed = totals.consumed - totals.released  # released records are consumed again elsewhere
         try:

@@ -10,7 +10,7 @@ import structlog
 
 from monitor.clock import Clock
 from monitor.config import Config, DeliverConfig, LedgerConfig
-from monitor.daemon.build import build_engine, collect_rarely, open_vault
+from monitor.daemon.build import build_engine, open_vault, tune_gc
 from monitor.detect import specs
 from monitor.detect.pool import Pool
 from monitor.engine import Engine
@@ -71,6 +71,6 @@ def session(
                 observer=Observers(telemetry, observer),
                 load_shedding=load_shedding,
             )
-            collect_rarely()
+            tune_gc()
             pool.start()
             yield Session(engine, pool)
