@@ -14,8 +14,8 @@ from monitor.engine.intake import Intake
 from monitor.engine.load_shedding import LoadShedding
 from monitor.engine.partitions import Partition, Partitions
 from monitor.engine.ports import LedgerPort
-from monitor.engine.reporting import report
 from monitor.engine.settings import Settings, Totals
+from monitor.engine.settling import settle
 from monitor.engine.staging import Staged
 from monitor.engine.work import Part, SubmittedBatch, Work
 from monitor.errors import Busy, Fenced, Retryable
@@ -365,7 +365,7 @@ class Engine:
         # Not before: if the transaction is dropped, these spans will be delivered again and must be judged.
         self._assembler.recorded(judged)
         self._staged = Staged()
-        report(staged, self.totals, self._observer, self._clock.now())
+        settle(staged, self.totals, self._observer, self._clock.now())
         if transaction.outgoing:
             self._observer.messages_queued()
 

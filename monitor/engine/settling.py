@@ -1,4 +1,4 @@
-"""Counts and reports a transaction, now that it is durable."""
+"""Settles a transaction, now that it is durable: versions, counts and reports."""
 
 from collections import Counter
 
@@ -7,8 +7,10 @@ from monitor.engine.staging import Staged
 from monitor.ports import Observer
 
 
-def report(staged: Staged, totals: Totals, observer: Observer, now: float) -> None:
-    """Count what a transaction recorded; report it. `now` is Unix seconds."""
+def settle(staged: Staged, totals: Totals, observer: Observer, now: float) -> None:
+    """Advance versions and counts, then report. `now` is Unix seconds."""
+    # The next transaction names the version it follows. If it named the old one, the ledger would take it for
+    # this one, which it has, and drop it silently: see `Ledger._already_written`.
     for partition in staged.partitions():
         partition.version += 1
     for partition, records in staged.records().items():

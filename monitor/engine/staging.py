@@ -7,7 +7,7 @@ from monitor.assembly import ExchangeId
 from monitor.engine.partitions import Partition
 from monitor.events import OffsetRange, TopicPartition
 from monitor.findings import Judgement
-from monitor.outcome.effects import Policy, effects
+from monitor.outcome.effects import Policy, add_effects
 from monitor.outcome.transaction import Claimed, EngineVersion, Finished, Transaction, coverage_of
 from monitor.records import DeadLetter
 from monitor.trace import Record
@@ -129,5 +129,5 @@ class Staged:
             dead_letters=dead,
             snapshots=self.snapshots,
         )
-        effects(judgements, policy, now, transaction)
+        add_effects(judgements, policy, now, transaction)
         return transaction

@@ -1,4 +1,4 @@
-"""Effects of judgements: rows, redaction, alerts and feedback items. Pure.
+"""Effects of judgements: rows, redaction, alerts and feedback items. Nothing is written or sent here.
 
 A trace leaves rows only when a rule flagged it, a detector failed on it, or it was sampled; everything else
 is proven by coverage.
@@ -76,8 +76,11 @@ def why_kept(judgement: Judgement, sample_ratio: float) -> Kept | None:
     return None
 
 
-def effects(judgements: Sequence[Judgement], policy: Policy, now: float, into: Transaction) -> None:
-    """Add all effects of judgements to a transaction, except positions and coverage."""
+def add_effects(judgements: Sequence[Judgement], policy: Policy, now: float, into: Transaction) -> None:
+    """Add all effects of judgements to the transaction `into`, except positions and coverage.
+
+    What is added depends on the arguments alone, so that a transaction can be built again.
+    """
     if policy.deliver.verdicts_topic:
         into.verdicts += [verdict_of(judgement, now) for judgement in judgements]
     for judgement in judgements:

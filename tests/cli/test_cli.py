@@ -31,7 +31,7 @@ from monitor.ledger import schema as t
 from monitor.ledger.claims import Claim
 from monitor.ledger.spool import LedgerSpool
 from monitor.ledger.store import Ledger
-from monitor.outcome.effects import Policy, effects
+from monitor.outcome.effects import Policy, add_effects
 from monitor.outcome.transaction import Claimed, EngineVersion, Transaction, coverage_of
 from monitor.outcome.transaction import Finished as Done
 from monitor.privacy.vault import Vault
@@ -144,7 +144,7 @@ def stock(tmp_path: Path) -> Iterator[Stock]:
         dead_letters=dead,
         snapshots={},
     )
-    effects(judged, Policy(deliver=config.deliver, excerpt_chars=99, sample_ratio=0.0), 10.0, transaction)
+    add_effects(judged, Policy(deliver=config.deliver, excerpt_chars=99, sample_ratio=0.0), 10.0, transaction)
     ledger.record(transaction)
     yield Stock(config, ledger)
     ledger.close()

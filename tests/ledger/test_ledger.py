@@ -24,7 +24,7 @@ from monitor.ledger.auditor import Auditor
 from monitor.ledger.claims import Claim
 from monitor.ledger.outbox import KEEP_DELIVERED_SECONDS, LedgerOutbox
 from monitor.ledger.store import Ledger
-from monitor.outcome.effects import effects
+from monitor.outcome.effects import add_effects
 from monitor.outcome.transaction import Claimed, EngineVersion, KeptTrace, Transaction, coverage_of
 from monitor.outcome.transaction import Finished as Done
 from monitor.privacy.vault import Vault
@@ -94,7 +94,7 @@ def batch(
         dead_letters=letters,
         snapshots=snapshots or {},
     )
-    effects(judged, POLICY, 10.0, transaction)
+    add_effects(judged, POLICY, 10.0, transaction)
     return transaction
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from monitor.config import DeliverConfig
 from monitor.events import OffsetRange
 from monitor.findings import Action, Evidence, Judgement, Status
-from monitor.outcome.effects import EXCERPTS, Policy, effects, flag_rows, why_kept
+from monitor.outcome.effects import EXCERPTS, Policy, add_effects, flag_rows, why_kept
 from monitor.outcome.transaction import EngineVersion, Finished, Kept, Transaction, coverage_of
 from monitor.records import DeadLetter
 
@@ -39,7 +39,7 @@ def policy(sample_ratio: float = 0.0, **deliver: Any) -> Policy:
 def test_an_ordinary_trace_leaves_no_row() -> None:
     """What nothing flagged and nobody failed on is proven by coverage only."""
     into = transaction()
-    effects([judgement()], policy(), 9.0, into)
+    add_effects([judgement()], policy(), 9.0, into)
     assert into == transaction()
 
 
@@ -110,7 +110,7 @@ def test_actions_decide_where_a_flag_goes() -> None:
     """Every flag is a row; only `alert` makes alerts, only `feedback` an item and its message."""
     flags = [flag(Action.AUDIT, rule="A"), flag(Action.ALERT, rule="B"), flag(Action.FEEDBACK, rule="C")]
     into = transaction()
-    effects([judgement(*flags)], policy(), 9.0, into)
+    add_effects([judgement(*flags)], policy(), 9.0, into)
     assert [row.flag.rule for row in into.flags] == ["A", "B", "C"]
     assert [item.id for item in into.feedback] == ["id-C"]
     assert [(message.destination, message.key) for message in into.outgoing] == [
@@ -119,7 +119,7 @@ def test_actions_decide_where_a_flag_goes() -> None:
     ]
     assert [(kept.why, kept.trace_id) for kept in into.kept_traces] == [(Kept.FLAGGED, "t-0")]
     silent = transaction()
-    effects([judgement(*flags)], policy(log=False, feedback_topic=""), 9.0, silent)
+    add_effects([judgement(*flags)], policy(log=False, feedback_topic=""), 9.0, silent)
     assert silent.outgoing == []
     assert len(silent.feedback) == 1
 

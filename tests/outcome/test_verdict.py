@@ -21,7 +21,7 @@ from monitor.ledger import schema as t
 from monitor.ledger.claims import Claim
 from monitor.ledger.outbox import LedgerOutbox
 from monitor.ledger.store import Ledger
-from monitor.outcome.effects import Policy, effects
+from monitor.outcome.effects import Policy, add_effects
 from monitor.outcome.transaction import Claimed, EngineVersion, Transaction
 from monitor.outcome.verdict import VERDICTS, schema, verdict_of
 from monitor.progress import Mark
@@ -46,7 +46,7 @@ def record(ledger: Ledger, claim: Claim, judgements: Sequence[Judgement], end: i
         dead_letters=[],
         snapshots={},
     )
-    effects(judgements, POLICY, 5.0, transaction)
+    add_effects(judgements, POLICY, 5.0, transaction)
     ledger.record(transaction)
     return claim._replace(version=claim.version + 1)
 
