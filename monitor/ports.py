@@ -14,7 +14,7 @@ from monitor.records import DeadLetter
 from monitor.trace import Trace
 
 DECISIONS: Final = ("looked", "left_out", "spared")
-"""Possible decisions of a higher tier about a trace; see `monitor.detect.cascade.Tally`."""
+"""Public names of the counts of `monitor.detect.cascade.Tally`, in order: escalated, suppressed, passed."""
 
 
 class Source(Protocol):

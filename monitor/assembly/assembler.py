@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Generic, NamedTuple, TypeVar
 
-from monitor.assembly.exchanges import exchanges_of, merge
+from monitor.assembly.exchanges import exchanges_of, nodes_by_span
 from monitor.assembly.memory import ExchangeId, Memory
 from monitor.ports import AssemblyStats, Completion
 from monitor.trace import Span, StepKind, Trace
@@ -178,7 +178,7 @@ class Assembler(Generic[Key]):
         self._size -= group.size
         self._stats.completions[completion] += 1
         handed_out = self._handed_out(trace_id)
-        nodes, rest = merge(group.pieces)
+        nodes, rest = nodes_by_span(group.pieces)
         if handed_out:
             self._stats.late += len(group.pieces)
         exchanges = []

@@ -18,7 +18,7 @@ class Node(NamedTuple, Generic[Key]):
     recorded: bool
 
 
-def merge(pieces: Iterable[tuple[Key, Span]]) -> tuple[dict[str, Node[Key]], list[Key]]:
+def nodes_by_span(pieces: Iterable[tuple[Key, Span]]) -> tuple[dict[str, Node[Key]], list[Key]]:
     """Return one node per span, by span id and in order of start, and the keys of all further pieces.
 
     Instrumentations that keep texts out of spans send them as log records with the span's id: partial spans.
@@ -76,6 +76,8 @@ def exchanges_of(
     if not subjects and not late:
         subjects = _stand_ins(trace_id, spans)
         lacks = (Missing.INFERENCE, *lacks)
+    # Calls may run side by side, and none is marked as the run's answer. An application that waits for all of
+    # them answers after the last one has ended, so that one is taken.
     last = max(subjects, key=lambda span: span.end, default=None)
     ended = max(span.end for span in spans.values())
     for subject in subjects:
@@ -145,6 +147,7 @@ def _missing_ancestors(nodes: Mapping[str, Node[Key]]) -> tuple[Missing, ...]:
     orphans = {span.parent_id for span in spans if span.parent_id and span.parent_id not in nodes}
     rooted = any(not span.parent_id for span in spans)
     if not rooted:
+        # The spans below a root that did not arrive name it as their parent: one loss, not two.
         return (Missing.ROOT, Missing.PARENT) if len(orphans) > 1 else (Missing.ROOT,)
     return (Missing.PARENT,) if orphans else ()
 

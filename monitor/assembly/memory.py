@@ -51,6 +51,8 @@ class Memory:
         """Return the buckets that change when these exchanges are added; changes nothing itself."""
         begin = self._end - self._end % BUCKET  # of the bucket that is being filled
         in_bucket = self._end - begin
+        # Its entries so far are the last ones. All are there: only the oldest are forgotten, and far more
+        # than a bucket is remembered.
         entries = [self._latest[i - in_bucket] for i in range(in_bucket)] + list(judged) if judged else []
         stored = {}
         for i in range(0, len(entries), BUCKET):
@@ -66,6 +68,8 @@ class Memory:
             for name, body in snapshots.items()
             if name.startswith(PREFIX)
         ]
+        # A place of the ring that was not overwritten yet holds an older bucket: it comes before the newer
+        # ones and is forgotten first. The newest, mostly unfinished, comes last: `snapshot` continues it.
         for first, entries in sorted(stored):
             self._end = first
             self.add(entries)
