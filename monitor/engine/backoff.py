@@ -10,7 +10,10 @@ _DOUBLINGS: Final = 10  # more would overflow and change nothing
 
 
 class Backoff:
-    """`failing` from a failure on until a success."""
+    """`failing` from a failure on until a success, or until nothing is left to attempt.
+
+    The first wait is FIRST_SECONDS; each further one is twice as long, MOST_SECONDS at most.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -28,7 +31,7 @@ class Backoff:
         return self._clock.monotonic() >= self._retry_at
 
     def failed(self) -> None:
-        """Wait twice as long as before."""
+        """Wait until the next attempt, twice as long as the last time."""
         self._retry_at = self._clock.monotonic() + min(MOST_SECONDS, FIRST_SECONDS * 2**self._failures)
         self._failures = min(self._failures + 1, _DOUBLINGS)
 

@@ -32,7 +32,7 @@ class Intake:
         self._assembler = assembler
         self._observer = observer
         self._queue: deque[Work] = deque()
-        self._given_up: list[Siblings] = []  # siblings of exchanges whose partition is gone
+        self._orphaned_siblings: list[Siblings] = []  # of exchanges whose partition is gone
         self.bytes = 0
 
     def __len__(self) -> int:
@@ -77,8 +77,8 @@ class Intake:
 
         At a stop they are released instead: later spans belong to the daemon that reads on.
         """
-        given_up, self._given_up = self._given_up, []
-        for siblings in given_up:
+        orphaned, self._orphaned_siblings = self._orphaned_siblings, []
+        for siblings in orphaned:
             self.finish(siblings, staged)
         if not self._assembler or stopping:
             return
@@ -107,7 +107,7 @@ class Intake:
                 self._queue.append(work)
             elif work.siblings is not None:
                 # Its trace may have parts on partitions that we still own; those end at the next turn.
-                self._given_up.append(work.siblings)
+                self._orphaned_siblings.append(work.siblings)
         self.bytes = sum(work.size for work in self._queue)
 
     def _read(self, partition: Partition, record: Record, staged: Staged, now: float) -> None:

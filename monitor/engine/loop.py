@@ -15,7 +15,7 @@ from monitor.engine.load_shedding import LoadShedding
 from monitor.engine.partitions import Partition, Partitions
 from monitor.engine.ports import LedgerPort
 from monitor.engine.settings import Settings, Totals
-from monitor.engine.settling import settle
+from monitor.engine.settling import count_released, settle
 from monitor.engine.staging import Staged
 from monitor.engine.work import Part, SubmittedBatch, Work
 from monitor.errors import Busy, Fenced, Retryable
@@ -131,7 +131,8 @@ class Engine:
         for partition in self._partitions.owned.values():
             if not partition.pending:
                 positions[partition.name] = partition.progress.next_offset
-            self._release(partition)
+            count_released(partition, self.totals, self._observer)
+        # A moment even past the deadline: a member that does not leave keeps its partitions until it expires.
         self._source.close(positions, max(1.0, deadline.remaining()))
         return self.totals
 
@@ -174,7 +175,7 @@ class Engine:
         for assigned in self._partitions.due():
             self._own(assigned)
         for name, moved in self._partitions.overtaken().items():
-            self._lose(name, moved=moved)
+            self._drop_overtaken(name, moved=moved)
         if not self._ledger_backoff.failing:
             now = self._clock.monotonic()
             self._intake.assemble(self._staged, now, flush=self._exhausted, stopping=self._stopping)
@@ -237,7 +238,7 @@ class Engine:
             case OutOfRange(topic, number, _, begin, end, topic_id, diverged):
                 self._own(Assigned(topic, number, None, begin, end, topic_id, diverged))
             case Revoked(topic, number):
-                self._give_up((topic, number))
+                self._drop_partition((topic, number))
                 self._partitions.revoked((topic, number))
             case Stuck():
                 self._partitions.await_operator((event.topic, event.partition))
@@ -245,20 +246,21 @@ class Engine:
                 self._exhausted = True
 
     def _own(self, assigned: Assigned) -> None:
-        self._give_up((assigned.topic, assigned.partition))
+        """Claim a partition, and drop the work of an earlier claim, which the ledger would refuse now."""
+        self._drop_partition((assigned.topic, assigned.partition))
         self._partitions.claim(assigned)
 
-    def _lose(self, name: TopicPartition, *, moved: bool) -> None:
+    def _drop_overtaken(self, name: TopicPartition, *, moved: bool) -> None:
         """Drop a partition that an operator or another daemon has claimed."""
         assigned = self._partitions.assigned(name)
-        partition = self._give_up(name)
+        partition = self._drop_partition(name)
         if moved and assigned is not None:
             self._partitions.follow(assigned)
         elif partition is not None:
             self._observer.incident(Incident.FENCED, *name)
             self._partitions.lost(partition)
 
-    def _give_up(self, name: TopicPartition) -> Partition | None:
+    def _drop_partition(self, name: TopicPartition) -> Partition | None:
         """Drop the work of a partition: records that the ledger lacks will be delivered again."""
         partition = self._partitions.give_up(name)
         if partition is None:
@@ -269,14 +271,8 @@ class Engine:
         if not self._staged:  # nothing is left to repeat, so nothing would end the wait for the ledger
             self._ledger_backoff.reset()
         self._intake.drop_revoked()
-        self._release(partition)
+        count_released(partition, self.totals, self._observer)
         return partition
-
-    def _release(self, partition: Partition) -> None:
-        if partition.pending:
-            self.totals.released += partition.pending
-            self._observer.released(partition.name[0], partition.pending)
-            partition.pending = 0
 
     def _take(self, fetched: Fetched) -> None:
         partition = self._partitions.owned.get((fetched.topic, fetched.partition))
@@ -358,7 +354,7 @@ class Engine:
             return
         except Fenced as fenced:
             for name in fenced.partitions:
-                self._lose(name, moved=False)
+                self._drop_overtaken(name, moved=False)
             return
         self._observer.transaction(self._clock.monotonic() - began)
         self._ledger_backoff.reset()

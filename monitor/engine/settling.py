@@ -1,7 +1,8 @@
-"""Settles a transaction, now that it is durable: versions, counts and reports."""
+"""Settles accounts: versions, counts and reports of a transaction now durable, and of records given back."""
 
 from collections import Counter
 
+from monitor.engine.partitions import Partition
 from monitor.engine.settings import Totals
 from monitor.engine.staging import Staged
 from monitor.ports import Observer
@@ -32,3 +33,11 @@ def settle(staged: Staged, totals: Totals, observer: Observer, now: float) -> No
     for judgement in judgements:
         if judgement.flags:
             totals.flags.update(flag.rule for flag in judgement.flags)
+
+
+def count_released(partition: Partition, totals: Totals, observer: Observer) -> None:
+    """Count the records taken and not recorded: whoever reads the partition next gets them again."""
+    if partition.pending:
+        totals.released += partition.pending
+        observer.released(partition.name[0], partition.pending)
+        partition.pending = 0

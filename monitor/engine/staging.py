@@ -14,7 +14,11 @@ from monitor.trace import Record
 
 
 class Staged:
-    """The content of the next transaction. A partition's progress already counts it as done."""
+    """The content of the next transaction.
+
+    Progress is already advanced in memory, so a partition whose work is dropped must be claimed anew to be
+    read again.
+    """
 
     def __init__(self) -> None:
         self.judgements: list[tuple[Partition, Judgement]] = []
@@ -22,13 +26,13 @@ class Staged:
         self.dead: list[tuple[Partition, DeadLetter]] = []
         self.skipped: list[tuple[Partition, str]] = []  # and why
         self.finished: dict[Partition, list[Finished]] = {}
-        self.touched: set[Partition] = set()  # a part of a record is done, without a judgement of its own
+        self.advanced_by_parts: set[Partition] = set()  # by parts done without a judgement of their own
         self.snapshots: dict[str, bytes] = {}
         self.started: float | None = None
         self.rules_version = ""  # of the rules that decided on the judgements; they may be reloaded since
 
     def __bool__(self) -> bool:
-        return bool(self.judgements or self.finished or self.touched)
+        return bool(self.judgements or self.finished or self.advanced_by_parts)
 
     def finish(self, partition: Partition, offset: int, parts: tuple[int, ...]) -> None:
         """Count parts of a record as done (none: the record holds none, or is a dead letter)."""
@@ -37,7 +41,7 @@ class Staged:
             self._cover(partition, span, 1)
 
     def pass_to(self, partition: Partition, offset: int) -> None:
-        """Cover the offsets from behind the last record to before `offset`: they hold nothing to judge."""
+        """Cover the offsets between the last record and `offset`: they hold nothing to judge."""
         span = partition.progress.pass_to(offset)
         if span is not None:
             self._cover(partition, span, 0)
@@ -55,7 +59,7 @@ class Staged:
         for partition, offset, part in parts:
             if partition.alive:
                 # A record with parts left covers nothing yet, but its partition's mark must be written.
-                self.touched.add(partition)
+                self.advanced_by_parts.add(partition)
                 self.finish(partition, offset, (part,))
 
     def dead_letter(self, partition: Partition, record: Record, reason: str, detail: str) -> DeadLetter:
@@ -87,12 +91,15 @@ class Staged:
         self.assembled = [item for item in self.assembled if item[0].name not in names]
         self.dead = [item for item in self.dead if item[0].name not in names]
         self.skipped = [item for item in self.skipped if item[0].name not in names]
-        self.touched = {partition for partition in self.touched if partition.name not in names}
+        self.advanced_by_parts = {p for p in self.advanced_by_parts if p.name not in names}
         self.finished = {p: ranges for p, ranges in self.finished.items() if p.name not in names}
+        # `snapshots` stay: a monitor cannot take back what it has seen. Traces that this daemon judges again
+        # count twice in its state, and those that another judges count there too. For drift and an agent's
+        # usual runs these are few among hundreds; a conversation may have turns too many.
 
     def partitions(self) -> set[Partition]:
         """Return the partitions that the transaction advances."""
-        return {partition for partition, _ in self.judgements} | self.finished.keys() | self.touched
+        return {partition for partition, _ in self.judgements} | self.finished.keys() | self.advanced_by_parts
 
     def records(self) -> Mapping[Partition, int]:
         """Finished records per partition, dead letters included."""

@@ -28,10 +28,11 @@ class Siblings:
 
 
 class Work(msgspec.Struct, frozen=True):
-    """A trace to judge, taken at `taken` (monotonic). `size`: its record's bytes, on its first trace only.
+    """A trace to judge, taken at `taken` (monotonic).
 
-    For a trace assembled from spans, `exchange` is the id remembered against repeats, and `siblings` are the
-    parts of its trace that need no judgement of their own.
+    `size` is its record's bytes, on its first trace only, so that the sum over the queue counts each record
+    once. For a trace assembled from spans, `exchange` is the id remembered against repeats, and `siblings`
+    are the parts of its trace that need no judgement of their own.
     """
 
     partition: Partition
