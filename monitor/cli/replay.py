@@ -150,7 +150,7 @@ def compare(
         unjudged += within.stop - stop
         recorded |= {
             Fired(seen.origin._replace(incarnation=0), seen.rule, seen.severity, seen.trace_id)
-            for seen in queries.flags(ledger, topic, partition, OffsetRange(within.start, stop))
+            for seen in queries.recorded_flags(ledger, topic, partition, OffsetRange(within.start, stop))
             if _LEFT_OUT not in seen.detectors
         }
     again = {flag for flag in fired if flag.origin.offset < reached.get(flag.origin[:2], 0)}

@@ -100,7 +100,7 @@ def _ledger(config: Config, clock: Clock) -> list[CheckResult]:
     ledger, _ = open_ledger(config, clock)
     try:
         waiting = LedgerOutbox(ledger, clock).pending()
-        rejected = queries.rejected(ledger)
+        rejected = queries.rejected_messages(ledger)
         dead = sum(letter.requeued is None for letter in queries.letters(ledger, limit=100_000))
         positions = queries.positions(ledger)
     finally:

@@ -8,9 +8,9 @@ from monitor.errors import Retryable
 from monitor.ledger import queries
 from monitor.ledger.store import Ledger
 
-REST_FACTOR: Final = 20.0
+REST_FACTOR: Final = 20.0  # so verifying takes under 5 % of the time, however long the chain has become
 COUNT_SECONDS: Final = 60.0
-TURN_SECONDS: Final = 10.0  # how soon a gap shows, however long a verification takes
+TURN_SECONDS: Final = 10.0  # how soon a gap shows between verifications; they run in the same thread
 COUNTED: Final = ("flags", "feedback", "dead_letters")  # each has a small index to count
 
 
@@ -33,10 +33,10 @@ class AuditObserver(Protocol):
 class Auditor:
     """A thread that reads the ledger. Retries later when the ledger is busy; a cancelled run reports nothing.
 
-    The first verification begins at the start, later ones `every` seconds after the last one ended, or
-    `REST_FACTOR` times as long as that took, so that a long chain does not take the engine's time; 0 means
-    none. Gaps recorded in between are counted separately. `turn` is one step, so a test can drive it without
-    a thread.
+    The first verification begins at the start, later ones `every` seconds or `REST_FACTOR` times its duration
+    after the last one ended, whichever is longer, so that a long chain does not take the engine's time;
+    `every` 0 means none. Gaps recorded between verifications are counted separately. `turn` is one step, so a
+    test can drive it without a thread.
     """
 
     def __init__(self, ledger: Ledger, clock: Clock, observer: AuditObserver, every: float) -> None:
@@ -65,7 +65,7 @@ class Auditor:
         began = self._clock.monotonic()
         try:
             if began >= self._count_due:
-                self._observer.kept(queries.counts(self._ledger, *COUNTED))
+                self._observer.kept(queries.row_counts(self._ledger, *COUNTED))
                 self._count_due = began + COUNT_SECONDS
             if self._every and began >= self._due:
                 report = queries.verify(self._ledger, self._ended.is_set)

@@ -74,7 +74,7 @@ class LedgerOutbox:
             connection.execute(chosen.values(due=retry_at, reason=reason, attempts=t.outbox.c.attempts + 1))
 
     def rejected(self, ids: Sequence[int], reason: str, now: float) -> None:
-        """Park rows that can never be delivered; they stay, and are counted."""
+        """Mark rows as rejected for good; they are kept and counted."""
         with self._ledger.begin() as connection:
             chosen = t.outbox.update().where(t.outbox.c.id.in_(ids), t.outbox.c.state == "waiting")
             connection.execute(chosen.values(state="rejected", reason=reason, due=now))
@@ -87,7 +87,7 @@ class LedgerOutbox:
             .group_by(t.outbox.c.destination)
         )
         now = self._clock.now()
-        with self._ledger.begin() as connection:
+        with self._ledger.view() as connection:
             rows = connection.execute(query).all()
         return {name: (int(count), max(0.0, now - oldest)) for name, count, oldest in rows}
 

@@ -114,14 +114,14 @@ def letters(ledger: Ledger, *, reason: str | None = None, limit: int = 1000) -> 
     query = sa.select(*columns).order_by(t.dead_letters.c.id).limit(limit)
     if reason:
         query = query.where(t.dead_letters.c.reason == reason)
-    with ledger.begin() as connection:
+    with ledger.view() as connection:
         return [LetterRow(*row) for row in connection.execute(query)]
 
 
 def open_letter(ledger: Ledger, vault: Vault, letter_id: int) -> tuple[LetterRow, Letter]:
     """Decrypt one dead letter. Raises NotFound, or Tampered when it was altered or the key is another one."""
     query = sa.select(t.dead_letters).where(t.dead_letters.c.id == letter_id)
-    with ledger.begin() as connection:
+    with ledger.view() as connection:
         row = connection.execute(query).one_or_none()
     if row is None:
         raise NotFound(f"dead letter {letter_id} does not exist; `riskmon dlq list` shows them")
@@ -142,14 +142,14 @@ def mark_requeued(ledger: Ledger, letter_ids: list[int], now: float) -> None:
 
 
 def feedback_items(ledger: Ledger) -> Iterator[dict[str, Any]]:
-    """Yield feedback items, oldest first, in pages, so that a daemon is not kept waiting."""
+    """Yield feedback items, oldest first, in pages: no view stays open while the caller uses them."""
     last: tuple[float, str] = (0.0, "")
     while True:
         after = sa.tuple_(t.feedback.c.created, t.feedback.c.id) > last
         query = (
             sa.select(t.feedback).where(after).order_by(t.feedback.c.created, t.feedback.c.id).limit(_PAGE)
         )
-        with ledger.begin() as connection:
+        with ledger.view() as connection:
             rows = connection.execute(query).all()
         for row in rows:
             yield json.loads(row.body)
@@ -168,13 +168,13 @@ class FlagSeen(NamedTuple):
     detectors: tuple[str, ...]
 
 
-def flags(ledger: Ledger, topic: str, partition: int, span: OffsetRange) -> list[FlagSeen]:
+def recorded_flags(ledger: Ledger, topic: str, partition: int, span: OffsetRange) -> list[FlagSeen]:
     """List the flags of a range of a partition, in order; none of a log that the current one replaced."""
     c = t.flags.c
     since = _incarnations(ledger, topic, partition)
     there = sa.and_(c.topic == topic, c.partition == partition, c.offset >= span.start, c.offset < span.end)
     query = sa.select(t.flags).where(there).order_by(c.offset, c.part, c.rule)
-    with ledger.begin() as connection:
+    with ledger.view() as connection:
         rows = connection.execute(query).all()
     return [
         FlagSeen(
@@ -197,7 +197,7 @@ def _incarnations(ledger: Ledger, topic: str, partition: int) -> list[int]:
     return [b["to"] for b in bodies if (b["topic"], b["partition"]) == (topic, partition)]
 
 
-def counts(ledger: Ledger, *names: str) -> dict[str, int]:
+def row_counts(ledger: Ledger, *names: str) -> dict[str, int]:
     """Count the rows of the tables named, or of all that grow."""
     tables = (t.chain, t.flags, t.feedback, t.outbox, t.dead_letters, t.assessments)
     with ledger.view() as connection:
@@ -208,14 +208,14 @@ def counts(ledger: Ledger, *names: str) -> dict[str, int]:
         }
 
 
-def rejected(ledger: Ledger) -> dict[tuple[str, str], int]:
+def rejected_messages(ledger: Ledger) -> dict[tuple[str, str], int]:
     """Count the messages that were refused for good, by destination and reason."""
     query = (
         sa.select(t.outbox.c.destination, t.outbox.c.reason, sa.func.count())
         .where(t.outbox.c.state == "rejected")
         .group_by(t.outbox.c.destination, t.outbox.c.reason)
     )
-    with ledger.begin() as connection:
+    with ledger.view() as connection:
         return {(name, reason): count for name, reason, count in connection.execute(query)}
 
 
@@ -225,5 +225,5 @@ def positions(ledger: Ledger) -> list[dict[str, Any]]:
     query = sa.select(*(t.positions.c[name] for name in names)).order_by(
         t.positions.c.topic, t.positions.c.partition
     )
-    with ledger.begin() as connection:
+    with ledger.view() as connection:
         return [dict(zip(names, row, strict=True)) for row in connection.execute(query)]

@@ -184,7 +184,7 @@ class Ledger:
 
     def restore(self) -> dict[str, bytes]:
         """Return the snapshots of this daemon, by name."""
-        with self.begin() as connection:
+        with self.view() as connection:
             snapshots = connection.execute(
                 sa.select(t.snapshots.c.name, t.snapshots.c.body).where(t.snapshots.c.owner == self._owner)
             )
@@ -232,7 +232,7 @@ class Ledger:
                 connection.execute(t.spool.delete().where(judged))
 
     def _new_flags(self, connection: sa.Connection, flags: list[FlagRow]) -> list[FlagRow]:
-        """Leave out flags that are on record: an operator moved the position back and they fired again."""
+        """Drop flags already recorded (after an operator moved the position back)."""
         ids = [row.flag.id for row in flags]
         if not ids:
             return []

@@ -115,7 +115,7 @@ def test_a_batch_is_on_record_as_a_whole(ledger: Ledger) -> None:
     """Position, coverage, flags, feedback, messages, dead letters and assessments come together."""
     ledger.record(batch(claimed(ledger), range(4), dead=(2,)))
     assert ledger.position("t", 0) == 4
-    assert queries.counts(ledger) == {
+    assert queries.row_counts(ledger) == {
         "chain": 1 + 1 + 1 + 3,  # start, judge, coverage, flags
         "flags": 3,
         "feedback": 3,
@@ -136,9 +136,9 @@ def test_repeating_a_batch_adds_nothing(ledger: Ledger) -> None:
     claim = claimed(ledger)
     transaction = batch(claim, range(3), dead=(1,))
     ledger.record(transaction)
-    before = queries.counts(ledger)
+    before = queries.row_counts(ledger)
     ledger.record(transaction)
-    assert queries.counts(ledger) == before
+    assert queries.row_counts(ledger) == before
     ledger.record(batch(next_claim(claim, 3), range(3, 5)))
     assert queries.verify(ledger).positions == {"t/0": 5}
     with pytest.raises(Fenced):
@@ -152,13 +152,13 @@ def test_a_successor_fences_its_predecessor(database: Database) -> None:
         first = claimed(old)
         other = claimed(old, 1)
         second = claimed(new)
-        before = queries.counts(new)
+        before = queries.row_counts(new)
         both = batch(first, range(2))
         both.marks |= batch(other, range(2), partition=1).marks
         with pytest.raises(Fenced) as fenced:
             old.record(both)
         assert fenced.value.partitions == {("t", 0)}
-        assert queries.counts(new) == before
+        assert queries.row_counts(new) == before
         assert new.position("t", 1) == 0
         new.record(batch(second, range(2)))
         assert queries.verify(new).ok
@@ -219,10 +219,10 @@ def test_an_operator_moves_a_position_ahead(ledger: Ledger) -> None:
 def test_an_operator_moves_a_position_back(ledger: Ledger) -> None:
     """Judging again adds coverage but no second flag, feedback item or message."""
     ledger.record(batch(claimed(ledger), range(4), dead=(3,)))
-    before = queries.counts(ledger)
+    before = queries.row_counts(ledger)
     ledger.move("t", 0, 1, "better rules")
     ledger.record(batch(claimed(ledger), range(1, 4), dead=(3,)))
-    after = queries.counts(ledger)
+    after = queries.row_counts(ledger)
     assert after.pop("chain") == before.pop("chain") + 2  # moved, coverage
     assert after == before
     assert queries.verify(ledger).ok
@@ -233,7 +233,7 @@ def test_only_a_known_partition_is_moved(ledger: Ledger) -> None:
     """A mistyped topic is an error that says where to look."""
     with pytest.raises(NotFound, match="positions list"):
         ledger.move("typo", 0, 8, "oops")
-    assert queries.counts(ledger)["chain"] == 0
+    assert queries.row_counts(ledger)["chain"] == 0
 
 
 def test_dead_letters_are_encrypted(tmp_path: Path) -> None:
@@ -427,10 +427,10 @@ def test_a_full_disk_is_retryable(database: Database) -> None:
         with ledger.begin() as connection:
             pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one() + 2
         sa.event.listen(ledger.engine, "checkout", limit)
-        before = queries.counts(ledger)
+        before = queries.row_counts(ledger)
         with pytest.raises(Retryable, match="full"):
             ledger.record(transaction)
-        assert queries.counts(ledger) == before
+        assert queries.row_counts(ledger) == before
         pages = 1_000_000
         ledger.record(transaction)
         assert queries.verify(ledger).positions == {"t/0": 400}
