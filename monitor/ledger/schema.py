@@ -1,12 +1,13 @@
-"""Tables and their migrations, from the first version on."""
+"""Tables as they are now, and the migrations that lead to them from the first version on."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Final
 
 import sqlalchemy as sa
 
 from monitor.errors import ConfigError
+from monitor.ledger import released
 from monitor.ledger.audit import GENESIS
 
 _PAGE: Final = 1000  # rows that a migration holds at once
@@ -136,87 +137,81 @@ snapshots = sa.Table(
     sa.Column("body", sa.LargeBinary, nullable=False),
     sa.Column("updated", sa.Double, nullable=False),
 )
-# Tables of later migrations are outside `metadata`, whose tables the first one makes.
 spool = sa.Table(
     "spool",
-    sa.MetaData(),
+    metadata,
     sa.Column("topic", sa.Text, primary_key=True),
     sa.Column("offset", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("time", sa.Double, nullable=False),
     sa.Column("content_type", sa.Text, nullable=False),
     sa.Column("size", sa.BigInteger, nullable=False),
-    sa.Column("through", sa.BigInteger, nullable=False),  # sum of `size` up to here: ranges cost no scan
+    sa.Column("through", sa.BigInteger, nullable=False),  # sum of `size` so far, this one included
     sa.Column("sealed", sa.LargeBinary, nullable=False),
 )
 
 
-_TRAFFIC_COLUMNS: Final = ("provider", "model_version", "prompt_name", "prompt_version", "detectors")
-LATER_FLAG_COLUMNS: Final = ("incarnation", *_TRAFFIC_COLUMNS)
-"""Columns of flags that ledgers of earlier versions were written without."""
-_LATER: dict[str, tuple[str, ...]] = {
-    "positions": ("topic_id", "incarnation", "leader_epoch", "witness_offset", "witness_time", "moved"),
-    "flags": LATER_FLAG_COLUMNS,
-    "dead_letters": ("incarnation",),
-    "assessments": ("incarnation",),
-}
-"""Columns that later migrations added; the first one makes its tables without them."""
+LATER_FLAG_COLUMNS: Final = (
+    "incarnation",
+    "provider",
+    "model_version",
+    "prompt_name",
+    "prompt_version",
+    "detectors",
+)
+"""Columns of flags that ledgers of earlier versions were written without.
+
+A new column of flags must be named here: otherwise the digest of every older flag covers it, and all of them
+look altered.
+"""
 
 
 def _first(connection: sa.Connection) -> None:
-    first = sa.MetaData()
-    for table in metadata.sorted_tables:
-        later = _LATER.get(table.name, ())
-        original = [column for column in table.columns if column.name not in later]
-        uniques = [
-            sa.UniqueConstraint(*(column.name for column in constraint.columns if column.name not in later))
-            for constraint in table.constraints
-            if isinstance(constraint, sa.UniqueConstraint)
-        ]
-        made = sa.Table(table.name, first, *(column._copy() for column in original), *uniques)  # noqa: SLF001 - SQLAlchemy has no public way to copy a column
-        for index in table.indexes:
-            if len(index.columns) > 1:  # those of one column come along with it
-                sa.Index(index.name, *(made.c[column.name] for column in index.columns))
-    first.create_all(connection)
-    connection.execute(head.insert().values(id=1, seq=0, hash=GENESIS))
+    released.FIRST.create_all(connection)
+    connection.execute(released.HEAD_1.insert().values(id=1, seq=0, hash=GENESIS))
 
 
 def _snapshots_by_detector(connection: sa.Connection) -> None:
     """Only drift had snapshots; now their names begin with the detector's."""
-    connection.execute(snapshots.update().values(name=sa.literal("drift/") + snapshots.c.name))
+    table = released.SNAPSHOTS_1
+    connection.execute(table.update().values(name=sa.literal("drift/") + table.c.name))
 
 
 def _spool(connection: sa.Connection) -> None:
-    spool.create(connection)
+    released.SPOOL_3.create(connection)
 
 
 def _incarnations(connection: sa.Connection) -> None:
     """Distinguish equal offsets of two logs of one name."""
-    _add_columns(connection, positions, _LATER["positions"])
-    _add_columns(connection, flags, ("incarnation",))
-    for table in (dead_letters, assessments):  # here it is part of a key, which SQLite cannot alter
+    for table in released.ADDED_4:
+        _add_columns(connection, table)
+    # Here it is part of a key, which SQLite cannot alter.
+    for table in (released.DEAD_LETTERS_4, released.ASSESSMENTS_4):
         old = f"old_{table.name}"
         for index in sa.inspect(connection).get_indexes(table.name):
             if not index.get("duplicates_constraint"):
                 connection.execute(sa.text(f"DROP INDEX {index['name']}"))
         connection.execute(sa.text(f"ALTER TABLE {table.name} RENAME TO {old}"))
         table.create(connection)
-        names = [column.name for column in table.columns if column.name not in _LATER[table.name]]
+        names = [column.name for column in table.columns if column.name != "incarnation"]
         rows: Any = sa.select(*(sa.column(name) for name in names)).select_from(sa.table(old))
         connection.execute(table.insert().from_select(names, rows))
         connection.execute(sa.text(f"DROP TABLE {old}"))
     if connection.dialect.name == "postgresql":
-        following = sa.select(sa.func.coalesce(sa.func.max(dead_letters.c.id), 0) + 1).scalar_subquery()
+        greatest = sa.func.max(released.DEAD_LETTERS_4.c.id)
+        following = sa.select(sa.func.coalesce(greatest, 0) + 1).scalar_subquery()
         sequence = sa.func.pg_get_serial_sequence("dead_letters", "id")
         connection.execute(sa.select(sa.func.setval(sequence, following, False)))
 
 
 def _traffic(connection: sa.Connection) -> None:
     """Give flags the traffic fields, and their detectors in a searchable column."""
-    _add_columns(connection, flags, _TRAFFIC_COLUMNS)
-    columns = sa.select(flags.c.id, flags.c.body).order_by(flags.c.id).limit(_PAGE)
-    update = flags.update().where(flags.c.id == sa.bindparam("flag"))
+    _add_columns(connection, released.ADDED_5)
+    table = sa.table("flags", sa.column("id"), sa.column("body"), sa.column("detectors"))
+    c = table.c
+    columns = sa.select(c.id, c.body).order_by(c.id).limit(_PAGE)
+    update = table.update().where(c.id == sa.bindparam("flag"))
     last = ""
-    while page := connection.execute(columns.where(flags.c.id > last)).all():
+    while page := connection.execute(columns.where(c.id > last)).all():
         connection.execute(update, [{"flag": row.id, "detectors": _detectors(row.body)} for row in page])
         last = page[-1].id
 
@@ -225,10 +220,10 @@ def _detectors(body: str) -> str:
     return "".join(f"+{name}" for name in json.loads(body)["detectors"]) + "+"
 
 
-def _add_columns(connection: sa.Connection, table: sa.Table, names: Iterable[str]) -> None:
-    for name in names:
-        column = sa.schema.CreateColumn(table.c[name]).compile(dialect=connection.dialect)
-        connection.execute(sa.text(f"ALTER TABLE {table.name} ADD COLUMN {column}"))
+def _add_columns(connection: sa.Connection, table: sa.Table) -> None:
+    for column in table.columns:
+        definition = sa.schema.CreateColumn(column).compile(dialect=connection.dialect)
+        connection.execute(sa.text(f"ALTER TABLE {table.name} ADD COLUMN {definition}"))
 
 
 MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
@@ -238,7 +233,10 @@ MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
     _incarnations,
     _traffic,
 )
-"""The n-th brings the schema from version n to n + 1. Never changed once released, only added to."""
+"""The n-th brings the schema from version n to n + 1. Never changed once released, only added to.
+
+What they make is spelled out in `monitor.ledger.released`: the tables above may change, it may not.
+"""
 
 
 def migrate(
