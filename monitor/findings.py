@@ -11,6 +11,8 @@ PII: Final = "pii"
 DRIFT: Final = "drift"
 """Names of detectors whose answers redaction and metrics use too, not only rules."""
 
+MAX_EVIDENCE: Final = 256
+"""Entries of one assessment that a rule sees; the evaluator needs about 10 µs for each."""
 EVIDENCE_DROPPED: Final = "evidence_dropped"
 """Key in `Assessment.values`: the number of pieces of evidence dropped beyond the limit."""
 

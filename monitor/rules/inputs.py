@@ -9,10 +9,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 from monitor.agents import runs
 from monitor.agents.runs import Run
-from monitor.findings import EVIDENCE_DROPPED, Assessment, Evidence, Status
+from monitor.findings import EVIDENCE_DROPPED, MAX_EVIDENCE, Assessment, Evidence, Status
 from monitor.trace import Trace
 
-MAX_EVIDENCE = 256  # entries of one assessment a rule sees; the evaluator needs about 10 µs for each
 TRACE, RUN = "trace", "run"
 
 Read: TypeAlias = tuple[str, ...]

@@ -5,10 +5,9 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
-from monitor.findings import EVIDENCE_DROPPED, Assessment, Evidence, Status
+from monitor.findings import EVIDENCE_DROPPED, MAX_EVIDENCE, Assessment, Evidence, Status
 from monitor.rules.inputs import (
     DETECTOR_FIELDS,
-    MAX_EVIDENCE,
     SUBJECTS,
     Reads,
     number,

@@ -12,7 +12,7 @@ from monitor.detect import pii
 from monitor.detect.pii import Pii
 from monitor.detect.pii.scanner import Scanner
 from monitor.errors import ConfigError
-from monitor.findings import Assessment, Status
+from monitor.findings import MAX_EVIDENCE, Assessment, Status
 from monitor.trace import Document, Message, Step, StepKind, ToolCall, Trace
 
 SCANNER = Scanner(0.4, 5.0)
@@ -143,7 +143,7 @@ def test_evidence_is_bounded_and_leaks_come_first(patterns: Pii) -> None:
     """At most 256 spans are kept, leaks before the rest, and the dropped ones are counted."""
     prompt = " ".join(f"user{n}@example.com" for n in range(300))
     got = judge(patterns, f"{MAIL} {IBAN}", messages=(Message("user", prompt),))
-    assert len(got.evidence) == pii.MAX_EVIDENCE
+    assert len(got.evidence) == MAX_EVIDENCE
     assert got.values["evidence_dropped"] > 0
     assert [e.leaked for e in got.evidence] == sorted((e.leaked for e in got.evidence), reverse=True)
     assert got.evidence[0].leaked

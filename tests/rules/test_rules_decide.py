@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.agents import runs
-from monitor.findings import Action, Assessment, Evidence, Severity, Status
+from monitor.findings import MAX_EVIDENCE, Action, Assessment, Evidence, Severity, Status
 from monitor.rules import RuleError, RuleSet
 from monitor.rules.expression import Context, EvaluationError
-from monitor.rules.inputs import DETECTOR_FIELDS, MAX_EVIDENCE, RUN_FIELDS, TRACE_FIELDS
+from monitor.rules.inputs import DETECTOR_FIELDS, RUN_FIELDS, TRACE_FIELDS
 from monitor.rules.projection import cell
 from monitor.rules.ruleset import DETECTORS, MATCHES, QUIET, flag_id, matches
 from monitor.trace import Document, Message, Origin, Step, StepKind, ToolCall, Trace, Usage

@@ -19,14 +19,13 @@ from monitor.detect.pii.prompt_index import PromptIndex
 from monitor.detect.pii.scanner import Scanner, ScanResult
 from monitor.detect.pii.spans import EntitySpan
 from monitor.errors import ConfigError
-from monitor.findings import EVIDENCE_DROPPED, Assessment, Evidence, Status, TierStatus
+from monitor.findings import EVIDENCE_DROPPED, MAX_EVIDENCE, Assessment, Evidence, Status, TierStatus
 from monitor.trace import Trace
 
 __all__ = ["NAME", "EntitySpan", "Pii", "PromptIndex", "ScanResult", "build", "tiers"]
 
 NAME = "pii"
 REVISION = "3"
-MAX_EVIDENCE = 256
 
 # Alone they identify no person: they are evidence, which a rule may combine with more, but give no score.
 INDIRECT = frozenset(
