@@ -15,6 +15,7 @@ from typing import Any
 
 from monitor.detect import pii
 from monitor.detect.pii import names
+from monitor.evaluation.measures import Entity, covered
 from monitor.trace import Trace
 from monitor.training import rows
 
@@ -28,12 +29,6 @@ NEAR = 40  # characters: seven words, which is as far as the tagger sees
 SPEED_CHARS, SPEED_TRACES = 1500, 300
 
 
-def covered(span: tuple[int, int], others: Sequence[tuple[int, int]]) -> bool:
-    """Return whether half of a span's characters lie in the others."""
-    inside = {at for start, end in others for at in range(max(start, span[0]), min(end, span[1]))}
-    return 2 * len(inside) >= span[1] - span[0]
-
-
 def measure(detector: pii.Pii, name: str) -> dict[str, Any]:
     """Return precision, recall, F2 and recall per gold type on one labelled set."""
     data = list(rows("evaldata", "pii", f"{name}.jsonl"))
@@ -42,12 +37,12 @@ def measure(detector: pii.Pii, name: str) -> dict[str, Any]:
     hit: Counter[str] = Counter()
     right = predicted = 0
     for row, answer in zip(data, answers, strict=True):
-        wanted = [(span["start"], span["end"], span["type"]) for span in row["spans"]]
-        predicted_spans = [(e.start, e.end) for e in answer.evidence]
-        gold.update(kind for _, _, kind in wanted)
-        hit.update(kind for start, end, kind in wanted if covered((start, end), predicted_spans))
+        wanted = [Entity(span["start"], span["end"], span["type"]) for span in row["spans"]]
+        predicted_spans = [Entity(e.start, e.end, e.kind) for e in answer.evidence]
+        gold.update(span.kind for span in wanted)
+        hit.update(span.kind for span in wanted if covered(span, predicted_spans))
         predicted += len(predicted_spans)
-        right += sum(covered(span, [(start, end) for start, end, _ in wanted]) for span in predicted_spans)
+        right += sum(covered(span, wanted) for span in predicted_spans)
     recall, precision = hit.total() / gold.total(), right / max(1, predicted)
     return {
         "precision": round(precision, 3),
@@ -103,11 +98,17 @@ def kept_by_gate(namer: names.Namer) -> dict[str, dict[str, float]]:
         row["text"] for name in (*SETS, "wnut17", "btc") for row in rows("evaldata", "pii", f"{name}.jsonl")
     ]
     texts += [row["text"] for row in rows("evaldata", "drift", "clinc150.jsonl")]
-    people = [[(n.start, n.end) for n in spans if n.kind == "PERSON"] for spans in namer.spans(texts)]
+    people = [
+        [Entity(n.start, n.end, n.kind) for n in spans if n.kind == "PERSON"] for spans in namer.spans(texts)
+    ]
     report = {}
     for gate, parts in GATES.items():
         seen = [parts(text) for text in texts]
-        passed = sum(covered(span, let) for spans, let in zip(people, seen, strict=True) for span in spans)
+        passed = sum(
+            covered(span, [Entity(*place, "") for place in let])
+            for spans, let in zip(people, seen, strict=True)
+            for span in spans
+        )
         looked = sum(
             len({at for start, end in let for at in range(max(0, start), min(len(text), end))})
             for text, let in zip(texts, seen, strict=True)

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor import models
+from monitor.evaluation.measures import Entity, covered
 from monitor.models import tagger
 from monitor.models.embedding import DIMENSIONS, Embedding
 from monitor.models.tagger import DILATIONS, KINDS, PAD, TaggedSpan, Tagger
@@ -248,25 +249,17 @@ def build(samples: Sequence[TaggedText], static: Embedding) -> Tagger:
     return Tagger(train(samples, static), static, "unpinned")
 
 
-def covered(span: tuple[int, int], others: Iterable[tuple[int, int]]) -> bool:
-    """Return whether half of a span's characters lie in the others."""
-    inside = {at for start, end in others for at in range(max(start, span[0]), min(end, span[1]))}
-    return 2 * len(inside) >= span[1] - span[0]
-
-
 def score(rows: Sequence[Mapping[str, Any]], predicted: Sequence[Sequence[TaggedSpan]]) -> dict[str, Any]:
     """Return precision, recall and F2 of spans of any type, and recall per gold type."""
     gold: Counter[str] = Counter()
     hits: Counter[str] = Counter()
     right = 0
     for row, got in zip(rows, predicted, strict=True):
-        wanted = [(span["start"], span["end"]) for span in row["spans"]]
-        places = [(span.start, span.end) for span in got]
-        gold.update(span["type"] for span in row["spans"])
-        hits.update(
-            s["type"] for s, place in zip(row["spans"], wanted, strict=True) if covered(place, places)
-        )
-        right += sum(covered(place, wanted) for place in places)
+        wanted = [Entity(span["start"], span["end"], span["type"]) for span in row["spans"]]
+        found = [Entity(span.start, span.end, span.kind) for span in got]
+        gold.update(span.kind for span in wanted)
+        hits.update(span.kind for span in wanted if covered(span, found))
+        right += sum(covered(span, wanted) for span in found)
     recall = hits.total() / max(1, gold.total())
     precision = right / max(1, sum(map(len, predicted)))
     return {
