@@ -28,7 +28,10 @@ class Coverage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FlagRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A flag as the ledger keeps it: identifiers, numbers, and excerpts only as `SafeText`."""
+    """A flag as the ledger keeps it: identifiers, numbers, and excerpts only as `SafeText`.
+
+    `time` is when it was recorded, in Unix seconds.
+    """
 
     flag: Flag
     origin: Origin

@@ -73,7 +73,7 @@ class DriftMonitor:
         if alarm:
             # A statistic that stayed high would alarm on every trace: collect a new reference instead.
             self._segments[segment.key] = Segment(
-                segment.key, self._reference, segment.generation + 1, segment.version
+                segment.key, self._reference, segment.generation + 1, segment.detector_version
             )
         return msgspec.structs.replace(
             assessment,
@@ -94,7 +94,7 @@ class DriftMonitor:
         if key not in self._segments and len(self._segments) >= self._max_segments:
             key = OTHER
         segment = self._segments.get(key)
-        if segment is None or segment.version != version:
+        if segment is None or segment.detector_version != version:
             generation = segment.generation + 1 if segment else 0
             segment = self._segments[key] = Segment(key, self._reference, generation, version)
         return segment

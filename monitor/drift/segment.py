@@ -39,26 +39,26 @@ class SegmentKey(NamedTuple):
 class Segment:
     """The reference and the running test of one app and model."""
 
-    def __init__(self, key: SegmentKey, size: int, generation: int, version: str) -> None:
+    def __init__(self, key: SegmentKey, reference_size: int, generation: int, detector_version: str) -> None:
         self.key = key
-        self.size = size
+        self.reference_size = reference_size
         self.generation = generation
-        self.version = version
+        self.detector_version = detector_version
         self.rows: list[Row] = []
         self.neighbours: npt.NDArray[np.float32] | None = None
         self.directions: npt.NDArray[np.float32] | None = None
         self.ranks = ConformalRanks()
         self.bets = Bets()
-        self.count = 0
+        self.tested = 0  # traces since the reference was full
 
     def collect(self, row: Row) -> None:
         """Add a trace to the reference; the last one starts the test."""
         self.rows.append(row)
-        if len(self.rows) == self.size:
-            self.index()
+        if len(self.rows) == self.reference_size:
+            self.fit_reference()
             self._calibrate()
 
-    def index(self) -> None:
+    def fit_reference(self) -> None:
         """Fix the prompts to measure others against: the first three quarters of the reference."""
         fixed = np.stack(self.rows[: self._split()])[:, : -len(SCALARS)].astype(np.float32)
         self.neighbours = np.ascontiguousarray(fixed)
@@ -68,7 +68,7 @@ class Segment:
         self.directions = np.ascontiguousarray(components * np.sign(largest)[:, None])
 
     def _split(self) -> int:
-        return self.size - self.size // 4
+        return self.reference_size - self.reference_size // 4
 
     def _calibrate(self) -> None:
         """Add the reference to the ranks, without the prompts of its first three quarters.
@@ -99,20 +99,20 @@ class Segment:
         """Rank one trace, bet, and return the weighted statistic of each bet."""
         bins = self._bins(row)
         known = (bins >= 0).nonzero()[0]
-        chance = _uniforms(self.key, self.generation, self.count)[known]
+        chance = _uniforms(self.key, self.generation, self.tested)[known]
         p = self.ranks.p_values(known, bins[known], chance)
         # Only now: a p-value is uniform if the score is ranked among the earlier ones and itself.
         self.ranks.add(known, bins[known])
-        self.count += 1
+        self.tested += 1
         return self.bets.place(known, p)
 
 
-def _uniforms(key: SegmentKey, generation: int, count: int) -> Floats:
+def _uniforms(key: SegmentKey, generation: int, tested: int) -> Floats:
     """Return one number in (0, 1) per signal, a function of the place in the stream alone.
 
     The random numbers break ties of the ranks. A generator would have state to keep in every snapshot.
     """
-    seed = msgspec.msgpack.encode((key, generation, count))
+    seed = msgspec.msgpack.encode((key, generation, tested))
     digest = hashlib.shake_128(seed).digest(8 * SIGNALS)
     # The upper 53 bits are a double's mantissa; half a step added keeps 0 out.
     mantissas = (np.frombuffer(digest, dtype="<u8") >> np.uint64(11)).astype(np.float64)

@@ -73,10 +73,10 @@ def _encode_state(segment: Segment) -> bytes:
             format=_FORMAT,
             app=segment.key.app,
             model=segment.key.model,
-            version=segment.version,
+            version=segment.detector_version,
             generation=segment.generation,
             rows=len(segment.rows),
-            count=segment.count,
+            count=segment.tested,
             histogram=zlib.compress(segment.ranks.histogram.astype("<u4").tobytes(), 1),
             learnt=segment.bets.learnt.astype("<f8").tobytes(),
             statistics=segment.bets.statistics.astype("<f8").tobytes(),
@@ -102,7 +102,7 @@ def restored(digest: str, snapshot: Mapping[str, bytes], reference: int) -> Segm
         if state.format != _FORMAT:
             raise ValueError("format")  # noqa: TRY301 - one message for all that cannot be read
         segment = Segment(SegmentKey(state.app, state.model), reference, state.generation, state.version)
-        segment.count = state.count
+        segment.tested = state.count
         histogram = np.frombuffer(zlib.decompress(state.histogram), dtype="<u4")
         segment.ranks.histogram = histogram.reshape(SIGNALS, BINS).astype(np.int64)
         segment.bets.learnt = np.frombuffer(state.learnt, dtype="<f8").reshape(SIGNALS, PARTS).copy()
@@ -124,5 +124,5 @@ def restored(digest: str, snapshot: Mapping[str, bytes], reference: int) -> Segm
     if state.rows > reference or (segment.ranks.histogram.any() and state.rows < reference):
         return Segment(segment.key, reference, state.generation + 1, state.version)
     if state.rows == reference:
-        segment.index()
+        segment.fit_reference()
     return segment

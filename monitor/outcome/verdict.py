@@ -1,4 +1,4 @@
-"""The verdict on one trace, published for people who build on it: identifiers, scores, flags, no text."""
+"""The verdict on one trace, published for downstream consumers: identifiers, scores, flags, no text."""
 
 from typing import Any, Final, Literal
 
