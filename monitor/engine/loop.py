@@ -341,10 +341,11 @@ class Engine:
             self._staged.snapshots.update({f"{detector}/{name}": body for name, body in changed.items()})
         staged = self._staged
         judged = [each for _, each in staged.assembled]
-        staged.snapshots.update(self._assembler.snapshot(judged))
         rules = staged.rules_version or self._rules.current.version
         version = EngineVersion.of(self._detectors.versions, rules)
         transaction = staged.transaction(self._settings.owner, version, self._policy, self._clock.now())
+        # Not kept in `staged`: a drop takes exchanges back, and no snapshot may say that they were judged.
+        transaction.snapshots.update(self._assembler.snapshot(judged))
         began = self._clock.monotonic()
         try:
             self._ledger.record(transaction)

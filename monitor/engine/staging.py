@@ -93,6 +93,8 @@ class Staged:
         self.skipped = [item for item in self.skipped if item[0].name not in names]
         self.advanced_by_parts = {p for p in self.advanced_by_parts if p.name not in names}
         self.finished = {p: ranges for p, ranges in self.finished.items() if p.name not in names}
+        if not self:
+            self.started, self.rules_version = None, ""  # those of what comes next
         # `snapshots` stay: a monitor cannot take back what it has seen. Traces that this daemon judges again
         # count twice in its state, and those that another judges count there too. For drift and an agent's
         # usual runs these are few among hundreds; a conversation may have turns too many.
@@ -134,7 +136,7 @@ class Staged:
             outgoing=[],
             kept_traces=[],
             dead_letters=dead,
-            snapshots=self.snapshots,
+            snapshots=dict(self.snapshots),
         )
         add_effects(judgements, policy, now, transaction)
         return transaction

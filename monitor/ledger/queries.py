@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from monitor.errors import NotFound
 from monitor.events import OffsetRange
-from monitor.ledger import audit
+from monitor.ledger import audit, chain
 from monitor.ledger import schema as t
 from monitor.ledger.rows import dead_letter_context, flag_digest, origin, repeats_body
 from monitor.ledger.store import Ledger
@@ -134,11 +134,11 @@ def open_letter(ledger: Ledger, vault: Vault, letter_id: int) -> tuple[LetterRow
 
 
 def mark_requeued(ledger: Ledger, letter_ids: list[int], now: float) -> None:
-    """Record that dead letters were sent to their topic again, on the chain too."""
+    """Record that dead letters were sent to their topic again, and on the chain, in one transaction."""
     with ledger.begin() as connection:
         chosen = t.dead_letters.update().where(t.dead_letters.c.id.in_(letter_ids))
         connection.execute(chosen.values(requeued=now))
-    ledger.note("requeued", {"letters": sorted(letter_ids)})
+        chain.append(connection, [("requeued", {"letters": sorted(letter_ids)})], now)
 
 
 def feedback_items(ledger: Ledger) -> Iterator[dict[str, Any]]:

@@ -211,6 +211,30 @@ def test_a_trace_judged_before_a_crash_is_known_after_it() -> None:
     assert bench.engine.positions()[PARTITIONS[1]] == 2
 
 
+@pytest.mark.parametrize("fault", ["before", "fenced"])
+def test_an_exchange_that_was_dropped_is_judged_after_a_restart(fault: str) -> None:
+    """What a refused transaction held is not remembered as judged, whatever is recorded next."""
+    bench = Bench()
+    bench.turn(2)
+    bench.log.append(PARTITIONS[0], [b"1c 1a"])
+    bench.turn(3)
+    bench.clock.advance(1.5)
+    if fault == "fenced":
+        bench.ledger.move(*PARTITIONS[0], 0, "the test fences it")
+    else:
+        bench.flaky.faults.append(fault)
+    bench.turn(2)
+    assert bench.source is not None
+    bench.source._give_back(PARTITIONS[0])
+    bench.turn(2)
+    bench.log.append(PARTITIONS[1], [b""])
+    bench.turn(4)
+    assert bench.engine.positions() == {PARTITIONS[1]: 1}
+    bench.start()
+    bench.settle()
+    assert bench.flagged() == Counter({"1c": 1})
+
+
 def test_missing_parts_reach_the_judgement() -> None:
     """What did not arrive is named in the trace that rules and detectors see."""
     bench = Bench()

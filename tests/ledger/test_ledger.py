@@ -18,7 +18,7 @@ from monitor.clock import Deadline
 from monitor.errors import ConfigError, Fenced, NotFound, Retryable, Tampered
 from monitor.events import Assigned, OffsetRange
 from monitor.findings import Action, Assessment, Flag, Judgement, Severity, Status
-from monitor.ledger import audit, queries
+from monitor.ledger import audit, chain, queries
 from monitor.ledger import schema as t
 from monitor.ledger.auditor import Auditor
 from monitor.ledger.claims import Claim
@@ -276,6 +276,21 @@ def test_dead_letters_are_listed_and_requeued(ledger: Ledger) -> None:
     with ledger.begin() as connection:
         noted = connection.execute(sa.select(t.chain.c.body).where(t.chain.c.kind == "requeued")).scalars()
         assert list(noted) == [audit.canonical({"letters": [ids[1]]})]
+
+
+@on_every_database
+def test_letters_are_not_requeued_without_an_entry(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the chain cannot be written, no letter counts as sent again either."""
+    ledger.record(batch(claimed(ledger), range(1), dead=(0,)))
+    (letter,) = queries.letters(ledger)
+
+    def full(*_: object) -> int:
+        raise Retryable("the disk is full")
+
+    monkeypatch.setattr(chain, "append", full)
+    with pytest.raises(Retryable):
+        queries.mark_requeued(ledger, [letter.id], 50.0)
+    assert [row.requeued for row in queries.letters(ledger)] == [None]
 
 
 @on_every_database
