@@ -31,7 +31,7 @@ class _StrictLoader(yaml.SafeLoader):
             if not isinstance(key, Hashable):
                 raise ConfigError(f"line {line}: a key must be plain text, not a list or mapping")
             if key in seen:
-                raise ConfigError(f"line {line}: key {key!r} stands twice; remove one")
+                raise ConfigError(f"line {line}: key {key!r} occurs twice; remove one")
             seen.add(key)
         return super().construct_mapping(node, deep)
 

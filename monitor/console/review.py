@@ -131,7 +131,7 @@ def parse(query: str, accept: str) -> Asked:
         if name not in _PARAMETERS:
             raise _refused(name, value, f"is no parameter of this page; use {', '.join(_PARAMETERS)}")
         if name in parameters:
-            raise _refused(name, value, "is given beside another value; give one")
+            raise _refused(name, value, "is given with another value; give one")
         if "\x00" in value:
             raise _refused(name, value, "has a NUL character; leave it out")
         if value and not value.startswith(_UNFILLED):

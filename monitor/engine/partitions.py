@@ -155,9 +155,8 @@ class Partitions:
                 # A position that moves is another daemon's that reads this log: begin to wait again.
                 self._beyond[name] = _Beyond(claim.offset, now)
             self._waiting[name] = _Waiting(assigned, _Why.LOG_BEHIND, now + LOOK_SECONDS)
-            if (
-                claim.leader_epoch >= 0
-            ):  # delivers nothing, but makes the broker say where the log was cut off
+            # Delivers nothing, but makes the broker say where the log was cut off.
+            if claim.leader_epoch >= 0:
                 self._source.seek(*name, claim.offset, claim.leader_epoch)
             return
         self._beyond.pop(name, None)

@@ -55,7 +55,7 @@ class NativeStep(msgspec.Struct, gc=False):
     id: Annotated[str | None, Meta(description="Id of the step or its span.")] = ""
     parent: Annotated[
         Annotated[int, Meta(ge=-1)] | None,
-        Meta(description="Index in `steps` of the step it ran under, which stands before it. Absent: none."),
+        Meta(description="Index in `steps` of the step it ran under, which comes before it. Absent: none."),
     ] = None
     start: Annotated[Annotated[float, Meta(ge=0)] | None, Meta(description="Unix seconds.")] = None
     seconds: Annotated[Annotated[float, Meta(ge=0)] | None, Meta(description="How long it took.")] = None

@@ -390,7 +390,7 @@ def test_raw_text_of_a_trace_never_appears(ledger: Ledger, rig: Rig) -> None:
         ("before=nan_flag", "before: "),
         ("before=1.0_", "before: "),
         ("format=xml", 'format: "xml" is no format; use json or html'),
-        ("app=a&app=b", 'app: "b" is given beside another value; give one'),
+        ("app=a&app=b", 'app: "b" is given with another value; give one'),
         ("trace_id=%00", "trace_id: "),
         ("&".join(["app="] * 40), "more than 32 parameters; leave some out"),
         (f"severity={'x' * 500}", f'severity: "{"x" * 100}…" is no severity'),

@@ -1,4 +1,4 @@
-"""Strict JSON: the quick proof that no key stands twice agrees with an exact reference."""
+"""Strict JSON: the quick proof that no key occurs twice agrees with an exact reference."""
 
 import json
 from typing import Any
@@ -16,7 +16,7 @@ spaces = st.sampled_from(["", " ", "\n", "\t\r\n "])
 
 @st.composite
 def documents(draw: st.DrawFn, depth: int = 3) -> str:
-    """JSON text with odd keys, odd spacing, both escapings and, now and then, a key that stands twice."""
+    """JSON text with odd keys, odd spacing, both escapings and, now and then, a key that occurs twice."""
     ascii_only = draw(st.booleans())
 
     def text(value: str) -> str:

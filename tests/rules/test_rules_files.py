@@ -112,7 +112,7 @@ def test_actions_default_to_the_audit_record() -> None:
         ("{pii: {score", "{pi: {score", "14:19", "no detector pi; did you mean pii?"),
         ("expect: [Leak]", "expect: [Leek]", "15:14", "no alert Leek in this file; did you mean Leak?"),
         ("    expect: [Leak]\n", "", "12:5", "expect: is missing"),
-        ("    trace:", "    trace: {}\n    trace:", "14", "stands twice; remove one"),
+        ("    trace:", "    trace: {}\n    trace:", "14", "occurs twice; remove one"),
         ("{environment: production", "!!map {environment: production", "3", "tags"),
         ("match: {", "match: {{", "4:5", "not valid YAML"),
         ("    rules:", "    rules: [", "", "not valid YAML"),
