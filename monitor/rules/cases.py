@@ -12,7 +12,7 @@ from monitor.rules.files import AssessmentCase, CaseSpec, RuleFile, RunCase, Tra
 from monitor.rules.inputs import variables
 from monitor.rules.lexer import ExpressionError, Lexeme, number, tokens
 from monitor.rules.ruleset import DETECTORS, Rule, RuleSet, compile_files, parse_files
-from monitor.trace import Document, Message, Origin, Step, StepKind, ToolCall, Trace, Usage
+from monitor.trace import TRAFFIC, Document, Message, Origin, Step, StepKind, ToolCall, Trace, Usage
 
 STEP = 0.01  # how far a threshold is moved to see whether a case notices
 _ORIGIN = Origin("test", 0, 0, 0)
@@ -131,13 +131,7 @@ def _trace(case: TraceCase) -> Trace:
         id="test",
         time=0.0,
         response="",
-        app=case.app,
-        environment=case.environment,
-        provider=case.provider,
-        model=case.model,
-        model_version=case.model_version,
-        prompt_name=case.prompt_name,
-        prompt_version=case.prompt_version,
+        **{name: getattr(case, name) for name in TRAFFIC},
         finish_reason=case.finish_reason,
         latency=case.latency,
         usage=Usage(case.input_tokens, case.output_tokens),

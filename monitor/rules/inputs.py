@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 from monitor.agents import runs
 from monitor.agents.runs import Run
 from monitor.findings import EVIDENCE_DROPPED, MAX_EVIDENCE, Assessment, Evidence, Status
-from monitor.trace import Trace
+from monitor.trace import TRAFFIC, Trace
 
 TRACE, RUN = "trace", "run"
 
@@ -110,19 +110,7 @@ DETECTOR_FIELDS: dict[str, Field] = {
 }
 
 TRACE_FIELDS: dict[str, Field] = {
-    **{
-        name: _plain(STRING, name)
-        for name in (
-            "app",
-            "environment",
-            "provider",
-            "model",
-            "model_version",
-            "prompt_name",
-            "prompt_version",
-            "finish_reason",
-        )
-    },
+    **{name: _plain(STRING, name) for name in (*TRAFFIC, "finish_reason")},
     "latency": Field(DOUBLE, lambda t: None if t.latency is None else number(t.latency)),
     "input_tokens": Field(INT, lambda t: t.usage and t.usage.input_tokens),
     "output_tokens": Field(INT, lambda t: t.usage and t.usage.output_tokens),

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from monitor.errors import ConfigError
 from monitor.findings import Action, Assessment, Flag, Severity, Status
 from monitor.rules import RuleSet, default_paths, run_tests
+from monitor.rules.files import MatchSpec, TraceCase
 from monitor.rules.ruleset import MAX_RULES
-from monitor.trace import Origin, Trace
+from monitor.trace import TRAFFIC, Origin, Trace
 
 GOOD = """\
 groups:
@@ -368,3 +369,9 @@ def test_the_packs_lower_what_is_not_production() -> None:
         assert rule.severity_in("sandbox") is not Severity.CRITICAL
         assert rule.severity_in("staging") is not Severity.CRITICAL
         assert rule.severity_in("production") is rule.severity_in("unknown") is rule.severity
+
+
+def test_groups_and_cases_know_all_that_identifies_traffic() -> None:
+    """Each field of `Traffic` can be matched by a group, and set by a test case, under its own name."""
+    assert set(MatchSpec.model_fields) == set(TRAFFIC)
+    assert set(TRAFFIC) <= set(TraceCase.model_fields)
