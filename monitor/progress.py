@@ -38,16 +38,16 @@ class Mark(NamedTuple):
 class StartReason(StrEnum):
     """Why reading begins at this offset; with the last two it does not begin yet."""
 
-    LEDGER = "ledger"
-    LEDGER_BEHIND = "ledger_behind"
-    COMMITTED = "committed"
-    EARLIEST = "earliest"
-    LATEST = "latest"
-    RETENTION = "retention"
-    RECREATED = "recreated"
-    TRUNCATED = "truncated"
-    BEYOND_END = "beyond_end"
-    OUTDATED = "outdated"
+    LEDGER = "ledger"  # its position
+    LEDGER_BEHIND = "ledger_behind"  # its position, although the group has committed more
+    COMMITTED = "committed"  # the group's commit, as the ledger has no position
+    EARLIEST = "earliest"  # neither has one: the first record
+    LATEST = "latest"  # neither has one: the end, as the settings want it
+    RETENTION = "retention"  # the position's record is deleted: the first one left
+    RECREATED = "recreated"  # the topic is another one
+    TRUNCATED = "truncated"  # the log was cut off below the position
+    BEYOND_END = "beyond_end"  # the log ends before the position: wait for its end
+    OUTDATED = "outdated"  # the topic's id was replaced: wait for newer metadata
 
 
 class StartPosition(NamedTuple):
@@ -98,7 +98,7 @@ def start_position(
         return _first_start(committed, begin, end, latest_from)
     wanted = stored.next_offset
     if topic_id and stored.topic_id and topic_id != stored.topic_id:
-        diverged = 0
+        diverged = 0  # another topic: nothing of it was read before
     if diverged is not None:
         return _start_of_new_log(wanted, diverged, begin)
     if wanted > end:

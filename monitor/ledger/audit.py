@@ -1,4 +1,4 @@
-"""The audit chain and its verifier. Standard library only, so an auditor can run this file alone.
+"""The audit chain and its verifier. Standard library only, so an auditor can import this file alone.
 
 Every entry's hash covers the previous entry's, its number, time, kind and body, so changing, removing,
 inserting or swapping entries breaks the chain at a named place. `coverage` entries prove what was judged:
@@ -6,6 +6,10 @@ per partition their ranges must tile the offsets from the `start` entry on, with
 entry says that the partition's log is another one from some offset on: what is judged from there is new.
 Truncating the tail is found by comparing with the ledger's position and flag tables, or with a head
 that was stored elsewhere (`entries` and `head` of `riskmon audit verify --json`).
+
+Kinds of entries: `start`, `coverage`, `gap`, `moved` (by an operator) and `incarnation` say what was judged
+of a partition, `flag` what it led to, `judge` which engine version judges from here on. The verifier passes
+over `topic` (first id seen), `behind` (the group had committed more), `started`, `stopped` and `requeued`.
 """
 
 import hashlib
@@ -28,7 +32,7 @@ class ChainEntry(NamedTuple):
 
 
 def canonical(body: Mapping[str, Any]) -> str:
-    """Serialise a body so that equal content has equal bytes (RFC 8785 in spirit: sorted keys, no spaces)."""
+    """Serialise a body so that equal content has equal bytes (as RFC 8785, but with Python's floats)."""
     return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 

@@ -221,7 +221,11 @@ def _stored(row: Any) -> Stored:
 
 
 def _restored(row: Any, offset: int, since: int | None) -> Mark:
-    """Return the mark of a position row at `offset`, without progress in a replaced log, from `since` on."""
+    """Return the mark with which to continue a position row at `offset`.
+
+    With `since` the log is another one from there on, and so is all progress at or after it: it is dropped,
+    as `_apply_incarnation` of `monitor.ledger.audit` drops it from what must be covered.
+    """
     beyond, partial = _decoder.decode(row.beyond)
     stop = max((end for _, end in beyond), default=0) if since is None else since
     spans = tuple(OffsetRange(start, min(end, stop)) for start, end in beyond if offset <= start < stop)
