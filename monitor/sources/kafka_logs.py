@@ -37,9 +37,24 @@ class LogChanges(NamedTuple):
 
 
 class _Doubt:
-    def __init__(self, answer: Any, asked: float) -> None:
-        self.answer = answer
-        self.asked = asked
+    """A request for metadata that is to end a doubt. `outdated`: its answer may be of before, so ask again.
+
+    The library answers with the response to a request that is under way, although that was sent earlier.
+    """
+
+    def __init__(self, cluster: Any, now: float) -> None:
+        self.ask(cluster, now)
+
+    def ask(self, cluster: Any, now: float) -> None:
+        """Request metadata. Checked first: a request that begins in between is new enough."""
+        self.outdated = bool(cluster.metadata_refresh_in_progress)
+        self.answer, self.asked = cluster.request_update(), now
+
+    def answered(self, cluster: Any) -> bool:
+        """Return whether there is an answer that counts; ask again for one that does not."""
+        if self.answer.is_done and self.outdated:
+            self.ask(cluster, self.asked)
+        return bool(self.answer.is_done)
 
 
 class Logs:
@@ -59,6 +74,7 @@ class Logs:
     def attach(self, consumer: Any, cluster: Any) -> None:
         """Watch a consumer and its metadata. Raises AttributeError for a release that cannot be watched."""
         self._cluster = cluster
+        _ = cluster.metadata_refresh_in_progress
         self._refreshes = 0
         fetcher = consumer._fetcher  # noqa: SLF001 - nothing public tells of a fetch that failed
         fetcher._parse_fetched_data = self._watched(fetcher._parse_fetched_data)  # noqa: SLF001 - as above
@@ -85,7 +101,7 @@ class Logs:
 
         Those at hand may be minutes old: of before a rebalance that gave us the partition of another topic.
         """
-        self._doubt({key})
+        self._doubt({key}, anew=True)
 
     def forget(self, key: TopicPartition) -> None:
         """Forget a partition that is no longer ours."""
@@ -100,7 +116,7 @@ class Logs:
         """Note that partitions are being fetched now."""
         now = self._clock.monotonic()
         if now - self._read_at > UNSEEN_SECONDS:
-            self._doubt(self._known.keys())
+            self._doubt(self._known.keys(), anew=True)
         self._read_at = now
 
     def look(self, fetched: Iterable[TopicPartition]) -> LogChanges:
@@ -108,7 +124,7 @@ class Logs:
         self._take_failed()
         end = Deadline(self._clock, ANSWER_SECONDS)
         for key in fetched:
-            while key in self._doubts and not self._doubts[key].answer.is_done and not end.expired():
+            while key in self._doubts and not self._doubts[key].answered(self._cluster) and not end.expired():
                 self._clock.sleep(TICK_SECONDS)
         changes = LogChanges([], self._unheld, [])
         self._unheld = []
@@ -129,14 +145,14 @@ class Logs:
 
     def _settles(self, key: TopicPartition, *, same: bool) -> bool:
         doubt = self._doubts[key]
-        if not doubt.answer.is_done:
+        if not doubt.answered(self._cluster):
             return False
         if same and doubt.answer.succeeded():
             del self._doubts[key]
             return True
         now = self._clock.monotonic()
         if now - doubt.asked >= AGAIN_SECONDS:
-            self._doubts[key] = _Doubt(self._cluster.request_update(), now)
+            doubt.ask(self._cluster, now)  # for all partitions that share it
         return False
 
     def _take_failed(self) -> None:
@@ -144,10 +160,16 @@ class Logs:
             key = self._failed.popleft()
             self._doubt(self._known.keys() if key is None else {key} & self._known.keys())
 
-    def _doubt(self, keys: Collection[TopicPartition]) -> None:
-        new = [key for key in keys if key not in self._doubts]
+    def _doubt(self, keys: Collection[TopicPartition], *, anew: bool = False) -> None:
+        """Doubt partitions; `anew`: an answer that an earlier doubt still waits for is not enough."""
+        new = []
+        for key in keys:
+            if key not in self._doubts:
+                new.append(key)
+            elif anew:
+                self._doubts[key].outdated = True
         if new:
-            doubt = _Doubt(self._cluster.request_update(), self._clock.monotonic())
+            doubt = _Doubt(self._cluster, self._clock.monotonic())
             self._doubts |= dict.fromkeys(new, doubt)
             self._unheld += new
 
