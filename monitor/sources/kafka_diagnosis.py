@@ -25,7 +25,7 @@ from monitor.config import KafkaConfig
 from monitor.errors import ConfigError
 
 SAY_SECONDS: Final = 60.0  # how often a lasting outage is logged
-CAUSE_SECONDS: Final = 2.0  # how long the first line of an outage waits for a cause
+CAUSE_SECONDS: Final = 2.0  # how long the first line of an outage waits for a cause, or for a better one
 
 
 class Outage(StrEnum):
@@ -308,7 +308,9 @@ class Outages:
         if self._began is None:
             self._began = now
         cause = self._diagnosis.cause
-        early = cause is None and now - self._began < CAUSE_SECONDS
+        # A broker that ends closes connections unanswered, too: the next attempt shows that it is not there.
+        vague = cause is None or cause.reason is Outage.CLOSED_UNANSWERED
+        early = vague and now - self._began < CAUSE_SECONDS
         if early or (self._logged_at is not None and now - self._logged_at < SAY_SECONDS):
             return
         self._logged_at = now

@@ -147,6 +147,22 @@ def test_an_outage_with_a_known_cause_is_told_of_at_once() -> None:
     assert line["cause"] is Outage.CONNECTION_REFUSED
 
 
+@pytest.mark.parametrize("refused", [True, False])
+def test_a_connection_that_is_closed_unanswered_is_tried_again_first(*, refused: bool) -> None:
+    """A broker that ends does that as well: only where it stays so is it the cause."""
+    clock, diagnosis = ManualClock(), Diagnosis(KafkaConfig())
+    outages = Outages(clock, structlog.get_logger(), diagnosis)
+    diagnosis._failed("one", errors.KafkaConnectionError("socket disconnected"))
+    with capture_logs() as logs:
+        outages.away()
+        assert logs == []
+        clock.advance(CAUSE_SECONDS)
+        if refused:
+            diagnosis._failed("one", errors.KafkaConnectionError("111 ECONNREFUSED"))
+        outages.away()
+    assert logs[0]["cause"] is (Outage.CONNECTION_REFUSED if refused else Outage.CLOSED_UNANSWERED)
+
+
 class Denied:
     """Rights over a cluster that is asked for its metadata again and again."""
 
