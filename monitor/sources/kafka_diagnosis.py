@@ -25,7 +25,8 @@ from monitor.config import KafkaConfig
 from monitor.errors import ConfigError
 
 SAY_SECONDS: Final = 60.0  # how often a lasting outage is logged
-CAUSE_SECONDS: Final = 2.0  # how long the first line of an outage waits for a cause, or for a better one
+CAUSE_SECONDS: Final = 2.0  # how long the first line of an outage waits for a cause
+BETTER_CAUSE_SECONDS: Final = 2.0  # and for a better one, where the cause may be of a broker that ends
 
 
 class Outage(StrEnum):
@@ -309,9 +310,9 @@ class Outages:
             self._began = now
         cause = self._diagnosis.cause
         # A broker that ends closes connections unanswered, too: the next attempt shows that it is not there.
-        vague = cause is None or cause.reason is Outage.CLOSED_UNANSWERED
-        early = vague and now - self._began < CAUSE_SECONDS
-        if early or (self._logged_at is not None and now - self._logged_at < SAY_SECONDS):
+        vague = cause is not None and cause.reason is Outage.CLOSED_UNANSWERED
+        wait = BETTER_CAUSE_SECONDS if vague else CAUSE_SECONDS if cause is None else 0.0
+        if now - self._began < wait or (self._logged_at is not None and now - self._logged_at < SAY_SECONDS):
             return
         self._logged_at = now
         self._log.warning(

@@ -17,6 +17,7 @@ from monitor.config import KafkaConfig
 from monitor.errors import ConfigError
 from monitor.events import Denial, Right
 from monitor.sources.kafka_diagnosis import (
+    BETTER_CAUSE_SECONDS,
     CAUSE_SECONDS,
     SAY_SECONDS,
     Diagnosis,
@@ -156,7 +157,7 @@ def test_a_connection_that_is_closed_unanswered_is_tried_again_first(*, refused:
     with capture_logs() as logs:
         outages.away()
         assert logs == []
-        clock.advance(CAUSE_SECONDS)
+        clock.advance(BETTER_CAUSE_SECONDS)
         if refused:
             diagnosis._failed("one", errors.KafkaConnectionError("111 ECONNREFUSED"))
         outages.away()
