@@ -1,10 +1,10 @@
 """Decides which traces escalate to a higher tier, each with a known and recorded probability.
 
 The tier below says of each trace whether it is unsure. Unsure traces escalate with probability
-`escalation_rate`,
-which the engine lowers when the machine cannot carry the load; the others with the exploration rate (the
-option `audit` of detectors), so that errors of the cheap tier are estimated too. Because every such
-probability is known and positive, rates can be corrected for it (`monitor.telemetry.rates`).
+`escalation_rate`, which the engine lowers when the machine cannot carry the load; the others with the
+exploration rate (the option `audit` of detectors), so that errors of the cheap tier are estimated too.
+Because every such probability is known and positive, rates can be corrected for it
+(`monitor.telemetry.rates`).
 
 A detector with tiers makes these promises, so that escalations can be counted and rates corrected:
 

@@ -74,7 +74,7 @@ class Logs:
     def attach(self, consumer: Any, cluster: Any) -> None:
         """Watch a consumer and its metadata. Raises AttributeError for a release that cannot be watched."""
         self._cluster = cluster
-        _ = cluster.metadata_refresh_in_progress
+        _ = cluster.metadata_refresh_in_progress  # so that a release without it is refused here, not later
         self._refreshes = 0
         fetcher = consumer._fetcher  # noqa: SLF001 - nothing public tells of a fetch that failed
         fetcher._parse_fetched_data = self._watched(fetcher._parse_fetched_data)  # noqa: SLF001 - as above
