@@ -5,7 +5,7 @@ ARGS ?=
 BIN := .venv/bin
 PIP_LOG := .venv/pip.log
 TO_RUN := -e .[demo,spacy]
-TO_TEST := -e .[demo,spacy,postgresql,detoxify,export,eval,dev,train]
+TO_TEST := -e .[demo,spacy,postgresql,grpc,detoxify,export,eval,dev,train]
 
 # Many tests wait for brokers and daemons, so three share two cores; those with deadlines have one each.
 PARALLEL := -m "not alone" -n 3 --dist loadfile --no-loadscope-reorder

@@ -18,12 +18,21 @@ def is_spool(topic: str) -> bool:
 
 
 class Received(NamedTuple):
-    """A body that a client sent, on its way into the spool. `time` is when it came, Unix seconds."""
+    """A body that a client sent, on its way into the spool. `time` is when it came, Unix seconds.
+
+    A body that is too much for one record has `rest`, further ones; all are written, or none is.
+    """
 
     topic: str
     time: float
     content_type: str
     value: bytes
+    rest: tuple[bytes, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Return the bytes of all its records."""
+        return len(self.value) + sum(map(len, self.rest))
 
 
 class SpoolUsage(NamedTuple):

@@ -22,7 +22,7 @@ class Config(Section):
     )
     data_dir: Path = Field(Path("data"), description="Folder of the ledger and the key file.")
     kafka: KafkaConfig = Field(default_factory=KafkaConfig, description="Source.")
-    receiver: ReceiverConfig = Field(default_factory=ReceiverConfig, description="OTLP over HTTP.")
+    receiver: ReceiverConfig = Field(default_factory=ReceiverConfig, description="OTLP over HTTP and gRPC.")
     ingest: IngestConfig = Field(default_factory=IngestConfig, description="Decoding.")
     assembly: AssemblyConfig = Field(default_factory=AssemblyConfig, description="Joining spans.")
     pool: PoolConfig = Field(default_factory=PoolConfig, description="Worker processes.")
@@ -60,8 +60,11 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _something_is_read(self) -> Self:
-        if not self.kafka.topics and not self.receiver.enabled:
-            raise ValueError("kafka.topics: name a topic, or let applications send to us: receiver.enabled")
+        if not self.kafka.topics and not self.receiver.receives:
+            raise ValueError(
+                "kafka.topics: name a topic, or let applications send to us: receiver.enabled, "
+                "receiver.grpc.enabled"
+            )
         return self
 
     @model_validator(mode="after")
@@ -84,13 +87,13 @@ class Config(Section):
 
     def spool_topics(self) -> dict[str, str]:
         """Return the spool topic of each signal the receiver takes; none when it is off."""
-        if not self.receiver.enabled:
+        if not self.receiver.receives:
             return {}
         return {signal: spool_topic(signal, self.name()) for signal in ("traces", "logs")}
 
     def bounds(self) -> IngestConfig:
         """Return the bounds on decoding: a body that the receiver accepts must never exceed them."""
-        if not self.receiver.enabled:
+        if not self.receiver.receives:
             return self.ingest
         largest = max(self.ingest.max_record_bytes, self.receiver.max_body_bytes)
         return self.ingest.model_copy(update={"max_record_bytes": largest})

@@ -77,19 +77,37 @@ class KafkaConfig(Section):
 Format = Literal["native", "otlp_json", "otlp_proto", "otlp_proto_logs", "openai", "litellm", "kong", "auto"]
 
 
-class ReceiverConfig(Section):
-    """OTLP over HTTP, in addition to Kafka or instead of it."""
+Port = Annotated[int, Field(ge=0, le=65535)]
 
-    enabled: bool = Field(default=False, description="Enable the receiver.")
+
+class GrpcConfig(Section):
+    """OTLP over gRPC, with the receiver's other settings; needs the extra `grpc`."""
+
+    enabled: bool = Field(default=False, description="Enable OTLP over gRPC, with HTTP or without.")
+    port: Port = Field(4317, description="Port, at `receiver.host`; 0 takes a free one.")
+
+
+class ReceiverConfig(Section):
+    """OTLP over HTTP and gRPC, in addition to Kafka or instead of it."""
+
+    enabled: bool = Field(default=False, description="Enable OTLP over HTTP.")
     host: str = Field("127.0.0.1", description="Address to listen on; loopback by default.")
-    port: Annotated[int, Field(ge=0, le=65535)] = Field(4318, description="Port; 0 takes a free one.")
+    port: Port = Field(4318, description="Port; 0 takes a free one.")
+    grpc: GrpcConfig = Field(default_factory=GrpcConfig, description="OTLP over gRPC.")
     token: SecretStr | None = Field(None, description="Bearer token that clients must send; none by default.")
-    max_body_bytes: Count = Field(8 * 2**20, description="Largest body, decompressed; larger ones get 413.")
+    max_body_bytes: Count = Field(
+        8 * 2**20, description="Largest body, decompressed; larger ones are refused."
+    )
     max_spool_bytes: Count = Field(
-        2**30, description="Bytes that may wait to be judged; beyond them clients get 429 and retry."
+        2**30, description="Bytes that may wait to be judged; beyond them clients are told to retry."
     )
     max_spool_records: Count = Field(100_000, description="Bodies that may wait to be judged.")
-    retry_after_seconds: Count = Field(5, description="When a client that got 429 or 503 should try again.")
+    retry_after_seconds: Count = Field(5, description="When a client that was told to retry should do so.")
+
+    @property
+    def receives(self) -> bool:
+        """Return whether clients can send bodies, by any protocol."""
+        return self.enabled or self.grpc.enabled
 
 
 class IngestConfig(Section):

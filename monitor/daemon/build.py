@@ -23,6 +23,8 @@ from monitor.ledger.store import Ledger
 from monitor.outcome.effects import Policy
 from monitor.ports import Detectors, Monitor, Observer, Source
 from monitor.privacy.vault import Vault
+from monitor.receiver.intake import BodyIntake
+from monitor.receiver.otlp_grpc import GrpcReceiver
 from monitor.receiver.otlp_http import Receiver
 from monitor.rules import RuleBook
 from monitor.sources.combined import CombinedSource
@@ -155,8 +157,8 @@ def build_source(
 
 
 def build_spool(config: Config, ledger: Ledger, vault: Vault) -> LedgerSpool | None:
-    """Build the spool that the receiver writes to; None when it is off."""
-    if not config.receiver.enabled:
+    """Build the spool that receivers write to; None when all are off."""
+    if not config.receiver.receives:
         return None
     return LedgerSpool(
         ledger,
@@ -167,13 +169,27 @@ def build_spool(config: Config, ledger: Ledger, vault: Vault) -> LedgerSpool | N
     )
 
 
-def build_receiver(
-    config: Config, spool: LedgerSpool | None, clock: Clock, observer: TelemetryObserver
-) -> Receiver | None:
-    """Build the OTLP receiver; None without a spool to write to."""
+def build_body_intake(config: Config, spool: LedgerSpool | None, clock: Clock) -> BodyIntake | None:
+    """Build what all receivers give bodies to; None without a spool to write to."""
     if spool is None:
         return None
-    return Receiver(config.receiver, spool, config.spool_topics(), clock, observer.answered)
+    return BodyIntake(config.receiver, spool, config.spool_topics(), clock, config.ingest.max_spans)
+
+
+def build_receiver(config: Config, intake: BodyIntake | None, observer: TelemetryObserver) -> Receiver | None:
+    """Build the receiver of OTLP over HTTP; None when it is off."""
+    if intake is None or not config.receiver.enabled:
+        return None
+    return Receiver(config.receiver, intake, observer.answered)
+
+
+def build_grpc_receiver(
+    config: Config, intake: BodyIntake | None, observer: TelemetryObserver
+) -> GrpcReceiver | None:
+    """Build the receiver of OTLP over gRPC; None when it is off. Raises ConfigError without grpcio."""
+    if intake is None or not config.receiver.grpc.enabled:
+        return None
+    return GrpcReceiver(config.receiver, intake, observer.answered)
 
 
 def build_review(config: Config, flags: FlagReader) -> Review | None:

@@ -97,11 +97,23 @@ def _ledger(config: Config) -> list[CheckResult]:
 
 
 def _receiver(config: Config) -> list[CheckResult]:
-    if not config.receiver.enabled:
-        return []
+    from monitor.receiver.otlp_grpc import require_grpc
+
     receiver = config.receiver
     token = "with a token" if receiver.token else "no token"
-    return [CheckResult("receiver", "ok", f"OTLP/HTTP at {receiver.host}:{receiver.port}, {token}")]
+    results = []
+    if receiver.enabled:
+        where = f"OTLP/HTTP at {receiver.host}:{receiver.port}, {token}"
+        results.append(CheckResult("receiver", "ok", where))
+    if receiver.grpc.enabled:
+        where = f"OTLP/gRPC at {receiver.host}:{receiver.grpc.port}, {token}"
+        try:
+            require_grpc()
+        except ConfigError as error:
+            results.append(CheckResult("gRPC receiver", "failed", str(error)))
+        else:
+            results.append(CheckResult("gRPC receiver", "ok", where))
+    return results
 
 
 def _spool(topic: str, usage: SpoolUsage, oldest: float, config: Config) -> CheckResult:

@@ -29,6 +29,8 @@ from monitor.ledger.auditor import Auditor
 from monitor.ledger.flags import FlagReader
 from monitor.ledger.outbox import LedgerOutbox
 from monitor.ports import Observer, Observers, Source
+from monitor.receiver.otlp_grpc import GrpcReceiver
+from monitor.receiver.otlp_http import Receiver
 from monitor.rules import RuleBook, default_paths
 from monitor.telemetry.observer import TelemetryObserver
 
@@ -97,7 +99,9 @@ class Daemon:
             config.deliver.max_backoff_seconds,
         )
         spool = build.build_spool(config, self.ledger, self.vault)
-        self._receiver = build.build_receiver(config, spool, clock, self.observer)
+        self._intake = build.build_body_intake(config, spool, clock)
+        self._receiver = build.build_receiver(config, self._intake, self.observer)
+        self._grpc_receiver = build.build_grpc_receiver(config, self._intake, self.observer)
         self._group_watch = build.build_group_watch(config, clock, self.observer) if source is None else None
         self.engine = build.build_engine(
             config,
@@ -139,10 +143,11 @@ class Daemon:
         HTTP comes first, to answer probes from before the models are loaded until the very end; only the
         flags' reader, which its last answers still use, comes before it. The exporters of telemetry come
         next, to report all that follows, and how it ended. The ledger follows: it must close only when
-        nothing writes to it any more. The review page reads from it, so it comes after. The receiver comes
-        before the pool: bodies that arrive while models load, which takes seconds to minutes, are safe in the
-        spool. The start goes on record when the models are loaded, as later parts act on the outside world.
-        The watchdog guards a turning loop, and must not fire while the others stop, so it comes last.
+        nothing writes to it any more. The review page reads from it, so it comes after. The receivers come
+        after the intake that they write through, and before the pool: bodies that arrive while models load,
+        which takes seconds to minutes, are safe in the spool. The start goes on record when the models are
+        loaded, as later parts act on the outside world. The watchdog guards a turning loop, and must not fire
+        while the others stop, so it comes last.
         """
         return (
             Component("flags", stop=lambda _: self._flags.close()),
@@ -156,14 +161,13 @@ class Daemon:
             Component("ledger", stop=lambda _: self.ledger.close()),
             *_if_built(self._review, lambda r: Component("review", stop=lambda _: r.close())),
             *_if_built(
-                self._receiver,
-                lambda r: Component(
-                    "receiver",
-                    self._start_receiver,
-                    lambda _: r.stop(),
-                    lambda: {"receiver_accepting": r.accepting},
+                self._intake,
+                lambda i: Component(
+                    "intake", stop=lambda _: i.close(), ready=lambda: {"receiver_accepting": i.accepting}
                 ),
             ),
+            *_if_built(self._receiver, lambda r: self._receiving("receiver", "http", r)),
+            *_if_built(self._grpc_receiver, lambda r: self._receiving("grpc_receiver", "grpc", r)),
             Component("detectors", self._start_detectors, lambda _: self.pool.close()),
             Component("record", self._note_start, lambda _: self._note_stop()),
             *_if_built(self._group_watch, lambda g: Component("group", g.start, g.stop)),
@@ -202,8 +206,8 @@ class Daemon:
         notify("STOPPING=1")
         self.engine.stop()
         # At once, not when it is its turn to stop: a refused sender can go to another daemon in time.
-        if self._receiver is not None:
-            self._receiver.refuse()
+        if self._intake is not None:
+            self._intake.refuse()
 
     def handle_signals(self) -> None:
         """Make SIGTERM and SIGINT drain (a second one ends at once), and SIGHUP reload."""
@@ -217,10 +221,12 @@ class Daemon:
         signal.signal(signal.SIGINT, on_signal)
         signal.signal(signal.SIGHUP, lambda _number, _frame: self.engine.reload())
 
-    def _start_receiver(self) -> None:
-        if self._receiver is not None:
-            self._receiver.start()
-            log.info("receiving", host=self.config.receiver.host, port=self._receiver.port)
+    def _receiving(self, name: str, protocol: str, receiver: Receiver | GrpcReceiver) -> Component:
+        def start() -> None:
+            receiver.start()
+            log.info("receiving", protocol=protocol, host=self.config.receiver.host, port=receiver.port)
+
+        return Component(name, start, lambda _: receiver.stop())
 
     def _start_detectors(self) -> None:
         self._report_tiers()

@@ -20,7 +20,7 @@ CONTENT_TYPE = "content-type"
 
 
 class LedgerSpool:
-    """One instance's topics of the spool. Thread-safe: a receiver writes while the engine reads.
+    """One instance's topics of the spool. Thread-safe: receivers write while the engine reads.
 
     `max_records` and `max_bytes` bound all of its topics together. Every method may raise Retryable.
     """
@@ -48,28 +48,32 @@ class LedgerSpool:
             ends = {topic: waiting.end for topic, waiting in usage.items()}
             through = {topic: _through(connection, topic) for topic in self.topics}
             rows = []
-            for topic, time, content_type, value in bodies:
-                records, size = records + 1, size + len(value)
+            taken = 0
+            for body in bodies:
+                records, size = records + 1 + len(body.rest), size + body.size
                 if records > self._max_records or size > self._max_bytes:
                     break
-                through[topic] += len(value)
-                rows.append(
-                    {
-                        "topic": topic,
-                        "offset": ends[topic],
-                        "time": time,
-                        "content_type": content_type,
-                        "size": len(value),
-                        "through": through[topic],
-                        "sealed": self._vault.encrypt(value, _context(topic, ends[topic])),
-                    }
-                )
-                ends[topic] += 1
+                topic = body.topic
+                for value in (body.value, *body.rest):
+                    through[topic] += len(value)
+                    rows.append(
+                        {
+                            "topic": topic,
+                            "offset": ends[topic],
+                            "time": body.time,
+                            "content_type": body.content_type,
+                            "size": len(value),
+                            "through": through[topic],
+                            "sealed": self._vault.encrypt(value, _context(topic, ends[topic])),
+                        }
+                    )
+                    ends[topic] += 1
+                taken += 1
             if rows:
                 connection.execute(t.spool.insert(), rows)
         self._saw(ends)
         self._grown.set()
-        return len(rows)
+        return taken
 
     def read(self, topic: str, offset: int, max_records: int, max_bytes: int) -> Sequence[Record]:
         """Read from the first record at or after an offset on; at least one record if there is any.

@@ -1,36 +1,31 @@
 """OTLP over HTTP: an SDK or a Collector points straight at riskmon, with no broker between.
 
 200 means that the body is on disk in the spool; any other status gives no such promise. Refusals that a
-repeat may cure make OTLP clients retry (429 and 503 with Retry-After), the others do not. gRPC is not
-supported: SDKs default to `http/protobuf`, a Collector has an `otlphttp` exporter.
+repeat may cure make OTLP clients retry (429 and 503 with Retry-After), the others do not.
 https://opentelemetry.io/docs/specs/otlp/#otlphttp
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
 from typing import Final
 
 import msgspec
+import structlog
 from typing_extensions import override
 
-from monitor.clock import Clock
 from monitor.config import ReceiverConfig
-from monitor.receiver.intake import (
-    JSON,
-    PROTOBUF,
-    WAITING_BODIES,
-    BodyIntake,
-    BodyRefused,
-    Refusal,
-    SpoolWriter,
-)
+from monitor.receiver.bodies import ENCODINGS, JSON, PROTOBUF
+from monitor.receiver.intake import WAITING_BODIES, BodyIntake
+from monitor.receiver.refusals import BodyRefused, Refusal, status, too_large
 from monitor.web import credentials
 from monitor.web.routes import Route, Routes
 from monitor.web.server import Head, Limits, Response, Server
 
 MAX_CONNECTIONS: Final = 256
 REQUEST_SECONDS: Final = 30.0
+REMEDY: Final = "set receiver.token, or let only your applications reach it"
+_PREFACE: Final = ("PRI", "*")  # method and path of the first bytes of HTTP/2, RFC 9113 section 3.4
 _STATUS: Final = {
     Refusal.MALFORMED: HTTPStatus.BAD_REQUEST,
     Refusal.TOO_LARGE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -39,8 +34,11 @@ _STATUS: Final = {
 }
 
 
+log = structlog.get_logger(__name__)
+
+
 class Receiver(Server):
-    """Serves `POST /v1/traces` and `/v1/logs`, writing to `spool`, each signal to its topic of `topics`.
+    """Serves `POST /v1/traces` and `/v1/logs`, giving bodies to `intake`, which others may use as well.
 
     `on_answer` gets the status of each answer, from the server's thread.
     """
@@ -48,13 +46,12 @@ class Receiver(Server):
     def __init__(
         self,
         config: ReceiverConfig,
-        spool: SpoolWriter,
-        topics: Mapping[str, str],
-        clock: Clock,
+        intake: BodyIntake,
         on_answer: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._config = config
-        self._intake = BodyIntake(config, spool, topics, clock)
+        self._intake = intake
+        self._met_grpc = False
         routes = [
             Route("POST", f"/v1/{signal}", serve=partial(self._take, signal), guard=self._refusal)
             for signal in ("traces", "logs")
@@ -66,24 +63,14 @@ class Receiver(Server):
             config.port,
             Routes(routes, self._problem, "only /v1/traces and /v1/logs"),
             Limits(MAX_CONNECTIONS, REQUEST_SECONDS, config.max_body_bytes, waiting),
-            remedy="" if config.token else "set receiver.token, or let only your applications reach it",
+            remedy="" if config.token else REMEDY,
             on_answer=on_answer,
         )
 
-    @property
-    def accepting(self) -> bool:
-        """Return whether the latest bodies were accepted."""
-        return self._intake.accepting
-
-    def refuse(self) -> None:
-        """Answer 503 from now on: the daemon stops, and new bodies would wait for its return."""
-        self._intake.stopping = True
-
     @override
     def stop(self) -> None:
-        self.refuse()
+        self._intake.refuse()
         super().stop()
-        self._intake.close()
 
     def _refusal(self, head: Head) -> Response | None:
         """Refuse a request for which the head is reason enough."""
@@ -92,8 +79,8 @@ class Receiver(Server):
             return self._problem(HTTPStatus.UNAUTHORIZED, "the bearer token is missing or wrong", head)
         if _content_type(head) not in {PROTOBUF, JSON}:
             return self._problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"only {PROTOBUF} and {JSON}", head)
-        if head.headers.get("content-encoding", "identity") not in {"identity", "gzip"}:
-            text = "only gzip or no content-encoding"
+        if _encoding(head) not in ENCODINGS:
+            text = f"content-encoding must be one of {', '.join(ENCODINGS)}, or none"
             return self._problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, text, head)
         try:
             self._intake.admit()
@@ -103,24 +90,41 @@ class Receiver(Server):
 
     async def _take(self, signal: str, head: Head, body: bytes) -> Response:
         content_type = _content_type(head)
-        gzipped = head.headers.get("content-encoding") == "gzip"
         try:
-            await self._intake.take(signal, content_type, body, gzipped=gzipped)
+            await self._intake.take(signal, content_type, body, _encoding(head))
         except BodyRefused as refused:
             return self._problem(_STATUS[refused.why], refused.text, head)
         return Response(200, b"{}" if content_type == JSON else b"", content_type)
 
-    def _problem(self, status: HTTPStatus, text: str, head: Head | None) -> Response:
+    def _problem(self, code: HTTPStatus, text: str, head: Head | None) -> Response:
         """Return a `google.rpc.Status` with only its message, in the request's encoding."""
+        if code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            text = too_large(self._config.max_body_bytes)
+        elif head is not None and (head.method, head.path) == _PREFACE:
+            text = self._not_grpc()
         later = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
         headers = [
-            *([("Retry-After", str(self._config.retry_after_seconds))] if status in later else []),
-            *([("WWW-Authenticate", "Bearer")] if status == HTTPStatus.UNAUTHORIZED else []),
+            *([("Retry-After", str(self._config.retry_after_seconds))] if code in later else []),
+            *([("WWW-Authenticate", "Bearer")] if code == HTTPStatus.UNAUTHORIZED else []),
         ]
         if head is not None and _content_type(head) == PROTOBUF:
-            return Response(status, b"\x12" + bytes([len(text)]) + text.encode(), PROTOBUF, tuple(headers))
-        return Response(status, msgspec.json.encode({"message": text}), JSON, tuple(headers))
+            return Response(code, status(text), PROTOBUF, tuple(headers))
+        return Response(code, msgspec.json.encode({"message": text}), JSON, tuple(headers))
+
+    def _not_grpc(self) -> str:
+        """Return what to tell a gRPC client; tell it to the operator too, once, as few clients show it."""
+        grpc = self._config.grpc
+        where = f"port {grpc.port or 4317}" + ("" if grpc.enabled else ", once receiver.grpc.enabled is true")
+        remedy = f"this port takes OTLP over HTTP/1.1; send gRPC to {where}, or use http/protobuf"
+        if not self._met_grpc:
+            self._met_grpc = True
+            log.warning("grpc_on_http_port", port=self.port, remedy=remedy)
+        return f"this is HTTP/2, as gRPC uses it: {remedy}"
 
 
 def _content_type(head: Head) -> str:
     return head.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _encoding(head: Head) -> str:
+    return head.headers.get("content-encoding", "").strip().lower() or "identity"

@@ -38,9 +38,9 @@ KEYS: Final = frozenset(
     action app batch cause code conditions consumed cost count dead_lettered deadline destination
     detector environment error event exception field file flag_id flags frames function gaps group host
     incident instance key kinds left_out level line logger message messages model module name offset outcome
-    partition partitions path pid port position problems reason recorded records released remedy right rows
-    rule rules score seconds section setting severity signal stage status step summary tier timestamp topic
-    topics trace_id traces version where workers
+    partition partitions path pid port position problems protocol reason recorded records released remedy
+    right rows rule rules score seconds section setting severity signal stage status step summary tier
+    timestamp topic topics trace_id traces version where workers
     """.split()  # noqa: SIM905 - sixty lines of quotes would read worse
 )
 """The keys a log line may have. Others are left out and named under `dropped`."""

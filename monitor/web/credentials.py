@@ -12,7 +12,12 @@ def holds(head: Head, token: bytes, *, basic: bool = False) -> bool:
 
     Compares in constant time.
     """
-    return hmac.compare_digest(_brought(head.headers.get("authorization", ""), basic=basic), token)
+    return allows(head.headers.get("authorization", ""), token, basic=basic)
+
+
+def allows(authorization: str, token: bytes, *, basic: bool = False) -> bool:
+    """Return whether the value of an `authorization` header or metadata holds the token, like `holds`."""
+    return hmac.compare_digest(_brought(authorization, basic=basic), token)
 
 
 def _brought(authorization: str, *, basic: bool) -> bytes:

@@ -111,13 +111,10 @@ class Server:
             self._server = listening.result()
         except OSError as error:
             self.stop()
-            raise ConfigError(
-                f"{self._section}.host, {self._section}.port: cannot listen on {host}:{port} "
-                f"({error.strerror or type(error).__name__}); take a free port, or 0 for any"
-            ) from None
+            reason = error.strerror or type(error).__name__
+            raise cannot_listen(self._section, host, port, reason) from None
         self._address = (host, int(self._server.sockets[0].getsockname()[1]))
-        if self._remedy and not _is_loopback(host):
-            log.warning("not_loopback", section=self._section, host=host, port=self.port, remedy=self._remedy)
+        warn_beyond_loopback(self._section, host, self.port, self._remedy)
 
     def stop(self) -> None:
         """Let requests being served finish, close every connection and end the thread. Idempotent."""
@@ -321,6 +318,21 @@ class _Connection(asyncio.Protocol):
     def _drop_body(self) -> None:
         self._server.waiting_bytes -= self._size
         self._body, self._size = [], 0
+
+
+def warn_beyond_loopback(section: str, host: str, port: int, remedy: str) -> None:
+    """Log that a listening port can be reached from outside; nothing for loopback, or without a remedy."""
+    if remedy and not _is_loopback(host):
+        log.warning("not_loopback", section=section, host=host, port=port, remedy=remedy)
+
+
+def cannot_listen(section: str, host: str, port: int, reason: str) -> ConfigError:
+    """Return the error of an address of a section's `host` and `port` that cannot be bound."""
+    name = section.partition(".")[0]  # parts of a section listen at its host
+    return ConfigError(
+        f"{name}.host, {section}.port: cannot listen on {host}:{port} ({reason}); "
+        "take a free port, or 0 for any"
+    )
 
 
 def _is_loopback(host: str) -> bool:

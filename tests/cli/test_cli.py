@@ -334,6 +334,24 @@ def test_check_tells_of_the_receiver_and_of_spools_nobody_reads(call: Call, stoc
     assert "`instance: gone`" in theirs["detail"]
 
 
+def test_check_tells_of_grpc_and_of_its_library(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be on without HTTP; without grpcio the daemon would not start, and the line says what to do."""
+    grpc = {"RISKMON_RECEIVER_GRPC_ENABLED": "true", "RISKMON_RECEIVER_TOKEN": "t"}
+
+    def look() -> tuple[int, dict[str, Any]]:
+        answer = call("check", "--json", **grpc, **WITHOUT_KAFKA)
+        return answer.code, {finding["subject"]: finding for finding in answer.json()["findings"]}
+
+    code, found = look()
+    assert (code, found["gRPC receiver"]["state"]) == (0, "ok")
+    assert found["gRPC receiver"]["detail"] == "OTLP/gRPC at 127.0.0.1:4317, with a token"
+    assert "receiver" not in found
+    monkeypatch.setitem(sys.modules, "grpc", None)
+    code, found = look()
+    assert (code, found["gRPC receiver"]["state"]) == (78, "failed")
+    assert "pip install model-risk-monitor[grpc]" in found["gRPC receiver"]["detail"]
+
+
 def test_no_topic_and_no_receiver_is_nothing_to_do(call: Call) -> None:
     """A daemon that reads nothing is a mistake, and the message says what to set."""
     answer = call("check", "--offline", **WITHOUT_KAFKA)

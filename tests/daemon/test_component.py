@@ -63,7 +63,7 @@ def test_every_component_of_a_daemon_stops_without_a_start_and_twice(tmp_path: P
         {
             "data_dir": tmp_path,
             "http": {"port": 0, "review_token": "t" * 32},
-            "receiver": {"enabled": True, "port": 0},
+            "receiver": {"enabled": True, "port": 0, "grpc": {"enabled": True, "port": 0}},
             "telemetry": {
                 "otlp_endpoint": "http://127.0.0.1:9",
                 "evaluations_endpoint": "http://127.0.0.1:9",
@@ -75,6 +75,6 @@ def test_every_component_of_a_daemon_stops_without_a_start_and_twice(tmp_path: P
     clock = ManualClock()
     daemon = Daemon(config, clock=clock, source=MemorySource(MemoryLog({}), clock))
     names = [component.name for component in daemon.components]
-    assert len(set(names)) == len(names) == 13
+    assert len(set(names)) == len(names) == 15
     for _ in range(2):
         daemon.components.stop(deadline())

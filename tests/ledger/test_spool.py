@@ -117,6 +117,18 @@ def test_what_is_received_is_read_with_its_content_type_and_time(tmp_path: Path)
     assert dict(record.headers) == {"content-type": b"application/x-protobuf"}
 
 
+@pytest.mark.parametrize(("records", "size"), [(4, 10**6), (1000, 9)])
+def test_a_body_of_several_records_is_written_whole_or_not_at_all(
+    tmp_path: Path, records: int, size: int
+) -> None:
+    """Where its last record has no room, none is written, and a later one that would fit waits its turn."""
+    with opened(tmp_path, records=records, size=size) as (_, spool):
+        body = Received(TRACES, 5.0, JSON, b"aa", (b"bb", b"cc"))
+        assert spool.append([body, body, Received(TRACES, 5.0, JSON, b"d")]) == 1
+        assert [record.value for record in spool.read(TRACES, 0, 10, 100)] == [b"aa", b"bb", b"cc"]
+        assert spool.usage()[TRACES] == SpoolUsage(0, 3, 6)
+
+
 def test_bodies_are_unreadable_on_disk_and_gone_once_judged(tmp_path: Path) -> None:
     """The file never holds a body in the clear, and no row of it once the position has passed."""
     with opened(tmp_path) as (ledger, spool):

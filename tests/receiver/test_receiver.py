@@ -5,9 +5,9 @@ import http.client
 import json
 import random
 import socket
-import threading
+import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,14 +15,15 @@ from typing import Any, NamedTuple
 
 import pytest
 import structlog
+import zstandard
+from google.rpc.status_pb2 import Status
 from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from patience import PATIENCE, eventually
 from pydantic import SecretStr
+from spooling import JSON, PROTOBUF, TOPICS, MemorySpool, logs, names_in, request
 
 from monitor.clock import ManualClock, SystemClock
 from monitor.config import Config, Format, ReceiverConfig
@@ -31,31 +32,15 @@ from monitor.ingest.content_types import by_content_type
 from monitor.ledger.spool import LedgerSpool
 from monitor.ledger.store import Ledger
 from monitor.privacy.vault import Vault
-from monitor.receiver.intake import WAITING_BODIES
+from monitor.receiver.intake import WAITING_BODIES, BodyIntake
 from monitor.receiver.otlp_http import Receiver
 from monitor.spool import Received
 from monitor.trace import Record
 
+ZSTD = zstandard.ZstdCompressor()
 VAULT = Vault(bytes(range(32)))
-TOPICS = {"traces": "otlp.traces@one", "logs": "otlp.logs@one"}
-PROTOBUF, JSON = "application/x-protobuf", "application/json"
+MOST = 100  # spans of a record
 EMPTY = b'{"resourceSpans":[]}'
-
-
-def logs() -> bytes:
-    """A request of one log record as protobuf."""
-    made = ExportLogsServiceRequest()
-    made.resource_logs.add().scope_logs.add().log_records.add(event_name="gen_ai.choice")
-    body: bytes = made.SerializeToString()
-    return body
-
-
-def request(name: str = "chat") -> bytes:
-    """A request of one span as protobuf."""
-    made = ExportTraceServiceRequest()
-    made.resource_spans.add().scope_spans.add().spans.add(name=name)
-    body: bytes = made.SerializeToString()
-    return body
 
 
 class Answer(NamedTuple):
@@ -66,34 +51,6 @@ class Answer(NamedTuple):
     headers: Mapping[str, str]
 
 
-class MemorySpool:
-    """A spool in memory that can be full, slow, busy or broken."""
-
-    def __init__(self) -> None:
-        self.groups: list[list[Received]] = []
-        self.room = 10**9
-        self.error: Exception | None = None
-        self.gate = threading.Event()
-        self.gate.set()
-        self.asked = threading.Event()
-
-    @property
-    def bodies(self) -> list[Received]:
-        """Everything written."""
-        return [body for group in self.groups for body in group]
-
-    def append(self, bodies: Sequence[Received]) -> int:
-        """Write what there is room for, once the gate is open."""
-        self.asked.set()
-        assert self.gate.wait(PATIENCE)
-        if self.error is not None:
-            raise self.error
-        taken = list(bodies[: self.room])
-        self.room -= len(taken)
-        self.groups.append(taken)
-        return len(taken)
-
-
 class Rig:
     """A running receiver and its spool."""
 
@@ -102,7 +59,8 @@ class Rig:
         self.codes: Counter[int] = Counter()
         self.clock = ManualClock()
         config = ReceiverConfig(enabled=True, port=0, max_body_bytes=10_000, **settings)
-        self.receiver = Receiver(config, self.spool, TOPICS, self.clock, self._count)
+        self.intake = BodyIntake(config, self.spool, TOPICS, self.clock, MOST)
+        self.receiver = Receiver(config, self.intake, self._count)
         self.receiver.start()
 
     def _count(self, status: int) -> None:
@@ -142,6 +100,7 @@ def running(**settings: Any) -> Iterator[Rig]:
     finally:
         rig.spool.gate.set()
         rig.receiver.stop()
+        rig.intake.close()
 
 
 @pytest.fixture
@@ -181,6 +140,23 @@ def test_gzip_and_chunks_are_undone(rig: Rig) -> None:
     assert [one.value for one in rig.spool.bodies] == [body, body]
 
 
+@pytest.mark.parametrize("size", [1, 3_000, 9_000])
+def test_each_encoding_of_a_collector_is_undone(rig: Rig, size: int) -> None:
+    """Gzip, zlib and zstd, with its length in the frame or not; names of any case."""
+    body = request("x" * size)
+    stream = zstandard.ZstdCompressor().compressobj()
+    sent = {
+        "identity": body,
+        "GZIP": gzip.compress(body),
+        "deflate": zlib.compress(body),
+        "zstd": ZSTD.compress(body),
+        "Zstd": stream.compress(body) + stream.flush(),
+    }
+    for name, content in sent.items():
+        assert rig.post(content, Content_Encoding=name).status == 200
+    assert [one.value for one in rig.spool.bodies] == [body] * len(sent)
+
+
 @pytest.mark.parametrize(("kind", "body"), [(PROTOBUF, b""), (JSON, b"{}")])
 def test_an_empty_request_is_fine_and_spools_nothing(rig: Rig, kind: str, body: bytes) -> None:
     """OTLP allows a request without anything in it."""
@@ -198,6 +174,7 @@ def test_an_empty_request_is_fine_and_spools_nothing(rig: Rig, kind: str, body: 
         (415, {"kind": "text/plain"}),
         (415, {"kind": ""}),
         (415, {"Content_Encoding": "br"}),
+        (415, {"Content_Encoding": "gzip, gzip"}),
         (400, {"body": b"\xff\xff\xff\xff"}),
         (400, {"body": b"[]", "kind": JSON}),
         (400, {"body": b'{"a": nonsense}', "kind": JSON}),
@@ -208,6 +185,12 @@ def test_an_empty_request_is_fine_and_spools_nothing(rig: Rig, kind: str, body: 
         (413, {"body": b"x" * 10_001}),
         (413, {"body": b"x" * 1_000_000}),
         (413, {"body": gzip.compress(bytes(5_000_000)), "Content_Encoding": "gzip"}),
+        (413, {"body": zlib.compress(bytes(5_000_000)), "Content_Encoding": "deflate"}),
+        (413, {"body": ZSTD.compress(bytes(5_000_000)), "Content_Encoding": "zstd"}),
+        (400, {"body": b"no zstd", "Content_Encoding": "zstd"}),
+        (400, {"body": ZSTD.compress(request())[:-1], "Content_Encoding": "zstd"}),
+        (400, {"body": ZSTD.compress(request()) * 2, "Content_Encoding": "zstd"}),
+        (400, {"body": b"", "Content_Encoding": "zstd"}),
     ],
 )
 def test_what_cannot_be_taken_is_refused_for_good(rig: Rig, status: int, change: dict[str, Any]) -> None:
@@ -215,8 +198,7 @@ def test_what_cannot_be_taken_is_refused_for_good(rig: Rig, status: int, change:
     answer = rig.post(**{"body": request(), **change})
     assert answer.status == status
     if answer.headers["Content-Type"] == PROTOBUF:
-        assert answer.body[:1] == b"\x12"
-        assert answer.body[1] == len(answer.body) - 2
+        assert Status.FromString(answer.body).message
     else:
         assert json.loads(answer.body)["message"]
     assert "Retry-After" not in answer.headers
@@ -233,6 +215,51 @@ def test_a_gzip_bomb_is_given_up_at_the_bound() -> None:
         assert rig.post(bomb, Content_Encoding="gzip").status == 413
 
 
+def test_a_body_that_is_too_large_names_the_remedy_of_a_collector(rig: Rig) -> None:
+    """Before it is read and after it was decompressed: the limit, and what to set at the sender."""
+    large = b"x" * 10_001
+    for body, encoding in (
+        (large, "identity"),
+        (gzip.compress(large), "gzip"),
+        (ZSTD.compress(large), "zstd"),
+    ):
+        text = Status.FromString(rig.post(body, Content_Encoding=encoding).body).message
+        assert all(
+            name in text for name in ("receiver.max_body_bytes, 10000", "sending_queue", "sizer: bytes")
+        )
+
+
+def test_a_refused_encoding_names_those_that_are_taken(rig: Rig) -> None:
+    """A Collector drops the body and logs the text."""
+    text = Status.FromString(rig.post(request(), Content_Encoding="snappy").body).message
+    assert text == "content-encoding must be one of identity, gzip, deflate, zstd, or none"
+
+
+@pytest.mark.parametrize("size", [1, 300])
+def test_a_grpc_client_is_told_where_grpc_is_taken(size: int) -> None:
+    """HTTP/2's preface gets an answer that names gRPC and its port, and the operator one line in the log."""
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00" * size
+    with running() as rig, structlog.testing.capture_logs() as logs:
+        for _ in range(2):
+            with socket.create_connection(("127.0.0.1", rig.receiver.port), timeout=PATIENCE) as peer:
+                peer.sendall(preface)
+                with peer.makefile("rb") as stream:
+                    answer = stream.read().decode()
+            assert answer.startswith("HTTP/1.1 404 ")
+            assert all(word in answer for word in ("gRPC", "4317", "receiver.grpc.enabled", "http/protobuf"))
+    assert [line["event"] for line in logs] == ["grpc_on_http_port"]
+
+
+def test_more_spans_than_a_record_may_have_become_several_records(rig: Rig) -> None:
+    """A body that the decoder would refuse as a whole is divided, and answered once."""
+    names = [f"s{number}" for number in range(2 * MOST + 1)]
+    assert rig.post(request(*names)).status == 200
+    (body,) = rig.spool.bodies
+    parts = [names_in(value) for value in (body.value, *body.rest)]
+    assert [len(part) for part in parts] == [MOST, MOST, 1]
+    assert [name for part in parts for name in part] == names
+
+
 def test_a_token_is_asked_for_where_one_is_set() -> None:
     """Without the right bearer token the answer is 401, before any of the body is kept."""
     with running(token=SecretStr("canary")) as rig:
@@ -247,14 +274,14 @@ def test_a_full_spool_says_when_to_come_back(rig: Rig) -> None:
     """429 with Retry-After until that time, and readiness knows; then bodies are tried again."""
     rig.spool.room = 1
     assert rig.post(request()).status == 200
-    accepting = [rig.receiver.accepting]
+    accepting = [rig.intake.accepting]
     answer = rig.post(request())
     assert (answer.status, answer.headers["Retry-After"]) == (429, "5")
-    accepting.append(rig.receiver.accepting)
+    accepting.append(rig.intake.accepting)
     rig.spool.room = 10
     assert rig.post(request()).status == 429
     rig.clock.advance(5)
-    accepting.append(rig.receiver.accepting)
+    accepting.append(rig.intake.accepting)
     assert accepting == [True, False, True]
     assert rig.post(request()).status == 200
     assert len(rig.spool.bodies) == 2
@@ -282,7 +309,7 @@ def test_requests_at_once_share_a_transaction(rig: Rig) -> None:
         answers = [clients.submit(rig.post, request("0"))]
         assert rig.spool.asked.wait(PATIENCE)
         answers += [clients.submit(rig.post, request(str(n))) for n in range(1, 20)]
-        eventually(lambda: len(rig.receiver._intake._waiting) == 19, "the others to wait")
+        eventually(lambda: len(rig.intake._waiting) == 19, "the others to wait")
         rig.spool.gate.set()
         assert {answer.result().status for answer in answers} == {200}
     assert [len(group) for group in rig.spool.groups] == [1, 19]
@@ -295,14 +322,14 @@ def test_what_waits_to_be_written_is_bounded(rig: Rig) -> None:
     with ThreadPoolExecutor(12) as clients:
         answers = [clients.submit(rig.post, body) for _ in range(12)]
         eventually(lambda: rig.codes[429], "a client that is sent away")
-        assert rig.receiver._intake._waiting_bytes <= WAITING_BODIES * 10_000
+        assert rig.intake._waiting_bytes <= WAITING_BODIES * 10_000
         rig.spool.gate.set()
         assert {answer.result().status for answer in answers} == {200, 429}
 
 
 def test_a_stopping_receiver_sends_clients_away(rig: Rig) -> None:
     """503 with Retry-After from the moment a stop is asked for."""
-    rig.receiver.refuse()
+    rig.intake.refuse()
     answer = rig.post(request())
     assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
 
@@ -357,9 +384,11 @@ def test_an_open_port_without_a_token_is_said_so() -> None:
     with structlog.testing.capture_logs() as logs:
         for token in (None, SecretStr("t")):
             config = ReceiverConfig(enabled=True, host="0.0.0.0", port=0, token=token)  # noqa: S104 - what is tested
-            receiver = Receiver(config, MemorySpool(), TOPICS, SystemClock())
+            intake = BodyIntake(config, MemorySpool(), TOPICS, SystemClock(), MOST)
+            receiver = Receiver(config, intake)
             receiver.start()
             receiver.stop()
+            intake.close()
     assert [(line["event"], line["section"]) for line in logs] == [("not_loopback", "receiver")]
     assert "receiver.token" in logs[0]["remedy"]
 
@@ -369,7 +398,9 @@ def test_an_sdk_exports_into_a_real_spool(tmp_path: Path, compression: Compressi
     """OpenTelemetry's own exporter is content, and what it sent can be read back, span by span."""
     ledger = Ledger.open(f"sqlite:///{tmp_path / 'ledger.db'}", VAULT, SystemClock(), "one")
     spool = LedgerSpool(ledger, VAULT, tuple(TOPICS.values()), max_records=100, max_bytes=10**6)
-    receiver = Receiver(ReceiverConfig(enabled=True, port=0), spool, TOPICS, SystemClock())
+    config = ReceiverConfig(enabled=True, port=0)
+    intake = BodyIntake(config, spool, TOPICS, SystemClock(), MOST)
+    receiver = Receiver(config, intake)
     receiver.start()
     url = f"http://127.0.0.1:{receiver.port}/v1/traces"
     exporter = OTLPSpanExporter(url, compression=compression, timeout=PATIENCE)
@@ -379,15 +410,10 @@ def test_an_sdk_exports_into_a_real_spool(tmp_path: Path, compression: Compressi
         provider.get_tracer("test").start_span(f"chat {number}", attributes={"gen_ai.system": "x"}).end()
     provider.shutdown()
     receiver.stop()
+    intake.close()
     records = spool.read(TOPICS["traces"], 0, 10, 10**6)
     ledger.close()
-    names = [
-        span.name
-        for record in records
-        for group in ExportTraceServiceRequest.FromString(record.value or b"").resource_spans
-        for scope in group.scope_spans
-        for span in scope.spans
-    ]
+    names = [name for record in records for name in names_in(record.value or b"")]
     assert names == ["chat 0", "chat 1", "chat 2"]
 
 

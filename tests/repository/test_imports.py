@@ -7,7 +7,17 @@ import sys
 
 import monitor
 
-HEAVY = ("torch", "spacy", "kafka", "presidio_analyzer", "transformers", "detoxify", "sklearn", "thinc")
+HEAVY = (
+    "torch",
+    "spacy",
+    "kafka",
+    "presidio_analyzer",
+    "transformers",
+    "detoxify",
+    "sklearn",
+    "thinc",
+    "grpc",
+)
 CODE = """
 import importlib, json, sys
 for name in json.loads(sys.argv[1]):

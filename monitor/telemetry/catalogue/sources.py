@@ -24,7 +24,17 @@ Gauge: TypeAlias = Literal[
     "spool_bytes",
 ]
 
-_CODES = ("200", "400", "401", "404", "405", "413", "415", "429", "500", "503")
+_HTTP = ("200", "400", "401", "404", "405", "413", "415", "429", "500", "503")
+_GRPC = (
+    "OK",
+    "CANCELLED",
+    "INVALID_ARGUMENT",
+    "UNAUTHENTICATED",
+    "UNIMPLEMENTED",
+    "RESOURCE_EXHAUSTED",
+    "UNAVAILABLE",
+    "INTERNAL",
+)
 
 FAMILIES: dict[Counter | Gauge, Family] = {
     "lag_records": Family(
@@ -74,7 +84,9 @@ FAMILIES: dict[Counter | Gauge, Family] = {
         "1 while Kafka says which partitions the group reads, 0 while it refuses; absent without Kafka.",
     ),
     "receiver_requests": Family(
-        Kind.COUNTER, "Requests the receiver answered, by status; 200: on disk.", (closed("code", _CODES),)
+        Kind.COUNTER,
+        "Requests the receiver answered, by HTTP's status or gRPC's code; 200 and OK: on disk.",
+        (closed("code", (*_HTTP, *_GRPC)),),
     ),
     "spool_records": Family(Kind.GAUGE, "Bodies received and not judged yet.", (TOPIC,), "records"),
     "spool_bytes": Family(Kind.GAUGE, "Bytes of the bodies received and not judged yet.", (TOPIC,), "bytes"),

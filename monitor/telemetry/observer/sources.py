@@ -88,8 +88,8 @@ class SourceReports(Reporter):
         self._unread = look.lags if look else ()
 
     @best_effort
-    def answered(self, status: int) -> None:
-        """The receiver answered a request."""
+    def answered(self, status: int | str) -> None:
+        """A receiver answered a request, with a status of HTTP or the name of gRPC's code."""
         self._metrics.inc("receiver_requests", code=str(status))
 
     @best_effort

@@ -1,0 +1,236 @@
+"""Bodies: each encoding is undone within its bound, and what is too much for a record is divided."""
+
+import gzip
+import json
+import tracemalloc
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from spooling import JSON, PROTOBUF
+
+from monitor.config import IngestConfig
+from monitor.errors import BadTrace
+from monitor.ingest import decoder
+from monitor.receiver.bodies import Divider, divide, plain
+from monitor.receiver.refusals import BodyRefused, Refusal
+from monitor.trace import Record
+
+LIMIT = 10**6
+COMPRESS: dict[str, Callable[[bytes], bytes]] = {
+    "identity": bytes,
+    "gzip": gzip.compress,
+    "deflate": zlib.compress,
+    "zstd": zstandard.ZstdCompressor().compress,
+}
+SHAPES = st.lists(st.lists(st.integers(0, 9), max_size=4), max_size=4)
+KEYS = {
+    "traces": ("resourceSpans", "scopeSpans", "spans"),
+    "logs": ("resourceLogs", "scopeLogs", "logRecords"),
+}
+ORIGINALS = {
+    "traces": ("resource_spans", "scope_spans", "spans"),
+    "logs": ("resource_logs", "scope_logs", "log_records"),
+}
+REQUESTS: dict[str, Any] = {"traces": ExportTraceServiceRequest, "logs": ExportLogsServiceRequest}
+
+
+@given(st.binary(max_size=4000), st.sampled_from(sorted(COMPRESS)), st.integers(0, 4000))
+def test_a_body_is_what_was_sent_or_too_large(body: bytes, encoding: str, limit: int) -> None:
+    """Whatever was compressed comes back if it fits the bound, else it is refused as too large."""
+    sent = COMPRESS[encoding](body)
+    if len(body) <= limit:
+        assert plain(sent, encoding, limit) == body
+    else:
+        with pytest.raises(BodyRefused) as refused:
+            plain(sent, encoding, limit)
+        assert refused.value.why is Refusal.TOO_LARGE
+
+
+@given(st.binary(max_size=300), st.sampled_from(("gzip", "deflate", "zstd")), st.data())
+def test_a_body_that_is_cut_or_followed_by_more_is_malformed(
+    body: bytes, encoding: str, data: st.DataObject
+) -> None:
+    """A part of a body could be OTLP as well, and what is behind it would be lost."""
+    sent = COMPRESS[encoding](body)
+    cut = sent[: data.draw(st.integers(0, len(sent) - 1))]
+    for wrong in (cut, sent + data.draw(st.binary(min_size=1, max_size=9)), sent + sent):
+        with pytest.raises(BodyRefused) as refused:
+            plain(wrong, encoding, LIMIT)
+        assert refused.value.why is Refusal.MALFORMED
+
+
+def test_a_zstd_bomb_takes_little_memory() -> None:
+    """A gigabyte in 31 KB, whose window alone is a gigabyte or a small one: given up near the bound."""
+    stream = zstandard.ZstdCompressor().compressobj()
+    bomb = b"".join([*(stream.compress(bytes(2**20)) for _ in range(1000)), stream.flush()])
+    assert len(bomb) < 10**5
+    huge = zstandard.ZstdCompressor(
+        compression_params=zstandard.ZstdCompressionParameters.from_level(3, window_log=27)
+    ).compressobj()
+    wide = b"".join([huge.compress(bytes(2**27)), huge.flush()])
+    for body, why in ((bomb, Refusal.TOO_LARGE), (wide, Refusal.MALFORMED)):
+        tracemalloc.start()
+        with pytest.raises(BodyRefused) as refused:
+            plain(body, "zstd", LIMIT)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert refused.value.why is why
+        assert peak < 4 * LIMIT
+
+
+@given(SHAPES, st.integers(1, 12))
+def test_dividing_keeps_every_item_once_and_in_order(counts: list[list[int]], most: int) -> None:
+    """Parts are full but for the last one, and hold all items of all scopes in their order."""
+    parts = list(divide(counts, most))
+    found = [
+        (each.group, each.scope, n) for part in parts for each in part for n in range(each.begin, each.end)
+    ]
+    assert found == [
+        (g, s, n) for g, scopes in enumerate(counts) for s, count in enumerate(scopes) for n in range(count)
+    ]
+    sizes = [sum(each.end - each.begin for each in part) for part in parts]
+    assert sizes[:-1] == [most] * (len(sizes) - 1)
+    assert all(0 < size <= most for size in sizes)
+
+
+def flat(signal: str, request: Any) -> list[tuple[Any, ...]]:
+    """Each item of a request with its resource, its scope and their schemas."""
+    groups, scopes, items = ORIGINALS[signal]
+    return [
+        (
+            group.resource.SerializeToString(),
+            group.schema_url,
+            scope.scope.SerializeToString(),
+            scope.schema_url,
+            item.SerializeToString(),
+        )
+        for group in getattr(request, groups)
+        for scope in getattr(group, scopes)
+        for item in getattr(scope, items)
+    ]
+
+
+@given(SHAPES, st.integers(1, 12), st.sampled_from(sorted(REQUESTS)))
+def test_protobuf_is_divided_without_loss(counts: list[list[int]], most: int, signal: str) -> None:
+    """Each span keeps its resource, scope and schemas; a body that fits is not touched."""
+    groups, scopes, items = ORIGINALS[signal]
+    request = REQUESTS[signal]()
+    for g, of in enumerate(counts):
+        group = getattr(request, groups).add(schema_url=f"g{g}")
+        group.resource.attributes.add(key="service.name").value.string_value = f"app {g}"
+        for s, count in enumerate(of):
+            scope = getattr(group, scopes).add(schema_url=f"s{s}")
+            scope.scope.name = f"scope {s}"
+            for n in range(count):
+                getattr(scope, items).add(trace_id=bytes([n]) * 16)
+    body = request.SerializeToString()
+    parts = Divider(most, LIMIT).parts(signal, PROTOBUF, body)
+    read = [REQUESTS[signal].FromString(part) for part in parts]
+    assert [item for part in read for item in flat(signal, part)] == flat(signal, request)
+    assert all(len(flat(signal, part)) <= most for part in read)
+    if sum(map(sum, counts)) <= most:
+        assert list(parts) == ([body] if body else [])
+
+
+TEXTS = st.text(st.sampled_from('a"\\/{}[]:,\u0022é \n'), max_size=6)
+
+
+@given(
+    SHAPES, st.integers(1, 12), st.sampled_from(sorted(REQUESTS)), st.sampled_from(("camel", "snake")), TEXTS
+)
+def test_json_is_divided_without_loss(
+    counts: list[list[int]], most: int, signal: str, keys: str, text: str
+) -> None:
+    """Under either of its names; other keys of the request are in the first part only."""
+    groups, scopes, items = (ORIGINALS if keys == "snake" else KEYS)[signal]
+    request = {
+        "other": text,
+        groups: [
+            {
+                "resource": {"attributes": [{"key": text}]},
+                scopes: [
+                    {
+                        items: [{"traceId": f"{g}{s}{n}", "name": text} for n in range(count)],
+                        "scope": {"n": s},
+                    }
+                    for s, count in enumerate(of)
+                ],
+                "schemaUrl": text,
+            }
+            for g, of in enumerate(counts)
+        ],
+    }
+    body = json.dumps(request, ensure_ascii=False, indent=1).encode()
+    parts = [json.loads(part) for part in Divider(most, LIMIT).parts(signal, JSON, body)]
+
+    def unrolled(made: Any) -> list[Any]:
+        return [
+            (group["resource"], group["schemaUrl"], scope["scope"], item)
+            for group in made[groups]
+            for scope in group[scopes]
+            for item in scope[items]
+        ]
+
+    assert [item for part in parts for item in unrolled(part)] == unrolled(request)
+    assert all(len(unrolled(part)) <= most for part in parts)
+    assert [part.get("other") for part in parts] == [text, *[None] * (len(parts) - 1)]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"resourceSpans":[{"scopeSpans":[{"spans":[{},{},{}]}]}],"resourceSpans":[{}]}',
+        b'{"resourceSpans":[{"scopeSpans":[{"spans":[{},{},{}],"spans":[]}]}]}',
+        b'{"resourceSpans":[{"scopeSpans":[{"spans":[{},{},{}]}]}],"resource_spans":[]}',
+        b'{"resourceSpans":[{"scopeSpans":{"spans":[{},{},{}]}}]}',
+        b'{"resourceSpans":7,"a":[{},{},{}]}',
+        b'{"resourceSpans":null,"a":[{},{},{}]}',
+        b'{"a":[{},{},{},{}]}',
+    ],
+)
+def test_odd_json_stays_whole(body: bytes) -> None:
+    """Where dividing would hide a key that occurs twice or a wrong type, the decoder gets the body itself."""
+    assert Divider(2, LIMIT).parts("traces", JSON, body) == (body,)
+    with pytest.raises(BadTrace):
+        decoder("otlp_json", IngestConfig(), str)(Record("t", 0, 0, 0.0, None, body))
+
+
+@pytest.mark.parametrize(("signal", "kind"), [(s, k) for s in KEYS for k in (JSON, PROTOBUF)])
+def test_a_resource_is_not_repeated_without_a_bound(signal: str, kind: str) -> None:
+    """A body whose parts would be many times its size is refused, and the text names the setting."""
+    wide = "x" * 9_000
+    groups, scopes, items = KEYS[signal]
+    if kind == JSON:
+        resource = {"attributes": [{"key": wide}]}
+        body = json.dumps({groups: [{"resource": resource, scopes: [{items: [{}] * 100}]}]}).encode()
+    else:
+        request = REQUESTS[signal]()
+        group = getattr(request, ORIGINALS[signal][0]).add()
+        group.resource.attributes.add(key=wide)
+        scope = getattr(group, ORIGINALS[signal][1]).add()
+        for _ in range(100):
+            getattr(scope, ORIGINALS[signal][2]).add()
+        body = request.SerializeToString()
+    with pytest.raises(BodyRefused, match=r"ingest\.max_spans") as refused:
+        Divider(1, 10_000).parts(signal, kind, body)
+    assert refused.value.why is Refusal.TOO_LARGE
+
+
+@settings(max_examples=300)
+@given(st.binary(max_size=200), st.sampled_from((JSON, PROTOBUF)), st.sampled_from(sorted(KEYS)))
+def test_any_bytes_are_taken_or_malformed(body: bytes, kind: str, signal: str) -> None:
+    """Whatever comes, the answer is parts or a refusal of bytes that are not OTLP."""
+    why, size = None, 0
+    try:
+        size = sum(map(len, Divider(1, LIMIT).parts(signal, kind, body)))
+    except BodyRefused as refused:
+        why = refused.why
+    assert why in {None, Refusal.MALFORMED}
+    assert size <= 2 * LIMIT
