@@ -75,6 +75,7 @@ ENCODINGS: Final[Mapping[str, Callable[[bytes, int], bytes]]] = {
     "identity": _identity,
     "gzip": partial(_inflate, "gzip", _GZIP),
     "deflate": partial(_inflate, "zlib", _ZLIB),
+    "zlib": partial(_inflate, "zlib", _ZLIB),  # what a Collector calls it too
     "zstd": _zstd,
 }
 """Content encodings, by HTTP's names; each function takes a body and the largest size."""

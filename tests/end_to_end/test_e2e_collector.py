@@ -117,13 +117,18 @@ def exporter(kafka: ApacheKafka, topics: dict[str, str], encoding: str, **others
     return own | {signal: {"topic": topic, "encoding": encoding} for signal, topic in topics.items()}
 
 
-def to_receiver(rig: Rig[ApacheKafka]) -> dict[str, Any]:
-    """The documented exporter to the receiver, sending to the rig's daemon."""
+def to_receiver(rig: Rig[ApacheKafka], protocol: str = "http") -> dict[str, Any]:
+    """The documented exporter to the receiver of a protocol, sending to the rig's daemon."""
     text = (DOCKER.parent / "docs" / "collector.md").read_text(encoding="utf-8")
-    [documented] = re.findall("```yaml\n(.*?)```", text, re.DOTALL)
-    own: dict[str, Any] = yaml.safe_load(documented)["otlp_http"]
-    url = f"http://127.0.0.1:{rig.daemons[0].receiver_port()}"
-    return own | {"endpoint": url, "headers": {"authorization": f"Bearer {TOKEN}"}}
+    documented: dict[str, Any] = {}
+    for block in re.findall("```yaml\n(.*?)```", text, re.DOTALL):
+        documented |= yaml.safe_load(block)
+    own: dict[str, Any] = documented["otlp_http"]
+    if protocol == "grpc":
+        own |= documented["otlp_grpc"]
+    scheme = "http://" if protocol == "http" else ""
+    address = f"{scheme}127.0.0.1:{rig.daemons[0].receiver_port(protocol)}"
+    return own | {"endpoint": address, "headers": {"authorization": f"Bearer {TOKEN}"}}
 
 
 def judged(rig: Rig[ApacheKafka], rule: str) -> Counter[str]:
@@ -161,7 +166,7 @@ def rig_of(
 
 @pytest.mark.slow
 def test_each_exchange_is_judged_once_on_every_way(apache_kafka: ApacheKafka, tmp_path: Path) -> None:
-    """From an SDK by a Collector, over Kafka or to the receiver, in protobuf or JSON; addresses are found."""
+    """From an SDK by a Collector, over Kafka or to the receiver, by all encodings and compressions."""
     topics = {encoding: f"{encoding}-{tmp_path.name}" for encoding in ENCODINGS}
     formats = {topic: encoding for encoding, topic in topics.items()}
     with rig_of(tmp_path, apache_kafka, formats, receiver=RECEIVER) as rig:
@@ -171,6 +176,10 @@ def test_each_exchange_is_judged_once_on_every_way(apache_kafka: ApacheKafka, tm
             exporters[f"otlp_http/{encoding}"] = to_receiver(rig) | {
                 "encoding": encoding.removeprefix("otlp_")
             }
+        for compression in ("gzip", "none"):
+            exporters[f"otlp_grpc/{compression}"] = to_receiver(rig, "grpc") | {"compression": compression}
+        for compression in ("zstd", "zlib", "deflate"):
+            exporters[f"otlp_http/{compression}"] = to_receiver(rig) | {"compression": compression}
         ways = {name: name.replace("/", "-") for name in exporters}
         config = {
             "receivers": {f"otlp/{way}": {"protocols": {"http": {}}} for way in ways.values()},
@@ -242,7 +251,34 @@ def test_signals_that_share_a_topic_are_told_apart_by_their_header(
 CALLS: Final = 30
 PROMPT: Final = "Why? " * 7_600  # 38 KB: a run is 1.2 MB
 # Sent at once, the last are more than a body to the receiver may be.
-LONG_RUNS: Final = {"otlp": 2, "otlp/receiver": 8}
+LONG_RUNS: Final = {"otlp": 2, "otlp/http": 8, "otlp/grpc": 8}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_a_collector_keeps_what_a_full_receiver_refuses(
+    apache_kafka: ApacheKafka, tmp_path: Path, protocol: str
+) -> None:
+    """A burst that the spool has no room for waits at the Collector, and is judged once in the end."""
+    small = RECEIVER | {"max_spool_records": 8, "retry_after_seconds": 1}
+    with rig_of(tmp_path, apache_kafka, {f"none-{tmp_path.name}": "otlp_proto"}, receiver=small) as rig:
+        own = to_receiver(rig, protocol)
+        own["retry_on_failure"] |= {"initial_interval": "100ms", "max_interval": "1s"}
+        own["sending_queue"] |= {"num_consumers": 20, "batch": {"min_size": 1, "max_size": 2_000}}
+        config = {
+            "receivers": {"otlp": {"protocols": {"http": {}}}},
+            "exporters": {f"otlp_{protocol}": own},
+            "service": {"pipelines": {"traces": {"receivers": ["otlp"], "exporters": [f"otlp_{protocol}"]}}},
+        }
+        calls = [f"{protocol}-{number}" for number in range(TRACES)]
+        with Collector(tmp_path, config) as collector:
+            with Sdk(collector.urls["otlp"]) as sdk:
+                for call in calls:
+                    sdk.run(call)
+            check(rig, calls)
+            code = {"http": "429", "grpc": "RESOURCE_EXHAUSTED"}[protocol]
+            assert rig.daemons[0].metric(f'riskmon_receiver_requests_total{{code="{code}"}}') > 0
+            assert not re.search("(Dropp|Reject)ing data", collector.log)
 
 
 @pytest.mark.slow
@@ -254,12 +290,13 @@ def test_no_run_is_too_long_for_the_shipped_collector(apache_kafka: ApacheKafka,
     config["exporters"]["kafka"]["brokers"] = [apache_kafka.bootstrap]
     config["exporters"]["kafka"]["traces"]["topic"] = topic
     with rig_of(tmp_path, apache_kafka, {topic: "otlp_proto"}, receiver=RECEIVER) as rig:
-        config["receivers"]["otlp/receiver"] = {"protocols": {"http": {}}}
-        config["exporters"]["otlp_http"] = to_receiver(rig)
-        config["service"]["pipelines"]["traces/receiver"] = {
-            "receivers": ["otlp/receiver"],
-            "exporters": ["otlp_http"],
-        }
+        for protocol in ("http", "grpc"):
+            config["receivers"][f"otlp/{protocol}"] = {"protocols": {"http": {}}}
+            config["exporters"][f"otlp_{protocol}"] = to_receiver(rig, protocol)
+            config["service"]["pipelines"][f"traces/{protocol}"] = {
+                "receivers": [f"otlp/{protocol}"],
+                "exporters": [f"otlp_{protocol}"],
+            }
         calls = []
         with Collector(tmp_path, config) as collector:
             for way, url in collector.urls.items():

@@ -11,6 +11,7 @@ import jsonschema
 import pytest
 from apache_kafka import ApacheKafka
 from daemons import RECEIVER, TOKEN, Rig
+from opentelemetry.exporter.otlp.proto.grpc import trace_exporter as grpc_exporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -27,10 +28,13 @@ VERDICTS = "verdicts"
 OTLP = "otlp_spans"
 
 
-def export(port: int, spans: int) -> None:
-    """Send spans with OpenTelemetry's own exporter, one a request, some at once."""
-    exporter = OTLPSpanExporter(
-        f"http://127.0.0.1:{port}/v1/traces", headers={"authorization": f"Bearer {TOKEN}"}
+def export(protocol: str, port: int, spans: int) -> None:
+    """Send spans with OpenTelemetry's own exporter of a protocol, one a request, some at once."""
+    url, headers = f"http://127.0.0.1:{port}", {"authorization": f"Bearer {TOKEN}"}
+    exporter = (
+        grpc_exporter.OTLPSpanExporter(url, insecure=True, headers=headers)
+        if protocol == "grpc"
+        else OTLPSpanExporter(f"{url}/v1/traces", headers=headers)
     )
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
@@ -96,7 +100,10 @@ def test_kafka_and_the_receiver_feed_one_daemon_that_publishes_verdicts(
 
 
 @pytest.mark.slow
-def test_what_was_answered_200_survives_a_kill(tmp_path: Path, apache_kafka: ApacheKafka) -> None:
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_what_was_answered_200_survives_a_kill(
+    tmp_path: Path, apache_kafka: ApacheKafka, protocol: str
+) -> None:
     """Killed before it has judged any, and without Kafka, the daemon judges all of it when it is back."""
     loading = {"toxicity": {"factory": "faulty_detectors:build_never", "options": {"name": "toxicity"}}}
     with Rig(
@@ -108,7 +115,9 @@ def test_what_was_answered_200_survives_a_kill(tmp_path: Path, apache_kafka: Apa
         receiver=RECEIVER,
     ) as rig:
         daemon = rig.daemon()
-        export(daemon.receiver_port(), SPANS)  # while its detector is being loaded: nothing is judged yet
+        export(
+            protocol, daemon.receiver_port(protocol), SPANS
+        )  # while its detector is being loaded: nothing is judged yet
         daemon.kill()
         daemon.config.write_text(daemon.config.read_text().replace("build_never", "build"))
         waiting = json.loads(rig.command("spool", "list", "--json").stdout)

@@ -27,6 +27,7 @@ COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "identity": bytes,
     "gzip": gzip.compress,
     "deflate": zlib.compress,
+    "zlib": zlib.compress,
     "zstd": zstandard.ZstdCompressor().compress,
 }
 SHAPES = st.lists(st.lists(st.integers(0, 9), max_size=4), max_size=4)

@@ -149,6 +149,7 @@ def test_each_encoding_of_a_collector_is_undone(rig: Rig, size: int) -> None:
         "identity": body,
         "GZIP": gzip.compress(body),
         "deflate": zlib.compress(body),
+        "zlib": zlib.compress(body),
         "zstd": ZSTD.compress(body),
         "Zstd": stream.compress(body) + stream.flush(),
     }
@@ -232,7 +233,7 @@ def test_a_body_that_is_too_large_names_the_remedy_of_a_collector(rig: Rig) -> N
 def test_a_refused_encoding_names_those_that_are_taken(rig: Rig) -> None:
     """A Collector drops the body and logs the text."""
     text = Status.FromString(rig.post(request(), Content_Encoding="snappy").body).message
-    assert text == "content-encoding must be one of identity, gzip, deflate, zstd, or none"
+    assert text == "content-encoding must be one of identity, gzip, deflate, zlib, zstd, or none"
 
 
 @pytest.mark.parametrize("size", [1, 300])

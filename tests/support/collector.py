@@ -30,7 +30,11 @@ _CONTRIB: Final = "github.com/open-telemetry/opentelemetry-collector-contrib"
 _PARTS: Final = {
     "receivers": (f"{_CORE}/receiver/otlpreceiver",),
     "processors": (f"{_CORE}/processor/batchprocessor", f"{_CORE}/processor/memorylimiterprocessor"),
-    "exporters": (f"{_CORE}/exporter/otlphttpexporter", f"{_CONTRIB}/exporter/kafkaexporter"),
+    "exporters": (
+        f"{_CORE}/exporter/otlpexporter",
+        f"{_CORE}/exporter/otlphttpexporter",
+        f"{_CONTRIB}/exporter/kafkaexporter",
+    ),
 }
 _ATTEMPTS: Final = 5
 _SECONDS: Final = 30.0  # to start, and to hand on what it holds when it is stopped

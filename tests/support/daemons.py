@@ -33,7 +33,7 @@ FULL = bool(os.environ.get("CI"))
 TRACES = 20_000 if FULL else 2_000
 RULE = "BadTrace"
 TOKEN = "canary-token"
-RECEIVER = {"enabled": True, "port": 0, "token": TOKEN}
+RECEIVER = {"enabled": True, "port": 0, "token": TOKEN, "grpc": {"enabled": True, "port": 0}}
 """Settings of a receiver."""
 
 _RULES = f"""
@@ -147,12 +147,13 @@ class Daemon:
         found = [line for line in lines if line.startswith((name + "{", name + " ")) and label in line]
         return [float(line.rpartition(" ")[2]) for line in found]
 
-    def receiver_port(self) -> int:
-        """Where its receiver listens, as soon as it says so."""
+    def receiver_port(self, protocol: str = "http") -> int:
+        """Where its receiver of a protocol listens, as soon as it says so."""
 
         def look() -> int:
             assert self.alive, self.log.read_text(encoding="utf-8")[-3000:]
-            return next((event["port"] for event in self.events() if event.get("event") == "receiving"), 0)
+            receiving = [event for event in self.events() if event.get("event") == "receiving"]
+            return next((event["port"] for event in receiving if event["protocol"] == protocol), 0)
 
         return eventually(look, "a receiver")
 
