@@ -18,6 +18,8 @@ PROTOBUF: Final = "application/x-protobuf"
 _GZIP, _ZLIB = 31, 15  # zlib's window bits for each wrapper
 _WINDOW: Final = 32 * 2**20  # bytes; the largest that Go's encoder, a Collector's, asks for at any level
 _CHUNK: Final = 2**16
+_FEW: Final = 1000  # groups or scopes, whatever they hold
+_LEAST: Final = 16  # bytes of each further one that holds anything; looking at hollow ones takes long
 _GROWTH: Final = 2  # bodies of the largest size that one body may become when it is divided
 
 
@@ -160,6 +162,9 @@ class Divider:
         if not request.ByteSize():
             return ()
         groups = getattr(request, names.groups)
+        most = _FEW + len(body) // _LEAST
+        if len(groups) > most or sum(len(getattr(group, names.scopes)) for group in groups) > most:
+            raise BodyRefused(Refusal.MALFORMED, "most of the body are groups or scopes that hold nothing")
         counts = [[len(getattr(scope, names.items)) for scope in getattr(g, names.scopes)] for g in groups]
         if sum(map(sum, counts)) <= self._most:
             return (body,)
@@ -198,7 +203,12 @@ class Divider:
     def _divided(self, signal: str, request: dict[str, Any], body: bytes) -> Sequence[bytes]:
         names, originals = _JSON[signal], _PROTOBUF[signal]
         groups = _opened(request, names.groups, originals.groups, _objects)
+        most = _FEW + len(body) // _LEAST
+        if len(groups.items) > most:
+            raise _Indivisible
         scopes = [_opened(group, names.scopes, originals.scopes, _objects) for group in groups.items]
+        if sum(len(scope.items) for scope in scopes) > most:
+            raise _Indivisible
         leaves = [
             [_opened(each, names.items, originals.items, _values) for each in of.items] for of in scopes
         ]

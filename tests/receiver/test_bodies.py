@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import time
 import tracemalloc
 import zlib
 from collections.abc import Callable
@@ -222,6 +223,21 @@ def test_a_resource_is_not_repeated_without_a_bound(signal: str, kind: str) -> N
     with pytest.raises(BodyRefused, match=r"ingest\.max_spans") as refused:
         Divider(1, 10_000).parts(signal, kind, body)
     assert refused.value.why is Refusal.TOO_LARGE
+
+
+@pytest.mark.parametrize("scopes", [False, True])
+def test_a_body_of_empty_groups_costs_little(*, scopes: bool) -> None:
+    """A megabyte of groups or scopes that hold nothing is refused, or left whole, unread."""
+    hollow = bytes.fromhex("1200" if scopes else "0a00") * 500_000
+    head = b"\x0a" + bytes([len(hollow) & 127 | 128, len(hollow) >> 7 & 127 | 128, len(hollow) >> 14])
+    body = head + hollow if scopes else hollow
+    began = time.process_time()
+    with pytest.raises(BodyRefused, match="hold nothing"):
+        Divider(1, LIMIT).parts("traces", PROTOBUF, body)
+    empty = b'[{"scopeSpans":[' + b"{}," * 300_000 + b"{}]}]" if scopes else b"[" + b"{}," * 300_000 + b"{}]"
+    body = b'{"resourceSpans":' + empty + b"}"
+    assert Divider(1, LIMIT).parts("traces", JSON, body) == (body,)
+    assert time.process_time() - began < 1.0
 
 
 @settings(max_examples=300)
