@@ -124,8 +124,33 @@ class Missing(StrEnum):
     ROOT = "root"
     PARENT = "parent"  # a span that another one names as its parent
     SPAN = "span"  # only log records of it
-    CONTENT = "content"  # captured, but stored elsewhere
+    CONTENT = "content"  # text of the prompt, the response, documents or tool results: see `Trace.unread`
     EARLIER_SPANS = "earlier_spans"  # it came after the rest of its trace had been judged
+
+
+class Side(StrEnum):
+    """Part of a trace whose text has one origin."""
+
+    PROMPT = "prompt"
+    RESPONSE = "response"
+    DOCUMENTS = "documents"
+    TOOL_RESULTS = "tool_results"
+
+
+class Unreadable(StrEnum):
+    """Why text that was there could not be read."""
+
+    NO_CONTENT = "no_content"  # the sender does not capture it, or keeps it elsewhere
+    REDACTED = "redacted"  # a marker stands in its place
+    FOREIGN = "foreign"  # under names that no dialect reads
+    TRUNCATED = "truncated"  # cut off by the sender; what is left was read
+
+
+class Unread(NamedTuple):
+    """A side of a trace on which a text was not read, or with `Unreadable.TRUNCATED` not to its end."""
+
+    side: Side
+    reason: Unreadable
 
 
 class Traffic(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -161,7 +186,8 @@ class Trace(Traffic, frozen=True, kw_only=True, gc=False):
     `steps` and `labels` hold what people wrote and may not.
 
     `agent` names the agent whose run ends with this exchange, and `steps` are that run's. `missing` names,
-    from the bounded set `Missing`, what was known to exist of the trace and did not arrive.
+    from the bounded set `Missing`, what was known to exist of the trace and did not arrive. `unread` names
+    the sides whose text is known to have existed and was not read, each once.
     """
 
     id: str
@@ -183,12 +209,17 @@ class Trace(Traffic, frozen=True, kw_only=True, gc=False):
     agent: str = ""
     steps: tuple[Step, ...] = ()
     missing: tuple[str, ...] = ()
+    unread: tuple[Unread, ...] = ()
     labels: dict[str, str] = {}
 
     def complete(self) -> float:
         """Return when the trace was complete, Unix seconds."""
         end = self.time + (self.latency or 0.0)
         return end if self.ended is None else max(end, self.ended)
+
+    def blind(self) -> tuple[Unread, ...]:
+        """Return the sides on which a text was there that no detector saw; without any, all could be read."""
+        return tuple(each for each in self.unread if each.reason is not Unreadable.TRUNCATED)
 
     def prompt(self) -> str:
         """Return the prompt: user, system and tool messages joined by a newline."""
@@ -226,12 +257,14 @@ class Trace(Traffic, frozen=True, kw_only=True, gc=False):
 class Span(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One span of a distributed trace, or a log record about one: a piece that is assembled with others.
 
-    `app` and `environment` are those of its resource, cleaned. `exchange` is the prompt and response that an
+    `app` and `environment` are those of its resource, cleaned; `conversation` and `user` (a pseudonym) are
+    its own, and those of the spans below it that name none. `exchange` is the prompt and response that an
     inference or agent span holds. `documents` are a retrieval's, `call` a tool's. `partial` marks what a log
     record adds to a span of the same `span_id`: its messages come before or after those of others by
-    `step.start`, its response counts where the span has none. `elsewhere`: the content was captured, but the
-    span only points to it. Ids are lower-case hexadecimal, `parent_id` is empty for a root; `end` is Unix
-    seconds; `size` is about how many bytes it takes to keep.
+    `step.start`, its response counts where the span has none. `unread` are the sides of a retrieval or tool
+    whose text was not read; an exchange names its own. `foreign` names the instrumentation of a span that
+    looks like a model's call and that no dialect reads. Ids are lower-case hexadecimal, `parent_id` is empty
+    for a root; `end` is Unix seconds; `size` is about how many bytes it takes to keep.
     """
 
     trace_id: str
@@ -240,10 +273,13 @@ class Span(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     step: Step
     app: str = "unknown"
     environment: str = "unknown"
+    conversation: str = ""
+    user: str = ""
     end: float = 0.0
     exchange: Trace | None = None
     documents: tuple[Document, ...] = ()
     call: ToolCall | None = None
     partial: bool = False
-    elsewhere: bool = False
+    unread: tuple[Unread, ...] = ()
+    foreign: str = ""
     size: int = 0

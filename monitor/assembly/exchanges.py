@@ -91,7 +91,7 @@ def exchanges_of(
         missing = [*lacks]
         if not node.recorded:
             missing.append(Missing.SPAN)
-        if subject.elsewhere and not exchange.response:
+        if trace.blind():
             missing.append(Missing.CONTENT)
         yield node, msgspec.structs.replace(trace, missing=tuple(missing), ended=ended)
 

@@ -1,7 +1,7 @@
 """Settings of sources, decoding and assembly."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, SecretStr
 
@@ -110,6 +110,17 @@ class ReceiverConfig(Section):
         return self.enabled or self.grpc.enabled
 
 
+REDACTION_MARKERS: Final = (
+    "__REDACTED__",  # OpenInference
+    "<REDACTED>",  # Claude Code
+    "[REDACTED]",
+    "[redacted]",
+    "REDACTED",
+    "redacted-by-litellm",
+    "****",  # the Collector's redaction processor
+)
+
+
 class IngestConfig(Section):
     """Bounds on decoding. A record beyond them is dead-lettered."""
 
@@ -123,6 +134,10 @@ class IngestConfig(Section):
     document_keys: list[str] = Field(
         default_factory=lambda: ["content", "text", "page_content", "document.content", "chunk"],
         description="Keys that may hold a retrieved document's text; the first one present counts.",
+    )
+    redaction_markers: list[str] = Field(
+        default_factory=lambda: list(REDACTION_MARKERS),
+        description="Texts that senders leave in the place of others; they count as text that was not read.",
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 from monitor.config import IngestConfig
 from monitor.errors import BadTrace
-from monitor.ingest import genai, openinference, openllmetry
+from monitor.ingest import dialects
 from monitor.ingest.fields import YEAR_2200
 from monitor.ingest.identifiers import Names
 from monitor.ingest.spans import (
@@ -23,13 +23,11 @@ from monitor.ingest.spans import (
     light,
     resource_of,
 )
+from monitor.ingest.texts import Markers
 from monitor.trace import Record, Span, Trace
 
 Read = Callable[[bytes, int, Wanted], Iterator[ExportedBatch]]
 _END_OF_TIME = YEAR_2200 * NANO
-DIALECTS = (openinference, openllmetry, genai)
-"""Dialects of spans, asked in this order: OpenLLMetry's spans mostly have attributes of GenAI's as well."""
-_WANTED = Wanted(genai.EVENTS | {"exception", openllmetry.FOUND}, genai.EVENTS)
 
 
 class OtlpDecoder:
@@ -44,6 +42,7 @@ class OtlpDecoder:
         self._max_spans = config.max_spans
         self._document_keys = tuple(config.document_keys)
         self._names = names
+        self._markers = Markers(config.redaction_markers)
 
     def decode(self, record: Record) -> tuple[Trace | Span, ...]:
         """Return the record's spans in its order; a `Trace` is a log record that belongs to no span.
@@ -55,7 +54,7 @@ class OtlpDecoder:
         value = record.value or b""
         pieces: list[Trace | Span] = []
         add, time, names, keys = pieces.append, record.time, self._names, self._document_keys
-        for batch in self._read(value, self._max_depth, _WANTED):
+        for batch in self._read(value, self._max_depth, dialects.WANTED):
             resource = resource_of(batch.resource, names)
             for span in batch.spans:
                 _check_time(span.start, len(pieces))
@@ -65,17 +64,20 @@ class OtlpDecoder:
                     raise self._too_many()
             for log in batch.logs:
                 _check_time(log.event.time, len(pieces))
-                add(build_log(log, genai.read_event(log.event, keys), resource, names, time))
+                reading = dialects.read_log(log, keys)
+                add(build_log(log, reading, resource, names, self._markers, time))
                 if len(pieces) > self._max_spans:
                     raise self._too_many()
         return tuple(pieces)
 
     def _piece(self, span: WireSpan, resource: Resource, time: float) -> Span:
-        for dialect in DIALECTS:
-            if dialect.speaks(span):
-                reading = dialect.read(span, self._document_keys)
-                return build(span, reading, resource, self._names, time)
-        return light(span, time)
+        reading = dialects.read_span(span, self._document_keys)
+        if reading is not None:
+            return build(span, reading, resource, self._names, self._markers, time)
+        foreign = ""
+        if dialects.looks_foreign(span):
+            foreign = self._names.name(" ".join(part for part in span.scope if part) or "unknown")
+        return light(span, self._names, time, foreign)
 
     def _too_many(self) -> BadTrace:
         limit = f"ingest.max_spans is {self._max_spans}"

@@ -12,7 +12,17 @@ import msgspec
 from monitor.errors import BadTrace
 from monitor.ingest import strict_json
 from monitor.ingest.fields import explain
-from monitor.ingest.spans import Attributes, ExportedBatch, SpanEvent, Wanted, WireLog, WireSpan, check_keys
+from monitor.ingest.spans import (
+    NO_SCOPE,
+    Attributes,
+    ExportedBatch,
+    Scope,
+    SpanEvent,
+    Wanted,
+    WireLog,
+    WireSpan,
+    check_keys,
+)
 
 _ERROR: Final = 2
 _HEX: Final = "0123456789abcdef"
@@ -59,6 +69,7 @@ class _Span(msgspec.Struct, rename="camel", gc=False):
     trace_id: str = ""
     span_id: str = ""
     parent_span_id: str | None = None
+    name: str | None = None
     start_time_unix_nano: int | str = 0
     end_time_unix_nano: int | str = 0
     attributes: list[_KeyValue] | None = None
@@ -80,11 +91,18 @@ class _Resource(msgspec.Struct, gc=False):
     attributes: list[_KeyValue] | None = None
 
 
+class _Scope(msgspec.Struct, gc=False):
+    name: str | None = None
+    version: str | None = None
+
+
 class _ScopeSpans(msgspec.Struct, gc=False):
+    scope: _Scope | None = None
     spans: list[_Span] | None = None
 
 
 class _ScopeLogs(msgspec.Struct, rename="camel", gc=False):
+    scope: _Scope | None = None
     log_records: list[_Log] | None = None
 
 
@@ -104,8 +122,8 @@ class _Request(msgspec.Struct, rename="camel", gc=False):
 
 
 _STRUCTS = (
-    _AnyValue, _ArrayValue, _KeyValue, _KvList, _Event, _Status, _Span, _Log, _Resource, _ScopeSpans,
-    _ScopeLogs, _ResourceSpans, _ResourceLogs, _Request,
+    _AnyValue, _ArrayValue, _KeyValue, _KvList, _Event, _Status, _Span, _Log, _Resource, _Scope,
+    _ScopeSpans, _ScopeLogs, _ResourceSpans, _ResourceLogs, _Request,
 )  # fmt: skip
 _ORIGINAL = {
     original: sent
@@ -143,7 +161,13 @@ def read(value: bytes, max_depth: int, wanted: Wanted) -> Iterator[ExportedBatch
         for s, scope in enumerate(resource.scope_spans or ()):
             yield ExportedBatch(
                 attributes,
-                spans=_spans(scope.spans or (), max_depth, f"{where}.scopeSpans[{s}].spans", wanted),
+                spans=_spans(
+                    scope.spans or (),
+                    max_depth,
+                    f"{where}.scopeSpans[{s}].spans",
+                    wanted.events,
+                    _scope(scope.scope),
+                ),
             )
     for r, logged in enumerate(request.resource_logs or ()):
         where = f"resourceLogs[{r}]"
@@ -151,11 +175,24 @@ def read(value: bytes, max_depth: int, wanted: Wanted) -> Iterator[ExportedBatch
         for s, of_scope in enumerate(logged.scope_logs or ()):
             records = of_scope.log_records or ()
             yield ExportedBatch(
-                attributes, logs=_logs(records, max_depth, f"{where}.scopeLogs[{s}].logRecords", wanted)
+                attributes,
+                logs=_logs(
+                    records,
+                    max_depth,
+                    f"{where}.scopeLogs[{s}].logRecords",
+                    wanted.logs,
+                    _scope(of_scope.scope),
+                ),
             )
 
 
-def _spans(items: Any, max_depth: int, where: str, wanted: Wanted) -> Iterator[WireSpan]:
+def _scope(sent: _Scope | None) -> Scope:
+    return Scope(sent.name or "", sent.version or "") if sent else NO_SCOPE
+
+
+def _spans(
+    items: Any, max_depth: int, where: str, wanted: frozenset[str], scope: Scope
+) -> Iterator[WireSpan]:
     for n, span in enumerate(items):
         path = f"{where}[{n}]"
         trace_id, span_id = span.trace_id.lower(), span.span_id.lower()
@@ -183,19 +220,21 @@ def _spans(items: Any, max_depth: int, where: str, wanted: Wanted) -> Iterator[W
                     e.name, _integer(e.time_unix_nano, path), _attributes(e.attributes, max_depth, path)
                 )
                 for e in span.events or ()
-                if e.name in wanted.events
+                if e.name in wanted
             ],
+            span.name or "",
+            scope,
         )
 
 
-def _logs(items: Any, max_depth: int, where: str, wanted: Wanted) -> Iterator[WireLog]:
+def _logs(items: Any, max_depth: int, where: str, wanted: frozenset[str], scope: Scope) -> Iterator[WireLog]:
     for n, log in enumerate(items):
         path = f"{where}[{n}]"
         name = log.event_name or next(
             (a.value.string_value or "" for a in log.attributes or () if a.key == "event.name" and a.value),
             "",
         )
-        if name not in wanted.logs:
+        if name not in wanted:
             continue
         trace_id, span_id = (log.trace_id or "").lower(), (log.span_id or "").lower()
         if (trace_id and not _is_id(trace_id, _TRACE_ID)) or (span_id and not _is_id(span_id, _SPAN_ID)):
@@ -209,7 +248,7 @@ def _logs(items: Any, max_depth: int, where: str, wanted: Wanted) -> Iterator[Wi
             _attributes(log.attributes, max_depth, path),
             _any(log.body, max_depth, path) if log.body else None,
         )
-        yield WireLog(trace_id if known else "", span_id if known else "", event)
+        yield WireLog(trace_id if known else "", span_id if known else "", event, scope)
 
 
 def _is_id(text: str, digits: int) -> bool:

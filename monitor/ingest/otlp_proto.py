@@ -9,7 +9,16 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from monitor.errors import BadTrace
-from monitor.ingest.spans import Attributes, ExportedBatch, SpanEvent, Wanted, WireLog, WireSpan, check_keys
+from monitor.ingest.spans import (
+    Attributes,
+    ExportedBatch,
+    Scope,
+    SpanEvent,
+    Wanted,
+    WireLog,
+    WireSpan,
+    check_keys,
+)
 
 _ERROR: Final = 2  # STATUS_CODE_ERROR
 _TRACE_ID, _SPAN_ID = 16, 8  # bytes
@@ -29,7 +38,9 @@ def spans(value: bytes, max_depth: int, wanted: Wanted) -> Iterator[ExportedBatc
         of_resource = attributes(resource.resource.attributes, f"resource_spans[{r}].resource")
         for s, scope in enumerate(resource.scope_spans):
             where = f"resource_spans[{r}].scope_spans[{s}].spans"
-            yield ExportedBatch(of_resource, spans=_spans(scope.spans, attributes, where, wanted.events))
+            of_scope = Scope(scope.scope.name, scope.scope.version)
+            spans_of = _spans(scope.spans, attributes, where, wanted.events, of_scope)
+            yield ExportedBatch(of_resource, spans=spans_of)
     if not request.resource_spans:
         raise BadTrace("missing_field", "resource_spans: none; is the topic of another format?")
 
@@ -45,9 +56,9 @@ def logs(value: bytes, max_depth: int, wanted: Wanted) -> Iterator[ExportedBatch
         of_resource = attributes(resource.resource.attributes, f"resource_logs[{r}].resource")
         for s, scope in enumerate(resource.scope_logs):
             where = f"resource_logs[{r}].scope_logs[{s}].log_records"
-            yield ExportedBatch(
-                of_resource, logs=_logs(scope.log_records, attributes, where, wanted, max_depth)
-            )
+            of_scope = Scope(scope.scope.name, scope.scope.version)
+            logs_of = _logs(scope.log_records, attributes, where, wanted.logs, max_depth, of_scope)
+            yield ExportedBatch(of_resource, logs=logs_of)
     if not request.resource_logs:
         raise BadTrace("missing_field", "resource_logs: none; is the topic of another format?")
 
@@ -61,7 +72,7 @@ def _parse(kind: Any, value: bytes) -> Any:
 
 
 def _spans(
-    items: Iterable[Any], attributes: _Values, where: str, events: frozenset[str]
+    items: Iterable[Any], attributes: _Values, where: str, events: frozenset[str], scope: Scope
 ) -> Iterator[WireSpan]:
     for n, span in enumerate(items):
         trace_id, span_id, parent_id = span.trace_id, span.span_id, span.parent_span_id
@@ -84,17 +95,24 @@ def _spans(
                 for e in span.events
                 if e.name in events
             ],
+            span.name,
+            scope,
         )
 
 
 def _logs(
-    items: Iterable[Any], attributes: _Values, where: str, wanted: Wanted, max_depth: int
+    items: Iterable[Any],
+    attributes: _Values,
+    where: str,
+    wanted: frozenset[str],
+    max_depth: int,
+    scope: Scope,
 ) -> Iterator[WireLog]:
     for n, log in enumerate(items):
         name = log.event_name or next(
             (a.value.string_value for a in log.attributes if a.key == "event.name"), ""
         )
-        if name not in wanted.logs:
+        if name not in wanted:
             continue
         trace_id, span_id = log.trace_id, log.span_id
         if len(trace_id) not in {0, _TRACE_ID} or len(span_id) not in {0, _SPAN_ID}:
@@ -106,7 +124,7 @@ def _logs(
             attributes(log.attributes, f"{where}[{n}]"),
             _any(log.body, max_depth, where),
         )
-        yield WireLog(trace_id.hex() if known else "", span_id.hex() if known else "", event)
+        yield WireLog(trace_id.hex() if known else "", span_id.hex() if known else "", event, scope)
 
 
 def _values(max_depth: int) -> _Values:

@@ -9,8 +9,30 @@ from typing import Any, NamedTuple
 import msgspec
 
 from monitor.errors import BadTrace
+from monitor.ingest.fields import labels_of
 from monitor.ingest.identifiers import Names
-from monitor.trace import Document, Message, Span, Step, StepKind, ToolCall, Trace, Usage
+from monitor.ingest.texts import (
+    FAILED,
+    NOTHING_ANSWERED,
+    NOTHING_ASKED,
+    Answered,
+    Asked,
+    Markers,
+    labels_of_texts,
+    unread_sides,
+)
+from monitor.trace import (
+    Document,
+    Side,
+    Span,
+    Step,
+    StepKind,
+    ToolCall,
+    Trace,
+    Unread,
+    Unreadable,
+    Usage,
+)
 
 Attributes = dict[str, Any]
 # Prefixes of what dialects read: with two values of one key, readers would disagree on which one was judged.
@@ -31,10 +53,20 @@ class SpanEvent(msgspec.Struct, gc=False):
     body: Any = None
 
 
+class Scope(NamedTuple):
+    """The instrumentation that made a span or log record, as it names itself: not cleaned."""
+
+    name: str = ""
+    version: str = ""
+
+
+NO_SCOPE = Scope()
+
+
 class WireSpan(msgspec.Struct, gc=False):
     """One span of either wire format: ids in lower-case hexadecimal, times in Unix nanoseconds, 0 is none.
 
-    The ids are random bytes of a fixed length, so they may be logged as they are.
+    The ids are random bytes of a fixed length, so they may be logged as they are. `name` is not cleaned.
     """
 
     trace_id: str
@@ -45,14 +77,17 @@ class WireSpan(msgspec.Struct, gc=False):
     failed: bool
     attributes: Attributes
     events: list[SpanEvent]
+    name: str = ""
+    scope: Scope = NO_SCOPE
 
 
 class WireLog(msgspec.Struct, gc=False):
-    """One log record that is an event of GenAI's. Ids are empty where it belongs to no span."""
+    """One log record that a dialect reads. Ids are empty where it belongs to no span."""
 
     trace_id: str
     span_id: str
     event: SpanEvent
+    scope: Scope = NO_SCOPE
 
 
 class Wanted(NamedTuple):
@@ -78,9 +113,13 @@ class Resource(msgspec.Struct, frozen=True, gc=False):
 
 
 class Reading(msgspec.Struct, gc=False):
-    """The values that a dialect reads from one span, as sent: not cleaned; an `object` may be anything."""
+    """The values that a dialect reads from one span, as sent: not cleaned; an `object` may be anything.
 
-    kind: StepKind = StepKind.OTHER
+    What a dialect does not say stays at its default: another dialect of the same span may say it. `kind` None
+    says nothing of the kind; `StepKind.OTHER` says that the span is no model's call, whatever others say.
+    """
+
+    kind: StepKind | None = None
     name: object = None
     provider: object = None
     model: object = None
@@ -96,15 +135,12 @@ class Reading(msgspec.Struct, gc=False):
     input_tokens: object = None
     output_tokens: object = None
     cost: object = None
-    messages: tuple[Message, ...] = ()
-    response: str = ""
-    alternatives: tuple[str, ...] = ()
-    tool_calls: tuple[ToolCall, ...] = ()
+    asked: Asked = NOTHING_ASKED
+    answered: Answered = NOTHING_ANSWERED
     documents: tuple[Document, ...] = ()
     call_id: object = None
     input: str = ""
     output: str = ""
-    elsewhere: bool = False
     labels: dict[str, str] = {}
 
 
@@ -126,8 +162,11 @@ def _named(key: str, value: object) -> bool:
     return isinstance(value, str) and not (key == "service.name" and value.startswith("unknown_service"))
 
 
-def light(span: WireSpan, time: float) -> Span:
-    """Return a span outside GenAI's conventions; only its place in the tree and its end matter."""
+def light(span: WireSpan, names: Names, time: float, foreign: str = "") -> Span:
+    """Return a span of no dialect: its place in the tree, its times, and whose conversation it is.
+
+    `foreign` names its instrumentation, cleaned, where it looks like a model's call.
+    """
     start, end, seconds = _times(span, time)
     step = Step(
         kind=StepKind.OTHER,
@@ -136,26 +175,47 @@ def light(span: WireSpan, time: float) -> Span:
         seconds=seconds,
         error="error" if span.failed else "",
     )
+    get = span.attributes.get
+    user = plain(get("user.id") or get("enduser.id"))
     return Span(
         trace_id=span.trace_id,
         span_id=span.span_id,
         parent_id=span.parent_id,
         step=step,
+        conversation=_name(get("gen_ai.conversation.id") or get("session.id"), names),
+        user=names.user(user) if user else "",
         end=end,
+        foreign=foreign,
         size=_OVERHEAD,
     )
 
 
-def build(span: WireSpan, reading: Reading, resource: Resource, names: Names, time: float) -> Span:
+def build(
+    span: WireSpan, reading: Reading, resource: Resource, names: Names, markers: Markers, time: float
+) -> Span:
     """Build the cleaned span from a dialect's reading. `time`, Unix seconds, replaces a missing one."""
     start, end, seconds = _times(span, time)
     error = _name(reading.error, names) or ("error" if span.failed else "")
-    kind = reading.kind
+    kind = reading.kind or StepKind.OTHER
     usage = _usage(reading)
     name = _name(reading.name, names)
     call = None
+    unread: tuple[Unread, ...] = ()
     if kind is StepKind.TOOL:
-        call = ToolCall(name, reading.input, reading.output, plain(reading.call_id), bool(error))
+        reading.input = markers.without(reading.input)
+        result = markers.without(reading.output)
+        if reading.output and not result:
+            unread = (Unread(Side.TOOL_RESULTS, Unreadable.REDACTED),)
+        reading.output = result
+        call = ToolCall(name, reading.input, result, plain(reading.call_id), bool(error))
+    if reading.documents:
+        reading.documents, of_documents = markers.of_documents(reading.documents)
+        unread += of_documents
+    talks = kind in _TALKS
+    trace = None
+    if talks:
+        trace = exchange(span, reading, resource, names, markers, start, seconds, usage, error)
+        _summarise(reading, trace)
     step = Step(
         kind=kind,
         name=name,
@@ -169,36 +229,51 @@ def build(span: WireSpan, reading: Reading, resource: Resource, names: Names, ti
         output_tokens=None if usage is None else usage.output_tokens,
         cost=number(reading.cost),
     )
-    talks = kind is StepKind.CHAT or kind is StepKind.AGENT
+    user = plain(reading.user)
     return Span(
         trace_id=span.trace_id,
         span_id=span.span_id,
         parent_id=span.parent_id,
         step=step,
+        app=resource.app,
+        environment=resource.environment,
+        conversation=_name(reading.conversation, names),
+        user=names.user(user) if user else "",
         end=end,
-        exchange=exchange(span, reading, resource, names, start, seconds, usage) if talks else None,
+        exchange=trace,
         documents=reading.documents,
         call=call,
-        elsewhere=reading.elsewhere,
+        unread=unread,
         size=_size(reading),
     )
 
 
-def build_log(log: WireLog, reading: Reading, resource: Resource, names: Names, time: float) -> Span | Trace:
+_TALKS = frozenset({StepKind.CHAT, StepKind.AGENT, StepKind.WORKFLOW})
+"""Kinds of steps that may hold a prompt and a response."""
+
+
+def build_log(
+    log: WireLog, reading: Reading, resource: Resource, names: Names, markers: Markers, time: float
+) -> Span | Trace:
     """Make the piece that a log record adds to its span; one that names no span is an exchange of its own."""
     start = log.event.time / NANO if log.event.time else time
-    trace = exchange(log, reading, resource, names, start, 0.0, _usage(reading))
+    error = _name(reading.error, names)
+    trace = exchange(log, reading, resource, names, markers, start, 0.0, _usage(reading), error)
     if not log.span_id:
         return trace
-    step = Step(kind=reading.kind, name=_name(reading.name, names), id=log.span_id, start=start)
+    _summarise(reading, trace)
+    step = Step(
+        kind=reading.kind or StepKind.CHAT, name=_name(reading.name, names), id=log.span_id, start=start
+    )
     return Span(
         trace_id=log.trace_id,
         span_id=log.span_id,
         step=step,
+        app=resource.app,
+        environment=resource.environment,
         end=start,
         exchange=trace,
         partial=True,
-        elsewhere=reading.elsewhere,
         size=_size(reading),
     )
 
@@ -208,23 +283,27 @@ def exchange(
     reading: Reading,
     resource: Resource,
     names: Names,
+    markers: Markers,
     start: float,
     seconds: float,
     usage: Usage | None,
+    error: str,
 ) -> Trace:
-    """Make the exchange of an inference or agent span; `start` in Unix seconds, `seconds` its duration."""
+    """Make the exchange of a span or log record; `start` in Unix seconds, `seconds` its duration."""
     model = _name(reading.model, names)
     version = _name(reading.model_version, names)
     provider = reading.provider
     user = plain(reading.user)
-    finish = _name(reading.finish, names)
     response_id = reading.response_id
+    asked, answered = markers.of_asked(reading.asked), markers.of_answered(reading.answered)
+    finish = _name(reading.finish or answered.finish, names)
+    labels = [("error", error), *labels_of_texts(asked, answered), *reading.labels.items()]
     return Trace(
         id=names.id(response_id)
         if type(response_id) is str and response_id
         else f"{piece.trace_id}:{piece.span_id}",
         time=start,
-        response=reading.response,
+        response=answered.response,
         app=resource.app,
         environment=resource.environment,
         provider=names.name(provider.lower()) if type(provider) is str and provider else "unknown",
@@ -236,15 +315,22 @@ def exchange(
         user=names.user(user) if user else "",
         trace_id=piece.trace_id,
         span_id=piece.span_id,
-        finish_reason=_FINISHED.get(finish, finish),
-        messages=reading.messages,
-        tool_calls=reading.tool_calls,
-        alternatives=reading.alternatives,
+        finish_reason=_FINISHED.get(finish, finish) or (FAILED if error else ""),
+        messages=asked.messages,
+        tool_calls=answered.tool_calls,
+        alternatives=answered.alternatives,
         usage=usage,
         latency=seconds or None,
         agent=_name(reading.agent, names),
-        labels=reading.labels,
+        unread=unread_sides(asked, answered, usage, finish, failed=bool(error)),
+        labels=labels_of(labels) if len(labels) > 1 or error else {},
     )
+
+
+def _summarise(reading: Reading, trace: Trace) -> None:
+    """Fill in the input and output of an exchange's step: the question and the answer."""
+    reading.input = reading.input or trace.question()
+    reading.output = reading.output or trace.response
 
 
 def plain(value: object) -> str:
@@ -294,15 +380,16 @@ def _usage(reading: Reading) -> Usage | None:
 
 def _size(reading: Reading) -> int:
     """Return about how many bytes a span takes in memory; texts that several fields share count once."""
-    size = _OVERHEAD + len(reading.response)
-    for message in reading.messages:
+    answered = reading.answered
+    size = _OVERHEAD + len(answered.response)
+    for message in reading.asked.messages:
         size += len(message.content)
     for document in reading.documents:
         size += len(document.content)
-    for call in reading.tool_calls:
+    for call in answered.tool_calls:
         size += len(call.arguments) + len(call.result)
-    for text in reading.alternatives:
+    for text in answered.alternatives:
         size += len(text)
-    if reading.kind is StepKind.CHAT or reading.kind is StepKind.AGENT:
+    if reading.kind in _TALKS:
         return size
     return size + len(reading.input) + len(reading.output)

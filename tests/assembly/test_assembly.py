@@ -10,7 +10,19 @@ from hypothesis import strategies as st
 
 from monitor.assembly import Assembled, Assembler, Bounds, ExchangeId
 from monitor.assembly.memory import BUCKET, REMEMBERED
-from monitor.trace import Document, Message, Missing, Span, Step, StepKind, ToolCall, Trace
+from monitor.trace import (
+    Document,
+    Message,
+    Missing,
+    Side,
+    Span,
+    Step,
+    StepKind,
+    ToolCall,
+    Trace,
+    Unread,
+    Unreadable,
+)
 
 BOUNDS = Bounds(settle_seconds=1, timeout_seconds=30, max_seconds=600, max_traces=100, max_bytes=10_000)
 CHAT, AGENT, TOOL, RETRIEVAL, OTHER = (
@@ -244,10 +256,10 @@ def test_log_records_fill_in_what_a_span_does_not_hold() -> None:
     assert done.exchanges[0].trace.missing == (Missing.ROOT, Missing.SPAN)
 
 
-def test_content_kept_elsewhere_is_named() -> None:
-    """A span that only points to its content is judged as lacking it."""
-    empty = Trace(id="x", time=1.0, response="")
-    (done,) = assemble([span(CHAT, 1, exchange=empty, elsewhere=True)])
+def test_content_that_was_not_read_is_named() -> None:
+    """An exchange with a side whose text was not read is judged as lacking content."""
+    empty = Trace(id="x", time=1.0, response="", unread=(Unread(Side.PROMPT, Unreadable.REDACTED),))
+    (done,) = assemble([span(CHAT, 1, exchange=empty)])
     assert done.exchanges[0].trace.missing == (Missing.CONTENT,)
 
 

@@ -191,6 +191,5 @@ def test_spans_are_shown_like_traces() -> None:
         "documents[0].score": 0.5,
         "call.error": False,
         "partial": False,
-        "elsewhere": False,
         "size": 0,
     }

@@ -6,7 +6,18 @@ from typing import Any
 import pytest
 from otlp_wire import TRACE, attributes, chat, decode, log_request, one, request, sample, span_of
 
-from monitor.trace import Document, Message, Span, StepKind, ToolCall, Trace, Usage
+from monitor.trace import (
+    Document,
+    Message,
+    Side,
+    Span,
+    StepKind,
+    ToolCall,
+    Trace,
+    Unread,
+    Unreadable,
+    Usage,
+)
 
 
 def test_a_chat_span_as_the_conventions_show_it() -> None:
@@ -32,7 +43,7 @@ def test_a_chat_span_as_the_conventions_show_it() -> None:
         usage=Usage(97, 52),
         latency=1.84,
     )
-    assert (span.parent_id, span.end, span.partial, span.elsewhere) == ("", 1_795_327_201.84, False, False)
+    assert (span.parent_id, span.end, span.partial, span.unread) == ("", 1_795_327_201.84, False, ())
     assert (span.step.kind, span.step.name, span.step.seconds) == (StepKind.CHAT, "gpt-5", 1.84)
 
 
@@ -76,14 +87,16 @@ def test_older_names_of_the_conventions() -> None:
     assert span.exchange.response == "Hello."
 
 
-def test_content_kept_elsewhere_is_said_to_be() -> None:
-    """A reference in place of content marks the span, in either spelling; beside the content it does not."""
-    for key in ("gen_ai.input.messages_ref", "gen_ai.output.messages.ref"):
-        assert one({"gen_ai.operation.name": "chat", key: "s3://bucket/1"}).elsewhere
-    here = {"gen_ai.input.messages": "[]", "gen_ai.output.messages": '[{"role":"assistant","parts":[]}]'}
-    assert not one(
-        {"gen_ai.operation.name": "chat", "gen_ai.input.messages_ref": "s3://b/1"} | here
-    ).elsewhere
+def test_content_kept_elsewhere_is_not_read() -> None:
+    """A reference in place of content leaves a side that was not read; next to the content it does not."""
+    asked = '[{"role":"user","parts":[{"type":"text","content":"Hi?"}]}]'
+    said = '[{"role":"assistant","parts":[{"type":"text","content":"Hi."}]}]'
+    for side, key in ((Side.PROMPT, "input.messages_ref"), (Side.RESPONSE, "output.messages.ref")):
+        whole = {"gen_ai.input.messages": asked, "gen_ai.output.messages": said}
+        assert chat(**whole, **{f"gen_ai.{key}": "s3://bucket/1"}).unread == ()
+        del whole["gen_ai.input.messages" if side is Side.PROMPT else "gen_ai.output.messages"]
+        exchange = chat(**whole, **{f"gen_ai.{key}": "s3://bucket/1"})
+        assert exchange.unread == (Unread(side, Unreadable.NO_CONTENT),)
 
 
 def test_what_a_model_thinks_is_not_what_it_says() -> None:
@@ -149,12 +162,13 @@ def test_a_document_has_its_text_under_the_first_key_there_is() -> None:
 def test_application_environment_and_user() -> None:
     """Resource and span name them; an SDK's `unknown_service` is no name, a user becomes a pseudonym."""
     resource = {"service.name": "unknown_service:python", "k8s.deployment.name": "bot"}
-    span = one({"gen_ai.system": "x", "user.id": 12345}, resource | {"deployment.environment": "Staging"})
+    named = {"gen_ai.system": "x", "gen_ai.request.model": "m"}
+    span = one(named | {"user.id": 12345}, resource | {"deployment.environment": "Staging"})
     assert span.exchange
     assert (span.exchange.app, span.exchange.environment) == ("bot", "staging")
     assert span.exchange.user == "pseudonym-5"
     assert chat().app == chat().environment == "unknown"
-    hostile = one({"gen_ai.system": "x"}, {"service.name": "jane@example.com"}).exchange
+    hostile = one(named, {"service.name": "jane@example.com"}).exchange
     assert hostile
     assert hostile.app.startswith("h:")
 
@@ -200,7 +214,7 @@ def test_events_without_content_say_nothing() -> None:
     events = [{"name": name, "attributes": bare} for name in ("gen_ai.choice", "gen_ai.user.message")]
     exchange = one({"gen_ai.operation.name": "chat"}, events=events).exchange
     assert exchange
-    assert (exchange.messages, exchange.response, exchange.alternatives) == ((Message("user", ""),), "", ())
+    assert (exchange.messages, exchange.response, exchange.alternatives) == ((), "", ())
     written = attributes({"index": 0, "message": '{"role": "assistant", "content": "Hi."}'})
     said = one({"gen_ai.operation.name": "chat"}, events=[{"name": "gen_ai.choice", "attributes": written}])
     assert said.step.output == "Hi."

@@ -5,13 +5,13 @@ Source: Arize-ai/openinference `spec/semantic_conventions.md` at 1fe497f1.
 
 from typing import Any
 
-from monitor.ingest import messages
-from monitor.ingest.flat import tool_calls, unflatten
-from monitor.ingest.genai import summarise
+from monitor.ingest.dialects import messages
+from monitor.ingest.dialects.flat import tool_calls, unflatten
 from monitor.ingest.spans import Attributes, Reading, WireSpan
 from monitor.trace import Document, StepKind
 
 KIND = "openinference.span.kind"
+MARKS = frozenset({KIND})
 KINDS = {
     "LLM": StepKind.CHAT,
     "AGENT": StepKind.AGENT,
@@ -26,13 +26,7 @@ _NAMED_BY = {
     StepKind.TOOL: ("tool.name",),
     StepKind.RETRIEVAL: ("reranker.model_name",),
 }
-_HIDDEN = "__REDACTED__"  # in place of content under OPENINFERENCE_HIDE_INPUTS and …_OUTPUTS
 _HANDOFF = ("transfer_to_", "handoff to ", "handoff_to_")  # OpenAI's and LangGraph's names of such tools
-
-
-def speaks(span: WireSpan) -> bool:
-    """Return whether a span is of this dialect."""
-    return KIND in span.attributes
 
 
 def read(span: WireSpan, document_keys: tuple[str, ...]) -> Reading:
@@ -54,8 +48,8 @@ def read(span: WireSpan, document_keys: tuple[str, ...]) -> Reading:
         input_tokens=get("llm.token_count.prompt"),
         output_tokens=get("llm.token_count.completion"),
         cost=get("llm.cost.total"),
-        input=_value(attributes, "input.value"),
-        output=_value(attributes, "output.value"),
+        input=messages.text_of(get("input.value")),
+        output=messages.text_of(get("output.value")),
     )
     if kind is StepKind.CHAT or kind is StepKind.AGENT:
         _read_model(reading, attributes)
@@ -69,7 +63,7 @@ def read(span: WireSpan, document_keys: tuple[str, ...]) -> Reading:
             if items := unflatten(attributes, prefix):
                 reading.documents = tuple([_document(item, document_keys) for item in items])
                 break
-    return summarise(reading)
+    return reading
 
 
 def _read_model(reading: Reading, attributes: Attributes) -> None:
@@ -92,11 +86,8 @@ def _read_exchange(reading: Reading, attributes: Attributes) -> None:
     outputs = [_message(item) for item in unflatten(attributes, "llm.output_messages.")]
     if not outputs:
         outputs = [{"content": item.get("completion.text")} for item in unflatten(attributes, "llm.choices.")]
-    reading.messages = messages.prompt(inputs or _inside(reading.input, "messages"))
-    reading.response, reading.alternatives, reading.tool_calls, finish = messages.output(
-        outputs or _inside(reading.output, "choices")
-    )
-    reading.finish = reading.finish or finish
+    reading.asked = messages.asked(inputs or _inside(reading.input, "messages"))
+    reading.answered = messages.answered(outputs or _inside(reading.output, "choices"))
     reading.input = reading.output = ""  # the exchange says it, without what else the request held
 
 
@@ -110,18 +101,30 @@ def _read_tool(reading: Reading, attributes: Attributes) -> None:
 
 def _message(item: Attributes) -> dict[str, Any]:
     content = item.get("message.content")
-    if content is None:
-        content = [
-            {
-                "type": part.get("message_content.type"),
-                "text": part.get("message_content.text"),
-            }
-            for part in unflatten(item, "message.contents.")
-        ]
     calls = tool_calls(item, "message.tool_calls.", "tool_call.", "function.")
+    known = {call["id"] for call in calls}
+    if content is None:
+        content = []
+        for part in unflatten(item, "message.contents."):
+            if "tool_call.function.name" in part:
+                if part.get("tool_call.id") not in known:
+                    calls += tool_calls(
+                        {f"0.{key}": value for key, value in part.items()}, "", "tool_call.", "function."
+                    )
+                continue
+            content.append(
+                {
+                    "type": part.get("message_content.type"),
+                    "text": part.get("message_content.text"),
+                    "transcript": part.get("message_content.audio.transcript"),
+                }
+            )
     if name := item.get("message.function_call_name"):
         calls.append({"name": name, "arguments": item.get("message.function_call_arguments_json")})
-    return {"role": item.get("message.role"), "content": content, "tool_calls": calls}
+    made = {"role": item.get("message.role"), "content": content, "tool_calls": calls}
+    if call_id := item.get("message.tool_call_id"):
+        made["tool_call_id"] = call_id
+    return made
 
 
 def _document(item: Attributes, document_keys: tuple[str, ...]) -> Document:
@@ -134,11 +137,6 @@ def _inside(text: str, key: str) -> Any:
     value = messages.structured(text)
     inner = value.get(key) if type(value) is dict else None
     return inner if type(inner) is list else text
-
-
-def _value(attributes: Attributes, key: str) -> str:
-    text = messages.text_of(attributes.get(key))
-    return "" if text == _HIDDEN else text
 
 
 def _exception(span: WireSpan) -> object:

@@ -5,9 +5,10 @@ Source: `opentelemetry-semantic-conventions-ai` 0.4 (flattened) and 0.5 (GenAI's
 
 from typing import Any
 
-from monitor.ingest import genai, messages
-from monitor.ingest.flat import tool_calls, unflatten
+from monitor.ingest.dialects import messages
+from monitor.ingest.dialects.flat import tool_calls, unflatten
 from monitor.ingest.spans import Attributes, Reading, WireSpan, plain
+from monitor.ingest.texts import NOTHING_ANSWERED, NOTHING_ASKED, Answered
 from monitor.trace import StepKind
 
 KINDS = {
@@ -18,56 +19,48 @@ KINDS = {
 }
 _REQUESTS = {"chat": StepKind.CHAT, "completion": StepKind.CHAT, "rerank": StepKind.RETRIEVAL}
 FOUND = "db.query.result"
+MARKS = frozenset({
+    "traceloop.span.kind", "llm.request.type", "gen_ai.prompt.0.role", "gen_ai.prompt.0.content",
+    "gen_ai.completion.0.role", "gen_ai.completion.0.content", "gen_ai.completion.0.function_call.name",
+})  # fmt: skip
+EVENTS = frozenset({FOUND})
 _PROPERTIES = "traceloop.association.properties."
 _USER = ("user_id", "userId", "user")
 _CONVERSATION = ("session_id", "sessionId", "conversation_id", "chat_id", "thread_id")
 
 
-def speaks(span: WireSpan) -> bool:
-    """Return whether a span is of this dialect; its vector stores show in events only."""
-    attributes = span.attributes
-    return (
-        "traceloop.span.kind" in attributes
-        or "llm.request.type" in attributes
-        or "gen_ai.prompt.0.role" in attributes
-        or "gen_ai.completion.0.role" in attributes
-        or (bool(span.events) and any(event.name == FOUND for event in span.events))
-    )
-
-
 def read(span: WireSpan, document_keys: tuple[str, ...]) -> Reading:
-    """Read a span."""
+    """Read what this dialect adds to GenAI's attributes of a span."""
     attributes = span.attributes
     get = attributes.get
-    reading = genai.read(span, document_keys)
+    reading = Reading()
     request = _REQUESTS.get(plain(get("llm.request.type")).lower())
     own = KINDS.get(plain(get("traceloop.span.kind")).lower())
     if "gen_ai.operation.name" not in attributes:
-        reading.kind = request or own or (StepKind.CHAT if genai.speaks(span) else StepKind.OTHER)
-    if own and reading.kind is own:
-        reading.name = get("traceloop.entity.name") or reading.name
+        reading.kind = request or own
+    if own and (reading.kind is own or reading.kind is None):
+        reading.name = get("traceloop.entity.name")
         if own is StepKind.AGENT:
-            reading.agent = reading.agent or reading.name
-        reading.input = reading.input or messages.text_of(get("traceloop.entity.input"))
-        reading.output = reading.output or messages.text_of(get("traceloop.entity.output"))
+            reading.agent = reading.name
+        reading.input = messages.text_of(get("traceloop.entity.input"))
+        reading.output = messages.text_of(get("traceloop.entity.output"))
     _read_flattened(reading, attributes)
     _read_found(reading, span, document_keys)
     _read_properties(reading, attributes)
-    reading.prompt_name = reading.prompt_name or get("traceloop.prompt.key")
-    reading.prompt_version = reading.prompt_version or get("traceloop.prompt.version")
-    if reading.kind is StepKind.AGENT and not reading.messages and not reading.response:
-        reading.messages, reading.response = messages.prompt(reading.input), reading.output
-    return genai.summarise(reading)
+    reading.prompt_name = get("traceloop.prompt.key")
+    reading.prompt_version = get("traceloop.prompt.version")
+    if own is StepKind.AGENT and reading.asked is NOTHING_ASKED and reading.answered is NOTHING_ANSWERED:
+        reading.asked, reading.answered = messages.asked(reading.input), Answered(reading.output)
+    return reading
 
 
 def _read_flattened(reading: Reading, attributes: Attributes) -> None:
     inputs = [_message(item) for item in unflatten(attributes, "gen_ai.prompt.")]
     outputs = [_message(item) for item in unflatten(attributes, "gen_ai.completion.")]
-    if inputs and not reading.messages:
-        reading.messages = messages.prompt(inputs)
-    if outputs and not reading.response:
-        reading.response, reading.alternatives, reading.tool_calls, finish = messages.output(outputs)
-        reading.finish = reading.finish or finish
+    if inputs:
+        reading.asked = messages.asked(inputs)
+    if outputs:
+        reading.answered = messages.answered(outputs)
 
 
 def _message(item: Attributes) -> dict[str, Any]:
@@ -75,9 +68,15 @@ def _message(item: Attributes) -> dict[str, Any]:
     return {
         "role": item.get("role"),
         "content": content if item.get("role") == "tool" else _parts(content),
-        "tool_calls": tool_calls(item, "tool_calls."),
+        "tool_calls": [*tool_calls(item, "tool_calls."), *_function_call(item)],
         "finish_reason": item.get("finish_reason"),
     }
+
+
+def _function_call(item: Attributes) -> list[dict[str, Any]]:
+    """Return the one call of OpenAI's older shape, which LiteLLM flattens."""
+    name, arguments = item.get("function_call.name"), item.get("function_call.arguments")
+    return [{"name": name, "arguments": arguments}] if name else []
 
 
 def _parts(content: Any) -> Any:
@@ -106,8 +105,6 @@ def _read_properties(reading: Reading, attributes: Attributes) -> None:
         key[start:]: plain(value) for key, value in attributes.items() if key.startswith(_PROPERTIES)
     }
     if properties:
-        reading.user = reading.user or next((properties.pop(key) for key in _USER if key in properties), None)
-        reading.conversation = reading.conversation or next(
-            (properties.pop(key) for key in _CONVERSATION if key in properties), None
-        )
+        reading.user = next((properties.pop(key) for key in _USER if key in properties), None)
+        reading.conversation = next((properties.pop(key) for key in _CONVERSATION if key in properties), None)
         reading.labels = properties

@@ -1,0 +1,90 @@
+"""Dialects of spans and log records: who wrote a span, and what it says.
+
+A dialect is a module with `MARKS`, attributes of which any one shows it, and `read(span, document_keys)`,
+which returns a partial `Reading`. It may have `EVENTS`, names of span events that it reads (they mark it
+too), and `LOGS`, names of log records for its `read_log(log, document_keys)`. A span may be of several
+dialects: their readings are merged, the first of `DIALECTS` first.
+"""
+
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Final
+
+from monitor.ingest import redaction
+from monitor.ingest.dialects import genai, openinference, openllmetry
+from monitor.ingest.spans import Reading, Wanted, WireLog, WireSpan
+from monitor.ingest.texts import fuller_answer, fuller_prompt
+
+DIALECTS: Final[tuple[ModuleType, ...]] = (openinference, openllmetry, genai)
+"""In order of precedence: what a framework says of its own spans comes before GenAI's general attributes."""
+
+_MARKS: Final[Mapping[str, int]] = {
+    mark: number for number, dialect in enumerate(DIALECTS) for mark in dialect.MARKS
+}
+_EVENTS: Final[Mapping[str, int]] = {
+    name: number for number, dialect in enumerate(DIALECTS) for name in getattr(dialect, "EVENTS", ())
+}
+_LOGS: Final[Mapping[str, Callable[[WireLog, tuple[str, ...]], Reading]]] = {
+    name: dialect.read_log for dialect in DIALECTS for name in getattr(dialect, "LOGS", ())
+}
+WANTED: Final = Wanted(frozenset({"exception", *_EVENTS}), frozenset(_LOGS))
+"""Names of the events that some dialect reads."""
+_FIELDS: Final = tuple(
+    name for name in Reading.__struct_fields__ if name not in {"kind", "asked", "answered", "labels"}
+)
+_DEFAULTS: Final = tuple((name, getattr(Reading(), name)) for name in _FIELDS)
+
+
+def read_span(span: WireSpan, document_keys: tuple[str, ...]) -> Reading | None:
+    """Read a span; None if it is of no dialect."""
+    found = _MARKS.keys() & span.attributes.keys()
+    numbers = {_MARKS[mark] for mark in found}
+    if span.events:
+        numbers.update([_EVENTS[event.name] for event in span.events if event.name in _EVENTS])
+    if not numbers:
+        return None
+    masked: frozenset[str] = frozenset()
+    if redaction.MASKED in span.attributes or redaction.REMOVED in span.attributes:
+        span.attributes, masked = redaction.unmasked(span.attributes)
+    readings = [DIALECTS[number].read(span, document_keys) for number in sorted(numbers)]
+    reading = readings[0] if len(readings) == 1 else merged(readings)
+    if masked:
+        redaction.note_masked(reading, masked)
+    return reading
+
+
+def read_log(log: WireLog, document_keys: tuple[str, ...]) -> Reading:
+    """Read a log record of one of `WANTED.logs`."""
+    return _LOGS[log.event.name](log, document_keys)
+
+
+def looks_foreign(span: WireSpan) -> bool:
+    """Return whether a span of no dialect looks like a model's call, by the names of its attributes."""
+    return any(key.startswith(_LOOKS) and not key.startswith(_BAGGAGE) for key in span.attributes)
+
+
+_LOOKS: Final = (
+    "gen_ai.", "llm.", "ai.", "langfuse.", "mlflow.", "traceloop.", "gcp.vertex.agent.", "openinference.",
+)  # fmt: skip
+_BAGGAGE: Final = (
+    "traceloop.association.", "traceloop.workflow.", "traceloop.entity.path", "langfuse.trace.",
+    "langfuse.environment", "langfuse.release", "langfuse.version", "langfuse.session.", "langfuse.user.",
+    "langfuse.internal.", "gen_ai.conversation.", "gen_ai.agent.", "mlflow.traceRequestId",
+)  # fmt: skip
+"""What SDKs copy onto every span below a call, of a database too."""
+
+
+def merged(readings: list[Reading]) -> Reading:
+    """Return one reading: of each value the first that any gives, of each side the fullest text."""
+    first, *others = readings
+    for other in others:
+        if first.kind is None:
+            first.kind = other.kind
+        for name, nothing in _DEFAULTS:
+            if getattr(first, name) == nothing and (value := getattr(other, name)) != nothing:
+                setattr(first, name, value)
+        first.asked = fuller_prompt(first.asked, other.asked)
+        first.answered = fuller_answer(first.answered, other.answered)
+        if other.labels:
+            first.labels = other.labels | first.labels
+    return first

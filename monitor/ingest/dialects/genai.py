@@ -1,0 +1,260 @@
+"""OpenTelemetry's GenAI conventions: current names, the older ones still sent, and events of both.
+
+Source: `open-telemetry/semantic-conventions-genai`.
+"""
+
+from typing import Any, Final
+
+from monitor.ingest.dialects import messages
+from monitor.ingest.dialects.flat import unflatten
+from monitor.ingest.spans import Attributes, Reading, SpanEvent, WireLog, WireSpan
+from monitor.ingest.texts import (
+    NOTHING_ANSWERED,
+    NOTHING_ASKED,
+    Asked,
+    fuller_answer,
+    fuller_prompt,
+    joined_answer,
+    joined_prompt,
+)
+from monitor.trace import StepKind
+
+KINDS = {
+    "chat": StepKind.CHAT,
+    "text_completion": StepKind.CHAT,
+    "completion": StepKind.CHAT,
+    "generate_content": StepKind.CHAT,
+    "fetch_response": StepKind.CHAT,
+    "realtime_inference": StepKind.CHAT,
+    "invoke_agent": StepKind.AGENT,
+    "create_agent": StepKind.OTHER,  # makes an agent and asks it nothing
+    "invoke_workflow": StepKind.WORKFLOW,
+    "plan": StepKind.WORKFLOW,
+    "execute_tool": StepKind.TOOL,
+    "retrieval": StepKind.RETRIEVAL,
+    "search_memory": StepKind.RETRIEVAL,
+    "handoff": StepKind.HANDOFF,
+    "guardrail": StepKind.GUARDRAIL,
+    "embeddings": StepKind.OTHER,
+}
+DETAILS: Final = "gen_ai.client.inference.operation.details"
+_CHOICE = "gen_ai.choice"
+_MESSAGES = {f"gen_ai.{role}.message": role for role in ("system", "user", "assistant", "tool")}
+_CONTENT = {"gen_ai.content.prompt": "gen_ai.prompt", "gen_ai.content.completion": "gen_ai.completion"}
+EVENTS: Final = frozenset({DETAILS, _CHOICE, *_MESSAGES, *_CONTENT})
+LOGS: Final = EVENTS
+MARKS: Final = frozenset({
+    "gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.system", "gen_ai.request.model",
+    "gen_ai.tool.name", "gen_ai.tool.call.id", "gen_ai.input.messages", "gen_ai.output.messages",
+    "gen_ai.agent.name", "gen_ai.response.id",
+})  # fmt: skip
+_NAMED_BY = {
+    StepKind.AGENT: "gen_ai.agent.name",
+    StepKind.WORKFLOW: "gen_ai.workflow.name",
+    StepKind.TOOL: "gen_ai.tool.name",
+    StepKind.RETRIEVAL: "gen_ai.data_source.id",
+    StepKind.CHAT: "gen_ai.request.model",
+}
+
+
+def read(span: WireSpan, document_keys: tuple[str, ...]) -> Reading:
+    """Read a span: its attributes, then events of it that hold content."""
+    attributes = span.attributes
+    reading = read_attributes(attributes, document_keys)
+    for event in span.events:
+        if event.name == "exception" and not reading.error:
+            reading.error = event.attributes.get("exception.type")
+    events = [event for event in span.events if event.name in EVENTS]
+    if events:
+        _read_events(reading, events, document_keys)
+    if reading.asked is NOTHING_ASKED and reading.answered is NOTHING_ANSWERED:
+        _read_flattened(reading, attributes)
+    return reading
+
+
+def read_log(log: WireLog, document_keys: tuple[str, ...]) -> Reading:
+    """Read a log record of one of `EVENTS`."""
+    return read_event(log.event, document_keys)
+
+
+def read_attributes(attributes: Attributes, document_keys: tuple[str, ...]) -> Reading:
+    """Read the attributes of a span or of an event with a span's attributes."""
+    get = attributes.get
+    system, inputs, outputs = (
+        get("gen_ai.system_instructions"),
+        get("gen_ai.input.messages") or get("gen_ai.prompt"),
+        get("gen_ai.output.messages") or get("gen_ai.completion"),
+    )
+    output_tokens = _first(get, "gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens")
+    kind = _kind(attributes, asked=bool(inputs), answered=bool(outputs), output_tokens=output_tokens)
+    finish = messages.structured(get("gen_ai.response.finish_reasons"))
+    reading = Reading(
+        kind=kind,
+        name=get(_NAMED_BY.get(kind, "gen_ai.operation.name")),
+        provider=get("gen_ai.provider.name") or get("gen_ai.system"),
+        model=get("gen_ai.request.model"),
+        model_version=get("gen_ai.response.model"),
+        response_id=get("gen_ai.response.id"),
+        conversation=get("gen_ai.conversation.id") or get("session.id"),
+        user=get("user.id") or get("enduser.id"),
+        agent=get("gen_ai.agent.name"),
+        prompt_name=get("gen_ai.prompt.name"),
+        prompt_version=get("gen_ai.prompt.version"),
+        finish=finish[0] if type(finish) is list and finish else finish,
+        error=get("error.type"),
+        input_tokens=_first(get, "gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens"),
+        output_tokens=output_tokens,
+        cost=get("gen_ai.usage.cost"),
+    )
+    if kind is StepKind.TOOL:
+        _read_tool(reading, attributes, inputs, outputs)
+        return reading
+    if inputs or system:
+        reading.asked = messages.asked(inputs, system)
+    if outputs:
+        reading.answered = messages.answered(outputs)
+    if "gen_ai.retrieval.documents" in attributes or kind is StepKind.RETRIEVAL:
+        reading.documents = messages.documents(get("gen_ai.retrieval.documents"), document_keys)
+    if kind is StepKind.RETRIEVAL:
+        query = get("gen_ai.retrieval.query.text") or get("gen_ai.memory.query.text")
+        reading.input = messages.text_of(query)
+        if not reading.documents:
+            reading.documents = messages.documents(get("gen_ai.memory.records"), document_keys)
+    return reading
+
+
+def _kind(attributes: Attributes, *, asked: bool, answered: bool, output_tokens: object) -> StepKind:
+    """Return the kind of step; without a known operation, what the span holds decides."""
+    operation = attributes.get("gen_ai.operation.name")
+    kind = KINDS.get(operation) if type(operation) is str else None
+    if kind is not None:
+        return kind
+    if "gen_ai.tool.name" in attributes and not operation:
+        return StepKind.TOOL
+    spent = type(output_tokens) is int and output_tokens > 0
+    if answered or spent or (asked and not operation):
+        return StepKind.CHAT
+    # A provider alone is no model's call: it lists models, counts tokens, keeps files.
+    return StepKind.CHAT if not operation and "gen_ai.request.model" in attributes else StepKind.OTHER
+
+
+def _read_tool(reading: Reading, attributes: Attributes, inputs: Any, outputs: Any) -> None:
+    get = attributes.get
+    arguments = _first(get, "gen_ai.tool.call.arguments", "gen_ai.tool.args")
+    reading.call_id = reading.call_id or get("gen_ai.tool.call.id")
+    reading.input = reading.input or messages.text_of(arguments)
+    reading.output = reading.output or messages.text_of(get("gen_ai.tool.call.result"))
+    # LiteLLM writes both as messages of the role tool.
+    if not reading.input and inputs:
+        reading.input = _first_text(messages.asked(inputs))
+    if not reading.output and outputs:
+        answered = messages.answered(outputs)
+        reading.output = answered.response or _first_text(messages.asked(outputs))
+
+
+def _first_text(asked: Asked) -> str:
+    return next((message.content for message in asked.messages if message.content), "")
+
+
+def _read_events(reading: Reading, events: list[SpanEvent], document_keys: tuple[str, ...]) -> None:
+    """Add what events say of their span, unless its attributes said more."""
+    parts = [read_event(event, document_keys) for event in events]
+    if reading.kind is StepKind.TOOL:
+        _read_tool_events(reading, events, parts)
+        return
+    asked, answered = NOTHING_ASKED, NOTHING_ANSWERED
+    whole = next((part for event, part in zip(events, parts, strict=True) if event.name == DETAILS), None)
+    for part in parts:
+        # An event of the whole exchange repeats those of single messages.
+        if whole is None or part is whole:
+            asked, answered = joined_prompt(asked, part.asked), joined_answer(answered, part.answered)
+        reading.finish = reading.finish or part.finish
+        reading.documents = reading.documents or part.documents
+    reading.asked = fuller_prompt(reading.asked, asked)
+    reading.answered = fuller_answer(reading.answered, answered)
+
+
+def _read_tool_events(reading: Reading, events: list[SpanEvent], parts: list[Reading]) -> None:
+    """Read arguments and result of a tool from events: Strands', or one with the span's attributes."""
+    for event, part in zip(events, parts, strict=True):
+        if event.name == DETAILS:
+            held = event.attributes | (event.body if type(event.body) is dict else {})
+            _read_tool(reading, held, held.get("gen_ai.input.messages"), held.get("gen_ai.output.messages"))
+        elif event.name == "gen_ai.tool.message":
+            reading.input = reading.input or _first_text(part.asked)
+        elif event.name == _CHOICE:
+            reading.output = reading.output or part.answered.response
+
+
+def _read_flattened(reading: Reading, attributes: Attributes) -> None:
+    """Read messages that a Collector flattened: `gen_ai.output.messages.0.parts.0.content`."""
+    if not any(key.startswith(_FLATTENED) for key in attributes):
+        return
+    inputs = [nested(item) for item in unflatten(attributes, _FLATTENED[0])]
+    outputs = [nested(item) for item in unflatten(attributes, _FLATTENED[1])]
+    system = [nested(item) for item in unflatten(attributes, _FLATTENED[2])]
+    reading.asked = messages.asked(inputs or None, system or None)
+    reading.answered = messages.answered(outputs or None)
+
+
+_FLATTENED = ("gen_ai.input.messages.", "gen_ai.output.messages.", "gen_ai.system_instructions.")
+
+
+def nested(item: Attributes) -> dict[str, Any]:
+    """Return an element of a flattened list with its own lists and objects made whole again."""
+    made: dict[str, Any] = {}
+    for key, value in item.items():
+        first, _, rest = key.partition(".")
+        if not rest:
+            made[first] = value
+        elif rest.partition(".")[0].isdecimal():
+            made.setdefault(first, [nested(part) for part in unflatten(item, f"{first}.")])
+        else:
+            of_first = {k.removeprefix(f"{first}."): v for k, v in item.items() if k.startswith(f"{first}.")}
+            made.setdefault(first, nested(of_first))
+    return made
+
+
+def read_event(event: SpanEvent, document_keys: tuple[str, ...]) -> Reading:
+    """Read one of `EVENTS`: content is in a log record's body, or in the attributes of a span's event."""
+    if event.name == DETAILS:
+        body = event.body if type(event.body) is dict else {}
+        return read_attributes(event.attributes | body, document_keys)
+    get = event.attributes.get
+    reading = Reading(
+        kind=StepKind.CHAT,
+        provider=get("gen_ai.provider.name") or get("gen_ai.system"),
+        conversation=get("gen_ai.conversation.id"),
+    )
+    content = _content(event)
+    if event.name in {_CHOICE, "gen_ai.content.completion"}:
+        answered = messages.answered(content)
+        index = content.get("index") if type(content) is dict else 0
+        if type(index) is int and index > 0 and answered.response:
+            answered = answered._replace(
+                response="", alternatives=(answered.response, *answered.alternatives)
+            )
+        reading.answered, reading.finish = answered, answered.finish
+    elif event.name == "gen_ai.content.prompt":
+        reading.asked = messages.asked(content)
+    else:
+        role = _MESSAGES[event.name]
+        if type(content) is not dict:
+            content = {"content": content}
+        reading.asked = messages.asked([{"role": role} | content])
+    return reading
+
+
+def _content(event: SpanEvent) -> Any:
+    if event.body is not None and event.body != "":
+        return messages.structured(event.body)
+    attributes = event.attributes
+    key = _CONTENT.get(event.name, "gen_ai.event.content")
+    if key in attributes:
+        return messages.structured(attributes[key])
+    return {name: value for name, value in attributes.items() if name in messages.KEYS}
+
+
+def _first(get: Any, name: str, older: str) -> object:
+    value = get(name)
+    return get(older) if value is None else value

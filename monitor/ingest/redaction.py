@@ -1,0 +1,46 @@
+"""Attributes that an OpenTelemetry Collector masked or removed before it sent a span.
+
+Source: `processor/redactionprocessor` 0.165: with `summary: debug` a span names them in
+`redaction.masked.keys` and `redaction.redacted.keys`, separated by commas. A value masked whole is asterisks
+or the digest of a hash function.
+"""
+
+import re
+from typing import Any, Final
+
+from monitor.ingest.spans import Reading
+from monitor.ingest.texts import NOTHING_ANSWERED, NOTHING_ASKED
+from monitor.trace import Unreadable
+
+MASKED: Final = "redaction.masked.keys"
+REMOVED: Final = "redaction.redacted.keys"
+_OPAQUE = re.compile(r"\*+|[0-9a-f]{32,128}")
+_PROMPT = ("input", "prompt", "system_instructions", "user.message", "system.message", "llm_request")
+_RESPONSE = ("output", "completion", "response", "choice")
+
+
+def unmasked(attributes: dict[str, Any]) -> tuple[dict[str, Any], frozenset[str]]:
+    """Return the attributes that were not masked whole, and the names of the others and of removed ones."""
+    names = set(_names(attributes.get(REMOVED)))
+    for name in _names(attributes.get(MASKED)):
+        value = attributes.get(name)
+        if type(value) is str and _OPAQUE.fullmatch(value.strip('"')):
+            names.add(name)
+    if not names:
+        return attributes, frozenset()
+    return {key: value for key, value in attributes.items() if key not in names}, frozenset(names)
+
+
+def note_masked(reading: Reading, names: frozenset[str]) -> None:
+    """Say of each side without text whose attributes were masked that it was redacted."""
+    if not reading.asked.has_text() and any(part in name for name in names for part in _PROMPT):
+        reading.asked = NOTHING_ASKED._replace(unread=Unreadable.REDACTED)
+    answered = reading.answered
+    if not (answered.response or answered.tool_calls) and any(
+        part in name for name in names for part in _RESPONSE
+    ):
+        reading.answered = NOTHING_ANSWERED._replace(finish=answered.finish, unread=Unreadable.REDACTED)
+
+
+def _names(value: Any) -> list[str]:
+    return [name.strip() for name in value.split(",")] if type(value) is str else []

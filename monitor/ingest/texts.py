@@ -1,0 +1,201 @@
+"""The texts of one exchange between any format and a trace: what was read of each side, and what was not.
+
+A side on which a text must have been and was not read is named in `Trace.unread`; nothing is guessed to be
+clean. By nature without text are: an answer of tool calls, parts without text (images, audio, a model's
+reasoning), the answer of a failed or filtered call, and zero output tokens.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from monitor.trace import Document, Message, Side, ToolCall, Unread, Unreadable, Usage
+
+FAILED = "error"
+"""Finish reason of an exchange that ended with an error."""
+LEFT_OUT = frozenset({
+    "image_url", "input_image", "image", "input_audio", "audio", "file", "input_file", "document",
+    "video_url", "video", "tokens", "reasoning", "thinking", "redacted_thinking", "tool_use",
+    "item_reference", "web_search_call", "computer_call", "code_interpreter_call",
+    "image_generation_call", "local_shell_call", "shell_call", "blob", "uri", "compaction",
+})  # fmt: skip
+"""Kinds of parts without text that the labels `left_out.<kind>` name; all others are `other`."""
+_FILTERED = frozenset({"content_filter", "content_filtered", "safety", "refusal"})
+_LONGEST_MARKER = 256  # characters, over all lines
+
+
+class Asked(NamedTuple):
+    """A prompt as read: its messages, kinds of its parts without text, and why a text of it was not read."""
+
+    messages: tuple[Message, ...] = ()
+    left_out: tuple[str, ...] = ()
+    unread: Unreadable | None = None
+
+    def has_text(self) -> bool:
+        """Return whether any message holds text."""
+        return any(message.content for message in self.messages)
+
+
+class Answered(NamedTuple):
+    """A model's output: the first sample with text and the others; the rest as in `Asked`."""
+
+    response: str = ""
+    alternatives: tuple[str, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
+    finish: object = None
+    left_out: tuple[str, ...] = ()
+    unread: Unreadable | None = None
+
+
+NOTHING_ASKED, NOTHING_ANSWERED = Asked(), Answered()
+
+
+def fuller_prompt(own: Asked, other: Asked) -> Asked:
+    """Return the fuller one of two readings of one prompt; `own` where they are alike."""
+    if not other.has_text():
+        return other if own is NOTHING_ASKED else own
+    return other if not own.has_text() or (own.unread and not other.unread) else own
+
+
+def fuller_answer(own: Answered, other: Answered) -> Answered:
+    """Return the fuller one of two readings of one output; `own` where they are alike."""
+    if not (other.response or other.alternatives or other.tool_calls):
+        return other if own is NOTHING_ANSWERED else own
+    held = own.response or own.alternatives or own.tool_calls
+    return other if not held or (own.unread and not other.unread) else own
+
+
+def joined_prompt(first: Asked, then: Asked) -> Asked:
+    """Join two parts of one prompt, in order."""
+    if first is NOTHING_ASKED:
+        return then
+    unread = first.unread or then.unread
+    return Asked((*first.messages, *then.messages), (*first.left_out, *then.left_out), unread)
+
+
+def joined_answer(first: Answered, then: Answered) -> Answered:
+    """Join two parts of one output: samples of one prompt, each with its calls."""
+    if first is NOTHING_ANSWERED:
+        return then
+    texts = [t for t in (first.response, *first.alternatives, then.response, *then.alternatives) if t] or [""]
+    return Answered(
+        texts[0],
+        tuple(texts[1:]),
+        (*first.tool_calls, *then.tool_calls),
+        first.finish or then.finish,
+        (*first.left_out, *then.left_out),
+        first.unread or then.unread,
+    )
+
+
+class Markers:
+    """Recognises texts that stand in the place of others (`ingest.redaction_markers`): they are no text."""
+
+    def __init__(self, markers: Iterable[str]) -> None:
+        self._markers = frozenset(marker.strip() for marker in markers) - {""}
+
+    def without(self, text: str) -> str:
+        """Return the text, or an empty string where each of its lines is a marker."""
+        if len(text) > _LONGEST_MARKER or not text:
+            return text
+        lines = text.split("\n") if "\n" in text else (text,)
+        return "" if all(line.strip() in self._markers for line in lines if line) else text
+
+    def of_asked(self, asked: Asked) -> Asked:
+        """Return a prompt without markers; one that had any has a text that was not read."""
+        texts = [self.without(message.content) for message in asked.messages]
+        if all(map(_is, texts, (message.content for message in asked.messages))):
+            return asked
+        messages = [Message(m.role, text) for m, text in zip(asked.messages, texts, strict=True)]
+        # Messages that were nothing but a marker say no more than that they were there.
+        kept = tuple(
+            m for m, old in zip(messages, asked.messages, strict=True) if m.content or not old.content
+        )
+        return Asked(kept, asked.left_out, Unreadable.REDACTED)
+
+    def of_answered(self, answered: Answered) -> Answered:
+        """Return an output without markers, likewise."""
+        response = self.without(answered.response)
+        others = [self.without(text) for text in answered.alternatives]
+        calls = [self._call(call) for call in answered.tool_calls]
+        if (
+            response is answered.response
+            and all(map(_is, others, answered.alternatives))
+            and all(map(_is, calls, answered.tool_calls))
+        ):
+            return answered
+        first, *rest = [text for text in (response, *others) if text] or [""]
+        return Answered(
+            first, tuple(rest), tuple(calls), answered.finish, answered.left_out, Unreadable.REDACTED
+        )
+
+    def of_documents(self, documents: Sequence[Document]) -> tuple[tuple[Document, ...], tuple[Unread, ...]]:
+        """Return documents without markers, and that they were not read if none has any text."""
+        plain = tuple([self._document(document) for document in documents])
+        if not plain or any(document.content for document in plain):
+            return plain, ()
+        redacted = any(document.content for document in documents)
+        reason = Unreadable.REDACTED if redacted else Unreadable.NO_CONTENT
+        return plain, (Unread(Side.DOCUMENTS, reason),)
+
+    def _call(self, call: ToolCall) -> ToolCall:
+        arguments, result = self.without(call.arguments), self.without(call.result)
+        if arguments is call.arguments and result is call.result:
+            return call
+        return ToolCall(call.name, arguments, result, call.id, call.error)
+
+    def _document(self, document: Document) -> Document:
+        content = self.without(document.content)
+        return document if content is document.content else Document(document.id, content, document.score)
+
+
+def unread_sides(
+    asked: Asked,
+    answered: Answered,
+    usage: Usage | None,
+    finish: str,
+    *,
+    failed: bool,
+    captured: bool = False,
+) -> tuple[Unread, ...]:
+    """Return the sides of an exchange with a text that was not read.
+
+    `captured`: the sender's format always has the texts, so one that is missing was empty, unless tokens say
+    that there was one.
+    """
+    sides = []
+    spent = usage.input_tokens if usage else None
+    if asked.unread:
+        sides.append(Unread(Side.PROMPT, asked.unread))
+    elif not (asked.messages or asked.left_out) and _must_have(spent, captured=captured or failed):
+        sides.append(Unread(Side.PROMPT, Unreadable.NO_CONTENT))
+    made = usage.output_tokens if usage else None
+    if answered.unread:
+        sides.append(Unread(Side.RESPONSE, answered.unread))
+    elif (
+        not (answered.response or answered.alternatives or answered.tool_calls or answered.left_out)
+        and not failed
+        and finish.lower() not in _FILTERED
+        and _must_have(made, captured=captured)
+    ):
+        sides.append(Unread(Side.RESPONSE, Unreadable.NO_CONTENT))
+    return tuple(sides)
+
+
+def labels_of_texts(asked: Asked, answered: Answered) -> Iterator[tuple[str, object]]:
+    """Yield labels that count the parts without text by kind, and one that says that a text was cut off."""
+    if asked.left_out or answered.left_out:
+        kinds = [kind if kind in LEFT_OUT else "other" for kind in (*asked.left_out, *answered.left_out)]
+        for kind, count in Counter(kinds).items():
+            yield f"left_out.{kind}", count
+    if Unreadable.TRUNCATED in (asked.unread, answered.unread):
+        yield "truncated", True
+
+
+def _must_have(tokens: int | None, *, captured: bool) -> bool:
+    """Return whether a text was there: tokens were counted, or nobody can say that it was not."""
+    return not captured if tokens is None else tokens > 0
+
+
+def _is(one: object, other: object) -> bool:
+    return one is other
