@@ -15,6 +15,7 @@ _FLAGGED: Final = "job_detector_app_environment:riskmon_flagged:ratio_rate"
 _RISK_BUDGET: Final = "job_detector_app_environment:riskmon_risk_budget:max"
 _SCOPE: Final = 'detector=~"$detector", app=~"$app", environment=~"$environment"'
 _BY: Final = "detector, app"
+_BLIND: Final = "job_app_environment:riskmon_blind:ratio_rate5m"
 _OBJECTIVE: Final = "{{objective}} {{detector}}"
 _TRAFFIC: Final = "{{detector}} {{app}} {{environment}}"
 
@@ -59,6 +60,14 @@ OVERVIEW: Final = Board(
                     ),
                     "stat",
                     0.01,
+                ),
+                Panel(
+                    "Blind applications",
+                    "Applications with more than half of their traces without text: unknown, not clean.",
+                    "short",
+                    ((f"count({recorded(_BLIND)} > 0.5) or vector(0)", "blind"),),
+                    "stat",
+                    0,
                 ),
                 Panel(
                     "Dead letters",

@@ -11,6 +11,9 @@ PII: Final = "pii"
 DRIFT: Final = "drift"
 """Names of detectors whose answers redaction and metrics use too, not only rules."""
 
+NO_TEXT: Final = "no_text"
+"""Reason of a detector that skips a trace: the texts that it reads are empty or were not read."""
+
 MAX_EVIDENCE: Final = 256
 """Entries of one assessment that a rule sees; the evaluator needs about 10 µs for each."""
 EVIDENCE_DROPPED: Final = "evidence_dropped"
@@ -86,6 +89,11 @@ class Assessment(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     values: dict[str, float] = {}
     vector: bytes = b""
     seconds: float = 0.0
+
+
+def skipped(detector: str, version: str, reason: str = NO_TEXT) -> Assessment:
+    """Return the assessment of a trace that a detector had nothing to judge of."""
+    return Assessment(detector=detector, version=version, status=Status.SKIPPED, reason=reason)
 
 
 class Flag(msgspec.Struct, frozen=True, kw_only=True, gc=False):

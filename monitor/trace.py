@@ -187,7 +187,9 @@ class Trace(Traffic, frozen=True, kw_only=True, gc=False):
 
     `agent` names the agent whose run ends with this exchange, and `steps` are that run's. `missing` names,
     from the bounded set `Missing`, what was known to exist of the trace and did not arrive. `unread` names
-    the sides whose text is known to have existed and was not read, each once.
+    the sides whose text is known to have existed and was not read, each once. `error` is the type of error
+    that the exchange ended with, `emitter` the instrumentation or gateway that reported it where it is known,
+    both cleaned.
     """
 
     id: str
@@ -210,6 +212,8 @@ class Trace(Traffic, frozen=True, kw_only=True, gc=False):
     steps: tuple[Step, ...] = ()
     missing: tuple[str, ...] = ()
     unread: tuple[Unread, ...] = ()
+    error: str = ""
+    emitter: str = ""
     labels: dict[str, str] = {}
 
     def complete(self) -> float:

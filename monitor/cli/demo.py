@@ -18,7 +18,12 @@ from monitor.demo import run as demonstration
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=0, help="Port of metrics and health; 0: a free one."
 )
+@click.option(
+    "--content/--no-content",
+    default=True,
+    help="Whether the applications capture their texts; without, they are blind spots.",
+)
 @json_option
-def command(seconds: float | None, rate: float, port: int, *, as_json: bool) -> None:
+def command(seconds: float | None, rate: float, port: int, *, content: bool, as_json: bool) -> None:
     """Show it all: an embedded broker, realistic traffic, and the daemon judging it."""
-    demonstration.run(seconds=seconds, rate=rate, port=port, as_json=as_json)
+    demonstration.run(seconds=seconds, rate=rate, port=port, content=content, as_json=as_json)

@@ -23,7 +23,7 @@ from monitor.demo.traffic import TrafficGenerator, publish
 from monitor.demo.view import DemoState, RuleCount, render
 from monitor.demo.view import summary as summed_up
 from monitor.errors import Retryable, RiskmonError
-from monitor.findings import Action, Judgement, Severity
+from monitor.findings import NO_TEXT, Action, Judgement, Severity
 from monitor.output import as_json
 from monitor.ports import Observer
 from monitor.telemetry.logging import configure
@@ -50,10 +50,18 @@ class _Watch(Observer):
         self.rules: Counter[tuple[str, Severity]] = Counter()
         self.alerts = 0
         self.feedback = 0
+        self.judged_traces = 0
+        self.textless: Counter[str] = Counter()
+        self.blind: Counter[str] = Counter()
 
     @override
     def judged(self, judgements: Sequence[Judgement], started: float, ended: float) -> None:
-        """Count the traces' flags."""
+        """Count the traces' flags, and those that could not be read."""
+        self.judged_traces += len(judgements)
+        for judgement in judgements:
+            self.textless.update(a.detector for a in judgement.assessments if a.reason == NO_TEXT)
+            if judgement.trace.blind():
+                self.blind[judgement.trace.app] += 1
         for flag in (flag for judgement in judgements for flag in judgement.flags):
             self.detectors.update(flag.detectors)
             self.rules[flag.rule, flag.severity] += 1
@@ -64,9 +72,10 @@ class _Watch(Observer):
 class _Publisher(threading.Thread):
     """Produces traffic until it is stopped or its time is up."""
 
-    def __init__(self, bootstrap: str, rate: float, seconds: float | None) -> None:
+    def __init__(self, bootstrap: str, rate: float, seconds: float | None, *, content: bool) -> None:
         super().__init__(name="riskmon-demo-traffic", daemon=True)
         self._broker, self._rate, self._seconds = bootstrap, rate, seconds
+        self._content = content
         self.shift_seconds = SHIFT_SECONDS if seconds is None else seconds / 2
         self.stopping = threading.Event()
         self.planted: Counter[str] = Counter()
@@ -80,7 +89,7 @@ class _Publisher(threading.Thread):
                 TOPIC,
                 self._rate,
                 self._seconds,
-                TrafficGenerator(SEED),
+                TrafficGenerator(SEED, content=self._content),
                 self.stopping,
                 shift_seconds=self.shift_seconds,
             )
@@ -90,8 +99,11 @@ class _Publisher(threading.Thread):
             self.planted.update({str(kind): count for kind, count in sent.items()})
 
 
-def run(*, seconds: float | None, rate: float, port: int, as_json: bool) -> None:
-    """Run the demonstration until Ctrl-C or for `seconds` of traffic, then drain and sum up."""
+def run(*, seconds: float | None, rate: float, port: int, content: bool, as_json: bool) -> None:
+    """Run the demonstration until Ctrl-C or for `seconds` of traffic, then drain and sum up.
+
+    Without `content`, traces come as from an application that does not capture its texts.
+    """
     clock = SystemClock()
     with (
         tempfile.TemporaryDirectory(prefix="riskmon-demo-") as scratch,
@@ -113,7 +125,8 @@ def run(*, seconds: float | None, rate: float, port: int, as_json: bool) -> None
             }
         )
         watch = _Watch()
-        _Demonstration(config, watch, clock).show(broker.bootstrap, rate, seconds, machine=as_json)
+        demonstration = _Demonstration(config, watch, clock)
+        demonstration.show(broker.bootstrap, rate, seconds, content=content, machine=as_json)
 
 
 def traffic(path: Path | None, *, rate: float, seconds: float | None) -> None:
@@ -154,12 +167,14 @@ class _Demonstration:
         self._first_alert: float | None = None
         self._interrupted = threading.Event()
 
-    def show(self, bootstrap: str, rate: float, seconds: float | None, *, machine: bool) -> None:
+    def show(
+        self, bootstrap: str, rate: float, seconds: float | None, *, content: bool, machine: bool
+    ) -> None:
         """Run to the end and print the result."""
         signal.signal(signal.SIGINT, lambda *_: self._interrupted.set())
         signal.signal(signal.SIGTERM, lambda *_: self._interrupted.set())
         thread, failures = wait_in_thread(self._daemon)
-        publisher = _Publisher(bootstrap, rate, seconds)
+        publisher = _Publisher(bootstrap, rate, seconds, content=content)
         console = Console()
         live = Live(console=console, auto_refresh=False, transient=True)
         try:
@@ -240,6 +255,9 @@ class _Demonstration:
             alerts=self._watch.alerts,
             feedback=self._watch.feedback,
             planted=dict(publisher.planted),
+            judged=self._watch.judged_traces,
+            textless=dict(self._watch.textless),
+            blind=dict(self._watch.blind),
             shifted=now - self._started > publisher.shift_seconds,
             metrics_url=f"{base}/metrics",
             health_url=f"{base}/readyz",
@@ -258,6 +276,7 @@ class _Demonstration:
             "alerts": self._watch.alerts,
             "feedback": self._watch.feedback,
             "planted": dict(publisher.planted),
+            "blind": dict(self._watch.blind),
             "first_alert_seconds": self._first_alert and round(self._first_alert, 1),
             "seconds": round(self._clock.monotonic() - self._started, 1),
         }

@@ -94,7 +94,8 @@ def texts() -> _Texts:
 class TrafficGenerator(Iterator[GeneratedTrace]):
     """Generates endless samples. From number `shift_after` on, or after `shift()`, all apps change topics.
 
-    `rates` are the shares of all kinds except ordinary, which takes the rest.
+    `rates` are the shares of all kinds except ordinary, which takes the rest. Without `content` the texts are
+    left out and their tokens counted, as senders do that capture no content.
     """
 
     def __init__(
@@ -104,11 +105,13 @@ class TrafficGenerator(Iterator[GeneratedTrace]):
         *,
         shift_after: int | None = None,
         rates: Mapping[Kind, float] = RATES,
+        content: bool = True,
     ) -> None:
         self._random = random.Random(seed)  # noqa: S311 - not cryptography
         self._clock: Clock = clock or SystemClock()
         self._texts = texts()
         self._left = shift_after
+        self._content = content
         self._shifted = False
         self._kinds: tuple[Kind, ...] = ("ordinary", *rates)
         self._weights = [1.0 - sum(rates.values()), *rates.values()]
@@ -123,7 +126,10 @@ class TrafficGenerator(Iterator[GeneratedTrace]):
             self._left -= 1
         kind = self._random.choices(self._kinds, self._weights)[0]
         topic = self._random.choice([t for t in self._texts.topics if t.shifted == self._shifted])
-        return GeneratedTrace(self._trace(topic, kind), kind, self._shifted)
+        trace = self._trace(topic, kind)
+        if not self._content:
+            trace |= {"messages": [], "response": "", "context": []}
+        return GeneratedTrace(trace, kind, self._shifted)
 
     def _trace(self, topic: _Topic, kind: Kind) -> dict[str, Any]:
         pick, fill = self._random, _Slots(self._random, self._texts).fill

@@ -18,7 +18,7 @@ WIDTH = 80  # of a terminal by default
 SPARK = "▁▂▃▄▅▆▇█"
 SPARK_CELLS = 36
 RULES_SHOWN = 8
-BAR_CELLS = 10
+BAR_CELLS = 5
 STYLES = {Severity.INFO: "blue", Severity.WARNING: "yellow", Severity.CRITICAL: "bold red"}
 
 
@@ -36,7 +36,9 @@ class DemoState:
     """One moment of a demonstration; counts are totals since its start.
 
     `rates` are recorded traces per second, oldest first. `detectors` counts flags by detector. `planted`
-    counts the traces produced by kind. `phase` is starting, running or draining.
+    counts the traces produced by kind. `textless` counts, by detector, traces that it skipped for want of
+    text, and `blind`, by application, those with a text that was there and that nobody saw, of `judged`.
+    `phase` is starting, running or draining.
     """
 
     seconds: float = 0.0
@@ -53,6 +55,9 @@ class DemoState:
     alerts: int = 0
     feedback: int = 0
     planted: Mapping[str, int] = field(default_factory=dict)
+    judged: int = 0
+    textless: Mapping[str, int] = field(default_factory=dict)
+    blind: Mapping[str, int] = field(default_factory=dict)
     shifted: bool = False
     metrics_url: str = ""
     health_url: str = ""
@@ -96,12 +101,19 @@ def summary(state: DemoState) -> RenderableType:
         ("consumed", state.consumed, equation),
         ("recorded", state.recorded, Text(f"{_rate(state):,.0f} traces per second", "dim")),
         ("dead-lettered", state.dead_lettered, Text()),
+        ("blind", sum(state.blind.values()), _blindness(state)),
         ("flags", sum(rule.flags for rule in state.rules), Text(_by_detector(state), "dim")),
         ("alerts", state.alerts, Text()),
         ("feedback items", state.feedback, Text()),
     ):
         table.add_row(name, f"{count:,}", note)
     return table
+
+
+def _blindness(state: DemoState) -> Text:
+    if not state.blind:
+        return Text("every trace could be read", "dim")
+    return Text(f"no text from {', '.join(sorted(state.blind))}: not judged, not clean", "bold red")
 
 
 def sparkline(values: Sequence[float], cells: int = SPARK_CELLS) -> str:
@@ -134,6 +146,17 @@ def _flow(state: DemoState) -> Table:
             overflow="ellipsis",
         ),
     )
+    blind = sum(state.blind.values())
+    grid.add_row(
+        Text("judged", "dim"),
+        Text.assemble(
+            f"{state.judged:,} = {state.judged - blind:,} readable + ",
+            (f"{blind:,} blind", "bold red" if blind else ""),
+            (f": {', '.join(sorted(state.blind))}" if blind else "", "red"),
+            no_wrap=True,
+            overflow="ellipsis",
+        ),
+    )
     return grid
 
 
@@ -148,13 +171,17 @@ def _side_by_side(left: RenderableType, right: RenderableType) -> Table:
 def _detectors(state: DemoState) -> Group:
     table = Table.grid(padding=(0, 1))
     table.add_column(width=13)
-    table.add_column(width=7, justify="right")
+    table.add_column(width=6, justify="right")
     table.add_column(width=BAR_CELLS)
+    table.add_column(width=7, justify="right")
     top = max(state.detectors.values(), default=0)
     for name, flags in state.detectors.items():
         bar = "━" * (0 if not flags else max(1, round(BAR_CELLS * flags / top)))
-        table.add_row(Text(name), f"{flags:,}", Text(bar, "cyan"))
-    return Group(Text("flags by detector", "bold"), table)
+        textless = state.textless.get(name, 0)
+        table.add_row(
+            Text(name), f"{flags:,}", Text(bar, "cyan"), Text(f"{textless:,}", "red" if textless else "dim")
+        )
+    return Group(Text.assemble(("flags by detector", "bold"), ("          no text", "dim")), table)
 
 
 def _rules(state: DemoState) -> Group:

@@ -17,8 +17,8 @@ from monitor.agents.evidence import noisy_or
 from monitor.agents.loops import Loop
 from monitor.agents.policy import Budgets, CompiledPolicy, Policies, compile_policies, read_options
 from monitor.agents.runs import Run
-from monitor.findings import Assessment, Evidence, Status, TierStatus
-from monitor.trace import Step, StepKind, Trace
+from monitor.findings import Assessment, Evidence, Status, TierStatus, skipped
+from monitor.trace import Side, Step, StepKind, Trace
 
 NAME = "agent"
 VERSION = "1"
@@ -114,7 +114,7 @@ class Agent:
         return destructive, breaches
 
 
-_NO_STEPS = Assessment(detector=NAME, version=VERSION, status=Status.SKIPPED, reason="no_steps")
+_NO_STEPS = skipped(NAME, VERSION, "no_steps")
 
 
 def _at(steps: Sequence[Step], n: int, part: Literal["input", "output"], kind: str, score: float) -> Evidence:
@@ -165,7 +165,7 @@ def _user_agreed(trace: Trace) -> bool:
 
 def _ending(trace: Trace, calls: Sequence[Call]) -> Iterator[Evidence]:
     """Judge the final answer against what the calls brought."""
-    if trace.finish_reason in _MORE_CALLS:
+    if trace.finish_reason in _MORE_CALLS or any(each.side is Side.RESPONSE for each in trace.blind()):
         return
     answer, steps = trace.response, trace.steps
     whole = len(answer)

@@ -11,11 +11,11 @@ from monitor import models
 from monitor.drift.monitor import DriftMonitor
 from monitor.drift.statistics import SCALARS
 from monitor.errors import ConfigError
-from monitor.findings import Assessment, Status, TierStatus
+from monitor.findings import Assessment, Status, TierStatus, skipped
 from monitor.models import embedding
 from monitor.models.embedding import Embedding, normalised
 from monitor.text import wording
-from monitor.trace import Trace
+from monitor.trace import Side, Trace
 
 NAME = "drift"
 DIMENSIONS = 128  # leading principal components of the embedding; the rest cost time and change little
@@ -34,10 +34,17 @@ class Drift:
     def assess(self, traces: Sequence[Trace]) -> Sequence[Assessment]:
         """Return one assessment per trace, in order, with its vector: 128 of embedding, then `SCALARS`.
 
-        It embeds the question, else the prompt, else the response. The score is 0: the engine's drift monitor
-        sets it.
+        It embeds the question, else the prompt, else the response; a trace without any is skipped, as the
+        lengths of texts that were not read say nothing. The score is 0: the engine's drift monitor sets it.
         """
-        prompts = normalised(self._model.encode([_subject(trace) for trace in traces])[:, :DIMENSIONS])
+        subjects = {n: subject for n, trace in enumerate(traces) if (subject := _subject(trace)).strip()}
+        scored = iter(self._scored([traces[n] for n in subjects], list(subjects.values())))
+        return [next(scored) if n in subjects else skipped(NAME, self.version) for n in range(len(traces))]
+
+    def _scored(self, traces: Sequence[Trace], subjects: Sequence[str]) -> list[Assessment]:
+        if not traces:
+            return []
+        prompts = normalised(self._model.encode(list(subjects))[:, :DIMENSIONS])
         scalars = [_scalars(trace) for trace in traces]
         vectors = np.hstack((prompts, np.asarray(scalars, dtype=np.float32).reshape(-1, len(SCALARS))))
         return [
@@ -61,10 +68,12 @@ def _subject(trace: Trace) -> str:
 
 def _scalars(trace: Trace) -> tuple[float, ...]:
     tokens = trace.usage.output_tokens if trace.usage else None
+    unread = {each.side for each in trace.blind()}
+    blind = Side.RESPONSE in unread
     return (
-        _log(sum(len(message.content) for message in trace.messages)),
-        _log(len(trace.response)),
-        _LIMIT if wording.declines(trace.response) else 0.0,
+        math.nan if Side.PROMPT in unread else _log(sum(len(message.content) for message in trace.messages)),
+        math.nan if blind else _log(len(trace.response)),
+        math.nan if blind else _LIMIT if wording.declines(trace.response) else 0.0,
         math.nan if trace.latency is None else _log(1000 * trace.latency),
         math.nan if tokens is None else _log(tokens),
     )

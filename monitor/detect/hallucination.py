@@ -17,7 +17,7 @@ from monitor import models
 from monitor.config import Profile
 from monitor.detect.cascade import EXPLORATION_RATE, Cascade
 from monitor.errors import ConfigError
-from monitor.findings import Assessment, Evidence, Status, TierStatus
+from monitor.findings import NO_TEXT, Assessment, Evidence, Status, TierStatus
 from monitor.models import embedding
 from monitor.models.cross_encoder import CrossEncoder, Kind
 from monitor.models.groundedness import TREES, Groundedness, GroundednessScore
@@ -88,7 +88,7 @@ class Hallucination:
         escalated = 0.0  # the probability with which tier 1 read the response, 0 where it did not
         reason = ""
         if not trace.response.strip():
-            reason = "no_response"
+            reason = NO_TEXT
         elif sources:
             scored, escalated = self._grounded(trace, sources)
         else:

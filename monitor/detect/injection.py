@@ -15,7 +15,7 @@ from monitor import models
 from monitor.config import Profile
 from monitor.detect.cascade import EXPLORATION_RATE, Cascade
 from monitor.errors import ConfigError
-from monitor.findings import Assessment, Evidence, Status, TierStatus
+from monitor.findings import Assessment, Evidence, Status, TierStatus, skipped
 from monitor.models import encoder
 from monitor.models.encoder import Encoder
 from monitor.models.injection import (
@@ -108,7 +108,8 @@ def tiers(**_: object) -> list[TierStatus]:
 class Injection:
     """Scores user messages (`values["prompt"]`), and documents and tool results (`values["indirect"]`).
 
-    The trace's score is the higher one, that of its worst window. System messages are the application's own
+    The trace's score is the higher one, that of its worst window; a side without text has none, and a trace
+    without both is skipped. System messages are the application's own
     and are not scored; assistant messages were the response of a trace of their own.
     """
 
@@ -162,12 +163,14 @@ class Injection:
         windows: Mapping[Key, Sequence[JudgedWindow]],
         read: dict[str, Logit],
     ) -> Assessment:
-        judged = [(field, window) for field in inputs for window in windows[field.text, field.side]]
+        judged = [(field, window) for field in inputs for window in windows.get((field.text, field.side), ())]
+        if not judged:
+            return skipped(NAME, self.version)
         judged.sort(key=lambda pair: -pair[1].probability)
-        tier0 = judged[0][1].probability if judged else 0.0
+        tier0 = judged[0][1].probability
         worst = judged[:MAX_READ]
         unsure = [self._unsure(window) for _, window in worst]
-        escalated = self._cascade.escalate(trace.id, unsure=any(unsure)) if judged else 0.0
+        escalated = self._cascade.escalate(trace.id, unsure=any(unsure))
         if escalated:
             everything = not any(unsure) or self._everything
             judged[:MAX_READ] = [
@@ -176,7 +179,9 @@ class Injection:
             ]
             judged.sort(key=lambda pair: -pair[1].probability)
         values: dict[str, float] = {
-            side: max((w.probability for f, w in judged if f.side == side), default=0.0) for side in SIDES
+            side: max(scores)
+            for side in SIDES
+            if (scores := [window.probability for field, window in judged if field.side == side])
         }
         evidence = [
             Evidence(field.path, window.view.start, window.view.end, kind, window.probability)
@@ -217,7 +222,7 @@ def fields(trace: Trace) -> list[InputText]:
         if m.role in {"user", "tool"}
     ]
     texts += [InputText(path, source, "indirect") for path, source in trace.shown()]
-    return [field for field in texts if field.text]
+    return [field for field in texts if field.text.strip()]
 
 
 def _kinds(window: JudgedWindow) -> list[str]:

@@ -16,7 +16,7 @@ from monitor.config import Profile
 from monitor.detect import detoxify
 from monitor.detect.cascade import EXPLORATION_RATE, Cascade
 from monitor.errors import ConfigError
-from monitor.findings import Assessment, Evidence, Status, TierStatus
+from monitor.findings import Assessment, Evidence, Status, TierStatus, skipped
 from monitor.models import encoder
 from monitor.models.encoder import Encoder
 from monitor.models.linear import Calibration, NgramClassifier, all_normalised, windows
@@ -168,9 +168,9 @@ class Toxicity:
     """Scores prompt (user and tool messages) and response; the trace's score is the higher one.
 
     A window counts with the score of tier 0 or, where the encoder read it, of both; a text with its worst
-    window. `values` holds `prompt` and `response`, `tier0` (the trace's score by the linear model) and, where
-    tier 2 judged, each of its labels. Bundled scores are calibrated on unseen rows of the training sets, not
-    on your traffic, so `calibrated` is false.
+    window. A trace without text is skipped. `values` holds `prompt` and `response` where that side has text,
+    `tier0` (the trace's score by the linear model) and, where tier 2 judged, each of its labels. Bundled
+    scores are calibrated on unseen rows of the training sets, not on your traffic, so `calibrated` is false.
     """
 
     name = NAME
@@ -203,7 +203,7 @@ class Toxicity:
         for trace, trace_fields in zip(traces, fields, strict=True):
             places = {place for _, text in trace_fields for place in cuts[text]}
             unsure = {place for place in places if first[place] >= self._bundled.gate}
-            probability = self._second.escalate(trace.id, unsure=bool(unsure))
+            probability = self._second.escalate(trace.id, unsure=bool(unsure)) if places else 0.0
             wanted = places if self._everything or not unsure else unsure
             asked.append((probability, wanted if probability else set()))
         second = self._bundled.second({p: read[p][0] for _, wanted in asked for p in wanted})
@@ -218,9 +218,11 @@ class Toxicity:
         return judged
 
     def _assessment(self, judged: _Judged) -> Assessment:
-        sides = {"prompt": 0.0, "response": 0.0}
+        if not judged.windows:
+            return skipped(NAME, self.version)
+        sides: dict[str, float] = {}
         for field, places in judged.windows.items():
-            sides[_side(field)] = max(sides[_side(field)], *(score for _, score in places))
+            sides[_side(field)] = max(sides.get(_side(field), 0.0), *(score for _, score in places))
         evidence = [
             Evidence(field, start, end, NAME, score)
             for field, places in judged.windows.items()
@@ -244,9 +246,9 @@ class Toxicity:
     ) -> list[Assessment]:
         reached = [a.probability if a.tier == 1 else 0.0 for a in assessments]
         chance = [
-            third.cascade.escalate(
-                trace.id, unsure=third.low <= (a.score or 0.0) <= third.high, reached=before
-            )
+            third.cascade.escalate(trace.id, unsure=third.low <= a.score <= third.high, reached=before)
+            if a.score is not None
+            else 0.0
             for trace, a, before in zip(traces, assessments, reached, strict=True)
         ]
         texts = list(
@@ -263,11 +265,11 @@ def _merged(
     trace: Trace, before: Assessment, labels: Mapping[str, Mapping[str, float]], probability: float
 ) -> Assessment:
     """Return the assessment with tier 2's scores in the place of tier 1's."""
-    sides = {"prompt": 0.0, "response": 0.0}
+    sides: dict[str, float] = {}
     highest: dict[str, float] = {}
     evidence = []
     for field, text in _fields(trace):
-        sides[_side(field)] = max(sides[_side(field)], *labels[text].values())
+        sides[_side(field)] = max(sides.get(_side(field), 0.0), *labels[text].values())
         for label, score in labels[text].items():
             highest[label] = max(highest.get(label, 0.0), score)
             if score >= EVIDENCE_FROM:
@@ -295,7 +297,7 @@ def _fields(trace: Trace) -> list[tuple[str, str]]:
     # A system message is the application's own text, the same in every trace: no finding about this one.
     judged = ("user", "tool")
     fields = [(f"messages.{n}", m.content) for n, m in enumerate(trace.messages) if m.role in judged]
-    return [(field, text) for field, text in [*fields, ("response", trace.response)] if text]
+    return [(field, text) for field, text in [*fields, ("response", trace.response)] if text.strip()]
 
 
 def _side(field: str) -> str:

@@ -142,6 +142,7 @@ class Reading(msgspec.Struct, gc=False):
     input: str = ""
     output: str = ""
     labels: dict[str, str] = {}
+    emitter: str = ""
 
 
 def resource_of(attributes: Attributes, names: Names) -> Resource:
@@ -323,6 +324,8 @@ def exchange(
         latency=seconds or None,
         agent=_name(reading.agent, names),
         unread=unread_sides(asked, answered, usage, finish, failed=bool(error)),
+        error=error,
+        emitter=reading.emitter,
         labels=labels_of(labels) if len(labels) > 1 or error else {},
     )
 

@@ -6,7 +6,7 @@ import msgspec
 
 from monitor.clock import rfc3339
 from monitor.findings import Evidence, Judgement, Severity, Status
-from monitor.trace import Traffic
+from monitor.trace import Side, Traffic, Unreadable
 
 VERDICTS: Final = "verdicts"
 """Destination of verdicts in the outbox."""
@@ -53,8 +53,10 @@ class Verdict(Traffic, frozen=True, kw_only=True, gc=False):
     """The verdict on one trace. `id` is unique per judged trace and stable over repeats of its delivery.
 
     `response_id` is the judged trace's own id, `trace_id` and `span_id` are W3C trace context where it had
-    one; `time` is when it happened and `judged` when it was judged, both RFC 3339. `evidence`, by detector,
-    is there only in what `riskmon scan` prints: kinds and character offsets into the fields of the trace.
+    one; `time` is when it happened and `judged` when it was judged, both RFC 3339. `error` is the type of
+    error that the exchange ended with. `unread` names the sides on which text was not read, with the reason:
+    all but `truncated` make the trace blind, and its silence proves nothing about them. `evidence`, by
+    detector, is there only in what `riskmon scan` prints: kinds and character offsets into fields of the trace.
     """
 
     schema: Literal["riskmon.verdict/1"] = "riskmon.verdict/1"
@@ -65,6 +67,8 @@ class Verdict(Traffic, frozen=True, kw_only=True, gc=False):
     time: str
     judged: str
     conversation: str
+    error: str
+    unread: dict[Side, Unreadable]
     detectors: dict[str, DetectorVerdict]
     flags: tuple[FlagVerdict, ...]
     origin: VerdictOrigin
@@ -83,6 +87,8 @@ def verdict_of(judgement: Judgement, now: float, *, evidence: bool = False) -> V
         judged=rfc3339(now),
         **trace.identity(),
         conversation=trace.conversation,
+        error=trace.error,
+        unread={each.side: each.reason for each in trace.unread},
         detectors={
             a.detector: DetectorVerdict(
                 version=a.version,

@@ -12,7 +12,20 @@ from monitor.rules.files import AssessmentCase, CaseSpec, RuleFile, RunCase, Tra
 from monitor.rules.inputs import variables
 from monitor.rules.lexer import ExpressionError, Lexeme, number, tokens
 from monitor.rules.ruleset import DETECTORS, Rule, RuleSet, compile_files, parse_files
-from monitor.trace import TRAFFIC, Document, Message, Origin, Step, StepKind, ToolCall, Trace, Usage
+from monitor.trace import (
+    TRAFFIC,
+    Document,
+    Message,
+    Origin,
+    Side,
+    Step,
+    StepKind,
+    ToolCall,
+    Trace,
+    Unread,
+    Unreadable,
+    Usage,
+)
 
 STEP = 0.01  # how far a threshold is moved to see whether a case notices
 _ORIGIN = Origin("test", 0, 0, 0)
@@ -133,6 +146,8 @@ def _trace(case: TraceCase) -> Trace:
         response="",
         **{name: getattr(case, name) for name in TRAFFIC},
         finish_reason=case.finish_reason,
+        error=case.error,
+        unread=(Unread(Side.RESPONSE, Unreadable.NO_CONTENT),) if case.blind else (),
         latency=case.latency,
         usage=Usage(case.input_tokens, case.output_tokens),
         messages=(Message(),) * case.messages,

@@ -145,6 +145,8 @@ class TraceCase(_Strict):
     prompt_name: str = ""
     prompt_version: str = ""
     finish_reason: str = ""
+    error: str = ""
+    blind: bool = False
     latency: float | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None

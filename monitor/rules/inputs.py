@@ -110,7 +110,8 @@ DETECTOR_FIELDS: dict[str, Field] = {
 }
 
 TRACE_FIELDS: dict[str, Field] = {
-    **{name: _plain(STRING, name) for name in (*TRAFFIC, "finish_reason")},
+    **{name: _plain(STRING, name) for name in (*TRAFFIC, "finish_reason", "error")},
+    "blind": Field(BOOL, lambda t: bool(t.blind())),
     "latency": Field(DOUBLE, lambda t: None if t.latency is None else number(t.latency)),
     "input_tokens": Field(INT, lambda t: t.usage and t.usage.input_tokens),
     "output_tokens": Field(INT, lambda t: t.usage and t.usage.output_tokens),

@@ -188,7 +188,7 @@ def test_one_assessment_per_trace_in_order() -> None:
         Status.SCORED,
         Status.SCORED,
     ]
-    assert [item.reason for item in found] == ["", "no_response", "no_context", "", ""]
+    assert [item.reason for item in found] == ["", "no_text", "no_context", "", ""]
     assert [item.calibrated for item in found] == [True, False, False, True, False]
 
 

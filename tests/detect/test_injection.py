@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from monitor.detect import injection
 from monitor.detect.injection import Injection, fields
 from monitor.errors import ConfigError
-from monitor.findings import Assessment, Status
+from monitor.findings import NO_TEXT, Assessment, Status
 from monitor.models.injection import (
     SIDES,
     SIGNALS,
@@ -106,7 +106,7 @@ def test_an_attack_by_the_user_scores_high(detector: Injection, text: str) -> No
     assert got.score is not None
     assert got.score > 0.5
     assert got.score == got.values["prompt"]
-    assert got.values["indirect"] == 0.0
+    assert "indirect" not in got.values
     assert {e.field for e in got.evidence} == {"messages.0"}
 
 
@@ -199,7 +199,7 @@ def test_instructions_planted_in_what_the_model_reads_are_indirect(
     (got,) = detector.assess([Trace(id="t", time=0.0, response="300 metres.", **trace)])
     assert got.values["indirect"] == got.score
     assert got.values["indirect"] > 0.5
-    assert got.values["prompt"] < 0.5
+    assert "prompt" not in got.values or got.values["prompt"] < 0.5
     assert {e.field for e in got.evidence} == {field}
 
 
@@ -213,7 +213,7 @@ def test_what_the_application_says_is_not_judged(detector: Injection) -> None:
         response=ATTACKS[3],
     )
     (got,) = detector.assess([trace])
-    assert (got.score, got.evidence, got.tier, got.probability) == (0.0, (), 0, 1.0)
+    assert (got.status, got.reason, got.evidence) == (Status.SKIPPED, NO_TEXT, ())
 
 
 @pytest.mark.parametrize("place", [0.0, 0.5, 1.0])

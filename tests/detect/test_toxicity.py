@@ -91,7 +91,7 @@ def test_prompt_and_response_are_scored_apart(detector: Toxicity) -> None:
 def test_earlier_answers_are_no_prompt(detector: Toxicity) -> None:
     """An assistant's message was judged as the response of its own trace."""
     (got,) = detector.assess([trace("Hello.", ABUSIVE[0], role="assistant")])
-    assert got.values["prompt"] == 0.0
+    assert "prompt" not in got.values
 
 
 @pytest.mark.parametrize("place", [0.0, 0.25, 0.5, 0.75, 1.0])

@@ -201,7 +201,7 @@ def test_the_worker_makes_one_vector_per_trace() -> None:
         Trace(id="1", time=0.0, response="Yes.", messages=(Message(content="Is it open?"),), latency=0.5,
               usage=Usage(output_tokens=2)),
         Trace(id="2", time=0.0, response="Sorry, I can't help with that."),
-        Trace(id="3", time=0.0, response=""),
+        Trace(id="3", time=0.0, response="", messages=(Message(content="And now?"),)),
     ]  # fmt: skip
     found = WORKER.assess(traces)
     vectors = [np.frombuffer(item.vector, dtype="<f4") for item in found]

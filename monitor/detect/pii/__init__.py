@@ -19,7 +19,15 @@ from monitor.detect.pii.prompt_index import PromptIndex
 from monitor.detect.pii.scanner import Scanner, ScanResult
 from monitor.detect.pii.spans import EntitySpan
 from monitor.errors import ConfigError
-from monitor.findings import EVIDENCE_DROPPED, MAX_EVIDENCE, Assessment, Evidence, Status, TierStatus
+from monitor.findings import (
+    EVIDENCE_DROPPED,
+    MAX_EVIDENCE,
+    Assessment,
+    Evidence,
+    Status,
+    TierStatus,
+    skipped,
+)
 from monitor.trace import Trace
 
 __all__ = ["NAME", "EntitySpan", "Pii", "PromptIndex", "ScanResult", "build", "tiers"]
@@ -158,7 +166,7 @@ class Pii:
 
     def assess(self, traces: Sequence[Trace]) -> Sequence[Assessment]:
         """Return one assessment per trace, in order; equal texts of the batch are analysed once."""
-        fields = [[part for part in _parts(trace) if part.text] for trace in traces]
+        fields = [[part for part in _parts(trace) if part.text.strip()] for trace in traces]
         patterns: dict[str, ScanResult] = {}
         for parts in fields:
             for part in parts:
@@ -167,7 +175,7 @@ class Pii:
         likely = {text: names.is_likely(text) for text in patterns} if self._namer else {}
         escalations = [
             self._cascade.escalate(trace.id, unsure=any(likely[part.text] for part in parts))
-            if self._namer
+            if self._namer and parts
             else 0.0
             for trace, parts in zip(traces, fields, strict=True)
         ]
@@ -179,7 +187,7 @@ class Pii:
             if likely[text] or self._everything or not any(likely[other.text] for other in parts)
         )
         return [
-            self._assessment(parts, patterns, named, escalated)
+            self._assessment(parts, patterns, named, escalated) if parts else skipped(NAME, self.version)
             for parts, escalated in zip(fields, escalations, strict=True)
         ]
 

@@ -14,7 +14,7 @@ from monitor.telemetry.catalogue.families import (
     Label,
     closed,
 )
-from monitor.trace import Missing
+from monitor.trace import Missing, Side, Unreadable
 
 Counter: TypeAlias = Literal[
     "records_consumed",
@@ -23,6 +23,10 @@ Counter: TypeAlias = Literal[
     "records_skipped",
     "records_released",
     "traces_judged",
+    "traces_readability",
+    "traces_unreadable",
+    "traces_blind",
+    "traces_failed",
     "release_traces",
     "traces_assembled",
     "trace_parts_missing",
@@ -42,6 +46,7 @@ Gauge: TypeAlias = Literal[
 ]
 Histogram: TypeAlias = Literal["end_to_end_latency_seconds"]
 
+READABILITY = ("readable", "blind")
 _SKIPS = ("metrics", "profiles", "tombstone")
 OBJECTIVES = ("freshness", "loss", "unscored")
 
@@ -69,6 +74,30 @@ FAMILIES: dict[Counter | Gauge | Histogram, Family] = {
         (TOPIC,),
     ),
     "traces_judged": Family(Kind.COUNTER, "Traces judged and recorded.", (APP, ENVIRONMENT, MODEL), cap=100),
+    # For each application: judged = readable + blind.
+    "traces_readability": Family(
+        Kind.COUNTER,
+        "Traces judged: `readable` ones, and `blind` ones with a text that was there and no detector saw.",
+        (APP, ENVIRONMENT, closed("readability", READABILITY)),
+        cap=45 * len(READABILITY),
+    ),
+    "traces_unreadable": Family(
+        Kind.COUNTER,
+        "Traces judged with a side on which a text was not read, or with `truncated` not to its end.",
+        (closed("reason", Unreadable), closed("side", Side)),
+    ),
+    "traces_blind": Family(
+        Kind.COUNTER,
+        "Blind traces by the instrumentation or gateway that sent them; `riskmon doctor` knows remedies.",
+        (Label("emitter", Bound.GUARDED),),
+        cap=60,
+    ),
+    "traces_failed": Family(
+        Kind.COUNTER,
+        "Traces judged of model calls that ended with an error, by its type.",
+        (APP, Label("error", Bound.GUARDED)),
+        cap=100,
+    ),
     "release_traces": Family(
         Kind.COUNTER,
         "Traces judged, by the version of the model and of the prompt that made them.",
@@ -82,14 +111,17 @@ FAMILIES: dict[Counter | Gauge | Histogram, Family] = {
     ),
     "trace_parts_missing": Family(
         Kind.COUNTER,
-        "Traces assembled from spans and judged without a part that is known to exist.",
+        "Parts known to exist that had not arrived when their trace, assembled from spans, was judged.",
         (closed("part", Missing),),
     ),
     "spans_late": Family(Kind.COUNTER, "Spans that came after their trace had been judged."),
     "exchanges_repeated": Family(
         Kind.COUNTER, "Model calls that arrived again after they had been judged; they are not judged twice."
     ),
-    "traces_foreign": Family(Kind.COUNTER, "Traces none of whose spans is of a language model."),
+    "traces_foreign": Family(
+        Kind.COUNTER,
+        "Traces none of whose spans is of a language model. Replaced by `traces_unreadable`; goes in 0.3.",
+    ),
     "assembly_waiting_traces": Family(Kind.GAUGE, "Traces that wait for more of their spans."),
     "assembly_waiting_bytes": Family(
         Kind.GAUGE, "Size of the traces that wait for more of their spans.", (), "bytes"

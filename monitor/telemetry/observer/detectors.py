@@ -16,7 +16,7 @@ from monitor.config import BudgetsConfig
 from monitor.findings import DRIFT, PII, Assessment, Evidence, Judgement, Status, TierStatus
 from monitor.ports import PoolStats
 from monitor.telemetry.catalogue.detectors import VERDICTS
-from monitor.telemetry.catalogue.engine import OBJECTIVES
+from monitor.telemetry.catalogue.engine import OBJECTIVES, READABILITY
 from monitor.telemetry.metrics import LabelSet, Metrics
 from monitor.telemetry.observer.reporter import Reporter, best_effort
 from monitor.telemetry.ports import Evaluations, Log, Spans
@@ -28,6 +28,7 @@ _Traffic: TypeAlias = tuple[str, str, str]
 _traffic = attrgetter("trace.app", "trace.environment", "trace.model")
 _release = attrgetter("trace.app", "trace.model", "trace.model_version", "trace.prompt_version")
 _assessments = attrgetter("assessments")
+_unread = attrgetter("trace.unread")
 _seconds = attrgetter("seconds")
 _SCORED = Status.SCORED  # a member of an enumeration is looked up slowly
 _score = attrgetter("score")
@@ -66,6 +67,7 @@ class DetectorReports(Reporter):
         now = self._clock.now()
         traffic: list[_Traffic] = [*map(_traffic, judgements)]
         self._metrics.add("traces_judged", Counter(traffic))
+        self._readability(judgements, traffic)
         releases = Counter(map(_release, judgements))
         self._metrics.add(
             "release_traces", {(app, model, _joined(*of)): n for (app, model, *of), n in releases.items()}
@@ -128,6 +130,33 @@ class DetectorReports(Reporter):
         self._metrics.replace("risk_ratio", {key: rate.ratio for key, rate in rates.items()})
         self._metrics.replace("risk_low_ratio", {key: rate.low for key, rate in rates.items()})
         self._metrics.replace("risk_high_ratio", {key: rate.high for key, rate in rates.items()})
+
+    def _readability(self, judgements: Sequence[Judgement], traffic: Sequence[_Traffic]) -> None:
+        """Count readable and blind traces, sides that were not read, and calls that failed."""
+        seen = Counter((app, environment) for app, environment, _ in traffic)
+        blind: Counter[tuple[str, str]] = Counter()
+        unread: Counter[tuple[str, ...]] = Counter()
+        emitters: Counter[tuple[str, ...]] = Counter()
+        for judgement in filter(_unread, judgements):
+            trace = judgement.trace
+            unread.update((each.reason, each.side) for each in trace.unread)
+            if trace.blind():
+                blind[trace.app, trace.environment] += 1
+                emitters[trace.emitter or "unknown",] += 1
+        # Both of them, zeros too: Prometheus must see the first blind trace as an increase.
+        for (app, environment), traces in seen.items():
+            *admitted, _ = self._metrics.admitted("traces_readability", (app, environment, READABILITY[0]))
+            amounts = (traces - blind[app, environment], blind[app, environment])
+            self._metrics.add(
+                "traces_readability",
+                {(*admitted, name): amount for name, amount in zip(READABILITY, amounts, strict=True)},
+            )
+        if unread:
+            self._metrics.add("traces_unreadable", unread)
+            self._metrics.add("traces_blind", emitters)
+        failed = Counter((j.trace.app, j.trace.error) for j in judgements if j.trace.error)
+        if failed:
+            self._metrics.add("traces_failed", failed)
 
     def _column(self, column: Sequence[Assessment], traffic: Sequence[_Traffic]) -> None:
         """Count one detector's answers for a batch, in the order of the traces."""
