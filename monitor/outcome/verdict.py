@@ -56,7 +56,7 @@ class Verdict(Traffic, frozen=True, kw_only=True, gc=False):
     one; `time` is when it happened and `judged` when it was judged, both RFC 3339. `error` is the type of
     error that the exchange ended with. `unread` names the sides on which text was not read, with the reason:
     all but `truncated` make the trace blind, and its silence proves nothing about them. `evidence`, by
-    detector, is there only in what `riskmon scan` prints: kinds and character offsets into fields of the trace.
+    detector, is there only in what `riskmon scan` prints: kinds and character offsets into its fields.
     """
 
     schema: Literal["riskmon.verdict/1"] = "riskmon.verdict/1"
