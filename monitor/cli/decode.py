@@ -171,6 +171,12 @@ def _print_text(
             size = "" if length is None else f"{length:>6} chars  "
             click.echo(f"  {path:<{width}}  {size}{_printable(str(shown))}")
         click.echo()
+    scopes = sorted({item.foreign for item in result if isinstance(item, Span) and item.foreign})
+    if scopes:
+        click.echo(
+            f"  spans of {', '.join(scopes)} look like calls of a model and are of no dialect that is read:"
+            " their texts, if any, are judged by nobody; docs/formats.md lists what is read\n"
+        )
     if left:
         names = ", ".join(f"{name} ({count})" if count > 1 else name for name, count in sorted(left.items()))
         click.echo(f"  not used: {names}\n")

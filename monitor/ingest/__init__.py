@@ -82,14 +82,20 @@ def _unframed(name: Format, config: IngestConfig, pseudonym: Callable[[str], str
 def unused(name: str, config: IngestConfig, record: Record) -> Counter[str]:
     """Count what the format's decoder does not read of a record it decodes, by name; see `unused_names`.
 
-    Empty for formats that are not typed JSON.
+    Of spans it counts the attributes of those that look like a model's call and are of no dialect.
     """
     parse = _parse(config, KNOWN)
-    if name in PROTOBUF:
+    plain = unframe(record, parse, config.max_record_bytes, protobuf=name in PROTOBUF)
+    value = plain.value or b""
+    form = recognise(value) if name == "auto" else name
+    if shapes := SHAPES.get(form):
+        return unused_names(parse(value), shapes, parse)
+    if form not in {"otlp_json", "otlp_proto"}:
         return Counter()
-    value = unframe(record, parse, config.max_record_bytes).value or b""
-    shapes = SHAPES.get(recognise(value) if name == "auto" else name)
-    return unused_names(parse(value), shapes, parse) if shapes else Counter()
+    from monitor.ingest import otlp, otlp_json, otlp_proto
+
+    read = otlp_json.read if form == "otlp_json" else otlp_proto.spans
+    return otlp.OtlpDecoder(read, config, Names(str)).foreign(plain)
 
 
 def _native(config: IngestConfig, names: Names) -> Decode:

@@ -5,6 +5,7 @@ times cannot be used makes the whole record a dead letter, which names it. Value
 cost nothing but themselves, and log records other than GenAI events are passed over.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 from monitor.config import IngestConfig
@@ -24,6 +25,7 @@ from monitor.ingest.spans import (
     resource_of,
 )
 from monitor.ingest.texts import Markers
+from monitor.ingest.unused import name_of
 from monitor.trace import Record, Span, Trace
 
 Read = Callable[[bytes, int, Wanted], Iterator[ExportedBatch]]
@@ -70,13 +72,24 @@ class OtlpDecoder:
                     raise self._too_many()
         return tuple(pieces)
 
+    def foreign(self, record: Record) -> Counter[str]:
+        """Count the attributes of spans that look like a model's call and that no dialect reads, by name."""
+        batches = self._read(record.value or b"", self._max_depth, dialects.WANTED)
+        spans = (span for batch in batches for span in batch.spans)
+        return Counter(
+            name_of(key)
+            for span in spans
+            if dialects.read_span(span, self._document_keys) is None and dialects.looks_foreign(span)
+            for key in span.attributes
+        )
+
     def _piece(self, span: WireSpan, resource: Resource, time: float) -> Span:
         reading = dialects.read_span(span, self._document_keys)
         if reading is not None:
             return build(span, reading, resource, self._names, self._markers, time)
         foreign = ""
         if dialects.looks_foreign(span):
-            foreign = self._names.name(" ".join(part for part in span.scope if part) or "unknown")
+            foreign = self._names.name("@".join(part for part in span.scope if part) or "unknown")
         return light(span, self._names, time, foreign)
 
     def _too_many(self) -> BadTrace:

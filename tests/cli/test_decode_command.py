@@ -8,6 +8,7 @@ from typing import Any, get_args
 import pytest
 from click.testing import CliRunner, Result
 from gateway_payloads import KONG, LITELLM, NATIVE, PAIR, REQUEST, sse
+from otlp_wire import request, span_of
 
 from monitor.cli import riskmon
 from monitor.cli.decode import fields_of
@@ -50,6 +51,22 @@ def test_a_payload_is_shown_field_by_field(decode: Decode, form: str, payload: o
         (trace,) = row["traces"]
         assert trace["messages[1].content"] == {"chars": 33, "text": "Can I return shoes after 40 days?"}
         assert (trace["usage.input_tokens"], trace["finish_reason"], row["spans"]) == (13, "stop", [])
+
+
+def test_spans_that_look_like_a_model_call_say_which_attributes_were_left(decode: Decode) -> None:
+    """A span of no dialect with a model's attributes names its instrumentation and what nobody read of it."""
+    scope = {"name": "acme.instrumentation", "version": "3.1"}
+    sent = request(span_of({"llm.acme.prompt": "Hi?", "llm.acme.jane miller": "x", "http.route": "/v1"}))
+    sent["resourceSpans"][0]["scopeSpans"][0]["scope"] = scope
+    (row,) = rows(decode("otlp_json", sent, "--json"))
+    assert row["spans"][0]["foreign"] == "acme.instrumentation@3.1"
+    assert row["unused"] == {"llm.acme.prompt": 1, "http.route": 1, "…": 1}
+    shown = decode("auto", sent).output
+    assert "spans of acme.instrumentation@3.1 look like calls of a model" in shown
+    assert "jane" not in shown
+    plain = request(span_of({"http.route": "/v1", "traceloop.association.properties.user_id": "u-1"}))
+    (row,) = rows(decode("otlp_json", plain, "--json"))
+    assert (row["unused"], "foreign" in row["spans"][0]) == ({}, False)
 
 
 def test_what_is_not_used_is_counted_by_name(decode: Decode) -> None:
