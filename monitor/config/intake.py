@@ -113,6 +113,7 @@ class ReceiverConfig(Section):
 REDACTION_MARKERS: Final = (
     "__REDACTED__",  # OpenInference
     "<REDACTED>",  # Claude Code
+    "<elided>",  # Google ADK
     "[REDACTED]",
     "[redacted]",
     "REDACTED",

@@ -6,6 +6,7 @@ address or a card number there would publish it.
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 
@@ -13,6 +14,7 @@ MAX_CHARS = 128
 
 _ALLOWED = re.compile(rf"[A-Za-z0-9._:/+=@-]{{1,{MAX_CHARS}}}")
 _EMAIL = re.compile(r"[^@]@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}")
+_ADDRESS = re.compile(r"[^\s@]@[^\s@]+\.[^\s@]{2}")  # in any script
 _SSN = re.compile(r"(?<![A-Za-z0-9])\d{3}[-._:/]\d{2}[-._:/]\d{4}(?![A-Za-z0-9])")
 _IBAN = re.compile(r"[A-Z]{2}\d{2}[A-Z0-9]{11,30}")
 # W3C trace ids and UUIDs are random; one in a thousand would pass for a card number or an IBAN by chance.
@@ -34,6 +36,33 @@ def clean_identifier(text: str, pseudonym: Callable[[str], str]) -> str:
     """
     if _RANDOM.fullmatch(text) or (_ALLOWED.fullmatch(text) and not _is_personal(text)):
         return text
+    return _hashed(text, pseudonym)
+
+
+def clean_title(text: str, pseudonym: Callable[[str], str]) -> str:
+    """Return the name of an agent, tool, workflow or data source if it may be logged, else its hash.
+
+    Besides what `clean_identifier` allows, spaces and any other printable characters are, 128 at most without
+    those at its ends, as in the GenAI conventions' own example, "Math Tutor". What only such characters
+    separate counts as personal data all the same, and so do nine digits.
+    """
+    text = text.strip()
+    if _RANDOM.fullmatch(text) or (_ALLOWED.fullmatch(text) and not _is_personal(text)):
+        return text
+    if 0 < len(text) <= MAX_CHARS and text.isprintable():
+        folded = "".join(_folded(char) for char in unicodedata.normalize("NFKC", text))
+        if not (_is_personal(folded) or _DIGITS.search(folded) or _ADDRESS.search(folded)):
+            return text
+    return _hashed(text, pseudonym)
+
+
+def _folded(char: str) -> str:
+    """Return the ASCII digit of any script's digit; other characters as they are."""
+    digit = unicodedata.decimal(char, None)
+    return char if digit is None else str(digit)
+
+
+def _hashed(text: str, pseudonym: Callable[[str], str]) -> str:
     return "h:" + hashlib.sha256(pseudonym(text).encode()).hexdigest()[:16]
 
 
@@ -100,13 +129,15 @@ class _Remembered(dict[str, str]):
 class Names:
     """Cleans a sender's names with the keyed `pseudonym`; see `clean_identifier`.
 
-    `name` and `id` clean; `name` also caches, for names that repeat. `user` gives a pseudonym. `environment`
+    `name` and `id` clean; `name` also caches, for names that repeat. `title` cleans names that people gave to
+    agents and tools (see `clean_title`). `user` gives a pseudonym. `environment`
     gives production, staging, internal or sandbox for their usual names in any case, else the cleaned name.
     """
 
     def __init__(self, pseudonym: Callable[[str], str]) -> None:
         self.id: Callable[[str], str] = lambda text: clean_identifier(text, pseudonym)
         self.name: Callable[[str], str] = _Remembered(self.id).__getitem__
+        self.title: Callable[[str], str] = _Remembered(lambda text: clean_title(text, pseudonym)).__getitem__
         self.user: Callable[[str], str] = _Remembered(pseudonym).__getitem__
         self.environment: Callable[[str], str] = _Remembered(self._environment).__getitem__
 

@@ -176,8 +176,8 @@ class NativeDecoder:
             "alternatives": tuple,
             "logprobs": tuple,
             "usage": _usage,
-            "agent": name,
-            "steps": lambda steps: _steps(steps, name),
+            "agent": clean.title,
+            "steps": lambda steps: _steps(steps, clean),
             "labels": dict,
         }
         self._make = {name: (name, made) for name, made in make.items()}
@@ -236,11 +236,11 @@ def _tool_calls(calls: tuple[NativeToolCall, ...]) -> tuple[ToolCall, ...]:
     )
 
 
-def _steps(steps: tuple[NativeStep, ...], clean: Callable[[str], str]) -> tuple[Step, ...]:
+def _steps(steps: tuple[NativeStep, ...], clean: Names) -> tuple[Step, ...]:
     return tuple([_step(n, step, clean) for n, step in enumerate(steps)])
 
 
-def _step(n: int, step: NativeStep, clean: Callable[[str], str]) -> Step:
+def _step(n: int, step: NativeStep, clean: Names) -> Step:
     parent = -1 if step.parent is None else step.parent
     if step.kind not in _KINDS:
         raise BadTrace("out_of_range", f"steps[{n}].kind: must be one of {', '.join(StepKind)}")
@@ -248,12 +248,12 @@ def _step(n: int, step: NativeStep, clean: Callable[[str], str]) -> Step:
         raise BadTrace("out_of_range", f"steps[{n}].parent: must be the index of a step before it, or -1")
     return Step(
         kind=_KINDS[step.kind],
-        name=clean(step.name) if step.name else "",
-        id=clean(step.id) if step.id else "",
+        name=clean.title(step.name) if step.name else "",
+        id=clean.name(step.id) if step.id else "",
         parent=parent,
         start=step.start or 0.0,
         seconds=step.seconds or 0.0,
-        error=clean(step.error) if step.error else "",
+        error=clean.name(step.error) if step.error else "",
         input=step.input or "",
         output=step.output or "",
         input_tokens=step.input_tokens,

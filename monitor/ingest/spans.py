@@ -18,6 +18,7 @@ from monitor.ingest.texts import (
     Answered,
     Asked,
     Markers,
+    finish_of,
     labels_of_texts,
     unread_sides,
 )
@@ -41,7 +42,6 @@ NANO = 10**9
 _OVERHEAD = 1000  # bytes of a span's structs; sys.getsizeof over a chat span without its text gives 900
 _MAX_TOKENS = 2**53
 _MAX_FLOAT = sys.float_info.max
-_FINISHED = {"tool_call": "tool_calls", "function_call": "tool_calls"}  # GenAI's and OpenAI's older name
 
 
 class SpanEvent(msgspec.Struct, gc=False):
@@ -199,7 +199,7 @@ def build(
     error = _name(reading.error, names) or ("error" if span.failed else "")
     kind = reading.kind or StepKind.OTHER
     usage = _usage(reading)
-    name = _name(reading.name, names)
+    name = _title(reading.name, names)
     call = None
     unread: tuple[Unread, ...] = ()
     if kind is StepKind.TOOL:
@@ -264,7 +264,7 @@ def build_log(
         return trace
     _summarise(reading, trace)
     step = Step(
-        kind=reading.kind or StepKind.CHAT, name=_name(reading.name, names), id=log.span_id, start=start
+        kind=reading.kind or StepKind.CHAT, name=_title(reading.name, names), id=log.span_id, start=start
     )
     return Span(
         trace_id=log.trace_id,
@@ -297,7 +297,7 @@ def exchange(
     user = plain(reading.user)
     response_id = reading.response_id
     asked, answered = markers.of_asked(reading.asked), markers.of_answered(reading.answered)
-    finish = _name(reading.finish or answered.finish, names)
+    finish = finish_of(_name(reading.finish or answered.finish, names))
     labels = [("error", error), *labels_of_texts(asked, answered), *reading.labels.items()]
     return Trace(
         id=names.id(response_id)
@@ -316,13 +316,13 @@ def exchange(
         user=names.user(user) if user else "",
         trace_id=piece.trace_id,
         span_id=piece.span_id,
-        finish_reason=_FINISHED.get(finish, finish) or (FAILED if error else ""),
+        finish_reason=finish or (FAILED if error else ""),
         messages=asked.messages,
         tool_calls=answered.tool_calls,
         alternatives=answered.alternatives,
         usage=usage,
         latency=seconds or None,
-        agent=_name(reading.agent, names),
+        agent=_title(reading.agent, names),
         unread=unread_sides(asked, answered, usage, finish, failed=bool(error)),
         error=error,
         emitter=reading.emitter,
@@ -370,6 +370,10 @@ def _name(value: object, names: Names) -> str:
     if type(value) is str:
         return names.name(value) if value else ""
     return names.name(str(value)) if type(value) is int else ""
+
+
+def _title(value: object, names: Names) -> str:
+    return names.title(plain(value)) if value else ""
 
 
 def _tokens(value: object) -> int | None:

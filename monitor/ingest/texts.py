@@ -21,6 +21,24 @@ LEFT_OUT = frozenset({
 })  # fmt: skip
 """Kinds of parts without text that the labels `left_out.<kind>` name; all others are `other`."""
 _FILTERED = frozenset({"content_filter", "content_filtered", "safety", "refusal"})
+_FINISHES = {
+    "stop": ("end_turn", "stop_sequence", "eos", "eos_token", "complete", "completed", "finish", "finished"),
+    "tool_calls": (
+        "tool_call", "tool_use", "function_call", "function_calls", "tool-call", "tool-calls",
+    ),
+    "length": (
+        "max_tokens", "max_output_tokens", "max_length", "model_length", "model_context_window_exceeded",
+    ),
+    "content_filter": (
+        "content-filter", "content_filtered", "safety", "image_safety", "recitation", "blocklist",
+        "prohibited_content", "spii", "refusal", "guardrail_intervened", "guardrails", "error_toxic",
+    ),
+}  # fmt: skip
+"""Other words for OpenAI's finish reasons: of Anthropic, Bedrock, Cohere, Gemini, frameworks, older ones."""
+_FINISHED = {word: word for word in _FINISHES} | {
+    other: word for word, others in _FINISHES.items() for other in others
+}
+_ENUMERATION = "finishreason."  # an enumeration's name that was printed
 _LONGEST_MARKER = 256  # characters, over all lines
 
 
@@ -86,6 +104,11 @@ def joined_answer(first: Answered, then: Answered) -> Answered:
         (*first.left_out, *then.left_out),
         first.unread or then.unread,
     )
+
+
+def finish_of(reason: str) -> str:
+    """Return a finish reason in OpenAI's words (stop, tool_calls, length, content_filter); others as sent."""
+    return _FINISHED.get(reason.lower().removeprefix(_ENUMERATION), reason)
 
 
 class Markers:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.ingest.identifiers import CACHED, Names, clean_identifier
+from monitor.ingest.identifiers import CACHED, Names, clean_identifier, clean_title
 
 HASHED = re.compile(r"h:[0-9a-f]{16}")
 
@@ -147,3 +147,44 @@ def test_what_is_remembered_is_bounded() -> None:
     names.user(str(CACHED))
     names.user("0")
     assert len(calls) == 2 + CACHED + 1 + 1
+
+
+@pytest.mark.parametrize(
+    "text", ["Math Tutor", "Übersetzer (DE → EN)", "旅行の案内", "look up order #7", "a & b"]
+)
+def test_titles_may_hold_any_printable_text(text: str) -> None:
+    """Names that people gave to agents and tools stay readable, whatever script they are in."""
+    assert clean_title(text, keyed) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "  ",
+        "x" * 129,
+        "two\nlines",
+        "bell\x07",
+        "zero\u200bwidth",
+        "of jane.doe@example.com",
+        "of jane\uff20example.com",
+        "für jane@exämple.com",
+        "SSN 078 05 1120",
+        "card 4111 1111 1111 1111",
+        "card \uff14" + "\uff11" * 15,
+        "IBAN DE89 3704 0044 0532 0130 00",
+        "call +49 30 901820 11",
+    ],
+)
+def test_titles_with_personal_data_are_hashed(text: str) -> None:
+    """Personal data in a name is hashed, whatever separates its groups, and so is what cannot be printed."""
+    assert HASHED.fullmatch(clean_title(text, keyed))
+
+
+@given(st.text(max_size=140))
+def test_a_title_is_printable_and_short(text: str) -> None:
+    """Any text gives a printable name of at most 128 characters."""
+    made = clean_title(text, keyed)
+    assert made
+    assert made.isprintable()
+    assert len(made) <= 128

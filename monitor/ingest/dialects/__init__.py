@@ -1,8 +1,9 @@
 """Dialects of spans and log records: who wrote a span, and what it says.
 
 A dialect is a module with `MARKS`, attributes of which any one shows it, and `read(span, document_keys)`,
-which returns a partial `Reading`. It may have `EVENTS`, names of span events that it reads (they mark it
-too), and `LOGS`, names of log records for its `read_log(log, document_keys)`. A span may be of several
+which returns a partial `Reading`, or None where the marks mislead. It may have `EVENTS`, names of span events
+that it reads (they mark it too), and `LOGS`, names of log records for its `read_log(log, document_keys)`.
+`NAME` is its emitter's, and `CONTENT_ON` says how to switch on that texts are sent. A span may be of several
 dialects: their readings are merged, the first of `DIALECTS` first.
 """
 
@@ -11,11 +12,18 @@ from types import ModuleType
 from typing import Final
 
 from monitor.ingest import redaction
-from monitor.ingest.dialects import genai, openinference, openllmetry
+from monitor.ingest.dialects import adk, genai, logfire, openinference, openllmetry, pydantic_ai
 from monitor.ingest.spans import Reading, Wanted, WireLog, WireSpan
 from monitor.ingest.texts import fuller_answer, fuller_prompt
 
-DIALECTS: Final[tuple[ModuleType, ...]] = (openinference, openllmetry, genai)
+DIALECTS: Final[tuple[ModuleType, ...]] = (
+    logfire,
+    pydantic_ai,
+    adk,
+    openinference,
+    openllmetry,
+    genai,
+)
 """In order of precedence: what a framework says of its own spans comes before GenAI's general attributes."""
 
 _MARKS: Final[Mapping[str, int]] = {
@@ -46,7 +54,10 @@ def read_span(span: WireSpan, document_keys: tuple[str, ...]) -> Reading | None:
     masked: frozenset[str] = frozenset()
     if redaction.MASKED in span.attributes or redaction.REMOVED in span.attributes:
         span.attributes, masked = redaction.unmasked(span.attributes)
-    readings = [DIALECTS[number].read(span, document_keys) for number in sorted(numbers)]
+    all_read = [DIALECTS[number].read(span, document_keys) for number in sorted(numbers)]
+    readings = [reading for reading in all_read if reading is not None]
+    if not readings:
+        return None
     reading = readings[0] if len(readings) == 1 else merged(readings)
     if masked:
         redaction.note_masked(reading, masked)

@@ -10,13 +10,17 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from monitor.errors import BadTrace
-from monitor.ingest import strict_json
 from monitor.ingest.cut_json import read_cut
+from monitor.ingest.dialects.values import MAX_DEPTH, OPENERS, compact, opened, structured, text_of
 from monitor.ingest.fields import ROLES as NATIVE_ROLES
 from monitor.ingest.spans import number, plain
 from monitor.ingest.texts import NOTHING_ANSWERED, NOTHING_ASKED, Answered, Asked
 from monitor.trace import Document, Message, ToolCall, Unreadable
+
+__all__ = [
+    "KEYS", "ROLES", "answered", "asked", "compact", "document", "documents", "opened", "structured",
+    "text_of",
+]  # fmt: skip
 
 ROLES = NATIVE_ROLES | {
     "human": "user",  # LangChain
@@ -36,12 +40,9 @@ ROLES = NATIVE_ROLES | {
 }
 KEYS = frozenset({"role", "content", "parts", "tool_calls", "message", "finish_reason", "index"})
 """Keys of a message or choice; an object without any of them is an application's own text."""
-MAX_DEPTH = 64  # of JSON in an attribute; deeper is taken as text
 
 # An application's instructions hardly ever change; the rest of a prompt does.
 _REMEMBERED, _REMEMBERED_CHARS = 256, 16_384
-_OPENERS = frozenset("[{")
-_encode = msgspec.json.encode
 _NOT_SAID = frozenset({
     "reasoning", "thinking", "redacted_thinking", "blob", "file", "uri", "image", "audio", "video",
     "image_url", "input_image", "input_audio", "input_file", "video_url", "compaction",
@@ -71,26 +72,6 @@ class _Content(NamedTuple):
 
     def is_empty(self) -> bool:
         return not (self.texts or self.calls or self.results or self.left_out)
-
-
-def structured(value: Any) -> Any:
-    """Return the list or dict that `value` is or holds as JSON, else `value`.
-
-    JSON that is cut off, or holds a key twice, stays text: judged as it is rather than half read.
-    """
-    if type(value) is str and value[:1] in _OPENERS:
-        try:
-            return strict_json.parse(value.encode(), MAX_DEPTH, ())
-        except (BadTrace, UnicodeEncodeError):
-            return value
-    return value
-
-
-def text_of(value: Any) -> str:
-    """Return `value` as text: a string as it is, anything else as JSON, nothing as an empty string."""
-    if type(value) is str:
-        return value
-    return "" if value is None else _encode(value).decode()
 
 
 def asked(value: Any, system: Any = None) -> Asked:
@@ -160,11 +141,23 @@ def answered(value: Any) -> Answered:
             msgspec.structs.replace(c, result=c.result or results[c.id]) if c.id in results else c
             for c in calls
         ]
+    calls = [call for call in calls if not _is_output(call, texts)]
     if not (texts or calls or left_out or finish or unread):
         return NOTHING_ANSWERED
     return Answered(
         texts[0] if texts else "", tuple(texts[1:]), tuple(calls), finish, tuple(left_out), unread
     )
+
+
+_OUTPUT_TOOLS = ("final_result", "final_answer")  # Pydantic AI's, smolagents'
+
+
+def _is_output(call: ToolCall, texts: list[str]) -> bool:
+    """Return whether a call hands over the answer, which then joins the texts of the first sample."""
+    if not call.name.startswith(_OUTPUT_TOOLS) or not call.arguments:
+        return False
+    texts[:1] = ["\n".join([*texts[:1], compact(call.arguments)])]
+    return True
 
 
 def documents(value: Any, keys: tuple[str, ...]) -> tuple[Document, ...]:
@@ -201,7 +194,7 @@ def _role(item: dict[str, Any]) -> str:
 def _items(value: Any) -> tuple[list[Any], Unreadable | None]:
     """Return the messages of a value, maybe JSON text, and whether that text was cut off."""
     value = structured(value)
-    if type(value) is str and value[:1] in _OPENERS and (read := _cut_messages(value)):
+    if type(value) is str and value[:1] in OPENERS and (read := _cut_messages(value)):
         return read, Unreadable.TRUNCATED
     return [_inner(item) for item in value] if type(value) is list else [value], None
 
@@ -262,6 +255,8 @@ def _take_apart(message: dict[str, Any]) -> _Content:
     parts = message.get("parts")
     if parts is None:
         parts = message.get("content")
+        if type(parts) is dict and type(inner := parts.get("parts")) is list:
+            parts = inner  # Gemini's content, whole
     content = _Content([], [], [], [])
     role = message.get("role")
     for part in _parts(parts):

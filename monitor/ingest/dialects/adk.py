@@ -1,0 +1,91 @@
+"""Google's Agent Development Kit: the requests and responses of its `call_llm` spans, and its tools' calls.
+
+Source: `google-adk` 1.18 and 2.13, `telemetry/tracing.py`. Where content is off, `{}` stands in its place.
+"""
+
+from typing import Any, Final
+
+from monitor.ingest.dialects import messages
+from monitor.ingest.spans import Attributes, Reading, WireSpan
+from monitor.ingest.texts import Answered, Asked
+from monitor.trace import StepKind, Unreadable
+
+NAME: Final = "Google ADK"
+CONTENT_ON: Final = "set ADK_CAPTURE_MESSAGE_CONTENT_IN_SPANS=true for its spans (it is, unless switched off)"
+_OWN: Final = "gcp.vertex.agent."
+_REQUEST, _RESPONSE = f"{_OWN}llm_request", f"{_OWN}llm_response"
+_ARGUMENTS, _RESULT = f"{_OWN}tool_call_args", f"{_OWN}tool_response"
+MARKS: Final = frozenset(
+    {_REQUEST, _RESPONSE, _ARGUMENTS, _RESULT, f"{_OWN}session_id", f"{_OWN}invocation_id"}
+)
+_MERGED: Final = "(merged tools)"  # repeats calls that have spans of their own, for ADK's web page
+_NONE: Final = frozenset({"{}", "N/A", "<not specified>", "<not serializable>"})
+
+
+def read(span: WireSpan, _document_keys: tuple[str, ...]) -> Reading | None:
+    """Read what this dialect adds to GenAI's attributes of a span."""
+    attributes = span.attributes
+    if attributes.get("gen_ai.operation.name") == "execute_tool" or _ARGUMENTS in attributes:
+        return _read_tool(attributes)
+    conversation = attributes.get(f"{_OWN}session_id")
+    if _REQUEST not in attributes and _RESPONSE not in attributes:
+        # Content is off in 1.x too if there is neither: an object is no attribute and was dropped.
+        kind = StepKind.CHAT if span.name == "call_llm" else None
+        return Reading(kind=kind, conversation=conversation)
+    reading = Reading(kind=StepKind.CHAT, conversation=conversation)
+    _read_request(reading, attributes.get(_REQUEST))
+    _read_response(reading, attributes.get(_RESPONSE))
+    return reading
+
+
+def _read_tool(attributes: Attributes) -> Reading:
+    if attributes.get("gen_ai.tool.name") == _MERGED:
+        return Reading(kind=StepKind.OTHER)
+    return Reading(
+        kind=StepKind.TOOL,
+        name=attributes.get("gen_ai.tool.name"),
+        call_id=_unless_none(attributes.get("gen_ai.tool.call.id")),
+        input=messages.text_of(_unless_none(attributes.get(_ARGUMENTS))),
+        output=messages.text_of(_unless_none(attributes.get(_RESULT))),
+    )
+
+
+def _read_request(reading: Reading, value: Any) -> None:
+    request, cut = messages.opened(value)
+    if type(request) is not dict:
+        return
+    config = request.get("config")
+    system = config.get("system_instruction") if type(config) is dict else None
+    reading.model = request.get("model")
+    contents = request.get("contents")
+    if contents or system:
+        asked = messages.asked(contents, system)
+        reading.asked = asked._replace(unread=asked.unread or Unreadable.TRUNCATED) if cut else asked
+    elif cut:
+        reading.asked = Asked(unread=Unreadable.NO_CONTENT)
+
+
+def _read_response(reading: Reading, value: Any) -> None:
+    response, cut = messages.opened(value)
+    if type(response) is not dict:
+        return
+    reading.model_version = response.get("model_version")
+    finish, error = response.get("finish_reason"), response.get("error_code")
+    reading.finish = finish or error
+    # What a filter held back has its reason in both places.
+    reading.error = error if error != finish else None
+    if (content := response.get("content")) is not None:
+        answered = messages.answered([content if type(content) is dict else {"content": content}])
+        reading.answered = (
+            answered._replace(unread=answered.unread or Unreadable.TRUNCATED) if cut else answered
+        )
+    elif cut:
+        reading.answered = Answered(unread=Unreadable.NO_CONTENT)
+    usage = response.get("usage_metadata")
+    if type(usage) is dict:
+        reading.input_tokens = usage.get("prompt_token_count")
+        reading.output_tokens = usage.get("candidates_token_count")
+
+
+def _unless_none(value: Any) -> Any:
+    return None if type(value) is str and value in _NONE else value

@@ -1,0 +1,46 @@
+"""Values of attributes that hold JSON or text: read whole, or as far as they go, and written as text."""
+
+from typing import Any, Final
+
+import msgspec
+
+from monitor.errors import BadTrace
+from monitor.ingest import strict_json
+from monitor.ingest.cut_json import read_cut
+
+MAX_DEPTH: Final = 64  # of JSON in an attribute; deeper is taken as text
+OPENERS: Final = frozenset("[{")
+_encode = msgspec.json.encode
+
+
+def structured(value: Any) -> Any:
+    """Return the list or dict that `value` is or holds as JSON, else `value`.
+
+    JSON that is cut off, or holds a key twice, stays text: judged as it is rather than half read.
+    """
+    if type(value) is str and value[:1] in OPENERS:
+        try:
+            return strict_json.parse(value.encode(), MAX_DEPTH, ())
+        except (BadTrace, UnicodeEncodeError):
+            return value
+    return value
+
+
+def opened(value: Any) -> tuple[Any, bool]:
+    """Return what `structured` does, and whether the JSON was cut off and is read only as far as it goes."""
+    value = structured(value)
+    if type(value) is str and value[:1] in OPENERS and (read := read_cut(value, MAX_DEPTH)) is not None:
+        return read, True
+    return value, False
+
+
+def text_of(value: Any) -> str:
+    """Return `value` as text: a string as it is, anything else as JSON, nothing as an empty string."""
+    if type(value) is str:
+        return value
+    return "" if value is None else _encode(value).decode()
+
+
+def compact(value: Any) -> str:
+    """Return `value` as text, JSON without spaces: two emitters of one answer write it alike."""
+    return text_of(structured(value))
