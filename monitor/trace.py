@@ -265,7 +265,8 @@ class Span(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     its own, and those of the spans below it that name none. `exchange` is the prompt and response that an
     inference or agent span holds. `documents` are a retrieval's, `call` a tool's. `partial` marks what a log
     record adds to a span of the same `span_id`: its messages come before or after those of others by
-    `step.start`, its response counts where the span has none. `unread` are the sides of a retrieval or tool
+    `step.start`, its response counts where the span has none; `log_only` says that no such span is ever sent.
+    `unread` are the sides of a retrieval or tool
     whose text was not read; an exchange names its own. `foreign` names the instrumentation of a span that
     looks like a model's call and that no dialect reads. Ids are lower-case hexadecimal, `parent_id` is empty
     for a root; `end` is Unix seconds; `size` is about how many bytes it takes to keep.
@@ -284,6 +285,7 @@ class Span(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     documents: tuple[Document, ...] = ()
     call: ToolCall | None = None
     partial: bool = False
+    log_only: bool = False
     unread: tuple[Unread, ...] = ()
     foreign: str = ""
     size: int = 0

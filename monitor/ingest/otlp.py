@@ -13,16 +13,15 @@ from monitor.errors import BadTrace
 from monitor.ingest import dialects
 from monitor.ingest.fields import YEAR_2200
 from monitor.ingest.identifiers import Names
+from monitor.ingest.resources import Resource, resource_of
 from monitor.ingest.spans import (
     NANO,
     ExportedBatch,
-    Resource,
     Wanted,
     WireSpan,
     build,
     build_log,
     light,
-    resource_of,
 )
 from monitor.ingest.texts import Markers
 from monitor.ingest.unused import name_of

@@ -235,7 +235,10 @@ def _logs(items: Any, max_depth: int, where: str, wanted: frozenset[str], scope:
             "",
         )
         if name not in wanted:
-            continue
+            # Some names are whole in the body alone.
+            name = (log.body and log.body.string_value) or ""
+            if name not in wanted:
+                continue
         trace_id, span_id = (log.trace_id or "").lower(), (log.span_id or "").lower()
         if (trace_id and not _is_id(trace_id, _TRACE_ID)) or (span_id and not _is_id(span_id, _SPAN_ID)):
             raise BadTrace(

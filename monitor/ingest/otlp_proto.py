@@ -113,7 +113,10 @@ def _logs(
             (a.value.string_value for a in log.attributes if a.key == "event.name"), ""
         )
         if name not in wanted:
-            continue
+            # Some names are whole in the body alone.
+            name = log.body.string_value
+            if name not in wanted:
+                continue
         trace_id, span_id = log.trace_id, log.span_id
         if len(trace_id) not in {0, _TRACE_ID} or len(span_id) not in {0, _SPAN_ID}:
             raise BadTrace("bad_id", f"{where}[{n}]: trace_id and span_id must be 16 and 8 bytes, or none")

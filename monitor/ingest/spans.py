@@ -11,6 +11,7 @@ import msgspec
 from monitor.errors import BadTrace
 from monitor.ingest.fields import labels_of
 from monitor.ingest.identifiers import Names
+from monitor.ingest.resources import Resource
 from monitor.ingest.texts import (
     FAILED,
     NOTHING_ANSWERED,
@@ -82,12 +83,18 @@ class WireSpan(msgspec.Struct, gc=False):
 
 
 class WireLog(msgspec.Struct, gc=False):
-    """One log record that a dialect reads. Ids are empty where it belongs to no span."""
+    """One log record that a dialect reads. Ids are empty where it belongs to no span.
+
+    An emitter that sends log records and no spans has ids from its dialect, with `log_only`, so that the
+    records of one exchange are joined.
+    """
 
     trace_id: str
     span_id: str
     event: SpanEvent
     scope: Scope = NO_SCOPE
+    parent_id: str = ""
+    log_only: bool = False
 
 
 class Wanted(NamedTuple):
@@ -103,13 +110,6 @@ class ExportedBatch(NamedTuple):
     resource: Attributes
     spans: Any = ()
     logs: Any = ()
-
-
-class Resource(msgspec.Struct, frozen=True, gc=False):
-    """The sender of a span, cleaned."""
-
-    app: str
-    environment: str
 
 
 class Reading(msgspec.Struct, gc=False):
@@ -143,24 +143,6 @@ class Reading(msgspec.Struct, gc=False):
     output: str = ""
     labels: dict[str, str] = {}
     emitter: str = ""
-
-
-def resource_of(attributes: Attributes, names: Names) -> Resource:
-    """Name the application and its environment."""
-    app = next((value for key in _APP if (value := attributes.get(key)) and _named(key, value)), None)
-    environment = attributes.get("deployment.environment.name") or attributes.get("deployment.environment")
-    return Resource(
-        names.name(app) if app else "unknown",
-        names.environment(environment) if isinstance(environment, str) and environment else "unknown",
-    )
-
-
-_APP = ("service.name", "openinference.project.name", "k8s.deployment.name", "faas.name")
-
-
-def _named(key: str, value: object) -> bool:
-    """Return whether a value is a name; SDKs send `unknown_service…` when no name is configured."""
-    return isinstance(value, str) and not (key == "service.name" and value.startswith("unknown_service"))
 
 
 def light(span: WireSpan, names: Names, time: float, foreign: str = "") -> Span:
@@ -257,6 +239,11 @@ def build_log(
     log: WireLog, reading: Reading, resource: Resource, names: Names, markers: Markers, time: float
 ) -> Span | Trace:
     """Make the piece that a log record adds to its span; one that names no span is an exchange of its own."""
+    if log.span_id and reading.kind and reading.kind not in _TALKS:
+        at, event = log.event.time, log.event
+        span = WireSpan(log.trace_id, log.span_id, log.parent_id, at, at, False, event.attributes, [])
+        made = build(span, reading, resource, names, markers, time)
+        return msgspec.structs.replace(made, partial=True, log_only=log.log_only)
     start = log.event.time / NANO if log.event.time else time
     error = _name(reading.error, names)
     trace = exchange(log, reading, resource, names, markers, start, 0.0, _usage(reading), error)
@@ -272,9 +259,12 @@ def build_log(
         step=step,
         app=resource.app,
         environment=resource.environment,
+        conversation=trace.conversation,
+        user=trace.user,
         end=start,
         exchange=trace,
         partial=True,
+        log_only=log.log_only,
         size=_size(reading),
     )
 

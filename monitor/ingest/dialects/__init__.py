@@ -12,11 +12,12 @@ from types import ModuleType
 from typing import Final
 
 from monitor.ingest import redaction
-from monitor.ingest.dialects import adk, genai, logfire, openinference, openllmetry, pydantic_ai
+from monitor.ingest.dialects import adk, claude_code, genai, logfire, openinference, openllmetry, pydantic_ai
 from monitor.ingest.spans import Reading, Wanted, WireLog, WireSpan
 from monitor.ingest.texts import fuller_answer, fuller_prompt
 
 DIALECTS: Final[tuple[ModuleType, ...]] = (
+    claude_code,
     logfire,
     pydantic_ai,
     adk,
