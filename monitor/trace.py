@@ -266,10 +266,11 @@ class Span(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     inference or agent span holds. `documents` are a retrieval's, `call` a tool's. `partial` marks what a log
     record adds to a span of the same `span_id`: its messages come before or after those of others by
     `step.start`, its response counts where the span has none; `log_only` says that no such span is ever sent.
-    `unread` are the sides of a retrieval or tool
-    whose text was not read; an exchange names its own. `foreign` names the instrumentation of a span that
-    looks like a model's call and that no dialect reads. Ids are lower-case hexadecimal, `parent_id` is empty
-    for a root; `end` is Unix seconds; `size` is about how many bytes it takes to keep.
+    `unread` are the sides of a retrieval or tool whose text was not read; an exchange names its own.
+    `foreign` names the instrumentation of a span that looks like a model's call and that no dialect reads.
+    `relayed` marks a tool's call on its way through a protocol: the span of a tool around it, if there is
+    one, tells of the same call. Ids are lower-case hexadecimal, `parent_id` is empty for a root; `end` is
+    Unix seconds; `size` is about how many bytes it takes to keep.
     """
 
     trace_id: str
@@ -288,4 +289,5 @@ class Span(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     log_only: bool = False
     unread: tuple[Unread, ...] = ()
     foreign: str = ""
+    relayed: bool = False
     size: int = 0

@@ -12,7 +12,18 @@ from types import ModuleType
 from typing import Final
 
 from monitor.ingest import redaction
-from monitor.ingest.dialects import adk, claude_code, genai, logfire, openinference, openllmetry, pydantic_ai
+from monitor.ingest.dialects import (
+    adk,
+    claude_code,
+    genai,
+    litellm,
+    logfire,
+    mcp,
+    openinference,
+    openlit,
+    openllmetry,
+    pydantic_ai,
+)
 from monitor.ingest.spans import Reading, Wanted, WireLog, WireSpan
 from monitor.ingest.texts import fuller_answer, fuller_prompt
 
@@ -21,6 +32,9 @@ DIALECTS: Final[tuple[ModuleType, ...]] = (
     logfire,
     pydantic_ai,
     adk,
+    mcp,
+    litellm,
+    openlit,
     openinference,
     openllmetry,
     genai,
@@ -72,6 +86,8 @@ def read_log(log: WireLog, document_keys: tuple[str, ...]) -> Reading:
 
 def looks_foreign(span: WireSpan) -> bool:
     """Return whether a span of no dialect looks like a model's call, by the names of its attributes."""
+    if span.name == litellm.RAW:
+        return False
     return any(key.startswith(_LOOKS) and not key.startswith(_BAGGAGE) for key in span.attributes)
 
 

@@ -17,22 +17,36 @@ from monitor.ingest.texts import (
     joined_answer,
     joined_prompt,
 )
-from monitor.trace import StepKind
+from monitor.trace import Message, StepKind
 
+NAME: Final = "OpenTelemetry's GenAI instrumentations"
+CONTENT_ON: Final = (
+    "set OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=SPAN_ONLY (older versions: true) and "
+    "OTEL_SEMCONV_STABILITY_OPT_IN=gen_ai_latest_experimental"
+)
 KINDS = {
     "chat": StepKind.CHAT,
     "text_completion": StepKind.CHAT,
+    "text_completions": StepKind.CHAT,  # Semantic Kernel; before 1.36 the next two
+    "chat.completions": StepKind.CHAT,
+    "text.completions": StepKind.CHAT,
     "completion": StepKind.CHAT,
     "generate_content": StepKind.CHAT,
     "fetch_response": StepKind.CHAT,
     "realtime_inference": StepKind.CHAT,
+    "generateText": StepKind.CHAT,  # agento11y
+    "streamText": StepKind.CHAT,
+    "llm_call": StepKind.CHAT,  # Gemini CLI
     "invoke_agent": StepKind.AGENT,
     "create_agent": StepKind.OTHER,  # makes an agent and asks it nothing
     "invoke_workflow": StepKind.WORKFLOW,
     "plan": StepKind.WORKFLOW,
+    "agent_call": StepKind.AGENT,
     "execute_tool": StepKind.TOOL,
+    "tool_call": StepKind.TOOL,
     "retrieval": StepKind.RETRIEVAL,
     "search_memory": StepKind.RETRIEVAL,
+    "vector_db_retrieve": StepKind.RETRIEVAL,  # OpenLLMetry
     "handoff": StepKind.HANDOFF,
     "guardrail": StepKind.GUARDRAIL,
     "embeddings": StepKind.OTHER,
@@ -40,7 +54,8 @@ KINDS = {
 DETAILS: Final = "gen_ai.client.inference.operation.details"
 _CHOICE = "gen_ai.choice"
 _MESSAGES = {f"gen_ai.{role}.message": role for role in ("system", "user", "assistant", "tool")}
-_CONTENT = {"gen_ai.content.prompt": "gen_ai.prompt", "gen_ai.content.completion": "gen_ai.completion"}
+_PROMPTS = frozenset({"gen_ai.content.prompt", "gen_ai.prompt"})  # the latter is Semantic Kernel's
+_CONTENT = dict.fromkeys(_PROMPTS, "gen_ai.prompt") | {"gen_ai.content.completion": "gen_ai.completion"}
 EVENTS: Final = frozenset({DETAILS, _CHOICE, *_MESSAGES, *_CONTENT})
 LOGS: Final = EVENTS
 MARKS: Final = frozenset({
@@ -48,6 +63,8 @@ MARKS: Final = frozenset({
     "gen_ai.tool.name", "gen_ai.tool.call.id", "gen_ai.input.messages", "gen_ai.output.messages",
     "gen_ai.agent.name", "gen_ai.response.id",
 })  # fmt: skip
+_USER = ("user.id", "enduser.id", "gen_ai.user.id", "gen_ai.user", "gen_ai.request.user")
+_FINISH = "gen_ai.response.finish_reason"
 _NAMED_BY = {
     StepKind.AGENT: "gen_ai.agent.name",
     StepKind.WORKFLOW: "gen_ai.workflow.name",
@@ -69,6 +86,10 @@ def read(span: WireSpan, document_keys: tuple[str, ...]) -> Reading:
         _read_events(reading, events, document_keys)
     if reading.asked is NOTHING_ASKED and reading.answered is NOTHING_ANSWERED:
         _read_flattened(reading, attributes)
+    system = attributes.get("system_prompt")  # of Strands' agents before 1.0
+    if type(system) is str and system and all(message.role != "system" for message in reading.asked.messages):
+        held = reading.asked
+        reading.asked = held._replace(messages=(Message("system", system), *held.messages))
     return reading
 
 
@@ -95,12 +116,12 @@ def read_attributes(attributes: Attributes, document_keys: tuple[str, ...]) -> R
         model=get("gen_ai.request.model"),
         model_version=get("gen_ai.response.model"),
         response_id=get("gen_ai.response.id"),
-        conversation=get("gen_ai.conversation.id") or get("session.id"),
-        user=get("user.id") or get("enduser.id"),
+        conversation=get("gen_ai.conversation.id") or get("session.id") or get("gen_ai.session.id"),
+        user=next((get(key) for key in _USER if get(key)), None),
         agent=get("gen_ai.agent.name"),
         prompt_name=get("gen_ai.prompt.name"),
         prompt_version=get("gen_ai.prompt.version"),
-        finish=finish[0] if type(finish) is list and finish else finish,
+        finish=(finish[0] if finish else None) if type(finish) is list else finish or get(_FINISH),
         error=get("error.type"),
         input_tokens=_first(get, "gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens"),
         output_tokens=output_tokens,
@@ -235,7 +256,7 @@ def read_event(event: SpanEvent, document_keys: tuple[str, ...]) -> Reading:
                 response="", alternatives=(answered.response, *answered.alternatives)
             )
         reading.answered, reading.finish = answered, answered.finish
-    elif event.name == "gen_ai.content.prompt":
+    elif event.name in _PROMPTS:
         reading.asked = messages.asked(content)
     else:
         role = _MESSAGES[event.name]

@@ -3,13 +3,15 @@
 Source: Arize-ai/openinference `spec/semantic_conventions.md` at 1fe497f1.
 """
 
-from typing import Any
+from typing import Any, Final
 
 from monitor.ingest.dialects import messages
 from monitor.ingest.dialects.flat import tool_calls, unflatten
 from monitor.ingest.spans import Attributes, Reading, WireSpan
 from monitor.trace import Document, StepKind
 
+NAME: Final = "OpenInference (Arize, Phoenix)"
+CONTENT_ON: Final = "set OPENINFERENCE_HIDE_INPUTS=false and OPENINFERENCE_HIDE_OUTPUTS=false, the defaults"
 KIND = "openinference.span.kind"
 MARKS = frozenset({KIND})
 KINDS = {

@@ -3,14 +3,17 @@
 Source: `opentelemetry-semantic-conventions-ai` 0.4 (flattened) and 0.5 (GenAI's).
 """
 
-from typing import Any
+from typing import Any, Final
 
 from monitor.ingest.dialects import messages
 from monitor.ingest.dialects.flat import tool_calls, unflatten
+from monitor.ingest.dialects.genai import KINDS as OPERATIONS
 from monitor.ingest.spans import Attributes, Reading, WireSpan, plain
 from monitor.ingest.texts import NOTHING_ANSWERED, NOTHING_ASKED, Answered
 from monitor.trace import StepKind
 
+NAME: Final = "OpenLLMetry (Traceloop)"
+CONTENT_ON: Final = "set TRACELOOP_TRACE_CONTENT=true, the default"
 KINDS = {
     "workflow": StepKind.WORKFLOW,
     "task": StepKind.WORKFLOW,
@@ -19,39 +22,113 @@ KINDS = {
 }
 _REQUESTS = {"chat": StepKind.CHAT, "completion": StepKind.CHAT, "rerank": StepKind.RETRIEVAL}
 FOUND = "db.query.result"
+_PROPERTIES = "traceloop.association.properties."
+_USER = ("user_id", "userId", "user", "langfuse_user_id", "user.id")
+_CONVERSATION = (
+    "session_id", "sessionId", "conversation_id", "conversationId", "chat_id", "thread_id", "threadId",
+    "langfuse_session_id", "session.id",
+)  # fmt: skip
+_OF_FRAMEWORKS = ("ls_", "lc_", "langgraph_", "checkpoint_ns", "__", "langfuse_")
+"""Beginnings of properties that LangChain and its like add: labels are the application's."""
+_CREW = "crewai.crew.result"
 MARKS = frozenset({
     "traceloop.span.kind", "llm.request.type", "gen_ai.prompt.0.role", "gen_ai.prompt.0.content",
     "gen_ai.completion.0.role", "gen_ai.completion.0.content", "gen_ai.completion.0.function_call.name",
+    "gen_ai.completion.0.finish_reason", "gen_ai.completion.0.tool_calls.0.name", "traceloop.workflow.name",
+    _CREW, *(f"{_PROPERTIES}{name}" for name in (*_USER, *_CONVERSATION)),
 })  # fmt: skip
 EVENTS = frozenset({FOUND})
-_PROPERTIES = "traceloop.association.properties."
-_USER = ("user_id", "userId", "user")
-_CONVERSATION = ("session_id", "sessionId", "conversation_id", "chat_id", "thread_id")
 
 
-def read(span: WireSpan, document_keys: tuple[str, ...]) -> Reading:
-    """Read what this dialect adds to GenAI's attributes of a span."""
+def read(span: WireSpan, document_keys: tuple[str, ...]) -> Reading | None:
+    """Read what this dialect adds to GenAI's attributes of a span; None if it adds nothing."""
     attributes = span.attributes
     get = attributes.get
     reading = Reading()
     request = _REQUESTS.get(plain(get("llm.request.type")).lower())
     own = KINDS.get(plain(get("traceloop.span.kind")).lower())
-    if "gen_ai.operation.name" not in attributes:
-        reading.kind = request or own
-    if own and (reading.kind is own or reading.kind is None):
-        reading.name = get("traceloop.entity.name")
-        if own is StepKind.AGENT:
-            reading.agent = reading.name
-        reading.input = messages.text_of(get("traceloop.entity.input"))
-        reading.output = messages.text_of(get("traceloop.entity.output"))
+    kind = OPERATIONS.get(plain(get("gen_ai.operation.name")))
+    if kind is None and "gen_ai.operation.name" not in attributes:
+        kind = reading.kind = request or own
+    if own:
+        _read_entity(reading, attributes, own, kind, document_keys)
     _read_flattened(reading, attributes)
     _read_found(reading, span, document_keys)
     _read_properties(reading, attributes)
     reading.prompt_name = get("traceloop.prompt.key")
     reading.prompt_version = get("traceloop.prompt.version")
-    if own is StepKind.AGENT and reading.asked is NOTHING_ASKED and reading.answered is NOTHING_ANSWERED:
-        reading.asked, reading.answered = messages.asked(reading.input), Answered(reading.output)
-    return reading
+    if kind is StepKind.AGENT:
+        _read_agent(reading, get(_CREW))
+    return None if reading == _NOTHING else reading
+
+
+_NOTHING = Reading()
+
+
+def _read_entity(
+    reading: Reading,
+    attributes: Attributes,
+    own: StepKind,
+    kind: StepKind | None,
+    document_keys: tuple[str, ...],
+) -> None:
+    """Read a function or a step of a framework: its name, and what went in and came out."""
+    get = attributes.get
+    sent, made = get("traceloop.entity.input"), get("traceloop.entity.output")
+    if own is kind or kind is StepKind.AGENT or kind is StepKind.RETRIEVAL:
+        reading.name = get("traceloop.entity.name")
+    if kind is StepKind.AGENT:
+        reading.agent = get("gen_ai.agent.name") or reading.name
+    if kind is StepKind.RETRIEVAL:
+        query = messages.structured(sent)
+        reading.input = messages.text_of(query.get("query", query) if type(query) is dict else query)
+        reading.documents = messages.documents(made, document_keys)
+    elif kind is not StepKind.CHAT:
+        reading.input, reading.output = _called_with(sent), _came_out(made)
+
+
+def _read_agent(reading: Reading, crew: Any) -> None:
+    """Read an agent's question and answer, unless its messages were flattened."""
+    if reading.asked is NOTHING_ASKED and reading.input:
+        reading.asked = messages.asked(reading.input)
+    if reading.answered is NOTHING_ANSWERED and (answer := reading.output or messages.text_of(crew)):
+        reading.answered = Answered(answer)
+
+
+def _called_with(value: Any) -> str:
+    """Return the arguments of a call, without what a framework or decorator puts around them."""
+    held = whole = messages.structured(value)
+    if type(held) is dict:
+        if "inputs" in held and not held.keys().isdisjoint(("tags", "metadata", "input_str")):
+            held = held["inputs"] or held.get("input_str")  # LangChain's callback
+        elif held.keys() == {"args", "kwargs"}:
+            args, named = held["args"], held["kwargs"]
+            if not args:
+                held = named
+            elif not named and type(args) is list and len(args) == 1:
+                held = args[0]
+    held = _said(held)
+    return messages.text_of(value if held is whole else held)
+
+
+def _came_out(value: Any) -> str:
+    """Return what a call returned, likewise; of messages the last one's text."""
+    held = whole = messages.structured(value)
+    if type(held) is dict and "kwargs" in held and not held.keys().isdisjoint(("output", "outputs")):
+        held = held.get("output", held.get("outputs"))
+    held = _said(held)
+    return messages.text_of(value if held is whole else held)
+
+
+def _said(value: Any) -> Any:
+    """Return the text of LangChain's message, or of the last in a state of messages; others as they are."""
+    if type(value) is dict and type(state := value.get("messages")) is list and state:
+        value = state[-1]
+        if type(value) is list and len(value) == 2:  # noqa: PLR2004 - a role and a text
+            return value[1]
+    if type(value) is dict and "lc" in value and type(fields := value.get("kwargs")) is dict:
+        return fields.get("content", value)
+    return value
 
 
 def _read_flattened(reading: Reading, attributes: Attributes) -> None:
@@ -105,6 +182,10 @@ def _read_properties(reading: Reading, attributes: Attributes) -> None:
         key[start:]: plain(value) for key, value in attributes.items() if key.startswith(_PROPERTIES)
     }
     if properties:
-        reading.user = next((properties.pop(key) for key in _USER if key in properties), None)
-        reading.conversation = next((properties.pop(key) for key in _CONVERSATION if key in properties), None)
-        reading.labels = properties
+        reading.user = next((properties.pop(key) for key in _USER if properties.get(key)), None)
+        reading.conversation = next(
+            (properties.pop(key) for key in _CONVERSATION if properties.get(key)), None
+        )
+        reading.labels = {
+            key: value for key, value in properties.items() if value and not key.startswith(_OF_FRAMEWORKS)
+        }
