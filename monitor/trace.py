@@ -268,9 +268,8 @@ class Span(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     `step.start`, its response counts where the span has none; `log_only` says that no such span is ever sent.
     `unread` are the sides of a retrieval or tool whose text was not read; an exchange names its own.
     `foreign` names the instrumentation of a span that looks like a model's call and that no dialect reads.
-    `relayed` marks a tool's call on its way through a protocol: the span of a tool around it, if there is
-    one, tells of the same call. Ids are lower-case hexadecimal, `parent_id` is empty for a root; `end` is
-    Unix seconds; `size` is about how many bytes it takes to keep.
+    Ids are lower-case hexadecimal, `parent_id` is empty for a root; `end` is Unix seconds; `size` is about
+    how many bytes it takes to keep.
     """
 
     trace_id: str
@@ -289,5 +288,4 @@ class Span(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     log_only: bool = False
     unread: tuple[Unread, ...] = ()
     foreign: str = ""
-    relayed: bool = False
     size: int = 0

@@ -117,7 +117,6 @@ class Reading(msgspec.Struct, gc=False):
 
     What a dialect does not say stays at its default: another dialect of the same span may say it. `kind` None
     says nothing of the kind; `StepKind.OTHER` says that the span is no model's call, whatever others say.
-    `relayed` is that of `Span`.
     """
 
     kind: StepKind | None = None
@@ -144,7 +143,6 @@ class Reading(msgspec.Struct, gc=False):
     output: str = ""
     labels: dict[str, str] = {}
     emitter: str = ""
-    relayed: bool = False
 
 
 def light(span: WireSpan, names: Names, time: float, foreign: str = "") -> Span:
@@ -229,7 +227,6 @@ def build(
         documents=reading.documents,
         call=call,
         unread=unread,
-        relayed=reading.relayed,
         size=_size(reading),
     )
 

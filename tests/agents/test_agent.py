@@ -11,6 +11,8 @@ from agent_runs import Labelled, labelled, policies
 from contracts.detector import CHECKS
 from hypothesis import given
 from hypothesis import strategies as st
+from ingest_cases import exchanges
+from otlp_wire import decode, request, span_of
 
 from monitor.agents.history import AgentMonitor
 from monitor.clock import SystemClock
@@ -185,6 +187,25 @@ def test_policies_go_by_the_agent_that_called() -> None:
         "steps.2.input",
         "steps.3.input",
     ]
+
+
+def test_policies_match_names_with_spaces() -> None:
+    """Names of agents and tools as people write them reach the policies, from spans too."""
+    operation, own = "gen_ai.operation.name", "b" * 16
+    sent = request(
+        span_of({operation: "invoke_agent", "gen_ai.agent.name": "Shop Helper"}, spanId=own),
+        span_of(
+            {operation: "execute_tool", "gen_ai.tool.name": "wipe the shelf"},
+            spanId="c" * 16,
+            parentSpanId=own,
+        ),
+        span_of({operation: "chat", "gen_ai.request.model": "m"}, spanId="d" * 16, parentSpanId=own),
+    )
+    (trace,) = exchanges(decode(sent))
+    assert trace.agent == "Shop Helper"
+    named = {"agents": {"Shop Helper": {"allow": ["look *"]}}}
+    assert "tool_not_allowed" in kinds(trace, **named)
+    assert "tool_not_allowed" not in kinds(trace, agents={"Shop *": {"allow": ["wipe the *"]}})
 
 
 GATE = {"destructive": ["delete_*"], "approval": ["gate", "user"]}

@@ -164,3 +164,10 @@ def test_a_message_event_may_hold_geminis_content() -> None:
     body = {"content": {"role": "user", "parts": [{"text": "Do you sell boots?"}]}}
     (span,) = pieces(log_request("gen_ai.user.message", body))
     assert span.exchange.messages == (Message("user", "Do you sell boots?"),)
+
+
+def test_what_a_live_session_was_sent_is_not_passed_over() -> None:
+    """Data of a live session is part of no call; its span counts as one that is not read."""
+    sent = [{"role": "user", "parts": [{"text": "Hello?"}]}]
+    span = one({"gcp.vertex.agent.data": json.dumps(sent), "gcp.vertex.agent.invocation_id": "i"})
+    assert span.foreign

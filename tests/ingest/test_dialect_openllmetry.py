@@ -173,18 +173,18 @@ def test_openlit_leaves_out_the_turn_that_called_a_tool() -> None:
         ("MCP send tools/call lookup", {}),
     ],
 )
-def test_a_call_on_its_way_through_mcp_is_marked(name: str, values: dict[str, Any]) -> None:
-    """Client and server spans of a tool's call are tool steps that another span may tell of."""
+def test_a_call_on_its_way_through_mcp_is_a_step(name: str, values: dict[str, Any]) -> None:
+    """Client and server spans of a tool's call are tool steps of its name, so that they can be joined."""
     span = one({"mcp.method.name": "tools/call", "jsonrpc.request.id": "2"} | values, name=name)
-    assert (span.step.kind, span.step.name, span.relayed) == (StepKind.TOOL, "lookup", True)
+    assert (span.step.kind, span.step.name) == (StepKind.TOOL, "lookup")
     assert span.call is not None
-    assert not one({"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "lookup"}).relayed
+    assert span.call.name == "lookup"
 
 
 def test_other_requests_of_mcp_are_no_steps() -> None:
     """Listing tools and pinging call no tool."""
     span = one({"mcp.method.name": "tools/list"}, name="tools/list")
-    assert (span.step.kind, span.relayed) == (StepKind.OTHER, False)
+    assert (span.step.kind, span.call) == (StepKind.OTHER, None)
 
 
 def test_names_of_people_and_talks_in_genai() -> None:

@@ -27,6 +27,8 @@ def read(span: WireSpan, _document_keys: tuple[str, ...]) -> Reading | None:
     attributes = span.attributes
     if attributes.get("gen_ai.operation.name") == "execute_tool" or _ARGUMENTS in attributes:
         return _read_tool(attributes)
+    if f"{_OWN}data" in attributes:
+        return None  # what a live session was sent: part of no call, so it counts as foreign
     conversation = attributes.get(f"{_OWN}session_id")
     if _REQUEST not in attributes and _RESPONSE not in attributes:
         # Content is off in 1.x too if there is neither: an object is no attribute and was dropped.

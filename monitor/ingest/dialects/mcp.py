@@ -20,7 +20,7 @@ _CALL: Final = "tools/call"
 
 
 def read(span: WireSpan, _document_keys: tuple[str, ...]) -> Reading:
-    """Read a span: a call of a tool, marked as one that the spans around it may tell of too; or no step."""
+    """Read a span: a call of a tool, which the span of a tool around it may tell of too; or no step."""
     get = span.attributes.get
     if get(METHOD) != _CALL:
         return Reading(kind=StepKind.OTHER)
@@ -31,5 +31,4 @@ def read(span: WireSpan, _document_keys: tuple[str, ...]) -> Reading:
         error=get("error.type"),
         input=messages.text_of(get("gen_ai.tool.call.arguments")),
         output=messages.text_of(get("gen_ai.tool.call.result")),
-        relayed=True,
     )
