@@ -108,7 +108,7 @@ def joined_answer(first: Answered, then: Answered) -> Answered:
 
 def finish_of(reason: str) -> str:
     """Return a finish reason in OpenAI's words (stop, tool_calls, length, content_filter); others as sent."""
-    return _FINISHED.get(reason.lower().removeprefix(_ENUMERATION), reason)
+    return _FINISHED.get(reason) or _FINISHED.get(reason.lower().removeprefix(_ENUMERATION), reason)
 
 
 class Markers:

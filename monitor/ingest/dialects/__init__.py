@@ -69,11 +69,14 @@ def read_span(span: WireSpan, document_keys: tuple[str, ...]) -> Reading | None:
     masked: frozenset[str] = frozenset()
     if redaction.MASKED in span.attributes or redaction.REMOVED in span.attributes:
         span.attributes, masked = redaction.unmasked(span.attributes)
-    all_read = [DIALECTS[number].read(span, document_keys) for number in sorted(numbers)]
-    readings = [reading for reading in all_read if reading is not None]
-    if not readings:
+    reading: Reading | None
+    if len(numbers) == 1:
+        reading = DIALECTS[numbers.pop()].read(span, document_keys)
+    else:
+        readings = [DIALECTS[number].read(span, document_keys) for number in sorted(numbers)]
+        reading = merged([each for each in readings if each is not None])
+    if reading is None:
         return None
-    reading = readings[0] if len(readings) == 1 else merged(readings)
     if masked:
         redaction.note_masked(reading, masked)
     return reading
@@ -102,8 +105,10 @@ _BAGGAGE: Final = (
 """What SDKs copy onto every span below a call, of a database too."""
 
 
-def merged(readings: list[Reading]) -> Reading:
+def merged(readings: list[Reading]) -> Reading | None:
     """Return one reading: of each value the first that any gives, of each side the fullest text."""
+    if not readings:
+        return None
     first, *others = readings
     for other in others:
         if first.kind is None:

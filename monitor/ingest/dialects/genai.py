@@ -63,7 +63,6 @@ MARKS: Final = frozenset({
     "gen_ai.tool.name", "gen_ai.tool.call.id", "gen_ai.input.messages", "gen_ai.output.messages",
     "gen_ai.agent.name", "gen_ai.response.id",
 })  # fmt: skip
-_USER = ("user.id", "enduser.id", "gen_ai.user.id", "gen_ai.user", "gen_ai.request.user")
 _FINISH = "gen_ai.response.finish_reason"
 _NAMED_BY = {
     StepKind.AGENT: "gen_ai.agent.name",
@@ -117,7 +116,7 @@ def read_attributes(attributes: Attributes, document_keys: tuple[str, ...]) -> R
         model_version=get("gen_ai.response.model"),
         response_id=get("gen_ai.response.id"),
         conversation=get("gen_ai.conversation.id") or get("session.id") or get("gen_ai.session.id"),
-        user=next((get(key) for key in _USER if get(key)), None),
+        user=get("user.id") or get("enduser.id") or _other_user(get),
         agent=get("gen_ai.agent.name"),
         prompt_name=get("gen_ai.prompt.name"),
         prompt_version=get("gen_ai.prompt.version"),
@@ -274,6 +273,10 @@ def _content(event: SpanEvent) -> Any:
     if key in attributes:
         return messages.structured(attributes[key])
     return {name: value for name, value in attributes.items() if name in messages.KEYS}
+
+
+def _other_user(get: Any) -> object:
+    return get("gen_ai.user.id") or get("gen_ai.user") or get("gen_ai.request.user")
 
 
 def _first(get: Any, name: str, older: str) -> object:

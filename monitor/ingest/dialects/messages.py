@@ -141,7 +141,8 @@ def answered(value: Any) -> Answered:
             msgspec.structs.replace(c, result=c.result or results[c.id]) if c.id in results else c
             for c in calls
         ]
-    calls = [call for call in calls if not _is_output(call, texts)]
+    if calls:
+        calls = [call for call in calls if not _is_output(call, texts)]
     if not (texts or calls or left_out or finish or unread):
         return NOTHING_ANSWERED
     return Answered(
