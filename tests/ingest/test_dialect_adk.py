@@ -4,13 +4,12 @@ import json
 from typing import Any
 
 from hypothesis import given
-from hypothesis import strategies as st
+from lines import LINES
 from otlp_wire import decode as pieces
 from otlp_wire import log_request, one
 
 from monitor.trace import Message, Side, StepKind, Unread, Unreadable, Usage
 
-LINES = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=60).filter(str.strip)
 MODEL = "gemini-3-pro"
 
 

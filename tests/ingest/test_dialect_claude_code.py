@@ -4,14 +4,12 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 from ingest_cases import exchanges
+from lines import LINES
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from otlp_wire import SPAN, START, TRACE, attributes, decode, one
 
 from monitor.trace import Message, Side, Span, StepKind, Trace, Unread, Unreadable
-
-LINES = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=60).filter(str.strip)
 
 
 def record(name: str, after: int = 0, **values: Any) -> dict[str, Any]:

@@ -1,12 +1,11 @@
 """OpenInference: what its instrumentations of clients, CrewAI and smolagents emit beyond plain messages."""
 
 from hypothesis import given
-from hypothesis import strategies as st
+from lines import LINES
 from otlp_wire import one
 
 from monitor.trace import Message, Side, StepKind, Unread, Unreadable
 
-LINES = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=60).filter(str.strip)
 LLM = {"openinference.span.kind": "LLM", "llm.model_name": "m"}
 ASKED, SAID = "llm.input_messages.0.message", "llm.output_messages.0.message"
 

@@ -5,14 +5,13 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
+from lines import LINES
 from otlp_wire import decode, log_request, one, request, span_of
 
 from monitor.ingest.dialects import DIALECTS
 from monitor.ingest.dialects.emitters import CONTENT_ON, content_on
 from monitor.trace import Document, Message, StepKind
 
-LINES = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=60).filter(str.strip)
 PROPERTY = "traceloop.association.properties"
 CHAT = {"gen_ai.operation.name": "chat", "gen_ai.provider.name": "openai", "gen_ai.request.model": "gpt-5"}
 
