@@ -15,14 +15,22 @@ from monitor.ingest import redaction
 from monitor.ingest.dialects import (
     adk,
     claude_code,
+    cloudflare,
     genai,
+    genkit,
+    langfuse,
+    langsmith,
     litellm,
+    llamaindex,
     logfire,
     mcp,
+    mlflow,
     openinference,
     openlit,
     openllmetry,
     pydantic_ai,
+    springai,
+    vercel,
 )
 from monitor.ingest.spans import Reading, Wanted, WireLog, WireSpan
 from monitor.ingest.texts import fuller_answer, fuller_prompt
@@ -36,7 +44,15 @@ DIALECTS: Final[tuple[ModuleType, ...]] = (
     litellm,
     openlit,
     openinference,
+    langsmith,
+    vercel,
+    mlflow,
+    genkit,
+    springai,
+    llamaindex,
     openllmetry,
+    cloudflare,
+    langfuse,
     genai,
 )
 """In order of precedence: what a framework says of its own spans comes before GenAI's general attributes."""

@@ -1,0 +1,235 @@
+"""Requests and answers that a framework keeps whole: bodies of APIs, lists of messages, values of its own.
+
+Everything here takes plain values of any shape, maybe as JSON text, and raises nothing. What is not known is
+kept as text, so that it is judged.
+"""
+
+from typing import Any, Final, NamedTuple
+
+from monitor.ingest.cut_json import read_cut
+from monitor.ingest.dialects import langchain, messages
+from monitor.ingest.spans import plain
+from monitor.ingest.texts import NOTHING_ANSWERED, NOTHING_ASKED, Answered, Asked
+from monitor.trace import Document, Unreadable
+
+_SYSTEM = ("system", "instructions", "system_instruction", "systemInstruction", "system_prompt")
+_PROMPT = ("messages", "contents", "input_messages", "prompts", "prompt", "input", "question", "query")
+_HISTORY = ("chat_history", "history")
+_ANSWER = ("output", "answer", "result", "response", "completion", "text", "content", "outputs")
+DOCUMENT_KEYS: Final = ("page_content", "pageContent", "content", "text", "document", "chunk", "value")
+"""Names of a document's text, before those of `ingest.document_keys`."""
+_INPUT_TOKENS = (
+    "input_tokens", "prompt_tokens", "inputTokens", "promptTokens", "input", "prompt_token_count",
+    "promptTokenCount", "inputTokenCount",
+)  # fmt: skip
+_OUTPUT_TOKENS = (
+    "output_tokens", "completion_tokens", "outputTokens", "completionTokens", "output",
+    "candidates_token_count", "candidatesTokenCount", "outputTokenCount",
+)  # fmt: skip
+_USAGE = ("usage", "usage_metadata", "usageMetadata", "token_usage", "tokenUsage")
+
+
+class Tokens(NamedTuple):
+    """Token counts as sent."""
+
+    input: object = None
+    output: object = None
+
+
+def opened(value: Any) -> tuple[Any, bool]:
+    """Return the list or object that a text is in JSON, and whether it was cut off; else the value."""
+    read = messages.structured(value)
+    if type(read) is str and read[:1] in {"[", "{"} and (cut := read_cut(read, messages.MAX_DEPTH)):
+        return cut, True
+    return read, False
+
+
+def asked_of(value: Any) -> Asked:
+    """Read the prompt of a request: an API's body, messages, a text, or an application's own object."""
+    read, cut = opened(value)
+    if read is None or read == "":
+        return NOTHING_ASKED
+    read = langchain.plain(read)
+    asked = _asked(read)
+    # Not the constant: that this prompt is empty was read, and no other dialect has to guess.
+    return Asked(asked.messages, asked.left_out, Unreadable.TRUNCATED if cut else asked.unread)
+
+
+def _asked(value: Any) -> Asked:
+    if type(value) is list:
+        return messages.asked(_turns(value, "user"))
+    if type(value) is not dict:
+        return messages.asked([{"role": "user", "content": value}])
+    config = value.get("config")  # of Gemini's client, which has the instructions in there
+    system = _first(value, _SYSTEM) or (_first(config, _SYSTEM) if type(config) is dict else None)
+    said = _first(value, _PROMPT)
+    if said is None and not messages.KEYS.isdisjoint(value):
+        return messages.asked([value])
+    if said is None and len(value) == 1:
+        said = next(iter(value.values()))
+        if type(said) is not str:
+            return _asked(said) if type(said) in {list, dict} else messages.asked(messages.text_of(value))
+    if said is None:
+        return messages.asked([{"content": messages.text_of(value)}], system)
+    turns = _turns(said if type(said) is list else [said], "user")
+    history = _first(value, _HISTORY)
+    if type(history) is list:
+        turns = [*_turns(history, "user"), *turns]
+    return messages.asked(turns, system)
+
+
+def question_of(value: Any) -> str:
+    """Return the query of a search: the last text of what it was asked."""
+    return next((m.content for m in reversed(asked_of(value).messages) if m.content), "")
+
+
+def answered_of(value: Any) -> Answered:
+    """Read the output of a model: an API's body, messages, a text, or an application's own object."""
+    read, cut = opened(value)
+    if read is None or read == "":
+        return NOTHING_ANSWERED
+    answered = _answered(langchain.plain(read))
+    unread = Unreadable.TRUNCATED if cut else answered.unread
+    return answered._replace(finish=_finish(answered.finish), unread=unread)
+
+
+def _answered(value: Any) -> Answered:
+    while type(value) is dict:
+        samples = _samples(value)
+        if samples is not None:
+            return messages.answered(samples)
+        value = _inside(value)
+    if type(value) is not list:
+        return messages.answered([{"role": "assistant", "content": value}])
+    if value and all(type(item) is dict and _kind(item) for item in value):
+        return messages.answered(_joined(value))
+    turns = _turns(value, "assistant")
+    # A conversation with its end: the last turn answers.
+    talk = any(type(turn) is dict and plain(turn.get("role")) not in _ANSWERS for turn in turns)
+    return messages.answered(turns[-1:] if talk else turns)
+
+
+_ANSWERS = frozenset({"", "assistant", "ai", "model", "bot", "chatbot"})
+
+
+def _samples(body: dict[str, Any]) -> list[Any] | None:
+    """Return the samples of an API's answer as messages; None for another object."""
+    for key in ("generations", "choices", "candidates"):
+        if type(samples := body.get(key)) is list:
+            return [_sample(sample) for sample in _flat(samples)]
+    inner = body.get("output")
+    if type(inner) is dict and "message" in inner:  # Bedrock's Converse
+        return [_sample(inner | {"finish_reason": body.get("stopReason")})]
+    if not messages.KEYS.isdisjoint(body):
+        return [_sample(body)]
+    return None
+
+
+def _inside(value: dict[str, Any]) -> Any:
+    """Return what an object that is no answer of an API holds as one, else its JSON."""
+    if type(said := value.get("messages")) is list:
+        return said
+    said = _first(value, _ANSWER) if len(value) > 1 else next(iter(value.values()), "")
+    return said if type(said) in {list, dict, str} else messages.text_of(value)
+
+
+def documents_of(value: Any, keys: tuple[str, ...]) -> tuple[Document, ...]:
+    """Read what a retrieval found: a list, an object with one, pairs of document and score, or texts."""
+    read = langchain.plain(opened(value)[0])
+    if type(read) is dict and "documents" not in read:
+        lists = [item for item in read.values() if type(item) is list]
+        read = lists[0] if len(lists) == 1 else read
+    if type(read) is list:
+        if len(read) == 1 and type(read[0]) is list:
+            read = read[0]
+        read = [_scored(item) for item in read]
+    return messages.documents(read, (*DOCUMENT_KEYS, *keys))
+
+
+def _scored(item: Any) -> Any:
+    """Return a pair of document and score as one object."""
+    if type(item) is list and len(item) == 2 and type(item[0]) is dict:  # noqa: PLR2004 - a pair
+        return {"score": item[1], **item[0]}
+    return item
+
+
+def tokens_of(value: Any) -> Tokens:
+    """Read token counts of a usage, or of the usage that an answer's body holds, under any API's names."""
+    read = opened(value)[0]
+    if type(read) is not dict:
+        return Tokens()
+    usage = _first(read, _USAGE)
+    usage = usage if type(usage) is dict else read
+    return Tokens(_first(usage, _INPUT_TOKENS), _first(usage, _OUTPUT_TOKENS))
+
+
+def model_of(value: Any) -> str:
+    """Return the model that a body names, else an empty string."""
+    read = opened(value)[0]
+    return plain(_first(read, ("model", "model_name", "modelId"))) if type(read) is dict else ""
+
+
+def _turns(items: list[Any], role: str) -> list[Any]:
+    """Return messages in one list, with parts that stand alone as messages, of this role unless they tell."""
+    return [_turn(item, role) for item in _flat(items)]
+
+
+def _flat(items: list[Any]) -> list[Any]:
+    """Return a list with the items of lists in it: LangChain asks for several prompts at once."""
+    return [inner for item in items for inner in (item if type(item) is list else [item])]
+
+
+def _turn(item: Any, role: str) -> Any:
+    kind = _kind(item) if type(item) is dict and "role" not in item else ""
+    if not kind or kind == "message" or "message" in item:
+        return item
+    if kind.endswith(("_output", "_result", "tool-result")):  # as in the Responses API
+        role = "tool"
+    elif kind.endswith(("_call", "tool-call", "tool_use", "reasoning", "thinking")):
+        role = "assistant"
+    return {"role": role, "content": [item]}
+
+
+def _kind(item: dict[str, Any]) -> str:
+    """Return the type of a part of content, or an item of the Responses API; empty for other objects."""
+    kind = item.get("type")
+    return kind if type(kind) is str and ("role" not in item or kind == "message") else ""
+
+
+def _joined(items: list[Any]) -> list[Any]:
+    """Return the items of one output of the Responses API, or the parts of a content, as one message."""
+    parts: list[Any] = []
+    for item in items:
+        content = item.get("content") if item["type"] == "message" else [item]
+        parts += content if type(content) is list else [content]
+    return [{"role": "assistant", "content": parts}]
+
+
+def _sample(sample: Any) -> Any:
+    """Return one sample of an answer as a message with the reason why it ended."""
+    if type(sample) is not dict:
+        return sample
+    finish = _first(sample, ("finish_reason", "finishReason", "stop_reason", "done_reason"))
+    made = dict(sample)
+    content = sample.get("content")
+    if type(content) is dict and "parts" in content:  # Gemini
+        made = {**content}
+    message = sample.get("message")
+    if type(message) is dict:
+        made = {**message}
+        finish = finish or message.get("finish_reason")
+        if not message.get("content") and sample.get("text"):
+            made["content"] = sample["text"]
+    elif "text" in sample and content is None:
+        made = {"role": "assistant", "content": sample["text"]}
+    made["finish_reason"] = finish or langchain.finish_of(sample)
+    return made
+
+
+def _finish(reason: object) -> object:
+    """Return a finish reason in the spelling of GenAI's conventions."""
+    return reason.lower().replace("-", "_") if type(reason) is str else reason
+
+
+def _first(value: dict[str, Any], names: tuple[str, ...]) -> Any:
+    return next((value[name] for name in names if value.get(name) is not None), None)
