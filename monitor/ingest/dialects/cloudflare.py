@@ -12,13 +12,13 @@ from monitor.ingest.spans import Reading, WireSpan
 from monitor.trace import StepKind
 
 NAME: Final = "Cloudflare AI Gateway"
-CONTENT_ON: Final = "On by default: its OpenTelemetry exporter sends prompts and completions."
+CONTENT_ON: Final = "its OpenTelemetry exporter sends prompts and completions by default"
 _INPUT, _OUTPUT = "gen_ai.prompt_json", "gen_ai.completion_json"
 _PROVIDER = "gen_ai.model.provider"
 MARKS: Final = frozenset({_INPUT, _OUTPUT, _PROVIDER})
 
 
-def read(span: WireSpan, document_keys: tuple[str, ...]) -> Reading:  # noqa: ARG001 - of every dialect
+def read(span: WireSpan, _document_keys: tuple[str, ...]) -> Reading:
     """Read what this dialect adds to GenAI's attributes; the gateway's custom metadata have no prefix."""
     get = span.attributes.get
     sent, made = get(_INPUT), get(_OUTPUT)

@@ -14,7 +14,7 @@ from monitor.trace import Document, StepKind, Unreadable
 
 NAME: Final = "Genkit"
 CONTENT_ON: Final = (
-    "On by default; its Google Cloud and Firebase plugins drop it with `disableLoggingInputAndOutput: true`."
+    "set disableLoggingInputAndOutput: false in its Google Cloud plugin; on by default elsewhere"
 )
 _TYPE, _SUBTYPE = "genkit:type", "genkit:metadata:subtype"
 MARKS: Final = frozenset({_TYPE, _SUBTYPE})

@@ -21,7 +21,7 @@ from monitor.trace import StepKind
 
 NAME: Final = "Langfuse SDK"
 CONTENT_ON: Final = (
-    "On by default: remove `capture_input=False`, `capture_output=False` and a `mask` function that empties."
+    "observe with capture_input and capture_output, and with no mask that empties texts; on by default"
 )
 _TYPE = "langfuse.observation.type"
 _INPUT, _OUTPUT = "langfuse.observation.input", "langfuse.observation.output"
@@ -74,7 +74,9 @@ def read(span: WireSpan, document_keys: tuple[str, ...]) -> Reading:
     )
     reading.finish = metadata.pop("finish_reason", None)
     reading.provider = metadata.pop("ls_provider", None)
-    read_metadata(reading, {key: value for key, value in metadata.items() if not key.startswith("ls_")})
+    read_metadata(
+        reading, {key: value for key, value in metadata.items() if not key.startswith(("ls_", "lc_"))}
+    )
     if kind is StepKind.TOOL:
         reading.name = span.name
         reading.input, reading.output = messages.text_of(sent), messages.text_of(made)

@@ -13,7 +13,7 @@ from monitor.ingest.spans import Reading, WireSpan, plain
 from monitor.trace import StepKind
 
 NAME: Final = "LangSmith's OpenTelemetry export"
-CONTENT_ON: Final = "On by default: unset LANGSMITH_HIDE_INPUTS and LANGSMITH_HIDE_OUTPUTS."
+CONTENT_ON: Final = "unset LANGSMITH_HIDE_INPUTS and LANGSMITH_HIDE_OUTPUTS; on by default"
 _KIND = "langsmith.span.kind"
 _INPUT, _OUTPUT = "gen_ai.prompt", "gen_ai.completion"
 _METADATA = "langsmith.metadata."
@@ -25,7 +25,10 @@ KINDS: Final = {
     "tool": StepKind.TOOL,
     "retriever": StepKind.RETRIEVAL,
 }
-_OWN = ("ls_", "lc_", "_", "LANGSMITH_", "LANGCHAIN_", "usage_metadata", "invocation_params", "revision_id")
+_OWN = (
+    "ls_", "lc_", "_", "LANGSMITH_", "LANGCHAIN_", "usage_metadata", "invocation_params", "revision_id",
+    "model", "stream", "temperature", "max_tokens",
+)  # fmt: skip
 """Beginnings of metadata that the SDK adds: labels are the application's."""
 
 

@@ -13,7 +13,7 @@ from monitor.ingest.texts import NOTHING_ANSWERED, Answered
 from monitor.trace import Document, StepKind
 
 NAME: Final = "LlamaIndex (llama-index-observability-otel)"
-CONTENT_ON: Final = "On by default, but the answer of a stream is not on its span: call without streaming."
+CONTENT_ON: Final = "call without streaming, as the answer of a stream is on no span; on by default"
 MARKS: Final = frozenset[str]()
 _CHAT = frozenset({"LLMChatStartEvent", "LLMChatEndEvent"})
 _COMPLETION = frozenset({"LLMCompletionStartEvent", "LLMCompletionEndEvent"})

@@ -22,7 +22,9 @@ from monitor.ingest.texts import NOTHING_ANSWERED, NOTHING_ASKED
 from monitor.trace import StepKind
 
 NAME: Final = "MLflow Tracing"
-CONTENT_ON: Final = "On by default: remove span processors (`mlflow.tracing.configure`) that clear inputs."
+CONTENT_ON: Final = (
+    "remove span processors (mlflow.tracing.configure) that clear inputs or outputs; on by default"
+)
 _TYPE = "mlflow.spanType"
 _INPUT, _OUTPUT = "mlflow.spanInputs", "mlflow.spanOutputs"
 _MESSAGES = "mlflow.chat.messages"
@@ -80,8 +82,9 @@ def read(span: WireSpan, document_keys: tuple[str, ...]) -> Reading:
 def _read_exchange(reading: Reading, attributes: Attributes, sent: Any, made: Any) -> None:
     reading.asked, reading.answered = asked_of(sent), answered_of(made)
     if reading.kind is StepKind.CHAT:
-        reading.model = reading.name = unquoted(attributes.get("mlflow.llm.model")) or model_of(sent) or None
-        reading.model_version = model_of(made) or None
+        named = unquoted(attributes.get("mlflow.llm.model"))  # the one that answered, where that is known
+        reading.model = reading.name = model_of(sent) or named
+        reading.model_version = model_of(made) or named
         reading.provider = unquoted(attributes.get("mlflow.llm.provider"))
         if reading.input_tokens is None and reading.output_tokens is None:
             reading.input_tokens, reading.output_tokens = tokens_of(made)

@@ -13,9 +13,20 @@ from monitor.ingest.texts import NOTHING_ANSWERED, NOTHING_ASKED, Answered, Aske
 from monitor.trace import Document, Unreadable
 
 _SYSTEM = ("system", "instructions", "system_instruction", "systemInstruction", "system_prompt")
-_PROMPT = ("messages", "contents", "input_messages", "prompts", "prompt", "input", "question", "query")
+_REQUEST = ("messages", "contents", "input_messages", "prompts")  # only an API's request has these
+_PROMPT = (*_REQUEST, "prompt", "input", "question", "query")
 _HISTORY = ("chat_history", "history")
 _ANSWER = ("output", "answer", "result", "response", "completion", "text", "content", "outputs")
+_SETTINGS = frozenset({
+    "metadata", "usage", "usage_metadata", "id", "model", "config", "tools", "parameters", "stream",
+    "temperature",
+})  # fmt: skip
+_BESIDE_PROMPT = _SETTINGS | {*_SYSTEM, *_HISTORY}
+_BESIDE_ANSWER = _SETTINGS | {
+    *_HISTORY, "context", "documents", "source_documents", "sources", "input", "question", "query",
+    "messages", "intermediate_steps",
+}  # fmt: skip
+"""Names of what an object holds beside a prompt or an answer; with others it is text as a whole."""
 DOCUMENT_KEYS: Final = ("page_content", "pageContent", "content", "text", "document", "chunk", "value")
 """Names of a document's text, before those of `ingest.document_keys`."""
 _INPUT_TOKENS = (
@@ -36,6 +47,9 @@ class Tokens(NamedTuple):
     output: object = None
 
 
+_EMPTY: Final[tuple[Any, ...]] = (None, "", "null", [], {})  # what is left of a payload that was hidden
+
+
 def opened(value: Any) -> tuple[Any, bool]:
     """Return the list or object that a text is in JSON, and whether it was cut off; else the value."""
     read = messages.structured(value)
@@ -47,7 +61,7 @@ def opened(value: Any) -> tuple[Any, bool]:
 def asked_of(value: Any) -> Asked:
     """Read the prompt of a request: an API's body, messages, a text, or an application's own object."""
     read, cut = opened(value)
-    if read is None or read == "":
+    if read in _EMPTY:
         return NOTHING_ASKED
     read = langchain.plain(read)
     asked = _asked(read)
@@ -65,12 +79,14 @@ def _asked(value: Any) -> Asked:
     said = _first(value, _PROMPT)
     if said is None and not messages.KEYS.isdisjoint(value):
         return messages.asked([value])
-    if said is None and len(value) == 1:
-        said = next(iter(value.values()))
-        if type(said) is not str:
-            return _asked(said) if type(said) in {list, dict} else messages.asked(messages.text_of(value))
-    if said is None:
-        return messages.asked([{"content": messages.text_of(value)}], system)
+    if len(value) == 1:
+        (said,) = value.values()
+        if type(said) is dict:
+            return _asked(said)
+    elif said is None or not (
+        _first(value, (*_REQUEST, "model", "modelId")) or _holds_beside(value, _PROMPT, _BESIDE_PROMPT)
+    ):
+        said = messages.text_of(value)
     turns = _turns(said if type(said) is list else [said], "user")
     history = _first(value, _HISTORY)
     if type(history) is list:
@@ -86,7 +102,7 @@ def question_of(value: Any) -> str:
 def answered_of(value: Any) -> Answered:
     """Read the output of a model: an API's body, messages, a text, or an application's own object."""
     read, cut = opened(value)
-    if read is None or read == "":
+    if read in _EMPTY:
         return NOTHING_ANSWERED
     answered = _answered(langchain.plain(read))
     unread = Unreadable.TRUNCATED if cut else answered.unread
@@ -104,9 +120,9 @@ def _answered(value: Any) -> Answered:
     if value and all(type(item) is dict and _kind(item) for item in value):
         return messages.answered(_joined(value))
     turns = _turns(value, "assistant")
-    # A conversation with its end: the last turn answers.
-    talk = any(type(turn) is dict and plain(turn.get("role")) not in _ANSWERS for turn in turns)
-    return messages.answered(turns[-1:] if talk else turns)
+    answers = [turn for turn in turns if type(turn) is not dict or plain(turn.get("role")) in _ANSWERS]
+    # Of a conversation with its end, the last turn answers.
+    return messages.answered(answers if len(answers) == len(turns) else answers[-1:])
 
 
 _ANSWERS = frozenset({"", "assistant", "ai", "model", "bot", "chatbot"})
@@ -129,8 +145,20 @@ def _inside(value: dict[str, Any]) -> Any:
     """Return what an object that is no answer of an API holds as one, else its JSON."""
     if type(said := value.get("messages")) is list:
         return said
-    said = _first(value, _ANSWER) if len(value) > 1 else next(iter(value.values()), "")
-    return said if type(said) in {list, dict, str} else messages.text_of(value)
+    if len(value) <= 1:
+        return next((said for said in value.values() if said is not None), "")
+    said = _first(value, _ANSWER)
+    return (
+        said
+        if said is not None and _holds_beside(value, _ANSWER, _BESIDE_ANSWER)
+        else messages.text_of(value)
+    )
+
+
+def _holds_beside(value: dict[str, Any], names: tuple[str, ...], others: frozenset[str]) -> bool:
+    """Return whether an object has one of these names, and beside it nothing but `others`."""
+    own = next((name for name in names if value.get(name) is not None), None)
+    return value.keys() - {own} <= others
 
 
 def documents_of(value: Any, keys: tuple[str, ...]) -> tuple[Document, ...]:
@@ -170,7 +198,7 @@ def model_of(value: Any) -> str:
 
 
 def _turns(items: list[Any], role: str) -> list[Any]:
-    """Return messages in one list, with parts that stand alone as messages, of this role unless they tell."""
+    """Return messages in one list; parts that stand alone have this role unless they tell their own."""
     return [_turn(item, role) for item in _flat(items)]
 
 

@@ -13,13 +13,14 @@ from monitor.trace import StepKind
 
 NAME: Final = "Spring AI"
 CONTENT_ON: Final = (
-    "Off by default, and since 1.0 only in logs: put the texts on spans by an `ObservationFilter`; "
-    "`spring.ai.tools.observations.include-content=true` for tools."
+    "put the texts on spans by an ObservationFilter of your own, for since 1.0 they are only logged; "
+    "spring.ai.tools.observations.include-content=true for tools"
 )
 _KIND = "spring.ai.kind"
 _FOUND = ("db.vector.query.response.documents", "spring.ai.vectorstore.query.response.documents")
 _EVENT = "db.vector.content.query.response"
-MARKS: Final = frozenset({_KIND, "spring.ai.tool.definition.name", *_FOUND})
+_CONVERSATION = "spring.ai.chat.client.conversation.id"
+MARKS: Final = frozenset({_KIND, _CONVERSATION, "spring.ai.tool.definition.name", *_FOUND})
 EVENTS: Final = frozenset({_EVENT})
 KINDS: Final = {
     "chat_client": StepKind.WORKFLOW,
@@ -33,7 +34,7 @@ def read(span: WireSpan, document_keys: tuple[str, ...]) -> Reading:
     """Read what Spring AI adds to GenAI's attributes of a span."""
     get = span.attributes.get
     reading = Reading(kind=KINDS.get(plain(get(_KIND))))
-    reading.conversation = get("spring.ai.chat.client.conversation.id")
+    reading.conversation = get(_CONVERSATION)
     if reading.kind is None and "spring.ai.tool.definition.name" in span.attributes:
         reading.kind = StepKind.TOOL
     found = next((get(key) for key in _FOUND if key in span.attributes), None)

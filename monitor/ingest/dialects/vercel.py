@@ -14,7 +14,7 @@ from monitor.trace import Document, StepKind, Unreadable
 
 NAME: Final = "Vercel AI SDK"
 CONTENT_ON: Final = (
-    "On by default: remove `recordInputs: false` and `recordOutputs: false` from its telemetry options."
+    "remove recordInputs: false and recordOutputs: false from its telemetry options; on by default"
 )
 _OPERATION = "ai.operationId"
 _RANKING = "ai.ranking"

@@ -1,0 +1,92 @@
+"""What is read of requests and answers that a framework keeps whole."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitor.ingest.dialects import payloads
+from monitor.trace import Message, ToolCall
+
+QUESTION = "How long may I keep the red boots?"
+YES = {"type": "output_text", "text": "yes"}
+
+
+@pytest.mark.parametrize(
+    ("body", "messages"),
+    [
+        ({"model": "m", "system": "Be brief.", "messages": [{"role": "user", "content": "hi"}]}, 2),
+        ({"model": "m", "instructions": "Be brief.", "input": "hi"}, 2),
+        ({"model": "m", "contents": ["hi"], "config": {"system_instruction": "Be brief."}}, 2),
+        ({"contents": [{"role": "user", "parts": [{"text": "hi"}]}]}, 1),
+        ({"modelId": "m", "messages": [{"role": "user", "content": [{"text": "hi"}]}]}, 1),
+        ({"prompt": None, "messages": [{"role": "user", "content": "hi"}]}, 1),
+        ({"input": "hi"}, 1),
+        ({"data": {"input": {"question": "hi"}}}, 1),
+        ({"input": "hi", "chat_history": [{"type": "human", "content": "ho"}]}, 2),
+        ("hi", 1),
+        (["hi"], 1),
+    ],
+)
+def test_prompts_of_apis_and_frameworks(body: Any, messages: int) -> None:
+    """The prompt of a request is read with its instructions and history."""
+    read = payloads.asked_of(json.dumps(body) if type(body) is not str else body)
+    assert len(read.messages) == messages
+    assert read.messages[-1] == Message("user", "hi")
+    assert all(m == Message("system", "Be brief.") or m.role == "user" for m in read.messages)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"choices": [{"message": {"role": "assistant", "content": "yes"}, "finish_reason": "stop"}]},
+        {"choices": [{"text": "yes", "finish_reason": "stop"}]},
+        {"output": [{"type": "reasoning"}, {"type": "message", "role": "assistant", "content": [YES]}]},
+        {"role": "assistant", "content": [{"type": "text", "text": "yes"}], "stop_reason": "end_turn"},
+        {"candidates": [{"content": {"role": "model", "parts": [{"text": "yes"}]}, "finishReason": "STOP"}]},
+        {"output": {"message": {"role": "assistant", "content": [{"text": "yes"}]}}, "stopReason": "x"},
+        {"message": {"role": "assistant", "content": "yes"}, "done_reason": "stop"},
+        {"generations": [[{"text": "yes"}]]},
+        {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yes"}]},
+        {"answer": "yes", "context": [{"page_content": "30 days"}], "question": "hi"},
+        {"output": "yes"},
+        [{"type": "text", "text": "yes"}],
+        ["yes"],
+        "yes",
+    ],
+)  # fmt: skip
+def test_answers_of_apis_and_frameworks(body: Any) -> None:
+    """The answer is read of every API's body, and of what a framework makes of one."""
+    read = payloads.answered_of(json.dumps(body) if type(body) is not str else body)
+    assert (read.response, read.alternatives, read.tool_calls, read.unread) == ("yes", (), (), None)
+
+
+@given(st.dictionaries(st.text(min_size=1, max_size=4), st.text(min_size=1), min_size=2))
+def test_an_object_of_an_application_is_text_as_a_whole(value: dict[str, str]) -> None:
+    """No text of an object that is no body of an API is lost."""
+    said = payloads.answered_of(json.dumps(value)).response
+    asked = payloads.asked_of(json.dumps(value)).messages[-1].content
+    known = {"role", "content", "parts", "index", "text", "id", "data", "type"}
+    if known.isdisjoint(value):
+        assert json.loads(said) == json.loads(asked) == value
+
+
+def test_items_of_the_responses_api_are_messages() -> None:
+    """Calls are the assistant's, their results a tool's, and both are no text of the user."""
+    items = [
+        {"role": "user", "content": QUESTION},
+        {"type": "reasoning", "summary": []},
+        {"type": "function_call", "call_id": "c1", "name": "find", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c1", "output": "30 days"},
+    ]
+    read = payloads.asked_of({"model": "m", "input": items})
+    assert [(m.role, m.content) for m in read.messages] == [
+        ("user", QUESTION),
+        ("assistant", ""),
+        ("assistant", ""),
+        ("tool", "30 days"),
+    ]
+    made = payloads.answered_of({"output": items[2:3]})
+    assert made.tool_calls == (ToolCall("find", "{}", "", "c1"),)
