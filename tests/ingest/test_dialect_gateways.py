@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import pytest
 from dialect_spans import TURNS, event, exchange
 from otlp_wire import one, span_of
 
@@ -112,6 +113,21 @@ def test_llamaindex_retrievals_queries_and_calls_of_tools() -> None:
     assert (asked.step.kind, asked.exchange.response) == (StepKind.WORKFLOW, ANSWER)
     called = one({}, events=[event("AgentToolCallEvent", {"tool.name": "find", "arguments": '{"q":1}'})])
     assert called.call == ToolCall("find", '{"q":1}')
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("response", f"assistant: {ANSWER}"),
+        ("response", json.dumps({"message": {"role": "assistant", "blocks": [{"text": ANSWER}]}})),
+        ("response.message.content", ANSWER),
+        ("output", ANSWER),
+    ],
+)
+def test_answers_of_llamaindex_in_every_form(key: str, value: str) -> None:
+    """A response is read as its message, as what it prints, and as a prediction's output."""
+    name = "LLMPredictEndEvent" if key == "output" else "LLMChatEndEvent"
+    assert exchange(span_of({}, events=[event(name, {key: value})])).response == ANSWER
 
 
 def test_a_stream_of_llamaindex_has_its_answer_nowhere() -> None:

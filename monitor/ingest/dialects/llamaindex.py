@@ -7,9 +7,9 @@ are flattened by dots, lists are JSON.
 from typing import Any, Final
 
 from monitor.ingest.dialects import langchain, messages
-from monitor.ingest.dialects.payloads import DOCUMENT_KEYS, asked_of, opened, tokens_of
+from monitor.ingest.dialects.payloads import DOCUMENT_KEYS, answered_of, asked_of, opened, tokens_of
 from monitor.ingest.spans import Attributes, Reading, WireSpan, plain
-from monitor.ingest.texts import NOTHING_ANSWERED, Answered
+from monitor.ingest.texts import Answered
 from monitor.trace import Document, StepKind
 
 NAME: Final = "LlamaIndex (llama-index-observability-otel)"
@@ -18,10 +18,11 @@ MARKS: Final = frozenset[str]()
 _CHAT = frozenset({"LLMChatStartEvent", "LLMChatEndEvent"})
 _COMPLETION = frozenset({"LLMCompletionStartEvent", "LLMCompletionEndEvent"})
 _RETRIEVAL = frozenset({"RetrievalStartEvent", "RetrievalEndEvent", "ReRankEndEvent"})
-_QUERY = frozenset({"QueryStartEvent", "QueryEndEvent"})
+_QUERY = frozenset({"QueryStartEvent", "QueryEndEvent", "LLMPredictEndEvent"})
 _AGENT = frozenset({"AgentChatWithStepStartEvent", "AgentChatWithStepEndEvent"})
 _TOOL = "AgentToolCallEvent"
 EVENTS: Final = _CHAT | _COMPLETION | _RETRIEVAL | _QUERY | _AGENT | {_TOOL}
+_ANSWERS = ("response.text", "response.response", "response.message.content", "response", "output")
 _QUESTIONS = ("query.query_str", "query", "str_or_query_bundle.query_str", "str_or_query_bundle", "user_msg")
 
 
@@ -75,10 +76,11 @@ def _read_call(reading: Reading, held: Attributes) -> None:
 
 
 def _answered(held: Attributes) -> Answered:
-    text = held.get("response.text") or held.get("response.response")
     blocks = opened(held.get("response.message.blocks"))[0]
     if type(blocks) is not list:
-        return messages.answered([{"role": "assistant", "content": text}]) if text else NOTHING_ANSWERED
+        text = next((held[key] for key in _ANSWERS if held.get(key)), None)
+        # Older versions keep no objects, and a response is then what it prints.
+        return answered_of(text.removeprefix("assistant: ") if type(text) is str else text)
     message = {"role": plain(held.get("response.message.role")) or "assistant", "blocks": blocks}
     calls = opened(held.get("response.message.additional_kwargs.tool_calls"))[0]
     made: dict[str, Any] = langchain.plain(message | {"additional_kwargs": {"tool_calls": calls}})
