@@ -49,7 +49,7 @@ class QueryRefused(Exception):  # noqa: N818 - an answer, not an error
     """A request that cannot be answered; the text names field, value and remedy."""
 
 
-class Asked(NamedTuple):
+class ReviewQuery(NamedTuple):
     """A parsed request for flags, and its parameters as given."""
 
     wanted: FlagFilter
@@ -104,7 +104,7 @@ class Review:
         """Stop answering; a query under way ends within QUERY_SECONDS. Idempotent."""
         self._reader.shutdown(wait=False, cancel_futures=True)
 
-    def _make(self, asked: Asked) -> Response:
+    def _make(self, asked: ReviewQuery) -> Response:
         page = self._find(asked.wanted, PAGE)
         following = ""
         if page.more:
@@ -116,7 +116,7 @@ class Review:
         return Response(HTTPStatus.OK, html, "text/html; charset=utf-8", _SAFE)
 
 
-def parse(query: str, accept: str) -> Asked:
+def parse(query: str, accept: str) -> ReviewQuery:
     """Read a query string. Raises QueryRefused.
 
     A parameter without a value is ignored, and so is one in which Grafana left its own variable because the
@@ -157,7 +157,7 @@ def parse(query: str, accept: str) -> Asked:
         before=_key(parameters),
     )
     by_header = "json" if "application/json" in accept and "text/html" not in accept else "html"
-    return Asked(wanted, parameters, parameters.get("format", by_header) == "json")
+    return ReviewQuery(wanted, parameters, parameters.get("format", by_header) == "json")
 
 
 def _time(name: str, parameters: Mapping[str, str]) -> float | None:

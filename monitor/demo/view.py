@@ -17,7 +17,7 @@ from monitor.findings import Severity
 WIDTH = 80  # of a terminal by default
 SPARK = "▁▂▃▄▅▆▇█"
 SPARK_CELLS = 36
-RULES_SHOWN = 8
+RULES_SHOWN = 7
 BAR_CELLS = 5
 STYLES = {Severity.INFO: "blue", Severity.WARNING: "yellow", Severity.CRITICAL: "bold red"}
 

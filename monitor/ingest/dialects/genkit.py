@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from monitor.ingest.dialects import messages
 from monitor.ingest.dialects.metadata import unquoted
-from monitor.ingest.dialects.payloads import answered_of, asked_of, opened, tokens_of
+from monitor.ingest.dialects.payloads import answered_of, asked_of, tokens_of
+from monitor.ingest.dialects.values import opened
 from monitor.ingest.spans import Reading, WireSpan, plain
 from monitor.ingest.texts import NOTHING_ANSWERED, NOTHING_ASKED, Answered, Asked
 from monitor.trace import Document, StepKind, Unreadable

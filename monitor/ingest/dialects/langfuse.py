@@ -8,14 +8,8 @@ from typing import Any, Final
 
 from monitor.ingest.dialects import messages
 from monitor.ingest.dialects.metadata import read_metadata, under
-from monitor.ingest.dialects.payloads import (
-    answered_of,
-    asked_of,
-    documents_of,
-    opened,
-    question_of,
-    tokens_of,
-)
+from monitor.ingest.dialects.payloads import answered_of, asked_of, documents_of, question_of, tokens_of
+from monitor.ingest.dialects.values import opened
 from monitor.ingest.spans import Attributes, Reading, WireSpan, plain
 from monitor.trace import StepKind
 

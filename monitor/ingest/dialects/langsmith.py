@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from monitor.ingest.dialects import langchain, messages
 from monitor.ingest.dialects.metadata import read_metadata, under
-from monitor.ingest.dialects.payloads import answered_of, asked_of, documents_of, opened, question_of
+from monitor.ingest.dialects.payloads import answered_of, asked_of, documents_of, question_of
+from monitor.ingest.dialects.values import opened
 from monitor.ingest.spans import Reading, WireSpan, plain
 from monitor.trace import StepKind
 

@@ -7,7 +7,8 @@ are flattened by dots, lists are JSON.
 from typing import Any, Final
 
 from monitor.ingest.dialects import langchain, messages
-from monitor.ingest.dialects.payloads import DOCUMENT_KEYS, answered_of, asked_of, opened, tokens_of
+from monitor.ingest.dialects.payloads import DOCUMENT_KEYS, answered_of, asked_of, tokens_of
+from monitor.ingest.dialects.values import opened
 from monitor.ingest.spans import Attributes, Reading, WireSpan, plain
 from monitor.ingest.texts import Answered
 from monitor.trace import Document, StepKind

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from monitor.ingest.dialects.payloads import opened
+from monitor.ingest.dialects.values import opened
 from monitor.ingest.spans import Attributes, Reading, plain
 
 USER = (

@@ -13,10 +13,10 @@ from monitor.ingest.dialects.payloads import (
     asked_of,
     documents_of,
     model_of,
-    opened,
     question_of,
     tokens_of,
 )
+from monitor.ingest.dialects.values import opened
 from monitor.ingest.spans import Attributes, Reading, WireSpan, plain
 from monitor.ingest.texts import NOTHING_ANSWERED, NOTHING_ASKED
 from monitor.trace import StepKind

@@ -6,8 +6,8 @@ kept as text, so that it is judged.
 
 from typing import Any, Final, NamedTuple
 
-from monitor.ingest.cut_json import read_cut
 from monitor.ingest.dialects import langchain, messages
+from monitor.ingest.dialects.values import opened
 from monitor.ingest.spans import plain
 from monitor.ingest.texts import NOTHING_ANSWERED, NOTHING_ASKED, Answered, Asked
 from monitor.trace import Document, Unreadable
@@ -48,14 +48,6 @@ class Tokens(NamedTuple):
 
 
 _EMPTY: Final[tuple[Any, ...]] = (None, "", "null", [], {})  # what is left of a payload that was hidden
-
-
-def opened(value: Any) -> tuple[Any, bool]:
-    """Return the list or object that a text is in JSON, and whether it was cut off; else the value."""
-    read = messages.structured(value)
-    if type(read) is str and read[:1] in {"[", "{"} and (cut := read_cut(read, messages.MAX_DEPTH)):
-        return cut, True
-    return read, False
 
 
 def asked_of(value: Any) -> Asked:

@@ -29,7 +29,7 @@ def structured(value: Any) -> Any:
 def opened(value: Any) -> tuple[Any, bool]:
     """Return what `structured` does, and whether the JSON was cut off and is read only as far as it goes."""
     value = structured(value)
-    if type(value) is str and value[:1] in OPENERS and (read := read_cut(value, MAX_DEPTH)) is not None:
+    if type(value) is str and value[:1] in OPENERS and (read := read_cut(value, MAX_DEPTH)):
         return read, True
     return value, False
 

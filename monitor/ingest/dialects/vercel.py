@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from monitor.ingest.dialects import messages
 from monitor.ingest.dialects.metadata import read_metadata, under, unquoted
-from monitor.ingest.dialects.payloads import asked_of, opened
+from monitor.ingest.dialects.payloads import asked_of
+from monitor.ingest.dialects.values import opened
 from monitor.ingest.spans import Attributes, Reading, WireSpan, plain
 from monitor.ingest.texts import NOTHING_ANSWERED, Answered, Asked
 from monitor.trace import Document, StepKind, Unreadable

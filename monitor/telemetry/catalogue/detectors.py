@@ -58,7 +58,7 @@ FAMILIES: dict[Counter | Gauge | Histogram, Family] = {
         Kind.COUNTER,
         "Answers without a score, by reason.",
         (DETECTOR, Label("reason", Bound.GUARDED, key="unscored_reason")),
-        cap=100,
+        cap=60,
     ),
     "verdicts": Family(
         Kind.COUNTER,

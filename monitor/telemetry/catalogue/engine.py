@@ -79,7 +79,7 @@ FAMILIES: dict[Counter | Gauge | Histogram, Family] = {
         Kind.COUNTER,
         "Traces judged: `readable` ones, and `blind` ones with a text that was there and no detector saw.",
         (APP, ENVIRONMENT, closed("readability", READABILITY)),
-        cap=45 * len(READABILITY),
+        cap=20 * len(READABILITY),
     ),
     "traces_unreadable": Family(
         Kind.COUNTER,
@@ -90,13 +90,13 @@ FAMILIES: dict[Counter | Gauge | Histogram, Family] = {
         Kind.COUNTER,
         "Blind traces by the instrumentation or gateway that sent them; `riskmon doctor` knows remedies.",
         (Label("emitter", Bound.GUARDED),),
-        cap=60,
+        cap=20,
     ),
     "traces_failed": Family(
         Kind.COUNTER,
         "Traces judged of model calls that ended with an error, by its type.",
         (APP, Label("error", Bound.GUARDED)),
-        cap=100,
+        cap=30,
     ),
     "release_traces": Family(
         Kind.COUNTER,
