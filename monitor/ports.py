@@ -108,13 +108,19 @@ class AssemblyStats:
     """Outcomes of spans since the start, and the spans that wait now.
 
     `completions` counts traces, `missing` the parts that exchanges name as missing. `late` spans came after
-    their trace was complete, `repeated` ones belong to an exchange that was judged before; `foreign` traces
-    held nothing of a language model.
+    their trace was complete, `late_sources` of them were retrievals and tools; `repeated` exchanges were
+    judged before, or by what another instrumentation said of them. `foreign` traces held nothing of a
+    language model, `foreign_spans` counts spans that look so by their scope. `revised` counts exchanges whose
+    text came after they had been judged without it by application, `revised_seconds` sums how long after.
     """
 
     completions: Counter[Completion] = field(default_factory=Counter)
     missing: Counter[str] = field(default_factory=Counter)
+    foreign_spans: Counter[str] = field(default_factory=Counter)
+    revised: Counter[str] = field(default_factory=Counter)
+    revised_seconds: float = 0.0
     late: int = 0
+    late_sources: int = 0
     repeated: int = 0
     foreign: int = 0
     waiting_traces: int = 0

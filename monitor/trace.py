@@ -189,7 +189,8 @@ class Trace(Traffic, frozen=True, kw_only=True, gc=False):
     from the bounded set `Missing`, what was known to exist of the trace and did not arrive. `unread` names
     the sides whose text is known to have existed and was not read, each once. `error` is the type of error
     that the exchange ended with, `emitter` the instrumentation or gateway that reported it where it is known,
-    both cleaned.
+    both cleaned. `revision` counts how often the exchange had been judged before without a text that came too
+    late for it.
     """
 
     id: str
@@ -214,6 +215,7 @@ class Trace(Traffic, frozen=True, kw_only=True, gc=False):
     unread: tuple[Unread, ...] = ()
     error: str = ""
     emitter: str = ""
+    revision: int = 0
     labels: dict[str, str] = {}
 
     def complete(self) -> float:

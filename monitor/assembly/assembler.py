@@ -1,31 +1,42 @@
 """The buffer of unfinished traces: decides when each is complete, and hands out its exchanges once."""
 
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Generic, NamedTuple, TypeVar
 
-from monitor.assembly.exchanges import exchanges_of, nodes_by_span
-from monitor.assembly.memory import ExchangeId, Memory
+import msgspec
+
+from monitor.assembly.exchanges import Made, Making, exchanges_of
+from monitor.assembly.kept import Answers, Kept, KeptSpans
+from monitor.assembly.memory import ExchangeId, Judged, Memory
+from monitor.assembly.nodes import Node, nodes_by_span
+from monitor.assembly.sides import answered, asked, has_response_id
 from monitor.ports import AssemblyStats, Completion
-from monitor.trace import Span, StepKind, Trace
+from monitor.trace import Side, Span, StepKind, Trace, Unreadable
 
 Key = TypeVar("Key")
 
 NEVER: Final = float("inf")
+_MOST_NAMES: Final = 64  # values of a label that is counted by name; the rest are `other`
+_KEPT_SHARE: Final = 4  # a quarter of the buffer's bytes for spans whose texts may still come
+_SHIFTS: Final = {Side.PROMPT: 0, Side.RESPONSE: 2}
 
 
 class Bounds(NamedTuple):
     """Limits that complete a trace, and bounds on waiting spans: see the module's docstring.
 
-    A trace is complete `max_seconds` after its first span, even if more spans follow.
+    A trace is complete `max_seconds` after its first span, even if more spans follow. `skew_seconds` is by
+    how much a source may begin after the call that used it.
     """
 
-    settle_seconds: float = 1.0
+    complete_seconds: float = 1.0
+    settle_seconds: float = 6.0
     timeout_seconds: float = 30.0
     max_seconds: float = 600.0
     max_traces: int = 10_000
     max_bytes: int = 64 * 2**20
+    skew_seconds: float = 0.1
 
 
 DEFAULT_BOUNDS: Final = Bounds()
@@ -46,12 +57,23 @@ class Assembled(NamedTuple, Generic[Key]):
     rest: Sequence[Key]
 
 
+class _HandedOut(NamedTuple, Generic[Key]):
+    """An exchange that is not recorded yet: what to remember of it, once per span of the call."""
+
+    key: Key
+    judged: Sequence[Judged]
+
+
 @dataclass(slots=True)
 class _Group(Generic[Key]):
-    """The spans of a trace that have arrived, and when it counts as complete."""
+    """The spans of a trace that have arrived, and when it counts as complete.
+
+    `until` bounds the wait for what is known to be missing once nothing else is waited for.
+    """
 
     first: float
     due: float
+    until: float
     completion: Completion
     rooted: bool = False
     called: bool = False  # a call of a model has arrived
@@ -68,17 +90,27 @@ class _Group(Generic[Key]):
         self.size += span.size
         # Late spans keep their first due time: the trace was judged without them, so no root ends the wait.
         if self.completion is Completion.LATE:
-            return
+            pass
         # A root alone does not end the wait while a model call is still to come: exporters send in batches,
         # and a trace judged without its call has no answer.
-        if not self.rooted or (self.relevant and not self.called):
+        elif not self.rooted or (self.relevant and not self.called):
             # Every span shows that the trace is alive; `max_seconds` bounds one that never ends.
             self.completion = Completion.TIMEOUT
-            self.due = min(now + bounds.timeout_seconds, self.first + bounds.max_seconds)
+            self.due = self.until = min(now + bounds.timeout_seconds, self.first + bounds.max_seconds)
+            return
         # A root ends last, so all spans have ended; only those on other partitions may still come. Spans
         # that arrive meanwhile do not extend the wait, or steady stragglers would postpone the judgement.
         elif self.completion is not Completion.ROOT:
-            self.completion, self.due = Completion.ROOT, now + bounds.settle_seconds
+            self.completion = Completion.ROOT
+            self.due, self.until = _soon(now, bounds), now + bounds.settle_seconds
+            return
+        if self.due == self.until:
+            # This may be what the trace waits for.
+            self.due = min(self.until, _soon(now, bounds))
+
+
+def _soon(now: float, bounds: Bounds) -> float:
+    return now + min(bounds.complete_seconds, bounds.settle_seconds)
 
 
 class Assembler(Generic[Key]):
@@ -87,9 +119,13 @@ class Assembler(Generic[Key]):
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
         self._groups: OrderedDict[str, _Group[Key]] = OrderedDict()  # oldest first
-        self._in_flight: dict[str, dict[str, Key]] = {}  # handed out, not recorded: key by trace and span id
+        # Handed out, not recorded: by trace, then by span and revision.
+        self._in_flight: dict[str, dict[tuple[str, int], _HandedOut[Key]]] = {}
         self._judged = Memory()
+        self._kept = KeptSpans(bounds.max_bytes // _KEPT_SHARE, bounds.max_seconds)
+        self._answers = Answers()
         self._size = 0
+        self._now = 0.0
         self._next = NEVER  # no trace is due earlier
         self._stats = AssemblyStats()
 
@@ -105,25 +141,39 @@ class Assembler(Generic[Key]):
     def add(self, key: Key, span: Span, now: float) -> None:
         """Add a span to the group of its trace."""
         bounds, group = self._bounds, self._groups.get(span.trace_id)
+        self._now = now
         if group is None:
-            late = bool(self._handed_out(span.trace_id))
-            wait = bounds.settle_seconds if late else bounds.timeout_seconds
-            group = _Group(now, now + wait, Completion.LATE if late else Completion.TIMEOUT)
+            if self._handed_out(span.trace_id):
+                group = _Group(now, _soon(now, bounds), now + bounds.settle_seconds, Completion.LATE)
+            else:
+                due = now + bounds.timeout_seconds
+                group = _Group(now, due, due, Completion.TIMEOUT)
             self._groups[span.trace_id] = group
         group.add(key, span, now, bounds)
         self._size += span.size
+        if span.exchange is not None:
+            self._note_answer(span.exchange)
+        if span.foreign:
+            _count(self._stats.foreign_spans, span.foreign)
         # A due time that moved later leaves `_next` too early, which costs one extra scan of the groups.
         self._next = min(self._next, group.due)
 
     def due(self, now: float) -> list[Assembled[Key]]:
         """Return the traces that are complete, and the oldest ones while the buffer is over its bounds."""
+        self._now = now
         complete = []
         # Evict the oldest first: its spans have had the most time to arrive.
         while len(self._groups) > self._bounds.max_traces or self._size > self._bounds.max_bytes:
             complete.append(self._complete(next(iter(self._groups)), Completion.FULL))
         if now >= self._next:
-            ready = [(trace_id, g.completion) for trace_id, g in self._groups.items() if now >= g.due]
-            complete += [self._complete(trace_id, completion) for trace_id, completion in ready]
+            ready = [trace_id for trace_id, group in self._groups.items() if now >= group.due]
+            for trace_id in ready:
+                group = self._groups[trace_id]
+                made = self._make(trace_id, group)
+                if now < group.until and made.making.lacking:
+                    group.due = group.until
+                else:
+                    complete.append(self._complete(trace_id, group.completion, made))
             self._next = min((group.due for group in self._groups.values()), default=NEVER)
         return complete
 
@@ -133,8 +183,8 @@ class Assembler(Generic[Key]):
 
     def drop(self, gone: Callable[[Key], bool]) -> None:
         """Drop the parts whose partition was revoked: another daemon reads them."""
-        for trace_id, spans in list(self._in_flight.items()):
-            remaining = {span_id: key for span_id, key in spans.items() if not gone(key)}
+        for trace_id, handed_out in list(self._in_flight.items()):
+            remaining = {of: each for of, each in handed_out.items() if not gone(each.key)}
             self._set_in_flight(trace_id, remaining)
         for trace_id, group in list(self._groups.items()):
             pieces = [(key, span) for key, span in group.pieces if not gone(key)]
@@ -149,49 +199,178 @@ class Assembler(Generic[Key]):
 
         The transaction may fail and be built again; once it is durable, call `recorded`.
         """
-        return self._judged.snapshot(judged)
+        return self._judged.snapshot(self._to_remember(judged))
 
     def recorded(self, judged: Sequence[ExchangeId]) -> None:
         """Note that the judgements of these exchanges are durable."""
-        self._judged.add(judged)
-        for trace_id, span_id in judged:
-            spans = self._in_flight.get(trace_id, {})
-            spans.pop(span_id, None)
-            self._set_in_flight(trace_id, spans)
+        self._judged.add(self._to_remember(judged))
+        for trace_id, span_id, revision in judged:
+            handed_out = self._in_flight.get(trace_id, {})
+            handed_out.pop((span_id, revision), None)
+            self._set_in_flight(trace_id, handed_out)
 
     def restore(self, snapshots: Mapping[str, bytes]) -> None:
         """Continue from stored snapshots."""
         self._judged.restore(snapshots)
 
-    def _set_in_flight(self, trace_id: str, spans: dict[str, Key]) -> None:
-        if spans:
-            self._in_flight[trace_id] = spans
+    def _to_remember(self, judged: Iterable[ExchangeId]) -> list[Judged]:
+        found: list[Judged] = []
+        for each in judged:
+            trace_id, span_id, revision = each
+            handed_out = self._in_flight.get(trace_id, {}).get((span_id, revision))
+            found += handed_out.judged if handed_out else [Judged(*each)]
+        return found
+
+    def _set_in_flight(self, trace_id: str, handed_out: dict[tuple[str, int], _HandedOut[Key]]) -> None:
+        if handed_out:
+            self._in_flight[trace_id] = handed_out
         else:
             self._in_flight.pop(trace_id, None)
 
-    def _handed_out(self, trace_id: str) -> set[str]:
-        """Return the span ids of the exchanges of a trace that were handed out before."""
-        return self._judged.spans(trace_id) | self._in_flight.get(trace_id, {}).keys()
+    def _handed_out(self, trace_id: str) -> Mapping[str, Judged]:
+        """Return the exchanges of a trace that were handed out before, each as it was last, by span id."""
+        judged, in_flight = self._judged.spans(trace_id), self._in_flight.get(trace_id)
+        if not in_flight:
+            return judged
+        found = dict(judged)
+        for handed_out in in_flight.values():
+            for each in handed_out.judged:
+                known = found.get(each.span_id)
+                if known is None or each.revision >= known.revision:
+                    found[each.span_id] = each
+        return found
 
-    def _complete(self, trace_id: str, completion: Completion) -> Assembled[Key]:
-        group = self._groups.pop(trace_id)
-        self._size -= group.size
-        self._stats.completions[completion] += 1
+    def _note_answer(self, trace: Trace) -> None:
+        if has_response_id(trace) and (answered(trace) or asked(trace)):
+            self._answers.add(trace.app, trace.id)
+
+    def _make(self, trace_id: str, group: _Group[Key]) -> "_Making[Key]":
+        """Make the exchanges of a trace, with what is still known of it if it was judged before."""
         handed_out = self._handed_out(trace_id)
-        nodes, rest = nodes_by_span(group.pieces)
+        kept = self._kept.of(trace_id) if handed_out else None
+        pieces: list[tuple[Key | None, Span]] = [*group.pieces]
+        if kept is not None:
+            pieces += [(None, span) for span in kept.spans]
+        nodes = nodes_by_span(pieces)
+        # Late spans get no stand-in: the call of their trace was judged before, so nothing is missing, unless
+        # it was judged without its texts and all that comes of them is an agent's.
+        blind = kept is None and any(each.blind for each in handed_out.values())
+        stand_in = not handed_out or (blind and any(_has_text(span) for _, span in pieces))
+        making = exchanges_of(
+            trace_id,
+            nodes,
+            skew=self._bounds.skew_seconds,
+            late=bool(handed_out) and kept is None,
+            stand_in=stand_in,
+        )
+        return _Making(making, nodes, handed_out, kept)
+
+    def _complete(
+        self, trace_id: str, completion: Completion, made: "_Making[Key] | None" = None
+    ) -> Assembled[Key]:
+        group = self._groups[trace_id]
+        making, nodes, handed_out, kept = made or self._make(trace_id, group)
+        del self._groups[trace_id]
+        self._size -= group.size
+        stats = self._stats
+        stats.completions[completion] += 1
         if handed_out:
-            self._stats.late += len(group.pieces)
+            stats.late += len(group.pieces)
+            stats.late_sources += sum(bool(span.documents or span.call) for _, span in group.pieces)
+        elif making.foreign:
+            stats.foreign += 1
+        spare = dict.fromkeys(key for key, _ in group.pieces)
         exchanges = []
-        for node, trace in exchanges_of(trace_id, nodes, late=bool(handed_out)):
-            if node.span.span_id in handed_out:
-                self._stats.repeated += 1  # the broker or an exporter delivered its span again
+        # What no new span is part of, an agent's new span completed: it takes a key that is left.
+        for each, own in sorted(
+            [(each, _keys(each, nodes)) for each in making.exchanges], key=lambda pair: not pair[1]
+        ):
+            known = next((handed_out[m] for m in each.members if m in handed_out), None)
+            if known is None:
+                trace, revision, span_id = each.trace, 0, each.span_id
+                new = bool(own) and not self._seen(each.trace, nodes[span_id], handed_out)
+                key = own[0] if own else None
+            else:
+                revision, span_id = known.revision + 1, known.span_id
+                trace = msgspec.structs.replace(each.trace, span_id=span_id, revision=revision)
+                new = _gained(known.blind, trace)
+                key = next(iter(own or spare), None)
+            if not new or key is None:
+                stats.repeated += bool(own)  # the broker or an exporter delivered its span again
                 continue
-            exchanges.append(Exchange(node.key, ExchangeId(trace_id, node.span.span_id), trace))
-            self._stats.missing.update(trace.missing)
-            self._in_flight.setdefault(trace_id, {})[node.span.span_id] = node.key
-        if not exchanges and not handed_out:
-            self._stats.foreign += 1
-        # A repeated exchange is not returned again: its key joins `rest`, done with the others or at once.
-        own = {exchange.id.span_id for exchange in exchanges}
-        rest += [node.key for node in nodes.values() if node.span.span_id not in own]
-        return Assembled(exchanges, rest)
+            del spare[key]
+            exchanges.append(Exchange(key, ExchangeId(trace_id, span_id, revision), trace))
+            self._hand_out(exchanges[-1], each.members)
+            if revision:
+                _count(stats.revised, trace.app)
+                stats.revised_seconds += self._now - kept.time if kept else 0.0
+        if any(_blindness(each.trace) for each in making.exchanges):
+            spans = [span for _, span in group.pieces]
+            self._kept.put(trace_id, (*(kept.spans if kept else ()), *spans), self._now)
+        elif kept is not None:
+            self._kept.forget(trace_id)
+        return Assembled(exchanges, list(spare))
+
+    def _hand_out(self, exchange: Exchange[Key], members: Iterable[str]) -> None:
+        (trace_id, span_id, revision), trace = exchange.id, exchange.trace
+        blind = _blindness(trace)
+        judged = [Judged(trace_id, member, revision, blind) for member in dict.fromkeys((span_id, *members))]
+        handed_out = self._in_flight.setdefault(trace_id, {})
+        handed_out[span_id, revision] = _HandedOut(exchange.key, judged)
+        self._stats.missing.update(trace.missing)
+        self._note_answer(trace)
+
+    def _seen(self, trace: Trace, node: Node[Key | None], handed_out: Mapping[str, Judged]) -> bool:
+        """Return whether an exchange without any text is one that was read elsewhere.
+
+        An SDK's own span of a call may be in a trace of its own, or come after that of the framework around
+        it was judged.
+        """
+        if asked(trace) or answered(trace) or not trace.unread:
+            return False
+        around = handed_out.get(node.span.parent_id)
+        if around is not None and not around.blind:
+            return True
+        return has_response_id(trace) and (trace.app, trace.id) in self._answers
+
+
+class _Making(NamedTuple, Generic[Key]):
+    """The exchanges of a trace, from which nodes they are, and what was handed out and kept of it before."""
+
+    making: Making
+    nodes: Mapping[str, Node[Key | None]]
+    handed_out: Mapping[str, Judged]
+    kept: Kept | None
+
+
+def _keys(made: Made, nodes: Mapping[str, Node[Key | None]]) -> list[Key]:
+    """Return the keys of an exchange's new pieces, its span's own first."""
+    members = dict.fromkeys((made.span_id, *made.members))
+    return [key for member in members for key in nodes[member].keys if key is not None]
+
+
+def _has_text(span: Span) -> bool:
+    return span.exchange is not None and (answered(span.exchange) or asked(span.exchange))
+
+
+def _blindness(trace: Trace) -> int:
+    """Return two bits per side of the exchange: 2 for a text that was not read, 1 for one not to its end."""
+    found = 0
+    for side, reason in trace.unread:
+        if side in _SHIFTS:
+            found |= (1 if reason is Unreadable.TRUNCATED else 2) << _SHIFTS[side]
+    return found
+
+
+def _gained(before: int, trace: Trace) -> bool:
+    """Return whether a text was read that had not been, or more of one."""
+    now = _blindness(trace)
+    return any(
+        before >> shift & 3 > now >> shift & 3 and (asked(trace) if side is Side.PROMPT else answered(trace))
+        for side, shift in _SHIFTS.items()
+    )
+
+
+def _count(counts: Counter[str], name: str) -> None:
+    """Count a name that senders choose: the first ones, then all others as one."""
+    counts[name if name in counts or len(counts) < _MOST_NAMES else "other"] += 1

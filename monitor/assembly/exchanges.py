@@ -1,131 +1,131 @@
-"""Exchanges of one trace: its spans joined with their log records, and completed from each other."""
+"""Exchanges of one trace: its model calls, each completed from the other spans."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Generic, NamedTuple, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 
-from monitor.trace import Document, Message, Missing, Span, Step, StepKind, ToolCall, Trace
+from monitor.assembly.calls import Call, calls_of
+from monitor.assembly.nodes import Node
+from monitor.assembly.sides import answered, asked
+from monitor.assembly.sources import Sources, fold_tools
+from monitor.assembly.tree import Tree
+from monitor.trace import Missing, Side, Span, Step, StepKind, Trace, Unread, Unreadable, Usage
 
-Key = TypeVar("Key")
+_RUNS = frozenset({StepKind.AGENT, StepKind.WORKFLOW, StepKind.TOOL, StepKind.HANDOFF})
+_FOREIGN = tuple(Unread(side, Unreadable.FOREIGN) for side in (Side.PROMPT, Side.RESPONSE))
+_UNCAPTURED = frozenset(Unread(side, Unreadable.NO_CONTENT) for side in (Side.PROMPT, Side.RESPONSE))
 
 
-class Node(NamedTuple, Generic[Key]):
-    """A span, completed from its log records. `recorded` is false where only log records arrived."""
+class Made(NamedTuple):
+    """An exchange: the span that it is made of, its trace, and all spans that tell of the same call."""
 
-    key: Key
-    span: Span
-    recorded: bool
+    span_id: str
+    trace: Trace
+    members: Sequence[str]
 
 
-def nodes_by_span(pieces: Iterable[tuple[Key, Span]]) -> tuple[dict[str, Node[Key]], list[Key]]:
-    """Return one node per span, by span id and in order of start, and the keys of all further pieces.
+class Making(NamedTuple):
+    """The exchanges of a trace. `lacking`: something that one of them needs is known to exist and may come.
 
-    Instrumentations that keep texts out of spans send them as log records with the span's id: partial spans.
+    `foreign`: no span is of a language model that is known.
     """
-    by_span: dict[str, list[tuple[Key, Span]]] = {}
-    for key, span in sorted(pieces, key=lambda p: (p[1].step.start, p[1].partial)):
-        by_span.setdefault(span.span_id, []).append((key, span))
-    nodes, further = {}, []
-    for span_id, same in by_span.items():
-        key, first = next((p for p in same if not p[1].partial), same[0])
-        parts = [span for _, span in same if span.partial and span is not first]
-        nodes[span_id] = Node(key, _with_parts(first, parts), not first.partial)
-        further += [k for k, span in same if span is not first]
-    return nodes, further
 
-
-def _with_parts(span: Span, parts: Sequence[Span]) -> Span:
-    """Complete a span: where it has no messages or response, take those of its log records."""
-    recorded = [part.exchange for part in parts if part.exchange is not None]
-    if not recorded:
-        return span
-    own = span.exchange or msgspec.structs.replace(recorded[0], messages=(), response="")
-    messages: tuple[Message, ...] = own.messages
-    if not messages:
-        # An event of the whole exchange repeats the events of single messages.
-        whole = max(recorded, key=lambda each: len(each.messages)).messages
-        messages = whole if len(whole) > 1 else tuple(m for each in recorded for m in each.messages)
-    responses = [text for each in recorded if (text := each.response)]
-    response, *others = [own.response, *responses] if own.response else responses or [""]
-    others += [text for each in recorded for text in each.alternatives]
-    others = [text for text in dict.fromkeys(others) if text != response]
-    calls = own.tool_calls or next((each.tool_calls for each in recorded if each.tool_calls), ())
-    exchange = msgspec.structs.replace(
-        own,
-        messages=messages,
-        response=response,
-        tool_calls=calls,
-        alternatives=own.alternatives or tuple(others),
-        finish_reason=own.finish_reason or next((e.finish_reason for e in recorded if e.finish_reason), ""),
-    )
-    return msgspec.structs.replace(span, exchange=exchange)
+    exchanges: Sequence[Made]
+    lacking: bool
+    foreign: bool
 
 
 def exchanges_of(
-    trace_id: str, nodes: Mapping[str, Node[Key]], *, late: bool
-) -> Iterator[tuple[Node[Key], Trace]]:
-    """Yield the exchanges of a trace, each completed from the other spans.
+    trace_id: str, nodes: Mapping[str, Node[Any]], *, skew: float, late: bool = False, stand_in: bool = True
+) -> Making:
+    """Return the exchanges of a trace, each completed from the other spans.
 
-    `late`: earlier spans of the trace were judged already.
+    `late`: earlier spans of the trace were judged already, and are not among these. With `stand_in` a trace
+    without a call of a model has an exchange that stands in for it, if any of it is about a model. `skew` is
+    by how many seconds clocks may differ.
     """
-    spans = {span_id: node.span for span_id, node in nodes.items()}
-    subjects = _inferences(spans)
+    tree = Tree({span_id: node.span for span_id, node in nodes.items()})
+    foreign = all(span.step.kind is StepKind.OTHER for span in tree.spans.values())
+    calls: list[Call] = []
+    folded: set[str] = set()
+    if not foreign:
+        folded = fold_tools(tree)
+        calls, chats = calls_of(tree)
+        folded |= chats
     lacks: tuple[Missing, ...] = (Missing.EARLIER_SPANS,) if late else _missing_ancestors(nodes)
-    # Late spans get no stand-in: the call of their trace was judged before, so nothing is missing.
-    if not subjects and not late:
-        subjects = _stand_ins(trace_id, spans)
+    parent_missing = Missing.PARENT in lacks
+    if not calls and stand_in:
+        calls = _stand_ins(trace_id, tree)
         lacks = (Missing.INFERENCE, *lacks)
+    if not calls:
+        return Making((), lacking=False, foreign=foreign)
+    spans = tree.spans
+    sources = Sources(tree, folded, skew)
+    owners = tree.owners() if any(span.conversation or span.user for span in spans.values()) else {}
     # Calls may run side by side, and none is marked as the run's answer. An application that waits for all of
     # them answers after the last one has ended, so that one is taken.
-    last = max(subjects, key=lambda span: span.end, default=None)
+    last = max(calls, key=lambda call: call.span.end)
     ended = max(span.end for span in spans.values())
-    for subject in subjects:
-        node, exchange = nodes[subject.span_id], subject.exchange
-        if exchange is None:
-            continue
-        trace = _with_context(exchange, subject, spans)
+    made = []
+    for call in calls:
+        span_id = call.span.span_id
+        trace = sources.add_to(call)
         # A run is judged once, with the answer that ended it; its earlier calls are judged individually.
-        if subject is last:
-            trace = _with_run(trace, subject, spans)
+        run = _run(call, calls, tree, folded) if call is last else {}
+        conversation, user = owners.get(span_id, ("", ""))
         missing = [*lacks]
-        if not node.recorded:
+        if not nodes[span_id].recorded:
             missing.append(Missing.SPAN)
         if trace.blind():
             missing.append(Missing.CONTENT)
-        yield node, msgspec.structs.replace(trace, missing=tuple(missing), ended=ended)
+        trace = msgspec.structs.replace(
+            trace,
+            missing=tuple(missing),
+            ended=ended,
+            conversation=trace.conversation or conversation,
+            user=trace.user or user,
+            **run,
+        )
+        made.append(Made(span_id, trace, call.members))
+    made.sort(key=lambda each: each.trace.time)
+    lacking = parent_missing or foreign or any(_lacks_text(each.trace) for each in made)
+    lacking = lacking or any(_lacks_result(span) for id_, span in spans.items() if id_ not in folded)
+    return Making(made, lacking=lacking, foreign=foreign)
 
 
-def _inferences(spans: Mapping[str, Span]) -> list[Span]:
-    """Return the calls of a model, each once, and agents' answers that no model gave."""
-    calls = [s for s in spans.values() if s.step.kind is StepKind.CHAT and s.exchange is not None]
-    # A framework and the client library below it may both report one call. The inner one goes where both
-    # have the same answer; otherwise the outer one changed the answer, and both are judged.
-    outer = {s.span_id: next(_ancestors(s, spans, {StepKind.CHAT}), None) for s in calls}
-    inferences = [s for s in calls if not (above := outer[s.span_id]) or _response(above) != _response(s)]
-    responses = [_response(s) for s in inferences]
-    for span in spans.values():
-        own = _response(span) if inferences and span.step.kind is StepKind.AGENT else ""
-        # An agent mostly passes on a model's answer, framed or shortened: that one is judged already.
-        if own and not any(text and (text in own or own in text) for text in responses):
-            inferences.append(span)
-            responses.append(own)
-    return inferences
+def _lacks_text(trace: Trace) -> bool:
+    return any(each in _UNCAPTURED for each in trace.unread)
 
 
-def _stand_ins(trace_id: str, spans: Mapping[str, Span]) -> list[Span]:
+def _lacks_result(span: Span) -> bool:
+    """Return whether what a step returned is not there, although it did not fail."""
+    if span.step.error or span.unread:
+        return False
+    if span.step.kind is StepKind.RETRIEVAL:
+        return not span.documents
+    return span.step.kind is StepKind.TOOL and not (span.call and span.call.result)
+
+
+def _stand_ins(trace_id: str, tree: Tree) -> list[Call]:
     """Return the span to judge where no call of a model arrived: the outermost answer, else one without.
 
-    Without spans about a language model there is none.
+    Without spans about a language model there is none, unless one looks like a model's call of a kind that
+    is not read.
     """
+    spans = tree.spans
     ours = [span for span in spans.values() if span.step.kind is not StepKind.OTHER]
-    answered = [span for span in ours if _response(span)]
-    if answered:
-        # The outermost answer is the one that left the application.
-        return [min(answered, key=lambda span: (sum(1 for _ in _ancestors(span, spans)), span.step.start))]
-    if not ours:
+    for has_text in (answered, asked):
+        with_text = [span for span in ours if span.exchange is not None and has_text(span.exchange)]
+        if with_text:
+            # The outermost answer is the one that left the application.
+            depth = _depths(tree)
+            span = min(with_text, key=lambda span: (depth[span.span_id], span.step.start))
+            return [_standing(span, span.exchange)]
+    foreign = [] if ours else [span for span in spans.values() if span.foreign]
+    if not ours and not foreign:
         return []
-    span = next((span for span in ours if not span.parent_id), ours[0])
+    span = next((span for span in ours if not span.parent_id), (ours or foreign)[0])
     empty = Trace(
         id=f"{trace_id}:{span.span_id}",
         time=span.step.start,
@@ -134,11 +134,27 @@ def _stand_ins(trace_id: str, spans: Mapping[str, Span]) -> list[Span]:
         environment=span.environment,
         trace_id=trace_id,
         span_id=span.span_id,
+        unread=_FOREIGN if foreign else (),
     )
-    return [msgspec.structs.replace(span, exchange=span.exchange or empty)]
+    return [_standing(span, span.exchange or empty)]
 
 
-def _missing_ancestors(nodes: Mapping[str, Node[Key]]) -> tuple[Missing, ...]:
+def _standing(span: Span, exchange: Trace | None) -> Call:
+    assert exchange is not None
+    return Call(span, exchange, span.end, [span.span_id], span.span_id)
+
+
+def _depths(tree: Tree) -> dict[str, int]:
+    """Return by how many spans about a model each span is run."""
+    depth: dict[str, int] = {}
+    for span_id in tree.order:
+        above = tree.above.get(span_id, "")
+        counts = bool(above) and tree.spans[above].step.kind is not StepKind.OTHER
+        depth[span_id] = depth.get(above, 0) + counts
+    return depth
+
+
+def _missing_ancestors(nodes: Mapping[str, Node[Any]]) -> tuple[Missing, ...]:
     """Return whether the root, or the parent of another span, did not arrive.
 
     Without a root one parent that is unknown may be that root; only a second one is missing as well.
@@ -152,60 +168,38 @@ def _missing_ancestors(nodes: Mapping[str, Node[Key]]) -> tuple[Missing, ...]:
     return (Missing.PARENT,) if orphans else ()
 
 
-def _with_context(exchange: Trace, span: Span, spans: Mapping[str, Span]) -> Trace:
-    """Add the documents and tool results from before a call began, or before an agent answered."""
-    # An answer cannot rest on a result that arrived after its call began.
-    until = span.step.start if span.step.kind is StepKind.CHAT else span.end
-    before = [s for s in spans.values() if s.step.start <= until and s is not span]
-    # Calls that the exchange itself lists keep their order; the spans that ran them add the results.
-    own = {call.id for call in exchange.tool_calls if call.id}
-    ran = {s.call.id: s.call for s in spans.values() if s.call is not None and s.call.id in own}
-    calls = [s.call for s in before if s.call is not None and s.call.id not in own]
-    calls += [ran.get(call.id, call) for call in exchange.tool_calls]
-    documents: list[Document] = [document for s in before for document in s.documents]
-    if not documents and tuple(calls) == exchange.tool_calls:
-        return exchange
-    context = (*exchange.context, *(d for d in documents if d not in exchange.context))
-    tool_calls: tuple[ToolCall, ...] = tuple(calls)
-    return msgspec.structs.replace(exchange, context=context, tool_calls=tool_calls)
-
-
-def _with_run(exchange: Trace, span: Span, spans: Mapping[str, Span]) -> Trace:
-    """Add the steps of the run, if the trace is one: it has an agent, a workflow, a tool or a handoff."""
-    kinds = {s.step.kind for s in spans.values()}
-    if kinds.isdisjoint({StepKind.AGENT, StepKind.WORKFLOW, StepKind.TOOL, StepKind.HANDOFF}):
-        return exchange
+def _run(call: Call, calls: Sequence[Call], tree: Tree, folded: set[str]) -> dict[str, Any]:
+    """Return the steps of the run and its agent, if the trace is a run: it has more than calls of a model."""
+    spans = tree.spans
+    if _RUNS.isdisjoint(span.step.kind for span in spans.values()):
+        return {}
     # Spans about no model are left out, so a step's parent is the nearest ancestor that is kept.
-    ours = [s for s in spans.values() if s.step.kind is not StepKind.OTHER]
-    index = {s.span_id: i for i, s in enumerate(ours)}
+    ours = [s for s in spans.values() if s.step.kind is not StepKind.OTHER and s.span_id not in folded]
+    index = {span.span_id: number for number, span in enumerate(ours)}
+    nearest = tree.nearest(index)
+    traces = {each.span.span_id: each.trace for each in calls}
     steps: list[Step] = []
-    for s in ours:
-        parent = next(_ancestors(s, spans), None)
-        steps.append(
-            msgspec.structs.replace(
-                s.step,
-                parent=index[parent.span_id] if parent else -1,
-                output=s.step.output or _response(s),
-            )
-        )
-    agents = [*_ancestors(span, spans, {StepKind.AGENT}), *(s for s in ours if s.step.kind is StepKind.AGENT)]
-    agent = span if span.step.kind is StepKind.AGENT else next(iter(agents), None)
-    name = agent.step.name if agent else ""
-    return msgspec.structs.replace(exchange, steps=tuple(steps), agent=name or exchange.agent)
+    for span in ours:
+        above = nearest.get(tree.above.get(span.span_id, ""), "")
+        exchange = traces.get(span.span_id) or span.exchange
+        steps.append(_step(span.step, exchange, index[above] if above else -1))
+    agents = [span.span_id for span in ours if span.step.kind is StepKind.AGENT]
+    agent = tree.nearest(agents)[call.span.span_id] or next(iter(agents), "")
+    name = spans[agent].step.name if agent else ""
+    return {"steps": tuple(steps), "agent": name or call.trace.agent}
 
 
-def _ancestors(
-    span: Span, spans: Mapping[str, Span], kinds: Iterable[StepKind] = frozenset(StepKind) - {StepKind.OTHER}
-) -> Iterator[Span]:
-    """Yield the spans of these kinds that a span ran under, nearest first; stop where a cycle would begin."""
-    seen = {span.span_id}
-    above = spans.get(span.parent_id)
-    while above is not None and above.span_id not in seen:
-        seen.add(above.span_id)
-        if above.step.kind in kinds:
-            yield above
-        above = spans.get(above.parent_id)
-
-
-def _response(span: Span) -> str:
-    return span.exchange.response.strip() if span.exchange else ""
+def _step(step: Step, exchange: Trace | None, parent: int) -> Step:
+    """Return a step in its place; what its span does not say is told by its exchange."""
+    if exchange is None:
+        return msgspec.structs.replace(step, parent=parent)
+    usage = exchange.usage if step.kind is StepKind.CHAT else None
+    of = usage or Usage()
+    return msgspec.structs.replace(
+        step,
+        parent=parent,
+        input=step.input or exchange.question(),
+        output=step.output or exchange.response.strip(),
+        input_tokens=of.input_tokens if step.input_tokens is None else step.input_tokens,
+        output_tokens=of.output_tokens if step.output_tokens is None else step.output_tokens,
+    )

@@ -12,10 +12,24 @@ PREFIX: Final = "assembly."
 
 
 class ExchangeId(NamedTuple):
-    """The span that an exchange was made of."""
+    """The span that an exchange was made of, and how often it had been judged before."""
 
     trace_id: str
     span_id: str
+    revision: int = 0
+
+
+class Judged(NamedTuple):
+    """A judged exchange. `blind` has a bit for each side whose text had not been read."""
+
+    trace_id: str
+    span_id: str
+    revision: int = 0
+    blind: int = 0
+
+    def stored(self) -> tuple[str | int, ...]:
+        """Return what a snapshot holds: of most exchanges only the ids, as in the first release of it."""
+        return self if self.revision or self.blind else self[:2]
 
 
 class Memory:
@@ -26,28 +40,33 @@ class Memory:
     """
 
     def __init__(self) -> None:
-        self._latest: deque[ExchangeId] = deque()
-        self._spans: dict[str, set[str]] = {}
+        self._latest: deque[Judged] = deque()
+        self._spans: dict[str, dict[str, Judged]] = {}
         self._end = 0  # number of the next one
 
-    def spans(self, trace_id: str) -> set[str]:
-        """Return the span ids of the judged exchanges of a trace."""
-        return self._spans.get(trace_id, set())
+    def spans(self, trace_id: str) -> Mapping[str, Judged]:
+        """Return the judged exchanges of a trace by span id, each as it was judged last."""
+        return self._spans.get(trace_id, {})
 
-    def add(self, judged: Iterable[ExchangeId]) -> None:
+    def add(self, judged: Iterable[Judged]) -> None:
         """Remember exchanges, and forget the oldest ones beyond `REMEMBERED`."""
-        for trace_id, span_id in judged:
-            self._latest.append(ExchangeId(trace_id, span_id))
-            self._spans.setdefault(trace_id, set()).add(span_id)
+        for each in judged:
+            self._latest.append(each)
             self._end += 1
+            spans = self._spans.setdefault(each.trace_id, {})
+            known = spans.get(each.span_id)
+            # Batches of detectors finish in any order, so a revision may be recorded before its original.
+            if known is None or each.revision >= known.revision:
+                spans[each.span_id] = each
         while len(self._latest) > REMEMBERED:
-            trace_id, span_id = self._latest.popleft()
-            spans = self._spans.get(trace_id, set())
-            spans.discard(span_id)
+            oldest = self._latest.popleft()
+            spans = self._spans.get(oldest.trace_id, {})
+            if spans.get(oldest.span_id) is oldest:
+                del spans[oldest.span_id]
             if not spans:
-                self._spans.pop(trace_id, None)
+                self._spans.pop(oldest.trace_id, None)
 
-    def snapshot(self, judged: Sequence[ExchangeId]) -> dict[str, bytes]:
+    def snapshot(self, judged: Sequence[Judged]) -> dict[str, bytes]:
         """Return the buckets that change when these exchanges are added; changes nothing itself."""
         begin = self._end - self._end % BUCKET  # of the bucket that is being filled
         in_bucket = self._end - begin
@@ -58,13 +77,15 @@ class Memory:
         for i in range(0, len(entries), BUCKET):
             first = begin + i
             name = f"{PREFIX}{first // BUCKET % (REMEMBERED // BUCKET)}"
-            stored[name] = msgspec.msgpack.encode((first, entries[i : i + BUCKET]))
+            stored[name] = msgspec.msgpack.encode(
+                (first, [each.stored() for each in entries[i : i + BUCKET]])
+            )
         return stored
 
     def restore(self, snapshots: Mapping[str, bytes]) -> None:
         """Continue from stored buckets, in the order of their numbers."""
         stored = [
-            msgspec.msgpack.decode(body, type=tuple[int, list[ExchangeId]])
+            msgspec.msgpack.decode(body, type=tuple[int, list[Judged]])
             for name, body in snapshots.items()
             if name.startswith(PREFIX)
         ]

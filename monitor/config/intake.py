@@ -145,14 +145,24 @@ class IngestConfig(Section):
 class AssemblyConfig(Section):
     """Assembly of spans into traces. Native traces and those of gateways arrive whole."""
 
+    complete_seconds: Positive = Field(
+        1.0, description="How long spans may still come after the root of a trace that seems complete."
+    )
     settle_seconds: Positive = Field(
-        1.0, description="How long spans may still come after the root of their trace."
+        6.0,
+        description="The same for a trace of which a text, a parent or a result is known to be missing; "
+        "SDKs send batches every 5 s.",
     )
     timeout_seconds: Positive = Field(
         30.0, description="Silence after which a trace without a root is judged as is."
     )
     max_seconds: Positive = Field(
         600.0, description="Age at which a trace is judged, even if spans still arrive."
+    )
+    skew_seconds: float = Field(
+        0.1,
+        ge=0,
+        description="By how much a retrieval or a tool may begin after the model's call that used it.",
     )
     max_traces: Count = Field(10_000, description="Incomplete traces kept; beyond, the oldest are judged.")
     max_bytes: Count = Field(64 * 2**20, description="Bytes of incomplete traces kept, likewise.")

@@ -55,7 +55,8 @@ class Verdict(Traffic, frozen=True, kw_only=True, gc=False):
     `response_id` is the judged trace's own id, `trace_id` and `span_id` are W3C trace context where it had
     one; `time` is when it happened and `judged` when it was judged, both RFC 3339. `error` is the type of
     error that the exchange ended with. `unread` names the sides on which text was not read, with the reason:
-    all but `truncated` make the trace blind, and its silence proves nothing about them. `evidence`, by
+    all but `truncated` make the trace blind, and its silence proves nothing about them. A `revision` above 0
+    comes after an earlier verdict on the same span, which lacked a text that came later. `evidence`, by
     detector, is there only in what `riskmon scan` prints: kinds and character offsets into its fields.
     """
 
@@ -69,6 +70,7 @@ class Verdict(Traffic, frozen=True, kw_only=True, gc=False):
     conversation: str
     error: str
     unread: dict[Side, Unreadable]
+    revision: int = 0
     detectors: dict[str, DetectorVerdict]
     flags: tuple[FlagVerdict, ...]
     origin: VerdictOrigin
@@ -89,6 +91,7 @@ def verdict_of(judgement: Judgement, now: float, *, evidence: bool = False) -> V
         conversation=trace.conversation,
         error=trace.error,
         unread={each.side: each.reason for each in trace.unread},
+        revision=trace.revision,
         detectors={
             a.detector: DetectorVerdict(
                 version=a.version,

@@ -24,7 +24,7 @@ from monitor.trace import (
     Unreadable,
 )
 
-BOUNDS = Bounds(settle_seconds=1, timeout_seconds=30, max_seconds=600, max_traces=100, max_bytes=10_000)
+BOUNDS = Bounds(timeout_seconds=30, max_seconds=600, max_traces=100, max_bytes=10_000)
 CHAT, AGENT, TOOL, RETRIEVAL, OTHER = (
     StepKind.CHAT,
     StepKind.AGENT,
@@ -86,7 +86,7 @@ def test_the_order_of_arrival_does_not_matter(order: list[int]) -> None:
     (done,) = assemble([run[i] for i in order])
     (exchange,) = done.exchanges
     trace = exchange.trace
-    assert exchange.id == ("t", "4")
+    assert exchange.id == ExchangeId("t", "4")
     assert trace.context == (Document("d", "thirty days"),)
     assert trace.tool_calls == (ToolCall("get_order", "{}", "shipped", "call_1"),)
     assert [(step.kind, step.parent) for step in trace.steps] == [
@@ -190,7 +190,7 @@ def test_a_trace_of_other_spans_is_not_judged() -> None:
 def test_a_chat_under_a_chat_with_the_same_answer_is_one_call() -> None:
     """A framework's span and its client library's are judged once; different answers both are."""
     (done,) = assemble([span(CHAT, 1, response="yes"), span(CHAT, 2, 1, response="yes")])
-    assert [exchange.id for exchange in done.exchanges] == [("t", "1")]
+    assert [exchange.id for exchange in done.exchanges] == [ExchangeId("t", "1")]
     (done,) = assemble([span(CHAT, 1, response="yes"), span(CHAT, 2, 1, response="no")])
     assert len(done.exchanges) == 2
 

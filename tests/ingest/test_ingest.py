@@ -409,6 +409,7 @@ def test_the_schema_describes_every_field() -> None:
         "unread",
         "error",
         "emitter",
+        "revision",
         "ended",
     }
     for part in parts.values():

@@ -31,8 +31,12 @@ Counter: TypeAlias = Literal[
     "traces_assembled",
     "trace_parts_missing",
     "spans_late",
+    "sources_late",
     "exchanges_repeated",
+    "exchanges_revised",
+    "exchanges_revised_delay_seconds",
     "traces_foreign",
+    "spans_foreign",
     "incidents",
 ]
 Gauge: TypeAlias = Literal[
@@ -115,12 +119,33 @@ FAMILIES: dict[Counter | Gauge | Histogram, Family] = {
         (closed("part", Missing),),
     ),
     "spans_late": Family(Kind.COUNTER, "Spans that came after their trace had been judged."),
+    "sources_late": Family(
+        Kind.COUNTER, "Late spans of retrievals and tools: answers were judged without what these returned."
+    ),
     "exchanges_repeated": Family(
-        Kind.COUNTER, "Model calls that arrived again after they had been judged; they are not judged twice."
+        Kind.COUNTER,
+        "Model calls that arrived again after they had been judged, or without text from a second "
+        "instrumentation; they are not judged twice.",
+    ),
+    "exchanges_revised": Family(
+        Kind.COUNTER,
+        "Model calls judged again because a text of theirs came after they had been judged without it.",
+        (APP,),
+    ),
+    "exchanges_revised_delay_seconds": Family(
+        Kind.COUNTER,
+        "Time from a judgement to its revision, summed; by `exchanges_revised` it is how late texts come.",
+        (),
+        "seconds",
     ),
     "traces_foreign": Family(
         Kind.COUNTER,
         "Traces none of whose spans is of a language model. Replaced by `traces_unreadable`; goes in 0.3.",
+    ),
+    "spans_foreign": Family(
+        Kind.COUNTER,
+        "Spans that look like a model's call and are in no dialect that is read, by instrumentation.",
+        (Label("scope", Bound.GUARDED),),
     ),
     "assembly_waiting_traces": Family(Kind.GAUGE, "Traces that wait for more of their spans."),
     "assembly_waiting_bytes": Family(

@@ -1,0 +1,220 @@
+"""The model's calls of a trace, each once, however many of its spans tell of it.
+
+A framework, a client library and the provider's SDK may each record one call, in spans within spans. Such
+spans are one call where one of them lacks the texts that another has, or where their answers are the same;
+an agent's or workflow's own texts belong to a call below it that lacks them. Linear in the spans of a trace.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+import msgspec
+
+from monitor.assembly.sides import answered, asked, merged, same_answer, same_prompt, unread_on
+from monitor.assembly.tree import Tree
+from monitor.trace import Side, Span, StepKind, Trace
+
+_COMPARED: Final = 64  # calls below a span that its answer is compared with, those that ended last
+_RUNS: Final = frozenset({StepKind.AGENT, StepKind.WORKFLOW})
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """One call of a model: the outermost span of it, its texts, and all spans that tell of it.
+
+    `end` is when the span ended that answered, Unix seconds.
+    """
+
+    span: Span
+    trace: Trace
+    end: float
+    members: list[str] = field(default_factory=list)
+    scope: str = ""  # id of the span below which everything that began before `end` is a source
+
+    def takes(self, outer: Span, exchange: Trace, elsewhere: Iterable[str] = ()) -> None:
+        """Become one with the span of the same call around it."""
+        if not answered(self.trace) and answered(exchange):
+            self.end = outer.end
+        self.trace = merged(exchange, [self.trace, exchange], elsewhere=elsewhere)
+        self.span, self.scope = outer, outer.span_id
+        self.members.append(outer.span_id)
+
+    def absorbs(self, other: "Call") -> None:
+        """Become one with another call that lacks an answer."""
+        self.trace = merged(self.trace, [self.trace, other.trace])
+        self.members += other.members
+
+
+def _call(span: Span, exchange: Trace) -> Call:
+    return Call(span, exchange, span.end, [span.span_id], span.span_id)
+
+
+class _Open(NamedTuple):
+    """A call below a span; `apart` where a tool ran between them, so that they are two calls."""
+
+    call: Call
+    apart: bool
+
+
+def calls_of(tree: Tree) -> tuple[list[Call], set[str]]:
+    """Return the calls of a trace, and the ids of chats that are no calls of their own."""
+    chats: dict[str, Call] = {}
+    folded: set[str] = set()
+    _each_below(tree, chats, folded, chats_only=True)
+    _each_below(tree, chats, folded, chats_only=False)
+    return list(chats.values()), folded
+
+
+def _each_below(tree: Tree, calls: dict[str, Call], folded: set[str], *, chats_only: bool) -> None:
+    """Go through the spans, children first, and join each with the calls below it."""
+    below: dict[str, list[_Open]] = {}
+    responses = {call.trace.response.strip() for call in calls.values()} - {""}
+    placed = {call.span.span_id: call for call in calls.values()}
+    for span_id in reversed(tree.order):
+        span = tree.spans[span_id]
+        opened = below.pop(span_id, [])
+        if len(opened) > _COMPARED:
+            opened = sorted(opened, key=lambda each: each.call.end)[-_COMPARED:]
+        kind, exchange = span.step.kind, span.exchange
+        if chats_only and kind is StepKind.CHAT and exchange is not None:
+            opened = _chat(span, exchange, opened, calls, folded)
+        elif not chats_only:
+            if span_id in placed:
+                opened.append(_Open(placed[span_id], apart=False))
+            if kind in _RUNS and exchange is not None:
+                opened = _run(span, exchange, opened, calls, responses)
+        if opened and (above := tree.holder(span_id)):
+            if kind is StepKind.TOOL or kind is StepKind.HANDOFF:
+                opened = [each._replace(apart=True) for each in opened]
+            below.setdefault(above, []).extend(opened)
+
+
+def _chat(
+    span: Span, exchange: Trace, opened: list[_Open], calls: dict[str, Call], folded: set[str]
+) -> list[_Open]:
+    """Join a chat with the calls below it that are the same call; return the open calls after it."""
+    inner = [each.call for each in opened if not each.apart]
+    hosts: list[Call] = []
+    if answered(exchange):
+        twins = [each.call for each in opened if same_answer(each.call.trace, exchange)]
+        vacant = [call for call in inner if not answered(call.trace)]
+        # Attempts that failed come before the one that answered.
+        best = max(twins or vacant, key=lambda call: (asked(call.trace), call.end), default=None)
+        hosts = [best] if best else []
+        for call in vacant:
+            prompts = (exchange, *(host.trace for host in hosts[:1]))
+            if call not in hosts and (
+                not asked(call.trace) or any(same_prompt(call.trace, each) for each in prompts)
+            ):
+                hosts.append(call)
+    elif len(inner) == 1:
+        hosts = inner
+    elif inner:
+        # A wrapper without an answer of its own around several calls.
+        first = min(inner, key=lambda call: (asked(call.trace), call.span.step.start))
+        if asked(exchange) and not asked(first.trace):
+            first.trace = merged(first.trace, [first.trace, _texts(first.trace, exchange)])
+        first.members.append(span.span_id)
+        folded.add(span.span_id)
+        return opened
+    if not hosts:
+        call = calls[span.span_id] = _call(span, exchange)
+        return [*opened, _Open(call, apart=False)]
+    host, *others = hosts
+    del calls[host.span.span_id]
+    folded.update(host.members)
+    for other in others:
+        del calls[other.span.span_id]
+        folded.update(other.members)
+        host.absorbs(other)
+    elsewhere = [each.call.trace.response for each in opened if each.call not in hosts]
+    host.takes(span, exchange, elsewhere)
+    folded.discard(span.span_id)
+    calls[span.span_id] = host
+    return [*(each for each in opened if each.call not in hosts), _Open(host, apart=False)]
+
+
+def _run(
+    span: Span, exchange: Trace, opened: list[_Open], calls: dict[str, Call], responses: set[str]
+) -> list[_Open]:
+    """Give an agent's or workflow's texts to a call below that lacks them, or make them a call of their own.
+
+    Without a call in the trace there is none of its own: what stands in for it is the caller's to say.
+    """
+    below = [each.call for each in opened if each.call.span.span_id in calls]
+    if not answered(exchange):
+        lacking = [call for call in below if _lacks(call.trace, Side.PROMPT)]
+        if lacking and asked(exchange):
+            _fill(min(lacking, key=lambda call: call.span.step.start), exchange)
+        return opened
+    # An agent mostly passes on a model's answer, framed or shortened: that one is judged already.
+    passed = [call for call in below if _passes(exchange, call.trace)]
+    if passed:
+        call = max(passed, key=lambda call: call.end)
+        if asked(exchange) and _lacks(call.trace, Side.PROMPT):
+            _fill(call, exchange)
+        return opened
+    vacant = [call for call in below if _vacant(call.trace)]
+    if vacant:
+        host = max(vacant, key=lambda call: (_lacks(call.trace, Side.RESPONSE), call.end))
+        empty = [call for call in vacant if call is not host and not asked(call.trace)]
+        for call in empty:
+            del calls[call.span.span_id]
+            host.members += call.members
+        _fill(host, exchange)
+        host.end, host.scope = span.end, span.span_id
+        return [each for each in opened if each.call not in empty]
+    if calls and exchange.response.strip() and exchange.response.strip() not in responses:
+        own = calls[span.span_id] = _call(span, exchange)
+        return [*opened, _Open(own, apart=False)]
+    return opened
+
+
+def _fill(call: Call, exchange: Trace) -> None:
+    """Complete a call from the texts of what it ran for, not from its counts."""
+    call.trace = merged(call.trace, [call.trace, _texts(call.trace, exchange)])
+
+
+def _texts(of: Trace, exchange: Trace) -> Trace:
+    """Return the texts of an exchange, and whose they are, as a witness of another one."""
+    return Trace(
+        id=of.id,
+        time=of.time,
+        trace_id=of.trace_id,
+        span_id=of.span_id,
+        messages=exchange.messages,
+        response=exchange.response,
+        alternatives=exchange.alternatives,
+        tool_calls=exchange.tool_calls,
+        unread=exchange.unread,
+        provider=exchange.provider,
+        model=exchange.model,
+        conversation=exchange.conversation,
+        user=exchange.user,
+        agent=exchange.agent,
+    )
+
+
+def _lacks(trace: Trace, side: Side) -> bool:
+    """Return whether a side has no text although there must have been one."""
+    read = asked(trace) if side is Side.PROMPT else answered(trace)
+    return not read and unread_on(trace, side) is not None
+
+
+def _vacant(trace: Trace) -> bool:
+    """Return whether an answer may be that of a call: it must have had one, or nothing of it was read."""
+    return not answered(trace) and (_lacks(trace, Side.RESPONSE) or not asked(trace))
+
+
+def _passes(own: Trace, given: Trace) -> bool:
+    """Return whether an answer holds another one, or a part of it."""
+    mine, theirs = own.response.strip(), given.response.strip()
+    if mine and theirs:
+        return mine in theirs or theirs in mine or (mine[0] in "{[" and _quoted(theirs) in mine)
+    return not mine and not theirs and same_answer(own, given)
+
+
+def _quoted(text: str) -> str:
+    """Return a text as it stands within JSON: a workflow's output is often an object."""
+    return msgspec.json.encode(text).decode()[1:-1]

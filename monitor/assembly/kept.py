@@ -1,0 +1,66 @@
+"""Bounded memory of what was seen: spans of traces judged without a text, and whose answers were read."""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
+
+from monitor.trace import Span
+
+ANSWERS: Final = 16_384  # response ids: more than a minute of 200 a second
+
+
+class Kept(NamedTuple):
+    """The spans of a trace that was judged at `time` (monotonic), and their size."""
+
+    time: float
+    spans: Sequence[Span]
+    size: int
+
+
+class KeptSpans:
+    """Spans of traces with an exchange whose text may still come, the latest ones, within bounds."""
+
+    def __init__(self, max_bytes: int, max_seconds: float) -> None:
+        self._max_bytes = max_bytes
+        self._max_seconds = max_seconds
+        self._traces: OrderedDict[str, Kept] = OrderedDict()
+        self._bytes = 0
+
+    def put(self, trace_id: str, spans: Iterable[Span], now: float) -> None:
+        """Keep the spans of a trace, and forget the oldest ones beyond the bounds."""
+        spans = tuple(spans)
+        self.forget(trace_id)
+        kept = self._traces[trace_id] = Kept(now, spans, sum(span.size for span in spans))
+        self._bytes += kept.size
+        while self._traces:
+            oldest, kept = next(iter(self._traces.items()))
+            if self._bytes <= self._max_bytes and now - kept.time <= self._max_seconds:
+                return
+            self.forget(oldest)
+
+    def of(self, trace_id: str) -> Kept | None:
+        """Return the spans of a trace, None where there are none."""
+        return self._traces.get(trace_id)
+
+    def forget(self, trace_id: str) -> None:
+        """Keep the spans of a trace no more."""
+        kept = self._traces.pop(trace_id, None)
+        if kept is not None:
+            self._bytes -= kept.size
+
+
+class Answers:
+    """Response ids of exchanges with a text, by application, the latest ones."""
+
+    def __init__(self) -> None:
+        self._ids: OrderedDict[tuple[str, str], None] = OrderedDict()
+
+    def add(self, app: str, response_id: str) -> None:
+        """Note that the answer of this id was read."""
+        self._ids[app, response_id] = None
+        self._ids.move_to_end((app, response_id))
+        if len(self._ids) > ANSWERS:
+            self._ids.popitem(last=False)
+
+    def __contains__(self, key: tuple[str, str]) -> bool:
+        return key in self._ids

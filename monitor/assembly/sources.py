@@ -1,0 +1,126 @@
+"""Sources of a call: the documents and results of tools that its answer may rest on."""
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from monitor.assembly.calls import Call
+from monitor.assembly.tree import Tree
+from monitor.trace import Side, Span, StepKind, ToolCall, Trace
+
+
+def fold_tools(tree: Tree) -> set[str]:
+    """Make one tool span of those that a client, a transport and a server record of one call.
+
+    The outer one stays, with what the others know, in `tree.spans`; returns the ids of the others.
+    """
+    spans = dict(tree.spans)
+    folded: set[str] = set()
+    under: dict[str, str] = {}  # per span the tool span that it belongs to or runs under
+    for span_id in tree.order:
+        span = spans[span_id]
+        outer = under.get(tree.above.get(span_id, ""), "")
+        if span.step.kind is StepKind.TOOL:
+            if outer and _one_call(spans[outer].call, span.call):
+                spans[outer] = _with_inner(spans[outer], span)
+                folded.add(span_id)
+            else:
+                outer = span_id
+        elif span.step.kind is StepKind.CHAT or span.step.kind is StepKind.AGENT:
+            outer = ""  # what a model calls below a tool is a call of its own
+        if outer:
+            under[span_id] = outer
+    if folded:
+        tree.spans = spans
+    return folded
+
+
+def _one_call(outer: ToolCall | None, inner: ToolCall | None) -> bool:
+    if outer is None or inner is None or not outer.name or outer.name != inner.name:
+        return False
+    return not outer.id or not inner.id or outer.id == inner.id
+
+
+def _with_inner(outer: Span, inner: Span) -> Span:
+    call = _filled(outer.call, inner.call)
+    step = msgspec.structs.replace(
+        outer.step, input=outer.step.input or inner.step.input, output=outer.step.output or inner.step.output
+    )
+    unread = outer.unread if outer.unread or not inner.unread else inner.unread
+    if call is not None and call.result:
+        unread = tuple(each for each in unread if each.side is not Side.TOOL_RESULTS)
+    return msgspec.structs.replace(outer, call=call, step=step, unread=unread)
+
+
+def _filled(own: ToolCall | None, other: ToolCall | None) -> ToolCall | None:
+    """Complete a tool call from another account of it; whether it failed is said by who has the result."""
+    if own is None or other is None:
+        return own or other
+    return ToolCall(
+        own.name or other.name,
+        own.arguments or other.arguments,
+        own.result or other.result,
+        own.id or other.id,
+        own.error or (other.error and not own.result),
+    )
+
+
+class Sources:
+    """The spans of a trace that retrieved something or ran a tool, in order of start."""
+
+    def __init__(self, tree: Tree, folded: Iterable[str], skew: float) -> None:
+        gone = set(folded)
+        self._tree = tree
+        self._skew = skew
+        self._spans = [
+            span
+            for span_id, span in tree.spans.items()
+            if span_id not in gone and (span.documents or span.call is not None or span.unread)
+        ]
+        self._ran = {span.call.id: span.call for span in self._spans if span.call and span.call.id}
+
+    def add_to(self, call: Call) -> Trace:
+        """Return a call's exchange with the documents and results of tools that it may rest on."""
+        exchange = call.trace
+        if not self._spans:
+            return exchange
+        used = self._of(call)
+        # Calls that the exchange itself lists keep their order; the spans that ran them add the results.
+        own = {each.id for each in exchange.tool_calls if each.id}
+        calls = [span.call for span in used if span.call is not None and span.call.id not in own]
+        calls += [self._with_result(each) for each in exchange.tool_calls]
+        documents = [document for span in used for document in span.documents]
+        unread = {each.side: each for span in used for each in span.unread}
+        unread |= {each.side: each for each in exchange.unread}
+        if not (documents or unread) and tuple(calls) == exchange.tool_calls:
+            return exchange
+        return msgspec.structs.replace(
+            exchange,
+            context=tuple(dict.fromkeys((*exchange.context, *documents))),
+            tool_calls=tuple(calls),
+            unread=tuple(unread.values()),
+        )
+
+    def _with_result(self, call: ToolCall) -> ToolCall:
+        ran = self._ran.get(call.id)
+        return _filled(ran, call) or call
+
+    def _of(self, call: Call) -> Sequence[Span]:
+        """Return what was there when a call began, or came to it later.
+
+        An answer cannot rest on a result that arrived after its call began, unless it ran under that call:
+        models with tools of their own record it so. Clocks of two machines differ a little, and so do what
+        two libraries call the begin.
+        """
+        subject, within = call.span, self._tree.within
+        if subject.step.kind is not StepKind.CHAT:
+            return [span for span in self._spans if span.step.start <= subject.end]
+        begin, end = subject.step.start, subject.end
+        return [
+            span
+            for span in self._spans
+            if (start := span.step.start) <= begin
+            or (start <= begin + self._skew and span.end <= end)
+            or (start <= call.end and within(span.span_id, call.scope))
+            or span is subject
+        ]
