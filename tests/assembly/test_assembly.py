@@ -1,14 +1,13 @@
 """Assembly of traces from spans, without an engine: what is joined, when, and what is named as missing."""
 
 import random
-from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
+from spans import AGENT, BOUNDS, CHAT, OTHER, RETRIEVAL, TOOL, assemble, keys, span
 
-from monitor.assembly import Assembled, Assembler, Bounds, ExchangeId
+from monitor.assembly import Assembler, ExchangeId
 from monitor.assembly.memory import BUCKET, REMEMBERED
 from monitor.trace import (
     Document,
@@ -24,33 +23,6 @@ from monitor.trace import (
     Unreadable,
 )
 
-BOUNDS = Bounds(timeout_seconds=30, max_seconds=600, max_traces=100, max_bytes=10_000)
-CHAT, AGENT, TOOL, RETRIEVAL, OTHER = (
-    StepKind.CHAT,
-    StepKind.AGENT,
-    StepKind.TOOL,
-    StepKind.RETRIEVAL,
-    StepKind.OTHER,
-)
-
-
-def span(
-    kind: StepKind, number: int, parent: int = 0, *, trace: str = "t", response: str = "", **fields: Any
-) -> Span:
-    """Span `number` of a trace; it starts at that second and takes half of one."""
-    exchange = None
-    if kind is CHAT or response:
-        exchange = Trace(id=f"{trace}/{number}", time=number, response=response or f"answer {number}")
-    return Span(
-        trace_id=trace,
-        span_id=str(number),
-        parent_id=str(parent) if parent else "",
-        step=Step(kind=kind, name=f"{kind} {number}", id=str(number), start=float(number)),
-        end=number + 0.5,
-        exchange=fields.pop("exchange", exchange),
-        **fields,
-    )
-
 
 def agent_run(trace: str = "t") -> list[Span]:
     """An agent looks something up, calls a tool and answers."""
@@ -60,23 +32,6 @@ def agent_run(trace: str = "t") -> list[Span]:
         span(TOOL, 3, 1, trace=trace, call=ToolCall("get_order", "{}", "shipped", "call_1")),
         span(CHAT, 4, 1, trace=trace, response="It was shipped."),
     ]
-
-
-def assemble(spans: Sequence[Span], bounds: Bounds = BOUNDS) -> list[Assembled[int]]:
-    """Add spans at one moment, keys being their places, and wait until all is complete."""
-    assembler: Assembler[int] = Assembler(bounds)
-    for key, each in enumerate(spans):
-        assembler.add(key, each, 0.0)
-    done = assembler.due(1e6)
-    assert len(assembler) == 0
-    return done
-
-
-def keys(done: Sequence[Assembled[int]]) -> list[int]:
-    """All keys given back, sorted."""
-    return sorted(
-        key for each in done for key in (*each.rest, *(exchange.key for exchange in each.exchanges))
-    )
 
 
 @given(st.permutations(range(4)))
