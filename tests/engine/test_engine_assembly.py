@@ -23,27 +23,51 @@ from monitor.testing import (
     RecordingObserver,
     ScriptedDetectors,
 )
-from monitor.trace import Missing, Record, Span, Step, StepKind, Trace
+from monitor.trace import (
+    Message,
+    Missing,
+    Record,
+    Side,
+    Span,
+    Step,
+    StepKind,
+    Trace,
+    Unread,
+    Unreadable,
+)
 
 PARTITIONS = [("t", 0), ("t", 1)]
-KINDS = {"a": StepKind.AGENT, "c": StepKind.CHAT, "d": StepKind.CHAT, "r": StepKind.RETRIEVAL}
+KINDS = {"a": StepKind.AGENT, "r": StepKind.RETRIEVAL}  # the others are chats
+LATE = "late"  # the model of which only the log records know
+UNREAD = tuple(Unread(side, Unreadable.NO_CONTENT) for side in (Side.PROMPT, Side.RESPONSE))
 
 
 def decode(record: Record) -> Sequence[Trace | Span]:
-    """A record's value names spans: trace number and letter; `a` is the root, `c` and `d` are chats."""
+    """A record's value names spans: trace number and letter; `a` is the root, `c` and `d` are chats.
+
+    `b` is a chat without its texts, which the log record `l` has.
+    """
     assert record.value is not None
     return [_span(word[:-1], word[-1]) for word in record.value.decode().split()]
 
 
 def _span(trace: str, letter: str) -> Span:
-    exchange = Trace(id=f"{trace}{letter}", time=1.0, response=letter) if letter in "cd" else None
+    exchange = None
+    if letter in "cd":
+        exchange = Trace(id=f"{trace}{letter}", time=1.0, response=letter)
+    elif letter == "b":
+        exchange = Trace(id=f"{trace}b", time=1.0, response="", unread=UNREAD)
+    elif letter == "l":
+        messages = (Message("user", "a question"),)
+        exchange = Trace(id=f"{trace}b", time=1.0, response="an answer", messages=messages, model=LATE)
     return Span(
         trace_id=trace,
-        span_id=letter,
-        parent_id="" if letter == "a" else "a",
-        step=Step(kind=KINDS[letter], start=float(ord(letter))),
+        span_id="b" if letter == "l" else letter,
+        parent_id="" if letter in "al" else "a",
+        step=Step(kind=KINDS.get(letter, StepKind.CHAT), start=float(ord(letter))),
         end=1000.0 - ord(letter),
         exchange=exchange,
+        partial=letter == "l",
         size=10,
     )
 
@@ -67,7 +91,7 @@ class Bench:
             self.source._leave()
         self.source = MemorySource(self.log, self.clock, finite=False)
         self.detectors = ScriptedDetectors(assess, batch_size=2)
-        bounds = Bounds(settle_seconds=1.0, timeout_seconds=1000.0, max_seconds=5000.0)
+        bounds = Bounds(settle_seconds=2.0, timeout_seconds=1000.0, max_seconds=5000.0)
         self.assembler: Assembler[Part] = Assembler(bounds)
         self.assembler.restore(self.ledger.restore())
         self.engine = build_engine(
@@ -96,6 +120,12 @@ class Bench:
             self.clock.advance(seconds)
             self.turn(8)
 
+    def read(self) -> "Counter[tuple[str, bool]]":
+        """How often each exchange is on record, by trace id and by whether log records completed it."""
+        with self.ledger.begin() as connection:
+            rows = connection.execute(sa.select(t.flags.c.trace_id, t.flags.c.model)).all()
+        return Counter((row.trace_id, row.model == LATE) for row in rows)
+
     def flagged(self) -> "Counter[str]":
         """How often each exchange is on record, by trace id."""
         with self.ledger.begin() as connection:
@@ -107,7 +137,7 @@ def traffic(draw: st.DrawFn) -> tuple[list[tuple[tuple[str, int], bytes]], dict[
     """Records of shuffled spans, and per trace the letters of its spans that were not lost."""
     spans = {}
     for number in range(draw(st.integers(1, 6))):
-        letters = draw(st.sets(st.sampled_from("acdr"), min_size=1))
+        letters = draw(st.sets(st.sampled_from("abcdlr"), min_size=1))
         spans[f"{number}"] = letters
     words = [f"{trace}{letter}" for trace, letters in spans.items() for letter in sorted(letters)]
     words = draw(st.permutations(words))
@@ -128,7 +158,10 @@ def traffic(draw: st.DrawFn) -> tuple[list[tuple[tuple[str, int], bytes]], dict[
 def test_each_exchange_is_judged_once_whatever_fails(
     drawn: tuple[list[tuple[tuple[str, int], bytes]], dict[str, set[str]]], actions: list[str]
 ) -> None:
-    """Crashes, failing writes and rebalances between spans in any order: no call is judged twice or never."""
+    """Crashes, failing writes and rebalances between spans in any order: no call is judged twice or never.
+
+    A text that comes after its call was judged without it is judged once, too, and no call without it later.
+    """
     records, spans = drawn
     bench = Bench()
     pending = list(records)
@@ -153,10 +186,14 @@ def test_each_exchange_is_judged_once_whatever_fails(
     calls = {f"{trace}{letter}" for trace, letters in spans.items() for letter in letters & {"c", "d"}}
     flagged = bench.flagged()
     assert {name: flagged[name] for name in calls} == dict.fromkeys(calls, 1)
+    read = bench.read()
     for trace, letters in spans.items():
         stand_ins = sum(count for name, count in flagged.items() if name.startswith(f"{trace}:"))
         assert stand_ins <= 1
-        assert stand_ins == 1 or letters & {"c", "d"}
+        assert stand_ins == 1 or letters & {"b", "c", "d", "l"}
+        assert read[f"{trace}b", True] == ("l" in letters)
+        assert read[f"{trace}b", False] <= ("b" in letters)
+        assert read[f"{trace}b", False] == 1 or "l" in letters or "b" not in letters
     assert len(bench.assembler) == 0
     assert bench.engine.idle
     assert bench.engine.positions() == {key: bench.log.partitions()[key].end for key in PARTITIONS}
@@ -244,3 +281,20 @@ def test_missing_parts_reach_the_judgement() -> None:
         "1c": (Missing.ROOT,),
         "2:r": (Missing.INFERENCE, Missing.ROOT),
     }
+
+
+def test_a_text_that_comes_after_a_restart_is_a_judgement_of_its_own() -> None:
+    """Judged without its text, then with it: two verdicts of two origins, and the account is settled."""
+    bench = Bench()
+    bench.log.append(PARTITIONS[0], [b"1b 1a"])
+    bench.settle()
+    bench.start()
+    bench.log.append(PARTITIONS[1], [b"1l", b"1l"])
+    bench.settle()
+    first, second = bench.judged
+    assert (first.trace.revision, first.trace.missing) == (0, (Missing.CONTENT,))
+    assert (second.trace.revision, second.trace.response) == (1, "an answer")
+    assert first.origin != second.origin
+    assert bench.engine.positions() == {PARTITIONS[0]: 1, PARTITIONS[1]: 2}
+    report = verify(bench.ledger)
+    assert (report.ok, report.open, report.traces) == (True, [], 2)

@@ -9,7 +9,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from monitor.assembly import DEFAULT_BOUNDS, Assembler
 from monitor.engine import Engine
+from monitor.engine.work import Part
 from monitor.errors import BadTrace
 from monitor.ledger import schema as t
 from monitor.ledger.audit import GENESIS
@@ -24,25 +26,54 @@ from monitor.testing import (
     MemorySource,
     ScriptedDetectors,
 )
-from monitor.trace import Record, Trace
+from monitor.trace import Message, Record, Side, Span, Step, StepKind, Trace, Unread, Unreadable
 
 SEQUENCES = 400  # `make soak CASE=histories` goes through ten times as many
 PARTITIONS = [("t", 0), ("t", 1)]
 DAEMONS = 2
 
 
+PAIR = "pair"  # the application of spans that come without the texts of a later log record
+READ = "read"  # the model of which only the log record knows
+UNREAD = tuple(Unread(side, Unreadable.NO_CONTENT) for side in (Side.PROMPT, Side.RESPONSE))
+
+
 def due(value: bytes) -> int:
-    """How many effects a record has: a flag per trace, or a dead letter; a marker (no bytes) has none."""
-    return 1 if value == b"x" else int(value or 0)
+    """How many effects a record has of its own: a flag per trace, or a dead letter.
+
+    A marker (no bytes) has none; of a span and its log record either may have one: see `pairs_read`.
+    """
+    return 1 if value == b"x" else int(value) if value.isdigit() else 0
 
 
-def decode(record: Record) -> Sequence[Trace]:
-    """A record's value says how many traces it holds; `x` cannot be decoded."""
+def decode(record: Record) -> Sequence[Trace | Span]:
+    """A record's value says how many traces it holds; `x` cannot be decoded.
+
+    `s7` is a span without its texts, and `l7` the log record that has them.
+    """
     assert record.value is not None
     if record.value == b"x":
         raise BadTrace("invalid_json", "made up")
+    kind, number = record.value[:1], record.value[1:].decode()
+    if kind in {b"s", b"l"}:
+        return [_span(number, partial=kind == b"l")]
     place = f"{record.topic}/{record.partition}/{record.offset}"
     return [Trace(id=f"{place}/{i}", time=record.time, response="r") for i in range(int(record.value))]
+
+
+def _span(number: str, *, partial: bool) -> Span:
+    exchange = Trace(
+        id=f"{PAIR}{number}",
+        time=1.0,
+        app=PAIR,
+        messages=(Message("user", "a question"),) if partial else (),
+        response="an answer" if partial else "",
+        model=READ if partial else "unknown",
+        unread=() if partial else UNREAD,
+    )
+    return Span(
+        trace_id=number, span_id="1", step=Step(kind=StepKind.CHAT), exchange=exchange, partial=partial
+    )
 
 
 class EngineMachine(RuleBasedStateMachine):
@@ -60,6 +91,8 @@ class EngineMachine(RuleBasedStateMachine):
         self.clock = ManualClock()
         self.log = MemoryLog({key: [] for key in PARTITIONS})
         self.values: dict[tuple[str, int], list[bytes]] = {key: [] for key in PARTITIONS}
+        self.pairs = 0
+        self.unread: list[tuple[int, tuple[str, int]]] = []  # pairs whose log record did not come yet
         self.engines: list[Engine | None] = [None] * DAEMONS
         self.sources: list[MemorySource | None] = [None] * DAEMONS
         self.ledgers = [FlakyLedger(self.ledger) for _ in range(DAEMONS)]
@@ -79,18 +112,35 @@ class EngineMachine(RuleBasedStateMachine):
         self.log.append(partition, [value or MARKER for value in values])
         self.values[partition] += values
 
+    @rule(partition=st.sampled_from(PARTITIONS))
+    def produce_without_texts(self, partition: tuple[str, int]) -> None:
+        """A span arrives whose texts come in a log record of their own."""
+        self.unread.append((self.pairs, partition))
+        self.produce(partition, [f"s{self.pairs}".encode()])
+        self.pairs += 1
+
+    @rule()
+    def produce_texts(self) -> None:
+        """The texts of the span that has waited longest arrive."""
+        if self.unread:
+            number, partition = self.unread.pop(0)
+            self.produce(partition, [f"l{number}".encode()])
+
     @rule(daemon=st.integers(0, DAEMONS - 1))
     def restart(self, daemon: int) -> None:
         """Kill a daemon without any clean-up, if it runs, and start it anew."""
         self.crash(daemon)
         source = self.sources[daemon] = MemorySource(self.log, self.clock, finite=False)
         self.detectors[daemon] = ScriptedDetectors(assess)
+        assembler: Assembler[Part] = Assembler(DEFAULT_BOUNDS)
+        assembler.restore(self.ledger.restore())
         self.engines[daemon] = build_engine(
             source,
             self.detectors[daemon],
             self.ledgers[daemon],
             self.clock,
             decode=decode,
+            assembler=assembler,
             owner=f"d{daemon}",
             max_poll_records=4,
             max_waiting_traces=8,
@@ -122,7 +172,7 @@ class EngineMachine(RuleBasedStateMachine):
             self.the_position_is_never_ahead()
             self.clock.advance(0.3)
 
-    @rule(seconds=st.sampled_from([1.0, 70.0]))
+    @rule(seconds=st.sampled_from([1.0, 7.0, 70.0]))
     def wait(self, seconds: float) -> None:
         """Time passes."""
         self.clock.advance(seconds)
@@ -196,12 +246,22 @@ class EngineMachine(RuleBasedStateMachine):
         """How often each trace's flag (or each dead letter) is on record."""
         with self.ledger.begin() as connection:
             flags = connection.execute(
-                sa.select(t.flags.c.topic, t.flags.c.partition, t.flags.c.offset, t.flags.c.part)
+                sa.select(t.flags.c.topic, t.flags.c.partition, t.flags.c.offset, t.flags.c.part).where(
+                    t.flags.c.app != PAIR
+                )
             ).all()
             dead = connection.execute(
                 sa.select(t.dead_letters.c.topic, t.dead_letters.c.partition, t.dead_letters.c.offset)
             ).all()
         return Counter([tuple(row) for row in flags] + [(*row, 0) for row in dead])
+
+    def pairs_read(self) -> "Counter[tuple[str, bool]]":
+        """How often each pair is on record, by its number and by whether it was judged with its texts."""
+        with self.ledger.begin() as connection:
+            rows = connection.execute(
+                sa.select(t.flags.c.trace_id, t.flags.c.model).where(t.flags.c.app == PAIR)
+            ).all()
+        return Counter((row.trace_id.removeprefix(PAIR), row.model == READ) for row in rows)
 
     def teardown(self) -> None:
         """Whatever happened, a healthy daemon brings everything to an end: each effect exactly once."""
@@ -214,6 +274,7 @@ class EngineMachine(RuleBasedStateMachine):
         for _ in range(400):
             engine.turn()
             self.detectors[0].finish_all()
+            self.clock.advance(0.3)
             if engine.idle and engine.positions() == {
                 key: len(values) for key, values in self.values.items()
             }:
@@ -225,11 +286,17 @@ class EngineMachine(RuleBasedStateMachine):
             for part in range(due(value))
         }
         assert self.effects() == Counter(expected)
+        read, unread = self.pairs_read(), {number for number, _ in self.unread}
+        for number in range(self.pairs):
+            assert read[str(number), True] == (number not in unread)
+            assert read[str(number), False] <= 1
+            assert read[str(number), False] == 1 or number not in unread
         report = verify(self.ledger)
         assert report.ok, report
         assert not report.open
         everything = [value for values in self.values.values() for value in values if value]
         records, traces = len(everything), sum(due(value) for value in everything if value != b"x")
+        traces += sum(read.values())
         assert (report.records, report.traces) == (records, traces)
         assert report.statuses.get("toxicity.scored", 0) == traces
 
