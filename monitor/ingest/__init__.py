@@ -18,6 +18,7 @@ from monitor.ingest.fields import Parse
 from monitor.ingest.framing import unframe
 from monitor.ingest.identifiers import Names
 from monitor.ingest.native import KNOWN, NativeDecoder, NativeTrace, schema
+from monitor.ingest.texts import Markers
 from monitor.ingest.unused import Shapes, names_of, unused_names
 from monitor.trace import Record, Span, Trace
 
@@ -99,7 +100,7 @@ def unused(name: str, config: IngestConfig, record: Record) -> Counter[str]:
 
 
 def _native(config: IngestConfig, names: Names) -> Decode:
-    return NativeDecoder(_parse(config, _KNOWN["native"]), names).decode
+    return NativeDecoder(_parse(config, _KNOWN["native"]), names, Markers(config.redaction_markers)).decode
 
 
 def _openai(config: IngestConfig, names: Names) -> Decode:

@@ -82,7 +82,7 @@ def prompt_of(body: object, where: str, parse: Parse) -> Prompt:
     """
     if isinstance(body, str):
         body = parse_within(where, body, parse)
-    request = convert(body, Request, where)
+    request = convert(body, Request, [], where)
     prompt = Prompt(
         model=request.model or "",
         user=request.safety_identifier or request.user or "",
@@ -218,7 +218,7 @@ def answer_of(response: object, where: str, parse: Parse) -> Answer:
             response = list(events_of(text, where, parse))
     if isinstance(response, list):
         return _answer(joined(response, where), where)
-    return _answer(convert(response, Body, where), where)
+    return _answer(convert(response, Body, [], where), where)
 
 
 def _answer(body: Body, where: str) -> Answer:
@@ -314,7 +314,7 @@ def _tool_call(call: WireCall) -> ToolCall:
 def _result_of(output: object, where: str, left_out: Counter[str]) -> str:
     """Return a tool's result as text: that of its parts where it has some."""
     if isinstance(output, list) and any(isinstance(part, dict) and "text" in part for part in output):
-        return text_of(convert(output, tuple[ContentPart | str, ...], where), left_out)
+        return text_of(convert(output, tuple[ContentPart | str, ...], [], where), left_out)
     return as_text(output)
 
 

@@ -1,6 +1,6 @@
 """Helpers that decoders share: roles, times, bounded labels, and errors that name the field."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
 from typing import Annotated, Any, TypeAlias, TypeVar
 
@@ -8,12 +8,16 @@ import msgspec
 from msgspec import Meta
 
 from monitor.errors import BadTrace
+from monitor.ingest import mending
+from monitor.ingest.mending import Lost
 from monitor.trace import Record
 
 YEAR_2200 = 7_258_118_400  # Unix seconds; what lies beyond is milliseconds taken for seconds
 MAX_LABELS = 32
 MAX_LABEL_CHARS = 256
 LABELS_LEFT_OUT = "labels_left_out"
+LEFT_OUT_VALUES = "left_out.value"
+"""Label that counts values that could not be used."""
 NO_OBJECT = "the record: must hold one JSON object"
 ROLES = {
     "system": "system",
@@ -23,6 +27,10 @@ ROLES = {
     "model": "assistant",  # Gemini
     "tool": "tool",
     "function": "tool",  # OpenAI's name before tools
+    "human": "user",  # LangChain
+    "ai": "assistant",
+    "bot": "assistant",
+    "chatbot": "assistant",  # Cohere
 }
 
 Parse: TypeAlias = Callable[[bytes], object]
@@ -38,22 +46,37 @@ def event_id(record: Record) -> str:
     return ""
 
 
-def unix_seconds(value: float | str | None, fallback: float, field: str = "time") -> float:
+def role_of(role: object) -> str:
+    """Return the role that a name of it means; user where nobody knows it."""
+    if type(role) is not str:
+        return "user"
+    return ROLES.get(role) or ROLES.get(role.lower(), "user")
+
+
+def unix_seconds(
+    value: float | str | None, fallback: float, field: str = "time", lost: list[Lost] | None = None
+) -> float:
     """Return Unix seconds of a number or an RFC 3339 string; `fallback` where none is given.
 
-    Raises BadTrace: out_of_range.
+    With `lost`, one that cannot be used counts as none and is told to it. Raises BadTrace: out_of_range.
     """
     if value is None or value == "":
-        value = fallback
+        value, lost = fallback, None
     if isinstance(value, str):
         try:
             moment: datetime = msgspec.convert(value, Annotated[datetime, Meta(tz=True)])
             value = moment.timestamp()
         except (msgspec.ValidationError, OverflowError):
-            raise BadTrace("out_of_range", f"{field}: must be Unix seconds or RFC 3339 with a zone") from None
-    if not 0 <= value < YEAR_2200:
+            if lost is None:
+                remedy = "must be Unix seconds or RFC 3339 with a zone"
+                raise BadTrace("out_of_range", f"{field}: {remedy}") from None
+            value = -1.0
+    if 0 <= value < YEAR_2200:
+        return float(value)
+    if lost is None:
         raise BadTrace("out_of_range", f"{field}: must be Unix seconds (not milliseconds) from 1970 to 2199")
-    return float(value)
+    lost.append(Lost(field, text=False))
+    return unix_seconds(None, fallback, field)
 
 
 def labels_of(pairs: Iterable[tuple[str, object]]) -> dict[str, str]:
@@ -77,10 +100,15 @@ def labels_of(pairs: Iterable[tuple[str, object]]) -> dict[str, str]:
     return labels
 
 
-def convert(value: object, type_: type[_T], where: str = "") -> _T:
-    """Give decoded JSON its type. Raises BadTrace whose detail begins with the path, `where` before it."""
+def convert(
+    value: object, type_: type[_T], lost: list[Lost], where: str = "", strict: Collection[str] = ()
+) -> _T:
+    """Give decoded JSON its type, mended where it has another; see `mending.convert`.
+
+    Raises BadTrace whose detail begins with the path, `where` before it.
+    """
     try:
-        return msgspec.convert(value, type_)
+        return mending.convert(value, type_, lost, where=where, strict=strict)
     except msgspec.ValidationError as error:
         raise within(where, explain(str(error))) from None
 

@@ -126,13 +126,13 @@ def decode(record: Record, parse: Parse, clean: Names) -> tuple[Trace, ...]:
     what `parse` raises.
     """
     value = record.value or b""
-    entry = convert(one_object(parse(value)), KongEntry)
+    entry = convert(one_object(parse(value)), KongEntry, [])
     ai = entry.ai or {}
     name = next((name for name in _PROXIES if isinstance(ai.get(name), dict)), None)
     if name is None:
         return ()
-    proxy = convert(ai[name], Proxy, f"ai.{name}")
-    shared = convert(ai.get("payload") or {}, Bodies, "ai.payload")
+    proxy = convert(ai[name], Proxy, [], f"ai.{name}")
+    shared = convert(ai.get("payload") or {}, Bodies, [], "ai.payload")
     meta, usage, own = proxy.meta or Target(), proxy.usage or Counts(), proxy.payload or Bodies()
     asked, where = (own.request, f"ai.{name}.payload") if own.request else (shared.request, "ai.payload")
     prompt = prompt_of(asked, f"{where}.request", parse) if asked else Prompt()

@@ -158,7 +158,7 @@ def _traces(
 ) -> tuple[Trace, ...]:
     if isinstance(raw, dict) and WRAPPER in raw:
         raw, where = raw[WRAPPER], f"{where}.{WRAPPER}".lstrip(".")
-    payload = convert(raw, Payload, where)
+    payload = convert(raw, Payload, [], where)
     if payload.call_type.removeprefix("a") in _NO_EXCHANGE or payload.call_type in _NO_EXCHANGE:
         return ()
     at = f"{where}." if where else ""

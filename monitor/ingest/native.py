@@ -1,6 +1,7 @@
 """The native trace: one JSON object per record.
 
 Only `response` is required. Keys that are not listed are ignored; null means absent, except for `response`.
+A value that cannot be used counts as absent too, and in the label `left_out.value`.
 """
 
 from collections.abc import Callable
@@ -11,9 +12,34 @@ from msgspec import Meta
 
 from monitor.errors import BadTrace
 from monitor.ingest import cloudevents
-from monitor.ingest.fields import NO_OBJECT, ROLES, Parse, event_id, explain, unix_seconds
+from monitor.ingest.fields import (
+    LEFT_OUT_VALUES,
+    NO_OBJECT,
+    ROLES,
+    YEAR_2200,
+    Parse,
+    convert,
+    event_id,
+    role_of,
+    unix_seconds,
+)
 from monitor.ingest.identifiers import Names
-from monitor.trace import Document, Message, Record, Step, StepKind, ToolCall, Trace, Usage
+from monitor.ingest.mending import Lost
+from monitor.ingest.texts import FAILED, Answered, Asked, Markers, unread_sides
+from monitor.trace import (
+    Document,
+    Message,
+    Missing,
+    Record,
+    Side,
+    Step,
+    StepKind,
+    ToolCall,
+    Trace,
+    Unread,
+    Unreadable,
+    Usage,
+)
 
 _Name = Annotated[str | None, Meta(description="Name; a label of metrics. Absent: `unknown`.")]
 _Id = Annotated[str | None, Meta(description="Identifier; logged and exported.")]
@@ -153,9 +179,10 @@ def schema() -> dict[str, Any]:
 class NativeDecoder:
     """Decodes plain records of native JSON (`framing.unframe` makes them), which `parse` reads."""
 
-    def __init__(self, parse: Parse, clean: Names) -> None:
+    def __init__(self, parse: Parse, clean: Names, markers: Markers) -> None:
         self._parse = parse
         self._clean = clean
+        self._markers = markers
         name = clean.name
         make: dict[str, _Make] = {
             "app": name,
@@ -192,10 +219,11 @@ class NativeDecoder:
         payload = self._parse(value)
         if not isinstance(payload, dict):
             raise BadTrace("wrong_type", NO_OBJECT)
+        lost: list[Lost] = []
         try:  # not `convert`: at this rate each call counts
             native = msgspec.convert(payload, NativeTrace)
-        except msgspec.ValidationError as error:
-            raise explain(str(error)) from None
+        except msgspec.ValidationError:
+            native = convert(payload, NativeTrace, lost, strict=_REQUIRED)
         # Only what was given, by our own (interned) keys: anything else slows msgspec down many times.
         makers = self._make
         fields = {
@@ -205,18 +233,76 @@ class NativeDecoder:
         }
         own = native.id or (event_id(record) if record.headers else "")
         trace_id = self._clean.trace_id(own, fields.get("trace_id", ""), fields.get("span_id", ""), value)
-        time = unix_seconds(native.time, record.time)
+        time = native.time
+        if type(time) is not float or not 0 <= time < YEAR_2200:  # the usual case costs no call
+            time = unix_seconds(time, record.time, "time", lost)
         latency = native.latency  # 0 is not nothing
-        return (Trace(id=trace_id, time=time, response=native.response, latency=latency, **fields),)
+        fields["response"] = response = native.response
+        if not self._is_usual(response, fields):
+            self._note_unread(fields)
+        if lost:
+            _note_lost(fields, lost)
+        return (Trace(id=trace_id, time=time, latency=latency, **fields),)
+
+    def _is_usual(self, response: str, fields: dict[str, Any]) -> bool:
+        """Return whether all texts are there and none is a marker, at a glance: so it is of nearly all."""
+        if not response or "messages" not in fields or "tool_calls" in fields or "alternatives" in fields:
+            return False
+        begins = self._markers.begins
+        for message in fields["messages"]:
+            if message.content[:1] in begins:
+                return False
+        if "context" in fields:
+            for document in fields["context"]:
+                if not document.content or document.content[0] in begins:
+                    return False
+        return response[0] not in begins
+
+    def _note_unread(self, fields: dict[str, Any]) -> None:
+        """Take redaction markers out of the texts, and name the sides that were not read."""
+        get = fields.get
+        calls, finish = get("tool_calls", ()), get("finish_reason", "")
+        asked = Asked(get("messages", ()))
+        answered = Answered(fields["response"], get("alternatives", ()), calls)
+        plain_asked, plain_answered = self._markers.of_asked(asked), self._markers.of_answered(answered)
+        if plain_asked is not asked:
+            fields["messages"] = plain_asked.messages
+        if plain_answered is not answered:
+            fields["response"], fields["alternatives"] = plain_answered.response, plain_answered.alternatives
+            fields["tool_calls"] = plain_answered.tool_calls
+        unread = unread_sides(
+            plain_asked, plain_answered, get("usage"), finish, failed=finish == FAILED, captured=True
+        )
+        if documents := get("context"):
+            fields["context"], of_documents = self._markers.of_documents(documents)
+            unread += of_documents
+        if unread:
+            fields["unread"], fields["missing"] = unread, (Missing.CONTENT,)
+
+
+_SIDES = {
+    "messages": Side.PROMPT, "context": Side.DOCUMENTS, "tool_calls": Side.TOOL_RESULTS,
+    "alternatives": Side.RESPONSE,
+}  # fmt: skip
+_REQUIRED = frozenset({"response"})
+
+
+def _note_lost(fields: dict[str, Any], lost: list[Lost]) -> None:
+    """Count values that were left out, and name the sides on which they held a text."""
+    sides = {_SIDES.get(one.path.partition(".")[0]) for one in lost if one.text} - {None}
+    unread = fields.get("unread", ())
+    known = {each.side for each in unread}
+    unread += tuple(Unread(side, Unreadable.FOREIGN) for side in Side if side in sides - known)
+    if unread:
+        fields["unread"], fields["missing"] = unread, (Missing.CONTENT,)
+    fields["labels"] = {**fields.get("labels", {}), LEFT_OUT_VALUES: str(len(lost))}
 
 
 def _messages(messages: tuple[NativeMessage, ...]) -> tuple[Message, ...]:
     try:
         return tuple([Message(ROLES[message.role], message.content or "") for message in messages])
     except KeyError:
-        at = next(index for index, message in enumerate(messages) if message.role not in ROLES)
-        known = "system, user, assistant or tool"
-        raise BadTrace("out_of_range", f"messages[{at}].role: must be {known}") from None
+        return tuple([Message(role_of(message.role), message.content or "") for message in messages])
 
 
 def _documents(items: tuple[NativeDocument | str, ...]) -> tuple[Document, ...]:
@@ -242,15 +328,11 @@ def _steps(steps: tuple[NativeStep, ...], clean: Names) -> tuple[Step, ...]:
 
 def _step(n: int, step: NativeStep, clean: Names) -> Step:
     parent = -1 if step.parent is None else step.parent
-    if step.kind not in _KINDS:
-        raise BadTrace("out_of_range", f"steps[{n}].kind: must be one of {', '.join(StepKind)}")
-    if parent >= n:
-        raise BadTrace("out_of_range", f"steps[{n}].parent: must be the index of a step before it, or -1")
     return Step(
-        kind=_KINDS[step.kind],
+        kind=_KINDS.get(step.kind, StepKind.OTHER),
         name=clean.title(step.name) if step.name else "",
         id=clean.name(step.id) if step.id else "",
-        parent=parent,
+        parent=parent if parent < n else -1,
         start=step.start or 0.0,
         seconds=step.seconds or 0.0,
         error=clean.name(step.error) if step.error else "",

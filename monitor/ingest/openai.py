@@ -63,7 +63,7 @@ def decode(record: Record, parse: Parse, clean: Names) -> tuple[Trace, ...]:
     wrong_type, missing_field, out_of_range, and what `parse` raises.
     """
     value = record.value or b""
-    pair = convert(one_object(parse(value)), Pair)
+    pair = convert(one_object(parse(value)), Pair, [])
     if pair.request is None:
         raise BadTrace("missing_field", "request: required; send the body of the request")
     prompt = prompt_of(_body(pair.request), "request", parse)

@@ -11,7 +11,7 @@ import msgspec
 
 from monitor.errors import BadTrace
 from monitor.ingest import strict_json
-from monitor.ingest.fields import explain
+from monitor.ingest.fields import convert
 from monitor.ingest.spans import (
     NO_SCOPE,
     Attributes,
@@ -131,6 +131,11 @@ _ORIGINAL = {
     for original, sent in zip(struct.__struct_fields__, struct.__struct_encode_fields__, strict=True)
     if original != sent
 }
+_STRICT: Final = frozenset({
+    "resourceSpans", "scopeSpans", "spans", "resourceLogs", "scopeLogs", "logRecords", "traceId", "spanId",
+    "parentSpanId", "attributes", "values", "key",
+})  # fmt: skip
+"""Fields without which spans, or what they say, would be lost."""
 KNOWN = frozenset(sent for struct in _STRUCTS for sent in struct.__struct_encode_fields__) | frozenset(
     _ORIGINAL
 )
@@ -139,18 +144,15 @@ KNOWN = frozenset(sent for struct in _STRUCTS for sent in struct.__struct_encode
 def read(value: bytes, max_depth: int, wanted: Wanted) -> Iterator[ExportedBatch]:
     """Yield the batches of an export request of spans or of logs, with the log records of `wanted` events.
 
-    Raises BadTrace: those of `strict_json.parse`, wrong_type, out_of_range, missing_field, and, from a
-    batch's spans, bad_id, too_deep, duplicate_key.
+    Values of wrong types are mended, or left out. Raises BadTrace: those of `strict_json.parse`, wrong_type,
+    missing_field, and, from a batch's spans, bad_id, too_deep, duplicate_key.
     """
     payload = strict_json.parse(value, _DEEPEST, KNOWN)
     if type(payload) is not dict:
         raise BadTrace("wrong_type", "the record: must hold one JSON object")
     if "resource_spans" in payload or "resource_logs" in payload:
         payload = _renamed(payload)
-    try:
-        request = msgspec.convert(payload, _Request)
-    except msgspec.ValidationError as error:
-        raise explain(str(error)) from None
+    request = convert(payload, _Request, [], strict=_STRICT)
     if request.resource_spans is None and request.resource_logs is None:
         raise BadTrace(
             "missing_field", "resourceSpans or resourceLogs: required; is the topic of another format?"
@@ -211,14 +213,12 @@ def _spans(
             trace_id,
             span_id,
             "" if not parent_id or parent_id == _NO_SPAN else parent_id,
-            _integer(span.start_time_unix_nano, path),
-            _integer(span.end_time_unix_nano, path),
+            _time(span.start_time_unix_nano),
+            _time(span.end_time_unix_nano),
             span.status is not None and span.status.code in {_ERROR, "STATUS_CODE_ERROR"},
             _attributes(span.attributes, max_depth, path),
             [
-                SpanEvent(
-                    e.name, _integer(e.time_unix_nano, path), _attributes(e.attributes, max_depth, path)
-                )
+                SpanEvent(e.name, _time(e.time_unix_nano), _attributes(e.attributes, max_depth, path))
                 for e in span.events or ()
                 if e.name in wanted
             ],
@@ -247,7 +247,7 @@ def _logs(items: Any, max_depth: int, where: str, wanted: frozenset[str], scope:
         known = trace_id.strip("0") and span_id.strip("0")
         event = SpanEvent(
             name,
-            _integer(log.time_unix_nano, path) or _integer(log.observed_time_unix_nano, path),
+            _time(log.time_unix_nano) or _time(log.observed_time_unix_nano),
             _attributes(log.attributes, max_depth, path),
             _any(log.body, max_depth, path) if log.body else None,
         )
@@ -258,13 +258,19 @@ def _is_id(text: str, digits: int) -> bool:
     return len(text) == digits and not text.strip(_HEX)
 
 
-def _integer(value: int | str, where: str) -> int:
+def _integer(value: int | str) -> int | str:
+    """Return a 64-bit integer; a text that is none unchanged."""
     if isinstance(value, int):
         return value
     digits = value.removeprefix("-")
-    if not (digits.isdecimal() and digits.isascii() and len(digits) <= _MAX_DIGITS):
-        raise BadTrace("wrong_type", f"{where}: a 64-bit integer is none")
-    return int(value)
+    known = digits.isdecimal() and digits.isascii() and len(digits) <= _MAX_DIGITS
+    return int(value) if known else value
+
+
+def _time(value: int | str) -> int:
+    """Return nanoseconds; 0, which means that there is none, for what is no number."""
+    made = _integer(value)
+    return made if isinstance(made, int) else 0
 
 
 def _of_resource(resource: _Resource | None, max_depth: int, where: str) -> Attributes:
@@ -286,9 +292,9 @@ def _any(value: _AnyValue, depth: int, where: str) -> Any:
     if value.array_value is not None or value.kvlist_value is not None:
         return _nested(value, depth, where)
     if value.int_value is not None:
-        return _integer(value.int_value, where)
+        return _integer(value.int_value)
     if value.double_value is not None:
-        return _double(value.double_value, where)
+        return _double(value.double_value)
     if value.string_value is not None:
         return value.string_value
     return value.bytes_value if value.bool_value is None else value.bool_value
@@ -306,11 +312,11 @@ def _nested(value: _AnyValue, depth: int, where: str) -> Any:
     return made
 
 
-def _double(value: float | str, where: str) -> float:
+def _double(value: float | str) -> float | str:
     try:
         return float(value)  # "NaN" and "Infinity" are strings here
     except ValueError:
-        raise BadTrace("wrong_type", f"{where}: a double is none") from None
+        return value
 
 
 def _renamed(value: Any) -> Any:

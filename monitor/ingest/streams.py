@@ -50,12 +50,12 @@ def joined(chunks: Sequence[object], where: str) -> Body:
     """
     if any(isinstance(chunk, dict) and isinstance(chunk.get("type"), str) for chunk in chunks):
         events = [
-            convert(chunk, StreamEvent, f"{where}[{n}]")
+            convert(chunk, StreamEvent, [], f"{where}[{n}]")
             for n, chunk in enumerate(chunks)
             if isinstance(chunk, dict) and "type" in chunk
         ]
         return _joined_events(events, where)
-    bodies = [convert(chunk, Body, f"{where}[{n}]") for n, chunk in enumerate(chunks)]
+    bodies = [convert(chunk, Body, [], f"{where}[{n}]") for n, chunk in enumerate(chunks)]
     if not any(body.choices is not None or body.error for body in bodies):
         raise BadTrace("missing_field", f"{where}: holds no chunk of a response; send them all")
     by_index: dict[int, list[Choice]] = {}

@@ -2,9 +2,14 @@
 
 Parsers disagree about a duplicate key (first wins, last wins), so another reader of the same bytes would not
 see what was judged. RFC 8259 section 4 leaves it open; here it is an error.
+
+Three faults of writers cost only themselves, as what they spoil is plain: half of a surrogate pair, which a
+cut within a character leaves, becomes U+FFFD; NaN, Infinity and numbers that no float holds become null.
 """
 
 import json
+import math
+import re
 from collections import Counter
 from collections.abc import Collection
 from typing import Any, TypeAlias
@@ -19,6 +24,12 @@ _CONTAINERS = (dict, list)
 _NO_MARKS = bytes(set(range(256)) - set(b'{["\\'))
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
+# A string, closed or not, or what may be no number. Possessive, so that a string is gone over only once.
+_TOKEN = re.compile(
+    rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|-?(?:NaN|Infinity)|-?[0-9][0-9.eE+-]*+', re.DOTALL
+)
+_HIGH, _LOW = rb"\\u[dD][89abAB][0-9a-fA-F]{2}", rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+_ESCAPE = re.compile(rb"(" + _HIGH + _LOW + rb")|(" + _HIGH + rb"|" + _LOW + rb")|\\.", re.DOTALL)
 
 
 def parse(raw: bytes, max_depth: int, known: Collection[str]) -> Json:
@@ -26,8 +37,7 @@ def parse(raw: bytes, max_depth: int, known: Collection[str]) -> Json:
 
     `known` are the keys that error messages may name.
 
-    Raises BadTrace: invalid_utf8, invalid_json (NaN, lone surrogates and trailing bytes included),
-    out_of_range (a number no float or integer holds), too_deep, duplicate_key.
+    Raises BadTrace: invalid_utf8, invalid_json (trailing bytes included), too_deep, duplicate_key.
     """
     try:
         value: Json = _decode(raw)
@@ -44,11 +54,10 @@ def parse(raw: bytes, max_depth: int, known: Collection[str]) -> Json:
             quotes = 2 * _count_strings(value, max_depth)
     except UnicodeDecodeError:
         raise BadTrace("invalid_utf8", "a string is not UTF-8; send UTF-8 text") from None
-    except msgspec.ValidationError:  # untyped decoding validates nothing but the range of numbers
-        raise BadTrace("out_of_range", "a number is too large; send it as a string") from None
     except msgspec.DecodeError as error:
-        detail = "starts with a byte order mark; remove it" if raw[:3] == b"\xef\xbb\xbf" else str(error)
-        raise BadTrace("invalid_json", detail) from None
+        if (mended := _TOKEN.sub(_mend, raw)) != raw:
+            return parse(mended, max_depth, known)
+        raise _refusal(raw, error) from None
     except RecursionError:
         raise BadTrace("too_deep", "nested too deep; flatten it") from None
     # The decoder keeps one of two equal keys, so fewer strings come out than were written.
@@ -57,6 +66,27 @@ def parse(raw: bytes, max_depth: int, known: Collection[str]) -> Json:
             "duplicate_key", f"{_duplicate_key(raw, known)} occurs twice in one object; send it once"
         )
     return value
+
+
+def _refusal(raw: bytes, error: msgspec.DecodeError) -> BadTrace:
+    if isinstance(error, msgspec.ValidationError):  # untyped decoding validates nothing but numbers
+        return BadTrace("out_of_range", "a number is too large; send it as a string")
+    detail = "starts with a byte order mark; remove it" if raw[:3] == b"\xef\xbb\xbf" else str(error)
+    return BadTrace("invalid_json", detail)
+
+
+def _mend(token: re.Match[bytes]) -> bytes:
+    text = token[0]
+    if text[:1] == b'"':
+        return _ESCAPE.sub(_whole, text) if b"\\u" in text else text
+    try:
+        return text if math.isfinite(float(text)) else b"null"
+    except ValueError:  # no number: the parser says so
+        return text
+
+
+def _whole(escape: re.Match[bytes]) -> bytes:
+    return rb"\ufffd" if escape[2] else escape[0]
 
 
 def _count_strings(value: Any, depth: int) -> int:

@@ -5,6 +5,7 @@ clean. By nature without text are: an answer of tool calls, parts without text (
 reasoning), the answer of a failed or filtered call, and zero output tokens.
 """
 
+import string
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -112,14 +113,18 @@ def finish_of(reason: str) -> str:
 
 
 class Markers:
-    """Recognises texts that stand in the place of others (`ingest.redaction_markers`): they are no text."""
+    """Recognises texts that stand in the place of others (`ingest.redaction_markers`): they are no text.
+
+    `begins` are the characters that a marker may begin with: a quick test that nearly all texts fail.
+    """
 
     def __init__(self, markers: Iterable[str]) -> None:
         self._markers = frozenset(marker.strip() for marker in markers) - {""}
+        self.begins = frozenset(marker[0] for marker in self._markers) | frozenset(string.whitespace)
 
     def without(self, text: str) -> str:
         """Return the text, or an empty string where each of its lines is a marker."""
-        if len(text) > _LONGEST_MARKER or not text:
+        if text[:1] not in self.begins or len(text) > _LONGEST_MARKER:
             return text
         lines = text.split("\n") if "\n" in text else (text,)
         return "" if all(line.strip() in self._markers for line in lines if line) else text

@@ -90,3 +90,49 @@ def test_only_known_keys_are_named() -> None:
     for known, wanted in ((("id",), "key id"), ((), "unknown key")):
         with pytest.raises(BadTrace, match=wanted):
             parse(b'{"id": 1, "id": 2}', 5, known)
+
+
+pieces = st.text(max_size=5) | st.sampled_from(
+    ["\ud83d\ude00", "\ud83d", "\ude00", "NaN", "\\ud83d", "\\", '"']
+)
+
+
+@st.composite
+def faulty(draw: st.DrawFn, depth: int = 3) -> tuple[str, Any]:
+    """JSON text with halves of surrogate pairs, NaN and numbers beyond a float; and what it should be."""
+    kind = draw(st.sampled_from(["object", "array", "text", "number"] if depth else ["text", "number"]))
+    if kind == "number":
+        return draw(
+            st.sampled_from(
+                [
+                    ("NaN", None),
+                    ("-Infinity", None),
+                    ("Infinity", None),
+                    ("1e999", None),
+                    ("-1.5", -1.5),
+                    ("7", 7),
+                ]
+            )
+        )
+    if kind == "text":
+        text = "".join(draw(st.lists(pieces, max_size=4)))
+        return json.dumps(text), text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    items = [draw(faulty(depth - 1)) for _ in range(draw(st.integers(0, 3)))]
+    if kind == "array":
+        return f"[{', '.join(text for text, _ in items)}]", [value for _, value in items]
+    members = [f'"k{n} NaN": {text}' for n, (text, _) in enumerate(items)]
+    return f"{{{', '.join(members)}}}", {f"k{n} NaN": value for n, (_, value) in enumerate(items)}
+
+
+@given(faulty())
+def test_faults_of_writers_cost_only_themselves(drawn: tuple[str, Any]) -> None:
+    """Half of a surrogate pair is U+FFFD, what no number is null, and everything else as it was written."""
+    document, value = drawn
+    assert parse(document.encode(), 10, ()) == value
+
+
+def test_text_that_never_closes_is_gone_over_once() -> None:
+    """Mending is linear: a megabyte of escaped quotes in an open string is refused at once."""
+    with pytest.raises(BadTrace, match="invalid_json"):
+        parse(b'["' + b'\\"' * 500_000, 10, ())
+    assert parse(b'["' + b'\\"' * 500_000 + b'\\ud800"]', 10, ()) == ['"' * 500_000 + "\ufffd"]
