@@ -103,16 +103,23 @@ def _native(config: IngestConfig, names: Names) -> Decode:
     return NativeDecoder(_parse(config, _KNOWN["native"]), names, Markers(config.redaction_markers)).decode
 
 
+def _of_bodies(
+    decode: Callable[..., tuple[Trace, ...]], name: str, config: IngestConfig, names: Names
+) -> Decode:
+    parse, markers = _parse(config, _KNOWN[name]), Markers(config.redaction_markers)
+    return partial(decode, parse=parse, clean=names, markers=markers)
+
+
 def _openai(config: IngestConfig, names: Names) -> Decode:
-    return partial(openai.decode, parse=_parse(config, _KNOWN["openai"]), clean=names)
+    return _of_bodies(openai.decode, "openai", config, names)
 
 
 def _litellm(config: IngestConfig, names: Names) -> Decode:
-    return partial(litellm.decode, parse=_parse(config, _KNOWN["litellm"]), clean=names)
+    return _of_bodies(litellm.decode, "litellm", config, names)
 
 
 def _kong(config: IngestConfig, names: Names) -> Decode:
-    return partial(kong.decode, parse=_parse(config, _KNOWN["kong"]), clean=names)
+    return _of_bodies(kong.decode, "kong", config, names)
 
 
 def _otlp_json(config: IngestConfig, names: Names) -> Decode:

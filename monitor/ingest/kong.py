@@ -3,7 +3,8 @@
 Sources: developer.konghq.com, "Kafka Log" and "AI Gateway audit log reference", and Kong's
 `kong/llm/plugin/shared-filters/serialize-analytics.lua`. Older gateways have the statistics under the name of
 each plugin (`ai.ai-proxy`) and count `prompt_token`, newer ones under `ai.proxy` and count `prompt_tokens`.
-Texts are logged only with `logging.log_payloads`.
+Texts are logged only with `logging.log_payloads`: bodies in the format of the client, which with `llm_format`
+is the provider's own.
 """
 
 from collections.abc import Iterator
@@ -13,15 +14,32 @@ import msgspec
 from msgspec import Meta
 
 from monitor.errors import BadTrace
-from monitor.ingest.chat import Answer, Prompt, answer_of, common, left_out_of, prompt_of
+from monitor.ingest.bodies import (
+    Answer,
+    Body,
+    Prompt,
+    Request,
+    exchange_fields,
+    failed_answer,
+    is_exchange,
+    lost_label,
+    prompt_of,
+    response_of,
+)
 from monitor.ingest.fields import Parse, convert, event_id, labels_of, one_object, unix_seconds
 from monitor.ingest.identifiers import Names
-from monitor.ingest.openai_shapes import FAILED, Body, Request
+from monitor.ingest.mending import Lost
+from monitor.ingest.texts import Markers
 from monitor.ingest.unused import Shapes
 from monitor.trace import Record, Trace, Usage
 
 _PROXIES = ("proxy", "ai-proxy", "ai-proxy-advanced")
 _FIRST_FAILURE = 400  # HTTP status codes from here on are errors
+_NO_EXCHANGE = frozenset({
+    "embeddings", "images", "generations", "edits", "files", "batches", "transcriptions", "translations",
+    "speech", "rerank", "video",
+})  # fmt: skip
+"""Last parts of the types of routes whose answers are no text of a model."""
 _Tokens = Annotated[int, Meta(ge=0, le=2**53)]
 _Milliseconds = Annotated[float, Meta(ge=0)]
 
@@ -59,6 +77,12 @@ class Cache(msgspec.Struct, gc=False):
     cache_status: str | None = None
 
 
+class Tried(msgspec.Struct, gc=False):
+    """A target that was tried."""
+
+    route_type: str | None = None
+
+
 class Proxy(msgspec.Struct, gc=False):
     """Statistics of the AI proxy."""
 
@@ -66,6 +90,7 @@ class Proxy(msgspec.Struct, gc=False):
     usage: Counts | None = None
     payload: Bodies | None = None
     cache: Cache | None = None
+    tried_targets: tuple[Tried, ...] | None = None
 
 
 class KongName(msgspec.Struct, gc=False):
@@ -118,70 +143,81 @@ SHAPES: Shapes = {
 }
 
 
-def decode(record: Record, parse: Parse, clean: Names) -> tuple[Trace, ...]:
-    """Return the entry's trace; none for a request that no AI proxy served.
+def decode(record: Record, parse: Parse, clean: Names, markers: Markers) -> tuple[Trace, ...]:
+    """Return the entry's trace; none for a request that no AI proxy served, nor for embeddings and the like.
 
-    Without logged payloads the trace has no texts and `missing` says `content`. The application is the
+    Without logged payloads the trace has no texts and is blind, unless it failed. The application is the
     consumer, else the service, else the route. Raises BadTrace: wrong_type, missing_field, out_of_range, and
     what `parse` raises.
     """
     value = record.value or b""
-    entry = convert(one_object(parse(value)), KongEntry, [])
+    lost: list[Lost] = []
+    entry = convert(one_object(parse(value)), KongEntry, lost)
     ai = entry.ai or {}
     name = next((name for name in _PROXIES if isinstance(ai.get(name), dict)), None)
     if name is None:
         return ()
-    proxy = convert(ai[name], Proxy, [], f"ai.{name}")
-    shared = convert(ai.get("payload") or {}, Bodies, [], "ai.payload")
+    proxy = convert(ai[name], Proxy, lost, f"ai.{name}")
+    shared = ai.get("payload")
+    bodies = convert(shared, Bodies, lost, "ai.payload") if isinstance(shared, dict) else Bodies()
     meta, usage, own = proxy.meta or Target(), proxy.usage or Counts(), proxy.payload or Bodies()
-    asked, where = (own.request, f"ai.{name}.payload") if own.request else (shared.request, "ai.payload")
+    if _is_no_exchange(proxy) or not is_exchange(_parsed(own.response, parse)):
+        return ()
+    asked, where = (own.request, f"ai.{name}.payload") if own.request else (bodies.request, "ai.payload")
     prompt = prompt_of(asked, f"{where}.request", parse) if asked else Prompt()
     failed = entry.response is not None and (entry.response.status or 0) >= _FIRST_FAILURE
-    answer = _answer(own.response, f"ai.{name}.payload.response", parse, failed=failed)
-    fields = common(prompt, answer, clean)
-    if model := meta.response_model or meta.request_model:
-        fields["model"] = clean.name(model)
+    read = failed_answer if failed else response_of
+    answer = read(own.response, f"ai.{name}.payload.response", parse) if own.response or failed else Answer()
     tokens = (
         usage.prompt_token if usage.prompt_tokens is None else usage.prompt_tokens,
         usage.completion_token if usage.completion_tokens is None else usage.completion_tokens,
     )
-    if tokens != (None, None):
-        fields["usage"] = Usage(*tokens)
+    counted = None if tokens == (None, None) else Usage(*tokens)
+    captured = bool(asked and own.response)
+    fields, text_labels = exchange_fields(prompt, answer, clean, markers, usage=counted, captured=captured)
+    if model := meta.response_model or meta.request_model:
+        fields["model"] = clean.name(model)
     app = next((n for n in _names(entry) if n), None)
     trace_id = entry.trace_id.get("w3c") if isinstance(entry.trace_id, dict) else entry.trace_id
     latency = meta.llm_latency or (entry.latencies.request if entry.latencies else None)
     request_id = entry.request.id if entry.request else None
+    started = None if entry.started_at is None else entry.started_at / 1000
+    time = unix_seconds(started, record.time, "started_at / 1000", lost)
     return (
         Trace(
             id=clean.trace_id(answer.id or request_id or event_id(record), "", "", value),
-            time=unix_seconds(
-                None if entry.started_at is None else entry.started_at / 1000,
-                record.time,
-                "started_at / 1000",
-            ),
+            time=time,
             app=clean.optional(app, "unknown"),
             provider=clean.optional(meta.provider_name, "unknown"),
             user=clean.user(prompt.user) if prompt.user else "",
             trace_id=clean.id(trace_id) if isinstance(trace_id, str) and trace_id else "",
             latency=None if latency is None else latency / 1000,
-            missing=() if asked and (own.response or failed) else ("content",),
             labels=labels_of(
-                [*_labels(entry, proxy, answer), *left_out_of(prompt, answer), *prompt.metadata.items()]
+                [
+                    *_labels(entry, proxy, answer),
+                    *text_labels,
+                    lost_label(lost, prompt.lost, answer.lost),
+                    *prompt.metadata.items(),
+                ]
             ),
             **fields,
         ),
     )
 
 
-def _answer(response: object, where: str, parse: Parse, *, failed: bool) -> Answer:
-    if failed:
+def _is_no_exchange(proxy: Proxy) -> bool:
+    kinds = [tried.route_type or "" for tried in proxy.tried_targets or ()]
+    return bool(kinds) and all(kind.rpartition("/")[2] in _NO_EXCHANGE for kind in kinds)
+
+
+def _parsed(body: object, parse: Parse) -> object:
+    """Return a body whose JSON may list vectors, opened; anything else unchanged, as it is read later."""
+    if isinstance(body, str) and body[:1] == "{" and '"choices"' not in body:
         try:
-            answer = answer_of(response, where, parse) if response else Answer()
-        except BadTrace:  # an error page of whatever answered
-            answer = Answer()
-        answer.failed, answer.finish_reason = answer.failed or FAILED, FAILED
-        return answer
-    return answer_of(response, where, parse) if response else Answer()
+            return parse(body.encode())
+        except BadTrace:
+            return body
+    return body
 
 
 def _names(entry: KongEntry) -> Iterator[str | None]:

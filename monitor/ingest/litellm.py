@@ -12,27 +12,30 @@ import msgspec
 from msgspec import Meta
 
 from monitor.errors import BadTrace
-from monitor.ingest.chat import (
+from monitor.ingest.bodies import (
     Answer,
+    Body,
     Prompt,
-    answer_of,
-    common,
-    documents_of,
-    left_out_of,
+    Request,
+    exchange_fields,
+    is_exchange,
+    lost_label,
     prompt_of,
+    response_of,
 )
+from monitor.ingest.bodies.parts import as_text, document_of
 from monitor.ingest.fields import Parse, convert, event_id, labels_of, unix_seconds
 from monitor.ingest.identifiers import Names
-from monitor.ingest.openai_shapes import FAILED, Body, FileSearchResult, Request, Turn
-from monitor.ingest.streams import as_text
+from monitor.ingest.mending import Lost
+from monitor.ingest.texts import FAILED, Markers
 from monitor.ingest.unused import Shapes
 from monitor.trace import Record, ToolCall, Trace, Usage
 
 MAX_PAYLOADS = 10_000
 """Most payloads in the list of one record; LiteLLM's own batches have hundreds."""
 WRAPPER = "standard_logging_object"
-_REDACTED = "redacted-by-litellm"  # what `turn_off_message_logging` leaves of each text
-_BODIES = frozenset({"choices", "output", "content", "error"})
+_PASSED_ON = "pass_through"
+_BODIES = frozenset({"choices", "output", "content", "candidates"})
 _NO_EXCHANGE = frozenset({
     "embedding", "image_generation", "image_edit", "image_variation", "moderation", "transcription", "speech",
     "rerank", "search", "ocr", "video_generation", "vector_store_search", "vector_store_create",
@@ -46,7 +49,7 @@ _Tokens = Annotated[int, Meta(ge=0, le=2**53)]
 class Search(msgspec.Struct, gc=False):
     """Results of a vector store."""
 
-    data: tuple[FileSearchResult, ...] | None = None
+    data: list[Any] | None = None
 
 
 class SearchRequest(msgspec.Struct, gc=False):
@@ -99,7 +102,7 @@ class ErrorInformation(msgspec.Struct, gc=False):
 class Payload(msgspec.Struct, gc=False):
     """The fields read from a payload."""
 
-    call_type: str
+    call_type: str = ""
     id: str | None = None
     trace_id: str | None = None
     status: str | None = None
@@ -126,70 +129,78 @@ class Payload(msgspec.Struct, gc=False):
 SHAPES: Shapes = {
     "": Payload,
     WRAPPER: Payload,
-    "messages": Turn | Request,
+    "messages": Request,
     "response": Body,
-    f"{WRAPPER}.messages": Turn | Request,
+    f"{WRAPPER}.messages": Request,
     f"{WRAPPER}.response": Body,
 }
 
 
-def decode(record: Record, parse: Parse, clean: Names) -> tuple[Trace, ...]:
+def decode(record: Record, parse: Parse, clean: Names, markers: Markers) -> tuple[Trace, ...]:
     """Return a trace per payload that is an exchange; embeddings, images, files and the like are none.
 
     A failed call is a trace with an empty response, finish reason `error` and the error's class as label;
-    where LiteLLM redacted the texts, `missing` says `content`. The application is `app` of the requester's
-    metadata, else the alias of the key or the team. Raises BadTrace: too_large, wrong_type, missing_field,
-    out_of_range, and what `parse` raises.
+    where LiteLLM redacted the texts, or keeps them in cold storage, the trace is blind. The application is
+    `app` of the requester's metadata, else the alias of the key or the team. Raises BadTrace: too_large,
+    wrong_type, missing_field, out_of_range, and what `parse` raises.
     """
     value = record.value or b""
     parsed = parse(value)
     if not isinstance(parsed, list):
-        return _traces(parsed, "", record, parse, clean, 0)
+        return _traces(parsed, "", record, parse, clean, markers, 0)
     if len(parsed) > MAX_PAYLOADS:
         raise BadTrace("too_large", f"{len(parsed)} payloads; send at most {MAX_PAYLOADS} in a record")
     traces: list[Trace] = []
     for n, payload in enumerate(parsed):
-        traces += _traces(payload, f"[{n}]", record, parse, clean, n)
+        traces += _traces(payload, f"[{n}]", record, parse, clean, markers, n)
     return tuple(traces)
 
 
 def _traces(
-    raw: object, where: str, record: Record, parse: Parse, clean: Names, part: int
+    raw: object, where: str, record: Record, parse: Parse, clean: Names, markers: Markers, part: int
 ) -> tuple[Trace, ...]:
     if isinstance(raw, dict) and WRAPPER in raw:
         raw, where = raw[WRAPPER], f"{where}.{WRAPPER}".lstrip(".")
-    payload = convert(raw, Payload, [], where)
+    lost: list[Lost] = []
+    payload = convert(raw, Payload, lost, where)
+    at = f"{where}." if where else ""
+    if not payload.call_type and payload.messages is None and payload.response is None:
+        raise BadTrace("missing_field", f"{at}call_type: required, or messages and response; send them")
     if payload.call_type.removeprefix("a") in _NO_EXCHANGE or payload.call_type in _NO_EXCHANGE:
         return ()
-    at = f"{where}." if where else ""
+    response = _response(payload.response)
+    if not is_exchange(response):
+        return ()
     prompt = _prompt(payload, where, parse)
-    answer = _answer(payload, f"{at}response", parse)
+    answer = _answer(payload, response, f"{at}response", parse)
     metadata = payload.metadata or Metadata()
-    fields = common(prompt, answer, clean)
-    fields["context"] += documents_of(
-        [
-            result
+    call = metadata.mcp_tool_call_metadata
+    counted = payload.prompt_tokens is not None or payload.completion_tokens is not None
+    fields, text_labels = exchange_fields(
+        prompt,
+        answer,
+        clean,
+        markers,
+        usage=Usage(payload.prompt_tokens, payload.completion_tokens) if counted else None,
+        documents=[
+            document_of(result)
             for request in metadata.vector_store_request_metadata or ()
             if request.vector_store_search_response
             for result in request.vector_store_search_response.data or ()
         ],
-        answer.left_out,
+        tool_calls=[ToolCall(call.name or "", as_text(call.arguments), as_text(call.result))] if call else (),
+        captured=metadata.cold_storage_object_key is None,
     )
-    if metadata.mcp_tool_call_metadata:
-        call = metadata.mcp_tool_call_metadata
-        fields["tool_calls"] += (ToolCall(call.name or "", as_text(call.arguments), as_text(call.result)),)
     if managed := metadata.prompt_management_metadata:
         fields["prompt_name"] = clean.optional(managed.prompt_id)
         fields["prompt_version"] = clean.optional(str(managed.prompt_version or ""))
-    if payload.prompt_tokens is not None or payload.completion_tokens is not None:
-        fields["usage"] = Usage(payload.prompt_tokens, payload.completion_tokens)
     if payload.model and not answer.model:
         fields["model"] = clean.name(payload.model)
     requester = metadata.requester_metadata or {}
     app = _text(requester, "app") or metadata.user_api_key_alias or metadata.user_api_key_team_alias
     user = payload.end_user or metadata.user_api_key_end_user_id or metadata.user_api_key_user_id
-    start = unix_seconds(payload.start_time, record.time, f"{at}startTime")
-    end = unix_seconds(payload.end_time, start, f"{at}endTime")
+    start = unix_seconds(payload.start_time, record.time, f"{at}startTime", lost)
+    end = unix_seconds(payload.end_time, start, f"{at}endTime", lost)
     trace_id = clean.id(payload.trace_id) if payload.trace_id else ""
     return (
         Trace(
@@ -201,38 +212,75 @@ def _traces(
             user=clean.user(user) if user else "",
             trace_id=trace_id,
             latency=max(0.0, end - start) if payload.end_time else None,
-            missing=("content",) if _elsewhere(payload, prompt, answer) else (),
-            labels=labels_of([*_labels(payload, answer), *left_out_of(prompt, answer), *_tags(metadata)]),
+            labels=labels_of(
+                [
+                    *_labels(payload, answer),
+                    *text_labels,
+                    lost_label(lost, prompt.lost, answer.lost),
+                    *_tags(metadata),
+                ]
+            ),
             **fields,
         ),
     )
 
 
 def _prompt(payload: Payload, where: str, parse: Parse) -> Prompt:
-    if isinstance(payload.messages, dict):  # a provider's own body, passed on
-        return prompt_of(payload.messages, f"{where}.messages".lstrip("."), parse)
+    messages = payload.messages
+    at = f"{where}.messages".lstrip(".")
+    if isinstance(messages, dict) and "role" not in messages:  # a provider's own body, passed on
+        return prompt_of(messages, at, parse)
+    if _PASSED_ON in payload.call_type and (body := _passed_on(messages)):
+        try:
+            return prompt_of(body, at, parse)
+        except BadTrace:  # no body: a text that looks like one
+            pass
     parameters = payload.model_parameters or {}
     request = {key: parameters[key] for key in ("instructions", "system", "user") if parameters.get(key)}
-    return prompt_of(request | {"messages": payload.messages}, where, parse)
+    return prompt_of(request | {"messages": messages}, where, parse)
 
 
-def _answer(payload: Payload, where: str, parse: Parse) -> Answer:
-    response = payload.response
+def _passed_on(messages: object) -> str | None:
+    """Return the request's body where the one message of an endpoint that is passed on holds it as JSON."""
+    if isinstance(messages, list) and len(messages) == 1 and isinstance(messages[0], dict):
+        text = messages[0].get("content")
+        return text if isinstance(text, str) and text.lstrip()[:1] == "{" else None
+    return None
+
+
+def _response(response: object) -> object:
+    """Return what was answered: endpoints that are passed on and realtime sessions wrap it."""
+    if isinstance(response, dict):
+        for key in ("response", "results"):
+            inner = response.get(key)
+            if isinstance(inner, str | dict) if key == "response" else isinstance(inner, list):
+                return inner
+    return response
+
+
+def _answer(payload: Payload, response: object, where: str, parse: Parse) -> Answer:
     if payload.status == "failure":
         error = payload.error_information or ErrorInformation()
         return Answer(finish_reason=FAILED, failed=error.error_class or str(error.error_code or FAILED))
-    if response is None or isinstance(response, str):
-        return Answer(text=response or "")
-    if isinstance(response, dict) and isinstance(response.get("text"), str) and not _BODIES & response.keys():
-        return Answer(text=response["text"])
-    return answer_of(response, where, parse)
+    if response is None or response in ({}, []):
+        return Answer()
+    if isinstance(response, str) and not _is_body(response, parse):
+        return Answer(text=response)
+    return response_of(response, where, parse)
 
 
-def _elsewhere(payload: Payload, prompt: Prompt, answer: Answer) -> bool:
-    """Return whether texts were redacted, or kept in cold storage."""
-    stored = payload.metadata is not None and payload.metadata.cold_storage_object_key is not None
-    texts = [answer.text, *(message.content for message in prompt.messages)]
-    return _REDACTED in texts or (stored and not any(texts))
+def _is_body(text: str, parse: Parse) -> bool:
+    """Return whether a text is a body or a stream rather than the answer itself."""
+    start = text.lstrip()
+    if start.startswith(("data:", "event:")):
+        return True
+    if not start.startswith("{"):
+        return False
+    try:
+        value = parse(start.encode())
+    except BadTrace:
+        return False
+    return isinstance(value, dict) and not _BODIES.isdisjoint(value)
 
 
 def _labels(payload: Payload, answer: Answer) -> Iterator[tuple[str, object]]:

@@ -1,28 +1,42 @@
-"""Pairs of a request and its response as OpenAI's clients and servers exchange them, one pair per record.
+"""Pairs of a request and its response as clients and servers of model APIs exchange them, one per record.
 
     {"request": {…}, "response": {…}}
 
-The bodies are those of chat completions, text completions or the Responses API (`openai_shapes`), as objects
-or as JSON in strings; around either may be an HTTP message that has it as its `body`, as in files of the
-Batch API (platform.openai.com, "Batch"). A streamed response is a list of its chunks, or its server-sent
-events in a string, under `response` or `chunks`. A failed one has `error`, in its body or next to it.
+The bodies are those of any API that `bodies` reads, as objects or as JSON in strings; around either may be
+an HTTP message that has it as its `body`, as in files of the Batch API (platform.openai.com, "Batch"). A
+streamed response is a list of its chunks, or its server-sent events in a string, under `response` or
+`chunks`. A failed one has `error`, in its body or next to it.
 
 Optional keys next to them, as in the native format: `id`, `time`, `app`, `environment`, `provider`,
 `conversation`, `user`, `trace_id`, `span_id`, `latency` and `labels`.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta
 
 from monitor.errors import BadTrace
-from monitor.ingest.chat import Answer, answer_of, common, left_out_of, prompt_of
+from monitor.ingest.bodies import (
+    Answer,
+    Body,
+    Request,
+    exchange_fields,
+    failed_answer,
+    is_exchange,
+    lost_label,
+    prompt_of,
+    response_of,
+)
+from monitor.ingest.bodies.shapes import Failure
 from monitor.ingest.fields import Parse, convert, event_id, labels_of, one_object, unix_seconds
 from monitor.ingest.identifiers import Names
-from monitor.ingest.openai_shapes import FAILED, Body, Failure, Request, StreamEvent
+from monitor.ingest.mending import Lost
+from monitor.ingest.texts import FAILED, Markers
 from monitor.ingest.unused import Shapes
 from monitor.trace import Record, Trace
+
+_FIRST_FAILURE: Final = 400  # HTTP status codes from here on are errors
 
 
 class Pair(msgspec.Struct, gc=False):
@@ -45,6 +59,16 @@ class Pair(msgspec.Struct, gc=False):
     labels: dict[str, Any] | None = None
 
 
+class StreamEvent(msgspec.Struct, gc=False):
+    """The fields read from an event of a stream that is no chunk of a body."""
+
+    type: str
+    response: Body | None = None
+    item: Any = None
+    output_index: int = 0
+    delta: Any = None
+
+
 SHAPES: Shapes = {
     "": Pair,
     "request": Request,
@@ -55,39 +79,38 @@ SHAPES: Shapes = {
 }
 
 
-def decode(record: Record, parse: Parse, clean: Names) -> tuple[Trace, ...]:
-    """Return the record's one trace; several choices are its response and its alternatives.
+def decode(record: Record, parse: Parse, clean: Names, markers: Markers) -> tuple[Trace, ...]:
+    """Return the record's one trace; none for embeddings, images and the like.
 
-    `messages`, `input`, `instructions` and `prompt` are the messages, results of file search the context, and
-    a refusal is a response with the label `refused`. The request's `metadata` are labels. Raises BadTrace:
-    wrong_type, missing_field, out_of_range, and what `parse` raises.
+    Several choices are its response and its alternatives. Results of file search, and documents of the
+    request, are the context, and a refusal is a response with the label `refused`. The request's `metadata`
+    are labels. Raises BadTrace: wrong_type, missing_field, out_of_range, and what `parse` raises.
     """
     value = record.value or b""
-    pair = convert(one_object(parse(value)), Pair, [])
+    lost: list[Lost] = []
+    pair = convert(one_object(parse(value)), Pair, lost)
     if pair.request is None:
         raise BadTrace("missing_field", "request: required; send the body of the request")
-    prompt = prompt_of(_body(pair.request), "request", parse)
     response = _body(pair.response)
-    if pair.chunks is not None:
-        answer = answer_of(pair.chunks, "chunks", parse)
-    elif response is not None:
-        answer = answer_of(response, "response", parse)
-    elif pair.error is not None:
-        kind = pair.error if isinstance(pair.error, str) else pair.error.kind()
-        answer = Answer(finish_reason=FAILED, failed=kind)
-    else:
-        raise BadTrace("missing_field", "response: required; send the body, the chunks of a stream, or error")
-    fields = common(prompt, answer, clean)
-    fields["trace_id"] = clean.id(pair.trace_id) if pair.trace_id else ""
-    fields["span_id"] = clean.id(pair.span_id) if pair.span_id else ""
+    if pair.chunks is None and not is_exchange(response):
+        return ()
+    prompt = prompt_of(_body(pair.request), "request", parse)
+    answer = _answer(pair, response, parse)
+    fields, text_labels = exchange_fields(prompt, answer, clean, markers)
+    trace_id = clean.id(pair.trace_id) if pair.trace_id else ""
+    span_id = clean.id(pair.span_id) if pair.span_id else ""
     if pair.conversation:
         fields["conversation"] = clean.name(pair.conversation)
     own = answer.id or pair.id or event_id(record)
     user = pair.user or prompt.user
+    created = unix_seconds(answer.created, record.time, "response.created", lost)
+    time = unix_seconds(pair.time, created, "time", lost)
     return (
         Trace(
-            id=clean.trace_id(own, fields["trace_id"], fields["span_id"], value),
-            time=unix_seconds(pair.time, unix_seconds(answer.created, record.time, "response.created")),
+            id=clean.trace_id(own, trace_id, span_id, value),
+            trace_id=trace_id,
+            span_id=span_id,
+            time=time,
             app=clean.optional(pair.app, "unknown"),
             environment=clean.environment(pair.environment or "unknown"),
             provider=clean.optional(pair.provider, "unknown"),
@@ -97,7 +120,8 @@ def decode(record: Record, parse: Parse, clean: Names) -> tuple[Trace, ...]:
                 [
                     ("error", answer.failed),
                     ("refused", answer.refused or None),
-                    *left_out_of(prompt, answer),
+                    *text_labels,
+                    lost_label(lost, prompt.lost, answer.lost),
                     *(pair.labels or {}).items(),
                     *prompt.metadata.items(),
                 ]
@@ -105,6 +129,20 @@ def decode(record: Record, parse: Parse, clean: Names) -> tuple[Trace, ...]:
             **fields,
         ),
     )
+
+
+def _answer(pair: Pair, response: object, parse: Parse) -> Answer:
+    status = pair.response.get("status_code") if isinstance(pair.response, dict) else None
+    if pair.chunks is not None:
+        return response_of(pair.chunks, "chunks", parse)
+    if isinstance(status, int) and status >= _FIRST_FAILURE and response is not pair.response:
+        return failed_answer(response, "response", parse)
+    if response is not None:
+        return response_of(response, "response", parse)
+    if pair.error is None:
+        raise BadTrace("missing_field", "response: required; send the body, the chunks of a stream, or error")
+    kind = pair.error if isinstance(pair.error, str) else pair.error.kind()
+    return Answer(finish_reason=FAILED, failed=kind)
 
 
 def _body(message: object) -> object:

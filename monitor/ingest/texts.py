@@ -15,13 +15,16 @@ from monitor.trace import Document, Message, Side, ToolCall, Unread, Unreadable,
 FAILED = "error"
 """Finish reason of an exchange that ended with an error."""
 LEFT_OUT = frozenset({
-    "image_url", "input_image", "image", "input_audio", "audio", "file", "input_file", "document",
-    "video_url", "video", "tokens", "reasoning", "thinking", "redacted_thinking", "tool_use",
+    "image_url", "input_image", "image", "input_audio", "output_audio", "audio", "file", "input_file",
+    "document", "video_url", "video", "tokens", "reasoning", "thinking", "redacted_thinking", "tool_use",
     "item_reference", "web_search_call", "computer_call", "code_interpreter_call",
     "image_generation_call", "local_shell_call", "shell_call", "blob", "uri", "compaction",
 })  # fmt: skip
 """Kinds of parts without text that the labels `left_out.<kind>` name; all others are `other`."""
-_FILTERED = frozenset({"content_filter", "content_filtered", "safety", "refusal"})
+_FILTERED = frozenset({
+    "content_filter", "content_filtered", "safety", "refusal", "guardrail_intervened", "prohibited_content",
+    "blocklist", "recitation", "spii", "image_safety",
+})  # fmt: skip
 _FINISHES = {
     "stop": ("end_turn", "stop_sequence", "eos", "eos_token", "complete", "completed", "finish", "finished"),
     "tool_calls": (

@@ -1,0 +1,162 @@
+"""Bodies of requests and responses of model APIs, whole and streamed, as clients and gateways pass them on.
+
+Each API is a module: `is_piece` recognises what it streams, `join` makes of that the body that would have
+come whole, and `read` reads one into an `Answer`. Requests differ only in where messages stand (`requests`),
+and parts of messages are read alike wherever they stand (`parts`).
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from monitor.errors import BadTrace
+from monitor.ingest.bodies import anthropic, completions, converse, gemini, others, requests, responses
+from monitor.ingest.bodies.reading import Answer, Prompt, exchange_fields, lost_label
+from monitor.ingest.bodies.shapes import Body, Request
+from monitor.ingest.bodies.streams import events_of
+from monitor.ingest.cut_json import read_cut
+from monitor.ingest.fields import Parse, convert, parse_within
+from monitor.ingest.mending import Lost
+from monitor.ingest.texts import FAILED
+from monitor.trace import Unreadable
+
+__all__ = [
+    "Answer", "Body", "Prompt", "Request", "exchange_fields", "failed_answer", "is_exchange", "lost_label",
+    "prompt_of", "response_of",
+]  # fmt: skip
+
+_MAX_DEPTH: Final = 64  # of JSON that was cut off
+_STREAMS: Final = (completions, anthropic, responses, gemini, converse, others)
+_NO_TEXT: Final = frozenset({"embedding", "embeddings", "totalTokens", "responsesTokenCount", "predictions"})
+"""Keys of responses that hold no text by nature: vectors, and counts of tokens."""
+_ITEMS: Final = frozenset({
+    "embedding", "b64_json", "url", "object", "flagged", "relevance_score", "revised_prompt",
+})  # fmt: skip
+"""Keys of the items in responses that list vectors, images, models or ranks."""
+_ANSWERS: Final = frozenset({
+    "choices", "output", "content", "candidates", "message", "error", "promptFeedback", "text", "response",
+    "completion", "generation", "generated_text", "outputText", "generations", "outputs", "results",
+})  # fmt: skip
+
+
+def prompt_of(body: object, where: str, parse: Parse) -> Prompt:
+    """Read a request's body: an object, or its JSON in a string, maybe cut off.
+
+    Raises BadTrace naming `where` and the field.
+    """
+    cut = False
+    if isinstance(body, str):
+        body, cut = _opened(body, where, parse)
+    prompt = requests.read(body, where)
+    if cut:
+        prompt.unread = Unreadable.TRUNCATED
+    return prompt
+
+
+def is_exchange(response: object) -> bool:
+    """Return whether a response may be a model's answer rather than vectors, images, ranks or counts."""
+    if not isinstance(response, dict) or "choices" in response or "error" in response:
+        return True
+    if not _NO_TEXT.isdisjoint(response) or response.keys() == {"input_tokens"}:
+        return not _ANSWERS.isdisjoint(response)
+    for key in ("data", "results"):
+        items = response.get(key)
+        if isinstance(items, list) and _ANSWERS.isdisjoint(response.keys() - {"results"}):
+            return not items or not all(isinstance(i, dict) and not _ITEMS.isdisjoint(i) for i in items)
+    return True
+
+
+def response_of(response: object, where: str, parse: Parse) -> Answer:
+    """Read a response: a body, a list of chunks, or a string of one's JSON or of server-sent events.
+
+    Raises BadTrace naming `where` and the field; missing_field for a body that has no field of an answer.
+    """
+    cut = False
+    if isinstance(response, str):
+        text = response.lstrip("\ufeff \t\r\n")
+        if text.startswith(("{", "[")):
+            response, cut = _opened(text, where, parse)
+        else:
+            response, cut = events_of(text, parse)
+    answer = _of_stream(response, where) if isinstance(response, list) else _of_body(response, where)
+    if cut:
+        answer.unread = Unreadable.TRUNCATED
+    return answer
+
+
+def failed_answer(response: object, where: str, parse: Parse) -> Answer:
+    """Read the response of a call that failed, which may be the error page of whatever answered."""
+    try:
+        answer = response_of(response, where, parse) if response else Answer()
+    except BadTrace:
+        answer = Answer()
+    answer.failed, answer.finish_reason = answer.failed or FAILED, FAILED
+    return answer
+
+
+def _opened(text: str, where: str, parse: Parse) -> tuple[object, bool]:
+    """Return the JSON that a string holds, or its lines do, as far as it goes; and whether it was cut."""
+    try:
+        return parse_within(where, text, parse), False
+    except BadTrace as error:
+        if error.reason != "invalid_json":
+            raise
+        if text.startswith("{") and len(lines := events_of(text, parse)[0]) > 1:
+            return lines, False
+        read = read_cut(text, _MAX_DEPTH)
+        if not read:
+            raise
+        return read, True
+
+
+def _of_stream(chunks: list[Any], where: str) -> Answer:
+    pieces = [chunk for chunk in chunks if isinstance(chunk, dict)]
+    for api in _STREAMS:
+        if some := [piece for piece in pieces if api.is_piece(piece)]:
+            answer = _of_body(api.join(some if api is not converse else pieces), where)
+            if api is responses and (turns := responses.heard(pieces)):
+                session = Prompt()
+                requests.add_turns(turns, session)
+                answer.heard = session.messages
+            return answer
+    if len(pieces) == 1:
+        return _of_body(pieces[0], where)
+    raise BadTrace("missing_field", f"{where}: holds no chunk of a response; send them all")
+
+
+def _of_body(value: object, where: str) -> Answer:
+    lost: list[Lost] = []
+    body = convert(value, Body, lost, where)
+    answer = Answer(
+        id=body.id or "",
+        model=body.model or "",
+        model_version=body.system_fingerprint or "",
+        created=body.created if body.created is not None else body.created_at,
+        usage=body.usage.usage() if body.usage else None,
+        lost=lost,
+    )
+    if body.error:
+        answer.failed = body.error if isinstance(body.error, str) else body.error.kind()
+    if body.choices is not None:
+        completions.read(body, answer)
+    elif reader := next((read for has, read in _READERS if has(body)), None):
+        reader(body, answer)
+    elif not answer.failed:
+        raise BadTrace(
+            "missing_field",
+            f"{where}: holds none of choices, output, content, candidates and error; send one",
+        )
+    if answer.failed:
+        answer.finish_reason = FAILED
+    nothing = not (answer.text or answer.tool_calls or answer.left_out)
+    if nothing and body.usage and body.usage.reasoned():
+        answer.left_out = ["reasoning"]  # it took all tokens
+    return answer
+
+
+_READERS: Final[tuple[tuple[Callable[[Body], bool], Callable[[Body, Answer], None]], ...]] = (
+    (lambda body: body.candidates is not None or body.prompt_feedback is not None, gemini.read),
+    (lambda body: isinstance(body.output, list), responses.read),
+    (lambda body: isinstance(body.output, dict) and "message" in body.output, converse.read),
+    (lambda body: body.content is not None, anthropic.read),
+    (others.has_text, others.read),
+)

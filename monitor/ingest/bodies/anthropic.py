@@ -1,0 +1,75 @@
+"""Anthropic's messages. Source: docs.anthropic.com, "Messages" and "Streaming messages"."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from monitor.ingest.bodies import parts
+from monitor.ingest.bodies.reading import Answer
+from monitor.ingest.bodies.shapes import Body
+from monitor.ingest.bodies.streams import first_of, joined
+
+_EVENTS: Final = frozenset({
+    "message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_delta",
+    "message_stop",
+})  # fmt: skip
+_DELTAS: Final = {
+    "text_delta": ("text", "text", "text"),
+    "input_json_delta": ("tool_use", "partial_json", "input"),
+    "thinking_delta": ("thinking", "thinking", "thinking"),
+    "compaction_delta": ("compaction", "content", "content"),
+}
+"""Kinds of deltas: the type of the block they build, their own field and the block's."""
+
+
+def is_piece(event: dict[str, Any]) -> bool:
+    """Return whether an event is one of a streamed message."""
+    kind = event.get("type")
+    return type(kind) is str and (kind in _EVENTS or (kind == "error" and type(event.get("error")) is dict))
+
+
+def read(body: Body, answer: Answer) -> None:
+    """Read a message: its texts, and calls of tools with what servers returned for them."""
+    take(body.content, answer)
+    answer.finish_reason = body.stop_reason or ""
+
+
+def take(content: Any, answer: Answer) -> None:
+    """Read the content of the one message of a response into the answer."""
+    found = parts.read(content)
+    answer.text = "".join(found.texts)
+    answer.tool_calls = found.answered_calls()
+    answer.documents = [*answer.documents, *found.documents]
+    answer.left_out = [*answer.left_out, *found.left_out]
+    answer.refused = found.refused
+
+
+def join(events: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the message that would have come without streaming."""
+    started = first_of(event.get("message") for event in events if event.get("type") == "message_start")
+    body: dict[str, Any] = dict(started) if type(started) is dict else {}
+    usage = dict(body["usage"]) if type(body.get("usage")) is dict else {}
+    blocks: dict[int, dict[str, Any]] = {}
+    texts: dict[tuple[int, str], list[Any]] = {}
+    for event in events:
+        kind, delta = event.get("type"), event.get("delta")
+        at = event.get("index")
+        index = at if type(at) is int else 0
+        if kind == "content_block_start" and type(block := event.get("content_block")) is dict:
+            blocks[index] = block
+        elif kind == "content_block_delta" and type(delta) is dict and delta.get("type") in _DELTAS:
+            made, own, field = _DELTAS[delta["type"]]
+            blocks.setdefault(index, {"type": made})
+            texts.setdefault((index, field), []).append(delta.get(own))
+        elif kind == "message_delta":
+            if type(delta) is dict and delta.get("stop_reason"):
+                body["stop_reason"] = delta["stop_reason"]
+            if type(more := event.get("usage")) is dict:
+                usage |= more
+        elif kind == "error":
+            body["error"] = event.get("error")
+    for (index, field), pieces in texts.items():
+        begun = blocks[index].get(field)
+        blocks[index] = {**blocks[index], field: joined([begun, *pieces])}
+    if usage:
+        body["usage"] = usage
+    return {**body, "content": [blocks[index] for index in sorted(blocks)]}

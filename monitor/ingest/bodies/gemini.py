@@ -1,0 +1,60 @@
+"""Gemini's generateContent. Source: ai.google.dev, "GenerateContentResponse"; Vertex AI's is the same."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from monitor.ingest.bodies import parts
+from monitor.ingest.bodies.reading import Answer
+from monitor.ingest.bodies.shapes import Body
+from monitor.ingest.bodies.streams import first_of, items_of
+
+_LAST: Final = ("usageMetadata", "modelVersion", "responseId", "promptFeedback", "error")
+BLOCKED: Final = "content_filter"
+
+
+def is_piece(chunk: dict[str, Any]) -> bool:
+    """Return whether a chunk is one of a streamed response."""
+    return "candidates" in chunk or "usageMetadata" in chunk
+
+
+def read(body: Body, answer: Answer) -> None:
+    """Read the candidates: the first is the response, the others are alternatives."""
+    answer.id = answer.id or body.response_id or ""
+    answer.model = answer.model or body.model_version or ""
+    answer.usage = answer.usage or (body.usage_metadata.usage() if body.usage_metadata else None)
+    texts: list[str] = []
+    for n, candidate in enumerate(items_of(body.candidates)):
+        found = parts.read(_parts(candidate))
+        texts.append("".join(found.texts))
+        answer.left_out = [*answer.left_out, *found.left_out]
+        answer.tool_calls = [*answer.tool_calls, *found.answered_calls()]
+        if not n:
+            answer.finish_reason = parts.name_of(candidate.get("finishReason"))
+    if not texts and type(body.prompt_feedback) is dict and body.prompt_feedback.get("blockReason"):
+        answer.finish_reason = BLOCKED
+    answer.text = texts[0] if texts else ""
+    answer.alternatives = [text for text in texts[1:] if text]
+
+
+def join(chunks: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the response that would have come without streaming."""
+    body = {key: first_of(chunk.get(key) for chunk in reversed(chunks)) for key in _LAST}
+    candidates: dict[int, dict[str, Any]] = {}
+    for chunk in chunks:
+        for n, candidate in enumerate(items_of(chunk.get("candidates"))):
+            at = candidate.get("index")
+            index = at if type(at) is int else n
+            whole = candidates.setdefault(index, {"content": {"parts": []}})
+            some = _parts(candidate)
+            whole["content"]["parts"] += some if type(some) is list else [] if some is None else [some]
+            if candidate.get("finishReason"):
+                whole["finishReason"] = candidate["finishReason"]
+    body["candidates"] = [candidates[index] for index in sorted(candidates)]
+    return {key: value for key, value in body.items() if value is not None}
+
+
+def _parts(candidate: dict[str, Any]) -> Any:
+    content = candidate.get("content")
+    if type(content) is dict:
+        return content.get("parts") if "parts" in content else content.get("text")
+    return candidate.get("output") if content is None else content

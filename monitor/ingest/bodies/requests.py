@@ -1,0 +1,119 @@
+"""Reads a request's body into a `Prompt`, whichever API it is of: they differ in where messages stand."""
+
+from typing import Any, Final
+
+from monitor.ingest.bodies import parts
+from monitor.ingest.bodies.reading import Prompt
+from monitor.ingest.bodies.shapes import Request, Template, Thread
+from monitor.ingest.fields import convert, role_of
+from monitor.ingest.mending import Lost
+from monitor.trace import Message, Unreadable
+
+_SYSTEM: Final = ("system", "preamble", "systemInstruction", "system_instruction", "instructions")
+_TURNS: Final = ("messages", "chat_history", "contents", "input", "message", "inputs", "inputText")
+_CONTENTS: Final = ("content", "parts", "message", "text")
+
+
+def read(body: Any, where: str) -> Prompt:
+    """Read a request's body, an object. Raises BadTrace naming `where` for anything else."""
+    lost: list[Lost] = []
+    request = convert(body, Request, lost, where)
+    prompt = Prompt(
+        model=request.model or request.model_id or "",
+        user=request.safety_identifier or request.user or "",
+        metadata=request.metadata or {},
+        lost=lost,
+    )
+    if "user_id" in prompt.metadata:  # Anthropic's place for the user
+        prompt.user = prompt.user or parts.name_of(prompt.metadata["user_id"])
+        prompt.metadata = {key: value for key, value in prompt.metadata.items() if key != "user_id"}
+    for name in _SYSTEM:
+        if name in body:
+            _add_system(body[name], prompt)
+    for name in _TURNS:
+        if name in body:
+            add_turns(body[name], prompt)
+    if request.prompt is not None:
+        _add_prompt(request.prompt, prompt)
+    if type(request.documents) is list:
+        prompt.documents += [parts.document_of(item) for item in request.documents if item]
+    if thread := request.conversation:
+        prompt.conversation = (thread.id or "") if isinstance(thread, Thread) else thread
+    return prompt
+
+
+def _add_prompt(sent: str | list[Any] | Template, prompt: Prompt) -> None:
+    """Add the prompt of a text completion, or what was filled into a stored one."""
+    match sent:
+        case str(text):
+            prompt.messages.append(Message("user", text))
+        case list(texts):  # a batch of prompts; a prompt of token numbers has no text
+            prompt.messages += [Message("user", text) for text in texts if isinstance(text, str)]
+            prompt.left_out += ["tokens" for text in texts if not isinstance(text, str)]
+        case Template() as stored:
+            prompt.name, prompt.version = stored.id or "", stored.version or ""
+            filled = [value for value in (stored.variables or {}).values() if isinstance(value, str)]
+            prompt.messages += [Message("user", text) for text in filled]
+
+
+def add_turns(turns: Any, prompt: Prompt, role: str = "user") -> None:
+    """Add messages of any shape, and items of the Responses API; `role` is the one where none is named."""
+    for turn in turns if type(turns) is list else [turns]:
+        if type(turn) is dict and type(turn.get("content")) is str and type(turn.get("role")) is str:
+            prompt.messages.append(Message(role_of(turn["role"]), turn["content"]))  # the usual case
+        elif type(turn) is not dict:
+            if turn is not None:
+                prompt.messages.append(Message(role, parts.as_text(turn)))
+        elif _is_item(turn):
+            _add_item(turn, prompt, role)
+        else:
+            _add_turn(turn, prompt, role)
+
+
+def _is_item(turn: dict[str, Any]) -> bool:
+    """Return whether this is an item or a part rather than a message."""
+    if turn.get("role") is not None or turn.get("type") == "message":
+        return False
+    return type(turn.get("type")) is str or not any(key in turn for key in _CONTENTS[:3])
+
+
+def _add_item(item: dict[str, Any], prompt: Prompt, role: str) -> None:
+    content = parts.read(item)
+    prompt.left_out += content.left_out
+    prompt.documents += content.documents
+    # The exchange that made a call was judged with it; results that came apart are read here.
+    prompt.messages += [Message("tool", text) for _, text, _ in content.results]
+    prompt.messages += [Message(role, text) for text in content.texts]
+
+
+def _add_turn(turn: dict[str, Any], prompt: Prompt, role: str) -> None:
+    role = role_of(turn["role"]) if turn.get("role") else role
+    value = next((turn[key] for key in _CONTENTS if turn.get(key) is not None), None)
+    content = parts.read(value)
+    prompt.left_out += content.left_out
+    prompt.documents += content.documents
+    prompt.messages += [Message("tool", text) for _, text, _ in content.results]
+    if content.results and not content.texts:
+        return
+    refusal = turn.get("refusal")
+    text = "\n".join(content.texts) or (refusal if type(refusal) is str else "")
+    if value in (None, []) and role in {"user", "system"}:
+        prompt.unread = Unreadable.NO_CONTENT  # its place is there, and nothing in it
+    prompt.messages.append(Message(role, text))
+
+
+def _add_system(value: Any, prompt: Prompt) -> None:
+    """Add instructions: a text, its parts, an object with parts, or whole messages."""
+    if type(value) is str:
+        prompt.messages.append(Message("system", value))
+        return
+    if type(value) is list and any(type(turn) is dict and "role" in turn for turn in value):
+        add_turns(value, prompt, "system")
+        return
+    if type(value) is dict:
+        value = next((value[key] for key in ("parts", "content") if key in value), value)
+    content = parts.read(value)
+    prompt.left_out += content.left_out
+    prompt.documents += content.documents
+    if content.texts:
+        prompt.messages.append(Message("system", "\n".join(content.texts)))

@@ -1,0 +1,53 @@
+"""Pieces of a streamed response: server-sent events, and lines of JSON."""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from monitor.errors import BadTrace
+from monitor.ingest.fields import Parse
+
+_LINE = re.compile(r"\r\n|\n|\r")  # of server-sent events; str.splitlines() also cuts within JSON strings
+_BLANK = re.compile(r"\r\n\r\n|\n\n|\r\r")
+
+
+def events_of(text: str, parse: Parse) -> tuple[list[Any], bool]:
+    """Return the JSON of a stream's events, and whether one that is damaged, or was cut off, is left out.
+
+    Formats: WHATWG HTML, section "Server-sent
+    events"; one JSON value a line, as Ollama streams.
+    """
+    if text.startswith("{"):
+        blocks = _LINE.split(text)
+    else:
+        blocks = [
+            "\n".join([line[5:].removeprefix(" ") for line in _LINE.split(block) if line.startswith("data:")])
+            for block in _BLANK.split(text)
+        ]
+    events: list[Any] = []
+    damaged = False
+    for data in blocks:
+        if not data or data == "[DONE]":
+            continue
+        try:
+            events.append(parse(data.encode()))
+        except BadTrace:
+            damaged = True
+    return events, damaged
+
+
+def first_of(values: Iterable[Any]) -> Any:
+    """Return the first value that is not empty."""
+    return next((value for value in values if value), None)
+
+
+def items_of(value: Any) -> list[dict[str, Any]]:
+    """Return the objects of a list, or one that stands alone; nothing for anything else."""
+    if type(value) is dict:
+        return [value]
+    return [item for item in value if type(item) is dict] if type(value) is list else []
+
+
+def joined(pieces: Sequence[Any]) -> str:
+    """Join the texts among the pieces of one."""
+    return "".join([piece for piece in pieces if type(piece) is str])
