@@ -35,7 +35,7 @@ MAX_PAYLOADS = 10_000
 """Most payloads in the list of one record; LiteLLM's own batches have hundreds."""
 WRAPPER = "standard_logging_object"
 _PASSED_ON = "pass_through"
-_BODIES = frozenset({"choices", "output", "content", "candidates"})
+_BODIES = ("choices", "output", "content", "candidates", "message", "error")
 _NO_EXCHANGE = frozenset({
     "embedding", "image_generation", "image_edit", "image_variation", "moderation", "transcription", "speech",
     "rerank", "search", "ocr", "video_generation", "vector_store_search", "vector_store_create",
@@ -251,10 +251,11 @@ def _passed_on(messages: object) -> str | None:
 def _response(response: object) -> object:
     """Return what was answered: endpoints that are passed on and realtime sessions wrap it."""
     if isinstance(response, dict):
-        for key in ("response", "results"):
-            inner = response.get(key)
-            if isinstance(inner, str | dict) if key == "response" else isinstance(inner, list):
-                return inner
+        inner, events = response.get("response"), response.get("results")
+        if isinstance(inner, str | dict):
+            return inner
+        if isinstance(events, list) and any(isinstance(e, dict) and "type" in e for e in events):
+            return events
     return response
 
 
@@ -280,7 +281,7 @@ def _is_body(text: str, parse: Parse) -> bool:
         value = parse(start.encode())
     except BadTrace:
         return False
-    return isinstance(value, dict) and not _BODIES.isdisjoint(value)
+    return isinstance(value, dict) and any(isinstance(value.get(key), list | dict) for key in _BODIES)
 
 
 def _labels(payload: Payload, answer: Answer) -> Iterator[tuple[str, object]]:

@@ -116,7 +116,7 @@ def document_of(item: Any) -> Document:
         texts = [*_texts_of(source.get("text")), *_texts_of(source.get("content"))]
         texts += _texts_of(source.get("data")) if source.get("type") == "text" else ()
     elif data is not None:
-        texts = [as_text(data)]
+        texts = [as_text(value) for value in data.values()] if type(data) is dict else [as_text(data)]
     for key in ("text", "content", "snippet"):
         texts = texts or list(_texts_of(item.get(key)))
     return Document(
@@ -127,7 +127,7 @@ def document_of(item: Any) -> Document:
 def _take(part: dict[str, Any], content: Content) -> None:
     kind = part.get("type")
     kind = kind if type(kind) is str else ""
-    if kind in _TEXTS and part.get("thought") is not True and _take_text(part, content):
+    if kind in _TEXTS and part.get("thought") is not True and _take_text(part, kind, content):
         return
     if reader := _BY_KIND.get(kind):
         reader(part, kind, content)
@@ -147,7 +147,7 @@ def _take(part: dict[str, Any], content: Content) -> None:
         content.texts.append(as_text(part))
 
 
-def _take_text(part: dict[str, Any], content: Content) -> bool:
+def _take_text(part: dict[str, Any], kind: str, content: Content) -> bool:
     """Take a part that is nothing but a text; return whether it is one."""
     for key in ("text", "refusal"):
         if (value := part.get(key)) is not None:
@@ -158,9 +158,9 @@ def _take_text(part: dict[str, Any], content: Content) -> bool:
                 if type(token) is dict and isinstance(log := token.get("logprob"), int | float):
                     content.logprobs.append(float(log))
             return True
-    if "type" in part and "content" in part:
+    if kind and "content" in part:
         content.texts += _texts_of(part["content"])
-    return bool(part.get("type"))
+    return bool(kind)
 
 
 def _leave_out(_: dict[str, Any], kind: str, content: Content) -> None:
