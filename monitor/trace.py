@@ -87,6 +87,10 @@ RETURNS = frozenset({StepKind.TOOL, StepKind.RETRIEVAL})
 """Kinds of steps whose output comes from outside the model: calls."""
 
 
+RUNS = frozenset({StepKind.AGENT, StepKind.WORKFLOW, StepKind.TOOL, StepKind.HANDOFF})
+"""Kinds of steps of which any one makes the steps of a trace an agent's run."""
+
+
 class Step(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One step of an agent's run, in order of start. The steps of a trace form a forest.
 

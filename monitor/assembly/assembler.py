@@ -329,7 +329,7 @@ class Assembler(Generic[Key]):
         if asked(trace) or answered(trace) or not trace.unread:
             return False
         around = handed_out.get(node.span.parent_id)
-        if around is not None and not around.blind:
+        if around is not None and around.blind >> _SHIFTS[Side.RESPONSE] & 3 < 2:  # noqa: PLR2004 - some text
             return True
         return has_response_id(trace) and (trace.app, trace.id) in self._answers
 
@@ -354,8 +354,14 @@ def _has_text(span: Span) -> bool:
 
 
 def _blindness(trace: Trace) -> int:
-    """Return two bits per side of the exchange: 2 for a text that was not read, 1 for one not to its end."""
+    """Return two bits per side of the exchange: 2 for one without text, 1 for a text not read to its end.
+
+    A side that is not known to have had a text counts too: if one comes, it was not judged.
+    """
     found = 0
+    for side, has_text in ((Side.PROMPT, asked(trace)), (Side.RESPONSE, answered(trace))):
+        if not has_text:
+            found |= 2 << _SHIFTS[side]
     for side, reason in trace.unread:
         if side in _SHIFTS:
             found |= (1 if reason is Unreadable.TRUNCATED else 2) << _SHIFTS[side]

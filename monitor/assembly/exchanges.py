@@ -10,9 +10,9 @@ from monitor.assembly.nodes import Node
 from monitor.assembly.sides import answered, asked
 from monitor.assembly.sources import Sources, fold_tools
 from monitor.assembly.tree import Tree
-from monitor.trace import Missing, Side, Span, Step, StepKind, Trace, Unread, Unreadable, Usage
+from monitor.trace import RUNS, Missing, Side, Span, Step, StepKind, Trace, Unread, Unreadable, Usage
 
-_RUNS = frozenset({StepKind.AGENT, StepKind.WORKFLOW, StepKind.TOOL, StepKind.HANDOFF})
+_RUNS = RUNS | {StepKind.RETRIEVAL}
 _FOREIGN = tuple(Unread(side, Unreadable.FOREIGN) for side in (Side.PROMPT, Side.RESPONSE))
 _UNCAPTURED = frozenset(Unread(side, Unreadable.NO_CONTENT) for side in (Side.PROMPT, Side.RESPONSE))
 
@@ -123,7 +123,9 @@ def _stand_ins(trace_id: str, tree: Tree) -> list[Call]:
             span = min(with_text, key=lambda span: (depth[span.span_id], span.step.start))
             return [_standing(span, span.exchange)]
     foreign = [] if ours else [span for span in spans.values() if span.foreign]
-    if not ours and not foreign:
+    # Some SDKs report each tool in a trace of its own; the calls of its conversation are judged with theirs.
+    aside = all(span.step.kind is StepKind.TOOL and span.conversation for span in ours)
+    if aside and not foreign:
         return []
     span = next((span for span in ours if not span.parent_id), (ours or foreign)[0])
     empty = Trace(

@@ -40,6 +40,7 @@ def examine(config: Config) -> list[CheckResult]:
         ("ledger", _ledger),
         ("disk", _disk),
         ("daemon", _daemon),
+        ("blind", _blind),
     )
     for subject, examination in examinations:
         try:
@@ -148,9 +149,12 @@ def _disk(config: Config, _clock: Clock) -> list[CheckResult]:
     ]
 
 
+def _host(config: Config) -> str:
+    return config.http.host if config.http.host not in {"0.0.0.0", "::"} else "localhost"  # noqa: S104 - a comparison
+
+
 def _daemon(config: Config, _clock: Clock) -> list[CheckResult]:
-    host = config.http.host if config.http.host not in {"0.0.0.0", "::"} else "localhost"  # noqa: S104 - a comparison
-    url = f"http://{host}:{config.http.port}/readyz"
+    url = f"http://{_host(config)}:{config.http.port}/readyz"
     try:
         with urllib.request.urlopen(url, timeout=SECONDS) as answer:
             body: Any = json.load(answer)
@@ -166,6 +170,46 @@ def _daemon(config: Config, _clock: Clock) -> list[CheckResult]:
         return [CheckResult("daemon", "ok", "ready")]
     return [
         CheckResult("daemon", "failed", f"{name}: {CONDITIONS.get(name, 'see its log')}") for name in failing
+    ]
+
+
+def _blind(config: Config, _clock: Clock) -> list[CheckResult]:
+    """Name the emitters whose traces came without their texts to the daemon that runs here, with remedies."""
+    from prometheus_client.parser import text_string_to_metric_families
+
+    from monitor.ingest import content_on
+
+    try:
+        url = f"http://{_host(config)}:{config.http.port}/metrics"
+        with urllib.request.urlopen(url, timeout=SECONDS) as answer:
+            exported = answer.read().decode()
+    except (OSError, ValueError):
+        return []  # `_daemon` says so
+    families = {family.name: family.samples for family in text_string_to_metric_families(exported)}
+    blind = [
+        (sample.labels["emitter"], int(sample.value))
+        for sample in families.get("riskmon_traces_blind", ())
+        if sample.name.endswith("_total") and sample.value
+    ]
+    foreign = [
+        (sample.labels["scope"], int(sample.value))
+        for sample in families.get("riskmon_spans_foreign", ())
+        if sample.name.endswith("_total") and sample.value
+    ]
+    results = [
+        CheckResult(
+            f"blind {emitter}", "failed", f"{traces} traces came without their texts; {content_on(emitter)}"
+        )
+        for emitter, traces in sorted(blind)
+    ]
+    return results + [
+        CheckResult(
+            f"foreign {scope}",
+            "missing",
+            f"{spans} spans look like calls of a model and are of no dialect that is read; docs/formats.md"
+            " lists those that are, and `riskmon decode` what was left of a record",
+        )
+        for scope, spans in sorted(foreign)
     ]
 
 

@@ -18,7 +18,7 @@ from monitor.agents.loops import Loop
 from monitor.agents.policy import Budgets, CompiledPolicy, Policies, compile_policies, read_options
 from monitor.agents.runs import Run
 from monitor.findings import Assessment, Evidence, Status, TierStatus, skipped
-from monitor.trace import Side, Step, StepKind, Trace
+from monitor.trace import RUNS, Side, Step, StepKind, Trace
 
 NAME = "agent"
 VERSION = "1"
@@ -57,8 +57,11 @@ class Agent:
         self._policies = policies
 
     def assess(self, traces: Sequence[Trace]) -> Sequence[Assessment]:
-        """Return one assessment per trace, in order; skipped `no_steps` where no run was captured."""
-        return [self._one(trace) if trace.steps else _NO_STEPS for trace in traces]
+        """Return one assessment per trace, in order; skipped `no_steps` where no run was captured.
+
+        A retrieval and a model's call alone are no run.
+        """
+        return [self._one(trace) if _is_run(trace) else _NO_STEPS for trace in traces]
 
     def _one(self, trace: Trace) -> Assessment:
         run = runs.facts(trace)
@@ -112,6 +115,10 @@ class Agent:
                     if gate.fullmatch(step.name):
                         approved[gate] = not step.error and _DENIES.search(step.output, 0, _READ) is None
         return destructive, breaches
+
+
+def _is_run(trace: Trace) -> bool:
+    return any(step.kind in RUNS for step in trace.steps)
 
 
 _NO_STEPS = skipped(NAME, VERSION, "no_steps")

@@ -22,7 +22,7 @@ from monitor.ingest.texts import Markers
 from monitor.ingest.unused import Shapes, names_of, unused_names
 from monitor.trace import Record, Span, Trace
 
-__all__ = ["FORMATS", "PROTOBUF", "Decode", "decoder", "decoder_for", "schema", "unused"]
+__all__ = ["FORMATS", "PROTOBUF", "Decode", "content_on", "decoder", "decoder_for", "schema", "unused"]
 
 Decode: TypeAlias = Callable[[Record], Sequence[Trace | Span]]
 
@@ -78,6 +78,13 @@ def _unframed(name: Format, config: IngestConfig, pseudonym: Callable[[str], str
     protobuf = name in PROTOBUF
 
     return lambda record: plain(unframe(record, parse, max_bytes, protobuf=protobuf))
+
+
+def content_on(emitter: str) -> str:
+    """Return how to switch on that an emitter, as in `Trace.emitter`, sends its texts."""
+    from monitor.ingest import dialects
+
+    return dialects.content_on(emitter)
 
 
 def unused(name: str, config: IngestConfig, record: Record) -> Counter[str]:

@@ -315,7 +315,7 @@ def exchange(
         agent=_title(reading.agent, names),
         unread=unread_sides(asked, answered, usage, finish, failed=bool(error)),
         error=error,
-        emitter=reading.emitter,
+        emitter=names.optional(reading.emitter),
         labels=labels_of(labels) if len(labels) > 1 or error else {},
     )
 

@@ -192,13 +192,15 @@ def unread_sides(
     """Return the sides of an exchange with a text that was not read.
 
     `captured`: the sender's format always has the texts, so one that is missing was empty, unless tokens say
-    that there was one.
+    that there was one. An emitter that sends an answer captures texts, so a prompt without tokens was none.
     """
     sides = []
     spent = usage.input_tokens if usage else None
     if asked.unread:
         sides.append(Unread(Side.PROMPT, asked.unread))
-    elif not (asked.messages or asked.left_out) and _must_have(spent, captured=captured or failed):
+    elif not (asked.messages or asked.left_out) and _must_have(
+        spent, captured=captured or failed or bool(answered.response)
+    ):
         sides.append(Unread(Side.PROMPT, Unreadable.NO_CONTENT))
     made = usage.output_tokens if usage else None
     if answered.unread:

@@ -204,6 +204,8 @@ def test_spans_are_shown_like_traces() -> None:
         "exchange.provider": "unknown",
         "exchange.model": "unknown",
         "exchange.messages[0].role": "user",
+        "exchange.revision": 0,
+        "log_only": False,
         "exchange.missing[0]": "content",
         "documents[0].score": 0.5,
         "call.error": False,

@@ -45,8 +45,17 @@ class Health:
 class Patient:
     """An installation with everything a daemon needs, to be examined."""
 
-    def __init__(self, folder: Path, broker: EmbeddedBroker, outside: str, health: Health, port: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        broker: EmbeddedBroker,
+        outside: str,
+        health: Health,
+        metrics: Metrics,
+        port: int,
+    ) -> None:
         self.folder = folder
+        self.metrics = metrics
         self.health = health
         self.settings: dict[str, Any] = {
             "data_dir": str(folder / "data"),
@@ -94,10 +103,11 @@ def broker() -> Iterator[EmbeddedBroker]:
 def patient(tmp_path: Path, broker: EmbeddedBroker) -> Iterator[Patient]:
     """A well one."""
     health = Health()
-    server = HttpServer("127.0.0.1", 0, Metrics().registry, health)
+    metrics = Metrics()
+    server = HttpServer("127.0.0.1", 0, metrics.registry, health)
     server.start()
     with receiver() as (outside, _):
-        yield Patient(tmp_path, broker, outside, health, server.port)
+        yield Patient(tmp_path, broker, outside, health, metrics, server.port)
     server.stop()
 
 
@@ -142,6 +152,25 @@ def test_messages_that_wait_or_were_refused_are_counted(patient: Patient) -> Non
     patient.write(age=1000.0)
     code, found = patient.examine()
     assert code == 1
+
+
+def test_emitters_of_blind_traces_are_named_with_the_switch_of_their_content(patient: Patient) -> None:
+    """Whoever sends traces without texts is named with the remedy, and so is what nobody reads: exit 1."""
+    for emitter in ("openllmetry", "com.anthropic.sdk.python", "nobody.knows", "kong"):
+        patient.metrics.inc("traces_blind", 3, emitter=emitter)
+    patient.metrics.inc("spans_foreign", 7, scope="acme@3.1")
+    code, found = patient.examine()
+    assert code == 1
+    remedies = {
+        "openllmetry": "TRACELOOP_TRACE_CONTENT=true",
+        "com.anthropic.sdk.python": "never hold texts",
+        "nobody.knows": "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT",
+        "kong": "log_payloads",
+    }
+    for emitter, remedy in remedies.items():
+        state, detail = found[f"blind {emitter}"]
+        assert (state, "3 traces" in detail, remedy in detail) == ("failed", True, True), detail
+    assert found["foreign acme@3.1"][0] == "missing"
 
 
 def test_without_a_daemon_or_a_receiver_it_still_examines_the_rest(patient: Patient) -> None:

@@ -36,6 +36,7 @@ def test_a_chat_span_as_the_conventions_show_it() -> None:
         trace_id="5b8efff798038103d269b633813fc60c",
         span_id="eee19b7ec3c1b174",
         finish_reason="stop",
+        emitter="opentelemetry.instrumentation.openai_v2",
         messages=(
             Message("system", "Answer only from the policy."),
             Message("user", "Can I return shoes after 40 days?"),

@@ -16,6 +16,7 @@ from monitor.ingest.dialects import (
     adk,
     claude_code,
     cloudflare,
+    emitters,
     genai,
     genkit,
     langfuse,
@@ -68,6 +69,8 @@ _LOGS: Final[Mapping[str, Callable[[WireLog, tuple[str, ...]], Reading]]] = {
 }
 WANTED: Final = Wanted(frozenset({"exception", *_EVENTS}), frozenset(_LOGS))
 """Names of the events that some dialect reads."""
+_SLUGS: Final = tuple(dialect.__name__.rpartition(".")[2] for dialect in DIALECTS)
+_GENERAL: Final = DIALECTS.index(genai)
 _FIELDS: Final = tuple(
     name for name in Reading.__struct_fields__ if name not in {"kind", "asked", "answered", "labels"}
 )
@@ -82,12 +85,13 @@ def read_span(span: WireSpan, document_keys: tuple[str, ...]) -> Reading | None:
         numbers.update([_EVENTS[event.name] for event in span.events if event.name in _EVENTS])
     if not numbers:
         return None
+    first = min(numbers)
     masked: frozenset[str] = frozenset()
     if redaction.MASKED in span.attributes or redaction.REMOVED in span.attributes:
         span.attributes, masked = redaction.unmasked(span.attributes)
     reading: Reading | None
     if len(numbers) == 1:
-        reading = DIALECTS[numbers.pop()].read(span, document_keys)
+        reading = DIALECTS[first].read(span, document_keys)
     else:
         readings = [DIALECTS[number].read(span, document_keys) for number in sorted(numbers)]
         reading = merged([each for each in readings if each is not None])
@@ -95,12 +99,22 @@ def read_span(span: WireSpan, document_keys: tuple[str, ...]) -> Reading | None:
         return None
     if masked:
         redaction.note_masked(reading, masked)
+    # Many instrumentations write the general dialect, and only their scope tells them apart.
+    reading.emitter = (span.scope.name if first == _GENERAL else "") or _SLUGS[first]
     return reading
 
 
 def read_log(log: WireLog, document_keys: tuple[str, ...]) -> Reading:
     """Read a log record of one of `WANTED.logs`."""
-    return _LOGS[log.event.name](log, document_keys)
+    reading = _LOGS[log.event.name](log, document_keys)
+    reading.emitter = log.scope.name
+    return reading
+
+
+def content_on(emitter: str) -> str:
+    """Return how to switch on that an emitter, as in `Trace.emitter`, sends its texts."""
+    own = DIALECTS[_SLUGS.index(emitter)].CONTENT_ON if emitter in _SLUGS else emitters.content_on(emitter)
+    return str(own or genai.CONTENT_ON)
 
 
 def looks_foreign(span: WireSpan) -> bool:

@@ -7,6 +7,11 @@ from collections.abc import Mapping
 from typing import Final
 
 CONTENT_ON: Final[Mapping[str, str]] = {
+    "kong": "set logging.log_payloads of the plugin ai-proxy to true",
+    "litellm": "remove turn_off_message_logging, and redaction in callbacks",
+    "openai": "record the bodies with the texts of their messages",
+    "native": "send `messages` and `response` with their texts",
+    "agento11y": "set content capture of the SDK to full",
     "github.com/grafana/sigil": (
         "the SDK sends texts only to its own endpoint: read them there, in format agento11y "
         "(POST /api/v1/generations:export); or export generations as spans (AGENTO11Y_USE_EXPERIMENTAL_OTEL)"
@@ -24,6 +29,12 @@ CONTENT_ON: Final[Mapping[str, str]] = {
     "gemini-cli": "set GEMINI_TELEMETRY_LOG_PROMPTS=true (telemetry.logPrompts) and telemetry.traces",
     "vllm": "vLLM's own spans never hold texts: instrument the client or the gateway",
     "azure.ai": "set AZURE_TRACING_GEN_AI_CONTENT_RECORDING_ENABLED=true",
+    "opentelemetry.instrumentation.": (
+        "set OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=SPAN_ONLY (older versions: true) and "
+        "OTEL_SEMCONV_STABILITY_OPT_IN=gen_ai_latest_experimental; "
+        "for OpenLLMetry's, TRACELOOP_TRACE_CONTENT=true"
+    ),
+    "@traceloop/": "set TRACELOOP_TRACE_CONTENT=true, the default",
     "opentelemetry.instrumentation.mcp": "set TRACELOOP_TRACE_CONTENT=true, the default",
 }
 """Sentences by the beginning of a scope's name."""

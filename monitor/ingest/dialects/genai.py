@@ -17,7 +17,7 @@ from monitor.ingest.texts import (
     joined_answer,
     joined_prompt,
 )
-from monitor.trace import Message, StepKind
+from monitor.trace import Message, StepKind, Unreadable
 
 NAME: Final = "OpenTelemetry's GenAI instrumentations"
 CONTENT_ON: Final = (
@@ -64,6 +64,8 @@ MARKS: Final = frozenset({
     "gen_ai.agent.name", "gen_ai.response.id",
 })  # fmt: skip
 _FINISH = "gen_ai.response.finish_reason"
+_ELSEWHERE = frozenset({"gen_ai.input.messages_ref", "gen_ai.input.messages.ref"})
+"""Attributes of a prompt that was captured and is stored elsewhere."""
 _NAMED_BY = {
     StepKind.AGENT: "gen_ai.agent.name",
     StepKind.WORKFLOW: "gen_ai.workflow.name",
@@ -131,6 +133,8 @@ def read_attributes(attributes: Attributes, document_keys: tuple[str, ...]) -> R
         return reading
     if inputs or system:
         reading.asked = messages.asked(inputs, system)
+    elif not _ELSEWHERE.isdisjoint(attributes):
+        reading.asked = Asked(unread=Unreadable.NO_CONTENT)
     if outputs:
         reading.answered = messages.answered(outputs)
     if "gen_ai.retrieval.documents" in attributes or kind is StepKind.RETRIEVAL:
