@@ -134,7 +134,7 @@ def test_a_revision_survives_a_restart() -> None:
     """After a restart it is known what was judged without text; only what comes late can be read."""
     assembler: Assembler[int] = Assembler(BOUNDS)
     assembler.add(0, blind(), 0.0)
-    assembler.add(1, span(CHAT, 1, trace="read"), 0.0)
+    assembler.add(1, span(CHAT, 1, trace="read", exchange=told(1, PROMPT, ANSWER, trace="read")), 0.0)
     stored = record(assembler, assembler.due(6.0))
     fresh: Assembler[int] = Assembler(BOUNDS)
     fresh.restore(stored)
