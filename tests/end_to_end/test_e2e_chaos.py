@@ -6,12 +6,10 @@ half that the rules promise; `test_prometheus_rules.py` adds up the real ones.
 
 import itertools
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,88 +17,17 @@ from typing import Any
 
 import pytest
 import yaml
+from alerting import Alerts, watched
 from apache_kafka import ApacheKafka
-from compose import prometheus_config
 from cross_encoders import logits_table, tokenizer_json, write_graph
 from daemons import Daemon, Rig, cheap
-from external import need, small_disk
+from external import small_disk
 from patience import eventually
-from processes import fetch_json, free_port, running
+from processes import free_port
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 
-RULES = Path("rules/prometheus/riskmon.rules.yml")
-SECONDS = 60.0  # until an alert; what waits longest is the time-out of a silent broker
-CALM_SECONDS = 90.0  # until all is quiet again; last come the escalation rate and workers that back off
-SETTLED = 2.0  # seconds in which nothing else may fire at the end: four scrapes and evaluations
 TRACES = 200
-
-
-def hasty_rules() -> str:
-    """The shipped rules without their patience: nothing waits, and a heartbeat is stale after 5 s."""
-    text = re.sub(r"for: \w+", "for: 0s", RULES.read_text(encoding="utf-8"))
-    return text.replace("riskmon_heartbeat_timestamp_seconds > 45", "riskmon_heartbeat_timestamp_seconds > 5")
-
-
-class Alerts:
-    """What fires in a Prometheus that watches one daemon."""
-
-    def __init__(self, api: str) -> None:
-        self._api = api
-
-    def firing(self) -> set[str] | None:
-        """Names, the watchdog's aside; None when Prometheus does not answer."""
-        try:
-            alerts: list[Any] = fetch_json(f"{self._api}/alerts")["data"]["alerts"]
-        except OSError:
-            return None
-        fires = {alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"}
-        return fires - {"RiskmonWatchdog"}
-
-    def scraped(self) -> bool:
-        """Whether the daemon has been asked for the first time."""
-        return self.firing() is not None and bool(fetch_json(f"{self._api}/query?query=up")["data"]["result"])
-
-    def only(self, *names: str) -> None:
-        """Wait until exactly these fire and it stays so; says how long it took.
-
-        One scrape that a busy machine was too slow for makes another alert for a moment: it begins anew then.
-        """
-        began = since = time.monotonic()
-
-        def settled() -> bool:
-            nonlocal since
-            if self.firing() != set(names):
-                since = time.monotonic()
-            return time.monotonic() - since >= SETTLED
-
-        try:
-            eventually(settled, f"exactly {names}", SECONDS if names else CALM_SECONDS)
-        except AssertionError as late:
-            raise AssertionError(f"{late}, but {self.firing()}") from None
-        print(f"{' '.join(names) or 'quiet'} after {since - began:.1f} s")  # noqa: T201 - with pytest -s
-
-
-@contextmanager
-def watched(folder: Path, port: int) -> Iterator[Alerts]:
-    """A Prometheus that scrapes the daemon at a port of this machine twice a second."""
-    config = prometheus_config() | {"rule_files": ["hasty.rules.yml"]}
-    config["global"] = {"scrape_interval": "500ms", "scrape_timeout": "400ms", "evaluation_interval": "500ms"}
-    config["scrape_configs"][0]["static_configs"][0]["targets"] = [f"127.0.0.1:{port}"]
-    config.pop("alerting")
-    (folder / "hasty.rules.yml").write_text(hasty_rules())
-    (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
-    listen = free_port()
-    options = [
-        f"--config.file={folder / 'prometheus.yml'}",
-        f"--storage.tsdb.path={folder / 'tsdb'}",
-        f"--web.listen-address=127.0.0.1:{listen}",
-    ]
-    with running(folder / "prometheus.log", need("prometheus"), *options):
-        alerts = Alerts(f"http://127.0.0.1:{listen}/api/v1")
-        eventually(alerts.scraped, "a scrape")
-        alerts.only()
-        yield alerts
 
 
 @contextmanager

@@ -23,6 +23,13 @@ def fetch_json(url: str) -> Any:
         return json.load(answer)
 
 
+def fetch_text(url: str) -> str:
+    """Return the text that a server of ours answers with."""
+    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - our own URL, http
+        text: str = answer.read().decode()
+        return text
+
+
 @contextmanager
 def running(log: Path, *command: str) -> Iterator[None]:
     """Run a program in the background until the block ends."""
