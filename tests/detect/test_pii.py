@@ -1,5 +1,6 @@
 """Personal data and secrets: what is found, where, whether it leaked, and that failing is never silent."""
 
+import hashlib
 import logging
 import re
 from typing import Any
@@ -250,3 +251,15 @@ def test_what_a_tool_is_called_with_is_read(patterns: Pii) -> None:
     got = judge(patterns, f"I sent {CARD}.", tool_calls=(ToolCall("mail", f'{{"text": "{CARD}"}}', "sent"),))
     where = {e.field: e.leaked for e in got.evidence}
     assert where == {"response": True, "tool_calls.0.arguments": False}
+
+
+def test_a_digest_is_no_number_of_a_person() -> None:
+    """What a hash function made of a value is nobody's identifier, whatever words are around it."""
+    detector = pii.build()
+    for name, length in (("md5", 32), ("sha1", 40), ("sha256", 64), ("sha512", 128)):
+        for number in range(25):
+            digest = hashlib.new(name, f"customer {number}".encode(), usedforsecurity=False).hexdigest()
+            assert len(digest) == length
+            text = f"Sure: call {digest} or charge card {digest}, my id is {digest}."
+            (found,) = detector.assess([Trace(id="t", time=0.0, response=text)])
+            assert not [e for e in found.evidence if digest in text[e.start : e.end]], (name, number)

@@ -8,6 +8,7 @@ by option. Nothing is ever fetched.
 Fails closed: a pattern that runs out of time or fails turns the trace's status into `error`.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -33,7 +34,13 @@ from monitor.trace import Trace
 __all__ = ["NAME", "EntitySpan", "Pii", "PromptIndex", "ScanResult", "build", "tiers"]
 
 NAME = "pii"
-REVISION = "3"
+REVISION = "4"
+
+# Of a hash function, such as a Collector leaves in the place of a value that it masks: the tagger takes some
+# for numbers of a person. Lengths are those of MD5, SHA-1 and the SHA-2 and SHA-3 families.
+_DIGEST = re.compile(
+    r"(?:[0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{56}|[0-9a-f]{64}|[0-9a-f]{96}|[0-9a-f]{128})", re.IGNORECASE
+)
 
 # Alone they identify no person: they are evidence, which a rule may combine with more, but give no score.
 INDIRECT = frozenset(
@@ -196,7 +203,12 @@ class Pii:
         if not unique or self._namer is None:
             return {}
         return {
-            text: [s for s in spans if self._organization or s.kind != "ORGANIZATION"]
+            text: [
+                s
+                for s in spans
+                if (self._organization or s.kind != "ORGANIZATION")
+                and not _DIGEST.fullmatch(text, s.start, s.end)
+            ]
             for text, spans in zip(unique, self._namer.spans(unique), strict=True)
         }
 
