@@ -159,14 +159,13 @@ def light(span: WireSpan, names: Names, time: float, foreign: str = "") -> Span:
         error="error" if span.failed else "",
     )
     get = span.attributes.get
-    user = plain(get("user.id") or get("enduser.id"))
     return Span(
         trace_id=span.trace_id,
         span_id=span.span_id,
         parent_id=span.parent_id,
         step=step,
         conversation=_name(get("gen_ai.conversation.id") or get("session.id"), names),
-        user=names.user(user) if user else "",
+        user=_user(get("user.id") or get("enduser.id"), names),
         end=end,
         foreign=foreign,
         size=_OVERHEAD,
@@ -194,9 +193,8 @@ def build(
     if reading.documents:
         reading.documents, of_documents = markers.of_documents(reading.documents)
         unread += of_documents
-    talks = kind in _TALKS
     trace = None
-    if talks:
+    if _talks(kind):
         trace = exchange(span, reading, resource, names, markers, start, seconds, usage, error)
         _summarise(reading, trace)
     step = Step(
@@ -212,7 +210,6 @@ def build(
         output_tokens=None if usage is None else usage.output_tokens,
         cost=number(reading.cost),
     )
-    user = plain(reading.user)
     return Span(
         trace_id=span.trace_id,
         span_id=span.span_id,
@@ -220,8 +217,8 @@ def build(
         step=step,
         app=resource.app,
         environment=resource.environment,
-        conversation=_name(reading.conversation, names),
-        user=names.user(user) if user else "",
+        conversation=trace.conversation if trace else _name(reading.conversation, names),
+        user=trace.user if trace else _user(reading.user, names),
         end=end,
         exchange=trace,
         documents=reading.documents,
@@ -231,15 +228,17 @@ def build(
     )
 
 
-_TALKS = frozenset({StepKind.CHAT, StepKind.AGENT, StepKind.WORKFLOW})
-"""Kinds of steps that may hold a prompt and a response."""
+def _talks(kind: StepKind | None) -> bool:
+    """Return whether a kind of step may hold a prompt and a response."""
+    # No set: a member of an enumeration is hashed slowly.
+    return kind is StepKind.CHAT or kind is StepKind.AGENT or kind is StepKind.WORKFLOW
 
 
 def build_log(
     log: WireLog, reading: Reading, resource: Resource, names: Names, markers: Markers, time: float
 ) -> Span | Trace:
     """Make the piece that a log record adds to its span; one that names no span is an exchange of its own."""
-    if log.span_id and reading.kind and reading.kind not in _TALKS:
+    if log.span_id and reading.kind and not _talks(reading.kind):
         at, event = log.event.time, log.event
         span = WireSpan(log.trace_id, log.span_id, log.parent_id, at, at, False, event.attributes, [])
         made = build(span, reading, resource, names, markers, time)
@@ -284,11 +283,14 @@ def exchange(
     model = _name(reading.model, names)
     version = _name(reading.model_version, names)
     provider = reading.provider
-    user = plain(reading.user)
     response_id = reading.response_id
     asked, answered = markers.of_asked(reading.asked), markers.of_answered(reading.answered)
     finish = finish_of(_name(reading.finish or answered.finish, names))
-    labels = [("error", error), *labels_of_texts(asked, answered), *reading.labels.items()]
+    labels = reading.labels
+    all_read = not (asked.left_out or answered.left_out or asked.unread or answered.unread)
+    whole = all_read and asked.messages and answered.response
+    if labels or error or not all_read:
+        labels = labels_of([("error", error), *labels_of_texts(asked, answered), *labels.items()])
     return Trace(
         id=names.id(response_id)
         if type(response_id) is str and response_id
@@ -303,7 +305,7 @@ def exchange(
         prompt_name=_name(reading.prompt_name, names),
         prompt_version=_name(reading.prompt_version, names),
         conversation=_name(reading.conversation, names),
-        user=names.user(user) if user else "",
+        user=_user(reading.user, names),
         trace_id=piece.trace_id,
         span_id=piece.span_id,
         finish_reason=finish or (FAILED if error else ""),
@@ -313,10 +315,10 @@ def exchange(
         usage=usage,
         latency=seconds or None,
         agent=_title(reading.agent, names),
-        unread=unread_sides(asked, answered, usage, finish, failed=bool(error)),
+        unread=() if whole else unread_sides(asked, answered, usage, finish, failed=bool(error)),
         error=error,
         emitter=names.optional(reading.emitter),
-        labels=labels_of(labels) if len(labels) > 1 or error else {},
+        labels=labels,
     )
 
 
@@ -362,6 +364,11 @@ def _name(value: object, names: Names) -> str:
     return names.name(str(value)) if type(value) is int else ""
 
 
+def _user(value: object, names: Names) -> str:
+    user = plain(value)
+    return names.user(user) if user else ""
+
+
 def _title(value: object, names: Names) -> str:
     return names.title(plain(value)) if value else ""
 
@@ -387,6 +394,6 @@ def _size(reading: Reading) -> int:
         size += len(call.arguments) + len(call.result)
     for text in answered.alternatives:
         size += len(text)
-    if reading.kind in _TALKS:
+    if _talks(reading.kind):
         return size
     return size + len(reading.input) + len(reading.output)

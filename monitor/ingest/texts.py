@@ -134,6 +134,12 @@ class Markers:
 
     def of_asked(self, asked: Asked) -> Asked:
         """Return a prompt without markers; one that had any has a text that was not read."""
+        begins = self.begins
+        for message in asked.messages:
+            if message.content[:1] in begins:
+                break
+        else:
+            return asked
         texts = [self.without(message.content) for message in asked.messages]
         if all(map(_is, texts, (message.content for message in asked.messages))):
             return asked
@@ -146,6 +152,8 @@ class Markers:
 
     def of_answered(self, answered: Answered) -> Answered:
         """Return an output without markers, likewise."""
+        if not (answered.alternatives or answered.tool_calls) and answered.response[:1] not in self.begins:
+            return answered
         response = self.without(answered.response)
         others = [self.without(text) for text in answered.alternatives]
         calls = [self._call(call) for call in answered.tool_calls]

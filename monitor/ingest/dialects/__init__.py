@@ -9,7 +9,7 @@ dialects: their readings are merged, the first of `DIALECTS` first.
 
 from collections.abc import Callable, Mapping
 from types import ModuleType
-from typing import Final
+from typing import Any, Final
 
 from monitor.ingest import redaction
 from monitor.ingest.dialects import (
@@ -69,6 +69,7 @@ _LOGS: Final[Mapping[str, Callable[[WireLog, tuple[str, ...]], Reading]]] = {
 }
 WANTED: Final = Wanted(frozenset({"exception", *_EVENTS}), frozenset(_LOGS))
 """Names of the events that some dialect reads."""
+_mark_of: Final[Callable[[str], Any]] = _MARKS.get
 _SLUGS: Final = tuple(dialect.__name__.rpartition(".")[2] for dialect in DIALECTS)
 _GENERAL: Final = DIALECTS.index(genai)
 _FIELDS: Final = tuple(
@@ -79,8 +80,8 @@ _DEFAULTS: Final = tuple((name, getattr(Reading(), name)) for name in _FIELDS)
 
 def read_span(span: WireSpan, document_keys: tuple[str, ...]) -> Reading | None:
     """Read a span; None if it is of no dialect."""
-    found = _MARKS.keys() & span.attributes.keys()
-    numbers = {_MARKS[mark] for mark in found}
+    numbers = {*map(_mark_of, span.attributes)}
+    numbers.discard(None)
     if span.events:
         numbers.update([_EVENTS[event.name] for event in span.events if event.name in _EVENTS])
     if not numbers:

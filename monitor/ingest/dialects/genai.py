@@ -66,6 +66,7 @@ MARKS: Final = frozenset({
 _FINISH = "gen_ai.response.finish_reason"
 _ELSEWHERE = frozenset({"gen_ai.input.messages_ref", "gen_ai.input.messages.ref"})
 """Attributes of a prompt that was captured and is stored elsewhere."""
+_OPERATION = "gen_ai.operation.name"
 _NAMED_BY = {
     StepKind.AGENT: "gen_ai.agent.name",
     StepKind.WORKFLOW: "gen_ai.workflow.name",
@@ -79,12 +80,12 @@ def read(span: WireSpan, document_keys: tuple[str, ...]) -> Reading:
     """Read a span: its attributes, then events of it that hold content."""
     attributes = span.attributes
     reading = read_attributes(attributes, document_keys)
-    for event in span.events:
-        if event.name == "exception" and not reading.error:
-            reading.error = event.attributes.get("exception.type")
-    events = [event for event in span.events if event.name in EVENTS]
-    if events:
-        _read_events(reading, events, document_keys)
+    if span.events:
+        for event in span.events:
+            if event.name == "exception" and not reading.error:
+                reading.error = event.attributes.get("exception.type")
+        if events := [event for event in span.events if event.name in EVENTS]:
+            _read_events(reading, events, document_keys)
     if reading.asked is NOTHING_ASKED and reading.answered is NOTHING_ANSWERED:
         _read_flattened(reading, attributes)
     system = attributes.get("system_prompt")  # of Strands' agents before 1.0
@@ -108,11 +109,15 @@ def read_attributes(attributes: Attributes, document_keys: tuple[str, ...]) -> R
         get("gen_ai.output.messages") or get("gen_ai.completion"),
     )
     output_tokens = _first(get, "gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens")
-    kind = _kind(attributes, asked=bool(inputs), answered=bool(outputs), output_tokens=output_tokens)
+    operation = get(_OPERATION)
+    kind = KINDS.get(operation) if type(operation) is str else None
+    if kind is None:
+        kind = _kind(attributes, asked=bool(inputs), answered=bool(outputs), output_tokens=output_tokens)
     finish = messages.structured(get("gen_ai.response.finish_reasons"))
     reading = Reading(
         kind=kind,
-        name=get(_NAMED_BY.get(kind, "gen_ai.operation.name")),
+        # An enumeration's members are hashed slowly, and most spans are chats.
+        name=get("gen_ai.request.model" if kind is StepKind.CHAT else _NAMED_BY.get(kind, _OPERATION)),
         provider=get("gen_ai.provider.name") or get("gen_ai.system"),
         model=get("gen_ai.request.model"),
         model_version=get("gen_ai.response.model"),
@@ -148,11 +153,8 @@ def read_attributes(attributes: Attributes, document_keys: tuple[str, ...]) -> R
 
 
 def _kind(attributes: Attributes, *, asked: bool, answered: bool, output_tokens: object) -> StepKind:
-    """Return the kind of step; without a known operation, what the span holds decides."""
-    operation = attributes.get("gen_ai.operation.name")
-    kind = KINDS.get(operation) if type(operation) is str else None
-    if kind is not None:
-        return kind
+    """Return the kind of step without a known operation, by what the span holds."""
+    operation = attributes.get(_OPERATION)
     if "gen_ai.tool.name" in attributes and not operation:
         return StepKind.TOOL
     spent = type(output_tokens) is int and output_tokens > 0

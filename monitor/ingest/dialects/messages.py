@@ -197,12 +197,14 @@ def _items(value: Any) -> tuple[list[Any], Unreadable | None]:
     value = structured(value)
     if type(value) is str and value[:1] in OPENERS and (read := _cut_messages(value)):
         return read, Unreadable.TRUNCATED
-    return [_inner(item) for item in value] if type(value) is list else [value], None
+    if type(value) is list:
+        return [_inner(item) if type(item) is str else item for item in value], None
+    return [value], None
 
 
-def _inner(item: Any) -> Any:
-    """Return a message that came as JSON in a string, or in an envelope of its own, as itself."""
-    if type(item) is str and item[:1] == "{":
+def _inner(item: str) -> Any:
+    """Return a message that came as JSON in a string as itself."""
+    if item[:1] == "{":
         read = structured(item)
         return read if type(read) is dict and not KEYS.isdisjoint(read) else item
     return item
