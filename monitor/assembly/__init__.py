@@ -12,7 +12,8 @@ Pure: no clock, no input or output. A span comes with a key of the caller's, and
 exchange's own, and those that are done once the exchanges of their trace are.
 """
 
-from monitor.assembly.assembler import DEFAULT_BOUNDS, Assembled, Assembler, Bounds, Exchange
+from monitor.assembly.assembler import Assembled, Assembler, Exchange
 from monitor.assembly.memory import ExchangeId
+from monitor.assembly.waiting import DEFAULT_BOUNDS, Bounds
 
 __all__ = ["DEFAULT_BOUNDS", "Assembled", "Assembler", "Bounds", "Exchange", "ExchangeId"]

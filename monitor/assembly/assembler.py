@@ -2,7 +2,6 @@
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final, Generic, NamedTuple, TypeVar
 
 import msgspec
@@ -11,35 +10,16 @@ from monitor.assembly.exchanges import Made, Making, exchanges_of
 from monitor.assembly.kept import Answers, Kept, KeptSpans
 from monitor.assembly.memory import ExchangeId, Judged, Memory
 from monitor.assembly.nodes import Node, nodes_by_span
-from monitor.assembly.sides import answered, asked, has_response_id
+from monitor.assembly.sides import answered, asked, blindness, gained, has_response_id
+from monitor.assembly.waiting import Bounds, Group, soon
 from monitor.ports import AssemblyStats, Completion
-from monitor.trace import Side, Span, StepKind, Trace, Unreadable
+from monitor.trace import Span, Trace
 
 Key = TypeVar("Key")
 
 NEVER: Final = float("inf")
 _MOST_NAMES: Final = 64  # values of a label that is counted by name; the rest are `other`
 _KEPT_SHARE: Final = 4  # a quarter of the buffer's bytes for spans whose texts may still come
-_SHIFTS: Final = {Side.PROMPT: 0, Side.RESPONSE: 2}
-
-
-class Bounds(NamedTuple):
-    """Limits that complete a trace, and bounds on waiting spans: see the module's docstring.
-
-    A trace is complete `max_seconds` after its first span, even if more spans follow. `skew_seconds` is by
-    how much a source may begin after the call that used it.
-    """
-
-    complete_seconds: float = 1.0
-    settle_seconds: float = 6.0
-    timeout_seconds: float = 30.0
-    max_seconds: float = 600.0
-    max_traces: int = 10_000
-    max_bytes: int = 64 * 2**20
-    skew_seconds: float = 0.1
-
-
-DEFAULT_BOUNDS: Final = Bounds()
 
 
 class Exchange(NamedTuple, Generic[Key]):
@@ -64,61 +44,12 @@ class _HandedOut(NamedTuple, Generic[Key]):
     judged: Sequence[Judged]
 
 
-@dataclass(slots=True)
-class _Group(Generic[Key]):
-    """The spans of a trace that have arrived, and when it counts as complete.
-
-    `until` bounds the wait for what is known to be missing once nothing else is waited for.
-    """
-
-    first: float
-    due: float
-    until: float
-    completion: Completion
-    rooted: bool = False
-    called: bool = False  # a call of a model has arrived
-    relevant: bool = False  # a span about a language model has arrived
-    pieces: list[tuple[Key, Span]] = field(default_factory=list)
-    size: int = 0
-
-    def add(self, key: Key, span: Span, now: float, bounds: Bounds) -> None:
-        """Take a span; recompute when the trace is complete."""
-        self.rooted |= not (span.parent_id or span.partial)
-        self.called |= span.step.kind is StepKind.CHAT
-        self.relevant |= span.step.kind is not StepKind.OTHER
-        self.pieces.append((key, span))
-        self.size += span.size
-        # Late spans keep their first due time: the trace was judged without them, so no root ends the wait.
-        if self.completion is Completion.LATE:
-            pass
-        # A root alone does not end the wait while a model call is still to come: exporters send in batches,
-        # and a trace judged without its call has no answer.
-        elif not self.rooted or (self.relevant and not self.called):
-            # Every span shows that the trace is alive; `max_seconds` bounds one that never ends.
-            self.completion = Completion.TIMEOUT
-            self.due = self.until = min(now + bounds.timeout_seconds, self.first + bounds.max_seconds)
-            return
-        # A root ends last, so all spans have ended; only those on other partitions may still come. Spans
-        # that arrive meanwhile do not extend the wait, or steady stragglers would postpone the judgement.
-        elif self.completion is not Completion.ROOT:
-            self.completion = Completion.ROOT
-            self.due, self.until = _soon(now, bounds), now + bounds.settle_seconds
-            return
-        if self.due == self.until:
-            # This may be what the trace waits for.
-            self.due = min(self.until, _soon(now, bounds))
-
-
-def _soon(now: float, bounds: Bounds) -> float:
-    return now + min(bounds.complete_seconds, bounds.settle_seconds)
-
-
 class Assembler(Generic[Key]):
     """Buffers spans by trace. Times are monotonic seconds of one clock. Not thread-safe."""
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
-        self._groups: OrderedDict[str, _Group[Key]] = OrderedDict()  # oldest first
+        self._groups: OrderedDict[str, Group[Key]] = OrderedDict()  # oldest first
         # Handed out, not recorded: by trace, then by span and revision.
         self._in_flight: dict[str, dict[tuple[str, int], _HandedOut[Key]]] = {}
         self._judged = Memory()
@@ -144,10 +75,10 @@ class Assembler(Generic[Key]):
         self._now = now
         if group is None:
             if self._handed_out(span.trace_id):
-                group = _Group(now, _soon(now, bounds), now + bounds.settle_seconds, Completion.LATE)
+                group = Group(now, soon(now, bounds), now + bounds.settle_seconds, Completion.LATE)
             else:
                 due = now + bounds.timeout_seconds
-                group = _Group(now, due, due, Completion.TIMEOUT)
+                group = Group(now, due, due, Completion.TIMEOUT)
             self._groups[span.trace_id] = group
         group.add(key, span, now, bounds)
         self._size += span.size
@@ -244,7 +175,7 @@ class Assembler(Generic[Key]):
         if has_response_id(trace) and (answered(trace) or asked(trace)):
             self._answers.add(trace.app, trace.id)
 
-    def _make(self, trace_id: str, group: _Group[Key]) -> "_Making[Key]":
+    def _make(self, trace_id: str, group: Group[Key]) -> "_Making[Key]":
         """Make the exchanges of a trace, with what is still known of it if it was judged before."""
         handed_out = self._handed_out(trace_id)
         kept = self._kept.of(trace_id) if handed_out else None
@@ -279,46 +210,65 @@ class Assembler(Generic[Key]):
             stats.late_sources += sum(bool(span.documents or span.call) for _, span in group.pieces)
         elif making.foreign:
             stats.foreign += 1
-        spare = dict.fromkeys(key for key, _ in group.pieces)
+        spare = dict.fromkeys([key for key, _ in group.pieces])
+        made_of = [(each, _keys(each, nodes)) for each in making.exchanges]
+        if kept is not None:
+            # What no new span is part of, an agent's new span completed: it takes a key that is left.
+            made_of.sort(key=lambda pair: not pair[1])
         exchanges = []
-        # What no new span is part of, an agent's new span completed: it takes a key that is left.
-        for each, own in sorted(
-            [(each, _keys(each, nodes)) for each in making.exchanges], key=lambda pair: not pair[1]
-        ):
-            known = next((handed_out[m] for m in each.members if m in handed_out), None)
-            if known is None:
-                trace, revision, span_id = each.trace, 0, each.span_id
-                new = bool(own) and not self._seen(each.trace, nodes[span_id], handed_out)
-                key = own[0] if own else None
-            else:
-                revision, span_id = known.revision + 1, known.span_id
-                trace = msgspec.structs.replace(each.trace, span_id=span_id, revision=revision)
-                new = _gained(known.blind, trace)
-                key = next(iter(own or spare), None)
-            if not new or key is None:
+        for each, own in made_of:
+            exchange = self._exchange(trace_id, each, own or spare, nodes, handed_out)
+            if exchange is None or exchange.key not in spare:
                 stats.repeated += bool(own)  # the broker or an exporter delivered its span again
                 continue
-            del spare[key]
-            exchanges.append(Exchange(key, ExchangeId(trace_id, span_id, revision), trace))
-            self._hand_out(exchanges[-1], each.members)
-            if revision:
-                _count(stats.revised, trace.app)
+            del spare[exchange.key]
+            exchanges.append(exchange)
+            self._hand_out(exchange, each.members)
+            if exchange.id.revision:
+                _count(stats.revised, exchange.trace.app)
                 stats.revised_seconds += self._now - kept.time if kept else 0.0
-        if any(_blindness(each.trace) for each in making.exchanges):
+        if any(blindness(each.trace) for each in making.exchanges):
             spans = [span for _, span in group.pieces]
             self._kept.put(trace_id, (*(kept.spans if kept else ()), *spans), self._now)
         elif kept is not None:
             self._kept.forget(trace_id)
         return Assembled(exchanges, list(spare))
 
+    def _exchange(
+        self,
+        trace_id: str,
+        made: Made,
+        keys: Iterable[Key],
+        nodes: Mapping[str, Node[Key | None]],
+        handed_out: Mapping[str, Judged],
+    ) -> Exchange[Key] | None:
+        """Return what is to be judged under the first key, anew or as a revision; None if nothing is."""
+        known = None
+        if handed_out:
+            known = next((handed_out[member] for member in made.members if member in handed_out), None)
+        trace, id_ = made.trace, ExchangeId(trace_id, made.span_id)
+        if known is not None:
+            id_ = ExchangeId(trace_id, known.span_id, known.revision + 1)
+            trace = msgspec.structs.replace(trace, span_id=id_.span_id, revision=id_.revision)
+            if not gained(known.blind, trace):
+                return None
+        else:
+            # Of what is only kept, every call was handed out, or is another daemon's now.
+            new = any(key is not None for member in made.members for key in nodes[member].keys)
+            if not new or self._seen(trace, nodes[made.span_id], handed_out):
+                return None
+        return next((Exchange(key, id_, trace) for key in keys), None)
+
     def _hand_out(self, exchange: Exchange[Key], members: Iterable[str]) -> None:
         (trace_id, span_id, revision), trace = exchange.id, exchange.trace
-        blind = _blindness(trace)
+        blind = blindness(trace)
         judged = [Judged(trace_id, member, revision, blind) for member in dict.fromkeys((span_id, *members))]
         handed_out = self._in_flight.setdefault(trace_id, {})
         handed_out[span_id, revision] = _HandedOut(exchange.key, judged)
-        self._stats.missing.update(trace.missing)
-        self._note_answer(trace)
+        if trace.missing:
+            self._stats.missing.update(trace.missing)
+        if len(judged) > 1:
+            self._note_answer(trace)
 
     def _seen(self, trace: Trace, node: Node[Key | None], handed_out: Mapping[str, Judged]) -> bool:
         """Return whether an exchange without any text is one that was read elsewhere.
@@ -345,36 +295,14 @@ class _Making(NamedTuple, Generic[Key]):
 
 def _keys(made: Made, nodes: Mapping[str, Node[Key | None]]) -> list[Key]:
     """Return the keys of an exchange's new pieces, its span's own first."""
-    members = dict.fromkeys((made.span_id, *made.members))
+    members: Iterable[str] = made.members
+    if len(made.members) > 1:
+        members = dict.fromkeys((made.span_id, *made.members))
     return [key for member in members for key in nodes[member].keys if key is not None]
 
 
 def _has_text(span: Span) -> bool:
     return span.exchange is not None and (answered(span.exchange) or asked(span.exchange))
-
-
-def _blindness(trace: Trace) -> int:
-    """Return two bits per side of the exchange: 2 for one without text, 1 for a text not read to its end.
-
-    A side that is not known to have had a text counts too: if one comes, it was not judged.
-    """
-    found = 0
-    for side, has_text in ((Side.PROMPT, asked(trace)), (Side.RESPONSE, answered(trace))):
-        if not has_text:
-            found |= 2 << _SHIFTS[side]
-    for side, reason in trace.unread:
-        if side in _SHIFTS:
-            found |= (1 if reason is Unreadable.TRUNCATED else 2) << _SHIFTS[side]
-    return found
-
-
-def _gained(before: int, trace: Trace) -> bool:
-    """Return whether a text was read that had not been, or more of one."""
-    now = _blindness(trace)
-    return any(
-        before >> shift & 3 > now >> shift & 3 and (asked(trace) if side is Side.PROMPT else answered(trace))
-        for side, shift in _SHIFTS.items()
-    )
 
 
 def _count(counts: Counter[str], name: str) -> None:

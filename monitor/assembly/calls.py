@@ -58,42 +58,49 @@ class _Open(NamedTuple):
 
 
 def calls_of(tree: Tree) -> tuple[list[Call], set[str]]:
-    """Return the calls of a trace, and the ids of chats that are no calls of their own."""
-    chats: dict[str, Call] = {}
+    """Return the calls of a trace, and the ids of chats that are no calls of their own.
+
+    Without a chat among them there is no call: what stands in for it is the caller's to say.
+    """
+    calls: dict[str, Call] = {}
     folded: set[str] = set()
-    _each_below(tree, chats, folded, chats_only=True)
-    _each_below(tree, chats, folded, chats_only=False)
-    return list(chats.values()), folded
-
-
-def _each_below(tree: Tree, calls: dict[str, Call], folded: set[str], *, chats_only: bool) -> None:
-    """Go through the spans, children first, and join each with the calls below it."""
     below: dict[str, list[_Open]] = {}
-    responses = {call.trace.response.strip() for call in calls.values()} - {""}
-    placed = {call.span.span_id: call for call in calls.values()}
+    # Children come first, so that each span meets the calls below it.
     for span_id in reversed(tree.order):
         span = tree.spans[span_id]
-        opened = below.pop(span_id, [])
-        if len(opened) > _COMPARED:
-            opened = sorted(opened, key=lambda each: each.call.end)[-_COMPARED:]
         kind, exchange = span.step.kind, span.exchange
-        if chats_only and kind is StepKind.CHAT and exchange is not None:
-            opened = _chat(span, exchange, opened, calls, folded)
-        elif not chats_only:
-            if span_id in placed:
-                opened.append(_Open(placed[span_id], apart=False))
-            if kind in _RUNS and exchange is not None:
-                opened = _run(span, exchange, opened, calls, responses)
+        opened = below.pop(span_id, None) or []
+        if exchange is not None:
+            if len(opened) > _COMPARED:
+                opened = sorted(opened, key=lambda each: each.call.end)[-_COMPARED:]
+            if kind is StepKind.CHAT:
+                opened = _chat(span, exchange, opened, calls, folded)
+            elif kind in _RUNS:
+                opened = _run(span, exchange, opened, calls)
         if opened and (above := tree.holder(span_id)):
             if kind is StepKind.TOOL or kind is StepKind.HANDOFF:
                 opened = [each._replace(apart=True) for each in opened]
-            below.setdefault(above, []).extend(opened)
+            if above in below:
+                below[above] += opened
+            else:
+                below[above] = opened
+    made = list(calls.values())
+    own = [call for call in made if call.span.step.kind is not StepKind.CHAT]
+    if own:
+        given = {call.trace.response.strip() for call in made if call.span.step.kind is StepKind.CHAT}
+        # Where a span between them did not arrive, an agent's answer may be that of a call elsewhere.
+        left_out = {call.span.span_id for call in own if not given or call.trace.response.strip() in given}
+        made = [call for call in made if call.span.span_id not in left_out]
+    return made, folded
 
 
 def _chat(
     span: Span, exchange: Trace, opened: list[_Open], calls: dict[str, Call], folded: set[str]
 ) -> list[_Open]:
     """Join a chat with the calls below it that are the same call; return the open calls after it."""
+    if not opened:
+        alone = calls[span.span_id] = _call(span, exchange)
+        return [_Open(alone, apart=False)]
     inner = [each.call for each in opened if not each.apart]
     hosts: list[Call] = []
     if answered(exchange):
@@ -109,7 +116,9 @@ def _chat(
             ):
                 hosts.append(call)
     elif len(inner) == 1:
-        hosts = inner
+        (only,) = inner
+        one = answered(only.trace) or not asked(only.trace) or not asked(exchange)
+        hosts = inner if one or same_prompt(only.trace, exchange) else []
     elif inner:
         # A wrapper without an answer of its own around several calls.
         first = min(inner, key=lambda call: (asked(call.trace), call.span.step.start))
@@ -135,14 +144,9 @@ def _chat(
     return [*(each for each in opened if each.call not in hosts), _Open(host, apart=False)]
 
 
-def _run(
-    span: Span, exchange: Trace, opened: list[_Open], calls: dict[str, Call], responses: set[str]
-) -> list[_Open]:
-    """Give an agent's or workflow's texts to a call below that lacks them, or make them a call of their own.
-
-    Without a call in the trace there is none of its own: what stands in for it is the caller's to say.
-    """
-    below = [each.call for each in opened if each.call.span.span_id in calls]
+def _run(span: Span, exchange: Trace, opened: list[_Open], calls: dict[str, Call]) -> list[_Open]:
+    """Give an agent's or workflow's texts to a call below that lacks them, or make them their own call."""
+    below = [each.call for each in opened]
     if not answered(exchange):
         lacking = [call for call in below if _lacks(call.trace, Side.PROMPT)]
         if lacking and asked(exchange):
@@ -165,7 +169,7 @@ def _run(
         _fill(host, exchange)
         host.end, host.scope = span.end, span.span_id
         return [each for each in opened if each.call not in empty]
-    if calls and exchange.response.strip() and exchange.response.strip() not in responses:
+    if exchange.response.strip():
         own = calls[span.span_id] = _call(span, exchange)
         return [*opened, _Open(own, apart=False)]
     return opened

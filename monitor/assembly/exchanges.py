@@ -10,7 +10,7 @@ from monitor.assembly.nodes import Node
 from monitor.assembly.sides import answered, asked
 from monitor.assembly.sources import Sources, fold_tools
 from monitor.assembly.tree import Tree
-from monitor.trace import RUNS, Missing, Side, Span, Step, StepKind, Trace, Unread, Unreadable, Usage
+from monitor.trace import RETURNS, RUNS, Missing, Side, Span, Step, StepKind, Trace, Unread, Unreadable, Usage
 
 _RUNS = RUNS | {StepKind.RETRIEVAL}
 _FOREIGN = tuple(Unread(side, Unreadable.FOREIGN) for side in (Side.PROMPT, Side.RESPONSE))
@@ -46,13 +46,14 @@ def exchanges_of(
     by how many seconds clocks may differ.
     """
     tree = Tree({span_id: node.span for span_id, node in nodes.items()})
-    foreign = all(span.step.kind is StepKind.OTHER for span in tree.spans.values())
+    kinds = [span.step.kind for span in tree.spans.values()]
+    foreign = kinds.count(StepKind.OTHER) == len(kinds)
     calls: list[Call] = []
     folded: set[str] = set()
     if not foreign:
-        folded = fold_tools(tree)
-        calls, chats = calls_of(tree)
-        folded |= chats
+        calls, folded = calls_of(tree)
+        if kinds.count(StepKind.TOOL) > 1:
+            folded |= fold_tools(tree)
     lacks: tuple[Missing, ...] = (Missing.EARLIER_SPANS,) if late else _missing_ancestors(nodes)
     parent_missing = Missing.PARENT in lacks
     if not calls and stand_in:
@@ -62,17 +63,18 @@ def exchanges_of(
         return Making((), lacking=False, foreign=foreign)
     spans = tree.spans
     sources = Sources(tree, folded, skew)
-    owners = tree.owners() if any(span.conversation or span.user for span in spans.values()) else {}
+    owners = tree.owners()
+    ended = max([span.end for span in spans.values()])
+    is_run = not _RUNS.isdisjoint(kinds)
     # Calls may run side by side, and none is marked as the run's answer. An application that waits for all of
     # them answers after the last one has ended, so that one is taken.
-    last = max(calls, key=lambda call: call.span.end)
-    ended = max(span.end for span in spans.values())
+    last = max(calls, key=lambda call: call.span.end) if len(calls) > 1 else calls[0]
     made = []
     for call in calls:
         span_id = call.span.span_id
         trace = sources.add_to(call)
         # A run is judged once, with the answer that ended it; its earlier calls are judged individually.
-        run = _run(call, calls, tree, folded) if call is last else {}
+        run = _run(call, calls, tree, folded) if call is last and is_run else {}
         conversation, user = owners.get(span_id, ("", ""))
         missing = [*lacks]
         if not nodes[span_id].recorded:
@@ -90,12 +92,14 @@ def exchanges_of(
         made.append(Made(span_id, trace, call.members))
     made.sort(key=lambda each: each.trace.time)
     lacking = parent_missing or foreign or any(_lacks_text(each.trace) for each in made)
-    lacking = lacking or any(_lacks_result(span) for id_, span in spans.items() if id_ not in folded)
+    if not lacking:
+        steps = [span for span in spans.values() if span.step.kind in RETURNS]
+        lacking = any(_lacks_result(span) for span in steps if span.span_id not in folded)
     return Making(made, lacking=lacking, foreign=foreign)
 
 
 def _lacks_text(trace: Trace) -> bool:
-    return any(each in _UNCAPTURED for each in trace.unread)
+    return bool(trace.unread) and not _UNCAPTURED.isdisjoint(trace.unread)
 
 
 def _lacks_result(span: Span) -> bool:
@@ -161,9 +165,9 @@ def _missing_ancestors(nodes: Mapping[str, Node[Any]]) -> tuple[Missing, ...]:
 
     Without a root one parent that is unknown may be that root; only a second one is missing as well.
     """
-    spans = [node.span for node in nodes.values() if node.recorded]
-    orphans = {span.parent_id for span in spans if span.parent_id and span.parent_id not in nodes}
-    rooted = any(not span.parent_id for span in spans)
+    parents = {node.span.parent_id for node in nodes.values() if node.recorded}
+    rooted = "" in parents
+    orphans = [parent for parent in parents if parent and parent not in nodes]
     if not rooted:
         # The spans below a root that did not arrive name it as their parent: one loss, not two.
         return (Missing.ROOT, Missing.PARENT) if len(orphans) > 1 else (Missing.ROOT,)
@@ -171,10 +175,8 @@ def _missing_ancestors(nodes: Mapping[str, Node[Any]]) -> tuple[Missing, ...]:
 
 
 def _run(call: Call, calls: Sequence[Call], tree: Tree, folded: set[str]) -> dict[str, Any]:
-    """Return the steps of the run and its agent, if the trace is a run: it has more than calls of a model."""
+    """Return the steps of the run that a call ended, and its agent."""
     spans = tree.spans
-    if _RUNS.isdisjoint(span.step.kind for span in spans.values()):
-        return {}
     # Spans about no model are left out, so a step's parent is the nearest ancestor that is kept.
     ours = [s for s in spans.values() if s.step.kind is not StepKind.OTHER and s.span_id not in folded]
     index = {span.span_id: number for number, span in enumerate(ours)}
@@ -185,8 +187,10 @@ def _run(call: Call, calls: Sequence[Call], tree: Tree, folded: set[str]) -> dic
         above = nearest.get(tree.above.get(span.span_id, ""), "")
         exchange = traces.get(span.span_id) or span.exchange
         steps.append(_step(span.step, exchange, index[above] if above else -1))
-    agents = [span.span_id for span in ours if span.step.kind is StepKind.AGENT]
-    agent = tree.nearest(agents)[call.span.span_id] or next(iter(agents), "")
+    agent: str | None = call.span.span_id
+    while agent and spans[agent].step.kind is not StepKind.AGENT:
+        agent = tree.above.get(agent)
+    agent = agent or next((span.span_id for span in ours if span.step.kind is StepKind.AGENT), "")
     name = spans[agent].step.name if agent else ""
     return {"steps": tuple(steps), "agent": name or call.trace.agent}
 

@@ -9,6 +9,7 @@ from monitor.trace import Message, Side, ToolCall, Trace, Unread, Unreadable, Us
 
 BLANK, CUT, WHOLE = 0, 1, 2
 """How well a side was read: no text, a text of which a part was not read, all of it."""
+_SHIFTS: Final = {Side.PROMPT: 0, Side.RESPONSE: 2}
 _MOST_LABELS: Final = 32  # as many as one sender may set
 
 
@@ -195,3 +196,23 @@ def joined(parts: Sequence[Trace]) -> Trace:
     if cut and messages is not whole.messages:
         unread[Side.PROMPT] = Unread(Side.PROMPT, cut)
     return msgspec.structs.replace(said, messages=messages, unread=tuple(unread.values()))
+
+
+def blindness(trace: Trace) -> int:
+    """Return two bits per side of the exchange: 2 for a text that was not read, 1 for one not to its end."""
+    found = 0
+    if not trace.unread:
+        return found
+    for side, reason in trace.unread:
+        if side in _SHIFTS:
+            found |= (1 if reason is Unreadable.TRUNCATED else 2) << _SHIFTS[side]
+    return found
+
+
+def gained(before: int, trace: Trace) -> bool:
+    """Return whether a text was read that had not been, or more of one."""
+    now = blindness(trace)
+    return any(
+        before >> shift & 3 > now >> shift & 3 and (asked(trace) if side is Side.PROMPT else answered(trace))
+        for side, shift in _SHIFTS.items()
+    )

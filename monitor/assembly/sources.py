@@ -77,7 +77,7 @@ class Sources:
             for span_id, span in tree.spans.items()
             if span_id not in gone and (span.documents or span.call is not None or span.unread)
         ]
-        self._ran = {span.call.id: span.call for span in self._spans if span.call and span.call.id}
+        self._ran = {call.id: call for span in self._spans if (call := span.call) and call.id}
 
     def add_to(self, call: Call) -> Trace:
         """Return a call's exchange with the documents and results of tools that it may rest on."""

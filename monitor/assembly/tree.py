@@ -18,27 +18,24 @@ class Tree:
     def __init__(self, spans: Mapping[str, Span]) -> None:
         self.spans = spans
         self.above: dict[str, str] = {}
-        below: dict[str, list[str]] = {}
-        tops = []
+        tops, roots, ordered = [], [], True
         for span_id, span in spans.items():
-            if span.parent_id in spans and span.parent_id != span_id:
-                self.above[span_id] = span.parent_id
-                below.setdefault(span.parent_id, []).append(span_id)
+            parent = span.parent_id
+            if parent in spans and parent != span_id:
+                # A parent starts first, as a rule, so the order of start is that of the tree.
+                ordered = ordered and (parent in self.above or parent in tops)
+                self.above[span_id] = parent
             else:
                 tops.append(span_id)
-        roots = [span_id for span_id in tops if not spans[span_id].parent_id and not spans[span_id].partial]
+                if not parent and not span.partial:
+                    roots.append(span_id)
         self.root = roots[0] if len(roots) == 1 else ""
-        tops.sort(key=lambda span_id: span_id != self.root)
-        self.order: list[str] = []
         self._place: dict[str, int] = {}
         self._end: dict[str, int] = {}
-        self._walk(tops, below)
-        if len(self.order) < len(spans):
-            # Only cycles are left: each is cut where it is entered.
-            for span_id in spans:
-                if span_id not in self._place:
-                    self.above.pop(span_id, None)
-                    self._walk([span_id], below)
+        if ordered and len(tops) == 1:
+            self.order = list(spans)
+        else:
+            self.order = self._walked()
 
     def holder(self, span_id: str) -> str:
         """Return the id of the parent, of the root where the parent did not arrive, or an empty string."""
@@ -46,6 +43,13 @@ class Tree:
 
     def within(self, span_id: str, outer: str) -> bool:
         """Return whether a span ran under another one."""
+        if not self._place:
+            order = self._walked()
+            self._place = {each: place for place, each in enumerate(order)}
+            self._end = {each: place + 1 for place, each in enumerate(order)}
+            for each in reversed(order):
+                if above := self.above.get(each):
+                    self._end[above] = max(self._end[above], self._end[each])
         return self._place[outer] < self._place[span_id] < self._end[outer]
 
     def nearest(self, wanted: Iterable[str]) -> dict[str, str]:
@@ -59,9 +63,12 @@ class Tree:
     def owners(self) -> dict[str, tuple[str, str]]:
         """Return for each id conversation and user: its own, else those of the nearest span above it.
 
-        Without any there, those of the root, else those on which all spans agree that name one.
+        Without any there, those of the root, else those on which all spans agree that name one. Empty where
+        no span names any.
         """
         spans = self.spans
+        if not any(span.conversation or span.user for span in spans.values()):
+            return {}
         said = [{span.conversation for span in spans.values()}, {span.user for span in spans.values()}]
         common = [next(iter(values - {""}), "") if len(values - {""}) == 1 else "" for values in said]
         found: dict[str, tuple[str, str]] = {}
@@ -71,18 +78,27 @@ class Tree:
             found[span_id] = (span.conversation or conversation, span.user or user)
         return {span_id: (c or common[0], u or common[1]) for span_id, (c, u) in found.items()}
 
-    def _walk(self, tops: Iterable[str], below: Mapping[str, list[str]]) -> None:
-        """Number spans in depth, each before those under it and next to them."""
-        for top in tops:
-            stack = [(top, False)]
+    def _walked(self) -> list[str]:
+        """Return all ids, the root first, each before those under it and these before the ones next to it.
+
+        A cycle of parents is cut where it is entered.
+        """
+        below: dict[str, list[str]] = {}
+        for span_id, above in self.above.items():
+            below.setdefault(above, []).append(span_id)
+        tops = [self.root] if self.root else []
+        tops += [span_id for span_id in self.spans if span_id not in self.above and span_id != self.root]
+        order: list[str] = []
+        seen: set[str] = set()
+        for top in (*tops, *self.spans):
+            if top in seen:
+                continue
+            self.above.pop(top, None)
+            stack = [top]
             while stack:
-                span_id, left = stack.pop()
-                if left:
-                    self._end[span_id] = len(self.order)
-                    continue
-                if span_id in self._place:
-                    continue
-                self._place[span_id] = len(self.order)
-                self.order.append(span_id)
-                stack.append((span_id, True))
-                stack += [(each, False) for each in reversed(below.get(span_id, ()))]
+                span_id = stack.pop()
+                if span_id not in seen:
+                    seen.add(span_id)
+                    order.append(span_id)
+                    stack += reversed(below.get(span_id, ()))
+        return order

@@ -64,6 +64,12 @@ def test_three_spans_of_one_call_are_one() -> None:
     assert trace.usage == counted()
 
 
+def test_two_prompts_within_each_other_are_two_calls() -> None:
+    """Where no answer was read and the prompts differ, nothing says that the spans are of one call."""
+    assert len(exchanges([chat(1, prompt="How long?"), chat(2, 1, prompt="How many?")])) == 2
+    assert len(exchanges([chat(1, prompt="How long?"), chat(2, 1, prompt="How long?")])) == 1
+
+
 def test_an_attempt_that_failed_is_no_call_beside_the_answer() -> None:
     """A client's retries under one span are its call; that one of them failed is not its error."""
     failed = chat(2, 1, prompt="How long?", labels={"error": "500"}, finish_reason="error", unread=())

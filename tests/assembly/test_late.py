@@ -311,9 +311,7 @@ def arrivals(draw: st.DrawFn) -> list[tuple[float, Span]]:
             if kind is not CHAT:
                 pieces.append(span(kind, number, parent, trace=name))
                 continue
-            pieces.append(
-                blind(number, parent, trace=name, id=draw(st.sampled_from(["x", f"{name}:{number}"])))
-            )
+            pieces.append(blind(number, 1, trace=name, id=draw(st.sampled_from(["x", f"{name}:{number}"]))))
             if draw(st.booleans()):
                 pieces.append(log(number, f"ask {name}{number}", trace=name))
             if draw(st.booleans()):

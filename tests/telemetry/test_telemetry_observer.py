@@ -291,12 +291,21 @@ def test_what_became_of_spans_is_shown() -> None:
     stats = AssemblyStats(late=3, repeated=1, foreign=2, waiting_traces=7, waiting_bytes=900)
     stats.completions[Completion.ROOT] = 40
     stats.missing[Missing.INFERENCE] = 5
+    stats.late_sources, stats.revised_seconds = 4, 12.5
+    stats.revised["shop"] = 6
+    for scope in range(500):
+        stats.foreign_spans[f"sdk {scope}"] = 2
+    it.observer.assembly(stats)
     it.observer.assembly(stats)
     value = it.metrics.value
     assert value("traces_assembled", completion="root") == 40
     assert value("trace_parts_missing", part="inference") == 5
     assert (value("spans_late"), value("exchanges_repeated"), value("traces_foreign")) == (3, 1, 2)
     assert (value("assembly_waiting_traces"), value("assembly_waiting_bytes")) == (7, 900)
+    assert (value("sources_late"), value("exchanges_revised", app="shop")) == (4, 6)
+    assert value("exchanges_revised_delay_seconds") == 12.5
+    assert (value("spans_foreign", scope="sdk 3"), it.metrics.total_of("spans_foreign")) == (2, 1000)
+    assert value("spans_foreign", scope="other") > 2
 
 
 def test_the_escalation_rate_and_the_decisions_of_higher_tiers_are_shown() -> None:
