@@ -7,11 +7,11 @@ from typing import Final, Generic, NamedTuple, TypeVar
 import msgspec
 
 from monitor.assembly.exchanges import Made, Making, exchanges_of
-from monitor.assembly.kept import Answers, Kept, KeptSpans
-from monitor.assembly.memory import ExchangeId, Judged, Memory
+from monitor.assembly.kept import KeptSpans, ReadAnswers, RememberedTrace
+from monitor.assembly.memory import ExchangeId, JudgedExchange, Memory
 from monitor.assembly.nodes import Node, nodes_by_span
 from monitor.assembly.sides import answered, asked, blindness, gained, has_response_id
-from monitor.assembly.waiting import Bounds, Group, soon
+from monitor.assembly.waiting import Bounds, WaitingTrace, soon
 from monitor.ports import AssemblyStats, Completion
 from monitor.trace import Span, Trace
 
@@ -41,7 +41,7 @@ class _HandedOut(NamedTuple, Generic[Key]):
     """An exchange that is not recorded yet: what to remember of it, once per span of the call."""
 
     key: Key
-    judged: Sequence[Judged]
+    judged: Sequence[JudgedExchange]
 
 
 class Assembler(Generic[Key]):
@@ -49,12 +49,12 @@ class Assembler(Generic[Key]):
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
-        self._groups: OrderedDict[str, Group[Key]] = OrderedDict()  # oldest first
+        self._groups: OrderedDict[str, WaitingTrace[Key]] = OrderedDict()  # oldest first
         # Handed out, not recorded: by trace, then by span and revision.
         self._in_flight: dict[str, dict[tuple[str, int], _HandedOut[Key]]] = {}
         self._judged = Memory()
         self._kept = KeptSpans(bounds.max_bytes // _KEPT_SHARE, bounds.max_seconds)
-        self._answers = Answers()
+        self._answers = ReadAnswers()
         self._size = 0
         self._now = 0.0
         self._next = NEVER  # no trace is due earlier
@@ -75,10 +75,10 @@ class Assembler(Generic[Key]):
         self._now = now
         if group is None:
             if self._handed_out(span.trace_id):
-                group = Group(now, soon(now, bounds), now + bounds.settle_seconds, Completion.LATE)
+                group = WaitingTrace(now, soon(now, bounds), now + bounds.settle_seconds, Completion.LATE)
             else:
                 due = now + bounds.timeout_seconds
-                group = Group(now, due, due, Completion.TIMEOUT)
+                group = WaitingTrace(now, due, due, Completion.TIMEOUT)
             self._groups[span.trace_id] = group
         group.add(key, span, now, bounds)
         self._size += span.size
@@ -144,12 +144,12 @@ class Assembler(Generic[Key]):
         """Continue from stored snapshots."""
         self._judged.restore(snapshots)
 
-    def _to_remember(self, judged: Iterable[ExchangeId]) -> list[Judged]:
-        found: list[Judged] = []
+    def _to_remember(self, judged: Iterable[ExchangeId]) -> list[JudgedExchange]:
+        found: list[JudgedExchange] = []
         for each in judged:
             trace_id, span_id, revision = each
             handed_out = self._in_flight.get(trace_id, {}).get((span_id, revision))
-            found += handed_out.judged if handed_out else [Judged(*each)]
+            found += handed_out.judged if handed_out else [JudgedExchange(*each)]
         return found
 
     def _set_in_flight(self, trace_id: str, handed_out: dict[tuple[str, int], _HandedOut[Key]]) -> None:
@@ -158,7 +158,7 @@ class Assembler(Generic[Key]):
         else:
             self._in_flight.pop(trace_id, None)
 
-    def _handed_out(self, trace_id: str) -> Mapping[str, Judged]:
+    def _handed_out(self, trace_id: str) -> Mapping[str, JudgedExchange]:
         """Return the exchanges of a trace that were handed out before, each as it was last, by span id."""
         judged, in_flight = self._judged.spans(trace_id), self._in_flight.get(trace_id)
         if not in_flight:
@@ -175,7 +175,7 @@ class Assembler(Generic[Key]):
         if has_response_id(trace) and (answered(trace) or asked(trace)):
             self._answers.add(trace.app, trace.id)
 
-    def _make(self, trace_id: str, group: Group[Key]) -> "_Making[Key]":
+    def _make(self, trace_id: str, group: WaitingTrace[Key]) -> "_Making[Key]":
         """Make the exchanges of a trace, with what is still known of it if it was judged before."""
         handed_out = self._handed_out(trace_id)
         kept = self._kept.of(trace_id) if handed_out else None
@@ -240,7 +240,7 @@ class Assembler(Generic[Key]):
         made: Made,
         keys: Iterable[Key],
         nodes: Mapping[str, Node[Key | None]],
-        handed_out: Mapping[str, Judged],
+        handed_out: Mapping[str, JudgedExchange],
     ) -> Exchange[Key] | None:
         """Return what is to be judged under the first key, anew or as a revision; None if nothing is."""
         known = None
@@ -262,7 +262,9 @@ class Assembler(Generic[Key]):
     def _hand_out(self, exchange: Exchange[Key], members: Iterable[str]) -> None:
         (trace_id, span_id, revision), trace = exchange.id, exchange.trace
         blind = blindness(trace)
-        judged = [Judged(trace_id, member, revision, blind) for member in dict.fromkeys((span_id, *members))]
+        judged = [
+            JudgedExchange(trace_id, member, revision, blind) for member in dict.fromkeys((span_id, *members))
+        ]
         handed_out = self._in_flight.setdefault(trace_id, {})
         handed_out[span_id, revision] = _HandedOut(exchange.key, judged)
         if trace.missing:
@@ -270,7 +272,7 @@ class Assembler(Generic[Key]):
         if len(judged) > 1:
             self._note_answer(trace)
 
-    def _seen(self, trace: Trace, node: Node[Key | None], handed_out: Mapping[str, Judged]) -> bool:
+    def _seen(self, trace: Trace, node: Node[Key | None], handed_out: Mapping[str, JudgedExchange]) -> bool:
         """Return whether an exchange without any text is one that was read elsewhere.
 
         An SDK's own span of a call may be in a trace of its own, or come after that of the framework around
@@ -289,8 +291,8 @@ class _Making(NamedTuple, Generic[Key]):
 
     making: Making
     nodes: Mapping[str, Node[Key | None]]
-    handed_out: Mapping[str, Judged]
-    kept: Kept | None
+    handed_out: Mapping[str, JudgedExchange]
+    kept: RememberedTrace | None
 
 
 def _keys(made: Made, nodes: Mapping[str, Node[Key | None]]) -> list[Key]:

@@ -20,7 +20,7 @@ _RUNS: Final = frozenset({StepKind.AGENT, StepKind.WORKFLOW})
 
 
 @dataclass(slots=True, eq=False)
-class Call:
+class ModelCall:
     """One call of a model: the outermost span of it, its texts, and all spans that tell of it.
 
     `end` is when the span ended that answered, Unix seconds.
@@ -40,29 +40,29 @@ class Call:
         self.span, self.scope = outer, outer.span_id
         self.members.append(outer.span_id)
 
-    def absorbs(self, other: "Call") -> None:
+    def absorbs(self, other: "ModelCall") -> None:
         """Become one with another call that lacks an answer."""
         self.trace = merged(self.trace, [self.trace, other.trace])
         self.members += other.members
 
 
-def _call(span: Span, exchange: Trace) -> Call:
-    return Call(span, exchange, span.end, [span.span_id], span.span_id)
+def _call(span: Span, exchange: Trace) -> ModelCall:
+    return ModelCall(span, exchange, span.end, [span.span_id], span.span_id)
 
 
 class _Open(NamedTuple):
     """A call below a span; `apart` where a tool ran between them, so that they are two calls."""
 
-    call: Call
+    call: ModelCall
     apart: bool
 
 
-def calls_of(tree: Tree) -> tuple[list[Call], set[str]]:
+def calls_of(tree: Tree) -> tuple[list[ModelCall], set[str]]:
     """Return the calls of a trace, and the ids of chats that are no calls of their own.
 
     Without a chat among them there is no call: what stands in for it is the caller's to say.
     """
-    calls: dict[str, Call] = {}
+    calls: dict[str, ModelCall] = {}
     folded: set[str] = set()
     below: dict[str, list[_Open]] = {}
     # Children come first, so that each span meets the calls below it.
@@ -95,14 +95,14 @@ def calls_of(tree: Tree) -> tuple[list[Call], set[str]]:
 
 
 def _chat(
-    span: Span, exchange: Trace, opened: list[_Open], calls: dict[str, Call], folded: set[str]
+    span: Span, exchange: Trace, opened: list[_Open], calls: dict[str, ModelCall], folded: set[str]
 ) -> list[_Open]:
     """Join a chat with the calls below it that are the same call; return the open calls after it."""
     if not opened:
         alone = calls[span.span_id] = _call(span, exchange)
         return [_Open(alone, apart=False)]
     inner = [each.call for each in opened if not each.apart]
-    hosts: list[Call] = []
+    hosts: list[ModelCall] = []
     if answered(exchange):
         twins = [each.call for each in opened if same_answer(each.call.trace, exchange)]
         vacant = [call for call in inner if not answered(call.trace)]
@@ -144,7 +144,7 @@ def _chat(
     return [*(each for each in opened if each.call not in hosts), _Open(host, apart=False)]
 
 
-def _run(span: Span, exchange: Trace, opened: list[_Open], calls: dict[str, Call]) -> list[_Open]:
+def _run(span: Span, exchange: Trace, opened: list[_Open], calls: dict[str, ModelCall]) -> list[_Open]:
     """Give an agent's or workflow's texts to a call below that lacks them, or make them their own call."""
     below = [each.call for each in opened]
     if not answered(exchange):
@@ -175,7 +175,7 @@ def _run(span: Span, exchange: Trace, opened: list[_Open], calls: dict[str, Call
     return opened
 
 
-def _fill(call: Call, exchange: Trace) -> None:
+def _fill(call: ModelCall, exchange: Trace) -> None:
     """Complete a call from the texts of what it ran for, not from its counts."""
     call.trace = merged(call.trace, [call.trace, _texts(call.trace, exchange)])
 

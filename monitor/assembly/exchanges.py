@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from monitor.assembly.calls import Call, calls_of
+from monitor.assembly.calls import ModelCall, calls_of
 from monitor.assembly.nodes import Node
 from monitor.assembly.sides import answered, asked
 from monitor.assembly.sources import Sources, fold_tools
@@ -48,7 +48,7 @@ def exchanges_of(
     tree = Tree({span_id: node.span for span_id, node in nodes.items()})
     kinds = [span.step.kind for span in tree.spans.values()]
     foreign = kinds.count(StepKind.OTHER) == len(kinds)
-    calls: list[Call] = []
+    calls: list[ModelCall] = []
     folded: set[str] = set()
     if not foreign:
         calls, folded = calls_of(tree)
@@ -111,7 +111,7 @@ def _lacks_result(span: Span) -> bool:
     return span.step.kind is StepKind.TOOL and not (span.call and span.call.result)
 
 
-def _stand_ins(trace_id: str, tree: Tree) -> list[Call]:
+def _stand_ins(trace_id: str, tree: Tree) -> list[ModelCall]:
     """Return the span to judge where no call of a model arrived: the outermost answer, else one without.
 
     Without spans about a language model there is none, unless one looks like a model's call of a kind that
@@ -145,9 +145,9 @@ def _stand_ins(trace_id: str, tree: Tree) -> list[Call]:
     return [_standing(span, span.exchange or empty)]
 
 
-def _standing(span: Span, exchange: Trace | None) -> Call:
+def _standing(span: Span, exchange: Trace | None) -> ModelCall:
     assert exchange is not None
-    return Call(span, exchange, span.end, [span.span_id], span.span_id)
+    return ModelCall(span, exchange, span.end, [span.span_id], span.span_id)
 
 
 def _depths(tree: Tree) -> dict[str, int]:
@@ -174,7 +174,7 @@ def _missing_ancestors(nodes: Mapping[str, Node[Any]]) -> tuple[Missing, ...]:
     return (Missing.PARENT,) if orphans else ()
 
 
-def _run(call: Call, calls: Sequence[Call], tree: Tree, folded: set[str]) -> dict[str, Any]:
+def _run(call: ModelCall, calls: Sequence[ModelCall], tree: Tree, folded: set[str]) -> dict[str, Any]:
     """Return the steps of the run that a call ended, and its agent."""
     spans = tree.spans
     # Spans about no model are left out, so a step's parent is the nearest ancestor that is kept.

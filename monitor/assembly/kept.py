@@ -9,7 +9,7 @@ from monitor.trace import Span
 ANSWERS: Final = 16_384  # response ids: more than a minute of 200 a second
 
 
-class Kept(NamedTuple):
+class RememberedTrace(NamedTuple):
     """The spans of a trace that was judged at `time` (monotonic), and their size."""
 
     time: float
@@ -23,14 +23,14 @@ class KeptSpans:
     def __init__(self, max_bytes: int, max_seconds: float) -> None:
         self._max_bytes = max_bytes
         self._max_seconds = max_seconds
-        self._traces: OrderedDict[str, Kept] = OrderedDict()
+        self._traces: OrderedDict[str, RememberedTrace] = OrderedDict()
         self._bytes = 0
 
     def put(self, trace_id: str, spans: Iterable[Span], now: float) -> None:
         """Keep the spans of a trace, and forget the oldest ones beyond the bounds."""
         spans = tuple(spans)
         self.forget(trace_id)
-        kept = self._traces[trace_id] = Kept(now, spans, sum(span.size for span in spans))
+        kept = self._traces[trace_id] = RememberedTrace(now, spans, sum(span.size for span in spans))
         self._bytes += kept.size
         while self._traces:
             oldest, kept = next(iter(self._traces.items()))
@@ -38,7 +38,7 @@ class KeptSpans:
                 return
             self.forget(oldest)
 
-    def of(self, trace_id: str) -> Kept | None:
+    def of(self, trace_id: str) -> RememberedTrace | None:
         """Return the spans of a trace, None where there are none."""
         return self._traces.get(trace_id)
 
@@ -49,7 +49,7 @@ class KeptSpans:
             self._bytes -= kept.size
 
 
-class Answers:
+class ReadAnswers:
     """Response ids of exchanges with a text, by application, the latest ones."""
 
     def __init__(self) -> None:

@@ -19,7 +19,7 @@ class ExchangeId(NamedTuple):
     revision: int = 0
 
 
-class Judged(NamedTuple):
+class JudgedExchange(NamedTuple):
     """A judged exchange. `blind` has a bit for each side whose text had not been read."""
 
     trace_id: str
@@ -40,15 +40,15 @@ class Memory:
     """
 
     def __init__(self) -> None:
-        self._latest: deque[Judged] = deque()
-        self._spans: dict[str, dict[str, Judged]] = {}
+        self._latest: deque[JudgedExchange] = deque()
+        self._spans: dict[str, dict[str, JudgedExchange]] = {}
         self._end = 0  # number of the next one
 
-    def spans(self, trace_id: str) -> Mapping[str, Judged]:
+    def spans(self, trace_id: str) -> Mapping[str, JudgedExchange]:
         """Return the judged exchanges of a trace by span id, each as it was judged last."""
         return self._spans.get(trace_id, {})
 
-    def add(self, judged: Iterable[Judged]) -> None:
+    def add(self, judged: Iterable[JudgedExchange]) -> None:
         """Remember exchanges, and forget the oldest ones beyond `REMEMBERED`."""
         for each in judged:
             self._latest.append(each)
@@ -66,7 +66,7 @@ class Memory:
             if not spans:
                 self._spans.pop(oldest.trace_id, None)
 
-    def snapshot(self, judged: Sequence[Judged]) -> dict[str, bytes]:
+    def snapshot(self, judged: Sequence[JudgedExchange]) -> dict[str, bytes]:
         """Return the buckets that change when these exchanges are added; changes nothing itself."""
         begin = self._end - self._end % BUCKET  # of the bucket that is being filled
         in_bucket = self._end - begin
@@ -85,7 +85,7 @@ class Memory:
     def restore(self, snapshots: Mapping[str, bytes]) -> None:
         """Continue from stored buckets, in the order of their numbers."""
         stored = [
-            msgspec.msgpack.decode(body, type=tuple[int, list[Judged]])
+            msgspec.msgpack.decode(body, type=tuple[int, list[JudgedExchange]])
             for name, body in snapshots.items()
             if name.startswith(PREFIX)
         ]

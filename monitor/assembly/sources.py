@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from monitor.assembly.calls import Call
+from monitor.assembly.calls import ModelCall
 from monitor.assembly.tree import Tree
 from monitor.trace import Side, Span, StepKind, ToolCall, Trace
 
@@ -79,7 +79,7 @@ class Sources:
         ]
         self._ran = {call.id: call for span in self._spans if (call := span.call) and call.id}
 
-    def add_to(self, call: Call) -> Trace:
+    def add_to(self, call: ModelCall) -> Trace:
         """Return a call's exchange with the documents and results of tools that it may rest on."""
         exchange = call.trace
         if not self._spans:
@@ -105,7 +105,7 @@ class Sources:
         ran = self._ran.get(call.id)
         return _filled(ran, call) or call
 
-    def _of(self, call: Call) -> Sequence[Span]:
+    def _of(self, call: ModelCall) -> Sequence[Span]:
         """Return what was there when a call began, or came to it later.
 
         An answer cannot rest on a result that arrived after its call began, unless it ran under that call:

@@ -29,7 +29,7 @@ DEFAULT_BOUNDS: Final = Bounds()
 
 
 @dataclass(slots=True)
-class Group(Generic[Key]):
+class WaitingTrace(Generic[Key]):
     """The spans of a trace that have arrived, and when it counts as complete.
 
     `until` bounds the wait for what is known to be missing once nothing else is waited for.
