@@ -10,7 +10,7 @@ from monitor.assembly.exchanges import Made, Making, exchanges_of
 from monitor.assembly.kept import KeptSpans, ReadAnswers, RememberedTrace
 from monitor.assembly.memory import ExchangeId, JudgedExchange, Memory
 from monitor.assembly.nodes import Node, nodes_by_span
-from monitor.assembly.sides import answered, asked, blindness, gained, has_response_id
+from monitor.assembly.sides import answered, asked, blindness, gained, has_response_id, knows_answer
 from monitor.assembly.waiting import Bounds, WaitingTrace, soon
 from monitor.ports import AssemblyStats, Completion
 from monitor.trace import Span, Trace
@@ -281,7 +281,7 @@ class Assembler(Generic[Key]):
         if asked(trace) or answered(trace) or not trace.unread:
             return False
         around = handed_out.get(node.span.parent_id)
-        if around is not None and around.blind >> _SHIFTS[Side.RESPONSE] & 3 < 2:  # noqa: PLR2004 - some text
+        if around is not None and knows_answer(around.blind):
             return True
         return has_response_id(trace) and (trace.app, trace.id) in self._answers
 

@@ -199,14 +199,21 @@ def joined(parts: Sequence[Trace]) -> Trace:
 
 
 def blindness(trace: Trace) -> int:
-    """Return two bits per side of the exchange: 2 for a text that was not read, 1 for one not to its end."""
-    found = 0
-    if not trace.unread:
-        return found
+    """Return two bits per side of the exchange: 2 for one without text, 1 for a text not read to its end.
+
+    A side that is not known to have had a text counts too: if one comes, it was not judged.
+    """
+    found = (0 if asked(trace) else 2) << _SHIFTS[Side.PROMPT]
+    found |= (0 if answered(trace) else 2) << _SHIFTS[Side.RESPONSE]
     for side, reason in trace.unread:
         if side in _SHIFTS:
             found |= (1 if reason is Unreadable.TRUNCATED else 2) << _SHIFTS[side]
     return found
+
+
+def knows_answer(blind: int) -> bool:
+    """Return whether an exchange of this blindness has an answer, maybe cut off."""
+    return blind >> _SHIFTS[Side.RESPONSE] & 2 == 0
 
 
 def gained(before: int, trace: Trace) -> bool:
