@@ -270,9 +270,8 @@ class NativeDecoder:
         if plain_answered is not answered:
             fields["response"], fields["alternatives"] = plain_answered.response, plain_answered.alternatives
             fields["tool_calls"] = plain_answered.tool_calls
-        unread = unread_sides(
-            plain_asked, plain_answered, get("usage"), finish, failed=finish == FAILED, captured=True
-        )
+        failed = finish == FAILED
+        unread = unread_sides(plain_asked, plain_answered, get("usage"), finish, failed=failed, captured=True)
         if documents := get("context"):
             fields["context"], of_documents = self._markers.of_documents(documents)
             unread += of_documents

@@ -410,7 +410,7 @@ def test_messages_of_anthropic_are_read() -> None:
     }
     trace = decode("openai", {"request": request, "response": body})
     assert trace.messages == (Message("system", SYSTEM), Message("tool", "sent"), Message("user", QUESTION))
-    assert (trace.response, trace.finish_reason, trace.usage) == (ANSWER, "tool_use", Usage(13, 12))
+    assert (trace.response, trace.finish_reason, trace.usage) == (ANSWER, "tool_calls", Usage(13, 12))
     assert trace.tool_calls == (ToolCall("order", '{"id":7}', "", "t2"),)
     assert trace.labels == {"left_out.thinking": "1"}
 

@@ -48,28 +48,32 @@ def join(events: Sequence[dict[str, Any]]) -> dict[str, Any]:
     started = first_of(event.get("message") for event in events if event.get("type") == "message_start")
     body: dict[str, Any] = dict(started) if type(started) is dict else {}
     usage = dict(body["usage"]) if type(body.get("usage")) is dict else {}
+    for event in events:
+        delta, more = event.get("delta"), event.get("usage")
+        if event.get("type") == "error":
+            body["error"] = event.get("error")
+        elif event.get("type") == "message_delta":
+            if type(delta) is dict and delta.get("stop_reason"):
+                body["stop_reason"] = delta["stop_reason"]
+            usage |= more if type(more) is dict else {}
+    if usage:
+        body["usage"] = usage
+    return {**body, "content": _blocks(events)}
+
+
+def _blocks(events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the blocks of a message's content, each as far as it came."""
     blocks: dict[int, dict[str, Any]] = {}
     texts: dict[tuple[int, str], list[Any]] = {}
     for event in events:
-        kind, delta = event.get("type"), event.get("delta")
-        at = event.get("index")
+        at, block, delta = event.get("index"), event.get("content_block"), event.get("delta")
         index = at if type(at) is int else 0
-        if kind == "content_block_start" and type(block := event.get("content_block")) is dict:
+        if type(block) is dict:
             blocks[index] = block
-        elif kind == "content_block_delta" and type(delta) is dict and delta.get("type") in _DELTAS:
-            made, own, field = _DELTAS[delta["type"]]
-            blocks.setdefault(index, {"type": made})
+        elif type(delta) is dict and (built := _DELTAS.get(parts.name_of(delta.get("type")))):
+            kind, own, field = built
+            blocks.setdefault(index, {"type": kind})
             texts.setdefault((index, field), []).append(delta.get(own))
-        elif kind == "message_delta":
-            if type(delta) is dict and delta.get("stop_reason"):
-                body["stop_reason"] = delta["stop_reason"]
-            if type(more := event.get("usage")) is dict:
-                usage |= more
-        elif kind == "error":
-            body["error"] = event.get("error")
     for (index, field), pieces in texts.items():
-        begun = blocks[index].get(field)
-        blocks[index] = {**blocks[index], field: joined([begun, *pieces])}
-    if usage:
-        body["usage"] = usage
-    return {**body, "content": [blocks[index] for index in sorted(blocks)]}
+        blocks[index] = {**blocks[index], field: joined([blocks[index].get(field), *pieces])}
+    return [blocks[index] for index in sorted(blocks)]

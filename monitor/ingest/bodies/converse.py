@@ -50,5 +50,6 @@ def join(events: Sequence[dict[str, Any]]) -> dict[str, Any]:
                 blocks.setdefault(index, delta)
     for index, pieces in texts.items():
         use = blocks.get(index, {}).get("toolUse")
-        blocks[index] = {"toolUse": {**use, "input": joined(pieces)}} if use else {"text": joined(pieces)}
+        text = joined(pieces)
+        blocks[index] = {"toolUse": {**use, "input": text}} if type(use) is dict else {"text": text}
     return {**body, "output": {"message": {"content": [blocks[index] for index in sorted(blocks)]}}}

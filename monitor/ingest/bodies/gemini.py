@@ -9,7 +9,6 @@ from monitor.ingest.bodies.shapes import Body
 from monitor.ingest.bodies.streams import first_of, items_of
 
 _LAST: Final = ("usageMetadata", "modelVersion", "responseId", "promptFeedback", "error")
-BLOCKED: Final = "content_filter"
 
 
 def is_piece(chunk: dict[str, Any]) -> bool:
@@ -31,7 +30,7 @@ def read(body: Body, answer: Answer) -> None:
         if not n:
             answer.finish_reason = parts.name_of(candidate.get("finishReason"))
     if not texts and type(body.prompt_feedback) is dict and body.prompt_feedback.get("blockReason"):
-        answer.finish_reason = BLOCKED
+        answer.finish_reason = "content_filter"
     answer.text = texts[0] if texts else ""
     answer.alternatives = [text for text in texts[1:] if text]
 

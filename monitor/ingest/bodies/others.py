@@ -66,7 +66,7 @@ def _texts(body: Body) -> Iterator[str]:
 
 def join(chunks: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the response that would have come without streaming."""
-    if any(chunk.get("type") in _COHERE for chunk in chunks):
+    if any(parts.name_of(chunk.get("type")) in _COHERE for chunk in chunks):
         return _cohere(chunks)
     last = chunks[-1]
     if any(type(chunk.get("token")) is dict for chunk in chunks):

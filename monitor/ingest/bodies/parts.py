@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
+from monitor.ingest.spans import number
 from monitor.trace import Document, ToolCall
 
 _encode = msgspec.json.encode
@@ -119,9 +120,7 @@ def document_of(item: Any) -> Document:
         texts = [as_text(value) for value in data.values()] if type(data) is dict else [as_text(data)]
     for key in ("text", "content", "snippet"):
         texts = texts or list(_texts_of(item.get(key)))
-    return Document(
-        name_of(own or source), "\n".join(texts), float(score) if isinstance(score, int | float) else None
-    )
+    return Document(name_of(own or source), "\n".join(texts), number(score))
 
 
 def _take(part: dict[str, Any], content: Content) -> None:
@@ -155,8 +154,8 @@ def _take_text(part: dict[str, Any], kind: str, content: Content) -> bool:
             content.refused |= key == "refusal"
             logs = part.get("logprobs")
             for token in logs if type(logs) is list else ():
-                if type(token) is dict and isinstance(log := token.get("logprob"), int | float):
-                    content.logprobs.append(float(log))
+                log = number(token.get("logprob")) if type(token) is dict else None
+                content.logprobs += [log] if log is not None else ()
             return True
     if kind and "content" in part:
         content.texts += _texts_of(part["content"])

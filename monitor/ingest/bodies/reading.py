@@ -8,7 +8,7 @@ import msgspec
 from monitor.ingest.fields import LEFT_OUT_VALUES
 from monitor.ingest.identifiers import Names
 from monitor.ingest.mending import Lost
-from monitor.ingest.texts import Answered, Asked, Markers, labels_of_texts, unread_sides
+from monitor.ingest.texts import Answered, Asked, Markers, finish_of, labels_of_texts, unread_sides
 from monitor.trace import Document, Message, Missing, Side, ToolCall, Unread, Unreadable, Usage
 
 
@@ -89,7 +89,8 @@ def exchange_fields(
         ("prompt_name", prompt.name),
         ("prompt_version", prompt.version),
         ("conversation", prompt.conversation),
-        ("finish_reason", answer.finish_reason),
+        ("finish_reason", finish_of(answer.finish_reason)),
+        ("error", answer.failed),
     ):
         if value:
             fields[field] = name(value)

@@ -12,7 +12,6 @@ from monitor.ingest.bodies.shapes import Body
 from monitor.ingest.bodies.streams import first_of, items_of, joined
 from monitor.ingest.texts import FAILED
 
-_FINISHES: Final = {"completed": "stop", "max_output_tokens": "length", "failed": FAILED}
 _DELTAS: Final = {
     "response.output_text": ("message", "text"),
     "response.text": ("message", "text"),
@@ -50,7 +49,7 @@ def read(body: Body, answer: Answer) -> None:
     answer.refused = content.refused
     reason = (body.incomplete_details.reason if body.incomplete_details else None) or body.status or ""
     only_calls = answer.tool_calls and not answer.text
-    answer.finish_reason = "tool_calls" if only_calls else _FINISHES.get(reason, reason)
+    answer.finish_reason = "tool_calls" if only_calls else FAILED if reason == "failed" else reason
 
 
 def join(events: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -83,7 +82,10 @@ def heard(events: Sequence[dict[str, Any]]) -> list[Any]:
         kind = event.get("type")
         item = event.get("item")
         if kind == "conversation.item.input_audio_transcription.completed":
-            turns[event.get("item_id") or n] = {"role": "user", "content": event.get("transcript")}
+            turns[parts.name_of(event.get("item_id")) or n] = {
+                "role": "user",
+                "content": event.get("transcript"),
+            }
         elif (
             type(item) is dict
             and item.get("role") != "assistant"
@@ -95,15 +97,15 @@ def heard(events: Sequence[dict[str, Any]]) -> list[Any]:
 
 def _built(events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the items of a stream that was cut off: finished ones, and the rest as far as it came."""
-    items: dict[tuple[object, object], dict[str, Any]] = {}
-    texts: dict[tuple[tuple[object, object], str], list[Any]] = {}
-    whole: dict[tuple[tuple[object, object], str], Any] = {}
+    items: dict[tuple[int, str], dict[str, Any]] = {}
+    texts: dict[tuple[tuple[int, str], str], list[Any]] = {}
+    whole: dict[tuple[tuple[int, str], str], Any] = {}
     for event in events:
         kind = parts.name_of(event.get("type"))
         index = event.get("output_index", 0)
         item = event.get("item")
         if kind.startswith("response.output_item.") and type(item) is dict:
-            at = (_hashable(index), item.get("type"))
+            at = (_index(index), parts.name_of(item.get("type")))
             if kind.endswith(".done") or at not in items:
                 items[at] = item
             continue
@@ -111,7 +113,7 @@ def _built(events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         if name not in _DELTAS:
             continue
         made, field = _DELTAS[name]
-        at = (_hashable(index), made)
+        at = (_index(index), made)
         items.setdefault(at, {"type": made})
         if step == "delta":
             texts.setdefault((at, field), []).append(event.get("delta"))
@@ -124,12 +126,12 @@ def _built(events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             items[at] = {**items[at], field: items[at].get(field) or text}
         elif not items[at].get("content"):
             items[at] = {**items[at], "content": [_part(field, text)]}
-    return [items[at] for at in sorted(items, key=lambda at: at[0] if type(at[0]) is int else 0)]
+    return [items[at] for at in sorted(items, key=lambda at: at[0])]
 
 
 def _part(field: str, text: Any) -> dict[str, Any]:
     return {"type": "audio", "transcript": text} if field == "transcript" else {"type": "", field: text}
 
 
-def _hashable(index: object) -> object:
+def _index(index: object) -> int:
     return index if type(index) is int else 0
