@@ -4,7 +4,9 @@ from typing import NamedTuple
 
 
 def spool_topic(signal: str, instance: str) -> str:
-    """Return the topic of the bodies one daemon received and has not judged: `signal` is `traces` or `logs`.
+    """Return the topic of the bodies one daemon received and has not judged.
+
+    `signal` is `traces` or `logs` of OTLP, or `generations` of Grafana's Agent Observability SDKs.
 
     Each instance reads and writes only its own topics, so offsets have no gaps and no instance waits for
     another. Kafka does not allow such a name, so it never collides with a Kafka topic.

@@ -89,7 +89,7 @@ class Config(Section):
         """Return the spool topic of each signal the receiver takes; none when it is off."""
         if not self.receiver.receives:
             return {}
-        return {signal: spool_topic(signal, self.name()) for signal in ("traces", "logs")}
+        return {signal: spool_topic(signal, self.name()) for signal in ("traces", "logs", "generations")}
 
     def bounds(self) -> IngestConfig:
         """Return the bounds on decoding: a body that the receiver accepts must never exceed them."""

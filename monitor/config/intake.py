@@ -74,7 +74,9 @@ class KafkaConfig(Section):
         }
 
 
-Format = Literal["native", "otlp_json", "otlp_proto", "otlp_proto_logs", "openai", "litellm", "kong", "auto"]
+Format = Literal[
+    "native", "otlp_json", "otlp_proto", "otlp_proto_logs", "openai", "litellm", "kong", "agento11y", "auto"
+]
 
 
 Port = Annotated[int, Field(ge=0, le=65535)]

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 from monitor.config import Format, IngestConfig
-from monitor.ingest import kong, litellm, openai, signals, strict_json
+from monitor.ingest import agento11y, kong, litellm, openai, signals, strict_json
 from monitor.ingest.auto import recognise
 from monitor.ingest.content_types import RECEIVED, by_content_type
 from monitor.ingest.fields import Parse
@@ -33,6 +33,7 @@ SHAPES: Mapping[str, Shapes] = {
     "openai": openai.SHAPES,
     "litellm": litellm.SHAPES,
     "kong": kong.SHAPES,
+    "agento11y": agento11y.SHAPES,
 }
 """The keys that are read, for formats of typed JSON."""
 _KNOWN = {name: KNOWN | names_of(shapes) for name, shapes in SHAPES.items()}
@@ -129,6 +130,10 @@ def _kong(config: IngestConfig, names: Names) -> Decode:
     return _of_bodies(kong.decode, "kong", config, names)
 
 
+def _agento11y(config: IngestConfig, names: Names) -> Decode:
+    return _of_bodies(agento11y.decode, "agento11y", config, names)
+
+
 def _otlp_json(config: IngestConfig, names: Names) -> Decode:
     from monitor.ingest import otlp, otlp_json
 
@@ -163,6 +168,7 @@ FORMATS: Mapping[Format, Callable[[IngestConfig, Names], Decode]] = {
     "openai": _openai,
     "litellm": _litellm,
     "kong": _kong,
+    "agento11y": _agento11y,
     "auto": _auto,
 }
 """Builders of decoders, by the format's name in the configuration."""

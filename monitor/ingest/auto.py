@@ -10,6 +10,7 @@ _MARKS: tuple[tuple[Format, set[str]], ...] = (
     ("litellm", {WRAPPER}),
     ("litellm", {"call_type", "startTime"}),
     ("kong", {"started_at", "latencies"}),
+    ("agento11y", {"generations"}),
     ("openai", {"request", "response"}),
     ("openai", {"request", "chunks"}),
     ("openai", {"request", "error"}),

@@ -152,7 +152,7 @@ def decode(record: Record, parse: Parse, clean: Names, markers: Markers) -> tupl
     """
     value = record.value or b""
     lost: list[Lost] = []
-    entry = convert(one_object(parse(value)), KongEntry, lost)
+    entry = convert(one_object(parse(value)), KongEntry, lost, strict={"ai"})
     ai = entry.ai or {}
     name = next((name for name in _PROXIES if isinstance(ai.get(name), dict)), None)
     if name is None:
@@ -191,6 +191,7 @@ def decode(record: Record, parse: Parse, clean: Names, markers: Markers) -> tupl
             provider=clean.optional(meta.provider_name, "unknown"),
             user=clean.user(prompt.user) if prompt.user else "",
             trace_id=clean.id(trace_id) if isinstance(trace_id, str) and trace_id else "",
+            emitter="kong",
             latency=None if latency is None else latency / 1000,
             labels=labels_of(
                 [

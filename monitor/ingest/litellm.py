@@ -211,6 +211,7 @@ def _traces(
             provider=clean.optional(payload.custom_llm_provider, "unknown"),
             user=clean.user(user) if user else "",
             trace_id=trace_id,
+            emitter="litellm",
             latency=max(0.0, end - start) if payload.end_time else None,
             labels=labels_of(
                 [

@@ -1,4 +1,4 @@
-"""Bodies of OTLP: plain bytes of what came, a check that they are OTLP, and parts that the decoder takes.
+"""Bodies: plain bytes of what came, a check that they are what they should be, and parts that decoders take.
 
 Nothing here makes more bytes of a body than a bound, whatever it claims to be.
 """
@@ -119,6 +119,8 @@ _JSON: Final = {
     "traces": _Names("resourceSpans", "scopeSpans", "spans"),
     "logs": _Names("resourceLogs", "scopeLogs", "logRecords"),
 }
+GENERATIONS: Final = "generations"
+"""The signal that is no OTLP, and the field of its bodies that is divided."""
 _Items: TypeAlias = msgspec.json.Decoder[list[Any] | None]
 _object: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _objects: Final[_Items] = msgspec.json.Decoder(list[dict[str, msgspec.Raw]] | None)
@@ -193,12 +195,24 @@ class Divider:
             raise BodyRefused(Refusal.MALFORMED, "the body is not a JSON object") from None
         if not request:
             return ()
+        if signal == GENERATIONS:
+            return self._generations(request, body)
         if body.count(b"{") <= self._most:  # a span has at least its own
             return (body,)
         try:
             return self._divided(signal, request, body)
         except (_Indivisible, msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             return (body,)
+
+    def _generations(self, request: dict[str, Any], body: bytes) -> Sequence[bytes]:
+        try:
+            items = _values.decode(request.get(GENERATIONS, b"null"))
+        except msgspec.DecodeError:
+            return (body,)
+        if items is None or len(items) <= self._most:
+            return (body,)
+        starts = range(0, len(items), self._most)
+        return [msgspec.json.encode({GENERATIONS: items[start : start + self._most]}) for start in starts]
 
     def _divided(self, signal: str, request: dict[str, Any], body: bytes) -> Sequence[bytes]:
         names, originals = _JSON[signal], _PROTOBUF[signal]

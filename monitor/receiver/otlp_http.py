@@ -1,5 +1,7 @@
 """OTLP over HTTP: an SDK or a Collector points straight at riskmon, with no broker between.
 
+Grafana's Agent Observability SDKs may send their generations here too, in JSON, instead of to Grafana.
+
 200 means that the body is on disk in the spool; any other status gives no such promise. Refusals that a
 repeat may cure make OTLP clients retry (429 and 503 with Retry-After), the others do not.
 https://opentelemetry.io/docs/specs/otlp/#otlphttp
@@ -25,6 +27,12 @@ from monitor.web.server import Head, Limits, Response, Server
 MAX_CONNECTIONS: Final = 256
 REQUEST_SECONDS: Final = 30.0
 REMEDY: Final = "set receiver.token, or let only your applications reach it"
+PATHS: Final = {
+    "/v1/traces": ("traces", frozenset({PROTOBUF, JSON})),
+    "/v1/logs": ("logs", frozenset({PROTOBUF, JSON})),
+    "/api/v1/generations:export": ("generations", frozenset({JSON})),
+}
+"""Signals by path, with the content types in which they are taken."""
 _PREFACE: Final = ("PRI", "*")  # method and path of the first bytes of HTTP/2, RFC 9113 section 3.4
 _STATUS: Final = {
     Refusal.MALFORMED: HTTPStatus.BAD_REQUEST,
@@ -38,7 +46,7 @@ log = structlog.get_logger(__name__)
 
 
 class Receiver(Server):
-    """Serves `POST /v1/traces` and `/v1/logs`, giving bodies to `intake`, which others may use as well.
+    """Serves POST at each of `PATHS`, giving bodies to `intake`, which others may use as well.
 
     `on_answer` gets the status of each answer, from the server's thread.
     """
@@ -53,15 +61,15 @@ class Receiver(Server):
         self._intake = intake
         self._met_grpc = False
         routes = [
-            Route("POST", f"/v1/{signal}", serve=partial(self._take, signal), guard=self._refusal)
-            for signal in ("traces", "logs")
+            Route("POST", path, serve=partial(self._take, signal), guard=partial(self._refusal, kinds))
+            for path, (signal, kinds) in PATHS.items()
         ]
         waiting = WAITING_BODIES * config.max_body_bytes
         super().__init__(
             "receiver",
             config.host,
             config.port,
-            Routes(routes, self._problem, "only /v1/traces and /v1/logs"),
+            Routes(routes, self._problem, f"only {', '.join(PATHS)}"),
             Limits(MAX_CONNECTIONS, REQUEST_SECONDS, config.max_body_bytes, waiting),
             remedy="" if config.token else REMEDY,
             on_answer=on_answer,
@@ -72,13 +80,14 @@ class Receiver(Server):
         self._intake.refuse()
         super().stop()
 
-    def _refusal(self, head: Head) -> Response | None:
+    def _refusal(self, kinds: frozenset[str], head: Head) -> Response | None:
         """Refuse a request for which the head is reason enough."""
         token = self._config.token
         if token is not None and not credentials.holds(head, token.get_secret_value().encode()):
             return self._problem(HTTPStatus.UNAUTHORIZED, "the bearer token is missing or wrong", head)
-        if _content_type(head) not in {PROTOBUF, JSON}:
-            return self._problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"only {PROTOBUF} and {JSON}", head)
+        if _content_type(head) not in kinds:
+            text = f"only {' and '.join(sorted(kinds, reverse=True))}"
+            return self._problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, text, head)
         if _encoding(head) not in ENCODINGS:
             text = f"content-encoding must be one of {', '.join(ENCODINGS)}, or none"
             return self._problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, text, head)

@@ -37,6 +37,7 @@ TOPICS: dict[str, dict[str, list[str]]] = json.loads(gzip.decompress((OLD / "top
 UPGRADED = 1_795_003_600.0  # an hour after it was left
 SPOOL = "otlp.traces@one"
 ENDS = [
+    ["otlp.generations@one", 0, 0],
     ["otlp.logs@one", 0, 0],
     [SPOOL, 0, 4],
     *([topic, int(n), len(values)] for topic in sorted(TOPICS) for n, values in TOPICS[topic].items()),

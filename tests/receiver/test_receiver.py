@@ -117,16 +117,28 @@ def rig() -> Iterator[Rig]:
         ("/v1/logs", PROTOBUF, logs(), "otlp.logs@one", b""),
         ("/v1/traces", JSON, EMPTY, "otlp.traces@one", b"{}"),
         ("/v1/logs", f"{JSON}; charset=utf-8", b'{"resourceLogs":[{}]}', "otlp.logs@one", b"{}"),
+        ("/api/v1/generations:export", JSON, b'{"generations":[{}]}', "otlp.generations@one", b"{}"),
     ],
 )
 def test_a_body_is_spooled_as_it_came(
     rig: Rig, path: str, kind: str, body: bytes, topic: str, reply: bytes
 ) -> None:
-    """Both signals in both encodings: the body goes to its topic, the answer is empty in that encoding."""
+    """Each signal in its encodings: the body goes to its topic, the answer is empty in that encoding."""
     answer = rig.post(body, kind, path)
     bare = kind.partition(";")[0]
     assert (answer.status, answer.body, answer.headers["Content-Type"]) == (200, reply, bare)
     assert rig.spool.bodies == [Received(topic, rig.clock.now(), bare, body)]
+
+
+def test_generations_beyond_the_bound_are_divided(rig: Rig) -> None:
+    """Each part has at most so many as a record may hold, in their order."""
+    sent = [{"id": str(number)} for number in range(2 * MOST + 1)]
+    body = json.dumps({"generations": sent}).encode()
+    assert rig.post(body, JSON, "/api/v1/generations:export").status == 200
+    (body_of,) = rig.spool.bodies
+    parts = [json.loads(part)["generations"] for part in (body_of.value, *body_of.rest)]
+    assert [len(part) for part in parts] == [MOST, MOST, 1]
+    assert [one for part in parts for one in part] == sent
 
 
 def test_gzip_and_chunks_are_undone(rig: Rig) -> None:
@@ -173,6 +185,7 @@ def test_an_empty_request_is_fine_and_spools_nothing(rig: Rig, kind: str, body: 
         (405, {"method": "GET"}),
         (405, {"method": "PUT"}),
         (415, {"kind": "text/plain"}),
+        (415, {"path": "/api/v1/generations:export", "kind": PROTOBUF}),
         (415, {"kind": ""}),
         (415, {"Content_Encoding": "br"}),
         (415, {"Content_Encoding": "gzip, gzip"}),
@@ -424,7 +437,7 @@ def test_received_records_are_decoded_by_their_content_type() -> None:
     def named(name: str) -> Any:
         return lambda record: [(name, record.offset)]
 
-    formats: tuple[Format, ...] = ("native", "otlp_proto", "otlp_json", "otlp_proto_logs")
+    formats: tuple[Format, ...] = ("native", "otlp_proto", "otlp_json", "otlp_proto_logs", "agento11y")
     decoders = {name: named(name) for name in formats}
     found = {
         (signal, kind): by_content_type(decoders, signal)(
@@ -432,12 +445,14 @@ def test_received_records_are_decoded_by_their_content_type() -> None:
         )
         for signal in TOPICS
         for kind in (PROTOBUF, JSON)
+        if (signal, kind) != ("generations", PROTOBUF)
     }
     assert found == {
         ("traces", PROTOBUF): [("otlp_proto", 7)],
         ("traces", JSON): [("otlp_json", 7)],
         ("logs", PROTOBUF): [("otlp_proto_logs", 7)],
         ("logs", JSON): [("otlp_json", 7)],
+        ("generations", JSON): [("agento11y", 7)],
     }
     with pytest.raises(BadTrace, match="content_type"):
         by_content_type(decoders, "traces")(Record("t", 0, 0, 0.0, None, b""))

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import api_bodies
 import gateway_payloads
 import msgspec
 from checkout import DATA
@@ -66,9 +67,10 @@ def seeds() -> dict[str, list[Any]]:
     """Good payloads by what they hold: `spans`, `logs`, or a format's own; JSON, protobuf's too."""
     found: dict[str, list[Any]] = {
         "native": [_NATIVE],
-        "openai": [gateway_payloads.PAIR, gateway_payloads.RESPONSES],
-        "litellm": [gateway_payloads.LITELLM],
-        "kong": [gateway_payloads.KONG, gateway_payloads.OLD_KONG],
+        "openai": [gateway_payloads.PAIR, gateway_payloads.RESPONSES, *_pairs()],
+        "litellm": [gateway_payloads.LITELLM, *_litellm()],
+        "kong": [gateway_payloads.KONG, gateway_payloads.OLD_KONG, *_kong()],
+        "agento11y": [gateway_payloads.AGENTO11Y],
         "spans": [],
         "logs": [],
     }
@@ -76,6 +78,30 @@ def seeds() -> dict[str, list[Any]]:
         value = json.loads(file.read_bytes()) if file.suffix == ".json" else _json_of(file)
         found["logs" if "resourceLogs" in value else "spans"].append(value)
     return found
+
+
+def _pairs() -> Iterator[Any]:
+    """Bodies of every API, whole and streamed."""
+    for api in api_bodies.APIS.values():
+        bodies = api(api_bodies.Said())
+        yield {"request": bodies.request, "response": bodies.response}
+        yield {"request": bodies.request, "chunks": bodies.events}
+        yield {"request": json.dumps(bodies.request), "response": api_bodies.sse(bodies.events)}
+
+
+def _litellm() -> Iterator[Any]:
+    for pair in _pairs():
+        if "response" in pair:
+            passed = {"messages": pair["request"], "response": pair["response"]}
+            yield gateway_payloads.LITELLM | passed | {"call_type": "pass_through_endpoint"}
+
+
+def _kong() -> Iterator[Any]:
+    for pair in _pairs():
+        if isinstance(pair.get("response"), str):
+            entry = copy.deepcopy(gateway_payloads.KONG)
+            entry["ai"]["proxy"]["payload"] = pair
+            yield entry
 
 
 def _json_of(file: Path) -> Any:
@@ -95,7 +121,7 @@ def _json_of(file: Path) -> Any:
 
 
 _HOLDS = {
-    **{name: (name,) for name in ("native", "openai", "litellm", "kong")},
+    **{name: (name,) for name in ("native", "openai", "litellm", "kong", "agento11y")},
     "otlp_json": ("spans", "logs"),
     "otlp_proto": ("spans",),
     "otlp_proto_logs": ("logs",),
@@ -169,7 +195,7 @@ def _node(value: Any, rng: random.Random) -> None:
 
 def _text(text: str, rng: random.Random) -> str:
     """Another text: JSON inside it mutated, else a key that decoders read, else something odd."""
-    if text[:1] in "[{" and rng.random() < 0.8:
+    if text[:1] in {"[", "{"} and rng.random() < 0.8:
         try:
             inner = json.loads(text)
         except ValueError:

@@ -2,7 +2,8 @@
 
 Sources: LiteLLM, docs.litellm.ai "StandardLoggingPayload Specification" and `litellm/types/utils.py`; Kong,
 developer.konghq.com "Kafka Log" (sample entry) and "AI Gateway audit log reference"; OpenAI, the types of its
-client (PyPI `openai` 3.57), with which `test_ingest_gateways.py` checks these.
+client (PyPI `openai` 3.57), with which `test_ingest_gateways.py` checks these; Grafana's Agent Observability
+SDK, `generation_ingest.proto` of PyPI `agento11y` 0.21.
 """
 
 import json
@@ -181,6 +182,38 @@ OLD_KONG: dict[str, Any] = {
             "meta": {"provider_name": "openai", "request_model": "gpt-4o", "response_model": MODEL},
         },
     },
+}
+
+
+AGENTO11Y: dict[str, Any] = {
+    "generations": [
+        {
+            "id": "chatcmpl-B9",
+            "conversation_id": "conv-1",
+            "operation_name": "generateText",
+            "mode": "GENERATION_MODE_SYNC",
+            "trace_id": "6f1d1c1e6f2a4c599f3e0d6a8a1f7c11",
+            "span_id": "6f1d1c1e6f2a4c59",
+            "model": {"provider": "openai", "name": "gpt-4o"},
+            "response_id": "resp-1",
+            "response_model": MODEL,
+            "system_prompt": SYSTEM,
+            "input": [{"role": "MESSAGE_ROLE_USER", "parts": [{"text": QUESTION}]}],
+            "output": [{"role": "MESSAGE_ROLE_ASSISTANT", "parts": [{"thinking": "hm"}, {"text": ANSWER}]}],
+            "tools": [{"name": "order", "description": "Orders.", "type": "function"}],
+            "usage": {"input_tokens": "13", "output_tokens": "12", "total_tokens": "25"},
+            "stop_reason": "stop",
+            "started_at": "2026-08-18T22:20:02.250Z",
+            "completed_at": "2026-08-18T22:20:03.250Z",
+            "tags": {"team": "support"},
+            "metadata": {
+                "agento11y.user.id": "customer-9",
+                "agento11y.sdk.content_capture_mode": "full",
+            },
+            "agent_name": "Shoe Helper",
+            "agent_version": "1.0.0",
+        }
+    ]
 }
 
 

@@ -10,7 +10,11 @@ from patience import PATIENCE
 
 from monitor.spool import Received
 
-TOPICS: Final = {"traces": "otlp.traces@one", "logs": "otlp.logs@one"}
+TOPICS: Final = {
+    "traces": "otlp.traces@one",
+    "logs": "otlp.logs@one",
+    "generations": "otlp.generations@one",
+}
 PROTOBUF: Final = "application/x-protobuf"
 JSON: Final = "application/json"
 
