@@ -6,7 +6,12 @@ time, and the event's id in the header `ce_id`.
 Confluent's wire format (docs.confluent.io, "Formats, Serializers, and Deserializers", wire format) is a zero
 byte and a schema id of four bytes, big-endian; Protobuf has the path of its message behind it. A writer that
 sends the schema's id in a header leaves the value as it is.
+
+AWS Glue's (github.com/awslabs/aws-glue-schema-registry, `AWSSchemaRegistryConstants`) is the byte 3, one for
+the compression (0 none, 5 zlib) and the 16 bytes of the schema version's UUID.
 """
+
+import zlib
 
 from monitor.errors import BadTrace
 from monitor.ingest import cloudevents
@@ -16,8 +21,12 @@ from monitor.trace import Record
 REASON = "invalid_framing"
 _MAGIC = 0
 _PREFIX = 5  # bytes: the magic one and the schema's id
+_GLUE = 3
+_GLUE_PREFIX = 18  # bytes: the version of the header, the compression and the UUID
+_PLAIN, _ZLIB = 0, 5
 _MAX_PATH = 16  # messages nested in messages; a .proto file has a handful
 _JSON_STARTS = frozenset(b' \t\r\n{["')
+_JSON_STARTED = frozenset(bytes([start]) for start in _JSON_STARTS)
 
 
 def unframe(record: Record, parse: Parse, max_bytes: int, *, protobuf: bool = False) -> Record:
@@ -34,6 +43,9 @@ def unframe(record: Record, parse: Parse, max_bytes: int, *, protobuf: bool = Fa
         raise BadTrace("too_large", f"{len(value)} bytes; {limit}: raise it or send less context")
     if value[0] == _MAGIC:
         value = _without_schema(value, protobuf=protobuf)
+        record = record._replace(value=value)
+    elif value[0] == _GLUE:
+        value = _without_glue(value, max_bytes, protobuf=protobuf)
         record = record._replace(value=value)
     if record.headers or (not protobuf and cloudevents.HINT in value):
         return cloudevents.unwrap(record, value, parse, protobuf=protobuf)
@@ -54,6 +66,27 @@ def _without_schema(value: bytes, *, protobuf: bool) -> bytes:
             "as JSON without a registry, or set the topic's format to a Protobuf one in ingest.formats",
         )
     return value[start:]
+
+
+def _without_glue(value: bytes, max_bytes: int, *, protobuf: bool) -> bytes:
+    """Remove AWS Glue's prefix, and its compression. Nothing else that is decoded begins with a byte 3."""
+    compression = value[1] if len(value) > _GLUE_PREFIX else None
+    if compression not in {_PLAIN, _ZLIB}:
+        raise BadTrace(REASON, "the value begins like AWS Glue Schema Registry's, without a payload or UUID")
+    payload = value[_GLUE_PREFIX:]
+    if compression == _ZLIB:
+        try:
+            stream = zlib.decompressobj()
+            payload = stream.decompress(payload, max_bytes + 1)
+        except zlib.error:
+            raise BadTrace(REASON, "what AWS Glue Schema Registry compressed is damaged") from None
+        if len(payload) > max_bytes:
+            limit = f"ingest.max_record_bytes is {max_bytes}"
+            raise BadTrace("too_large", f"larger decompressed; {limit}: raise it or send less context")
+    if protobuf or payload[:1] not in _JSON_STARTED:
+        remedy = "send it with Glue's JSON serializer to a topic of a JSON format, or without a registry"
+        raise BadTrace(REASON, f"the value is AWS Glue Schema Registry's Avro or Protobuf; {remedy}")
+    return payload
 
 
 def _behind_path(value: bytes) -> int:

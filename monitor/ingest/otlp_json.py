@@ -12,6 +12,7 @@ import msgspec
 from monitor.errors import BadTrace
 from monitor.ingest import strict_json
 from monitor.ingest.fields import convert
+from monitor.ingest.lookalikes import named_json
 from monitor.ingest.spans import (
     NO_SCOPE,
     Attributes,
@@ -149,14 +150,13 @@ def read(value: bytes, max_depth: int, wanted: Wanted) -> Iterator[ExportedBatch
     """
     payload = strict_json.parse(value, _DEEPEST, KNOWN)
     if type(payload) is not dict:
-        raise BadTrace("wrong_type", "the record: must hold one JSON object")
+        raise BadTrace("wrong_type", named_json(payload) or "the record: must hold one JSON object")
     if "resource_spans" in payload or "resource_logs" in payload:
         payload = _renamed(payload)
     request = convert(payload, _Request, [], strict=_STRICT)
     if request.resource_spans is None and request.resource_logs is None:
-        raise BadTrace(
-            "missing_field", "resourceSpans or resourceLogs: required; is the topic of another format?"
-        )
+        why = named_json(payload) or "is the topic of another format?"
+        raise BadTrace("missing_field", f"resourceSpans or resourceLogs: required; {why}")
     for r, resource in enumerate(request.resource_spans or ()):
         where = f"resourceSpans[{r}]"
         attributes = _of_resource(resource.resource, max_depth, where)

@@ -9,6 +9,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from monitor.errors import BadTrace
+from monitor.ingest.lookalikes import named_protobuf
 from monitor.ingest.spans import (
     Attributes,
     ExportedBatch,
@@ -41,8 +42,8 @@ def spans(value: bytes, max_depth: int, wanted: Wanted) -> Iterator[ExportedBatc
             of_scope = Scope(scope.scope.name, scope.scope.version)
             spans_of = _spans(scope.spans, attributes, where, wanted.events, of_scope)
             yield ExportedBatch(of_resource, spans=spans_of)
-    if not request.resource_spans:
-        raise BadTrace("missing_field", "resource_spans: none; is the topic of another format?")
+    if not any(resource.scope_spans for resource in request.resource_spans):
+        _refuse_others(value, "resource_spans", is_empty=not request.resource_spans)
 
 
 def logs(value: bytes, max_depth: int, wanted: Wanted) -> Iterator[ExportedBatch]:
@@ -59,8 +60,16 @@ def logs(value: bytes, max_depth: int, wanted: Wanted) -> Iterator[ExportedBatch
             of_scope = Scope(scope.scope.name, scope.scope.version)
             logs_of = _logs(scope.log_records, attributes, where, wanted.logs, max_depth, of_scope)
             yield ExportedBatch(of_resource, logs=logs_of)
-    if not request.resource_logs:
-        raise BadTrace("missing_field", "resource_logs: none; is the topic of another format?")
+    if not any(resource.scope_logs for resource in request.resource_logs):
+        _refuse_others(value, "resource_logs", is_empty=not request.resource_logs)
+
+
+def _refuse_others(value: bytes, field: str, *, is_empty: bool) -> None:
+    """Refuse a request without any scope that is none, or is of another format: by chance it decodes."""
+    if named := named_protobuf(value):
+        raise BadTrace("missing_field", f"{field}: none; {named}")
+    if is_empty:
+        raise BadTrace("missing_field", f"{field}: none; is the topic of another format?")
 
 
 def _parse(kind: Any, value: bytes) -> Any:
@@ -68,7 +77,8 @@ def _parse(kind: Any, value: bytes) -> Any:
         return kind.FromString(value)
     except DecodeError:
         detail = "not an export request, or cut off, or a string is not UTF-8"
-        raise BadTrace("invalid_protobuf", f"{detail}; is the topic of another format?") from None
+        why = named_protobuf(value) or "is the topic of another format?"
+        raise BadTrace("invalid_protobuf", f"{detail}; {why}") from None
 
 
 def _spans(

@@ -2,10 +2,11 @@
 
 import base64
 import json
+import zlib
 from typing import Any
 
 import pytest
-from gateway_payloads import KONG, LITELLM, NATIVE, PAIR
+from gateway_payloads import AGENTO11Y, KONG, LITELLM, NATIVE, PAIR
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,10 +20,18 @@ from monitor.trace import Record, Trace
 DECODERS: dict[str, Decode] = {
     name: decoder(name, IngestConfig(max_record_bytes=20_000), str) for name in FORMATS
 }
-PAYLOADS: dict[str, Any] = {"native": NATIVE, "openai": PAIR, "litellm": LITELLM, "kong": KONG}
+PAYLOADS: dict[str, Any] = {
+    "native": NATIVE,
+    "openai": PAIR,
+    "litellm": LITELLM,
+    "kong": KONG,
+    "agento11y": AGENTO11Y,
+}
 SCHEMA = b"\x00\x00\x00\x00\x2a"  # of id 42
 EVENT: dict[str, Any] = {"specversion": "1.0", "id": "event-1", "source": "/gateway", "type": "llm.call"}
 BINARY = tuple((f"ce_{name}", text.encode()) for name, text in EVENT.items())
+GLUE = bytes([3, 0]) + bytes(range(16))
+GLUE_ZLIB = bytes([3, 5]) + bytes(range(16))
 STRUCTURED = (("content-type", b"application/cloudevents+json"),)
 
 
@@ -57,6 +66,9 @@ def ways(payload: object) -> dict[str, Record]:
     framed = {name: json.dumps(EVENT | data).encode() for name, data in structured.items()}
     return {
         "registry": record(SCHEMA + raw),
+        "glue": record(GLUE + raw),
+        "glue, compressed": record(GLUE_ZLIB + zlib.compress(raw)),
+        "glue, binary event": record(GLUE + raw, BINARY),
         "registry by header": record(raw, (("__value_schema_id", b"\x01" + bytes(16)),)),
         "binary event": record(raw, BINARY),
         "binary event, registry": record(SCHEMA + raw, BINARY),
@@ -84,6 +96,7 @@ def test_the_event_stands_in_for_what_a_payload_lacks(form: str) -> None:
         "openai": {"request": {}, "response": {"choices": []}},
         "litellm": {"call_type": "completion", "response": "Hi."},
         "kong": {"ai": {"proxy": {}}},
+        "agento11y": {"generations": [{}]},
     }
     event = EVENT | {"time": "2023-11-14T22:13:20Z", "data": lacking[form]}
     (trace,) = DECODERS[form](record(json.dumps(event).encode(), STRUCTURED))
@@ -104,6 +117,31 @@ def test_a_prefix_without_payload_is_refused(value: bytes) -> None:
     """A value that ends within the prefix, or right behind it, is refused for either kind of format."""
     for protobuf in (False, True):
         assert refusal(value, protobuf=protobuf).reason == "invalid_framing"
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (GLUE[:5], "invalid_framing"),
+        (GLUE, "invalid_framing"),
+        (bytes([3, 7]) + GLUE[2:] + b"{}", "invalid_framing"),
+        (GLUE + b"\x02\x06abc", "invalid_framing"),
+        (GLUE_ZLIB + b"{}", "invalid_framing"),
+        (GLUE_ZLIB + zlib.compress(b"\x02\x06abc"), "invalid_framing"),
+        (GLUE_ZLIB + zlib.compress(b"[" + b" " * 10**7 + b"]"), "too_large"),
+    ],
+)
+def test_what_is_wrong_with_glues_framing_is_said(value: bytes, reason: str) -> None:
+    """AWS Glue's header is named; what it holds other than JSON, or too much of, is refused."""
+    error = refusal(value)
+    assert error.reason == reason
+    assert reason == "too_large" or "AWS Glue" in error.detail
+
+
+def test_glue_is_refused_for_protobuf() -> None:
+    """Its serializer puts an index before the message, so the detail names it and what to do instead."""
+    error = refusal(GLUE + b"\x00\x0a\x03abc", protobuf=True)
+    assert (error.reason, "AWS Glue" in error.detail) == ("invalid_framing", True)
 
 
 @pytest.mark.parametrize("path", [b"\x00", b"\x02\x00", b"\x02\x02", b"\x04\x02\x00", b"\x02\x80\x02"])
