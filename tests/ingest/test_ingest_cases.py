@@ -5,26 +5,8 @@ from ingest_cases import FOLDER, Case, cases, decoded, exchanges, faults
 
 from monitor.config import Format
 
-PENDING: frozenset[str] = frozenset(
-    {
-        "agento11y_generations",
-        "native__aws_glue_framing",
-    }
-)
-"""Payloads that are not read as expected yet."""
 
-
-@pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param(
-            case,
-            id=case.name,
-            marks=[pytest.mark.xfail(strict=False, reason="not read yet")] if case.name in PENDING else [],
-        )
-        for case in cases()
-    ],
-)
+@pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
 def test_a_payload_comes_out_as_expected(case: Case) -> None:
     """Every field that the expectation names is read from the payload as it says."""
     assert faults(case.traces(), case.expect) == []

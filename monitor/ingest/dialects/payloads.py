@@ -40,7 +40,7 @@ _OUTPUT_TOKENS = (
 _USAGE = ("usage", "usage_metadata", "usageMetadata", "token_usage", "tokenUsage")
 
 
-class Tokens(NamedTuple):
+class TokenCounts(NamedTuple):
     """Token counts as sent."""
 
     input: object = None
@@ -173,14 +173,14 @@ def _scored(item: Any) -> Any:
     return item
 
 
-def tokens_of(value: Any) -> Tokens:
+def tokens_of(value: Any) -> TokenCounts:
     """Read token counts of a usage, or of the usage that an answer's body holds, under any API's names."""
     read = opened(value)[0]
     if type(read) is not dict:
-        return Tokens()
+        return TokenCounts()
     usage = _first(read, _USAGE)
     usage = usage if type(usage) is dict else read
-    return Tokens(_first(usage, _INPUT_TOKENS), _first(usage, _OUTPUT_TOKENS))
+    return TokenCounts(_first(usage, _INPUT_TOKENS), _first(usage, _OUTPUT_TOKENS))
 
 
 def model_of(value: Any) -> str:
