@@ -6,7 +6,7 @@ from ingest_cases import FOLDER, Case, cases, decoded, exchanges, faults
 from monitor.config import Format
 
 
-@pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", list(cases()), ids=lambda case: case.name)
 def test_a_payload_comes_out_as_expected(case: Case) -> None:
     """Every field that the expectation names is read from the payload as it says."""
     assert faults(case.traces(), case.expect) == []

@@ -71,7 +71,7 @@ WANTED: Final = Wanted(frozenset({"exception", *_EVENTS}), frozenset(_LOGS))
 """Names of the events that some dialect reads."""
 _mark_of: Final[Callable[[str], Any]] = _MARKS.get
 _SLUGS: Final = tuple(dialect.__name__.rpartition(".")[2] for dialect in DIALECTS)
-_GENERAL: Final = DIALECTS.index(genai)
+_GENERAL: Final = {DIALECTS.index(genai)}
 _FIELDS: Final = tuple(
     name for name in Reading.__struct_fields__ if name not in {"kind", "asked", "answered", "labels"}
 )
@@ -86,22 +86,23 @@ def read_span(span: WireSpan, document_keys: tuple[str, ...]) -> Reading | None:
         numbers.update([_EVENTS[event.name] for event in span.events if event.name in _EVENTS])
     if not numbers:
         return None
-    first = min(numbers)
     masked: frozenset[str] = frozenset()
     if redaction.MASKED in span.attributes or redaction.REMOVED in span.attributes:
         span.attributes, masked = redaction.unmasked(span.attributes)
     reading: Reading | None
-    if len(numbers) == 1:
-        reading = DIALECTS[first].read(span, document_keys)
+    if numbers == _GENERAL:
+        reading = genai.read(span, document_keys)
+        # Many instrumentations write this dialect, and only their scope tells them apart.
+        reading.emitter = span.scope.name or _SLUGS[-1]
     else:
-        readings = [DIALECTS[number].read(span, document_keys) for number in sorted(numbers)]
-        reading = merged([each for each in readings if each is not None])
-    if reading is None:
-        return None
+        order = sorted(numbers)
+        readings = [each for number in order if (each := DIALECTS[number].read(span, document_keys))]
+        reading = merged(readings)
+        if reading is None:
+            return None
+        reading.emitter = _SLUGS[order[0]]
     if masked:
         redaction.note_masked(reading, masked)
-    # Many instrumentations write the general dialect, and only their scope tells them apart.
-    reading.emitter = (span.scope.name if first == _GENERAL else "") or _SLUGS[first]
     return reading
 
 

@@ -123,7 +123,11 @@ def read_attributes(attributes: Attributes, document_keys: tuple[str, ...]) -> R
         model_version=get("gen_ai.response.model"),
         response_id=get("gen_ai.response.id"),
         conversation=get("gen_ai.conversation.id") or get("session.id") or get("gen_ai.session.id"),
-        user=get("user.id") or get("enduser.id") or _other_user(get),
+        user=get("user.id")
+        or get("enduser.id")
+        or get("gen_ai.user.id")
+        or get("gen_ai.user")
+        or get("gen_ai.request.user"),
         agent=get("gen_ai.agent.name"),
         prompt_name=get("gen_ai.prompt.name"),
         prompt_version=get("gen_ai.prompt.version"),
@@ -279,10 +283,6 @@ def _content(event: SpanEvent) -> Any:
     if key in attributes:
         return messages.structured(attributes[key])
     return {name: value for name, value in attributes.items() if name in messages.KEYS}
-
-
-def _other_user(get: Any) -> object:
-    return get("gen_ai.user.id") or get("gen_ai.user") or get("gen_ai.request.user")
 
 
 def _first(get: Any, name: str, older: str) -> object:
