@@ -85,7 +85,7 @@ class GenerationMessage(msgspec.Struct, gc=False):
     parts: tuple[GenerationPart, ...] | None = None
 
 
-class Tokens(msgspec.Struct, gc=False):
+class GenerationTokens(msgspec.Struct, gc=False):
     """Tokens as billed; protobuf leaves out what is zero."""
 
     input_tokens: int | str | None = None
@@ -106,7 +106,7 @@ class Generation(msgspec.Struct, gc=False):
     system_prompt: str | None = None
     input: tuple[GenerationMessage, ...] | None = None
     output: tuple[GenerationMessage, ...] | None = None
-    usage: Tokens | None = None
+    usage: GenerationTokens | None = None
     stop_reason: str | None = None
     started_at: str | float | None = None
     completed_at: str | float | None = None
@@ -124,7 +124,16 @@ class Export(msgspec.Struct, gc=False):
 
 
 SHAPES: Shapes = {"": Export, "generations": Generation}
-_STRUCTS: Final = (Model, Called, Returned, Media, GenerationPart, GenerationMessage, Tokens, Generation)
+_STRUCTS: Final = (
+    Model,
+    Called,
+    Returned,
+    Media,
+    GenerationPart,
+    GenerationMessage,
+    GenerationTokens,
+    Generation,
+)
 _SNAKE: Final = {
     re.sub(r"_([a-z])", lambda match: match[1].upper(), name): name
     for struct in _STRUCTS
@@ -304,7 +313,7 @@ def _role(role: str | int | None) -> str:
     return role_of((role or "").removeprefix(_PREFIX))
 
 
-def _usage(tokens: Tokens | None) -> Usage | None:
+def _usage(tokens: GenerationTokens | None) -> Usage | None:
     if tokens is None:
         return None
     counts = _count(tokens.input_tokens), _count(tokens.output_tokens)

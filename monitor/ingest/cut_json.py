@@ -6,7 +6,8 @@ from typing import Any
 from monitor.errors import BadTrace
 from monitor.ingest import strict_json
 
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{},:]', re.DOTALL)
+# Possessive, and matching a string without an end too: otherwise each quote in it would be tried as a start.
+_TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+("|\\?\Z)|[\[\]{},:]', re.DOTALL)
 _OPEN_ESCAPE = re.compile(r"(?<!\\)(?:\\\\)*(\\(?:u[0-9A-Fa-f]{0,3})?)\Z")
 _ENDS = {"{": "}", "[": "]"}
 
@@ -32,6 +33,8 @@ def _closed(text: str) -> str | None:
     end = 0
     is_key = False  # whether the next string of an object is a key
     for match in _TOKEN.finditer(text):
+        if match[1] is not None and match[1] != '"':  # a string without an end
+            break
         mark, end = match[0], match.end()
         if mark in _ENDS:
             stack.append(mark)

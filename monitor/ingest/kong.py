@@ -19,12 +19,12 @@ from monitor.ingest.bodies import (
     Body,
     Prompt,
     Request,
+    answer_to,
     exchange_fields,
     failed_answer,
     is_exchange,
     lost_label,
     prompt_of,
-    response_of,
 )
 from monitor.ingest.fields import Parse, convert, event_id, labels_of, one_object, unix_seconds
 from monitor.ingest.identifiers import Names
@@ -166,8 +166,11 @@ def decode(record: Record, parse: Parse, clean: Names, markers: Markers) -> tupl
     asked, where = (own.request, f"ai.{name}.payload") if own.request else (bodies.request, "ai.payload")
     prompt = prompt_of(asked, f"{where}.request", parse) if asked else Prompt()
     failed = entry.response is not None and (entry.response.status or 0) >= _FIRST_FAILURE
-    read = failed_answer if failed else response_of
-    answer = read(own.response, f"ai.{name}.payload.response", parse) if own.response or failed else Answer()
+    at = f"ai.{name}.payload.response"
+    if failed:
+        answer = failed_answer(own.response, at, parse)
+    else:
+        answer = answer_to(prompt, own.response, at, parse) if own.response else Answer()
     tokens = (
         usage.prompt_token if usage.prompt_tokens is None else usage.prompt_tokens,
         usage.completion_token if usage.completion_tokens is None else usage.completion_tokens,

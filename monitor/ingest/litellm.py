@@ -17,11 +17,11 @@ from monitor.ingest.bodies import (
     Body,
     Prompt,
     Request,
+    answer_to,
     exchange_fields,
     is_exchange,
     lost_label,
     prompt_of,
-    response_of,
 )
 from monitor.ingest.bodies.parts import as_text, document_of
 from monitor.ingest.fields import Parse, convert, event_id, labels_of, unix_seconds
@@ -172,7 +172,7 @@ def _traces(
     if not is_exchange(response):
         return ()
     prompt = _prompt(payload, where, parse)
-    answer = _answer(payload, response, f"{at}response", parse)
+    answer = _answer(payload, prompt, response, f"{at}response", parse)
     metadata = payload.metadata or Metadata()
     call = metadata.mcp_tool_call_metadata
     counted = payload.prompt_tokens is not None or payload.completion_tokens is not None
@@ -260,7 +260,7 @@ def _response(response: object) -> object:
     return response
 
 
-def _answer(payload: Payload, response: object, where: str, parse: Parse) -> Answer:
+def _answer(payload: Payload, prompt: Prompt, response: object, where: str, parse: Parse) -> Answer:
     if payload.status == "failure":
         error = payload.error_information or ErrorInformation()
         return Answer(finish_reason=FAILED, failed=error.error_class or str(error.error_code or FAILED))
@@ -268,7 +268,7 @@ def _answer(payload: Payload, response: object, where: str, parse: Parse) -> Ans
         return Answer()
     if isinstance(response, str) and not _is_body(response, parse):
         return Answer(text=response)
-    return response_of(response, where, parse)
+    return answer_to(prompt, response, where, parse)
 
 
 def _is_body(text: str, parse: Parse) -> bool:

@@ -242,7 +242,7 @@ class NativeDecoder:
             self._note_unread(fields)
         if lost:
             _note_lost(fields, lost)
-        return (Trace(id=trace_id, time=time, latency=latency, **fields),)
+        return (Trace(id=trace_id, time=time, latency=latency, emitter="native", **fields),)
 
     def _is_usual(self, response: str, fields: dict[str, Any]) -> bool:
         """Return whether all texts are there and none is a marker, at a glance: so it is of nearly all."""

@@ -20,13 +20,14 @@ from monitor.errors import BadTrace
 from monitor.ingest.bodies import (
     Answer,
     Body,
+    Prompt,
     Request,
+    answer_to,
     exchange_fields,
     failed_answer,
     is_exchange,
     lost_label,
     prompt_of,
-    response_of,
 )
 from monitor.ingest.bodies.shapes import Failure
 from monitor.ingest.fields import Parse, convert, event_id, labels_of, one_object, unix_seconds
@@ -95,7 +96,7 @@ def decode(record: Record, parse: Parse, clean: Names, markers: Markers) -> tupl
     if pair.chunks is None and not is_exchange(response):
         return ()
     prompt = prompt_of(_body(pair.request), "request", parse)
-    answer = _answer(pair, response, parse)
+    answer = _answer(pair, prompt, response, parse)
     fields, text_labels = exchange_fields(prompt, answer, clean, markers)
     trace_id = clean.id(pair.trace_id) if pair.trace_id else ""
     span_id = clean.id(pair.span_id) if pair.span_id else ""
@@ -110,6 +111,7 @@ def decode(record: Record, parse: Parse, clean: Names, markers: Markers) -> tupl
             id=clean.trace_id(own, trace_id, span_id, value),
             trace_id=trace_id,
             span_id=span_id,
+            emitter="openai",
             time=time,
             app=clean.optional(pair.app, "unknown"),
             environment=clean.environment(pair.environment or "unknown"),
@@ -131,14 +133,14 @@ def decode(record: Record, parse: Parse, clean: Names, markers: Markers) -> tupl
     )
 
 
-def _answer(pair: Pair, response: object, parse: Parse) -> Answer:
+def _answer(pair: Pair, prompt: Prompt, response: object, parse: Parse) -> Answer:
     status = pair.response.get("status_code") if isinstance(pair.response, dict) else None
     if pair.chunks is not None:
-        return response_of(pair.chunks, "chunks", parse)
+        return answer_to(prompt, pair.chunks, "chunks", parse)
     if isinstance(status, int) and status >= _FIRST_FAILURE and response is not pair.response:
         return failed_answer(response, "response", parse)
     if response is not None:
-        return response_of(response, "response", parse)
+        return answer_to(prompt, response, "response", parse)
     if pair.error is None:
         raise BadTrace("missing_field", "response: required; send the body, the chunks of a stream, or error")
     kind = pair.error if isinstance(pair.error, str) else pair.error.kind()

@@ -129,8 +129,8 @@ class Markers:
         """Return the text, or an empty string where each of its lines is a marker."""
         if text[:1] not in self.begins or len(text) > _LONGEST_MARKER:
             return text
-        lines = text.split("\n") if "\n" in text else (text,)
-        return "" if all(line.strip() in self._markers for line in lines if line) else text
+        lines = [line for line in map(str.strip, text.split("\n")) if line]
+        return "" if lines and self._markers.issuperset(lines) else text
 
     def of_asked(self, asked: Asked) -> Asked:
         """Return a prompt without markers; one that had any has a text that was not read."""

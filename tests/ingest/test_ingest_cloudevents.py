@@ -32,7 +32,7 @@ def decode(value: object, headers: tuple[tuple[str, bytes], ...] = ()) -> Trace:
     return trace
 
 
-WRAPPED = Trace(id="event-1", time=1_700_000_000.0, response="Hi.", app="shop")
+WRAPPED = Trace(id="event-1", time=1_700_000_000.0, response="Hi.", app="shop", emitter="native")
 
 
 def test_structured_events_are_unwrapped() -> None:

@@ -30,7 +30,7 @@ from gateway_payloads import (
     chunk,
     sse,
 )
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.config import IngestConfig
@@ -507,6 +507,10 @@ def test_one_odd_value_costs_no_record(form: str, payload: object, counted: int)
         ("litellm", LITELLM | {"response": {"choices": [{"message": {"content": ""}}]}}, Side.RESPONSE),
         ("litellm", LITELLM | {"response": {}, "completion_tokens": 0}, None),
         ("kong", KONG | {"ai": {"proxy": {"meta": 7}}}, Side.RESPONSE),
+        ("openai", PAIR | {"response": {"verdict": "x"}}, Side.RESPONSE),
+        ("openai", PAIR | {"response": 7}, Side.RESPONSE),
+        ("openai", {"request": REQUEST, "chunks": [{"type": "ping"}]}, Side.RESPONSE),
+        ("litellm", LITELLM | {"response": {"verdict": "x"}}, Side.RESPONSE),
     ],
 )  # fmt: skip
 def test_a_side_that_must_have_had_text_is_unread(form: str, payload: object, unread: Side | None) -> None:
@@ -544,9 +548,9 @@ def test_events_of_the_responses_api_are_joined() -> None:
         ("openai", {"request": REQUEST}, "missing_field", "response"),
         ("openai", {"request": REQUEST, "response": {}}, "missing_field", "response"),
         ("openai", {"request": REQUEST, "chunks": []}, "missing_field", "chunks"),
-        ("openai", {"request": REQUEST, "chunks": [{"type": "ping"}]}, "missing_field", "chunks"),
-        ("openai", {"request": REQUEST, "response": 7}, "wrong_type", "response"),
-        ("openai", {"request": "{", "response": COMPLETION}, "invalid_json", "request, a string"),
+        ("openai", {"request": {}, "chunks": [{"type": "ping"}]}, "missing_field", "chunks"),
+        ("openai", {"request": {}, "response": 7}, "wrong_type", "response"),
+        ("openai", PAIR | {"request": '{"a": 1, "a": 2}'}, "duplicate_key", "request, a string"),
         ("openai", [PAIR], "wrong_type", "the record"),
         ("litellm", {}, "missing_field", "call_type"),
         ("litellm", [LITELLM, {}], "missing_field", "[1].call_type"),
@@ -623,6 +627,43 @@ def test_swapped_values_are_decoded_or_refused(name: str, data: st.DataObject) -
         container, key = data.draw(st.sampled_from(list(places(changed))))
         container[key] = copy.deepcopy(data.draw(json_values | canaries))
     _decodes_or_refuses(form, json.dumps(changed).encode())
+
+
+ODD: list[Any] = [None, 7, -1, 1.5, 1e300, True, "odd", "", [], {}, [None], [7], ["odd"], {"odd": 1}]
+NEEDED = frozenset(
+    {"response", "request", "chunks", "ai", "proxy", "ai-proxy", "standard_logging_object", "body"}
+)
+"""Keys without whose values there is no exchange."""
+
+
+@settings(max_examples=300)
+@given(st.sampled_from(sorted(set(EVERY) - {"bodies in strings", "server-sent events"})), st.data())
+def test_one_odd_value_anywhere_leaves_the_texts(name: str, data: st.DataObject) -> None:
+    """Whatever stands in the place of one value of a record, the texts that are still there are judged."""
+    form, payload = EVERY[name]
+    changed = copy.deepcopy(payload)
+    paths = [path for path in paths_of(changed) if path[-1] not in NEEDED and path[0] != "chunks"]
+    path = data.draw(st.sampled_from(paths))
+    holder: Any = changed
+    for step in path[:-1]:
+        holder = holder[step]
+    before = json.dumps(holder[path[-1]])
+    holder[path[-1]] = data.draw(
+        st.sampled_from([each for each in ODD if path[-1] != "type" or each != "odd"])
+    )
+    if path[-1] in {"call_type", "status", "status_code"} or "error_information" in path:
+        return  # they say what kind of call it was, and whether it failed
+    trace = decode(form, changed)
+    for text, found in ((QUESTION, trace.prompt()), (SYSTEM, trace.prompt()), (ANSWER, trace.response)):
+        assert text in found or text in before, path
+
+
+def paths_of(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Path of every value in a payload."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield (*path, key)
+        yield from paths_of(item, (*path, key))
 
 
 @given(st.sampled_from(sorted(EVERY)), st.data())

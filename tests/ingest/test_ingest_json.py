@@ -1,6 +1,7 @@
 """Strict JSON: the quick proof that no key occurs twice agrees with an exact reference."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from monitor.errors import BadTrace
+from monitor.ingest.cut_json import read_cut
 from monitor.ingest.strict_json import parse
 
 keys = st.sampled_from(["a", "b", "\\", '"', '\\"', ":", '":', "", "é", "\u2028"]) | st.text(max_size=3)
@@ -136,3 +138,32 @@ def test_text_that_never_closes_is_gone_over_once() -> None:
     with pytest.raises(BadTrace, match="invalid_json"):
         parse(b'["' + b'\\"' * 500_000, 10, ())
     assert parse(b'["' + b'\\"' * 500_000 + b'\\ud800"]', 10, ()) == ['"' * 500_000 + "\ufffd"]
+
+
+@given(documents(), st.data())
+def test_what_is_cut_off_begins_what_was_whole(document: str, data: st.DataObject) -> None:
+    """JSON cut anywhere is read as far as it goes: every text in it begins one of the whole."""
+    cut = document[: data.draw(st.integers(0, len(document)))]
+    read = read_cut(cut, 10)
+    whole = list(strings(json.loads(document)))
+    assert all(
+        any(text.startswith(found) for text in whole) for found in strings(read) if "\ufffd" not in found
+    )
+
+
+def strings(value: Any) -> Iterator[str]:
+    """Every text in a value, keys included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for item in value:
+            yield from strings(item)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield key
+            yield from strings(item)
+
+
+def test_a_long_text_that_was_cut_off_is_gone_over_once() -> None:
+    """Half a million escaped quotes in a string without an end are read at once."""
+    assert read_cut('[{"a": "' + '\\"' * 500_000, 10) == [{"a": '"' * 500_000}]

@@ -20,12 +20,15 @@ from monitor.ingest.texts import FAILED
 from monitor.trace import Unreadable
 
 __all__ = [
-    "Answer", "Body", "Prompt", "Request", "exchange_fields", "failed_answer", "is_exchange", "lost_label",
-    "prompt_of", "response_of",
+    "Answer", "Body", "Prompt", "Request", "answer_to", "exchange_fields", "failed_answer", "is_exchange",
+    "lost_label", "prompt_of", "response_of",
 ]  # fmt: skip
 
 _MAX_DEPTH: Final = 64  # of JSON that was cut off
 _STREAMS: Final = (completions, anthropic, responses, gemini, converse, others)
+_STARTS: Final = ("{", "[", "data:", "event:", "id:", "retry:", ":")
+"""Beginnings of JSON, and of server-sent events."""
+_FOREIGN: Final = frozenset({"missing_field", "wrong_type", "invalid_json"})
 _NO_TEXT: Final = frozenset({"embedding", "embeddings", "totalTokens", "responsesTokenCount", "predictions"})
 """Keys of responses that hold no text by nature: vectors, and counts of tokens."""
 _ITEMS: Final = frozenset({
@@ -39,14 +42,22 @@ _ANSWERS: Final = frozenset({
 
 
 def prompt_of(body: object, where: str, parse: Parse) -> Prompt:
-    """Read a request's body: an object, or its JSON in a string, maybe cut off.
+    """Read a request's body: an object, its messages alone, or the JSON of either in a string, maybe cut off.
 
-    Raises BadTrace naming `where` and the field.
+    A string that is no JSON is the prompt itself; anything else is none, and lost. Raises BadTrace naming
+    `where`: what `parse` raises, apart from invalid_json.
     """
     cut = False
     if isinstance(body, str):
-        body, cut = _opened(body, where, parse)
-    prompt = requests.read(body, where)
+        try:
+            body, cut = _opened(body, where, parse)
+        except BadTrace as error:
+            if error.reason != "invalid_json":
+                raise
+            body = {"prompt": body}
+    if isinstance(body, list):
+        body = {"messages": body}
+    prompt = requests.read(body, where) if isinstance(body, dict) else Prompt(lost=[Lost(where, text=False)])
     if cut:
         prompt.unread = Unreadable.TRUNCATED
     return prompt
@@ -68,23 +79,42 @@ def is_exchange(response: object) -> bool:
 def response_of(response: object, where: str, parse: Parse) -> Answer:
     """Read a response: a body, a list of chunks, or a string of one's JSON or of server-sent events.
 
-    Raises BadTrace naming `where` and the field; missing_field for a body that has no field of an answer.
+    A string that is neither is the answer. Raises BadTrace naming `where` and the field; missing_field for a
+    body that has no field of an answer.
     """
     cut = False
     if isinstance(response, str):
         text = response.lstrip("\ufeff \t\r\n")
-        if text.startswith(("{", "[")):
+        if text.startswith(_STARTS[:2]):
             response, cut = _opened(text, where, parse)
-        else:
+        elif text.startswith(_STARTS) or not text:
             response, cut = events_of(text, parse)
+        else:
+            return Answer(text=response)
     answer = _of_stream(response, where) if isinstance(response, list) else _of_body(response, where)
     if cut:
         answer.unread = Unreadable.TRUNCATED
     return answer
 
 
+def answer_to(prompt: Prompt, response: object, where: str, parse: Parse) -> Answer:
+    """Read a response; one of no known shape costs no more than itself where the prompt has a text.
+
+    Raises BadTrace as `response_of` does for a response that is empty, or one that two readers may take for
+    different ones.
+    """
+    try:
+        return response_of(response, where, parse)
+    except BadTrace as error:
+        if error.reason not in _FOREIGN or not response or not any(m.content for m in prompt.messages):
+            raise
+    return Answer(unread=Unreadable.FOREIGN)
+
+
 def failed_answer(response: object, where: str, parse: Parse) -> Answer:
     """Read the response of a call that failed, which may be the error page of whatever answered."""
+    if isinstance(response, str) and not response.lstrip().startswith(_STARTS):
+        response = None
     try:
         answer = response_of(response, where, parse) if response else Answer()
     except BadTrace:
