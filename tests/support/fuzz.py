@@ -20,6 +20,7 @@ from typing import Any
 
 import api_bodies
 import gateway_payloads
+import ingest_cases
 import msgspec
 from checkout import DATA
 from google.protobuf.json_format import MessageToDict
@@ -77,7 +78,21 @@ def seeds() -> dict[str, list[Any]]:
     for file in sorted(OTLP.iterdir()):
         value = json.loads(file.read_bytes()) if file.suffix == ".json" else _json_of(file)
         found["logs" if "resourceLogs" in value else "spans"].append(value)
+    for form, value in _of_emitters():
+        found.setdefault(form, []).append(value)
     return found
+
+
+def _of_emitters() -> Iterator[tuple[str, Any]]:
+    """Payloads of the emitters in ../shared, where it is there: the layouts of every dialect."""
+    for case in ingest_cases.cases():
+        for path, form in case.files:
+            if form.startswith("otlp_proto"):
+                yield "logs" if form.endswith("logs") else "spans", _json_of(path)
+            elif path.suffix == ".json":
+                value = json.loads(path.read_text(encoding="utf-8"))
+                held = "logs" if "resourceLogs" in value else "spans"
+                yield held if form == "otlp_json" else form, value
 
 
 def _pairs() -> Iterator[Any]:
@@ -106,7 +121,7 @@ def _kong() -> Iterator[Any]:
 
 def _json_of(file: Path) -> Any:
     """Protobuf as OTLP/JSON."""
-    kind: Any = ExportLogsServiceRequest if "_logs" in file.stem else ExportTraceServiceRequest
+    kind: Any = ExportLogsServiceRequest if "logs" in file.name else ExportTraceServiceRequest
 
     def hexadecimal(value: Any) -> Any:
         if isinstance(value, list):
