@@ -3,6 +3,7 @@
 Nothing is recorded and no key file is needed: pseudonyms are of a key that is thrown away.
 """
 
+import re
 import secrets
 import sys
 from collections import Counter
@@ -27,6 +28,7 @@ from monitor.privacy.vault import Vault
 from monitor.trace import Message, Record, Span, Step, Trace
 
 PREVIEW_CHARS: Final = 60
+_HASH: Final = re.compile(r"h:[0-9a-f]{16}")
 EX_DATAERR: Final = 65  # sysexits.h
 _CLEANED: dict[type, frozenset[str]] = {
     Trace: frozenset(Trace.__struct_fields__) - {"response", "alternatives", "labels"},
@@ -126,6 +128,13 @@ def fields_of(value: Any, path: str = "", *, cleaned: bool = True) -> Iterator[t
         yield path, value, isinstance(value, str) and not cleaned
 
 
+def _hashed(item: Trace | Span) -> Iterator[str]:
+    """Yield the paths of identifiers that were replaced by their hash."""
+    for path, value, is_text in fields_of(item):
+        if not is_text and isinstance(value, str) and _HASH.fullmatch(value):
+            yield path
+
+
 def _described(item: Trace | Span, redact: Redact) -> Iterator[tuple[str, Any, int | None]]:
     """Yield each field as path, text to show, and length of a text in characters."""
     fields = list(fields_of(item))
@@ -176,6 +185,11 @@ def _print_text(
         click.echo(
             f"  spans of {', '.join(scopes)} look like calls of a model and are of no dialect that is read:"
             " their texts, if any, are judged by nobody; docs/formats.md lists what is read\n"
+        )
+    if hashed := sorted({path for item in result for path in _hashed(item)}):
+        click.echo(
+            f"  hashed: {', '.join(hashed)}; they look like personal data or are no names that may be logged,"
+            " so policies and rules cannot match them\n"
         )
     if left:
         names = ", ".join(f"{name} ({count})" if count > 1 else name for name, count in sorted(left.items()))

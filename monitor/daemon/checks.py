@@ -26,6 +26,7 @@ def run(config: Config, *, offline: bool = False) -> list[CheckResult]:
     checks: list[tuple[str, Callable[[Config], list[CheckResult]]]] = [
         ("rules", _rules),
         ("models", _models),
+        ("agent policies", _policies),
         ("deliver", _deliver),
         ("ledger", _ledger),
     ]
@@ -46,6 +47,35 @@ def _rules(config: Config) -> list[CheckResult]:
 
     rules = RuleSet.load(config.rules.paths or default_paths())
     return [CheckResult("rules", "ok", f"{len(rules.rules)} rules, version {rules.version}")]
+
+
+def _policies(config: Config) -> list[CheckResult]:
+    """Name the agents and tools of policies that no trace can bear, because names like theirs are hashed."""
+    from monitor.agents.policy import read_options
+    from monitor.ingest.identifiers import clean_title
+
+    section = config.enabled_detectors().get("agent")
+    if section is None or section.factory:
+        return []
+    options = read_options(section.options)
+    named = [*options.allow, *options.destructive, *options.approval, *options.agents]
+    named += [
+        name
+        for policy in options.agents.values()
+        for key in ("allow", "destructive", "approval")
+        for name in policy.get(key, ())
+    ]
+    hashed = sorted({name for name in named if clean_title(name, str) != name.strip()})
+    if not hashed:
+        return [CheckResult("agent policies", "ok", f"{len(named)} names and globs that traces can bear")]
+    return [
+        CheckResult(
+            "agent policies",
+            "missing",
+            f"{', '.join(map(repr, hashed))}: no trace bears such a name, as what looks like personal data or is"
+            " longer than 128 characters is hashed when it is read; write a glob for the rest of the name",
+        )
+    ]
 
 
 def _models(config: Config) -> list[CheckResult]:

@@ -295,6 +295,20 @@ def test_check_finds_everything_in_order(call: Call, apache_kafka: ApacheKafka) 
     assert text.out.endswith("riskmon can run\n")
 
 
+def test_check_names_agents_of_policies_that_are_hashed_when_read(call: Call, tmp_path: Path) -> None:
+    """A policy for a name that no trace can bear is said to match nothing; one with a title is sound."""
+    options = {"agents": {"Math Tutor": {}, "agent of jane.roe@example.com": {"allow": ["find 1*"]}}}
+    path = tmp_path / "policies.yaml"
+    path.write_text(json.dumps({"detectors": {"agent": {"options": options}}}))
+    found = {
+        each["subject"]: each for each in call("check", "--json", "--config", str(path)).json()["findings"]
+    }
+    said = found["agent policies"]
+    assert said["state"] == "missing"
+    assert "jane.roe@example.com" in said["detail"]
+    assert "Math Tutor" not in said["detail"]
+
+
 def test_check_lists_every_setting(call: Call) -> None:
     """Every setting with its variable, default and description, also where nothing is configured."""
     rows = call("check", "--settings", "--json").json()

@@ -69,6 +69,15 @@ def test_spans_that_look_like_a_model_call_say_which_attributes_were_left(decode
     assert (row["unused"], "foreign" in row["spans"][0]) == ({}, False)
 
 
+def test_identifiers_that_were_hashed_are_named(decode: Decode) -> None:
+    """What is hashed on entry is listed by its field, in every format, and a readable title is not."""
+    shown = decode("native", NATIVE | {"app": SECRET, "agent": "Math Tutor"}).output
+    assert "hashed: app;" in shown
+    assert "Math Tutor" in shown
+    assert SECRET not in shown
+    assert "hashed" not in decode("native", NATIVE).output
+
+
 def test_what_is_not_used_is_counted_by_name(decode: Decode) -> None:
     """Keys that no field comes from are listed as paths; one that may be somebody's text is not named."""
     payload = {**PAIR, "request": json.dumps(REQUEST | {"jane miller": 1, "seed": 1})}
