@@ -72,8 +72,8 @@ def _policies(config: Config) -> list[CheckResult]:
         CheckResult(
             "agent policies",
             "missing",
-            f"{', '.join(map(repr, hashed))}: no trace bears such a name, as what looks like personal data or is"
-            " longer than 128 characters is hashed when it is read; write a glob for the rest of the name",
+            f"{', '.join(map(repr, hashed))}: no trace bears such a name, as what looks like personal data or"
+            " is longer than 128 characters is hashed when it is read; write a glob for the rest of the name",
         )
     ]
 

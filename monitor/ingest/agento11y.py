@@ -8,7 +8,6 @@ With the content capture mode `metadata_only` messages keep their parts, and the
 """
 
 import base64
-import binascii
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
@@ -294,7 +293,7 @@ def _json_of(value: Any) -> str:
     try:
         raw = base64.b64decode(value.translate(_URL_SAFE) + "=" * (-len(value) % 4), validate=True)
         text = raw.decode()
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:
         return value  # JSON as it is, from whoever does not know better
     if text[:1] == '"':
         try:

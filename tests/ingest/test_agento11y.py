@@ -107,6 +107,16 @@ def test_results_of_the_answers_own_calls_stand_with_them() -> None:
     assert trace.response == "Sorry."
 
 
+@given(written=st.text(min_size=1))
+def test_arguments_that_are_no_base64_are_kept_as_written(written: str) -> None:
+    """Whatever stands where base64 should, the call is read, and its arguments are judged in some form."""
+    trace = one(output=[message(2, {"tool_call": {"id": "c1", "name": "order", "input_json": written}})])
+    [call] = trace.tool_calls
+    assert call.name == "order"
+    if not written.isascii():
+        assert call.arguments == written
+
+
 def stripped(*parts: dict[str, Any]) -> dict[str, Any]:
     """What the capture mode `metadata_only` leaves of a generation."""
     return {
