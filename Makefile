@@ -15,7 +15,7 @@ SHARE ?= 1
 FAST := -m "not alone and not slow" -n 2 --dist loadfile
 
 .DELETE_ON_ERROR:
-.PHONY: help run test test-fast soak check models dashboard-previews clean
+.PHONY: help run test test-fast soak emitters check models dashboard-previews clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -29,6 +29,9 @@ test: .venv/all.stamp ## Run every test
 
 test-fast: .venv/all.stamp ## Run the tests that take seconds
 	$(BIN)/python -m pytest $(FAST)
+
+emitters: .venv/all.stamp ## Run real SDKs and record what they send; options: ARGS="--only openai-langfuse"
+	@PYTHONPATH=.:tests/support:tests/emitters $(BIN)/python tests/emitters/run.py $(ARGS)
 
 soak: .venv/all.stamp ## Run what takes hours, a line of JSON per case; options: CASE=million SHARE=0.1
 	@PYTHONPATH=.:tests/support $(BIN)/python tests/soak/soak.py $(CASE) --share $(SHARE)

@@ -1,5 +1,8 @@
 """OpenInference: what its instrumentations of clients, CrewAI and smolagents emit beyond plain messages."""
 
+import json
+
+import pytest
 from hypothesis import given
 from lines import LINES
 from otlp_wire import one
@@ -62,3 +65,35 @@ def test_an_agent_may_have_a_name_with_spaces() -> None:
     assert (span.step.kind, span.step.name) == (StepKind.AGENT, "Senior Shoe Expert")
     assert span.exchange is not None
     assert span.exchange.agent == "Senior Shoe Expert"
+
+
+@pytest.mark.parametrize(
+    "told", [{"user_id": "u-1", "session_id": "s-1"}, {"userId": "u-1", "thread_id": "s-1"}]
+)
+def test_metadata_names_user_and_conversation(told: dict[str, str]) -> None:
+    """What the application ties to its spans counts where the span has no user and no session of its own."""
+    span = one(LLM | {"metadata": json.dumps(told | {"team": "shop"})})
+    assert (span.user, span.conversation) == ("pseudonym-3", "s-1")
+    own = one(LLM | {"metadata": json.dumps(told), "user.id": "user-2", "session.id": "s-2"})
+    assert (own.user, own.conversation) == ("pseudonym-6", "s-2")
+
+
+@pytest.mark.parametrize("metadata", ["{}", "[1]", "no JSON", '{"user_id": {"a": 1}}', '{"user_id": null}'])
+def test_metadata_of_other_shapes_names_nobody(metadata: str) -> None:
+    """Metadata that is no object, or that holds no text under these names, is passed over."""
+    span = one(LLM | {"metadata": metadata})
+    assert (span.user, span.conversation) == ("", "")
+
+
+@pytest.mark.parametrize("name", ["user", "safety_identifier"])
+def test_the_user_of_the_request_counts(name: str) -> None:
+    """OpenAI's parameter for the end user is among the parameters of the call."""
+    assert one(LLM | {"llm.invocation_parameters": json.dumps({name: "u-1"})}).user == "pseudonym-3"
+    assert not one(LLM | {"llm.invocation_parameters": json.dumps({name: {"a": [1]}})}).user
+
+
+def test_a_span_that_prepares_a_call_is_no_call() -> None:
+    """LlamaIndex reports the making of a request as an LLM as well, without messages of its own."""
+    held = {"input.value": '{"tools": []}', "output.value": '{"messages": []}'}
+    assert one(LLM | held, name="OpenAI._prepare_chat_with_tools").exchange is None
+    assert one(LLM | held, name="OpenAI.achat").exchange is not None

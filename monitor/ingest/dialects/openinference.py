@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from monitor.ingest.dialects import messages
 from monitor.ingest.dialects.flat import tool_calls, unflatten
-from monitor.ingest.spans import Attributes, Reading, WireSpan
+from monitor.ingest.dialects.metadata import CONVERSATION, USER
+from monitor.ingest.spans import Attributes, Reading, WireSpan, plain
 from monitor.trace import Document, StepKind
 
 NAME: Final = "OpenInference (Arize, Phoenix)"
@@ -28,6 +29,7 @@ _NAMED_BY = {
     StepKind.TOOL: ("tool.name",),
     StepKind.RETRIEVAL: ("reranker.model_name",),
 }
+_PREPARES = "._prepare_chat_with_tools"  # LlamaIndex's span of kind LLM that calls no model
 _HANDOFF = ("transfer_to_", "handoff to ", "handoff_to_")  # OpenAI's and LangGraph's names of such tools
 
 
@@ -36,6 +38,8 @@ def read(span: WireSpan, document_keys: tuple[str, ...]) -> Reading:
     attributes = span.attributes
     get = attributes.get
     kind = KINDS.get(str(get(KIND)).upper(), StepKind.OTHER)
+    if span.name.endswith(_PREPARES):
+        kind = StepKind.OTHER
     reading = Reading(
         kind=kind,
         name=_first(attributes, *_NAMED_BY.get(kind, ())),
@@ -65,16 +69,27 @@ def read(span: WireSpan, document_keys: tuple[str, ...]) -> Reading:
             if items := unflatten(attributes, prefix):
                 reading.documents = tuple([_document(item, document_keys) for item in items])
                 break
+    _read_metadata(reading, messages.structured(get("metadata")))
     return reading
+
+
+def _read_metadata(reading: Reading, found: Any) -> None:
+    """Take user and conversation from what the application ties to its spans, if nothing else has them."""
+    if type(found) is dict:
+        reading.user = reading.user or next((v for name in USER if plain(v := found.get(name))), None)
+        reading.conversation = reading.conversation or next(
+            (v for name in CONVERSATION if plain(v := found.get(name))), None
+        )
 
 
 def _read_model(reading: Reading, attributes: Attributes) -> None:
     """Read the model that was asked for and the one that answered; `llm.model_name` may be either."""
     named = attributes.get("llm.model_name")
     asked = attributes.get("llm.request.model_name")
-    if asked is None:
-        parameters = messages.structured(attributes.get("llm.invocation_parameters"))
-        asked = parameters.get("model") if type(parameters) is dict else None
+    parameters = messages.structured(attributes.get("llm.invocation_parameters"))
+    if type(parameters) is dict:
+        asked = parameters.get("model") if asked is None else asked
+        reading.user = reading.user or parameters.get("safety_identifier") or parameters.get("user")
     reading.model = asked or named
     if reading.kind is StepKind.CHAT:
         reading.name = reading.model
