@@ -13,6 +13,7 @@ from monitor.assembly.tree import Tree
 from monitor.trace import RETURNS, RUNS, Missing, Side, Span, Step, StepKind, Trace, Unread, Unreadable, Usage
 
 _RUNS = RUNS | {StepKind.RETRIEVAL}
+_AGENTS = frozenset({StepKind.AGENT, StepKind.HANDOFF})
 _FOREIGN = tuple(Unread(side, Unreadable.FOREIGN) for side in (Side.PROMPT, Side.RESPONSE))
 _UNCAPTURED = frozenset(Unread(side, Unreadable.NO_CONTENT) for side in (Side.PROMPT, Side.RESPONSE))
 
@@ -127,9 +128,7 @@ def _stand_ins(trace_id: str, tree: Tree) -> list[ModelCall]:
             span = min(with_text, key=lambda span: (depth[span.span_id], span.step.start))
             return [_standing(span, span.exchange)]
     foreign = [] if ours else [span for span in spans.values() if span.foreign]
-    # Some SDKs report each tool in a trace of its own; the calls of its conversation are judged with theirs.
-    aside = all(span.step.kind is StepKind.TOOL and span.conversation for span in ours)
-    if aside and not foreign:
+    if not foreign and not any(map(_wants_model, ours)):
         return []
     span = next((span for span in ours if not span.parent_id), (ours or foreign)[0])
     empty = Trace(
@@ -143,6 +142,16 @@ def _stand_ins(trace_id: str, tree: Tree) -> list[ModelCall]:
         unread=_FOREIGN if foreign else (),
     )
     return [_standing(span, span.exchange or empty)]
+
+
+def _wants_model(span: Span) -> bool:
+    """Return whether a step shows that a model was called, although no call of one arrived.
+
+    Building an index is a workflow without any. Some SDKs report each tool in a trace of its own: the calls
+    of its conversation are judged with their own traces.
+    """
+    kind = span.step.kind
+    return kind in _AGENTS or (kind is StepKind.TOOL and not span.conversation)
 
 
 def _standing(span: Span, exchange: Trace | None) -> ModelCall:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from catalogue import EMITTERS, Emitter
+from emitter_catalogue import EMITTERS, Emitter
 from environments import ENVIRONMENTS, made
 from recordings import FOLDER, Recording, bodies_of, load, read
 from servers import servers

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import recordings
-from catalogue import BY_NAME, EMITTERS, Emitter
 from checkout import ROOT
+from emitter_catalogue import BY_NAME, EMITTERS, Emitter
 from environments import ENVIRONMENTS
 from recordings import FOLDER, Recording
 from run import recorded
