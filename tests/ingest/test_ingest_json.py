@@ -145,7 +145,9 @@ def test_what_is_cut_off_begins_what_was_whole(document: str, data: st.DataObjec
     """JSON cut anywhere is read as far as it goes: every text in it begins one of the whole."""
     cut = document[: data.draw(st.integers(0, len(document)))]
     read = read_cut(cut, 10)
-    whole = list(strings(json.loads(document)))
+    # As lists of pairs: of equal keys all are there, where an object would keep the last.
+    pairs = json.loads(document, object_pairs_hook=lambda members: [list(pair) for pair in members])
+    whole = list(strings(pairs))
     assert all(
         any(text.startswith(found) for text in whole) for found in strings(read) if "\ufffd" not in found
     )
