@@ -11,7 +11,11 @@ from monitor.ingest.texts import Answered, Asked
 from monitor.trace import StepKind, Unreadable
 
 NAME: Final = "Google ADK"
-CONTENT_ON: Final = "set ADK_CAPTURE_MESSAGE_CONTENT_IN_SPANS=true for its spans (it is, unless switched off)"
+CONTENT_ON: Final = (
+    "set ADK_CAPTURE_MESSAGE_CONTENT_IN_SPANS=true, the default; since 2.13 also "
+    "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=SPAN_ONLY and "
+    "OTEL_SEMCONV_STABILITY_OPT_IN=gen_ai_latest_experimental"
+)
 _OWN: Final = "gcp.vertex.agent."
 _REQUEST, _RESPONSE = f"{_OWN}llm_request", f"{_OWN}llm_response"
 _ARGUMENTS, _RESULT = f"{_OWN}tool_call_args", f"{_OWN}tool_response"
