@@ -13,7 +13,7 @@ from monitor.assembly.tree import Tree
 from monitor.trace import RETURNS, RUNS, Missing, Side, Span, Step, StepKind, Trace, Unread, Unreadable, Usage
 
 _RUNS = RUNS | {StepKind.RETRIEVAL}
-_AGENTS = frozenset({StepKind.AGENT, StepKind.HANDOFF})
+_CALLERS = frozenset({StepKind.AGENT, StepKind.HANDOFF, StepKind.RETRIEVAL})
 _FOREIGN = tuple(Unread(side, Unreadable.FOREIGN) for side in (Side.PROMPT, Side.RESPONSE))
 _UNCAPTURED = frozenset(Unread(side, Unreadable.NO_CONTENT) for side in (Side.PROMPT, Side.RESPONSE))
 
@@ -151,7 +151,7 @@ def _wants_model(span: Span) -> bool:
     of its conversation are judged with their own traces.
     """
     kind = span.step.kind
-    return kind in _AGENTS or (kind is StepKind.TOOL and not span.conversation)
+    return kind in _CALLERS or (kind is StepKind.TOOL and not span.conversation)
 
 
 def _standing(span: Span, exchange: Trace | None) -> ModelCall:

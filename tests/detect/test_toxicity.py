@@ -202,10 +202,11 @@ def test_at_escalation_rate_zero_the_linear_model_decides(detector: Toxicity) ->
 
 
 def test_full_profile_looks_everywhere() -> None:
-    """With the full profile the encoder judges every window of every trace, for certain."""
+    """With the full profile the encoder judges every window of every trace that has any, for certain."""
     full = toxicity.build(profile="full")
-    got = full.assess([trace(CIVIL[0]), trace(f"{CIVIL[1]} " * 20), trace("")])
+    *got, silent = full.assess([trace(CIVIL[0]), trace(f"{CIVIL[1]} " * 20), trace("")])
     assert {(a.tier, a.probability) for a in got} == {(1, 1.0)}
+    assert silent.status is Status.SKIPPED
 
 
 def test_no_network_and_no_text_outside(
