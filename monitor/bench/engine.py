@@ -203,11 +203,15 @@ def _fill(bootstrap: str, topic: str, records: int) -> None:
 
 
 def _bare(config: Config, records: int, clock: Clock) -> Spent:
-    """Time a bare kafka-python poll loop over all records."""
-    from kafka import KafkaConsumer
+    """Time a bare kafka-python poll loop over all records, of no group.
 
-    consumer = KafkaConsumer(**{**settings(config.kafka, "bench"), "auto_offset_reset": "earliest"})
-    consumer.subscribe(config.kafka.topics)
+    A client that looks for its group's coordinator may wait for ever, without a time-out.
+    """
+    from kafka import KafkaConsumer, TopicPartition
+
+    own = {"auto_offset_reset": "earliest", "group_id": None}
+    consumer = KafkaConsumer(**{**settings(config.kafka, "bench"), **own})
+    consumer.assign([TopicPartition(topic, n) for topic in config.kafka.topics for n in range(PARTITIONS)])
     seen, began = 0, _now(clock)
     while seen < records:
         before = _now(clock)
