@@ -1,6 +1,7 @@
 """OpenInference: what its instrumentations of clients, CrewAI and smolagents emit beyond plain messages."""
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -97,3 +98,23 @@ def test_a_span_that_prepares_a_call_is_no_call() -> None:
     held = {"input.value": '{"tools": []}', "output.value": '{"messages": []}'}
     assert one(LLM | held, name="OpenAI._prepare_chat_with_tools").exchange is None
     assert one(LLM | held, name="OpenAI.achat").exchange is not None
+
+
+@pytest.mark.parametrize("odd", [{"a": 1}, ["x"], 7, True, None])
+def test_an_id_of_a_call_may_be_anything(odd: Any) -> None:
+    """Whatever stands in the place of a call's id, the call and the other parts are read."""
+    flat = "llm.output_messages.0.message."
+    part = f"{flat}contents.0."
+    exchange = one(
+        {
+            "openinference.span.kind": "LLM",
+            f"{flat}role": "assistant",
+            f"{flat}tool_calls.0.tool_call.id": odd,
+            f"{flat}tool_calls.0.tool_call.function.name": "find",
+            f"{part}message_content.type": "tool_use",
+            f"{part}tool_call.id": odd,
+            f"{part}tool_call.function.name": "find",
+        }
+    ).exchange
+    assert exchange
+    assert {call.name for call in exchange.tool_calls} == {"find"}

@@ -119,12 +119,12 @@ def _read_tool(reading: Reading, attributes: Attributes) -> None:
 def _message(item: Attributes) -> dict[str, Any]:
     content = item.get("message.content")
     calls = tool_calls(item, "message.tool_calls.", "tool_call.", "function.")
-    known = {call["id"] for call in calls}
+    known = {plain(call["id"]) for call in calls}
     if content is None:
         content = []
         for part in unflatten(item, "message.contents."):
             if "tool_call.function.name" in part:
-                if part.get("tool_call.id") not in known:
+                if plain(part.get("tool_call.id")) not in known:
                     calls += tool_calls(
                         {f"0.{key}": value for key, value in part.items()}, "", "tool_call.", "function."
                     )
