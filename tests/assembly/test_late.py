@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ingest_cases import FOLDER, decoded
+from ingest_cases import FOLDER, decoded, need_folder
 from spans import (
     AGENT,
     BOUNDS,
@@ -278,8 +278,7 @@ def test_foreign_spans_are_counted_by_a_bounded_number_of_scopes() -> None:
 @pytest.mark.parametrize("late", [3.0, 12.0])
 def test_events_that_come_seconds_after_their_spans_are_judged(late: float) -> None:
     """All ten payloads are judged with their content: in time by waiting, and later as revisions."""
-    if not FOLDER.exists():
-        pytest.skip("no ../shared/cases/ingest")
+    need_folder()
     pieces = {
         name: decoded((FOLDER / "collector" / f"late_event.{name}.otlp_proto.bin").read_bytes(), form)
         for name, form in LATE

@@ -51,6 +51,7 @@ def test_content_that_is_not_captured_fires_the_blindness_alert_and_no_other(tmp
     finally:
         demo.kill()
         demo.wait()
+    assert verdicts
     clean = {labels: count for labels, count in verdicts.items() if 'verdict="clean"' in labels and count}
     assert clean == {}
     assert result["recorded"] == result["traces"] == sum(result["blind"].values())

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import pytest
-from ingest_cases import FOLDER, JUDGED, Case, cases
+from ingest_cases import JUDGED, Case, cases, need_folder
 
 from monitor.config import Config
 from monitor.detect import specs
@@ -82,6 +82,7 @@ def test_the_rules_raise_what_is_expected_and_nothing_that_is_not(
 ) -> None:
     """Flags that an expectation names are raised, and those it forbids are not."""
     [case] = [case for case in about_judging() if case.name == name]
+    assert judged[name]
     raised = {flag for _, _, flags in judged[name] for flag in flags}
     assert set(case.expect.get("flags", ())) <= raised
     assert raised.isdisjoint(case.expect.get("not_flags", ()))
@@ -89,7 +90,9 @@ def test_the_rules_raise_what_is_expected_and_nothing_that_is_not(
 
 def test_a_digest_in_the_place_of_a_masked_value_is_no_identifier(judged: Mapping[str, Judged]) -> None:
     """Hexadecimal digests that a Collector left of values are nobody's personal data."""
+    need_folder()
     [name] = [name for name in names("pii") if HASHED in name]
+    assert judged[name]
     for _, assessments, flags in judged[name]:
         assert "OtherIdentifierLeak" not in flags
         assert not any(e.end - e.start >= 32 for e in assessments["pii"].evidence)
@@ -97,6 +100,5 @@ def test_a_digest_in_the_place_of_a_masked_value_is_no_identifier(judged: Mappin
 
 def test_the_payloads_are_there() -> None:
     """The folder of payloads is next to the checkout."""
-    if not FOLDER.exists():
-        pytest.skip("no ../shared/cases/ingest")
+    need_folder()
     assert about_judging()
