@@ -96,6 +96,7 @@ def merged(base: Trace, witnesses: Sequence[Trace], *, elsewhere: Iterable[str] 
         unread=tuple(unread),
         labels=_labels(base, witnesses, unread, answered=quality > BLANK),
         finish_reason=_finish(base, witnesses, answered=quality > BLANK),
+        error=base.error or ("" if quality > BLANK else _first(witnesses, "error")),
         **{name: _first(witnesses, name) for name in _NAMES},
     )
 

@@ -17,7 +17,16 @@ import msgspec
 from monitor.errors import BadTrace
 from monitor.ingest.bodies import Answer, Prompt, exchange_fields, lost_label
 from monitor.ingest.bodies.parts import as_text, name_of
-from monitor.ingest.fields import Parse, convert, event_id, labels_of, one_object, role_of, unix_seconds
+from monitor.ingest.fields import (
+    Parse,
+    convert,
+    event_id,
+    labels_of,
+    one_object,
+    role_of,
+    token_count,
+    unix_seconds,
+)
 from monitor.ingest.identifiers import Names
 from monitor.ingest.mending import Lost
 from monitor.ingest.texts import FAILED, Markers
@@ -31,8 +40,6 @@ _USER: Final = ("agento11y.user.id", "sigil.user.id", "user.id")
 _ROLES: Final = {1: "user", 2: "assistant", 3: "tool"}
 _PREFIX: Final = "MESSAGE_ROLE_"
 _KIND: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,63}(?=[:(]|\Z)")  # of an error, before its message
-_MAX_DIGITS: Final = 15
-_MAX_TOKENS: Final = 2**53
 _MEDIA: Final = frozenset({"image", "audio", "video", "file", "document"})
 
 
@@ -315,14 +322,8 @@ def _role(role: str | int | None) -> str:
 def _usage(tokens: GenerationTokens | None) -> Usage | None:
     if tokens is None:
         return None
-    counts = _count(tokens.input_tokens), _count(tokens.output_tokens)
+    counts = token_count(tokens.input_tokens), token_count(tokens.output_tokens)
     return None if counts == (None, None) else Usage(*counts)
-
-
-def _count(value: int | str | None) -> int | None:
-    if isinstance(value, str):
-        return int(value) if value.isdecimal() and len(value) <= _MAX_DIGITS else None
-    return value if value is not None and 0 <= value <= _MAX_TOKENS else None
 
 
 def _renamed(value: Any) -> Any:

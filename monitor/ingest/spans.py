@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from monitor.errors import BadTrace
-from monitor.ingest.fields import labels_of
+from monitor.ingest.fields import labels_of, token_count
 from monitor.ingest.identifiers import Names
 from monitor.ingest.resources import Resource
 from monitor.ingest.texts import (
@@ -41,7 +41,6 @@ Attributes = dict[str, Any]
 READ = ("gen_ai.", "llm.", "input.", "output.", "retrieval.", "reranker.", "tool.", "traceloop.", "session.")
 NANO = 10**9
 _OVERHEAD = 1000  # bytes of a span's structs; sys.getsizeof over a chat span without its text gives 900
-_MAX_TOKENS = 2**53
 _MAX_FLOAT = sys.float_info.max
 
 
@@ -287,6 +286,7 @@ def exchange(
     asked, answered = markers.of_asked(reading.asked), markers.of_answered(reading.answered)
     finish = finish_of(_name(reading.finish or answered.finish, names))
     labels = reading.labels
+    shown, lost = markers.of_documents(asked.documents) if asked.documents else ((), ())
     all_read = not (asked.left_out or answered.left_out or asked.unread or answered.unread)
     whole = all_read and asked.messages and answered.response
     if labels or error or not all_read:
@@ -310,12 +310,13 @@ def exchange(
         span_id=piece.span_id,
         finish_reason=finish or (FAILED if error else ""),
         messages=asked.messages,
+        context=shown,
         tool_calls=answered.tool_calls,
         alternatives=answered.alternatives,
         usage=usage,
         latency=seconds or None,
         agent=_title(reading.agent, names),
-        unread=() if whole else unread_sides(asked, answered, usage, finish, failed=bool(error)),
+        unread=lost if whole else unread_sides(asked, answered, usage, finish, failed=bool(error)) + lost,
         error=error,
         emitter=names.optional(reading.emitter),
         labels=labels,
@@ -373,12 +374,8 @@ def _title(value: object, names: Names) -> str:
     return names.title(plain(value)) if value else ""
 
 
-def _tokens(value: object) -> int | None:
-    return value if type(value) is int and 0 <= value <= _MAX_TOKENS else None
-
-
 def _usage(reading: Reading) -> Usage | None:
-    input_tokens, output_tokens = _tokens(reading.input_tokens), _tokens(reading.output_tokens)
+    input_tokens, output_tokens = token_count(reading.input_tokens), token_count(reading.output_tokens)
     return None if input_tokens is None and output_tokens is None else Usage(input_tokens, output_tokens)
 
 
@@ -388,7 +385,7 @@ def _size(reading: Reading) -> int:
     size = _OVERHEAD + len(answered.response)
     for message in reading.asked.messages:
         size += len(message.content)
-    for document in reading.documents:
+    for document in reading.documents + reading.asked.documents:
         size += len(document.content)
     for call in answered.tool_calls:
         size += len(call.arguments) + len(call.result)

@@ -47,11 +47,15 @@ _LONGEST_MARKER = 256  # characters, over all lines
 
 
 class Asked(NamedTuple):
-    """A prompt as read: its messages, kinds of its parts without text, and why a text of it was not read."""
+    """A prompt as read: its messages, kinds of its parts without text, and why a text of it was not read.
+
+    `documents` are those that came within its messages.
+    """
 
     messages: tuple[Message, ...] = ()
     left_out: tuple[str, ...] = ()
     unread: Unreadable | None = None
+    documents: tuple[Document, ...] = ()
 
     def has_text(self) -> bool:
         """Return whether any message holds text."""
@@ -91,8 +95,12 @@ def joined_prompt(first: Asked, then: Asked) -> Asked:
     """Join two parts of one prompt, in order."""
     if first is NOTHING_ASKED:
         return then
-    unread = first.unread or then.unread
-    return Asked((*first.messages, *then.messages), (*first.left_out, *then.left_out), unread)
+    return Asked(
+        (*first.messages, *then.messages),
+        (*first.left_out, *then.left_out),
+        first.unread or then.unread,
+        (*first.documents, *then.documents),
+    )
 
 
 def joined_answer(first: Answered, then: Answered) -> Answered:
@@ -130,7 +138,11 @@ class Markers:
         if text[:1] not in self.begins or len(text) > _LONGEST_MARKER:
             return text
         lines = [line for line in map(str.strip, text.split("\n")) if line]
-        return "" if lines and self._markers.issuperset(lines) else text
+        return "" if lines and all(line in self._markers or self._is_masked(line) for line in lines) else text
+
+    def _is_masked(self, line: str) -> bool:
+        """Return whether a line is asterisks alone, of which a marker may name another number."""
+        return "*" in self.begins and len(line) > 2 and not line.strip("*")  # noqa: PLR2004 - `**` is markup
 
     def of_asked(self, asked: Asked) -> Asked:
         """Return a prompt without markers; one that had any has a text that was not read."""
@@ -148,7 +160,7 @@ class Markers:
         kept = tuple(
             m for m, old in zip(messages, asked.messages, strict=True) if m.content or not old.content
         )
-        return Asked(kept, asked.left_out, Unreadable.REDACTED)
+        return Asked(kept, asked.left_out, Unreadable.REDACTED, asked.documents)
 
     def of_answered(self, answered: Answered) -> Answered:
         """Return an output without markers, likewise."""

@@ -181,3 +181,10 @@ def test_the_name_in_the_body_counts_in_protobuf_too() -> None:
     (same,) = logged(record("user_prompt", prompt="Open?"))
     assert piece.exchange.messages == (Message("user", "Open?"),)
     assert (piece.trace_id, piece.span_id) == (same.trace_id, same.span_id)
+
+
+def test_the_error_of_a_request_is_that_of_its_exchange() -> None:
+    """A record of an error says why the prompt next to it has no answer, and which emitter it was."""
+    [trace] = exchanges(logged(record("user_prompt", prompt="hi"), record("api_error", 1, status_code="529")))
+    assert (trace.error, trace.labels["error"], trace.finish_reason) == ("529", "529", "error")
+    assert (trace.emitter, trace.unread) == ("claude_code", ())

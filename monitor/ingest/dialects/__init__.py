@@ -109,7 +109,8 @@ def read_span(span: WireSpan, document_keys: tuple[str, ...]) -> Reading | None:
 def read_log(log: WireLog, document_keys: tuple[str, ...]) -> Reading:
     """Read a log record of one of `WANTED.logs`."""
     reading = _LOGS[log.event.name](log, document_keys)
-    reading.emitter = log.scope.name
+    own = log.event.name.startswith(claude_code.PREFIX)
+    reading.emitter = _SLUGS[0] if own else log.scope.name
     return reading
 
 

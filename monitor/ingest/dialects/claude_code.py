@@ -7,6 +7,7 @@ import hashlib
 from typing import Any, Final
 
 from monitor.ingest.dialects import messages
+from monitor.ingest.fields import token_count
 from monitor.ingest.spans import Attributes, Reading, SpanEvent, WireLog, WireSpan, plain
 from monitor.ingest.texts import Answered, Asked
 from monitor.trace import Message, StepKind, Unreadable
@@ -16,9 +17,9 @@ CONTENT_ON: Final = "set OTEL_LOG_USER_PROMPTS=1, OTEL_LOG_ASSISTANT_RESPONSES=1
 MARKS: Final = frozenset({"span.type"})
 OUTPUT: Final = "tool.output"
 EVENTS: Final = frozenset({OUTPUT})
-_PREFIX: Final = "claude_code."
+PREFIX: Final = "claude_code."
 LOGS: Final = frozenset({
-    f"{_PREFIX}{name}"
+    f"{PREFIX}{name}"
     for name in (
         "user_prompt", "assistant_response", "api_request", "api_error", "api_refusal", "tool_result",
         "tool_decision",
@@ -38,11 +39,11 @@ _ABOUT: Final = ("_truncated", "_length", "_bytes")  # ends of keys that measure
 
 def read(span: WireSpan, _document_keys: tuple[str, ...]) -> Reading | None:
     """Read a span; None if it is of another sender."""
-    if not span.name.startswith(_PREFIX):
+    if not span.name.startswith(PREFIX):
         return None
     attributes = span.attributes
     get = attributes.get
-    kind = _KINDS.get(span.name.removeprefix(_PREFIX), StepKind.OTHER)
+    kind = _KINDS.get(span.name.removeprefix(PREFIX), StepKind.OTHER)
     reading = Reading(kind=kind, conversation=get("session.id"), user=_user(attributes))
     if kind is StepKind.AGENT:
         reading.name = reading.agent = "claude_code"
@@ -64,7 +65,7 @@ def read_log(log: WireLog, _document_keys: tuple[str, ...]) -> Reading:
     """Read a log record of one of `LOGS`, and give it the ids of its exchange where it names no span."""
     attributes = log.event.attributes
     get = attributes.get
-    name = log.event.name.removeprefix(_PREFIX)
+    name = log.event.name.removeprefix(PREFIX)
     reading = Reading(
         kind=StepKind.CHAT, provider=_PROVIDER, conversation=get("session.id"), user=_user(attributes)
     )
@@ -107,7 +108,7 @@ def _place(log: WireLog, attributes: Attributes) -> None:
 
 
 def _digest(*parts: object, digits: int = 16) -> str:
-    return hashlib.sha256("\0".join(map(str, (_PREFIX, *parts))).encode()).hexdigest()[:digits]
+    return hashlib.sha256("\0".join(map(str, (PREFIX, *parts))).encode()).hexdigest()[:digits]
 
 
 def _asked(prompt: Any) -> Asked:
@@ -123,9 +124,9 @@ def _read_request(reading: Reading, attributes: Attributes) -> None:
     reading.response_id = get("gen_ai.response.id")
     reading.finish = get("stop_reason")
     reading.cost = _number(get("cost_usd"))
-    reading.output_tokens = _count(get("output_tokens"))
+    reading.output_tokens = get("output_tokens")
     # Without those of the cache, which may be all of them.
-    reading.input_tokens = _count(get("input_tokens")) or _count(get("cache_read_tokens"))
+    reading.input_tokens = token_count(get("input_tokens")) or get("cache_read_tokens")
     if get("success") in {False, "false"}:
         reading.error = get("error.type") or get("status_code") or "error"
 
@@ -152,15 +153,7 @@ def _user(attributes: Attributes) -> object:
     return next((attributes[key] for key in _USER if attributes.get(key)), None)
 
 
-_MAX_DIGITS: Final = 15
 _USER: Final = ("user.id", "user.email", "user.account_uuid")
-
-
-def _count(value: Any) -> object:
-    """Return a count; log records of some versions hold numbers as text."""
-    if type(value) is str and value.isdecimal() and value.isascii() and len(value) <= _MAX_DIGITS:
-        return int(value)
-    return value
 
 
 def _number(value: Any) -> object:
