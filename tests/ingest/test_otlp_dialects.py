@@ -342,3 +342,56 @@ def test_openllmetry_workflows_and_stores() -> None:
     assert agent
     assert (agent.agent, agent.response, agent.user) == ("A", "Hello.", "pseudonym-4")
     assert (agent.conversation, agent.labels) == ("s", {"tenant": "acme"})
+
+
+def test_two_events_of_one_exchange_are_its_two_sides() -> None:
+    """Strands sends the details of a call twice: what went in when it begins, what came out when it ends."""
+    said = [{"role": "assistant", "parts": [{"type": "text", "content": "60 days"}], "finish_reason": "stop"}]
+    asked = [{"role": "user", "parts": [{"type": "text", "content": "How long?"}]}]
+    events = [
+        {
+            "name": "gen_ai.client.inference.operation.details",
+            "attributes": attributes({f"gen_ai.{side}.messages": json.dumps(turns)}),
+        }
+        for side, turns in (("input", asked), ("output", said))
+    ]
+    trace = one({"gen_ai.operation.name": "chat"}, events=events).exchange
+    assert trace is not None
+    assert (trace.messages, trace.response) == ((Message("user", "How long?"),), "60 days")
+
+
+def test_details_of_a_tool_call_hold_its_arguments_and_its_result() -> None:
+    """Both are messages of the role tool, one with the call, one with what it returned."""
+    call = {"type": "tool_call", "id": "c1", "name": "find", "arguments": {"item": "boots"}}
+    result = {"type": "tool_call_response", "id": "c1", "response": [{"text": "30 days"}]}
+    events = [
+        {
+            "name": "gen_ai.client.inference.operation.details",
+            "attributes": attributes(
+                {f"gen_ai.{side}.messages": json.dumps([{"role": "tool", "parts": [part]}])}
+            ),
+        }
+        for side, part in (("input", call), ("output", result))
+    ]
+    values = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "find"}
+    span = one(values | {"gen_ai.tool.call.id": "c1"}, events=events)
+    assert span.call == ToolCall("find", '{"item":"boots"}', "30 days", "c1")
+
+
+def test_events_that_end_with_the_assistants_words_hold_the_answer() -> None:
+    """Azure's agents report the answer as one more message; after a failure it is the prompt's."""
+    said = {"content": {"text": {"value": "60 days"}}, "role": "assistant"}
+    events = [
+        {
+            "name": f"gen_ai.{role}.message",
+            "attributes": attributes({"gen_ai.event.content": json.dumps(body)}),
+        }
+        for role, body in (("user", {"role": "user", "content": "How long?"}), ("assistant", said))
+    ]
+    values = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "a"}
+    trace = one(values, events=events).exchange
+    assert trace is not None
+    assert (trace.messages, trace.response) == ((Message("user", "How long?"),), "60 days")
+    failed = one(values | {"error.type": "timeout"}, events=events).exchange
+    assert failed is not None
+    assert (len(failed.messages), failed.response) == (2, "")

@@ -7,10 +7,12 @@ from typing import Any, Final
 
 from monitor.ingest.dialects import messages
 from monitor.ingest.dialects.flat import unflatten
+from monitor.ingest.fields import token_count
 from monitor.ingest.spans import Attributes, Reading, SpanEvent, WireLog, WireSpan
 from monitor.ingest.texts import (
     NOTHING_ANSWERED,
     NOTHING_ASKED,
+    Answered,
     Asked,
     fuller_answer,
     fuller_prompt,
@@ -161,7 +163,7 @@ def _kind(attributes: Attributes, *, asked: bool, answered: bool, output_tokens:
     operation = attributes.get(_OPERATION)
     if "gen_ai.tool.name" in attributes and not operation:
         return StepKind.TOOL
-    spent = type(output_tokens) is int and output_tokens > 0
+    spent = (token_count(output_tokens) or 0) > 0
     if answered or spent or (asked and not operation):
         return StepKind.CHAT
     # A provider alone is no model's call: it lists models, counts tokens, keeps files.
@@ -176,7 +178,8 @@ def _read_tool(reading: Reading, attributes: Attributes, inputs: Any, outputs: A
     reading.output = reading.output or messages.text_of(get("gen_ai.tool.call.result"))
     # LiteLLM writes both as messages of the role tool.
     if not reading.input and inputs:
-        reading.input = _first_text(messages.asked(inputs))
+        called = messages.answered(inputs).tool_calls
+        reading.input = called[0].arguments if called else _first_text(messages.asked(inputs))
     if not reading.output and outputs:
         answered = messages.answered(outputs)
         reading.output = answered.response or _first_text(messages.asked(outputs))
@@ -193,15 +196,27 @@ def _read_events(reading: Reading, events: list[SpanEvent], document_keys: tuple
         _read_tool_events(reading, events, parts)
         return
     asked, answered = NOTHING_ASKED, NOTHING_ANSWERED
-    whole = next((part for event, part in zip(events, parts, strict=True) if event.name == DETAILS), None)
-    for part in parts:
-        # An event of the whole exchange repeats those of single messages.
-        if whole is None or part is whole:
+    whole = any(event.name == DETAILS for event in events)
+    for event, part in zip(events, parts, strict=True):
+        # An event of the whole exchange repeats those of single messages; some send one of each side.
+        if event.name == DETAILS:
+            asked, answered = fuller_prompt(asked, part.asked), fuller_answer(answered, part.answered)
+        elif not whole:
             asked, answered = joined_prompt(asked, part.asked), joined_answer(answered, part.answered)
         reading.finish = reading.finish or part.finish
         reading.documents = reading.documents or part.documents
+    if answered is NOTHING_ANSWERED and not reading.error:
+        asked, answered = _ending(asked)
     reading.asked = fuller_prompt(reading.asked, asked)
     reading.answered = fuller_answer(reading.answered, answered)
+
+
+def _ending(asked: Asked) -> tuple[Asked, Answered]:
+    """Return a talk that ends with the assistant's words as its prompt and its answer: Azure's agents."""
+    *before, last = asked.messages or (Message(),)
+    if last.role != "assistant" or not last.content:
+        return asked, NOTHING_ANSWERED
+    return asked._replace(messages=tuple(before)), Answered(last.content)
 
 
 def _read_tool_events(reading: Reading, events: list[SpanEvent], parts: list[Reading]) -> None:
