@@ -118,3 +118,39 @@ def test_an_id_of_a_call_may_be_anything(odd: Any) -> None:
     ).exchange
     assert exchange
     assert {call.name for call in exchange.tool_calls} == {"find"}
+
+
+@pytest.mark.parametrize(
+    ("sent", "made"),
+    [
+        (
+            {"system": "Be brief.", "messages": [{"role": "user", "content": "hi"}], "model": "m"},
+            {"role": "assistant", "content": [{"type": "text", "text": "yes"}], "stop_reason": "end_turn"},
+        ),
+        (
+            {"config": {"system_instruction": "Be brief."}, "contents": "hi", "model": "m"},
+            {"candidates": [{"content": {"role": "model", "parts": [{"text": "yes"}]}}]},
+        ),
+        (
+            {"instructions": "Be brief.", "input": "hi", "model": "m"},
+            {"output": [{"type": "message", "content": [{"type": "output_text", "text": "yes"}]}]},
+        ),
+    ],
+    ids=["anthropic", "gemini", "responses"],
+)
+def test_bodies_stand_in_for_messages(sent: dict[str, Any], made: dict[str, Any]) -> None:
+    """Without flattened messages, request and response of any API are read whole, instructions too."""
+    values = {"input.value": json.dumps(sent), "output.value": json.dumps(made)}
+    trace = one(LLM | values).exchange
+    assert trace is not None
+    assert trace.messages == (Message("system", "Be brief."), Message("user", "hi"))
+    assert trace.response == "yes"
+
+
+def test_a_tool_that_returns_a_message_of_langchain() -> None:
+    """The result is the message's text, and its id joins it with the call that the model made."""
+    message = {"content": "30 days", "type": "tool", "name": "find", "tool_call_id": "c1"}
+    values = {"input.value": "{'item': 'boots'}", "output.value": json.dumps(message)}
+    span = one({"openinference.span.kind": "TOOL", "tool.name": "find"} | values)
+    assert span.call is not None
+    assert (span.call.result, span.call.id) == ("30 days", "c1")

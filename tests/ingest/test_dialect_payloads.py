@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.ingest.dialects import payloads
-from monitor.trace import Message, ToolCall
+from monitor.trace import Document, Message, ToolCall
 
 QUESTION = "How long may I keep the red boots?"
 YES = {"type": "output_text", "text": "yes"}
@@ -24,6 +24,8 @@ YES = {"type": "output_text", "text": "yes"}
         ({"modelId": "m", "messages": [{"role": "user", "content": [{"text": "hi"}]}]}, 1),
         ({"prompt": None, "messages": [{"role": "user", "content": "hi"}]}, 1),
         ({"input": "hi"}, 1),
+        ({"request": {"input": [{"role": "user", "content": "hi"}], "context": {"user_id": "u"}}}, 1),
+        ({"input": [{"role": "user", "content": "hi"}], "instructions": "Be brief.", "store": True}, 2),
         ({"data": {"input": {"question": "hi"}}}, 1),
         ({"input": "hi", "chat_history": [{"type": "human", "content": "ho"}]}, 2),
         ("hi", 1),
@@ -51,6 +53,10 @@ def test_prompts_of_apis_and_frameworks(body: Any, messages: int) -> None:
         {"generations": [[{"text": "yes"}]]},
         {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yes"}]},
         {"answer": "yes", "context": [{"page_content": "30 days"}], "question": "hi"},
+        {"object": "response", "status": "completed", "error": None, "text": {"format": {"type": "text"}},
+         "output": [{"type": "message", "role": "assistant", "content": [YES]}], "tool_choice": "auto"},
+        {"result": {"response": "yes", "usage": {}}, "success": True, "errors": [], "messages": []},
+        {"response": "yes", "tool_calls": []},
         {"output": "yes"},
         [{"type": "text", "text": "yes"}],
         ["yes"],
@@ -88,5 +94,14 @@ def test_items_of_the_responses_api_are_messages() -> None:
         ("assistant", ""),
         ("tool", "30 days"),
     ]
-    made = payloads.answered_of({"output": items[2:3]})
+    made = payloads.answered_of({"output": items[2:3], "status": "completed"})
+    assert made.finish is None
+    cut = {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}
+    assert payloads.answered_of({"output": items[2:3]} | cut).finish == "max_output_tokens"
     assert made.tool_calls == (ToolCall("find", "{}", "", "c1"),)
+
+
+def test_ranked_texts_are_documents_with_their_scores() -> None:
+    """Rerankers return pairs of a document, which may be a text alone, and its score."""
+    found = payloads.documents_of([["30 days", 0.9], [{"page_content": "60 days"}, 0.5]], ())
+    assert found == (Document("", "30 days", 0.9), Document("", "60 days", 0.5))

@@ -5,9 +5,10 @@ Source: Arize-ai/openinference `spec/semantic_conventions.md` at 1fe497f1.
 
 from typing import Any, Final
 
-from monitor.ingest.dialects import messages
+from monitor.ingest.dialects import langchain, messages
 from monitor.ingest.dialects.flat import tool_calls, unflatten
 from monitor.ingest.dialects.metadata import CONVERSATION, USER
+from monitor.ingest.dialects.payloads import answered_of, asked_of
 from monitor.ingest.spans import Attributes, Reading, WireSpan, plain
 from monitor.trace import Document, StepKind
 
@@ -103,8 +104,16 @@ def _read_exchange(reading: Reading, attributes: Attributes) -> None:
     outputs = [_message(item) for item in unflatten(attributes, "llm.output_messages.")]
     if not outputs:
         outputs = [{"content": item.get("completion.text")} for item in unflatten(attributes, "llm.choices.")]
-    reading.asked = messages.asked(inputs or _inside(reading.input, "messages"))
-    reading.answered = messages.answered(outputs or _inside(reading.output, "choices"))
+    # What an agent was given may be any object of an application; a model's request is an API's.
+    calls = reading.kind is StepKind.CHAT
+    if not inputs and (calls or _holds(reading.input, "messages")):
+        reading.asked = asked_of(reading.input)
+    else:
+        reading.asked = messages.asked(inputs or reading.input)
+    if not outputs and (calls or _holds(reading.output, "choices")):
+        reading.answered = answered_of(reading.output)
+    else:
+        reading.answered = messages.answered(outputs or reading.output)
     reading.input = reading.output = ""  # the exchange says it, without what else the request held
 
 
@@ -112,6 +121,10 @@ def _read_tool(reading: Reading, attributes: Attributes) -> None:
     reading.call_id = attributes.get("tool_call.id") or attributes.get("tool.id")
     arguments = attributes.get("tool_call.function.arguments") or attributes.get("tool.parameters")
     reading.input = reading.input or messages.text_of(arguments)
+    result = langchain.plain(messages.structured(reading.output))
+    if type(result) is dict and result.get("role") == "tool":
+        reading.call_id = reading.call_id or result.get("tool_call_id")
+        reading.output = messages.text_of(result.get("content"))
     if type(reading.name) is str and reading.name.lower().startswith(_HANDOFF):
         reading.kind = StepKind.HANDOFF
 
@@ -149,11 +162,10 @@ def _document(item: Attributes, document_keys: tuple[str, ...]) -> Document:
     return messages.document(fields, ("content", *document_keys))
 
 
-def _inside(text: str, key: str) -> Any:
-    """Return the list under `key` where the text is a request or an answer of an API, else the text."""
+def _holds(text: str, key: str) -> bool:
+    """Return whether the text is an object with a list under a key, as requests and answers of APIs are."""
     value = messages.structured(text)
-    inner = value.get(key) if type(value) is dict else None
-    return inner if type(inner) is list else text
+    return type(value) is dict and type(value.get(key)) is list
 
 
 def _exception(span: WireSpan) -> object:

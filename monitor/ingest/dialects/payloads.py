@@ -19,7 +19,7 @@ _HISTORY = ("chat_history", "history")
 _ANSWER = ("output", "answer", "result", "response", "completion", "text", "content", "outputs")
 _SETTINGS = frozenset({
     "metadata", "usage", "usage_metadata", "id", "model", "config", "tools", "parameters", "stream",
-    "temperature",
+    "temperature", "success", "errors", "custom_inputs", "custom_outputs",
 })  # fmt: skip
 _BESIDE_PROMPT = _SETTINGS | {*_SYSTEM, *_HISTORY}
 _BESIDE_ANSWER = _SETTINGS | {
@@ -76,7 +76,9 @@ def _asked(value: Any) -> Asked:
         if type(said) is dict:
             return _asked(said)
     elif said is None or not (
-        _first(value, (*_REQUEST, "model", "modelId")) or _holds_beside(value, _PROMPT, _BESIDE_PROMPT)
+        _first(value, (*_REQUEST, "model", "modelId"))
+        or _holds_beside(value, _PROMPT, _BESIDE_PROMPT)
+        or _talks(said)
     ):
         said = messages.text_of(value)
     turns = _turns(said if type(said) is list else [said], "user")
@@ -84,6 +86,11 @@ def _asked(value: Any) -> Asked:
     if type(history) is list:
         turns = [*_turns(history, "user"), *turns]
     return messages.asked(turns, system)
+
+
+def _talks(said: Any) -> bool:
+    """Return whether a value is a list of messages, which only a request for an answer holds."""
+    return type(said) is list and all(type(item) is dict and ("role" in item or _kind(item)) for item in said)
 
 
 def question_of(value: Any) -> str:
@@ -126,6 +133,8 @@ def _samples(body: dict[str, Any]) -> list[Any] | None:
         if type(samples := body.get(key)) is list:
             return [_sample(sample) for sample in _flat(samples)]
     inner = body.get("output")
+    if type(inner) is list and inner and all(type(item) is dict and _kind(item) for item in inner):
+        return _of_responses(body, inner)
     if type(inner) is dict and "message" in inner:  # Bedrock's Converse
         return [_sample(inner | {"finish_reason": body.get("stopReason")})]
     if not messages.KEYS.isdisjoint(body):
@@ -133,9 +142,17 @@ def _samples(body: dict[str, Any]) -> list[Any] | None:
     return None
 
 
+def _of_responses(body: dict[str, Any], items: list[Any]) -> list[Any]:
+    """Return the output of the Responses API as a message."""
+    details = body.get("incomplete_details")
+    reason = details.get("reason") if type(details) is dict else None
+    calls = any(item["type"].endswith("_call") for item in items)
+    return [{**_joined(items)[0], "finish_reason": reason or (None if calls else body.get("status"))}]
+
+
 def _inside(value: dict[str, Any]) -> Any:
     """Return what an object that is no answer of an API holds as one, else its JSON."""
-    if type(said := value.get("messages")) is list:
+    if type(said := value.get("messages")) is list and said:
         return said
     if len(value) <= 1:
         return next((said for said in value.values() if said is not None), "")
@@ -168,8 +185,12 @@ def documents_of(value: Any, keys: tuple[str, ...]) -> tuple[Document, ...]:
 
 def _scored(item: Any) -> Any:
     """Return a pair of document and score as one object."""
-    if type(item) is list and len(item) == 2 and type(item[0]) is dict:  # noqa: PLR2004 - a pair
-        return {"score": item[1], **item[0]}
+    if type(item) is list and len(item) == 2:  # noqa: PLR2004 - a pair
+        held, score = item
+        if type(held) is dict:
+            return {"score": score, **held}
+        if type(held) is str and type(score) is float:
+            return {"score": score, "text": held}
     return item
 
 
@@ -240,8 +261,8 @@ def _sample(sample: Any) -> Any:
         finish = finish or message.get("finish_reason")
         if not message.get("content") and sample.get("text"):
             made["content"] = sample["text"]
-    elif "text" in sample and content is None:
-        made = {"role": "assistant", "content": sample["text"]}
+    elif content is None and (said := _first(sample, ("text", "response"))) is not None:
+        made |= {"role": "assistant", "content": said}
     made["finish_reason"] = finish or langchain.finish_of(sample)
     return made
 
