@@ -250,3 +250,34 @@ def test_a_mark_is_of_one_dialect() -> None:
     for kind in ("MARKS", "EVENTS", "LOGS"):
         marks = [mark for dialect in DIALECTS for mark in getattr(dialect, kind, ())]
         assert len(marks) == len(set(marks))
+
+
+def test_a_completion_whose_prompt_stands_under_its_role() -> None:
+    """Completions flatten their prompt as `gen_ai.prompt.0.user`."""
+    span = one(
+        {"llm.request.type": "completion", "gen_ai.request.model": "m"} | {"gen_ai.prompt.0.user": "hi"}
+    )
+    assert span.exchange is not None
+    assert span.exchange.messages == (Message("user", "hi"),)
+
+
+def test_an_embedding_is_no_exchange() -> None:
+    """What is embedded stands in the place of a prompt."""
+    values = {"llm.request.type": "embedding", "gen_ai.request.model": "m", "gen_ai.prompt.0.content": "hi"}
+    assert one(values).exchange is None
+
+
+def test_documents_that_langchain_serialised() -> None:
+    """A retriever's output are LangChain's constructors, and its input what its callback got."""
+    found = {"page_content": "30 days", "metadata": {"source": "s"}, "type": "Document"}
+    path = ["langchain", "schema", "document", "Document"]
+    made = {"documents": [{"lc": 1, "type": "constructor", "id": path, "kwargs": found}]}
+    span = one(
+        {
+            "gen_ai.operation.name": "vector_db_retrieve",
+            "traceloop.span.kind": "task",
+            "traceloop.entity.input": json.dumps({"inputs": "boots", "tags": [], "metadata": {}}),
+            "traceloop.entity.output": json.dumps(made),
+        }
+    )
+    assert (span.documents, span.step.input, span.unread) == ((Document("s", "30 days"),), "boots", ())

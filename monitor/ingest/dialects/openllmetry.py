@@ -8,6 +8,7 @@ from typing import Any, Final
 from monitor.ingest.dialects import messages
 from monitor.ingest.dialects.flat import tool_calls, unflatten
 from monitor.ingest.dialects.genai import KINDS as OPERATIONS
+from monitor.ingest.dialects.payloads import documents_of, question_of
 from monitor.ingest.spans import Attributes, Reading, WireSpan, plain
 from monitor.ingest.texts import NOTHING_ANSWERED, NOTHING_ASKED, Answered
 from monitor.trace import StepKind
@@ -20,7 +21,12 @@ KINDS = {
     "agent": StepKind.AGENT,
     "tool": StepKind.TOOL,
 }
-_REQUESTS = {"chat": StepKind.CHAT, "completion": StepKind.CHAT, "rerank": StepKind.RETRIEVAL}
+_REQUESTS = {
+    "chat": StepKind.CHAT,
+    "completion": StepKind.CHAT,
+    "rerank": StepKind.RETRIEVAL,
+    "embedding": StepKind.OTHER,
+}
 FOUND = "db.query.result"
 _PROPERTIES = "traceloop.association.properties."
 _USER = ("user_id", "userId", "user", "langfuse_user_id", "user.id")
@@ -33,6 +39,7 @@ _OF_FRAMEWORKS = ("ls_", "lc_", "langgraph_", "checkpoint_ns", "__", "langfuse_"
 _CREW = "crewai.crew.result"
 MARKS = frozenset({
     "traceloop.span.kind", "llm.request.type", "gen_ai.prompt.0.role", "gen_ai.prompt.0.content",
+    "gen_ai.prompt.0.user",
     "gen_ai.completion.0.role", "gen_ai.completion.0.content", "gen_ai.completion.0.function_call.name",
     "gen_ai.completion.0.finish_reason", "gen_ai.completion.0.tool_calls.0.name", "traceloop.workflow.name",
     _CREW, *(f"{_PROPERTIES}{name}" for name in (*_USER, *_CONVERSATION)),
@@ -80,9 +87,8 @@ def _read_entity(
     if kind is StepKind.AGENT:
         reading.agent = get("gen_ai.agent.name") or reading.name
     if kind is StepKind.RETRIEVAL:
-        query = messages.structured(sent)
-        reading.input = messages.text_of(query.get("query", query) if type(query) is dict else query)
-        reading.documents = messages.documents(made, document_keys)
+        reading.input = question_of(_called_with(sent))
+        reading.documents = documents_of(made, document_keys)
     elif kind is not StepKind.CHAT:
         reading.input, reading.output = _called_with(sent), _came_out(made)
 
@@ -141,7 +147,7 @@ def _read_flattened(reading: Reading, attributes: Attributes) -> None:
 
 
 def _message(item: Attributes) -> dict[str, Any]:
-    content = item.get("content")
+    content = item.get("content", item.get("user"))  # the latter of completions
     return {
         "role": item.get("role"),
         "content": content if item.get("role") == "tool" else _parts(content),
