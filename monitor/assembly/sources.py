@@ -102,7 +102,13 @@ class Sources:
         )
 
     def _with_result(self, call: ToolCall) -> ToolCall:
+        """Complete a call that the exchange lists from the span that ran it.
+
+        Some frameworks print the arguments that they ran with, as Python does; the model wrote JSON.
+        """
         ran = self._ran.get(call.id)
+        if ran and ran.arguments[:2] == "{'" and call.arguments[:2] == '{"':
+            ran = msgspec.structs.replace(ran, arguments=call.arguments)
         return _filled(ran, call) or call
 
     def _of(self, call: ModelCall) -> Sequence[Span]:

@@ -115,6 +115,7 @@ class ReceiverConfig(Section):
 REDACTION_MARKERS: Final = (
     "__REDACTED__",  # OpenInference
     "<REDACTED>",  # Claude Code
+    "<redacted>",  # Genkit's plugin for Google Cloud
     "<fully masked due to failed mask function>",  # Langfuse
     "<elided>",  # Google ADK
     "[REDACTED]",
