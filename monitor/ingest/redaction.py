@@ -10,13 +10,15 @@ from typing import Any, Final
 
 from monitor.ingest.spans import Reading
 from monitor.ingest.texts import NOTHING_ANSWERED, NOTHING_ASKED
-from monitor.trace import Unreadable
+from monitor.trace import Document, StepKind, Unreadable
 
 MASKED: Final = "redaction.masked.keys"
 REMOVED: Final = "redaction.redacted.keys"
 _OPAQUE = re.compile(r"\*+|[0-9a-f]{32,128}")
-_PROMPT = ("input", "prompt", "system_instructions", "user.message", "system.message", "llm_request")
-_RESPONSE = ("output", "completion", "response", "choice")
+_PROMPT = ("input", "prompt", "instructions", "messages", "llm_request")
+_RESPONSE = ("output", "completion", "response", "choice", "result")
+_RETURNED = (*_RESPONSE, "documents", "records")
+_MARKER = "****"  # what the processor leaves, by `ingest.redaction_markers`
 
 
 def unmasked(attributes: dict[str, Any]) -> tuple[dict[str, Any], frozenset[str]]:
@@ -32,14 +34,27 @@ def unmasked(attributes: dict[str, Any]) -> tuple[dict[str, Any], frozenset[str]
 
 
 def note_masked(reading: Reading, names: frozenset[str]) -> None:
-    """Say of each side without text whose attributes were masked that it was redacted."""
-    if not reading.asked.has_text() and any(part in name for name in names for part in _PROMPT):
+    """Say of each side without text whose attributes were masked that it was redacted.
+
+    What a tool or a retrieval returned has the Collector's marker in its place.
+    """
+    if reading.kind is StepKind.TOOL:
+        if not reading.output and _among(names, _RETURNED):
+            reading.output = _MARKER
+        return
+    if reading.kind is StepKind.RETRIEVAL:
+        if not reading.documents and _among(names, _RETURNED):
+            reading.documents = (Document("", _MARKER),)
+        return
+    if not reading.asked.has_text() and _among(names, _PROMPT):
         reading.asked = NOTHING_ASKED._replace(unread=Unreadable.REDACTED)
     answered = reading.answered
-    if not (answered.response or answered.tool_calls) and any(
-        part in name for name in names for part in _RESPONSE
-    ):
+    if not (answered.response or answered.tool_calls) and _among(names, _RESPONSE):
         reading.answered = NOTHING_ANSWERED._replace(finish=answered.finish, unread=Unreadable.REDACTED)
+
+
+def _among(names: frozenset[str], parts: tuple[str, ...]) -> bool:
+    return any(part in name.lower() for name in names for part in parts)
 
 
 def _names(value: Any) -> list[str]:

@@ -91,6 +91,17 @@ def fuller_answer(own: Answered, other: Answered) -> Answered:
     return other if not held or (own.unread and not other.unread) else own
 
 
+def cut_prompt(asked: Asked) -> Asked:
+    """Return a prompt that its sender cut off: truncated, or not read where nothing of a text is left."""
+    return asked._replace(unread=Unreadable.TRUNCATED if asked.has_text() else Unreadable.NO_CONTENT)
+
+
+def cut_answer(answered: Answered) -> Answered:
+    """Return an output that its sender cut off, likewise."""
+    held = answered.response or answered.alternatives or answered.tool_calls
+    return answered._replace(unread=Unreadable.TRUNCATED if held else Unreadable.NO_CONTENT)
+
+
 def joined_prompt(first: Asked, then: Asked) -> Asked:
     """Join two parts of one prompt, in order."""
     if first is NOTHING_ASKED:

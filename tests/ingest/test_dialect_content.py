@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lines import LINES
-from otlp_wire import chat, one
+from otlp_wire import attributes, chat, one
 
 from monitor.trace import Document, Message, Side, ToolCall, Unread, Unreadable, Usage
 
@@ -125,3 +125,63 @@ def test_counts_of_tokens_in_other_types(sent: tuple[Any, Any], usage: Usage | N
     )
     assert span.exchange is not None
     assert span.exchange.usage == usage
+
+
+@given(text=LINES, data=st.data())
+def test_messages_that_were_cut_off_are_never_text_as_a_whole(text: str, data: st.DataObject) -> None:
+    """What is left of a message is read, or missed; its JSON is not taken for what was said."""
+    for side in ("input", "output"):
+        turns = [{"role": "user", "parts": [{"type": "text", "content": text}]}]
+        whole = json.dumps(turns, ensure_ascii=False)
+        cut = whole[: data.draw(st.integers(len('[{"role":'), len(whole) - 1))]
+        trace = chat(**{f"gen_ai__{side}__messages": cut})
+        said = trace.messages[0].content if trace.messages else trace.response
+        assert text.startswith(said)
+        [reason] = [
+            each.reason for each in trace.unread if each.side == {"input": "prompt"}.get(side, "response")
+        ]
+        assert reason is (Unreadable.TRUNCATED if said else Unreadable.NO_CONTENT)
+
+
+def test_a_whole_event_beats_an_attribute_that_was_cut_before_its_text() -> None:
+    """Of two readings of one side the one with the text counts."""
+    said = json.dumps([{"role": "assistant", "parts": [{"type": "text", "content": "60 days"}]}])
+    name = "gen_ai.client.inference.operation.details"
+    whole = {"name": name, "attributes": attributes({"gen_ai.output.messages": said})}
+    values = {"gen_ai.operation.name": "chat", "gen_ai.output.messages": said[:50]}
+    trace = one(values, events=[whole]).exchange
+    assert trace is not None
+    assert (trace.response, trace.alternatives) == ("60 days", ())
+
+
+@pytest.mark.parametrize("note", ["redaction.masked.keys", "redaction.redacted.keys"])
+@pytest.mark.parametrize(
+    ("values", "names", "side"),
+    [
+        (
+            {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "find"},
+            ["gen_ai.tool.call.arguments", "gen_ai.tool.call.result"],
+            Side.TOOL_RESULTS,
+        ),
+        ({"gen_ai.operation.name": "retrieval"}, ["gen_ai.retrieval.documents"], Side.DOCUMENTS),
+        ({"gen_ai.operation.name": "search_memory"}, ["gen_ai.memory.records"], Side.DOCUMENTS),
+        ({"mlflow.spanType": '"TOOL"'}, ["mlflow.spanOutputs"], Side.TOOL_RESULTS),
+    ],
+)
+def test_what_a_step_returned_and_a_collector_masked_was_not_read(
+    values: dict[str, Any], names: list[str], side: Side, note: str
+) -> None:
+    """A result or documents that a Collector masked or removed are not clean: they are missing."""
+    masked = dict.fromkeys(names, "****") if note == "redaction.masked.keys" else {}
+    span = one(values | masked | {note: ",".join(names)})
+    assert span.unread == (Unread(side, Unreadable.REDACTED),)
+
+
+def test_an_exchange_of_mlflow_that_a_collector_masked_was_not_read() -> None:
+    """Names of attributes are told in any case of their letters."""
+    names = ("mlflow.spanInputs", "mlflow.spanOutputs")
+    values = dict.fromkeys(names, "****") | {"redaction.masked.keys": ",".join(names)}
+    trace = one({"mlflow.spanType": '"CHAT_MODEL"'} | values).exchange
+    assert trace is not None
+    assert {each.reason for each in trace.unread} == {Unreadable.REDACTED}
+    assert len(trace.unread) == 2

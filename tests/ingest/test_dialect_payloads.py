@@ -72,10 +72,10 @@ def test_answers_of_apis_and_frameworks(body: Any) -> None:
 @given(st.dictionaries(st.text(min_size=1, max_size=4), st.text(min_size=1), min_size=2))
 def test_an_object_of_an_application_is_text_as_a_whole(value: dict[str, str]) -> None:
     """No text of an object that is no body of an API is lost."""
-    said = payloads.answered_of(json.dumps(value)).response
-    asked = payloads.asked_of(json.dumps(value)).messages[-1].content
     known = {"role", "content", "parts", "index", "text", "id", "data", "type"}
     if known.isdisjoint(value):
+        said = payloads.answered_of(json.dumps(value)).response
+        asked = payloads.asked_of(json.dumps(value)).messages[-1].content
         assert json.loads(said) == json.loads(asked) == value
 
 

@@ -142,10 +142,10 @@ def test_results_among_the_input_are_messages_of_the_tool() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ['[{"role": "user", "parts": [{"type": "te', '[{"role": "user", "role": "system"}]', "Hello", "{"]
+    "text", ['[{"note": "user", "more": [{"type": "te', '[{"role": "user", "role": "system"}]', "Hello", "{"]
 )
 def test_content_that_is_no_json_is_judged_as_text(text: str) -> None:
-    """Cut-off JSON, and JSON with a key twice, is one message with the raw text: nothing hides in it."""
+    """Cut-off JSON of no message, or with a key twice, is one message with the raw text: nothing hides in it."""
     exchange = chat(gen_ai__input__messages=text, gen_ai__output__messages=text)
     assert exchange.messages == (Message("user", text),)
     assert exchange.response == text
@@ -345,7 +345,7 @@ def test_openllmetry_workflows_and_stores() -> None:
 
 
 def test_two_events_of_one_exchange_are_its_two_sides() -> None:
-    """Strands sends the details of a call twice: what went in when it begins, what came out when it ends."""
+    """Strands sends the details of a call apart: instructions and prompt when it begins, then the answer."""
     said = [{"role": "assistant", "parts": [{"type": "text", "content": "60 days"}], "finish_reason": "stop"}]
     asked = [{"role": "user", "parts": [{"type": "text", "content": "How long?"}]}]
     events = [
@@ -355,9 +355,12 @@ def test_two_events_of_one_exchange_are_its_two_sides() -> None:
         }
         for side, turns in (("input", asked), ("output", said))
     ]
+    system = {"gen_ai.system_instructions": json.dumps([{"type": "text", "content": "Be brief."}])}
+    events.insert(0, {"name": "gen_ai.client.inference.operation.details", "attributes": attributes(system)})
     trace = one({"gen_ai.operation.name": "chat"}, events=events).exchange
     assert trace is not None
-    assert (trace.messages, trace.response) == ((Message("user", "How long?"),), "60 days")
+    assert trace.messages == (Message("system", "Be brief."), Message("user", "How long?"))
+    assert trace.response == "60 days"
 
 
 def test_details_of_a_tool_call_hold_its_arguments_and_its_result() -> None:

@@ -108,7 +108,13 @@ def read_span(span: WireSpan, document_keys: tuple[str, ...]) -> Reading | None:
 
 def read_log(log: WireLog, document_keys: tuple[str, ...]) -> Reading:
     """Read a log record of one of `WANTED.logs`."""
+    held = log.event.attributes
+    masked: frozenset[str] = frozenset()
+    if redaction.MASKED in held or redaction.REMOVED in held:
+        log.event.attributes, masked = redaction.unmasked(held)
     reading = _LOGS[log.event.name](log, document_keys)
+    if masked:
+        redaction.note_masked(reading, masked)
     own = log.event.name.startswith(claude_code.PREFIX)
     reading.emitter = _SLUGS[0] if own else log.scope.name
     return reading

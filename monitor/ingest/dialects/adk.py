@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from monitor.ingest.dialects import messages
 from monitor.ingest.spans import Attributes, Reading, WireSpan
-from monitor.ingest.texts import Answered, Asked
-from monitor.trace import StepKind, Unreadable
+from monitor.ingest.texts import NOTHING_ANSWERED, NOTHING_ASKED, cut_answer, cut_prompt
+from monitor.trace import StepKind
 
 NAME: Final = "Google ADK"
 CONTENT_ON: Final = (
@@ -64,11 +64,8 @@ def _read_request(reading: Reading, value: Any) -> None:
     system = config.get("system_instruction") if type(config) is dict else None
     reading.model = request.get("model")
     contents = request.get("contents")
-    if contents or system:
-        asked = messages.asked(contents, system)
-        reading.asked = asked._replace(unread=asked.unread or Unreadable.TRUNCATED) if cut else asked
-    elif cut:
-        reading.asked = Asked(unread=Unreadable.NO_CONTENT)
+    asked = messages.asked(contents, system) if contents or system else NOTHING_ASKED
+    reading.asked = cut_prompt(asked) if cut else asked
 
 
 def _read_response(reading: Reading, value: Any) -> None:
@@ -80,13 +77,10 @@ def _read_response(reading: Reading, value: Any) -> None:
     reading.finish = finish or error
     # What a filter held back has its reason in both places.
     reading.error = error if error != finish else None
+    answered = NOTHING_ANSWERED
     if (content := response.get("content")) is not None:
         answered = messages.answered([content if type(content) is dict else {"content": content}])
-        reading.answered = (
-            answered._replace(unread=answered.unread or Unreadable.TRUNCATED) if cut else answered
-        )
-    elif cut:
-        reading.answered = Answered(unread=Unreadable.NO_CONTENT)
+    reading.answered = cut_answer(answered) if cut else answered
     usage = response.get("usage_metadata")
     if type(usage) is dict:
         reading.input_tokens = usage.get("prompt_token_count")

@@ -90,7 +90,8 @@ def read(span: WireSpan, document_keys: tuple[str, ...]) -> Reading:
             _read_events(reading, events, document_keys)
     if reading.asked is NOTHING_ASKED and reading.answered is NOTHING_ANSWERED:
         _read_flattened(reading, attributes)
-    system = attributes.get("system_prompt")  # of Strands' agents before 1.0
+    # Strands' agents have had both names.
+    system = attributes.get("system_prompt") or attributes.get("gen_ai.agent.system_prompt")
     if type(system) is str and system and all(message.role != "system" for message in reading.asked.messages):
         held = reading.asked
         reading.asked = held._replace(messages=(Message("system", system), *held.messages))
@@ -200,7 +201,11 @@ def _read_events(reading: Reading, events: list[SpanEvent], document_keys: tuple
     for event, part in zip(events, parts, strict=True):
         # An event of the whole exchange repeats those of single messages; some send one of each side.
         if event.name == DETAILS:
-            asked, answered = fuller_prompt(asked, part.asked), fuller_answer(answered, part.answered)
+            if not set(asked.messages).issuperset(part.asked.messages):
+                asked = joined_prompt(asked, part.asked)
+            elif asked is NOTHING_ASKED:
+                asked = part.asked
+            answered = fuller_answer(answered, part.answered)
         elif not whole:
             asked, answered = joined_prompt(asked, part.asked), joined_answer(answered, part.answered)
         reading.finish = reading.finish or part.finish

@@ -10,8 +10,8 @@ from monitor.ingest.dialects.metadata import unquoted
 from monitor.ingest.dialects.payloads import answered_of, asked_of, tokens_of
 from monitor.ingest.dialects.values import opened
 from monitor.ingest.spans import Reading, WireSpan, plain
-from monitor.ingest.texts import NOTHING_ANSWERED, NOTHING_ASKED, Answered, Asked
-from monitor.trace import Document, StepKind, Unreadable
+from monitor.ingest.texts import NOTHING_ANSWERED, NOTHING_ASKED, Answered, Asked, cut_answer, cut_prompt
+from monitor.trace import Document, StepKind
 
 NAME: Final = "Genkit"
 CONTENT_ON: Final = (
@@ -87,7 +87,7 @@ def _asked(value: Any) -> Asked:
     if type(read) is not dict or type(turns := read.get("messages")) is not list:
         return asked_of(unquoted(value)) if value else NOTHING_ASKED
     asked = messages.asked([_message(turn) for turn in turns])
-    return asked._replace(unread=Unreadable.TRUNCATED) if cut else asked
+    return cut_prompt(asked) if cut else asked
 
 
 def _answered(value: Any) -> Answered:
@@ -103,7 +103,7 @@ def _answered(value: Any) -> Answered:
             reason = plain(sample.get("finishReason"))
             made.append(_message(sample.get("message")) | {"finish_reason": _FINISHES.get(reason, reason)})
     answered = messages.answered(made)
-    return answered._replace(unread=Unreadable.TRUNCATED) if cut else answered
+    return cut_answer(answered) if cut else answered
 
 
 def _message(message: Any) -> dict[str, Any]:

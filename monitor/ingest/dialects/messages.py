@@ -4,8 +4,9 @@ Everything here takes plain values of any shape and raises nothing. Unknown valu
 they are judged; parts without text (images, files, a model's reasoning) are named by their kind.
 """
 
+import re
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -168,8 +169,8 @@ def _role(item: dict[str, Any]) -> str:
 def _items(value: Any) -> tuple[list[Any], Unreadable | None]:
     """Return the messages of a value, maybe JSON text, and whether that text was cut off."""
     value = structured(value)
-    if type(value) is str and value[:1] in OPENERS and (read := _cut_messages(value)):
-        return read, Unreadable.TRUNCATED
+    if type(value) is str and value[:1] in OPENERS and (read := _cut_messages(value)) is not None:
+        return read, Unreadable.TRUNCATED if read else Unreadable.NO_CONTENT
     if type(value) is list:
         return [_inner(item) if type(item) is str else item for item in value], None
     return [value], None
@@ -183,14 +184,17 @@ def _inner(item: str) -> Any:
     return item
 
 
-def _cut_messages(text: str) -> list[Any]:
-    """Return the messages of JSON that was cut off; none where the text is none of messages."""
+_BEGINS: Final = re.compile(r'\[?\s*\{\s*"(?:role|parts)"\s*:')
+
+
+def _cut_messages(text: str) -> list[Any] | None:
+    """Return the messages of JSON that was cut off, maybe before any of its texts; None for another text."""
     value = read_cut(text, MAX_DEPTH)
     items = value if type(value) is list else [value]
     messages = [item for item in items if type(item) is dict and not KEYS.isdisjoint(item)]
     while messages and not _says(messages[-1]):  # of the last one too little is left
         messages.pop()
-    return messages
+    return messages or ([] if value is not None and _BEGINS.match(text) else None)
 
 
 def _says(message: dict[str, Any]) -> bool:

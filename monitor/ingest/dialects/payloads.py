@@ -9,8 +9,8 @@ from typing import Any, Final, NamedTuple
 from monitor.ingest.dialects import langchain, messages
 from monitor.ingest.dialects.values import opened
 from monitor.ingest.spans import plain
-from monitor.ingest.texts import NOTHING_ANSWERED, NOTHING_ASKED, Answered, Asked
-from monitor.trace import Document, Unreadable
+from monitor.ingest.texts import NOTHING_ANSWERED, NOTHING_ASKED, Answered, Asked, cut_answer, cut_prompt
+from monitor.trace import Document
 
 _SYSTEM = ("system", "instructions", "system_instruction", "systemInstruction", "system_prompt")
 _REQUEST = ("messages", "contents", "input_messages", "prompts")  # only an API's request has these
@@ -54,11 +54,10 @@ def asked_of(value: Any) -> Asked:
     """Read the prompt of a request: an API's body, messages, a text, or an application's own object."""
     read, cut = opened(value)
     if read in _EMPTY:
-        return NOTHING_ASKED
-    read = langchain.plain(read)
-    asked = _asked(read)
+        return cut_prompt(NOTHING_ASKED) if cut else NOTHING_ASKED
+    asked = _asked(langchain.plain(read))
     # Not the constant: that this prompt is empty was read, and no other dialect has to guess.
-    return Asked(asked.messages, asked.left_out, Unreadable.TRUNCATED if cut else asked.unread)
+    return cut_prompt(asked) if cut else Asked(*asked)
 
 
 def _asked(value: Any) -> Asked:
@@ -102,10 +101,10 @@ def answered_of(value: Any) -> Answered:
     """Read the output of a model: an API's body, messages, a text, or an application's own object."""
     read, cut = opened(value)
     if read in _EMPTY:
-        return NOTHING_ANSWERED
+        return cut_answer(NOTHING_ANSWERED) if cut else NOTHING_ANSWERED
     answered = _answered(langchain.plain(read))
-    unread = Unreadable.TRUNCATED if cut else answered.unread
-    return answered._replace(finish=_finish(answered.finish), unread=unread)
+    answered = answered._replace(finish=_finish(answered.finish))
+    return cut_answer(answered) if cut else answered
 
 
 def _answered(value: Any) -> Answered:

@@ -10,7 +10,7 @@ from monitor.ingest.dialects.metadata import read_metadata, under, unquoted
 from monitor.ingest.dialects.payloads import asked_of
 from monitor.ingest.dialects.values import opened
 from monitor.ingest.spans import Attributes, Reading, WireSpan, plain
-from monitor.ingest.texts import NOTHING_ANSWERED, Answered, Asked
+from monitor.ingest.texts import NOTHING_ANSWERED, Answered, Asked, cut_prompt
 from monitor.trace import Document, StepKind, Unreadable
 
 NAME: Final = "Vercel AI SDK"
@@ -86,7 +86,7 @@ def _asked(attributes: Attributes) -> Asked:
     if type(turns) is not list:
         return asked_of(turns)
     asked = messages.asked([_turn(turn) for turn in turns])
-    return asked._replace(unread=Unreadable.TRUNCATED) if cut else asked
+    return cut_prompt(asked) if cut else asked
 
 
 def _turn(turn: Any) -> Any:
