@@ -145,7 +145,7 @@ def test_results_among_the_input_are_messages_of_the_tool() -> None:
     "text", ['[{"note": "user", "more": [{"type": "te', '[{"role": "user", "role": "system"}]', "Hello", "{"]
 )
 def test_content_that_is_no_json_is_judged_as_text(text: str) -> None:
-    """Cut-off JSON of no message, or with a key twice, is one message with the raw text: nothing hides in it."""
+    """JSON that is cut off and no message's, or has a key twice, is text as a whole: nothing hides in it."""
     exchange = chat(gen_ai__input__messages=text, gen_ai__output__messages=text)
     assert exchange.messages == (Message("user", text),)
     assert exchange.response == text
@@ -398,3 +398,15 @@ def test_events_that_end_with_the_assistants_words_hold_the_answer() -> None:
     failed = one(values | {"error.type": "timeout"}, events=events).exchange
     assert failed is not None
     assert (len(failed.messages), failed.response) == (2, "")
+
+
+@pytest.mark.parametrize("names", [("prompt", "completion"), ("input.messages", "output.messages")])
+def test_bodies_of_an_api_in_the_place_of_messages_are_opened(names: tuple[str, str]) -> None:
+    """Some senders put the whole request and the whole response where messages belong."""
+    sent = {"model": "m", "system": "Be brief.", "messages": [{"role": "user", "content": "How long?"}]}
+    made = {"choices": [{"message": {"role": "assistant", "content": "60 days"}, "finish_reason": "stop"}]}
+    values = {f"gen_ai.{name}": json.dumps(body) for name, body in zip(names, (sent, made), strict=True)}
+    trace = one({"gen_ai.operation.name": "chat"} | values).exchange
+    assert trace is not None
+    assert trace.messages == (Message("system", "Be brief."), Message("user", "How long?"))
+    assert (trace.response, trace.finish_reason) == ("60 days", "stop")

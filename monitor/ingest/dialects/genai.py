@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from monitor.ingest.dialects import messages
 from monitor.ingest.dialects.flat import unflatten
+from monitor.ingest.dialects.payloads import answered_of, asked_of, is_body
 from monitor.ingest.fields import token_count
 from monitor.ingest.spans import Attributes, Reading, SpanEvent, WireLog, WireSpan
 from monitor.ingest.texts import (
@@ -143,12 +144,14 @@ def read_attributes(attributes: Attributes, document_keys: tuple[str, ...]) -> R
     if kind is StepKind.TOOL:
         _read_tool(reading, attributes, inputs, outputs)
         return reading
-    if inputs or system:
+    if inputs and is_body(inputs):
+        reading.asked = joined_prompt(messages.asked(None, system), asked_of(inputs))
+    elif inputs or system:
         reading.asked = messages.asked(inputs, system)
     elif not _ELSEWHERE.isdisjoint(attributes):
         reading.asked = Asked(unread=Unreadable.NO_CONTENT)
     if outputs:
-        reading.answered = messages.answered(outputs)
+        reading.answered = answered_of(outputs) if is_body(outputs) else messages.answered(outputs)
     if "gen_ai.retrieval.documents" in attributes or kind is StepKind.RETRIEVAL:
         reading.documents = messages.documents(get("gen_ai.retrieval.documents"), document_keys)
     if kind is StepKind.RETRIEVAL:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from monitor.ingest.dialects import langchain, messages
 from monitor.ingest.dialects.flat import tool_calls, unflatten
 from monitor.ingest.dialects.metadata import CONVERSATION, USER
-from monitor.ingest.dialects.payloads import answered_of, asked_of
+from monitor.ingest.dialects.payloads import answered_of, asked_of, is_body
 from monitor.ingest.spans import Attributes, Reading, WireSpan, plain
 from monitor.trace import Document, StepKind
 
@@ -106,11 +106,11 @@ def _read_exchange(reading: Reading, attributes: Attributes) -> None:
         outputs = [{"content": item.get("completion.text")} for item in unflatten(attributes, "llm.choices.")]
     # What an agent was given may be any object of an application; a model's request is an API's.
     calls = reading.kind is StepKind.CHAT
-    if not inputs and (calls or _holds(reading.input, "messages")):
+    if not inputs and (calls or is_body(reading.input)):
         reading.asked = asked_of(reading.input)
     else:
         reading.asked = messages.asked(inputs or reading.input)
-    if not outputs and (calls or _holds(reading.output, "choices")):
+    if not outputs and (calls or is_body(reading.output)):
         reading.answered = answered_of(reading.output)
     else:
         reading.answered = messages.answered(outputs or reading.output)
@@ -160,12 +160,6 @@ def _message(item: Attributes) -> dict[str, Any]:
 def _document(item: Attributes, document_keys: tuple[str, ...]) -> Document:
     fields = {key.removeprefix("document."): value for key, value in item.items()}
     return messages.document(fields, ("content", *document_keys))
-
-
-def _holds(text: str, key: str) -> bool:
-    """Return whether the text is an object with a list under a key, as requests and answers of APIs are."""
-    value = messages.structured(text)
-    return type(value) is dict and type(value.get(key)) is list
 
 
 def _exception(span: WireSpan) -> object:

@@ -17,6 +17,7 @@ _REQUEST = ("messages", "contents", "input_messages", "prompts")  # only an API'
 _PROMPT = (*_REQUEST, "prompt", "input", "question", "query")
 _HISTORY = ("chat_history", "history")
 _ANSWER = ("output", "answer", "result", "response", "completion", "text", "content", "outputs")
+_BODY = ("messages", "contents", "choices", "candidates")  # of a request or an answer, whichever API's
 _SETTINGS = frozenset({
     "metadata", "usage", "usage_metadata", "id", "model", "config", "tools", "parameters", "stream",
     "temperature", "success", "errors", "custom_inputs", "custom_outputs",
@@ -90,6 +91,14 @@ def _asked(value: Any) -> Asked:
 def _talks(said: Any) -> bool:
     """Return whether a value is a list of messages, which only a request for an answer holds."""
     return type(said) is list and all(type(item) is dict and ("role" in item or _kind(item)) for item in said)
+
+
+def is_body(value: Any) -> bool:
+    """Return whether a value is an object, maybe as JSON, as APIs take and return them."""
+    if type(value) is str and value[:1] != "{":
+        return False
+    read = opened(value)[0]
+    return type(read) is dict and any(type(read.get(key)) is list for key in _BODY)
 
 
 def question_of(value: Any) -> str:
