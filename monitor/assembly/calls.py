@@ -5,9 +5,9 @@ spans are one call where one of them lacks the texts that another has, or where 
 an agent's or workflow's own texts belong to a call below it that lacks them. Linear in the spans of a trace.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -153,7 +153,7 @@ def _run(span: Span, exchange: Trace, opened: list[_Open], calls: dict[str, Mode
             _fill(min(lacking, key=lambda call: call.span.step.start), exchange)
         return opened
     # An agent mostly passes on a model's answer, framed or shortened: that one is judged already.
-    passed = [call for call in below if _passes(exchange, call.trace)]
+    passed = [call for call in below if _passes(exchange, call.trace)] or _parsed(exchange, below)
     if passed:
         call = max(passed, key=lambda call: call.end)
         if asked(exchange) and _lacks(call.trace, Side.PROMPT):
@@ -217,6 +217,36 @@ def _passes(own: Trace, given: Trace) -> bool:
     if mine and theirs:
         return mine in theirs or theirs in mine or (mine[0] in "{[" and _quoted(theirs) in mine)
     return not mine and not theirs and same_answer(own, given)
+
+
+def _parsed(own: Trace, below: Sequence[ModelCall]) -> list[ModelCall]:
+    """Return the calls from whose answer an object was read: the same JSON, or a text with all its fields."""
+    held = _decoded(own.response)
+    if held is None:
+        return []
+    whole = msgspec.json.encode(held)
+    fields = [text for text in held.values() if isinstance(text, str)] if isinstance(held, dict) else []
+    found = []
+    for call in below:
+        given = _decoded(call.trace.response)
+        if given is not None:
+            theirs = msgspec.json.encode(given)
+            same = theirs in whole or whole in theirs
+        else:
+            same = any(fields) and all(text in call.trace.response for text in fields)
+        if same:
+            found.append(call)
+    return found
+
+
+def _decoded(text: str) -> Any:
+    """Return the object or list that a text is in JSON, None for another text or an empty one."""
+    if text.lstrip()[:1] not in {"{", "["}:
+        return None
+    try:
+        return msgspec.json.decode(text) or None
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+        return None
 
 
 def _quoted(text: str) -> str:

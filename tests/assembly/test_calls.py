@@ -1,5 +1,6 @@
 """One exchange per call of a model, however many spans tell of it."""
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -366,3 +367,22 @@ def test_each_text_is_judged_once_and_no_empty_span_beside_it(built: Built, chan
     blind = [trace for trace in made if not _texts(trace)]
     assert len(blind) == built.blind
     assert all(trace.blind() for trace in blind)
+
+
+@given(answer=st.dictionaries(st.sampled_from("abc"), st.text("xyz é", min_size=1), min_size=1))
+def test_an_object_that_was_read_from_an_answer_is_that_answer(answer: dict[str, str]) -> None:
+    """A chain returns an object: the model's JSON, spaced otherwise, or the fields of the model's text."""
+    made = msgspec.json.encode(answer).decode()
+    fields = "\n".join(f"[[ ## {name} ## ]]\n{text}" for name, text in answer.items())
+    for given_by_model in (json.dumps(answer, indent=2), json.dumps({"data": answer}), fields):
+        run = span(WORKFLOW, 1, exchange=told(1, "How long?", made))
+        (trace,) = exchanges([run, chat(2, 1, prompt="How long?", answer=given_by_model)])
+        assert (trace.span_id, trace.response) == ("2", given_by_model)
+
+
+def test_an_object_with_texts_of_its_own_is_judged() -> None:
+    """What a chain adds to a model's answer is said nowhere else."""
+    made = '{"days":"Sixty days","note":"Call me."}'
+    run = span(WORKFLOW, 1, exchange=told(1, "How long?", made))
+    traces = exchanges([run, chat(2, 1, prompt="How long?", answer="Days: sixty")])
+    assert sorted(trace.response for trace in traces) == ["Days: sixty", made]
