@@ -126,3 +126,8 @@ def test_mlflow_keeps_the_messages_of_langchain_and_of_older_versions() -> None:
     assert old.exchange is not None
     assert (old.exchange.question(), old.exchange.response) == (QUESTION, ANSWER)
     assert len(old.exchange.messages) == 1
+
+
+def test_an_event_of_langfuse_is_no_exchange() -> None:
+    """A point in time may hold an input, and nobody answers it."""
+    assert one({"langfuse.observation.type": "event", "langfuse.observation.input": "hi"}).exchange is None

@@ -281,3 +281,10 @@ def test_documents_that_langchain_serialised() -> None:
         }
     )
     assert (span.documents, span.step.input, span.unread) == ((Document("s", "30 days"),), "boots", ())
+
+
+def test_an_agent_of_crewai_is_named_by_its_role() -> None:
+    """Its span names no entity, and its model is not its name."""
+    values = {"traceloop.span.kind": "agent", "crewai.agent.role": "Senior Researcher"}
+    span = one(values | {"gen_ai.request.model": "m"})
+    assert (span.step.kind, span.step.name) == (StepKind.AGENT, "Senior Researcher")

@@ -39,6 +39,7 @@ KINDS: Final = {
     "guardrail": StepKind.GUARDRAIL,
     "embedding": StepKind.OTHER,
     "evaluator": StepKind.OTHER,
+    "event": StepKind.OTHER,
 }
 _OTHERS_SAY = ("gen_ai.operation.name", "openinference.span.kind", "traceloop.span.kind", "ai.operationId")
 _SNAPSHOT = re.compile(r"(.+?)-(?:\d{4}-\d{2}-\d{2}|20\d{6})")  # OpenAI's and Anthropic's dates of a model

@@ -85,7 +85,8 @@ def _read_entity(
     if own is kind or kind is StepKind.AGENT or kind is StepKind.RETRIEVAL:
         reading.name = get("traceloop.entity.name")
     if kind is StepKind.AGENT:
-        reading.agent = get("gen_ai.agent.name") or reading.name
+        reading.agent = get("gen_ai.agent.name") or reading.name or get("crewai.agent.role")
+        reading.name = reading.name or reading.agent
     if kind is StepKind.RETRIEVAL:
         reading.input = question_of(_called_with(sent))
         reading.documents = documents_of(made, document_keys)
