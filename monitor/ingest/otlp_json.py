@@ -14,6 +14,7 @@ from monitor.ingest import strict_json
 from monitor.ingest.fields import convert
 from monitor.ingest.lookalikes import named_json
 from monitor.ingest.spans import (
+    EVENT_NAMES,
     NO_SCOPE,
     Attributes,
     ExportedBatch,
@@ -231,7 +232,7 @@ def _logs(items: Any, max_depth: int, where: str, wanted: frozenset[str], scope:
     for n, log in enumerate(items):
         path = f"{where}[{n}]"
         name = log.event_name or next(
-            (a.value.string_value or "" for a in log.attributes or () if a.key == "event.name" and a.value),
+            (a.value.string_value or "" for a in log.attributes or () if a.key in EVENT_NAMES and a.value),
             "",
         )
         if name not in wanted:

@@ -11,6 +11,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from monitor.errors import BadTrace
 from monitor.ingest.lookalikes import named_protobuf
 from monitor.ingest.spans import (
+    EVENT_NAMES,
     Attributes,
     ExportedBatch,
     Scope,
@@ -120,7 +121,7 @@ def _logs(
 ) -> Iterator[WireLog]:
     for n, log in enumerate(items):
         name = log.event_name or next(
-            (a.value.string_value for a in log.attributes if a.key == "event.name"), ""
+            (a.value.string_value for a in log.attributes if a.key in EVENT_NAMES), ""
         )
         if name not in wanted:
             # Some names are whole in the body alone.

@@ -39,6 +39,7 @@ from monitor.trace import (
 Attributes = dict[str, Any]
 # Prefixes of what dialects read: with two values of one key, readers would disagree on which one was judged.
 READ = ("gen_ai.", "llm.", "input.", "output.", "retrieval.", "reranker.", "tool.", "traceloop.", "session.")
+EVENT_NAMES = frozenset({"event.name", "event_name"})  # of log records without the field; one is LiteLLM's
 NANO = 10**9
 _OVERHEAD = 1000  # bytes of a span's structs; sys.getsizeof over a chat span without its text gives 900
 _MAX_FLOAT = sys.float_info.max

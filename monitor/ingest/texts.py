@@ -88,7 +88,13 @@ def fuller_answer(own: Answered, other: Answered) -> Answered:
     if not (other.response or other.alternatives or other.tool_calls):
         return other if own is NOTHING_ANSWERED else own
     held = own.response or own.alternatives or own.tool_calls
-    return other if not held or (own.unread and not other.unread) else own
+    if not held or (own.unread and not other.unread):
+        return other
+    # Calls that were flattened have lost their ids, by which results find them.
+    anonymous = own.tool_calls and other.tool_calls and not own.tool_calls[0].id
+    if anonymous and other.tool_calls[0].id and own.response == other.response:
+        return other
+    return own
 
 
 def cut_prompt(asked: Asked) -> Asked:

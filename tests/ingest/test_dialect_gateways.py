@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from dialect_spans import TURNS, event, exchange
-from otlp_wire import one, span_of
+from otlp_wire import decode, log_request, one, span_of
 
 from monitor.trace import Document, Message, Side, Span, StepKind, ToolCall, Unread, Unreadable
 
@@ -206,3 +206,29 @@ def test_cloudflare_bodies_may_be_whole() -> None:
     trace = exchange(span)
     assert (trace.question(), trace.response, trace.provider) == (QUESTION, ANSWER, "openai")
     assert (trace.model, trace.model_version) == ("gpt-5", "gpt-5-2026-01-01")
+
+
+def test_log_records_of_litellm_are_read_by_their_own_attribute() -> None:
+    """They have neither a name nor `event.name`, and a message or a choice as their body."""
+    said = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "60 days"}}
+    sent = (("prompt", {"role": "user", "content": "How long?"}), ("completion", said))
+    for name, body in sent:
+        [piece] = decode(log_request("", body, {"event_name": f"gen_ai.content.{name}"}))
+        trace = piece.exchange
+        assert (trace.response or trace.messages[0].content) in {"How long?", "60 days"}
+
+
+def test_calls_that_are_flattened_too_keep_their_ids() -> None:
+    """LiteLLM sends calls in messages and once more flattened, there without their ids."""
+    call = {"id": "c1", "type": "function", "function": {"name": "find", "arguments": "{}"}}
+    made = [{"role": "assistant", "parts": [], "tool_calls": [call], "finish_reason": "tool_calls"}]
+    flat = {"function_call.name": "find", "function_call.arguments": "{}"}
+    values = {f"gen_ai.completion.0.{key}": value for key, value in flat.items()}
+    span = one(
+        values
+        | {"gen_ai.operation.name": "acompletion", "gen_ai.request.model": "m", "llm.is_streaming": "False"}
+        | {"gen_ai.output.messages": json.dumps(made)}
+    )
+    assert span.exchange is not None
+    assert span.exchange.tool_calls == (ToolCall("find", "{}", "", "c1"),)
+    assert span.exchange.finish_reason == "tool_calls"
