@@ -105,3 +105,43 @@ def test_ranked_texts_are_documents_with_their_scores() -> None:
     """Rerankers return pairs of a document, which may be a text alone, and its score."""
     found = payloads.documents_of([["30 days", 0.9], [{"page_content": "60 days"}, 0.5]], ())
     assert found == (Document("", "30 days", 0.9), Document("", "60 days", 0.5))
+
+
+STREAMS = {
+    "completions": [
+        {"choices": [{"index": 0, "delta": {"role": "assistant", "content": "60 "}}]},
+        {"choices": [{"index": 0, "delta": {"content": "days"}, "finish_reason": "stop"}]},
+    ],
+    "anthropic": [
+        {"type": "message_start", "message": {"role": "assistant", "content": []}},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "60 "}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "days"}},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}},
+    ],
+    "gemini": [
+        {"candidates": [{"content": {"role": "model", "parts": [{"text": "60 "}]}}]},
+        {"candidates": [{"content": {"role": "model", "parts": [{"text": "days"}]}, "finishReason": "STOP"}]},
+    ],
+    "responses": [
+        {"type": "response.output_text.delta", "output_index": 0, "content_index": 0, "delta": "60 "},
+        {"type": "response.output_text.delta", "output_index": 0, "content_index": 0, "delta": "days"},
+    ],
+}
+
+
+@pytest.mark.parametrize("chunks", STREAMS.values(), ids=STREAMS)
+def test_what_an_api_streamed_is_one_answer(chunks: list[dict[str, Any]]) -> None:
+    """Frameworks keep the chunks as a list, gateways the stream as it came."""
+    stream = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks)
+    for made in (json.dumps(chunks), stream, stream + "data: [DONE]\n\n"):
+        read = payloads.answered_of(made)
+        assert (read.response, read.alternatives, read.unread) == ("60 days", (), None)
+
+
+def test_the_message_of_an_error_is_no_answer() -> None:
+    """A body that reports an error names its type."""
+    body = {"error": {"message": "Bad: How long?", "type": "invalid_request_error"}}
+    assert payloads.answered_of(json.dumps(body)).response == ""
+    assert payloads.error_of(json.dumps(body)) == "invalid_request_error"
+    assert payloads.error_of('{"error": null}') == payloads.error_of("no") == ""

@@ -21,7 +21,7 @@ from monitor.trace import Unreadable
 
 __all__ = [
     "Answer", "Body", "Prompt", "Request", "answer_to", "exchange_fields", "failed_answer", "is_exchange",
-    "lost_label", "prompt_of", "response_of",
+    "is_stream", "lost_label", "prompt_of", "response_of",
 ]  # fmt: skip
 
 _MAX_DEPTH: Final = 64  # of JSON that was cut off
@@ -136,6 +136,11 @@ def _opened(text: str, where: str, parse: Parse) -> tuple[object, bool]:
         if not read:
             raise
         return read, True
+
+
+def is_stream(chunks: list[dict[str, Any]]) -> bool:
+    """Return whether a list holds what an API streamed, piece by piece."""
+    return any(any(map(api.is_piece, chunks)) for api in _STREAMS)
 
 
 def _of_stream(chunks: list[Any], where: str) -> Answer:

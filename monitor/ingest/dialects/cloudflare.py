@@ -7,7 +7,7 @@ the two names for any sender. Other attributes are GenAI's.
 from typing import Final
 
 from monitor.ingest.dialects.metadata import CONVERSATION, USER
-from monitor.ingest.dialects.payloads import answered_of, asked_of, model_of
+from monitor.ingest.dialects.payloads import answered_of, asked_of, error_of, model_of
 from monitor.ingest.spans import Reading, WireSpan
 from monitor.trace import StepKind
 
@@ -29,6 +29,7 @@ def read(span: WireSpan, _document_keys: tuple[str, ...]) -> Reading:
         provider=get(_PROVIDER),
         model=get("gen_ai.request.model") or model_of(sent) or None,
         model_version=model_of(made) or None,
+        error=error_of(made) or None,
         user=next((get(name) for name in USER if get(name)), None),
         conversation=next((get(name) for name in CONVERSATION if get(name)), None),
         asked=asked_of(sent),

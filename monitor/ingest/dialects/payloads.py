@@ -6,8 +6,11 @@ kept as text, so that it is judged.
 
 from typing import Any, Final, NamedTuple
 
+from monitor.errors import BadTrace
+from monitor.ingest import strict_json
+from monitor.ingest.bodies import is_stream, response_of
 from monitor.ingest.dialects import langchain, messages
-from monitor.ingest.dialects.values import opened
+from monitor.ingest.dialects.values import MAX_DEPTH, opened
 from monitor.ingest.spans import plain
 from monitor.ingest.texts import NOTHING_ANSWERED, NOTHING_ASKED, Answered, Asked, cut_answer, cut_prompt
 from monitor.trace import Document
@@ -48,6 +51,7 @@ class TokenCounts(NamedTuple):
     output: object = None
 
 
+_EVENTS: Final = ("data:", "event:")  # of a stream
 _EMPTY: Final[tuple[Any, ...]] = (None, "", "null", [], {})  # what is left of a payload that was hidden
 
 
@@ -93,6 +97,15 @@ def _talks(said: Any) -> bool:
     return type(said) is list and all(type(item) is dict and ("role" in item or _kind(item)) for item in said)
 
 
+def error_of(value: Any) -> str:
+    """Return the type of the error that a body of an API reports, else an empty string."""
+    read = opened(value)[0]
+    error = read.get("error") if type(read) is dict else None
+    if type(error) is not dict or "message" not in error:
+        return ""
+    return next((said for key in ("type", "status", "code") if (said := plain(error.get(key)))), "error")
+
+
 def is_body(value: Any) -> bool:
     """Return whether a value is an object, maybe as JSON, as APIs take and return them."""
     if type(value) is str and value[:1] != "{":
@@ -109,6 +122,8 @@ def question_of(value: Any) -> str:
 def answered_of(value: Any) -> Answered:
     """Read the output of a model: an API's body, messages, a text, or an application's own object."""
     read, cut = opened(value)
+    if streamed := _streamed(read):
+        return streamed._replace(finish=_finish(streamed.finish))
     if read in _EMPTY:
         return cut_answer(NOTHING_ANSWERED) if cut else NOTHING_ANSWERED
     answered = _answered(langchain.plain(read))
@@ -116,7 +131,31 @@ def answered_of(value: Any) -> Answered:
     return cut_answer(answered) if cut else answered
 
 
+def _streamed(value: Any) -> Answered | None:
+    """Read what an API streamed: a list of chunks, or the stream as it came; None for anything else."""
+    if type(value) is list:
+        chunks = len(value) > 1 and all(type(item) is dict and "role" not in item for item in value)
+        if not chunks or not is_stream(value):
+            return None
+    elif type(value) is not str or not value.startswith(_EVENTS):
+        return None
+    try:
+        answer = response_of(value, "", lambda raw: strict_json.parse(raw, MAX_DEPTH, ()))
+    except BadTrace:
+        return None
+    return Answered(
+        answer.text,
+        tuple(answer.alternatives),
+        tuple(answer.tool_calls),
+        answer.finish_reason or None,
+        tuple(answer.left_out),
+        answer.unread,
+    )
+
+
 def _answered(value: Any) -> Answered:
+    if type(value) is dict and type(error := value.get("error")) is dict and "message" in error:
+        return NOTHING_ANSWERED  # its message may quote the prompt
     while type(value) is dict:
         samples = _samples(value)
         if samples is not None:
