@@ -145,3 +145,15 @@ def test_the_message_of_an_error_is_no_answer() -> None:
     assert payloads.answered_of(json.dumps(body)).response == ""
     assert payloads.error_of(json.dumps(body)) == "invalid_request_error"
     assert payloads.error_of('{"error": null}') == payloads.error_of("no") == ""
+
+
+def test_what_a_tool_returned_is_the_text_of_langchains_message() -> None:
+    """Its id joins it with the call; anything else that a tool returned stays as it was."""
+    message = {"content": "30 days", "type": "tool", "tool_call_id": "c1", "status": "success"}
+    fields = {"content": [{"type": "text", "text": "30 days"}], "tool_call_id": "c1"}
+    path = ["langchain", "schema", "messages", "ToolMessage"]
+    made = {"lc": 1, "type": "constructor", "id": path, "kwargs": fields}
+    for value in (message, made, {"output": made}):
+        assert payloads.returned_of(json.dumps(value)) == ("30 days", "c1")
+    for text in ('{"days": 30}', "30 days", '["a", "b"]', ""):
+        assert payloads.returned_of(text) == (text, None)

@@ -8,7 +8,14 @@ from typing import Any, Final
 
 from monitor.ingest.dialects import messages
 from monitor.ingest.dialects.metadata import read_metadata, under
-from monitor.ingest.dialects.payloads import answered_of, asked_of, documents_of, question_of, tokens_of
+from monitor.ingest.dialects.payloads import (
+    answered_of,
+    asked_of,
+    documents_of,
+    question_of,
+    returned_of,
+    tokens_of,
+)
 from monitor.ingest.dialects.values import opened
 from monitor.ingest.spans import Attributes, Reading, WireSpan, plain
 from monitor.trace import StepKind
@@ -74,7 +81,8 @@ def read(span: WireSpan, document_keys: tuple[str, ...]) -> Reading:
     )
     if kind is StepKind.TOOL:
         reading.name = span.name
-        reading.input, reading.output = messages.text_of(sent), messages.text_of(made)
+        reading.input = messages.text_of(sent)
+        reading.output, reading.call_id = returned_of(made)
     elif kind is StepKind.RETRIEVAL:
         reading.name = span.name
         reading.input, reading.documents = question_of(sent), documents_of(made, document_keys)

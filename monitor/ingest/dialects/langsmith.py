@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from monitor.ingest.dialects import langchain, messages
 from monitor.ingest.dialects.metadata import read_metadata, under
-from monitor.ingest.dialects.payloads import answered_of, asked_of, documents_of, question_of
+from monitor.ingest.dialects.payloads import answered_of, asked_of, documents_of, question_of, returned_of
 from monitor.ingest.dialects.values import opened
 from monitor.ingest.spans import Reading, WireSpan, plain
 from monitor.trace import StepKind
@@ -69,14 +69,7 @@ def _read_tool(reading: Reading, sent: Any, made: Any) -> None:
     if type(arguments) is dict and arguments.keys() == {"input"}:
         arguments = arguments["input"]
     reading.input = messages.text_of(arguments)
-    result = langchain.plain(opened(made)[0])
-    if type(result) is dict and result.keys() == {"output"}:
-        result = result["output"]
-    if type(result) is dict and result.get("role") == "tool":
-        reading.call_id = result.get("tool_call_id")
-        asked = messages.asked([result])
-        result = asked.messages[0].content if asked.messages else ""
-    reading.output = messages.text_of(result)
+    reading.output, reading.call_id = returned_of(made)
 
 
 def _answering_model(made: Any) -> str | None:

@@ -14,6 +14,7 @@ from monitor.ingest.dialects.payloads import (
     documents_of,
     model_of,
     question_of,
+    returned_of,
     tokens_of,
 )
 from monitor.ingest.dialects.values import opened
@@ -70,7 +71,8 @@ def read(span: WireSpan, document_keys: tuple[str, ...]) -> Reading:
         cost=cost.get("total_cost") if type(cost) is dict else None,
     )
     if kind is StepKind.TOOL:
-        reading.input, reading.output = messages.text_of(sent), messages.text_of(made)
+        reading.input = messages.text_of(sent)
+        reading.output, reading.call_id = returned_of(made)
     elif kind is StepKind.RETRIEVAL:
         reading.input, reading.documents = question_of(sent), documents_of(made, document_keys)
     elif kind in {StepKind.CHAT, StepKind.AGENT, StepKind.WORKFLOW}:

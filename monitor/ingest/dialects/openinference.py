@@ -5,10 +5,10 @@ Source: Arize-ai/openinference `spec/semantic_conventions.md` at 1fe497f1.
 
 from typing import Any, Final
 
-from monitor.ingest.dialects import langchain, messages
+from monitor.ingest.dialects import messages
 from monitor.ingest.dialects.flat import tool_calls, unflatten
 from monitor.ingest.dialects.metadata import CONVERSATION, USER
-from monitor.ingest.dialects.payloads import answered_of, asked_of, is_body
+from monitor.ingest.dialects.payloads import answered_of, asked_of, is_body, returned_of
 from monitor.ingest.spans import Attributes, Reading, WireSpan, plain
 from monitor.trace import Document, StepKind
 
@@ -121,10 +121,8 @@ def _read_tool(reading: Reading, attributes: Attributes) -> None:
     reading.call_id = attributes.get("tool_call.id") or attributes.get("tool.id")
     arguments = attributes.get("tool_call.function.arguments") or attributes.get("tool.parameters")
     reading.input = reading.input or messages.text_of(arguments)
-    result = langchain.plain(messages.structured(reading.output))
-    if type(result) is dict and result.get("role") == "tool":
-        reading.call_id = reading.call_id or result.get("tool_call_id")
-        reading.output = messages.text_of(result.get("content"))
+    reading.output, call_id = returned_of(reading.output)
+    reading.call_id = reading.call_id or call_id
     if type(reading.name) is str and reading.name.lower().startswith(_HANDOFF):
         reading.kind = StepKind.HANDOFF
 

@@ -251,6 +251,17 @@ def tokens_of(value: Any) -> TokenCounts:
     return TokenCounts(_first(usage, _INPUT_TOKENS), _first(usage, _OUTPUT_TOKENS))
 
 
+def returned_of(value: Any) -> tuple[str, object]:
+    """Return the text of what a tool returned, and the id of its call where it is LangChain's message."""
+    result = langchain.plain(opened(value)[0])
+    if type(result) is dict and result.keys() == {"output"}:
+        value = result = result["output"]
+    if type(result) is not dict or result.get("role") != "tool":
+        return messages.text_of(value), None
+    asked = messages.asked([result])
+    return next((m.content for m in asked.messages), ""), result.get("tool_call_id")
+
+
 def model_of(value: Any) -> str:
     """Return the model that a body names, else an empty string."""
     read = opened(value)[0]
