@@ -1,6 +1,6 @@
 """Sources of a call: the documents and results of tools that its answer may rest on."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -65,6 +65,18 @@ def _filled(own: ToolCall | None, other: ToolCall | None) -> ToolCall | None:
     )
 
 
+def _with_arguments(span: Span, listed: Mapping[str, ToolCall]) -> Span:
+    """Give a tool's span the arguments that the model wrote, where it has none or prints Python's."""
+    ran = span.call
+    wrote = listed.get(ran.id) if ran else None
+    if ran is None or wrote is None or not wrote.arguments:
+        return span
+    printed = ran.arguments[:2] == "{'" and wrote.arguments[:2] == '{"'
+    if ran.arguments and not printed:
+        return span
+    return msgspec.structs.replace(span, call=msgspec.structs.replace(ran, arguments=wrote.arguments))
+
+
 class Sources:
     """The spans of a trace that retrieved something or ran a tool, in order of start."""
 
@@ -77,6 +89,10 @@ class Sources:
             for span_id, span in tree.spans.items()
             if span_id not in gone and (span.documents or span.call is not None or span.unread)
         ]
+        if any(span.call for span in self._spans):
+            said = (each.exchange.tool_calls for each in tree.spans.values() if each.exchange)
+            listed = {call.id: call for calls in said for call in calls if call.id}
+            self._spans = [_with_arguments(span, listed) for span in self._spans]
         self._ran = {call.id: call for span in self._spans if (call := span.call) and call.id}
 
     def add_to(self, call: ModelCall) -> Trace:
@@ -102,13 +118,7 @@ class Sources:
         )
 
     def _with_result(self, call: ToolCall) -> ToolCall:
-        """Complete a call that the exchange lists from the span that ran it.
-
-        Some frameworks print the arguments that they ran with, as Python does; the model wrote JSON.
-        """
         ran = self._ran.get(call.id)
-        if ran and ran.arguments[:2] == "{'" and call.arguments[:2] == '{"':
-            ran = msgspec.structs.replace(ran, arguments=call.arguments)
         return _filled(ran, call) or call
 
     def _of(self, call: ModelCall) -> Sequence[Span]:

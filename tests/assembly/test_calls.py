@@ -386,3 +386,23 @@ def test_an_object_with_texts_of_its_own_is_judged() -> None:
     run = span(WORKFLOW, 1, exchange=told(1, "How long?", made))
     traces = exchanges([run, chat(2, 1, prompt="How long?", answer="Days: sixty")])
     assert sorted(trace.response for trace in traces) == ["Days: sixty", made]
+
+
+def test_arguments_are_those_that_the_model_wrote() -> None:
+    """A tool's span may have none, or print them as Python does; others are what the tool ran with."""
+    wrote = ToolCall("find", '{"q":1}', "", "c1")
+    first = told(1, "How long?", unread=(), id="r1")
+    first = msgspec.structs.replace(first, tool_calls=(wrote,))
+    for ran, expected in (
+        ("", '{"q":1}'),
+        ("{'q': 1}", '{"q":1}'),
+        ('{"q":1,"limit":9}', '{"q":1,"limit":9}'),
+    ):
+        spans = [
+            span(WORKFLOW, 9, start=0.0),
+            span(CHAT, 1, 9, exchange=first),
+            span(TOOL, 2, 9, call=ToolCall("find", ran, "found", "c1")),
+            chat(3, 9, prompt="How long? [found]", answer="30 days."),
+        ]
+        for trace in exchanges(spans):
+            assert [(c.arguments, c.result) for c in trace.tool_calls] == [(expected, "found")]
