@@ -47,7 +47,8 @@ def parse(raw: bytes, max_depth: int, known: Collection[str]) -> Json:
         marks = raw.translate(None, _NO_MARKS)  # one pass, as each count would be
         if marks.count(b"{") + marks.count(b"[") <= max_depth:
             written = _encode(value)
-            if b"\\" not in marks and written.count(b'"') == marks.count(b'"'):
+            # Both write a quote within a string as `\"`, unless the sender wrote it as a number.
+            if written.count(b'"') == marks.count(b'"') and not (b"\\" in marks and b"\\u0022" in raw):
                 return value
             quotes = _count_quotes(written)
         else:

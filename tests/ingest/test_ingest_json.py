@@ -18,11 +18,14 @@ spaces = st.sampled_from(["", " ", "\n", "\t\r\n "])
 
 @st.composite
 def documents(draw: st.DrawFn, depth: int = 3) -> str:
-    """JSON text with odd keys, odd spacing, both escapings and, now and then, a key that occurs twice."""
-    ascii_only = draw(st.booleans())
+    """JSON text with odd keys, odd spacing, all escapings and, now and then, a key that occurs twice."""
+    escaping = draw(st.sampled_from(["ascii", "least", "numbers"]))
 
     def text(value: str) -> str:
-        return json.dumps(value, ensure_ascii=ascii_only)
+        if escaping == "numbers":
+            units = memoryview(value.encode("utf-16-le")).cast("H")
+            return '"' + "".join(f"\\u{unit:04x}" for unit in units) + '"'
+        return json.dumps(value, ensure_ascii=escaping == "ascii")
 
     kind = draw(st.sampled_from(["object", "array", "scalar"] if depth else ["scalar"]))
     if kind == "scalar":
@@ -54,6 +57,7 @@ def repeats(document: str) -> bool:
 @example('{"a":"\\":","a":"b"}')
 @example('{"a":":\\"","b":{"a":"\\\\"},"b":0}')
 @example('{"\\u0061":1,"a":2}')
+@example('{"\\u0022\\u0022":0,"a":1,"a":2}')
 def test_duplicate_keys_are_found_exactly(document: str) -> None:
     """A document is refused as duplicate_key if and only if an object in it repeats a key."""
     try:
