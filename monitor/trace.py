@@ -237,7 +237,10 @@ class Trace(Traffic, frozen=True, kw_only=True, gc=False):
 
     def question(self) -> str:
         """Return the last user message, or an empty string."""
-        return next((m.content for m in reversed(self.messages) if m.role == "user"), "")
+        for message in reversed(self.messages):
+            if message.role == "user":
+                return message.content
+        return ""
 
     def shown(self) -> Iterator[tuple[str, str]]:
         """Yield path and text of each source the model was shown: documents, results of tools and searches.

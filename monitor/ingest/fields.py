@@ -35,6 +35,16 @@ ROLES = {
     "chatbot": "assistant",  # Cohere
 }
 
+# Prefixes of what dialects read: with two values of one key, readers would disagree on which one was judged.
+READ = (
+    "gen_ai.", "llm.", "ai.", "input.", "output.", "retrieval.", "reranker.", "tool.", "session.", "user.",
+    "enduser.", "traceloop.", "langfuse.", "langsmith.", "mlflow.", "metadata", "gcp.vertex.agent.", "genkit",
+    "spring.", "mcp.", "litellm.", "openinference.", "crewai.", "db.vector.", "logfire.", "pydantic_ai.",
+    "span.type", "request_data", "response", "prompt", "completion", "message", "model_request_parameters",
+    "tool_", "final_result", "all_messages_events", "telemetry.sdk.",
+)  # fmt: skip
+Path: TypeAlias = tuple[str | int, ...]
+"""Where in its record a value is: names and positions, not written out until an error needs them."""
 Parse: TypeAlias = Callable[[bytes], object]
 """Strict JSON (`strict_json.parse`) with the configured depth and the keys of the format."""
 _T = TypeVar("_T")
@@ -158,3 +168,20 @@ def one_object(payload: object) -> dict[str, Any]:
     if not isinstance(payload, dict):
         raise BadTrace("wrong_type", NO_OBJECT)
     return payload
+
+
+def check_keys(keys: list[str], where: Path) -> None:
+    """Refuse a repeated attribute that a dialect reads; other attributes may repeat.
+
+    Raises BadTrace: duplicate_key.
+    """
+    seen: set[str] = set()
+    for key in keys:
+        if key in seen and key.startswith(READ):
+            raise BadTrace("duplicate_key", f"{written(where)}: an attribute occurs twice; send it once")
+        seen.add(key)
+
+
+def written(where: Path) -> str:
+    """Return a path as errors name it: `("spans", 3, ".events")` is `spans[3].events`."""
+    return "".join([f"[{part}]" if type(part) is int else str(part) for part in where])

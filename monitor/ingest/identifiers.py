@@ -20,7 +20,7 @@ _IBAN = re.compile(r"[A-Z]{2}\d{2}[A-Z0-9]{11,30}")
 # W3C trace ids and UUIDs are random; one in a thousand would pass for a card number or an IBAN by chance.
 _RANDOM = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _GROUPS = re.compile(r"[A-Za-z0-9]+")
-_DIGITS = re.compile(r"(?:[0-9][^A-Za-z0-9]*){9}")  # in every SSN, card number and IBAN
+_DIGITS = re.compile(r"[0-9](?:[^A-Za-z0-9]*[0-9]){8}")  # in every SSN, card number and IBAN
 _SHORTEST = 9  # an SSN without its hyphens
 _CARD_DIGITS = range(13, 20)  # ISO/IEC 7812-1
 _IBAN_CHARS = range(15, 35)  # ISO 13616-1

@@ -58,13 +58,14 @@ class OtlpDecoder:
         for batch in self._read(value, self._max_depth, dialects.WANTED):
             resource = resource_of(batch.resource, names)
             for span in batch.spans:
-                _check_time(span.start, len(pieces))
-                _check_time(span.end, len(pieces))
+                if not (0 <= span.start < _END_OF_TIME and 0 <= span.end < _END_OF_TIME):
+                    raise _bad_time(len(pieces))
                 add(self._piece(span, resource, time))
                 if len(pieces) > self._max_spans:
                     raise self._too_many()
             for log in batch.logs:
-                _check_time(log.event.time, len(pieces))
+                if not 0 <= log.event.time < _END_OF_TIME:
+                    raise _bad_time(len(pieces))
                 reading = dialects.read_log(log, keys)
                 add(build_log(log, reading, resource, names, self._markers, time))
                 if len(pieces) > self._max_spans:
@@ -96,7 +97,6 @@ class OtlpDecoder:
         return BadTrace("too_many_spans", f"more spans; {limit}: raise it or send smaller batches")
 
 
-def _check_time(nanoseconds: int, number: int) -> None:
-    if not 0 <= nanoseconds < _END_OF_TIME:
-        where = f"number {number} of the record, counted from 0"
-        raise BadTrace("out_of_range", f"{where}: a time must be Unix nanoseconds from 1970 to 2199")
+def _bad_time(number: int) -> BadTrace:
+    where = f"number {number} of the record, counted from 0"
+    return BadTrace("out_of_range", f"{where}: a time must be Unix nanoseconds from 1970 to 2199")

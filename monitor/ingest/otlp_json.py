@@ -11,7 +11,7 @@ import msgspec
 
 from monitor.errors import BadTrace
 from monitor.ingest import strict_json
-from monitor.ingest.fields import convert
+from monitor.ingest.fields import Path, check_keys, convert, written
 from monitor.ingest.lookalikes import named_json
 from monitor.ingest.spans import (
     EVENT_NAMES,
@@ -23,7 +23,6 @@ from monitor.ingest.spans import (
     Wanted,
     WireLog,
     WireSpan,
-    check_keys,
 )
 
 _ERROR: Final = 2
@@ -197,18 +196,22 @@ def _spans(
     items: Any, max_depth: int, where: str, wanted: frozenset[str], scope: Scope
 ) -> Iterator[WireSpan]:
     for n, span in enumerate(items):
-        path = f"{where}[{n}]"
+        path = (where, n)
         trace_id, span_id = span.trace_id.lower(), span.span_id.lower()
         if not _is_id(trace_id, _TRACE_ID) or trace_id == _NO_TRACE:
-            raise BadTrace("bad_id", f"{path}.traceId: must be {_TRACE_ID} hexadecimal digits, not all zero")
+            raise BadTrace(
+                "bad_id", f"{where}[{n}].traceId: must be {_TRACE_ID} hexadecimal digits, not all zero"
+            )
         if not _is_id(span_id, _SPAN_ID) or span_id == _NO_SPAN:
-            raise BadTrace("bad_id", f"{path}.spanId: must be {_SPAN_ID} hexadecimal digits, not all zero")
+            raise BadTrace(
+                "bad_id", f"{where}[{n}].spanId: must be {_SPAN_ID} hexadecimal digits, not all zero"
+            )
         parent_id = span.parent_span_id
         if parent_id:
             parent_id = parent_id.lower()
             if not _is_id(parent_id, _SPAN_ID):
                 raise BadTrace(
-                    "bad_id", f"{path}.parentSpanId: must be {_SPAN_ID} hexadecimal digits or none"
+                    "bad_id", f"{where}[{n}].parentSpanId: must be {_SPAN_ID} hexadecimal digits or none"
                 )
         yield WireSpan(
             trace_id,
@@ -230,7 +233,7 @@ def _spans(
 
 def _logs(items: Any, max_depth: int, where: str, wanted: frozenset[str], scope: Scope) -> Iterator[WireLog]:
     for n, log in enumerate(items):
-        path = f"{where}[{n}]"
+        path = (where, n)
         name = log.event_name or next(
             (a.value.string_value or "" for a in log.attributes or () if a.key in EVENT_NAMES and a.value),
             "",
@@ -243,7 +246,7 @@ def _logs(items: Any, max_depth: int, where: str, wanted: frozenset[str], scope:
         trace_id, span_id = (log.trace_id or "").lower(), (log.span_id or "").lower()
         if (trace_id and not _is_id(trace_id, _TRACE_ID)) or (span_id and not _is_id(span_id, _SPAN_ID)):
             raise BadTrace(
-                "bad_id", f"{path}: traceId and spanId must be 32 and 16 hexadecimal digits, or none"
+                "bad_id", f"{where}[{n}]: traceId and spanId must be 32 and 16 hexadecimal digits, or none"
             )
         known = trace_id.strip("0") and span_id.strip("0")
         event = SpanEvent(
@@ -275,10 +278,10 @@ def _time(value: int | str) -> int:
 
 
 def _of_resource(resource: _Resource | None, max_depth: int, where: str) -> Attributes:
-    return _attributes(resource.attributes, max_depth, f"{where}.resource") if resource else {}
+    return _attributes(resource.attributes, max_depth, (where, ".resource")) if resource else {}
 
 
-def _attributes(pairs: list[_KeyValue] | None, max_depth: int, where: str) -> Attributes:
+def _attributes(pairs: list[_KeyValue] | None, max_depth: int, where: Path) -> Attributes:
     if not pairs:
         return {}
     made = {
@@ -289,7 +292,7 @@ def _attributes(pairs: list[_KeyValue] | None, max_depth: int, where: str) -> At
     return made
 
 
-def _any(value: _AnyValue, depth: int, where: str) -> Any:
+def _any(value: _AnyValue, depth: int, where: Path) -> Any:
     if value.array_value is not None or value.kvlist_value is not None:
         return _nested(value, depth, where)
     if value.int_value is not None:
@@ -301,15 +304,15 @@ def _any(value: _AnyValue, depth: int, where: str) -> Any:
     return value.bytes_value if value.bool_value is None else value.bool_value
 
 
-def _nested(value: _AnyValue, depth: int, where: str) -> Any:
+def _nested(value: _AnyValue, depth: int, where: Path) -> Any:
     if depth <= 0:
-        raise BadTrace("too_deep", f"{where}: a value is nested too deep; flatten it")
+        raise BadTrace("too_deep", f"{written(where)}: a value is nested too deep; flatten it")
     if value.array_value is not None:
         return [v and _any(v, depth - 1, where) for v in value.array_value.values or ()]
     pairs = (value.kvlist_value and value.kvlist_value.values) or []
     made = {p.key: p.value and _any(p.value, depth - 1, where) for p in pairs}
     if len(made) != len(pairs):
-        raise BadTrace("duplicate_key", f"{where}: a key occurs twice in one value; send it once")
+        raise BadTrace("duplicate_key", f"{written(where)}: a key occurs twice in one value; send it once")
     return made
 
 

@@ -9,6 +9,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from monitor.errors import BadTrace
+from monitor.ingest.fields import Path, check_keys, written
 from monitor.ingest.lookalikes import named_protobuf
 from monitor.ingest.spans import (
     EVENT_NAMES,
@@ -19,13 +20,12 @@ from monitor.ingest.spans import (
     Wanted,
     WireLog,
     WireSpan,
-    check_keys,
 )
 
 _ERROR: Final = 2  # STATUS_CODE_ERROR
 _TRACE_ID, _SPAN_ID = 16, 8  # bytes
 _NO_TRACE, _NO_SPAN = bytes(_TRACE_ID), bytes(_SPAN_ID)
-_Values = Callable[[Any, str], Attributes]
+_Values = Callable[[Any, Path], Attributes]
 
 
 def spans(value: bytes, max_depth: int, wanted: Wanted) -> Iterator[ExportedBatch]:
@@ -37,7 +37,7 @@ def spans(value: bytes, max_depth: int, wanted: Wanted) -> Iterator[ExportedBatc
     request = _parse(ExportTraceServiceRequest, value)
     attributes = _values(max_depth)
     for r, resource in enumerate(request.resource_spans):
-        of_resource = attributes(resource.resource.attributes, f"resource_spans[{r}].resource")
+        of_resource = attributes(resource.resource.attributes, ("resource_spans", r, ".resource"))
         for s, scope in enumerate(resource.scope_spans):
             where = f"resource_spans[{r}].scope_spans[{s}].spans"
             of_scope = Scope(scope.scope.name, scope.scope.version)
@@ -55,7 +55,7 @@ def logs(value: bytes, max_depth: int, wanted: Wanted) -> Iterator[ExportedBatch
     request = _parse(ExportLogsServiceRequest, value)
     attributes = _values(max_depth)
     for r, resource in enumerate(request.resource_logs):
-        of_resource = attributes(resource.resource.attributes, f"resource_logs[{r}].resource")
+        of_resource = attributes(resource.resource.attributes, ("resource_logs", r, ".resource"))
         for s, scope in enumerate(resource.scope_logs):
             where = f"resource_logs[{r}].scope_logs[{s}].log_records"
             of_scope = Scope(scope.scope.name, scope.scope.version)
@@ -100,12 +100,14 @@ def _spans(
             span.start_time_unix_nano,
             span.end_time_unix_nano,
             span.status.code == _ERROR,
-            attributes(span.attributes, f"{where}[{n}]"),
+            attributes(span.attributes, (where, n)),
             [
-                SpanEvent(e.name, e.time_unix_nano, attributes(e.attributes, f"{where}[{n}].events"))
-                for e in span.events
+                SpanEvent(e.name, e.time_unix_nano, attributes(e.attributes, (where, n, ".events")))
+                for e in held
                 if e.name in events
-            ],
+            ]
+            if (held := span.events)
+            else [],
             span.name,
             scope,
         )
@@ -135,8 +137,8 @@ def _logs(
         event = SpanEvent(
             name,
             log.time_unix_nano or log.observed_time_unix_nano,
-            attributes(log.attributes, f"{where}[{n}]"),
-            _any(log.body, max_depth, where),
+            attributes(log.attributes, (where, n)),
+            _any(log.body, max_depth, (where, n)),
         )
         yield WireLog(trace_id.hex() if known else "", span_id.hex() if known else "", event, scope)
 
@@ -144,9 +146,12 @@ def _logs(
 def _values(max_depth: int) -> _Values:
     """Return the function that makes a dict of attributes, nested at most `max_depth` deep."""
 
-    def attributes(pairs: Any, where: str) -> Attributes:
+    def attributes(pairs: Any, where: Path) -> Attributes:
         # The field of another type reads as empty: `string_value` as "", `int_value` as 0.
-        made = {p.key: (v := p.value).string_value or v.int_value or _any(v, max_depth, where) for p in pairs}
+        made = {
+            p.key: (v := p.value).string_value or v.int_value or v.double_value or _any(v, max_depth, where)
+            for p in pairs
+        }
         if len(made) != len(pairs):
             check_keys([pair.key for pair in pairs], where)
         return made
@@ -154,19 +159,21 @@ def _values(max_depth: int) -> _Values:
     return attributes
 
 
-def _any(value: Any, depth: int, where: str) -> Any:
+def _any(value: Any, depth: int, where: Path) -> Any:
     kind = value.WhichOneof("value")
     if kind is None:
         return None
     if kind in {"array_value", "kvlist_value"}:
         if depth <= 0:
-            raise BadTrace("too_deep", f"{where}: a value is nested too deep; flatten it")
+            raise BadTrace("too_deep", f"{written(where)}: a value is nested too deep; flatten it")
         if kind == "array_value":
             return [v.string_value or _any(v, depth - 1, where) for v in value.array_value.values]
         pairs = value.kvlist_value.values
         made = {p.key: p.value.string_value or _any(p.value, depth - 1, where) for p in pairs}
         if len(made) != len(pairs):
-            raise BadTrace("duplicate_key", f"{where}: a key occurs twice in one value; send it once")
+            raise BadTrace(
+                "duplicate_key", f"{written(where)}: a key occurs twice in one value; send it once"
+            )
         return made
     content = getattr(value, kind)
     return b64encode(content).decode() if type(content) is bytes else content

@@ -11,6 +11,7 @@ from otlp_wire import PARENT, START, TRACE, attributes, decode, one, refusal, re
 from monitor.bench import decode as bench_decode
 from monitor.config import Format
 from monitor.errors import BadTrace
+from monitor.ingest.dialects import DIALECTS
 from monitor.trace import Span, StepKind
 
 
@@ -112,6 +113,14 @@ def test_one_unusable_span_makes_the_record_a_dead_letter(
     """The reason is bounded, and the detail names the field and where it stands, never a value."""
     error = refusal(request(span_of({}), span_of({}) | change), max_depth=3)
     assert (error.reason, field in error.detail) == (reason, True)
+
+
+@pytest.mark.parametrize("mark", sorted(mark for dialect in DIALECTS for mark in dialect.MARKS))
+def test_an_attribute_that_a_dialect_reads_may_not_occur_twice(mark: str) -> None:
+    """Two readers of it could judge one value and show the other, so both encodings are refused."""
+    twice = request(span_of({}) | {"attributes": [*attributes({mark: "a"}), *attributes({mark: "b"})]})
+    assert refusal(twice).reason == "duplicate_key"
+    assert refusal(bench_decode.protobuf(twice), "otlp_proto").reason == "duplicate_key"
 
 
 @pytest.mark.parametrize(

@@ -139,8 +139,9 @@ def read_attributes(attributes: Attributes, document_keys: tuple[str, ...]) -> R
         error=get("error.type"),
         input_tokens=_first(get, "gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens"),
         output_tokens=output_tokens,
-        cost=get("gen_ai.usage.cost"),
     )
+    # Apart: with a sixteenth keyword, CPython would build a dict for the call.
+    reading.cost = get("gen_ai.usage.cost")
     if kind is StepKind.TOOL:
         _read_tool(reading, attributes, inputs, outputs)
         return reading
@@ -152,7 +153,7 @@ def read_attributes(attributes: Attributes, document_keys: tuple[str, ...]) -> R
         reading.asked = Asked(unread=Unreadable.NO_CONTENT)
     if outputs:
         reading.answered = answered_of(outputs) if is_body(outputs) else messages.answered(outputs)
-    if "gen_ai.retrieval.documents" in attributes or kind is StepKind.RETRIEVAL:
+    if "gen_ai.retrieval.documents" in attributes:
         reading.documents = messages.documents(get("gen_ai.retrieval.documents"), document_keys)
     if kind is StepKind.RETRIEVAL:
         query = get("gen_ai.retrieval.query.text") or get("gen_ai.memory.query.text")

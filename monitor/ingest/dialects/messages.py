@@ -71,7 +71,7 @@ def asked(value: Any, system: Any = None) -> Asked:
         short = type(system) is str and len(system) <= _REMEMBERED_CHARS
         first = _remembered_system(system) if short else _system(system)
         # Some emitters send the instructions apart and as the first message.
-        if first.content and first not in messages[:1]:
+        if first.content and not (messages and messages[0] == first):
             messages.insert(0, first)
     if not (messages or left_out or unread or found):
         return NOTHING_ASKED
@@ -169,10 +169,12 @@ def _role(item: dict[str, Any]) -> str:
 def _items(value: Any) -> tuple[list[Any], Unreadable | None]:
     """Return the messages of a value, maybe JSON text, and whether that text was cut off."""
     value = structured(value)
+    if type(value) is list:
+        if str in map(type, value):
+            value = [_inner(item) if type(item) is str else item for item in value]
+        return value, None
     if type(value) is str and value[:1] in OPENERS and (read := _cut_messages(value)) is not None:
         return read, Unreadable.TRUNCATED if read else Unreadable.NO_CONTENT
-    if type(value) is list:
-        return [_inner(item) if type(item) is str else item for item in value], None
     return [value], None
 
 
@@ -228,5 +230,6 @@ def _only_text(message: dict[str, Any]) -> str | None:
     if type(parts) is list and len(parts) == 1 and "tool_calls" not in message and "message" not in message:
         part = parts[0]
         if type(part) is dict and part.get("type") == "text":
-            return text_in(part)
+            content = part.get("content")
+            return content if type(content) is str else text_in(part)
     return None
