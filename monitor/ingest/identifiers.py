@@ -21,6 +21,7 @@ _IBAN = re.compile(r"[A-Z]{2}\d{2}[A-Z0-9]{11,30}")
 _RANDOM = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _GROUPS = re.compile(r"[A-Za-z0-9]+")
 _DIGITS = re.compile(r"[0-9](?:[^A-Za-z0-9]*[0-9]){8}")  # in every SSN, card number and IBAN
+_NO_DIGITS = bytes(set(range(256)) - set(b"0123456789"))
 _SHORTEST = 9  # an SSN without its hyphens
 _CARD_DIGITS = range(13, 20)  # ISO/IEC 7812-1
 _IBAN_CHARS = range(15, 35)  # ISO 13616-1
@@ -69,7 +70,7 @@ def _hashed(text: str, pseudonym: Callable[[str], str]) -> str:
 def _is_personal(text: str) -> bool:
     if "@" in text and _EMAIL.search(text):
         return True
-    if len(text) < _SHORTEST or not _DIGITS.search(text):
+    if len(text.encode().translate(None, _NO_DIGITS)) < _SHORTEST or not _DIGITS.search(text):
         return False
     return bool(_SSN.search(text)) or any(_is_card(run) or _is_iban(run) for run in _runs(text))
 

@@ -8,6 +8,8 @@ or the digest of a hash function.
 import re
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from monitor.ingest.spans import Reading
 from monitor.ingest.texts import NOTHING_ANSWERED, NOTHING_ASKED
 from monitor.trace import Document, StepKind, Unreadable
@@ -47,10 +49,10 @@ def note_masked(reading: Reading, names: frozenset[str]) -> None:
             reading.documents = (Document("", _MARKER),)
         return
     if not reading.asked.has_text() and _among(names, _PROMPT):
-        reading.asked = NOTHING_ASKED._replace(unread=Unreadable.REDACTED)
+        reading.asked = replace(NOTHING_ASKED, unread=Unreadable.REDACTED)
     answered = reading.answered
     if not (answered.response or answered.tool_calls) and _among(names, _RESPONSE):
-        reading.answered = NOTHING_ANSWERED._replace(finish=answered.finish, unread=Unreadable.REDACTED)
+        reading.answered = replace(NOTHING_ANSWERED, finish=answered.finish, unread=Unreadable.REDACTED)
 
 
 def _among(names: frozenset[str], parts: tuple[str, ...]) -> bool:

@@ -8,7 +8,9 @@ reasoning), the answer of a failed or filtered call, and zero output tokens.
 import string
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+
+import msgspec
+from msgspec.structs import replace
 
 from monitor.trace import Document, Message, Side, ToolCall, Unread, Unreadable, Usage
 
@@ -46,7 +48,7 @@ _ENUMERATION = "finishreason."  # an enumeration's name that was printed
 _LONGEST_MARKER = 256  # characters, over all lines
 
 
-class Asked(NamedTuple):
+class Asked(msgspec.Struct, frozen=True, gc=False):
     """A prompt as read: its messages, kinds of its parts without text, and why a text of it was not read.
 
     `documents` are those that came within its messages.
@@ -62,7 +64,7 @@ class Asked(NamedTuple):
         return any(message.content for message in self.messages)
 
 
-class Answered(NamedTuple):
+class Answered(msgspec.Struct, frozen=True, gc=False):
     """A model's output: the first sample with text and the others; the rest as in `Asked`."""
 
     response: str = ""
@@ -99,13 +101,13 @@ def fuller_answer(own: Answered, other: Answered) -> Answered:
 
 def cut_prompt(asked: Asked) -> Asked:
     """Return a prompt that its sender cut off: truncated, or not read where nothing of a text is left."""
-    return asked._replace(unread=Unreadable.TRUNCATED if asked.has_text() else Unreadable.NO_CONTENT)
+    return replace(asked, unread=Unreadable.TRUNCATED if asked.has_text() else Unreadable.NO_CONTENT)
 
 
 def cut_answer(answered: Answered) -> Answered:
     """Return an output that its sender cut off, likewise."""
     held = answered.response or answered.alternatives or answered.tool_calls
-    return answered._replace(unread=Unreadable.TRUNCATED if held else Unreadable.NO_CONTENT)
+    return replace(answered, unread=Unreadable.TRUNCATED if held else Unreadable.NO_CONTENT)
 
 
 def joined_prompt(first: Asked, then: Asked) -> Asked:

@@ -5,6 +5,8 @@ Source: `open-telemetry/semantic-conventions-genai`.
 
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from monitor.ingest.dialects import messages
 from monitor.ingest.dialects.flat import unflatten
 from monitor.ingest.dialects.payloads import answered_of, asked_of, is_body
@@ -95,7 +97,7 @@ def read(span: WireSpan, document_keys: tuple[str, ...]) -> Reading:
     system = attributes.get("system_prompt") or attributes.get("gen_ai.agent.system_prompt")
     if type(system) is str and system and all(message.role != "system" for message in reading.asked.messages):
         held = reading.asked
-        reading.asked = held._replace(messages=(Message("system", system), *held.messages))
+        reading.asked = replace(held, messages=(Message("system", system), *held.messages))
     return reading
 
 
@@ -225,7 +227,7 @@ def _ending(asked: Asked) -> tuple[Asked, Answered]:
     *before, last = asked.messages or (Message(),)
     if last.role != "assistant" or not last.content:
         return asked, NOTHING_ANSWERED
-    return asked._replace(messages=tuple(before)), Answered(last.content)
+    return replace(asked, messages=tuple(before)), Answered(last.content)
 
 
 def _read_tool_events(reading: Reading, events: list[SpanEvent], parts: list[Reading]) -> None:
@@ -285,8 +287,8 @@ def read_event(event: SpanEvent, document_keys: tuple[str, ...]) -> Reading:
         answered = messages.answered(content)
         index = content.get("index") if type(content) is dict else 0
         if type(index) is int and index > 0 and answered.response:
-            answered = answered._replace(
-                response="", alternatives=(answered.response, *answered.alternatives)
+            answered = replace(
+                answered, response="", alternatives=(answered.response, *answered.alternatives)
             )
         reading.answered, reading.finish = answered, answered.finish
     elif event.name in _PROMPTS:

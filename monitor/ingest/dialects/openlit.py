@@ -5,6 +5,8 @@ Source: `openlit` 1.45 `instrumentation/openai/utils.py`. Versions before 1.34 h
 
 from typing import Final
 
+from msgspec.structs import replace
+
 from monitor.ingest.dialects import messages
 from monitor.ingest.spans import Reading, WireSpan
 from monitor.trace import Message
@@ -28,5 +30,5 @@ def read(span: WireSpan, _document_keys: tuple[str, ...]) -> Reading | None:
                 turns.append(Message("assistant", ""))
             turns.append(message)
         if len(turns) > len(asked.messages):
-            reading.asked = asked._replace(messages=tuple(turns))
+            reading.asked = replace(asked, messages=tuple(turns))
     return reading

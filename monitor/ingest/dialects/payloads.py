@@ -6,6 +6,8 @@ kept as text, so that it is judged.
 
 from typing import Any, Final, NamedTuple
 
+from msgspec.structs import replace
+
 from monitor.errors import BadTrace
 from monitor.ingest import strict_json
 from monitor.ingest.bodies import is_stream, response_of
@@ -62,7 +64,7 @@ def asked_of(value: Any) -> Asked:
         return cut_prompt(NOTHING_ASKED) if cut else NOTHING_ASKED
     asked = _asked(langchain.plain(read))
     # Not the constant: that this prompt is empty was read, and no other dialect has to guess.
-    return cut_prompt(asked) if cut else Asked(*asked)
+    return cut_prompt(asked) if cut else replace(asked)
 
 
 def _asked(value: Any) -> Asked:
@@ -123,11 +125,11 @@ def answered_of(value: Any) -> Answered:
     """Read the output of a model: an API's body, messages, a text, or an application's own object."""
     read, cut = opened(value)
     if streamed := _streamed(read):
-        return streamed._replace(finish=_finish(streamed.finish))
+        return replace(streamed, finish=_finish(streamed.finish))
     if read in _EMPTY:
         return cut_answer(NOTHING_ANSWERED) if cut else NOTHING_ANSWERED
     answered = _answered(langchain.plain(read))
-    answered = answered._replace(finish=_finish(answered.finish))
+    answered = replace(answered, finish=_finish(answered.finish))
     return cut_answer(answered) if cut else answered
 
 

@@ -5,6 +5,8 @@ Source: npm `ai` 3.4.33, 4.3.19, 5.0.277 and 6.0.326, and `@ai-sdk/otel` 1.0.173
 
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from monitor.ingest.dialects import messages
 from monitor.ingest.dialects.metadata import read_metadata, under, unquoted
 from monitor.ingest.dialects.payloads import asked_of
@@ -81,7 +83,7 @@ def _asked(attributes: Attributes) -> Asked:
     if said is None:
         asked = asked_of(attributes.get("ai.prompt") or attributes.get("ai.request.text"))
         audio = "ai.request.audio.size" in attributes
-        return asked._replace(left_out=(*asked.left_out, "audio")) if audio else asked
+        return replace(asked, left_out=(*asked.left_out, "audio")) if audio else asked
     turns, cut = opened(said)
     if type(turns) is not list:
         return asked_of(turns)
@@ -112,7 +114,7 @@ def _answered(attributes: Attributes) -> Answered:
     left_out = tuple(kind for key, kind in _LEFT_OUT if key in attributes)
     if answered is NOTHING_ANSWERED and not left_out:
         return NOTHING_ANSWERED
-    return answered._replace(left_out=left_out, unread=Unreadable.TRUNCATED if cut else None)
+    return replace(answered, left_out=left_out, unread=Unreadable.TRUNCATED if cut else None)
 
 
 def _finish(attributes: Attributes) -> object:
