@@ -70,7 +70,9 @@ def _hashed(text: str, pseudonym: Callable[[str], str]) -> str:
 def _is_personal(text: str) -> bool:
     if "@" in text and _EMAIL.search(text):
         return True
-    if len(text.encode().translate(None, _NO_DIGITS)) < _SHORTEST or not _DIGITS.search(text):
+    if len(text) < _SHORTEST or len(text.encode().translate(None, _NO_DIGITS)) < _SHORTEST:
+        return False
+    if not _DIGITS.search(text):
         return False
     return bool(_SSN.search(text)) or any(_is_card(run) or _is_iban(run) for run in _runs(text))
 

@@ -217,7 +217,7 @@ class NativeDecoder:
         """
         value = record.value or b""
         payload = self._parse(value)
-        if not isinstance(payload, dict):
+        if type(payload) is not dict:
             raise BadTrace("wrong_type", NO_OBJECT)
         lost: list[Lost] = []
         try:  # not `convert`: at this rate each call counts
