@@ -30,7 +30,8 @@ class Coverage(msgspec.Struct, frozen=True, kw_only=True):
 class FlagRow(msgspec.Struct, frozen=True, kw_only=True):
     """A flag as the ledger keeps it: identifiers, numbers, and excerpts only as `SafeText`.
 
-    `time` is when it was recorded, in Unix seconds.
+    `time` is when it was recorded, in Unix seconds. `error` is the type of error
+    that the exchange ended with.
     """
 
     flag: Flag
@@ -42,6 +43,7 @@ class FlagRow(msgspec.Struct, frozen=True, kw_only=True):
     prompt: SafeText
     response: SafeText
     evidence: tuple[SafeText, ...]
+    error: str = ""
 
 
 class FlagFilter(msgspec.Struct, frozen=True, kw_only=True):

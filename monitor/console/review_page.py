@@ -43,8 +43,9 @@ def as_json(flags: Sequence[FlagRow], following: str) -> bytes:
     """Return `{"flags": [...], "next": ...}`; `next` is the query of the next page, null on the last one.
 
     A flag has id, time (RFC 3339), rule, severity, app, environment, provider, model and their versions,
-    trace_id, position (topic, partition, offset), why (per assessment detector, status, score or null,
-    reason, kinds with their counts) and text (prompt, response, list of evidence, all redacted).
+    trace_id, error (the type of error that the exchange ended with), position (topic, partition, offset), why
+    (per assessment detector, status, score or null, reason, kinds with their counts) and text (prompt,
+    response, list of evidence, all redacted).
     """
     return msgspec.json.encode({"flags": list(map(_plain, flags)), "next": following or None})
 
@@ -78,6 +79,7 @@ def _plain(row: FlagRow) -> dict[str, Any]:
         "severity": row.flag.severity,
         **row.traffic.identity(),
         "trace_id": row.trace_id,
+        "error": row.error,
         "position": {"topic": topic, "partition": partition, "offset": offset},
         "why": [
             {
@@ -99,11 +101,12 @@ def _row(row: FlagRow) -> str:
     topic, partition, offset = row.origin[:3]
     trace = escape("?" + urlencode({"trace_id": row.trace_id}))
     place = f'<br><span class="m">{_text(topic)}/{partition}/{offset}</span>'
+    failure = f"<br>failed: <b>{_text(row.error)}</b>" if row.error else ""
     cells = (
         f"{day}<br>{hour}",
         f'<span class="s {severity}">{_MARKS[severity]} {severity}</span><br>{_text(row.flag.rule)}',
         _lines(_where(row.traffic)),
-        f'<a href="{trace}">{_text(row.trace_id)}</a>{place}',
+        f'<a href="{trace}">{_text(row.trace_id)}</a>{place}{failure}',
         "<br>".join(map(_why, row.assessments)),
         _excerpt("prompt", row.prompt)
         + _excerpt("response", row.response)

@@ -21,8 +21,11 @@ ORIGIN: Final = ("topic", "partition", "offset", "part", "incarnation")
 """Columns that hold an `Origin`, in its order."""
 
 
-class FlagBody(msgspec.Struct, frozen=True, kw_only=True):
-    """Content of `flags.body`: everything of a `FlagRow` that has no column of its own."""
+class FlagBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Content of `flags.body`: everything of a `FlagRow` that has no column of its own.
+
+    Fields with a default came later: bodies of earlier versions lack them.
+    """
 
     rule_version: str
     actions: tuple[Action, ...]
@@ -34,6 +37,7 @@ class FlagBody(msgspec.Struct, frozen=True, kw_only=True):
     response: SafeText
     evidence: tuple[SafeText, ...]
     assessments: tuple[Assessment, ...]
+    error: str = ""
 
 
 _flag_encoder = msgspec.json.Encoder(order="sorted")
@@ -54,6 +58,7 @@ def flag_columns(row: FlagRow) -> dict[str, Any]:
         response=row.response,
         evidence=row.evidence,
         assessments=tuple(map(_without_vector, row.assessments)),
+        error=row.error,
     )
     return {
         "id": flag.id,
@@ -96,6 +101,7 @@ def flag_row(stored: Any) -> FlagRow:
         prompt=body.prompt,
         response=body.response,
         evidence=body.evidence,
+        error=body.error,
     )
 
 

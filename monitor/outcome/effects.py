@@ -58,6 +58,7 @@ def flag_rows(judgement: Judgement, now: float, excerpt_chars: int) -> list[Flag
                 prompt=prompt,
                 response=response,
                 evidence=tuple(evidence[:EXCERPTS]),
+                error=trace.error,
             )
         )
     return rows

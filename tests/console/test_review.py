@@ -17,6 +17,7 @@ from flags import PII, numbered_flag_row
 from hypothesis import given
 from hypothesis import strategies as st
 from ledgers import POLICY, record_flags
+from msgspec.structs import replace
 from patience import PATIENCE, eventually
 
 from monitor.clock import SystemClock
@@ -257,7 +258,7 @@ def test_next_leads_through_all_of_it(ledger: Ledger, rig: Rig, form: str) -> No
 def test_json_has_the_documented_shape(ledger: Ledger, rig: Rig) -> None:
     """Accept or `format` ask for JSON: what the row shows, by name."""
     drift = Assessment(detector="drift", version="1", status=Status.SKIPPED, reason="warming_up")
-    record_flags(ledger, [numbered_flag_row(7, assessments=(PII, drift))])
+    record_flags(ledger, [numbered_flag_row(7, assessments=(PII, drift), error="RateLimitError")])
     answer = rig.get("/review", {**BEARER, "Accept": "application/json"})
     assert answer.headers["Content-Type"] == "application/json"
     assert rig.json().text == answer.text
@@ -276,6 +277,7 @@ def test_json_has_the_documented_shape(ledger: Ledger, rig: Rig) -> None:
                 "prompt_version": "",
                 "model": "m-1",
                 "trace_id": "trace-7",
+                "error": "RateLimitError",
                 "position": {"topic": "traces", "partition": 3, "offset": 7},
                 "why": [
                     {
@@ -323,12 +325,30 @@ def test_a_page_shows_a_row_in_words(ledger: Ledger, rig: Rig) -> None:
     assert page.links() == ["?trace_id=trace-7"]
 
 
+def test_a_failed_call_shows_the_type_of_its_error(ledger: Ledger, rig: Rig) -> None:
+    """The type stands with the trace, on the page as in JSON; a call that did not fail has none."""
+    flag = numbered_flag_row(0).flag
+    for number, error in enumerate(("", "openai.RateLimitError")):
+        trace = Trace(id=f"t-{number}", time=1.0, response="", error=error)
+        judged = Judgement(
+            origin=Origin("t", 0, number, 0),
+            trace=trace,
+            assessments=(PII,),
+            flags=(replace(flag, id=f"flag-{number}"),),
+        )
+        record_flags(ledger, flag_rows(judged, 10.0 + number, POLICY.excerpt_chars))
+    assert [each["error"] for each in json.loads(rig.json().text)["flags"]] == ["openai.RateLimitError", ""]
+    text = "|".join(Page(rig.get("/review").text).texts)
+    assert text.count("failed: ") == 1
+    assert "t/0/1|failed: |openai.RateLimitError" in text
+
+
 def test_nothing_in_a_flag_becomes_markup(ledger: Ledger, rig: Rig) -> None:
     """Whatever names and texts hold is shown as text, and there is no script in a page, nor a handler."""
     hostile = f"\"'>\x00{CANARY}<img src=x onerror=alert(1)>&amp;"
     kind = Evidence(field="response", start=0, end=1, kind=hostile, score=1.0)
     found = Assessment(detector=hostile, version="1", status=Status.ERROR, reason=hostile, evidence=(kind,))
-    names = dict.fromkeys(("id", "rule", "trace_id", "app", "environment", "model"), hostile)
+    names = dict.fromkeys(("id", "rule", "trace_id", "app", "environment", "model", "error"), hostile)
     texts = {name: SafeText(hostile) for name in ("prompt", "response")}
     rows = [numbered_flag_row(0, **names, **texts, assessments=(found,), evidence=(SafeText(hostile),))]
     given = {"app": hostile, "rule": hostile}
@@ -340,7 +360,7 @@ def test_nothing_in_a_flag_becomes_markup(ledger: Ledger, rig: Rig) -> None:
     assert {name for _, attributes in page.tags for name in attributes} == {
         "lang", "charset", "class", "id", "href", "dir",
     }  # fmt: skip
-    assert "".join(page.texts).count(CANARY) == 13
+    assert "".join(page.texts).count(CANARY) == 14
     assert all(link.startswith("?") for link in page.links())
     record_flags(ledger, [numbered_flag_row(1, app=CANARY, rule=CANARY, response=SafeText(CANARY))])
     answer = rig.get("/review?" + urlencode({"app": CANARY}))

@@ -1,5 +1,6 @@
 """Listing flags on record: the right ones, the newest first, through connections that can only read."""
 
+import json
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -14,6 +15,7 @@ from monitor.errors import Retryable
 from monitor.findings import Assessment, Severity, Status
 from monitor.ledger import schema as t
 from monitor.ledger.flags import FlagReader
+from monitor.ledger.rows import flag_columns
 from monitor.ledger.store import Ledger
 from monitor.records import FlagFilter
 from monitor.trace import TRAFFIC, SafeText, Traffic
@@ -40,12 +42,19 @@ def test_a_flag_is_read_as_it_was_recorded(ledger: Ledger, reader: FlagReader) -
             app='" \\ % _ é',
             assessments=(PII, Assessment(detector="drift", version="1", status=Status.SKIPPED, reason="r")),
             response=SafeText('"detector":"toxicity"\n'),
+            error="RateLimitError",
         ),
     ]
     record_flags(ledger, rows)
     page = reader.find(FlagFilter(), 10)
     assert page.flags == (rows[1], rows[0])
     assert not page.more
+
+
+def test_a_flag_of_a_call_that_did_not_fail_is_written_as_before() -> None:
+    """Its body has no word of an error, so that the digests of older flags stay what they were."""
+    assert "error" not in json.loads(flag_columns(numbered_flag_row(0))["body"])
+    assert json.loads(flag_columns(numbered_flag_row(0, error="timeout"))["body"])["error"] == "timeout"
 
 
 @on_every_database
