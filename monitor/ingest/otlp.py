@@ -73,15 +73,17 @@ class OtlpDecoder:
         return tuple(pieces)
 
     def foreign(self, record: Record) -> Counter[str]:
-        """Count the attributes of spans that look like a model's call and that no dialect reads, by name."""
+        """Count attributes and events, by name, of spans that look like a model's call and are of no dialect.
+
+        Names of events come after the word "event".
+        """
         batches = self._read(record.value or b"", self._max_depth, dialects.WANTED)
-        spans = (span for batch in batches for span in batch.spans)
-        return Counter(
-            name_of(key)
-            for span in spans
-            if dialects.read_span(span, self._document_keys) is None and dialects.looks_foreign(span)
-            for key in span.attributes
-        )
+        counts: Counter[str] = Counter()
+        for span in (span for batch in batches for span in batch.spans):
+            if dialects.read_span(span, self._document_keys) is None and dialects.looks_foreign(span):
+                counts.update(name_of(key) for key in span.attributes)
+                counts.update(f"event {name_of(event.name)}" for event in span.sent)
+        return counts
 
     def _piece(self, span: WireSpan, resource: Resource, time: float) -> Span:
         reading = dialects.read_span(span, self._document_keys)

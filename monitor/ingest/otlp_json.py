@@ -213,6 +213,7 @@ def _spans(
                 raise BadTrace(
                     "bad_id", f"{where}[{n}].parentSpanId: must be {_SPAN_ID} hexadecimal digits or none"
                 )
+        sent = span.events or ()
         yield WireSpan(
             trace_id,
             span_id,
@@ -223,11 +224,12 @@ def _spans(
             _attributes(span.attributes, max_depth, path),
             [
                 SpanEvent(e.name, _time(e.time_unix_nano), _attributes(e.attributes, max_depth, path))
-                for e in span.events or ()
+                for e in sent
                 if e.name in wanted
             ],
             span.name or "",
             scope,
+            sent,
         )
 
 

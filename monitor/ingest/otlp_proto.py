@@ -86,7 +86,7 @@ def _spans(
     items: Iterable[Any], attributes: _Values, where: str, events: frozenset[str], scope: Scope
 ) -> Iterator[WireSpan]:
     for n, span in enumerate(items):
-        trace_id, span_id, parent_id = span.trace_id, span.span_id, span.parent_span_id
+        trace_id, span_id, parent_id, sent = span.trace_id, span.span_id, span.parent_span_id, span.events
         if len(trace_id) != _TRACE_ID or trace_id == _NO_TRACE:
             raise BadTrace("bad_id", f"{where}[{n}].trace_id: must be {_TRACE_ID} bytes, not all zero")
         if len(span_id) != _SPAN_ID or span_id == _NO_SPAN:
@@ -103,13 +103,14 @@ def _spans(
             attributes(span.attributes, (where, n)),
             [
                 SpanEvent(e.name, e.time_unix_nano, attributes(e.attributes, (where, n, ".events")))
-                for e in held
+                for e in sent
                 if e.name in events
             ]
-            if (held := span.events)
+            if sent
             else [],
             span.name,
             scope,
+            sent,
         )
 
 

@@ -66,6 +66,8 @@ class WireSpan(msgspec.Struct, gc=False):
     """One span of either wire format: ids in lower-case hexadecimal, times in Unix nanoseconds, 0 is none.
 
     The ids are random bytes of a fixed length, so they may be logged as they are. `name` is not cleaned.
+    `events` are those that some dialect reads, `sent` all of them as they came: each has a `name`, and
+    `attributes`, or None, each with its `key`.
     """
 
     trace_id: str
@@ -78,6 +80,7 @@ class WireSpan(msgspec.Struct, gc=False):
     events: list[SpanEvent]
     name: str = ""
     scope: Scope = NO_SCOPE
+    sent: Any = ()
 
 
 class WireLog(msgspec.Struct, gc=False):

@@ -8,7 +8,7 @@ from typing import Any, get_args
 import pytest
 from click.testing import CliRunner, Result
 from gateway_payloads import KONG, LITELLM, NATIVE, PAIR, REQUEST, sse
-from otlp_wire import request, span_of
+from otlp_wire import attributes, request, span_of
 
 from monitor.cli import riskmon
 from monitor.cli.decode import fields_of
@@ -67,6 +67,18 @@ def test_spans_that_look_like_a_model_call_say_which_attributes_were_left(decode
     plain = request(span_of({"http.route": "/v1", "traceloop.association.properties.user_id": "u-1"}))
     (row,) = rows(decode("otlp_json", plain, "--json"))
     assert (row["unused"], "foreign" in row["spans"][0]) == ({}, False)
+
+
+def test_events_that_look_like_a_model_call_are_named(decode: Decode) -> None:
+    """Of a span of no dialect the events are listed by name, after those words, and their texts are not."""
+    events = [{"name": "gen_ai.acme.answer", "attributes": attributes({"text": "Hi Jane"})}] * 2
+    sent = request(span_of({"http.route": "/v1"}, events=[*events, {"name": "jane miller"}]))
+    (row,) = rows(decode("otlp_json", sent, "--json"))
+    assert row["unused"] == {"http.route": 1, "event gen_ai.acme.answer": 2, "event …": 1}
+    shown = decode("auto", sent).output
+    assert "spans of unknown look like calls of a model" in shown
+    assert "event gen_ai.acme.answer (2)" in shown
+    assert "jane" not in shown.lower()
 
 
 def test_identifiers_that_were_hashed_are_named(decode: Decode) -> None:

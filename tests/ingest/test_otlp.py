@@ -93,6 +93,46 @@ def test_a_span_of_something_else_keeps_its_place() -> None:
     assert one({}, parentSpanId="0" * 16).parent_id == ""
 
 
+def event(name: str, *keys: str) -> dict[str, Any]:
+    """An event of OTLP/JSON that holds a text under each of these keys."""
+    return {"name": name, "timeUnixNano": str(START), "attributes": attributes(dict.fromkeys(keys, "Hi?"))}
+
+
+OTHERS = ("exception", "cache.miss", "gen_ai", "ai", "gen_ai.evaluation.result", "langfuse.trace.name", "")
+LOOKS = ("gen_ai", "llm", "ai", "langfuse", "mlflow", "traceloop", "gcp.vertex.agent", "openinference")
+unread_names = st.builds("{}.acme.{}".format, st.sampled_from(LOOKS), st.from_regex(r"[a-z_]{1,9}\Z"))
+
+
+@given(
+    name=unread_names,
+    in_an_attribute=st.booleans(),
+    before=st.lists(st.sampled_from(OTHERS), max_size=3),
+    after=st.lists(st.sampled_from(OTHERS), max_size=3),
+)
+def test_an_event_of_a_model_makes_a_span_foreign(
+    name: str,
+    in_an_attribute: bool,  # noqa: FBT001 - drawn
+    before: list[str],
+    after: list[str],
+) -> None:
+    """Wherever it stands, such a name of an event or its attribute counts, in both encodings; others not."""
+    telling = event("message", "http.route", name) if in_an_attribute else event(name)
+    for told, events in (
+        (True, [*map(event, before), telling, *map(event, after)]),
+        (False, [*(event(each, *after) for each in before), event("message", *after)]),
+    ):
+        sent = request(span_of({"http.route": "/v1"}, events=events))
+        (span,) = decode(sent)
+        assert bool(span.foreign) is told
+        assert decode(bench_decode.protobuf(sent), "otlp_proto") == [span]
+
+
+def test_events_that_nobody_reads_leave_a_span_of_a_dialect_alone() -> None:
+    """What a dialect reads is no foreign span, whatever further events stand on it."""
+    read = {"gen_ai.operation.name": "chat", "gen_ai.output.messages": "Within 30 days."}
+    assert one(read, events=[event("llm.acme.chunk", "llm.acme.text")]) == one(read)
+
+
 @pytest.mark.parametrize(
     ("change", "reason", "field"),
     [

@@ -7,7 +7,7 @@ that it reads (they mark it too), and `LOGS`, names of log records for its `read
 dialects: their readings are merged, the first of `DIALECTS` first.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
 from typing import Any, Final
 
@@ -127,10 +127,18 @@ def content_on(emitter: str) -> str:
 
 
 def looks_foreign(span: WireSpan) -> bool:
-    """Return whether a span of no dialect looks like a model's call, by the names of its attributes."""
+    """Return whether a span of no dialect looks like a model's call, by names of attributes and events."""
     if span.name == litellm.RAW:
         return False
-    return any(key.startswith(_LOOKS) and not key.startswith(_BAGGAGE) for key in span.attributes)
+    names = (*span.attributes, *_names_of_events(span)) if span.sent else span.attributes
+    return any(name.startswith(_LOOKS) and not name.startswith(_BAGGAGE) for name in names)
+
+
+def _names_of_events(span: WireSpan) -> Iterator[str]:
+    for event in span.sent:
+        yield event.name
+        for attribute in event.attributes or ():
+            yield attribute.key
 
 
 _LOOKS: Final = (
@@ -140,8 +148,9 @@ _BAGGAGE: Final = (
     "traceloop.association.", "traceloop.workflow.", "traceloop.entity.path", "langfuse.trace.",
     "langfuse.environment", "langfuse.release", "langfuse.version", "langfuse.session.", "langfuse.user.",
     "langfuse.internal.", "gen_ai.conversation.", "gen_ai.agent.", "mlflow.traceRequestId",
+    "gen_ai.evaluation.",
 )  # fmt: skip
-"""What SDKs copy onto every span below a call, of a database too."""
+"""What SDKs copy onto every span below a call, of a database too; and what is said about calls elsewhere."""
 
 
 def merged(readings: list[Reading]) -> Reading | None:
