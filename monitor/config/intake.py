@@ -75,8 +75,9 @@ class KafkaConfig(Section):
 
 
 Format = Literal[
-    "native", "otlp_json", "otlp_proto", "otlp_proto_logs", "openai", "litellm", "kong", "agento11y", "auto"
-]
+    "native", "otlp_json", "otlp_proto", "otlp_proto_logs", "openai", "litellm", "kong", "agento11y",
+    "agento11y_proto", "auto",
+]  # fmt: skip
 
 
 Port = Annotated[int, Field(ge=0, le=65535)]

@@ -26,7 +26,7 @@ __all__ = ["FORMATS", "PROTOBUF", "Decode", "content_on", "decoder", "decoder_fo
 
 Decode: TypeAlias = Callable[[Record], Sequence[Trace | Span]]
 
-PROTOBUF: frozenset[str] = frozenset(signals.PROTOBUF.values())
+PROTOBUF: frozenset[str] = frozenset({"agento11y_proto", *signals.PROTOBUF.values()})
 """Formats that are binary."""
 SHAPES: Mapping[str, Shapes] = {
     "native": {"": NativeTrace},
@@ -134,6 +134,12 @@ def _agento11y(config: IngestConfig, names: Names) -> Decode:
     return _of_bodies(agento11y.decode, "agento11y", config, names)
 
 
+def _agento11y_proto(config: IngestConfig, names: Names) -> Decode:
+    from monitor.ingest import agento11y_proto
+
+    return partial(agento11y_proto.decode, clean=names, markers=Markers(config.redaction_markers))
+
+
 def _otlp_json(config: IngestConfig, names: Names) -> Decode:
     from monitor.ingest import otlp, otlp_json
 
@@ -169,6 +175,7 @@ FORMATS: Mapping[Format, Callable[[IngestConfig, Names], Decode]] = {
     "litellm": _litellm,
     "kong": _kong,
     "agento11y": _agento11y,
+    "agento11y_proto": _agento11y_proto,
     "auto": _auto,
 }
 """Builders of decoders, by the format's name in the configuration."""

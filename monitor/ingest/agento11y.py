@@ -5,6 +5,7 @@
 Source: PyPI `agento11y` 0.21 (`proto_mapping.py`, `generation_ingest.proto`). The JSON is protobuf's: names
 in snake_case or lowerCamelCase, enumerations by name or number, 64-bit integers as strings, bytes in base64.
 With the content capture mode `metadata_only` messages keep their parts, and these are empty.
+`agento11y_proto` reads the same in protobuf.
 """
 
 import base64
@@ -160,6 +161,14 @@ def decode(record: Record, parse: Parse, clean: Names, markers: Markers) -> tupl
     sent = one_object(parse(value)).get("generations")
     if not isinstance(sent, list):
         raise BadTrace("missing_field", "generations: required; send a list of them")
+    return traces_of(list(map(_renamed, sent)), record, clean, markers)
+
+
+def traces_of(sent: Sequence[object], record: Record, clean: Names, markers: Markers) -> tuple[Trace, ...]:
+    """Return the traces of a record's generations, each as JSON has it, its bytes in base64 or as they are.
+
+    Raises BadTrace: too_large, wrong_type, out_of_range.
+    """
     if len(sent) > MAX_GENERATIONS:
         raise BadTrace("too_large", f"{len(sent)} generations; send at most {MAX_GENERATIONS} in a record")
     return tuple([_trace(each, n, record, clean, markers) for n, each in enumerate(sent)])
@@ -168,7 +177,7 @@ def decode(record: Record, parse: Parse, clean: Names, markers: Markers) -> tupl
 def _trace(sent: object, number: int, record: Record, clean: Names, markers: Markers) -> Trace:
     lost: list[Lost] = []
     at = f"generations[{number}]"
-    made = convert(_renamed(sent), Generation, lost, at)
+    made = convert(sent, Generation, lost, at)
     model = made.model or Model()
     metadata = made.metadata or {}
     hidden = any(value == "metadata_only" for key, value in metadata.items() if key.endswith(_MODE))
@@ -294,14 +303,17 @@ def _returned(result: Returned) -> str:
 
 
 def _json_of(value: Any) -> str:
-    """Return the JSON that base64 holds, as text: what JSON it is a text of, if it is one."""
-    if not isinstance(value, str):
+    """Return the JSON that bytes, or base64, hold, as text: what JSON it is a text of, if it is one."""
+    if isinstance(value, bytes):
+        text = value.decode("utf-8", "replace")
+    elif not isinstance(value, str):
         return as_text(value)
-    try:
-        raw = base64.b64decode(value.translate(_URL_SAFE) + "=" * (-len(value) % 4), validate=True)
-        text = raw.decode()
-    except ValueError:
-        return value  # JSON as it is, from whoever does not know better
+    else:
+        try:
+            raw = base64.b64decode(value.translate(_URL_SAFE) + "=" * (-len(value) % 4), validate=True)
+            text = raw.decode()
+        except ValueError:
+            return value  # JSON as it is, from whoever does not know better
     if text[:1] == '"':
         try:
             return msgspec.json.decode(text, type=str)

@@ -4,6 +4,7 @@ import msgspec
 
 from monitor.config import Format
 from monitor.ingest.litellm import WRAPPER
+from monitor.ingest.lookalikes import holds_generations
 
 _MARKS: tuple[tuple[Format, set[str]], ...] = (
     *(("otlp_json", {key}) for key in ("resourceSpans", "resourceLogs", "resource_spans", "resource_logs")),
@@ -24,7 +25,7 @@ def recognise(value: bytes) -> Format:
     Protobuf is taken for spans; logs look the same.
     """
     if value[:1] == b"\n" and value.lstrip()[:1] not in (b"{", b"["):  # the tag of resource_spans
-        return "otlp_proto"
+        return "agento11y_proto" if holds_generations(value) else "otlp_proto"
     try:
         keys = _keys(value).keys()
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

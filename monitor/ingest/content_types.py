@@ -12,6 +12,7 @@ RECEIVED: Final[Mapping[tuple[str, str], Format]] = {
     ("traces", "application/json"): "otlp_json",
     ("logs", "application/x-protobuf"): "otlp_proto_logs",
     ("logs", "application/json"): "otlp_json",
+    ("generations", "application/x-protobuf"): "agento11y_proto",
     ("generations", "application/json"): "agento11y",
 }
 """Signal and content type to the name of a format."""

@@ -3,6 +3,7 @@
 Sources: Jaeger's `model.proto` (`Span`: 1 trace id of 16 bytes, 2 span id of 8, 3 operation name) and its
 JSON; Zipkin's `zipkin.proto` (`ListOfSpans`: 1 spans, of which 1 trace id of 8 or 16 bytes, 3 id of 8) and
 its JSON, version 2. A Collector's `kafka` exporter writes them with `encoding: jaeger_proto` and the like.
+Generations are those of `agento11y_proto`.
 """
 
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ import msgspec
 _JAEGER: Final = "Jaeger's spans"
 _ZIPKIN: Final = "Zipkin's spans"
 _REMEDY: Final = "set the exporter's encoding to otlp_proto or otlp_json"
+_GENERATIONS: Final = "generations of Agent Observability: set the topic's format to agento11y_proto"
+_OF_GENERATIONS: Final = range(14, 31)  # fields of a generation, from its usage on
 _TRACE_IDS: Final = frozenset({8, 16})  # bytes
 _SPAN_ID: Final = 8
 _LENGTHS: Final = {1: 8, 5: 4}  # bytes of fixed fields by wire type
@@ -59,7 +62,15 @@ def named_protobuf(value: bytes) -> str:
         inner = dict(reversed(list(_fields(by_number[1]))))
         if len(inner.get(1, b"")) in _TRACE_IDS and len(inner.get(3, b"")) == _SPAN_ID:
             found = _ZIPKIN
+        elif holds_generations(value):
+            return f"it looks like {_GENERATIONS}"
     return f"it looks like {found}: {_REMEDY}" if found else ""
+
+
+def holds_generations(value: bytes) -> bool:
+    """Return whether protobuf is an export of generations: a group of OTLP has no fields so numbered."""
+    first = next(_fields(value), (0, b""))
+    return first[0] == 1 and any(number in _OF_GENERATIONS for number, _ in _fields(first[1]))
 
 
 def _fields(value: bytes) -> Iterator[tuple[int, bytes]]:

@@ -65,9 +65,7 @@ NO_SCOPE = Scope()
 class WireSpan(msgspec.Struct, gc=False):
     """One span of either wire format: ids in lower-case hexadecimal, times in Unix nanoseconds, 0 is none.
 
-    The ids are random bytes of a fixed length, so they may be logged as they are. `name` is not cleaned.
-    `events` are those that some dialect reads, `sent` all of them as they came: each has a `name`, and
-    `attributes`, or None, each with its `key`.
+    Ids are random bytes of a fixed length, and may be logged; `name` is not cleaned, `sent` all its events.
     """
 
     trace_id: str

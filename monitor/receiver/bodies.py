@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
+from monitor.receiver import generations
 from monitor.receiver.refusals import BodyRefused, Refusal, too_large
 
 JSON: Final = "application/json"
@@ -119,8 +120,6 @@ _JSON: Final = {
     "traces": _Names("resourceSpans", "scopeSpans", "spans"),
     "logs": _Names("resourceLogs", "scopeLogs", "logRecords"),
 }
-GENERATIONS: Final = "generations"
-"""The signal that is no OTLP, and the field of its bodies that is divided."""
 _Items: TypeAlias = msgspec.json.Decoder[list[Any] | None]
 _object: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _objects: Final[_Items] = msgspec.json.Decoder(list[dict[str, msgspec.Raw]] | None)
@@ -148,9 +147,11 @@ class Divider:
     def parts(self, signal: str, content_type: str, body: bytes) -> Sequence[bytes]:
         """Return a body's parts, mostly itself; none when it holds nothing.
 
-        Raises BodyRefused for what is not OTLP at all. JSON that is odd in detail stays whole, so that the
-        decoder can say what is wrong with it.
+        Raises BodyRefused for what is not of the signal at all. JSON that is odd in detail stays whole, so
+        that the decoder can say what is wrong with it.
         """
+        if signal == generations.SIGNAL:
+            return generations.parts(body, self._most, as_json=content_type == JSON)
         return self._of_json(signal, body) if content_type == JSON else self._of_protobuf(signal, body)
 
     def _of_protobuf(self, signal: str, body: bytes) -> Sequence[bytes]:
@@ -195,24 +196,12 @@ class Divider:
             raise BodyRefused(Refusal.MALFORMED, "the body is not a JSON object") from None
         if not request:
             return ()
-        if signal == GENERATIONS:
-            return self._generations(request, body)
         if body.count(b"{") <= self._most:  # a span has at least its own
             return (body,)
         try:
             return self._divided(signal, request, body)
         except (_Indivisible, msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             return (body,)
-
-    def _generations(self, request: dict[str, Any], body: bytes) -> Sequence[bytes]:
-        try:
-            items = _values.decode(request.get(GENERATIONS, b"null"))
-        except msgspec.DecodeError:
-            return (body,)
-        if items is None or len(items) <= self._most:
-            return (body,)
-        starts = range(0, len(items), self._most)
-        return [msgspec.json.encode({GENERATIONS: items[start : start + self._most]}) for start in starts]
 
     def _divided(self, signal: str, request: dict[str, Any], body: bytes) -> Sequence[bytes]:
         names, originals = _JSON[signal], _PROTOBUF[signal]

@@ -78,8 +78,8 @@ class BodyIntake:
         if not self.accepting:
             raise BodyRefused(Refusal.BUSY, "the spool is full or the ledger busy")
 
-    async def take(self, signal: str, content_type: str, body: bytes, encoding: str = "identity") -> None:
-        """Return once a body is on disk, or holds nothing. Raises BodyRefused.
+    async def take(self, signal: str, content_type: str, body: bytes, encoding: str = "identity") -> bytes:
+        """Return the plain body once it is on disk, or holds nothing. Raises BodyRefused.
 
         When it is cancelled, the body may be written all the same.
         """
@@ -88,6 +88,7 @@ class BodyIntake:
         if parts:
             topic, now = self._topics[signal], self._clock.now()
             await self._write(Received(topic, now, content_type, parts[0], tuple(parts[1:])))
+        return body
 
     def close(self) -> None:
         """Write what waits, then end. Idempotent."""

@@ -4,6 +4,8 @@ OK means that the body is on disk in the spool; no other code gives such a promi
 UNAVAILABLE have a `RetryInfo`, which makes OTLP clients retry; INVALID_ARGUMENT and UNAUTHENTICATED they do
 not repeat. A message that gRPC itself finds too large is RESOURCE_EXHAUSTED without one: not repeated either.
 https://opentelemetry.io/docs/specs/otlp/#otlpgrpc
+
+Grafana's Agent Observability SDKs may send their generations here too.
 """
 
 import asyncio
@@ -18,6 +20,7 @@ import structlog
 
 from monitor.config import ReceiverConfig
 from monitor.errors import ConfigError
+from monitor.receiver import generations
 from monitor.receiver.bodies import PROTOBUF
 from monitor.receiver.intake import BodyIntake
 from monitor.receiver.otlp_http import MAX_CONNECTIONS, REMEDY, REQUEST_SECONDS
@@ -32,13 +35,17 @@ IDLE_SECONDS: Final = 300.0  # until a connection without calls is closed
 STOP_SECONDS: Final = 1.0  # for calls that are open when a stop begins
 _PING_SECONDS: Final = 10  # a client that pings more often is sent away; gRPC's own bound for clients
 _SECTION: Final = "receiver.grpc"
+_OTLP: Final = "opentelemetry.proto.collector."
 _SERVICES: Final = {
-    "trace.v1.TraceService": "traces",
-    "logs.v1.LogsService": "logs",
-    "metrics.v1.MetricsService": "",
-    "profiles.v1development.ProfilesService": "",
+    f"{_OTLP}trace.v1.TraceService": ("Export", "traces"),
+    f"{_OTLP}logs.v1.LogsService": ("Export", "logs"),
+    f"{_OTLP}metrics.v1.MetricsService": ("Export", ""),
+    f"{_OTLP}profiles.v1development.ProfilesService": ("Export", ""),
+    "agento11y.v1.GenerationIngestService": ("ExportGenerations", generations.SIGNAL),
+    "agento11y.v1.WorkflowStepIngestService": ("ExportWorkflowSteps", ""),
+    "sigil.v1.GenerationIngestService": ("ExportGenerations", generations.SIGNAL),  # the SDKs' earlier name
 }
-"""OTLP's services, and the signal of those that are taken."""
+"""Services with their method, and the signal of those that are taken."""
 _CODES: Final = {
     Refusal.MALFORMED: "INVALID_ARGUMENT",
     Refusal.TOO_LARGE: "INVALID_ARGUMENT",
@@ -61,7 +68,7 @@ class _CallRefused(Exception):  # noqa: N818 - an answer, not an error
 
 
 class GrpcReceiver:
-    """Serves the Export calls of traces and logs, giving bodies to `intake`, which others may use as well.
+    """Serves calls that export traces, logs and generations; bodies go to `intake`, which others may use too.
 
     `on_answer` gets the name of each answer's code, from the server's thread: `CANCELLED` for a client that
     did not wait. Raises ConfigError without grpcio.
@@ -133,11 +140,11 @@ class GrpcReceiver:
                 ("grpc.http2.min_ping_interval_without_data_ms", 1000 * _PING_SECONDS),
             ]
         )
-        for service, signal in _SERVICES.items():
+        for service, (method, signal) in _SERVICES.items():
             # As a stream of messages, which looks the same to a client, so that none need be received.
             export = grpc.stream_unary_rpc_method_handler(partial(self._serve, signal))
-            name = f"opentelemetry.proto.collector.{service}"
-            server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, {"Export": export}),))
+            handler = grpc.method_handlers_generic_handler(service, {method: export})
+            server.add_generic_rpc_handlers((handler,))
         host = f"[{self._config.host}]" if ":" in self._config.host else self._config.host
         self._port = server.add_insecure_port(f"{host}:{self._port}")
         await server.start()
@@ -149,13 +156,13 @@ class GrpcReceiver:
         await asyncio.gather(*self._calls, return_exceptions=True)
 
     async def _serve(self, signal: str, messages: AsyncIterator[bytes], context: Any) -> bytes:
-        """Answer one call: an empty response, which is what both services have, or a status."""
+        """Answer one call: a response, which OTLP's services leave empty, or a status."""
         task = asyncio.current_task()
         assert task is not None
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)
         try:
-            await self._take(signal, messages, dict(context.invocation_metadata()))
+            answer = await self._take(signal, messages, dict(context.invocation_metadata()))
         except _CallRefused as refused:
             await self._abort(context, refused)
         except BodyRefused as refused:
@@ -168,21 +175,24 @@ class GrpcReceiver:
             log.exception("grpc_fault")
             await self._abort(context, _CallRefused("INTERNAL", "internal error"))
         self._on_answer("OK")
-        return b""
+        return answer
 
-    async def _take(self, signal: str, messages: AsyncIterator[bytes], metadata: dict[str, str]) -> None:
-        """Take the body of a call. Raises BodyRefused and _CallRefused."""
+    async def _take(self, signal: str, messages: AsyncIterator[bytes], metadata: dict[str, str]) -> bytes:
+        """Take the body of a call, and return the response. Raises BodyRefused and _CallRefused."""
         token = self._config.token
         authorization = metadata.get("authorization", "")
         if token is not None and not credentials.allows(authorization, token.get_secret_value().encode()):
             raise _CallRefused("UNAUTHENTICATED", "the bearer token is missing or wrong")
         if not signal:
-            raise _CallRefused("UNIMPLEMENTED", "only traces and logs: give this signal another exporter")
+            raise _CallRefused(
+                "UNIMPLEMENTED", "only traces, logs and generations: give this signal another exporter"
+            )
         self._intake.admit()
         if len(self._calls) > MAX_CALLS:
             raise BodyRefused(Refusal.BUSY, "too many calls")
         body = await self._received(messages)
-        await self._intake.take(signal, PROTOBUF, body, _encoding(body))
+        taken = await self._intake.take(signal, PROTOBUF, body, _encoding(body))
+        return generations.answer(taken, as_json=False) if signal == generations.SIGNAL else b""
 
     async def _received(self, messages: AsyncIterator[bytes]) -> bytes:
         """Receive the one message of a call."""

@@ -17,6 +17,7 @@ import structlog
 from typing_extensions import override
 
 from monitor.config import ReceiverConfig
+from monitor.receiver import generations
 from monitor.receiver.bodies import ENCODINGS, JSON, PROTOBUF
 from monitor.receiver.intake import WAITING_BODIES, BodyIntake
 from monitor.receiver.refusals import BodyRefused, Refusal, status, too_large
@@ -30,7 +31,7 @@ REMEDY: Final = "set receiver.token, or let only your applications reach it"
 PATHS: Final = {
     "/v1/traces": ("traces", frozenset({PROTOBUF, JSON})),
     "/v1/logs": ("logs", frozenset({PROTOBUF, JSON})),
-    "/api/v1/generations:export": ("generations", frozenset({JSON})),
+    "/api/v1/generations:export": (generations.SIGNAL, frozenset({JSON})),
 }
 """Signals by path, with the content types in which they are taken."""
 _PREFACE: Final = ("PRI", "*")  # method and path of the first bytes of HTTP/2, RFC 9113 section 3.4
@@ -100,10 +101,13 @@ class Receiver(Server):
     async def _take(self, signal: str, head: Head, body: bytes) -> Response:
         content_type = _content_type(head)
         try:
-            await self._intake.take(signal, content_type, body, _encoding(head))
+            taken = await self._intake.take(signal, content_type, body, _encoding(head))
         except BodyRefused as refused:
             return self._problem(_STATUS[refused.why], refused.text, head)
-        return Response(200, b"{}" if content_type == JSON else b"", content_type)
+        as_json = content_type == JSON
+        if signal == generations.SIGNAL:
+            return Response(200, generations.answer(taken, as_json=as_json), content_type)
+        return Response(200, b"{}" if as_json else b"", content_type)
 
     def _problem(self, code: HTTPStatus, text: str, head: Head | None) -> Response:
         """Return a `google.rpc.Status` with only its message, in the request's encoding."""

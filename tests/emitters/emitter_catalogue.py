@@ -375,5 +375,15 @@ EMITTERS: Final = (
         more=-1,
         why="no call of a model is reported, only agent and task",
     ),
+    *(
+        Emitter(
+            f"agento11y-{protocol}",
+            "agento11y",
+            "agento11y",
+            ("agento11y_openai_chat.py", protocol),
+            (*_CLIENT, *_WHO),
+        )
+        for protocol in ("grpc", "http")
+    ),
 )
 BY_NAME: Final = {emitter.name: emitter for emitter in EMITTERS}

@@ -148,6 +148,7 @@ ENVIRONMENTS: Final[Mapping[str, Environment]] = {
             "opentelemetry-exporter-otlp-proto-http==1.44.0",
         )
     ),
+    "agento11y": Environment(("agento11y==0.21.0", "agento11y-openai==0.21.0", "openai==2.54.0")),
     "dspy": Environment(("dspy==3.4.1", "openinference-instrumentation-dspy==0.1.48", *_SDK)),
     "litellm": Environment(("litellm==1.110.2", "openinference-instrumentation-litellm==0.1.51", *_SDK)),
     "semantickernel": Environment(("semantic-kernel==1.45.0", *_SDK)),

@@ -10,7 +10,7 @@ from checkout import DATA
 from ingest_cases import decoded, exchanges
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from servers import Sent
+from servers import GENERATIONS_GRPC, GENERATIONS_HTTP, Sent
 
 from monitor.config import Format
 from monitor.trace import Span, StepKind, Trace
@@ -19,11 +19,14 @@ FOLDER: Final = DATA / "emitters"
 _OF_THE_MACHINE: Final = ("code.", "host.", "os.", "process.", "exception.stacktrace", "service.instance.id")
 """Attributes that say where an emitter ran, and nothing of what it was told."""
 _PROTOBUF: Final[Mapping[str, Any]] = {"traces": ExportTraceServiceRequest, "logs": ExportLogsServiceRequest}
+_GENERATIONS: Final = {GENERATIONS_HTTP: "json", GENERATIONS_GRPC: "protobuf"}
 _FORMATS: Final[Mapping[tuple[str, str], Format]] = {
     ("traces", "protobuf"): "otlp_proto",
     ("logs", "protobuf"): "otlp_proto_logs",
     ("traces", "json"): "otlp_json",
     ("logs", "json"): "otlp_json",
+    ("generations", "protobuf"): "agento11y_proto",
+    ("generations", "json"): "agento11y",
 }
 
 
@@ -110,8 +113,11 @@ def load(name: str) -> Recording:
 
 
 def bodies_of(sent: Sequence[Sent]) -> Iterator[Body]:
-    """Yield what of the requests are traces and logs, without what tells of the machine."""
+    """Yield what of the requests are traces, logs and generations, without what tells of the machine."""
     for request in sent:
+        if encoding := _GENERATIONS.get(request.path):
+            yield Body("generations", encoding, request.body)
+            continue
         signal = request.path.rpartition("/")[2]
         if signal not in _PROTOBUF:
             continue

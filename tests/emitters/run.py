@@ -19,7 +19,7 @@ from typing import Any, Final
 from emitter_catalogue import EMITTERS, Emitter
 from environments import ENVIRONMENTS, made
 from recordings import FOLDER, Recording, bodies_of, load, read
-from servers import servers
+from servers import Servers, servers
 
 HERE: Final = Path(__file__).resolve().parent
 DEADLINE: Final = 180.0
@@ -33,7 +33,7 @@ def recorded(emitter: Emitter, python: Path | None = None) -> Recording:
     """
     program, place = _program(emitter, python)
     with servers() as served, tempfile.TemporaryDirectory() as home:
-        environ = _environ(served.models, served.sink, home) | dict(emitter.environ)
+        environ = _environ(served, home) | dict(emitter.environ)
         done = subprocess.run(
             [*program, *emitter.command[1:]],
             cwd=place or home,
@@ -59,8 +59,9 @@ def _program(emitter: Emitter, python: Path | None) -> tuple[list[str], Path | N
     return ["node", str(folder / driver.name)], folder
 
 
-def _environ(models: str, sink: str, home: str) -> dict[str, str]:
+def _environ(served: Servers, home: str) -> dict[str, str]:
     """Return the variables of a driver: nothing of ours but the search path, and nothing leads outside."""
+    models, sink = served.models, served.sink
     outside = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), "http://127.0.0.1:9")
     keys = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "GOOGLE_API_KEY", "GROQ_API_KEY")
     return {
@@ -74,6 +75,7 @@ def _environ(models: str, sink: str, home: str) -> dict[str, str]:
         "PYTHONDONTWRITEBYTECODE": "1",
         "MODELS": models,
         "SINK": sink,
+        "SINK_GRPC": served.grpc,
         "SCENARIO": json.dumps(_scenario()),
         "OPENAI_BASE_URL": f"{models}/v1",
         "OPENAI_API_BASE": f"{models}/v1",

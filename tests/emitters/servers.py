@@ -1,15 +1,22 @@
-"""The two servers that an emitter talks to: models that it calls, and a sink for what it exports."""
+"""The servers that an emitter talks to: models that it calls, and sinks for what it exports."""
 
 import gzip
 import json
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import fake_models
+import grpc
+
+from monitor.receiver import generations
+
+GENERATIONS_HTTP: Final = "/api/v1/generations:export"
+GENERATIONS_GRPC: Final = "/agento11y.v1.GenerationIngestService/ExportGenerations"
 
 
 class Sent(NamedTuple):
@@ -21,10 +28,11 @@ class Sent(NamedTuple):
 
 
 class Servers(NamedTuple):
-    """Base addresses, what the sink was sent, and the paths of models that were called, each in order."""
+    """Addresses, what the sinks were sent, and the paths of models that were called, each in order."""
 
     models: str
     sink: str
+    grpc: str
     sent: list[Sent]
     called: list[str]
 
@@ -34,8 +42,8 @@ def servers() -> Iterator[Servers]:
     """Serve models and a sink on ports of their own until the block ends."""
     sent: list[Sent] = []
     called: list[str] = []
-    with _served(_answer(called)) as models, _served(_keep(sent)) as sink:
-        yield Servers(models, sink, sent, called)
+    with _served(_answer(called)) as models, _served(_keep(sent)) as sink, _served_grpc(sent) as calls:
+        yield Servers(models, sink, calls, sent, called)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -88,10 +96,30 @@ def _answer(called: list[str]) -> type[_Handler]:
 def _keep(sent: list[Sent]) -> type[_Handler]:
     class Sink(_Handler):
         def do_POST(self) -> None:
-            sent.append(Sent(self.path, self.headers.get("content-type", ""), self.body()))
-            self.reply(HTTPStatus.OK, self.headers.get("content-type", "application/json"), b"")
+            body = self.body()
+            sent.append(Sent(self.path, self.headers.get("content-type", ""), body))
+            answer = generations.answer(body, as_json=True) if self.path == GENERATIONS_HTTP else b""
+            self.reply(HTTPStatus.OK, self.headers.get("content-type", "application/json"), answer)
 
     return Sink
+
+
+@contextmanager
+def _served_grpc(sent: list[Sent]) -> Iterator[str]:
+    def keep(body: bytes, _: Any) -> bytes:
+        sent.append(Sent(GENERATIONS_GRPC, "application/grpc", body))
+        return generations.answer(body, as_json=False)
+
+    _, service, method = GENERATIONS_GRPC.split("/")
+    export = grpc.unary_unary_rpc_method_handler(keep)
+    server = grpc.server(ThreadPoolExecutor(1))
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {method: export}),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.stop(None).wait()
 
 
 @contextmanager

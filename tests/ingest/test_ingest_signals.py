@@ -11,7 +11,7 @@ from otlp_wire import log_request, request, span_of
 from monitor.bench.decode import protobuf
 from monitor.config import Format, IngestConfig
 from monitor.errors import BadTrace, Skipped
-from monitor.ingest import FORMATS, Decode, decoder
+from monitor.ingest import FORMATS, PROTOBUF, Decode, decoder
 from monitor.ingest.signals import FORMATS as OTLP
 from monitor.ingest.signals import HEADER
 from monitor.trace import Record, Span
@@ -77,4 +77,4 @@ def test_other_formats_do_not_know_the_header(form: Format, signal: bytes) -> No
     """A gateway's record that carries it is judged by its own format."""
     with pytest.raises(BadTrace) as refused:
         DECODERS[form](record(b"{", (HEADER, signal)))
-    assert refused.value.reason == "invalid_json"
+    assert refused.value.reason == ("invalid_protobuf" if form in PROTOBUF else "invalid_json")

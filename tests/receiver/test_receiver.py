@@ -117,13 +117,22 @@ def rig() -> Iterator[Rig]:
         ("/v1/logs", PROTOBUF, logs(), "otlp.logs@one", b""),
         ("/v1/traces", JSON, EMPTY, "otlp.traces@one", b"{}"),
         ("/v1/logs", f"{JSON}; charset=utf-8", b'{"resourceLogs":[{}]}', "otlp.logs@one", b"{}"),
-        ("/api/v1/generations:export", JSON, b'{"generations":[{}]}', "otlp.generations@one", b"{}"),
+        (
+            "/api/v1/generations:export",
+            JSON,
+            b'{"generations":[{"id":"gen-1"},{"id":7}]}',
+            "otlp.generations@one",
+            b'{"results":[{"generation_id":"gen-1","accepted":true},{"generation_id":"","accepted":true}]}',
+        ),
     ],
 )
 def test_a_body_is_spooled_as_it_came(
     rig: Rig, path: str, kind: str, body: bytes, topic: str, reply: bytes
 ) -> None:
-    """Each signal in its encodings: the body goes to its topic, the answer is empty in that encoding."""
+    """Each signal in its encodings: the body goes to its topic, the answer is in that encoding.
+
+    It is empty, but for generations: of these it has a result for each.
+    """
     answer = rig.post(body, kind, path)
     bare = kind.partition(";")[0]
     assert (answer.status, answer.body, answer.headers["Content-Type"]) == (200, reply, bare)
@@ -437,7 +446,9 @@ def test_received_records_are_decoded_by_their_content_type() -> None:
     def named(name: str) -> Any:
         return lambda record: [(name, record.offset)]
 
-    formats: tuple[Format, ...] = ("native", "otlp_proto", "otlp_json", "otlp_proto_logs", "agento11y")
+    formats: tuple[Format, ...] = (
+        "otlp_proto", "otlp_json", "otlp_proto_logs", "agento11y", "agento11y_proto",
+    )  # fmt: skip
     decoders = {name: named(name) for name in formats}
     found = {
         (signal, kind): by_content_type(decoders, signal)(
@@ -445,13 +456,13 @@ def test_received_records_are_decoded_by_their_content_type() -> None:
         )
         for signal in TOPICS
         for kind in (PROTOBUF, JSON)
-        if (signal, kind) != ("generations", PROTOBUF)
     }
     assert found == {
         ("traces", PROTOBUF): [("otlp_proto", 7)],
         ("traces", JSON): [("otlp_json", 7)],
         ("logs", PROTOBUF): [("otlp_proto_logs", 7)],
         ("logs", JSON): [("otlp_json", 7)],
+        ("generations", PROTOBUF): [("agento11y_proto", 7)],
         ("generations", JSON): [("agento11y", 7)],
     }
     with pytest.raises(BadTrace, match="content_type"):

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import zstandard
+from generation_wire import encoded, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -19,6 +20,7 @@ from spooling import JSON, PROTOBUF
 from monitor.config import IngestConfig
 from monitor.errors import BadTrace
 from monitor.ingest import decoder
+from monitor.receiver import generations
 from monitor.receiver.bodies import Divider, divide, plain
 from monitor.receiver.refusals import BodyRefused, Refusal
 from monitor.trace import Record
@@ -251,3 +253,50 @@ def test_any_bytes_are_taken_or_malformed(body: bytes, kind: str, signal: str) -
         why = refused.why
     assert why in {None, Refusal.MALFORMED}
     assert size <= 2 * LIMIT
+
+
+@given(
+    st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=9), max_size=30), st.integers(1, 9)
+)
+def test_generations_are_divided_and_answered_one_by_one(names: list[str], most: int) -> None:
+    """In either encoding the parts hold all of them in order, and the answer has a result for each."""
+    export = {"generations": [{"id": name, "stop_reason": "stop"} for name in names]}
+    in_json = Divider(most, LIMIT).parts("generations", JSON, json.dumps(export).encode())
+    results = [json.loads(generations.answer(part, as_json=True))["results"] for part in in_json]
+    assert [len(each) for each in results[:-1]] == [most] * (len(results) - 1)
+    assert [one for each in results for one in each] == [
+        {"generation_id": name, "accepted": True} for name in names
+    ]
+    in_protobuf = Divider(most, LIMIT).parts("generations", PROTOBUF, encoded(export))
+    assert b"".join(in_protobuf) == encoded(export)
+    answers = [generations.answer(part, as_json=False) for part in in_protobuf]
+    assert [each.count(b"\x10\x01") >= most for each in answers[:-1]] == [True] * (len(answers) - 1)
+    accepted = (field(1, field(1, name.encode()) + b"\x10\x01") for name in names)
+    assert b"".join(answers) == b"".join(accepted)
+
+
+@pytest.mark.parametrize("kind", [JSON, PROTOBUF])
+def test_generations_that_hold_nothing_are_refused(kind: str) -> None:
+    """The answer would be far larger than the body; as many that hold something are divided."""
+    hollow = json.dumps({"generations": [{}] * 9_000}).encode() if kind == JSON else field(1, b"") * 9_000
+    with pytest.raises(BodyRefused) as refused:
+        Divider(100, LIMIT).parts("generations", kind, hollow)
+    assert refused.value.why is Refusal.MALFORMED
+    export = {"generations": [{"stop_reason": "stop at last, please"}] * 9_000}
+    body = json.dumps(export).encode() if kind == JSON else encoded(export)
+    assert len(Divider(100, LIMIT).parts("generations", kind, body)) == 90
+
+
+@given(st.binary(max_size=40), st.booleans())
+def test_what_is_no_export_of_generations_is_refused(body: bytes, as_json: bool) -> None:  # noqa: FBT001 - drawn
+    """Any bytes are refused as malformed, or taken, and then they can be answered."""
+    why = Refusal.MALFORMED
+    answers: list[bytes] = []
+    try:
+        answers += [
+            generations.answer(part, as_json=as_json) for part in generations.parts(body, 5, as_json=as_json)
+        ]
+    except BodyRefused as refused:
+        why = refused.why
+    assert why is Refusal.MALFORMED
+    assert all(answer.startswith(b'{"results":[') for answer in answers) or not as_json

@@ -20,6 +20,7 @@ import grpc
 import pytest
 import structlog
 from checkout import PYTHONPATH
+from generation_wire import field
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter
@@ -45,6 +46,8 @@ MOST: Final = 100  # spans of a record
 LIMIT: Final = 10_000
 SERVICE: Final = "/opentelemetry.proto.collector.{}/Export"
 TRACES, LOGS = SERVICE.format("trace.v1.TraceService"), SERVICE.format("logs.v1.LogsService")
+GENERATIONS: Final = "/agento11y.v1.GenerationIngestService/ExportGenerations"
+EARLIER: Final = "/sigil.v1.GenerationIngestService/ExportGenerations"
 UNLIMITED: Final = [("grpc.max_send_message_length", -1)]
 
 
@@ -150,6 +153,49 @@ def test_a_body_is_spooled_as_it_came(rig: Rig, method: str, body: bytes, topic:
     eventually(lambda: rig.codes == {"OK": 1}, "the answer is counted")
 
 
+def generations(*names: str) -> bytes:
+    """An export of generations with these ids."""
+    return b"".join(field(1, field(1, name.encode()) + field(7, field(2, b"gpt-4o"))) for name in names)
+
+
+@pytest.mark.parametrize("method", [GENERATIONS, EARLIER])
+@pytest.mark.parametrize("names", [(), ("gen-1",), ("gen-1", "é", "")])
+def test_generations_are_spooled_and_each_is_accepted(rig: Rig, method: str, names: tuple[str, ...]) -> None:
+    """They go to their topic as they came; the answer says of each, by its id, that it was accepted."""
+    body = generations(*names)
+    accepted = b"".join(field(1, field(1, name.encode()) + b"\x10\x01") for name in names)
+    assert rig.export(body, method, compression=grpc.Compression.Gzip) == Answer("OK", body=accepted)
+    spooled = [Received("otlp.generations@one", rig.clock.now(), PROTOBUF, body)] if body else []
+    assert rig.spool.bodies == spooled
+
+
+def test_more_generations_than_a_record_may_have_become_several_records(rig: Rig) -> None:
+    """The body is divided, in its order, and answered once for all."""
+    names = [f"gen-{number}" for number in range(2 * MOST + 1)]
+    done = rig.export(generations(*names), GENERATIONS)
+    assert (done.code, done.body.count(b"\x10\x01")) == ("OK", len(names))
+    (body,) = rig.spool.bodies
+    parts = [names[:MOST], names[MOST : 2 * MOST], names[2 * MOST :]]
+    assert [body.value, *body.rest] == [generations(*part) for part in parts]
+
+
+def test_generations_are_refused_as_spans_are() -> None:
+    """Without the token, under pressure and while stopping the same codes answer, with the same RetryInfo."""
+    body = generations("gen-1")
+    with running(token=SecretStr("canary")) as rig:
+        good = [("authorization", "Bearer canary")]
+        assert rig.export(body, GENERATIONS).code == "UNAUTHENTICATED"
+        rig.spool.room = 0
+        full = rig.export(body, GENERATIONS, metadata=good)
+        assert (full.code, full.retry) == ("RESOURCE_EXHAUSTED", 5)
+        rig.clock.advance(5)
+        rig.spool.room = 9
+        assert rig.export(body, GENERATIONS, metadata=good).code == "OK"
+        rig.intake.refuse()
+        assert rig.export(body, GENERATIONS, metadata=good).code == "UNAVAILABLE"
+    assert [one.value for one in rig.spool.bodies] == [body]
+
+
 @pytest.mark.parametrize("compression", [*grpc.Compression])
 @pytest.mark.parametrize("size", [1, 3_000, 9_000])
 def test_each_compression_of_grpc_is_undone(rig: Rig, compression: grpc.Compression, size: int) -> None:
@@ -174,6 +220,19 @@ def test_an_empty_request_is_fine_and_spools_nothing(rig: Rig) -> None:
         ("INVALID_ARGUMENT", {"body": gzip.compress(request()) * 2}),
         ("INVALID_ARGUMENT", {"body": request("x" * LIMIT), "compression": grpc.Compression.Gzip}),
         ("INVALID_ARGUMENT", {"body": request("x" * LIMIT), "compression": grpc.Compression.Deflate}),
+        ("INVALID_ARGUMENT", {"method": GENERATIONS, "body": generations("gen-1")[:-1]}),
+        ("INVALID_ARGUMENT", {"method": GENERATIONS, "body": b'{"generations":[]}'}),
+        ("INVALID_ARGUMENT", {"method": GENERATIONS, "body": field(1, b"\xff\xff\xff")}),
+        ("INVALID_ARGUMENT", {"method": GENERATIONS, "body": field(1, b"") * 4_000}),
+        (
+            "INVALID_ARGUMENT",
+            {
+                "method": GENERATIONS,
+                "body": generations("x" * LIMIT),
+                "compression": grpc.Compression.Gzip,
+            },
+        ),
+        ("UNIMPLEMENTED", {"method": "/agento11y.v1.WorkflowStepIngestService/ExportWorkflowSteps"}),
         ("UNIMPLEMENTED", {"method": SERVICE.format("metrics.v1.MetricsService")}),
         ("UNIMPLEMENTED", {"method": SERVICE.format("profiles.v1development.ProfilesService")}),
     ],

@@ -23,6 +23,7 @@ import gateway_payloads
 import ingest_cases
 import msgspec
 from checkout import DATA
+from generation_wire import encoded
 from google.protobuf.json_format import MessageToDict
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -137,6 +138,7 @@ def _json_of(file: Path) -> Any:
 
 _HOLDS = {
     **{name: (name,) for name in ("native", "openai", "litellm", "kong", "agento11y")},
+    "agento11y_proto": ("agento11y",),
     "otlp_json": ("spans", "logs"),
     "otlp_proto": ("spans",),
     "otlp_proto_logs": ("logs",),
@@ -152,7 +154,7 @@ def mutations(form: str, given: dict[str, list[Any]], rng: random.Random) -> Ite
     raw = json.dumps(value, ensure_ascii=rng.random() < 0.5).encode("utf-8", "surrogatepass")
     if "proto" in form or rng.random() < 0.1:
         try:
-            raw = protobuf(value)
+            raw = encoded(value) if form == "agento11y_proto" else protobuf(value)
         except Exception:  # noqa: BLE001 - the converter fails in many ways, and is not what is tested
             raw = raw[: rng.randrange(len(raw))]
     yield raw

@@ -9,6 +9,7 @@ import scenario
 
 MODELS = os.environ["MODELS"]
 SINK = os.environ["SINK"]
+SINK_GRPC = os.environ["SINK_GRPC"]
 TOOL = {
     "type": "function",
     "function": {
