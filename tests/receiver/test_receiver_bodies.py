@@ -282,7 +282,7 @@ def test_generations_that_hold_nothing_are_refused(kind: str) -> None:
     with pytest.raises(BodyRefused) as refused:
         Divider(100, LIMIT).parts("generations", kind, hollow)
     assert refused.value.why is Refusal.MALFORMED
-    export = {"generations": [{"stop_reason": "stop at last, please"}] * 9_000}
+    export = {"generations": [{"stop_reason": "stop" * 20}] * 9_000}
     body = json.dumps(export).encode() if kind == JSON else encoded(export)
     assert len(Divider(100, LIMIT).parts("generations", kind, body)) == 90
 
