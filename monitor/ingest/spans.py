@@ -150,13 +150,8 @@ def light(span: WireSpan, names: Names, time: float, foreign: str = "") -> Span:
     `foreign` names its instrumentation, cleaned, where it looks like a model's call.
     """
     start, end, seconds = _times(span, time)
-    step = Step(
-        kind=StepKind.OTHER,
-        id=span.span_id,
-        start=start,
-        seconds=seconds,
-        error="error" if span.failed else "",
-    )
+    error = "error" if span.failed else ""
+    step = Step(kind=StepKind.OTHER, id=span.span_id, start=start, seconds=seconds, error=error)
     get = span.attributes.get
     return Span(
         trace_id=span.trace_id,
