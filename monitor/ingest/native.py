@@ -134,6 +134,9 @@ class NativeTrace(msgspec.Struct, kw_only=True, gc=False):
     finish_reason: Annotated[str | None, Meta(description="stop, length, content_filter, tool_calls, …")] = (
         None
     )
+    error: Annotated[
+        str | None, Meta(description="Type of the error that the call ended with; logged. Absent: none.")
+    ] = None
     messages: Annotated[tuple[NativeMessage, ...] | None, Meta(description="The prompt, in order.")] = None
     context: Annotated[
         tuple[NativeDocument | str, ...] | None,
@@ -197,6 +200,7 @@ class NativeDecoder:
             "trace_id": clean.id,
             "span_id": clean.id,
             "finish_reason": name,
+            "error": name,
             "messages": _messages,
             "context": _documents,
             "tool_calls": _tool_calls,
@@ -238,6 +242,10 @@ class NativeDecoder:
             time = unix_seconds(time, record.time, "time", lost)
         latency = native.latency  # 0 is not nothing
         fields["response"] = response = native.response
+        if "error" in fields or fields.get("finish_reason") == FAILED:
+            error = fields.setdefault("error", FAILED)
+            fields.setdefault("finish_reason", FAILED)
+            fields["labels"] = {"error": error} | fields.get("labels", {})
         if not self._is_usual(response, fields):
             self._note_unread(fields)
         if lost:
@@ -270,7 +278,7 @@ class NativeDecoder:
         if plain_answered is not answered:
             fields["response"], fields["alternatives"] = plain_answered.response, plain_answered.alternatives
             fields["tool_calls"] = plain_answered.tool_calls
-        failed = finish == FAILED
+        failed = "error" in fields
         unread = unread_sides(plain_asked, plain_answered, get("usage"), finish, failed=failed, captured=True)
         if documents := get("context"):
             fields["context"], of_documents = self._markers.of_documents(documents)

@@ -464,7 +464,6 @@ def test_the_schema_describes_every_field() -> None:
     assert set(parts["NativeTrace"]["properties"]) == set(Trace.__struct_fields__) - {
         "missing",
         "unread",
-        "error",
         "emitter",
         "revision",
         "ended",
@@ -472,6 +471,25 @@ def test_the_schema_describes_every_field() -> None:
     for part in parts.values():
         for name, field in part["properties"].items():
             assert field.get("description") or "$ref" in json.dumps(field), name
+
+
+@given(
+    error=st.none() | st.sampled_from(["RateLimitError", "openai.Timeout", "error"]),
+    finish=st.none() | st.sampled_from(["error", "stop"]),
+    response=st.sampled_from(["", "It begins"]),
+)
+def test_a_failed_call_says_the_type_of_its_error(
+    error: str | None, finish: str | None, response: str
+) -> None:
+    """An error, or an end by one, is a failure with a type for rules and metrics, and no blind answer."""
+    sent = {"response": response, "error": error, "finish_reason": finish, "usage": {"output_tokens": 3}}
+    (trace,) = decoder()(record(json.dumps(sent).encode()))
+    assert isinstance(trace, Trace)
+    failed = bool(error) or finish == "error"
+    assert trace.error == ((error or "error") if failed else "")
+    assert trace.labels.get("error", "") == trace.error
+    assert trace.finish_reason == (finish or ("error" if failed else ""))
+    assert (Side.RESPONSE in {each.side for each in trace.unread}) == (not response and not failed)
 
 
 def test_the_decoder_is_chosen_per_topic() -> None:
