@@ -1,6 +1,6 @@
 """Helpers that decoders share: roles, times, bounded labels, and errors that name the field."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Annotated, Any, TypeAlias, TypeVar
 
@@ -10,7 +10,7 @@ from msgspec import Meta
 from monitor.errors import BadTrace
 from monitor.ingest import mending
 from monitor.ingest.mending import Lost
-from monitor.trace import Record
+from monitor.trace import Record, Trace
 
 _MAX_TOKENS = 2**53
 _MAX_DIGITS = 15
@@ -45,6 +45,15 @@ READ = (
 )  # fmt: skip
 Path: TypeAlias = tuple[str | int, ...]
 """Where in its record a value is: names and positions, not written out until an error needs them."""
+USER = (
+    "user.id", "user_id", "userId", "user", "enduser.id", "end_user", "langfuse_user_id", "ls_user_id",
+)  # fmt: skip
+CONVERSATION = (
+    "session.id", "session_id", "sessionId", "conversation.id", "conversation_id", "conversationId",
+    "thread_id", "threadId", "chat_id", "chatId", "langfuse_session_id",
+)  # fmt: skip
+"""Names that applications use for user and conversation in metadata, the likeliest first."""
+
 Parse: TypeAlias = Callable[[bytes], object]
 """Strict JSON (`strict_json.parse`) with the configured depth and the keys of the format."""
 _T = TypeVar("_T")
@@ -119,6 +128,28 @@ def labels_of(pairs: Iterable[tuple[str, object]]) -> dict[str, str]:
     if left_out:
         labels[LABELS_LEFT_OUT] = str(left_out)
     return labels
+
+
+def readable(sent: Sequence[object], read: Callable[[object, int], tuple[Trace, ...]]) -> tuple[Trace, ...]:
+    """Return the traces of a record's items; `read` takes one and its place.
+
+    Items that cannot be read are counted among the values that the first trace lacks. Raises the BadTrace of
+    the first one where there is no trace.
+    """
+    traces: list[Trace] = []
+    refused: list[BadTrace] = []
+    for n, item in enumerate(sent):
+        try:
+            traces += read(item, n)
+        except BadTrace as error:
+            refused.append(error)
+    if refused and not traces:
+        raise refused[0]
+    if refused:
+        labels = traces[0].labels
+        count = int(labels.get(LEFT_OUT_VALUES, 0)) + len(refused)
+        traces[0] = msgspec.structs.replace(traces[0], labels={**labels, LEFT_OUT_VALUES: str(count)})
+    return tuple(traces)
 
 
 def convert(

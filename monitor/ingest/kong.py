@@ -13,7 +13,6 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from monitor.errors import BadTrace
 from monitor.ingest.bodies import (
     Answer,
     Body,
@@ -37,9 +36,10 @@ _PROXIES = ("proxy", "ai-proxy", "ai-proxy-advanced")
 _FIRST_FAILURE = 400  # HTTP status codes from here on are errors
 _NO_EXCHANGE = frozenset({
     "embeddings", "images", "generations", "edits", "files", "batches", "transcriptions", "translations",
-    "speech", "rerank", "video",
+    "speech", "rerank", "video", "assistants",
 })  # fmt: skip
 """Last parts of the types of routes whose answers are no text of a model."""
+_UNKNOWN = "UNSPECIFIED"
 _Tokens = Annotated[int, Meta(ge=0, le=2**53)]
 _Milliseconds = Annotated[float, Meta(ge=0)]
 
@@ -161,7 +161,7 @@ def decode(record: Record, parse: Parse, clean: Names, markers: Markers) -> tupl
     shared = ai.get("payload")
     bodies = convert(shared, Bodies, lost, "ai.payload") if isinstance(shared, dict) else Bodies()
     meta, usage, own = proxy.meta or Target(), proxy.usage or Counts(), proxy.payload or Bodies()
-    if _is_no_exchange(proxy) or not is_exchange(_parsed(own.response, parse)):
+    if _is_no_exchange(proxy) or not is_exchange(own.response, parse):
         return ()
     asked, where = (own.request, f"ai.{name}.payload") if own.request else (bodies.request, "ai.payload")
     prompt = prompt_of(asked, f"{where}.request", parse) if asked else Prompt()
@@ -175,10 +175,10 @@ def decode(record: Record, parse: Parse, clean: Names, markers: Markers) -> tupl
         usage.prompt_token if usage.prompt_tokens is None else usage.prompt_tokens,
         usage.completion_token if usage.completion_tokens is None else usage.completion_tokens,
     )
-    counted = None if tokens == (None, None) else Usage(*tokens)
+    counted = Usage(*tokens) if any(tokens) else None  # Kong's counters begin at 0
     captured = bool(asked and own.response)
     fields, text_labels = exchange_fields(prompt, answer, clean, markers, usage=counted, captured=captured)
-    if model := meta.response_model or meta.request_model:
+    if model := _known(meta.response_model) or _known(meta.request_model):
         fields["model"] = clean.name(model)
     app = next((n for n in _names(entry) if n), None)
     trace_id = entry.trace_id.get("w3c") if isinstance(entry.trace_id, dict) else entry.trace_id
@@ -191,7 +191,7 @@ def decode(record: Record, parse: Parse, clean: Names, markers: Markers) -> tupl
             id=clean.trace_id(answer.id or request_id or event_id(record), "", "", value),
             time=time,
             app=clean.optional(app, "unknown"),
-            provider=clean.optional(meta.provider_name, "unknown"),
+            provider=clean.optional(_known(meta.provider_name), "unknown"),
             user=clean.user(prompt.user) if prompt.user else "",
             trace_id=clean.id(trace_id) if isinstance(trace_id, str) and trace_id else "",
             emitter="kong",
@@ -209,19 +209,14 @@ def decode(record: Record, parse: Parse, clean: Names, markers: Markers) -> tupl
     )
 
 
+def _known(name: str | None) -> str | None:
+    """Return the name of a provider or model, unless Kong did not know it."""
+    return None if name == _UNKNOWN else name
+
+
 def _is_no_exchange(proxy: Proxy) -> bool:
     kinds = [tried.route_type or "" for tried in proxy.tried_targets or ()]
     return bool(kinds) and all(kind.rpartition("/")[2] in _NO_EXCHANGE for kind in kinds)
-
-
-def _parsed(body: object, parse: Parse) -> object:
-    """Return a body whose JSON may list vectors, opened; anything else unchanged, as it is read later."""
-    if isinstance(body, str) and body[:1] == "{" and '"choices"' not in body:
-        try:
-            return parse(body.encode())
-        except BadTrace:
-            return body
-    return body
 
 
 def _names(entry: KongEntry) -> Iterator[str | None]:

@@ -5,7 +5,8 @@ LiteLLM has no Kafka callback of its own; a custom one sends `kwargs["standard_l
 under that name, and the `generic_api` callback sends a list.
 """
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -19,30 +20,42 @@ from monitor.ingest.bodies import (
     Request,
     answer_to,
     exchange_fields,
+    failed_answer,
     is_exchange,
     lost_label,
     prompt_of,
+    response_of,
 )
-from monitor.ingest.bodies.parts import as_text, document_of
-from monitor.ingest.fields import Parse, convert, event_id, labels_of, unix_seconds
+from monitor.ingest.bodies.parts import as_text, document_of, name_of, result_of
+from monitor.ingest.bodies.shapes import kind_of
+from monitor.ingest.fields import (
+    CONVERSATION,
+    USER,
+    Parse,
+    convert,
+    event_id,
+    labels_of,
+    readable,
+    unix_seconds,
+)
 from monitor.ingest.identifiers import Names
 from monitor.ingest.mending import Lost
-from monitor.ingest.texts import FAILED, Markers
+from monitor.ingest.texts import Markers
 from monitor.ingest.unused import Shapes
 from monitor.trace import Record, ToolCall, Trace, Usage
 
 MAX_PAYLOADS = 10_000
 """Most payloads in the list of one record; LiteLLM's own batches have hundreds."""
 WRAPPER = "standard_logging_object"
-_PASSED_ON = "pass_through"
+_PASSED_ON = ("pass_through", "passthrough")
 _BODIES = ("choices", "output", "content", "candidates", "message", "error")
-_NO_EXCHANGE = frozenset({
-    "embedding", "image_generation", "image_edit", "image_variation", "moderation", "transcription", "speech",
-    "rerank", "search", "ocr", "video_generation", "vector_store_search", "vector_store_create",
-    "call_mcp_tool", "list_mcp_tools", "create_file", "retrieve_file", "delete_file", "list_files",
-    "file_content", "create_batch", "retrieve_batch", "cancel_batch", "list_batches",
-    "create_fine_tuning_job",
-})  # fmt: skip
+_NO_EXCHANGE = re.compile(
+    r"\Aa?(?:embedding|moderation|speech|rerank|search|ocr|ingest|run_code|call_mcp_tool|compact_responses)\Z"
+    r"|image|video|file|batch|fine_tuning|vector_store|container|sandbox|assistant|thread|skill|add_message"
+    r"|transcription|translation|client_secret|realtime_calls|code_interpreter_tool"
+    r"|\Aa?(?:get|list|delete|cancel|retrieve)_"
+)
+"""Names of calls that answer with no text of a model: some of `CallTypes` in LiteLLM's `types/utils.py`."""
 _Tokens = Annotated[int, Meta(ge=0, le=2**53)]
 
 
@@ -105,6 +118,7 @@ class Payload(msgspec.Struct, gc=False):
     call_type: str = ""
     id: str | None = None
     trace_id: str | None = None
+    session_id: str | None = None
     status: str | None = None
     stream: bool | None = None
     custom_llm_provider: str | None = None
@@ -123,6 +137,7 @@ class Payload(msgspec.Struct, gc=False):
     messages: Any = None
     response: Any = None
     error_information: ErrorInformation | None = None
+    error_str: str | None = None
     model_parameters: dict[str, Any] | None = None
 
 
@@ -141,8 +156,8 @@ def decode(record: Record, parse: Parse, clean: Names, markers: Markers) -> tupl
 
     A failed call is a trace with an empty response, finish reason `error` and the error's class as label;
     where LiteLLM redacted the texts, or keeps them in cold storage, the trace is blind. The application is
-    `app` of the requester's metadata, else the alias of the key or the team. Raises BadTrace: too_large,
-    wrong_type, missing_field, out_of_range, and what `parse` raises.
+    `app` of the requester's metadata, else the alias of the key or the team. Raises BadTrace: too_large, and
+    where no payload can be read wrong_type, missing_field, out_of_range, and what `parse` raises.
     """
     value = record.value or b""
     parsed = parse(value)
@@ -150,10 +165,7 @@ def decode(record: Record, parse: Parse, clean: Names, markers: Markers) -> tupl
         return _traces(parsed, "", record, parse, clean, markers, 0)
     if len(parsed) > MAX_PAYLOADS:
         raise BadTrace("too_large", f"{len(parsed)} payloads; send at most {MAX_PAYLOADS} in a record")
-    traces: list[Trace] = []
-    for n, payload in enumerate(parsed):
-        traces += _traces(payload, f"[{n}]", record, parse, clean, markers, n)
-    return tuple(traces)
+    return readable(parsed, lambda raw, n: _traces(raw, f"[{n}]", record, parse, clean, markers, n))
 
 
 def _traces(
@@ -166,16 +178,16 @@ def _traces(
     at = f"{where}." if where else ""
     if not payload.call_type and payload.messages is None and payload.response is None:
         raise BadTrace("missing_field", f"{at}call_type: required, or messages and response; send them")
-    if payload.call_type.removeprefix("a") in _NO_EXCHANGE or payload.call_type in _NO_EXCHANGE:
+    if _NO_EXCHANGE.search(payload.call_type):
         return ()
-    response = _response(payload.response)
-    if not is_exchange(response):
+    response, passed_on = _response(payload.response)
+    if not is_exchange(response if passed_on or not isinstance(response, str) else None, parse):
         return ()
     prompt = _prompt(payload, where, parse)
-    answer = _answer(payload, prompt, response, f"{at}response", parse)
+    answer = _answer(payload, prompt, response, f"{at}response", parse, passed_on=passed_on)
     metadata = payload.metadata or Metadata()
     call = metadata.mcp_tool_call_metadata
-    counted = payload.prompt_tokens is not None or payload.completion_tokens is not None
+    counted = payload.prompt_tokens or payload.completion_tokens  # both are 0 where they are not known
     fields, text_labels = exchange_fields(
         prompt,
         answer,
@@ -188,7 +200,9 @@ def _traces(
             if request.vector_store_search_response
             for result in request.vector_store_search_response.data or ()
         ],
-        tool_calls=[ToolCall(call.name or "", as_text(call.arguments), as_text(call.result))] if call else (),
+        tool_calls=[ToolCall(call.name or "", as_text(call.arguments), result_of(call.result))]
+        if call
+        else (),
         captured=metadata.cold_storage_object_key is None,
     )
     if managed := metadata.prompt_management_metadata:
@@ -198,7 +212,15 @@ def _traces(
         fields["model"] = clean.name(payload.model)
     requester = metadata.requester_metadata or {}
     app = _text(requester, "app") or metadata.user_api_key_alias or metadata.user_api_key_team_alias
-    user = payload.end_user or metadata.user_api_key_end_user_id or metadata.user_api_key_user_id
+    user = (
+        payload.end_user
+        or metadata.user_api_key_end_user_id
+        or prompt.user
+        or _first(requester, USER)
+        or metadata.user_api_key_user_id
+    )
+    if conversation := payload.session_id or _first(requester, CONVERSATION):
+        fields["conversation"] = clean.name(conversation)
     start = unix_seconds(payload.start_time, record.time, f"{at}startTime", lost)
     end = unix_seconds(payload.end_time, start, f"{at}endTime", lost)
     trace_id = clean.id(payload.trace_id) if payload.trace_id else ""
@@ -231,14 +253,27 @@ def _prompt(payload: Payload, where: str, parse: Parse) -> Prompt:
     at = f"{where}.messages".lstrip(".")
     if isinstance(messages, dict) and "role" not in messages:  # a provider's own body, passed on
         return prompt_of(messages, at, parse)
-    if _PASSED_ON in payload.call_type and (body := _passed_on(messages)):
+    if any(name in payload.call_type for name in _PASSED_ON) and (body := _passed_on(messages)):
         try:
             return prompt_of(body, at, parse)
         except BadTrace:  # no body: a text that looks like one
             pass
+    if isinstance(messages, str) and messages.lstrip()[:1] == "[":
+        messages = _turns(messages, parse)
     parameters = payload.model_parameters or {}
     request = {key: parameters[key] for key in ("instructions", "system", "user") if parameters.get(key)}
     return prompt_of(request | {"messages": messages}, where, parse)
+
+
+def _turns(text: str, parse: Parse) -> object:
+    """Return the messages that a text lists as JSON, else the text, which is a prompt."""
+    try:
+        turns = parse(text.encode())
+    except BadTrace:
+        return text
+    if isinstance(turns, list) and turns and all(isinstance(t, dict) and "role" in t for t in turns):
+        return turns
+    return text
 
 
 def _passed_on(messages: object) -> str | None:
@@ -249,24 +284,33 @@ def _passed_on(messages: object) -> str | None:
     return None
 
 
-def _response(response: object) -> object:
-    """Return what was answered: endpoints that are passed on and realtime sessions wrap it."""
-    if isinstance(response, dict):
+def _response(response: object) -> tuple[object, bool]:
+    """Return what was answered, which endpoints that are passed on and realtime sessions wrap; and if so."""
+    if isinstance(response, dict) and not {"choices", "done"} & response.keys():
         inner, events = response.get("response"), response.get("results")
         if isinstance(inner, str | dict):
-            return inner
+            return inner, True
         if isinstance(events, list) and any(isinstance(e, dict) and "type" in e for e in events):
-            return events
-    return response
+            return events, True
+    return response, False
 
 
-def _answer(payload: Payload, prompt: Prompt, response: object, where: str, parse: Parse) -> Answer:
+def _answer(
+    payload: Payload, prompt: Prompt, response: object, where: str, parse: Parse, *, passed_on: bool
+) -> Answer:
     if payload.status == "failure":
         error = payload.error_information or ErrorInformation()
-        return Answer(finish_reason=FAILED, failed=error.error_class or str(error.error_code or FAILED))
+        answer = failed_answer(response, where, parse)
+        answer.failed = error.error_class or str(error.error_code or kind_of(payload.error_str or ""))
+        return answer
     if response is None or response in ({}, []):
         return Answer()
-    if isinstance(response, str) and not _is_body(response, parse):
+    if isinstance(response, str):
+        try:
+            if passed_on or _is_body(response, parse):
+                return response_of(response, where, parse)
+        except BadTrace:  # what answered is no model's API, or it is a text that looks like its body
+            pass
         return Answer(text=response)
     return answer_to(prompt, response, where, parse)
 
@@ -306,6 +350,10 @@ def _labels(payload: Payload, answer: Answer) -> Iterator[tuple[str, object]]:
 def _tags(metadata: Metadata) -> Iterator[tuple[str, object]]:
     yield from (metadata.requester_metadata or {}).items()
     yield from (metadata.spend_logs_metadata or {}).items()
+
+
+def _first(values: Mapping[str, object], names: Sequence[str]) -> str:
+    return next((name for key in names if (name := name_of(values.get(key)))), "")
 
 
 def _text(values: Mapping[str, object], key: str) -> str | None:

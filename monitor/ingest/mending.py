@@ -22,6 +22,8 @@ TEXTS: Final = frozenset({
 """Fields whose objects and lists are a text, that is judged as JSON, rather than no value at all."""
 _MESSAGES: Final = frozenset({"messages", "context"})
 """Lists whose items may be bare texts."""
+_BARE: Final = frozenset({"message", "delta"})
+"""Messages that may be a bare text."""
 _PATH = re.compile(r"\.(\w+)|\[(\d+)\]|\[(\.\.\.)\]")
 _TYPES = re.compile(r"Expected `([^`]*)`(?:, got `([^`]*)`)?")
 _BOUND = re.compile(r"(>=|<=) (-?\d+(?:\.\d+)?)")
@@ -142,7 +144,7 @@ def _mended(item: Any, expected: frozenset[str], got: str | None, key: str, *, i
         return item.lower() not in _FALSE if isinstance(item, str) else bool(item)
     if "array" in expected and got in {"object", "str"} and item:
         return [item]
-    if "object" in expected and got == "str" and is_item and key in _MESSAGES:
+    if "object" in expected and got == "str" and key in (_MESSAGES if is_item else _BARE):
         return {"content": item}
     return _GONE
 

@@ -29,7 +29,7 @@ from monitor.ingest.bodies import (
     lost_label,
     prompt_of,
 )
-from monitor.ingest.bodies.shapes import Failure
+from monitor.ingest.bodies.shapes import Failure, kind_of
 from monitor.ingest.fields import Parse, convert, event_id, labels_of, one_object, unix_seconds
 from monitor.ingest.identifiers import Names
 from monitor.ingest.mending import Lost
@@ -93,7 +93,7 @@ def decode(record: Record, parse: Parse, clean: Names, markers: Markers) -> tupl
     if pair.request is None:
         raise BadTrace("missing_field", "request: required; send the body of the request")
     response = _body(pair.response)
-    if pair.chunks is None and not is_exchange(response):
+    if pair.chunks is None and not is_exchange(response, parse):
         return ()
     prompt = prompt_of(_body(pair.request), "request", parse)
     answer = _answer(pair, prompt, response, parse)
@@ -143,8 +143,7 @@ def _answer(pair: Pair, prompt: Prompt, response: object, parse: Parse) -> Answe
         return answer_to(prompt, response, "response", parse)
     if pair.error is None:
         raise BadTrace("missing_field", "response: required; send the body, the chunks of a stream, or error")
-    kind = pair.error if isinstance(pair.error, str) else pair.error.kind()
-    return Answer(finish_reason=FAILED, failed=kind)
+    return Answer(finish_reason=FAILED, failed=kind_of(pair.error))
 
 
 def _body(message: object) -> object:

@@ -179,10 +179,12 @@ def test_calls_that_are_no_exchange_give_no_trace() -> None:
 
 
 def test_a_list_of_litellm_payloads_gives_a_trace_each() -> None:
-    """The callback's list keeps its order, and an error names the place in it."""
+    """The callback's list keeps its order; what of it cannot be read costs only itself, and is counted."""
     second = LITELLM | {"id": "chatcmpl-C1"}
     assert [trace.id for trace in decode_all("litellm", [LITELLM, second])] == ["chatcmpl-B9", "chatcmpl-C1"]
-    assert refusal("litellm", [LITELLM, 7]).detail.startswith("[1]")
+    assert refusal("litellm", [7, {}]).detail.startswith("[0]")
+    (trace,) = decode_all("litellm", [7, LITELLM, {}])
+    assert (trace.response, trace.labels["left_out.value"]) == (ANSWER, "2")
     without = {name: value for name, value in LITELLM.items() if name not in {"id", "response"}}
     assert len({trace.id for trace in decode_all("litellm", [without, without])}) == 2
 
@@ -553,7 +555,7 @@ def test_events_of_the_responses_api_are_joined() -> None:
         ("openai", PAIR | {"request": '{"a": 1, "a": 2}'}, "duplicate_key", "request, a string"),
         ("openai", [PAIR], "wrong_type", "the record"),
         ("litellm", {}, "missing_field", "call_type"),
-        ("litellm", [LITELLM, {}], "missing_field", "[1].call_type"),
+        ("litellm", [{}, {}], "missing_field", "[0].call_type"),
         ("litellm", [{}] * 10_001, "too_large", "10001 payloads"),
         ("litellm", 7, "wrong_type", "the record"),
         ("kong", KONG | {"ai": {"proxy": {"payload": {"request": "{}", "response": "{"}}}}, "invalid_json",

@@ -5,19 +5,28 @@ come whole, and `read` reads one into an `Answer`. Requests differ only in where
 and parts of messages are read alike wherever they stand (`parts`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from monitor.errors import BadTrace
-from monitor.ingest.bodies import anthropic, completions, converse, gemini, others, requests, responses
+from monitor.ingest.bodies import (
+    anthropic,
+    completions,
+    converse,
+    gemini,
+    others,
+    parts,
+    requests,
+    responses,
+)
 from monitor.ingest.bodies.reading import Answer, Prompt, exchange_fields, lost_label
-from monitor.ingest.bodies.shapes import Body, Request
-from monitor.ingest.bodies.streams import events_of
+from monitor.ingest.bodies.shapes import Body, Request, id_of, kind_of
+from monitor.ingest.bodies.streams import events_of, items_of
 from monitor.ingest.cut_json import read_cut
 from monitor.ingest.fields import Parse, convert, parse_within
 from monitor.ingest.mending import Lost
 from monitor.ingest.texts import FAILED
-from monitor.trace import Unreadable
+from monitor.trace import Document, Unreadable
 
 __all__ = [
     "Answer", "Body", "Prompt", "Request", "answer_to", "exchange_fields", "failed_answer", "is_exchange",
@@ -26,6 +35,8 @@ __all__ = [
 
 _MAX_DEPTH: Final = 64  # of JSON that was cut off
 _STREAMS: Final = (completions, anthropic, responses, gemini, converse, others)
+_WHOLE: Final = (responses, converse)
+"""Those whose streams hold events of other kinds too."""
 _STARTS: Final = ("{", "[", "data:", "event:", "id:", "retry:", ":")
 """Beginnings of JSON, and of server-sent events."""
 _FOREIGN: Final = frozenset({"missing_field", "wrong_type", "invalid_json"})
@@ -35,6 +46,7 @@ _ITEMS: Final = frozenset({
     "embedding", "b64_json", "url", "object", "flagged", "relevance_score", "revised_prompt",
 })  # fmt: skip
 """Keys of the items in responses that list vectors, images, models or ranks."""
+_FLAT: Final = frozenset({"choices", "text"})
 _ANSWERS: Final = frozenset({
     "choices", "output", "content", "candidates", "message", "error", "promptFeedback", "text", "response",
     "completion", "generation", "generated_text", "outputText", "generations", "outputs", "results",
@@ -63,8 +75,13 @@ def prompt_of(body: object, where: str, parse: Parse) -> Prompt:
     return prompt
 
 
-def is_exchange(response: object) -> bool:
+def is_exchange(response: object, parse: Parse) -> bool:
     """Return whether a response may be a model's answer rather than vectors, images, ranks or counts."""
+    if isinstance(response, str) and response.lstrip()[:1] == "{" and '"choices"' not in response:
+        try:
+            response = parse(response.encode())
+        except BadTrace:  # it is read later, as far as it goes
+            return True
     if not isinstance(response, dict) or "choices" in response or "error" in response:
         return True
     if not _NO_TEXT.isdisjoint(response) or response.keys() == {"input_tokens"}:
@@ -83,6 +100,9 @@ def response_of(response: object, where: str, parse: Parse) -> Answer:
     body that has no field of an answer.
     """
     cut = False
+    if isinstance(response, list) and response and all(isinstance(chunk, str) for chunk in response):
+        are_lines = any(chunk.lstrip().startswith(_STARTS) for chunk in response)
+        response = ("\n" if are_lines else "").join(response)
     if isinstance(response, str):
         text = response.lstrip("\ufeff \t\r\n")
         if text.startswith(_STARTS[:2]):
@@ -130,8 +150,10 @@ def _opened(text: str, where: str, parse: Parse) -> tuple[object, bool]:
     except BadTrace as error:
         if error.reason != "invalid_json":
             raise
-        if text.startswith("{") and len(lines := events_of(text, parse)[0]) > 1:
-            return lines, False
+        if text.startswith("{") and text.partition("\n")[0].rstrip().endswith("}"):
+            lines, damaged = events_of(text, parse)
+            if lines:
+                return lines, damaged
         read = read_cut(text, _MAX_DEPTH)
         if not read:
             raise
@@ -145,32 +167,38 @@ def is_stream(chunks: list[dict[str, Any]]) -> bool:
 
 def _of_stream(chunks: list[Any], where: str) -> Answer:
     pieces = [chunk for chunk in chunks if isinstance(chunk, dict)]
+    failed = next((error for piece in pieces if (error := piece.get("error"))), None)
     for api in _STREAMS:
         if some := [piece for piece in pieces if api.is_piece(piece)]:
-            answer = _of_body(api.join(some if api is not converse else pieces), where)
+            body = api.join(some if api not in _WHOLE else pieces)
+            if failed and api is not responses:
+                body.setdefault("error", failed)
+            answer = _of_body(body, where)
             if api is responses and (turns := responses.heard(pieces)):
-                session = Prompt()
-                requests.add_turns(turns, session)
-                answer.heard = session.messages
+                answer.heard = Prompt()
+                requests.add_turns(turns, answer.heard)
             return answer
     if len(pieces) == 1:
         return _of_body(pieces[0], where)
+    if failed:
+        return _of_body({"error": failed}, where)
     raise BadTrace("missing_field", f"{where}: holds no chunk of a response; send them all")
 
 
 def _of_body(value: object, where: str) -> Answer:
     lost: list[Lost] = []
-    body = convert(value, Body, lost, where)
+    body = convert(_flat(value), Body, lost, where)
     answer = Answer(
         id=body.id or "",
         model=body.model or "",
         model_version=body.system_fingerprint or "",
         created=body.created if body.created is not None else body.created_at,
-        usage=body.usage.usage() if body.usage else None,
+        usage=counts.usage() if (counts := body.usage or body.meta) else None,
         lost=lost,
     )
-    if body.error:
-        answer.failed = body.error if isinstance(body.error, str) else body.error.kind()
+    if (error := body.error or body.kind) and error != "false":
+        answer.failed = kind_of(error)
+    answer.conversation = id_of(body.conversation)
     if body.choices is not None:
         completions.read(body, answer)
     elif reader := next((read for has, read in _READERS if has(body)), None):
@@ -180,12 +208,42 @@ def _of_body(value: object, where: str) -> Answer:
             "missing_field",
             f"{where}: holds none of choices, output, content, candidates and error; send one",
         )
+    if answer.finish_reason.lower() == FAILED:
+        answer.failed = answer.failed or FAILED
     if answer.failed:
         answer.finish_reason = FAILED
+    answer.documents = [*answer.documents, *_passages(body)]
     nothing = not (answer.text or answer.tool_calls or answer.left_out)
     if nothing and body.usage and body.usage.reasoned():
         answer.left_out = ["reasoning"]  # it took all tokens
     return answer
+
+
+def _flat(value: object) -> object:
+    """Return a body whose answer stands under `output`, as Alibaba's and Replicate's do, with it on top."""
+    output = value.get("output") if isinstance(value, dict) else None
+    if isinstance(value, dict) and isinstance(output, dict) and not output.keys().isdisjoint(_FLAT):
+        return value | output
+    if isinstance(value, dict) and isinstance(output, str):
+        return value | {"text": output}
+    if isinstance(value, dict) and isinstance(output, list) and output:
+        return value | {"text": "".join(output), "output": None} if all(map(_is_text, output)) else value
+    return value
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _passages(body: Body) -> Iterator[Document]:
+    """Yield what a search for the answer found, where it stands beside it."""
+    for found in items_of(body.search_results):  # Perplexity's
+        if found.get("snippet"):
+            yield parts.document_of(found)
+    for cited in items_of(body.citations):  # of Bedrock's knowledge bases
+        yield from [parts.document_of(each) for each in items_of(cited.get("retrievedReferences"))]
+    for grounds in items_of(body.vertex_ai_grounding_metadata):
+        yield from parts.grounds_of(grounds)
 
 
 _READERS: Final[tuple[tuple[Callable[[Body], bool], Callable[[Body, Answer], None]], ...]] = (

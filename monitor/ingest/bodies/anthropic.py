@@ -24,7 +24,7 @@ _DELTAS: Final = {
 def is_piece(event: dict[str, Any]) -> bool:
     """Return whether an event is one of a streamed message."""
     kind = event.get("type")
-    return type(kind) is str and (kind in _EVENTS or (kind == "error" and type(event.get("error")) is dict))
+    return type(kind) is str and kind in _EVENTS
 
 
 def read(body: Body, answer: Answer) -> None:
@@ -50,9 +50,7 @@ def join(events: Sequence[dict[str, Any]]) -> dict[str, Any]:
     usage = dict(body["usage"]) if type(body.get("usage")) is dict else {}
     for event in events:
         delta, more = event.get("delta"), event.get("usage")
-        if event.get("type") == "error":
-            body["error"] = event.get("error")
-        elif event.get("type") == "message_delta":
+        if event.get("type") == "message_delta":
             if type(delta) is dict and delta.get("stop_reason"):
                 body["stop_reason"] = delta["stop_reason"]
             usage |= more if type(more) is dict else {}

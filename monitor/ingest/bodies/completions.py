@@ -5,11 +5,12 @@ Data API reference" for `context`; `reasoning_content` is DeepSeek's and vLLM's.
 """
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any, Final
 
 from monitor.ingest.bodies import parts
 from monitor.ingest.bodies.reading import Answer
-from monitor.ingest.bodies.shapes import Body, Choice, Reply
+from monitor.ingest.bodies.shapes import Body, Choice, Reply, kind_of
 from monitor.ingest.bodies.streams import first_of, items_of
 from monitor.trace import ToolCall
 
@@ -36,9 +37,11 @@ def read(body: Body, answer: Answer) -> None:
             continue
         answer.refused = answer.refused or bool(reply.refusal)
         answer.finish_reason = choice.finish_reason or ""
+        if choice.error:
+            answer.failed = answer.failed or kind_of(choice.error)
         if type(reply.context) is dict:
-            found = items_of(reply.context.get("citations"))
-            answer.documents = [parts.document_of(each) for each in found]
+            found = reply.context.get("all_retrieved_documents") or reply.context.get("citations")
+            answer.documents = [parts.document_of(each) for each in items_of(found)]
         if choice.logprobs:
             logs = [token.logprob for token in choice.logprobs.content or ()]
             logs = logs or list(choice.logprobs.token_logprobs or ())
@@ -66,6 +69,13 @@ def _take(reply: Reply, answer: Answer) -> tuple[str, list[ToolCall]]:
         calls += [parts.call_of(call) for call in items_of(reply.tool_calls)]
     if type(reply.function_call) is dict:
         calls.append(parts.call_of({"function": reply.function_call}))
+    if reply.executed_tools:
+        run = [
+            {**each, "name": each.get("type"), "type": "tool_call"} for each in items_of(reply.executed_tools)
+        ]
+        calls += parts.read(run).calls
+    if reply.images:
+        answer.left_out = [*answer.left_out, *parts.read(items_of(reply.images)).left_out]
     if not text and type(reply.audio) is dict:
         spoken = parts.read({"type": "audio", **reply.audio})
         text = "".join(spoken.texts)
@@ -99,13 +109,13 @@ def _joined(index: int, pieces: list[dict[str, Any]]) -> dict[str, Any]:
         for piece in pieces
     ]
     content: list[Any] = []
-    calls: dict[int, list[dict[str, Any]]] = {}
+    calls: list[tuple[int, list[dict[str, Any]]]] = []
     for delta in deltas:
         some = delta.get("content")
         content += some if type(some) is list else [] if some is None else [some]
         for n, call in enumerate(items_of(delta.get("tool_calls"))):
             at = call.get("index")
-            calls.setdefault(at if type(at) is int else n, []).append(call)
+            _add_piece(calls, at if type(at) is int else n, call)
     spoken = [audio for delta in deltas if type(audio := delta.get("audio")) is dict]
     functions = [
         {"function": function} for delta in deltas if type(function := delta.get("function_call")) is dict
@@ -114,21 +124,38 @@ def _joined(index: int, pieces: list[dict[str, Any]]) -> dict[str, Any]:
         "content": content,
         "refusal": _concatenated(deltas, "refusal"),
         "reasoning_content": _concatenated(deltas, "reasoning_content") or _concatenated(deltas, "reasoning"),
-        "tool_calls": [_joined_call(some) for _, some in sorted(calls.items())],
+        "tool_calls": [_joined_call(some) for _, some in sorted(calls, key=itemgetter(0))],
         "function_call": _joined_call(functions)["function"] if functions else None,
         "audio": {"transcript": _concatenated(spoken, "transcript")} if spoken else None,
         "context": first_of(delta.get("context") for delta in deltas),
+        "images": [image for delta in deltas for image in items_of(delta.get("images"))],
+        "executed_tools": [run for delta in deltas for run in items_of(delta.get("executed_tools"))],
     }
     logs = [log for piece in pieces if type(log := piece.get("logprobs")) is dict]
     return {
         "index": index,
         "message": message,
         "finish_reason": first_of(piece.get("finish_reason") for piece in reversed(pieces)),
+        "error": first_of(piece.get("error") for piece in pieces),
         "logprobs": {
             name: [item for log in logs if type(some := log.get(name)) is list for item in some]
             for name in ("content", "token_logprobs")
         },
     }
+
+
+def _add_piece(calls: list[tuple[int, list[dict[str, Any]]]], at: int, piece: dict[str, Any]) -> None:
+    """Add a piece to the last call of its index, unless it begins another one.
+
+    Not every server counts the calls: what has a new id and a name is a new call.
+    """
+    last = next((pieces for index, pieces in reversed(calls) if index == at), None)
+    own = piece.get("id")
+    begins = own and type(f := piece.get("function")) is dict and f.get("name")
+    if last is None or (begins and first_of(each.get("id") for each in last) not in {None, own}):
+        calls.append((at, [piece]))
+    else:
+        last.append(piece)
 
 
 def _joined_call(pieces: list[dict[str, Any]]) -> dict[str, Any]:

@@ -14,8 +14,21 @@ _EVENTS: Final = frozenset({
 
 
 def is_piece(event: dict[str, Any]) -> bool:
-    """Return whether an event is one of a streamed message."""
-    return not _EVENTS.isdisjoint(event)
+    """Return whether an event is one of a streamed message, with its name or as it goes over the wire."""
+    return not _EVENTS.isdisjoint(event) or "contentBlockIndex" in event or any(map(_is_error, event))
+
+
+def _is_error(name: str) -> bool:
+    return name.endswith("Exception")
+
+
+def _named(event: dict[str, Any]) -> dict[str, Any]:
+    """Return an event under its name, which goes over the wire in a header."""
+    if "contentBlockIndex" in event:
+        return {"contentBlockStart" if "start" in event else "contentBlockDelta": event}
+    if "stopReason" in event:
+        return {"messageStop": event}
+    return {"metadata": event} if "usage" in event else event
 
 
 def read(body: Body, answer: Answer) -> None:
@@ -30,7 +43,7 @@ def join(events: Sequence[dict[str, Any]]) -> dict[str, Any]:
     body: dict[str, Any] = {}
     blocks: dict[int, dict[str, Any]] = {}
     texts: dict[int, list[Any]] = {}
-    for kind, value in [(k, v) for event in events for k, v in event.items() if type(v) is dict]:
+    for kind, value in [(k, v) for event in events for k, v in _named(event).items() if type(v) is dict]:
         at = value.get("contentBlockIndex")
         index = at if type(at) is int else 0
         delta = value.get("start" if kind == "contentBlockStart" else "delta")
@@ -38,7 +51,7 @@ def join(events: Sequence[dict[str, Any]]) -> dict[str, Any]:
             body["stopReason"] = value.get("stopReason")
         elif kind == "metadata":
             body["usage"] = value.get("usage")
-        elif kind.endswith("Exception"):
+        elif _is_error(kind):
             body["error"] = {"type": kind}
         elif kind in _EVENTS and type(delta) is dict:
             if type(use := delta.get("toolUse")) is dict:

@@ -8,27 +8,35 @@ from monitor.ingest.bodies.reading import Answer
 from monitor.ingest.bodies.shapes import Body
 from monitor.ingest.bodies.streams import first_of, items_of
 
-_LAST: Final = ("usageMetadata", "modelVersion", "responseId", "promptFeedback", "error")
+_ALONGSIDE: Final = {"finishReason": "finish_reason", "groundingMetadata": "grounding_metadata"}
+
+_LAST: Final = (
+    "usageMetadata", "modelVersion", "responseId", "promptFeedback", "usage_metadata", "model_version",
+    "response_id",
+)  # fmt: skip
+_PIECES: Final = frozenset({"candidates", "usageMetadata", "usage_metadata"})
 
 
 def is_piece(chunk: dict[str, Any]) -> bool:
     """Return whether a chunk is one of a streamed response."""
-    return "candidates" in chunk or "usageMetadata" in chunk
+    return not _PIECES.isdisjoint(chunk)
 
 
 def read(body: Body, answer: Answer) -> None:
     """Read the candidates: the first is the response, the others are alternatives."""
-    answer.id = answer.id or body.response_id or ""
-    answer.model = answer.model or body.model_version or ""
-    answer.usage = answer.usage or (body.usage_metadata.usage() if body.usage_metadata else None)
+    usage = body.usage_metadata or body.usage_metadata_
+    answer.id = answer.id or body.response_id or body.response_id_ or ""
+    answer.model = answer.model or body.model_version or body.model_version_ or ""
+    answer.usage = answer.usage or (usage.usage() if usage else None)
     texts: list[str] = []
     for n, candidate in enumerate(items_of(body.candidates)):
         found = parts.read(_parts(candidate))
         texts.append("".join(found.texts))
         answer.left_out = [*answer.left_out, *found.left_out]
         answer.tool_calls = [*answer.tool_calls, *found.answered_calls()]
+        answer.documents = [*answer.documents, *parts.grounds_of(_either(candidate, "groundingMetadata"))]
         if not n:
-            answer.finish_reason = parts.name_of(candidate.get("finishReason"))
+            answer.finish_reason = parts.name_of(_either(candidate, "finishReason"))
     if not texts and type(body.prompt_feedback) is dict and body.prompt_feedback.get("blockReason"):
         answer.finish_reason = "content_filter"
     answer.text = texts[0] if texts else ""
@@ -46,10 +54,16 @@ def join(chunks: Sequence[dict[str, Any]]) -> dict[str, Any]:
             whole = candidates.setdefault(index, {"content": {"parts": []}})
             some = _parts(candidate)
             whole["content"]["parts"] += some if type(some) is list else [] if some is None else [some]
-            if candidate.get("finishReason"):
-                whole["finishReason"] = candidate["finishReason"]
+            for key in _ALONGSIDE:
+                if value := _either(candidate, key):
+                    whole[key] = value
     body["candidates"] = [candidates[index] for index in sorted(candidates)]
     return {key: value for key, value in body.items() if value is not None}
+
+
+def _either(candidate: dict[str, Any], key: str) -> Any:
+    """Return a field by its name in the API, or by that in Google's client for Python."""
+    return candidate.get(key) or candidate.get(_ALONGSIDE[key])
 
 
 def _parts(candidate: dict[str, Any]) -> Any:

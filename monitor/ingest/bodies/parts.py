@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
+from monitor.ingest.bodies.content import Content, Result
 from monitor.ingest.spans import number
 from monitor.trace import Document, ToolCall
 
@@ -20,7 +21,7 @@ _encode = msgspec.json.encode
 _TEXTS: Final = frozenset({"", "text", "input_text", "output_text", "refusal"})
 _SILENT: Final = frozenset({
     "reasoning", "thinking", "redacted_thinking", "image_url", "input_image", "image", "file", "input_file",
-    "video_url", "video", "item_reference", "compaction", "image_generation_call",
+    "video_url", "video", "item_reference", "compaction", "image_generation_call", "computer_screenshot",
 })  # fmt: skip
 _SPOKEN: Final = frozenset({"audio", "input_audio", "output_audio"})
 _CALLS: Final = frozenset({
@@ -31,46 +32,11 @@ _CALLS: Final = frozenset({
 _ARGUMENTS: Final = (
     "arguments", "input", "args", "parameters", "code", "action", "operation", "queries",
 )  # fmt: skip
+_MEDIA: Final = ("image", "video", "audio")
+_FOUND: Final = frozenset({"document", "searchResult"})
+"""Keys of Bedrock's parts: without a text, and documents."""
 _RETURNED: Final = ("output", "outputs", "result", "results")
 _RESULTS: Final = (*_RETURNED, "response", "content")
-
-
-class Content(msgspec.Struct, gc=False):
-    """A message's content, taken apart. `results` are those of tools, each with the id of its call."""
-
-    texts: list[str] = []
-    calls: list[ToolCall] = []
-    results: list[tuple[str, str, bool]] = []
-    documents: list[Document] = []
-    left_out: list[str] = []
-    logprobs: list[float] = []
-    refused: bool = False
-
-    def add(self, other: "Content") -> None:
-        """Add another message's content."""
-        self.texts += other.texts
-        self.calls += other.calls
-        self.results += other.results
-        self.documents += other.documents
-        self.left_out += other.left_out
-        self.logprobs += other.logprobs
-        self.refused |= other.refused
-
-    def answered_calls(self) -> list[ToolCall]:
-        """Return the calls with the results that came with them."""
-        by_id = {own: (result, error) for own, result, error in self.results if own}
-        made = [_with_result(call, *by_id[call.id]) if call.id in by_id else call for call in self.calls]
-        known = {call.id for call in self.calls}
-        loose = [
-            ToolCall("", "", result, own, error) for own, result, error in self.results if own not in known
-        ]
-        if loose and made and not (made[-1].result or loose[0].id):  # Gemini's results of code have no id
-            made[-1] = _with_result(made[-1], loose[0].result, loose.pop(0).error)
-        return made + loose
-
-
-def _with_result(call: ToolCall, result: str, error: bool) -> ToolCall:  # noqa: FBT001 - as results are kept
-    return ToolCall(call.name, call.arguments, result or call.result, call.id, call.error or error)
 
 
 def read(value: Any) -> Content:
@@ -95,7 +61,27 @@ def as_text(value: object) -> str:
 
 def name_of(value: object) -> str:
     """Return a name or id as text; nothing for what is none."""
+    if type(value) is float and value.is_integer():  # as numbers come through protobuf's JSON
+        value = int(value)
     return value if type(value) is str else str(value) if type(value) is int else ""
+
+
+def result_of(value: Any) -> str:
+    """Return what a tool returned as text: that of its parts, which MCP wraps in `content`; else JSON."""
+    return _result(value, Content()) if type(value) is dict and "content" in value else as_text(value)
+
+
+def grounds_of(metadata: Any) -> list[Document]:
+    """Read the passages that Gemini's search found, from the metadata that name them."""
+    if type(metadata) is not dict:
+        return []
+    chunks = metadata.get("groundingChunks") or metadata.get("grounding_chunks")
+    found = [
+        chunk.get("retrievedContext") or chunk.get("retrieved_context")
+        for chunk in (chunks if type(chunks) is list else ())
+        if type(chunk) is dict
+    ]
+    return [document_of(each) for each in found if type(each) is dict and each.get("text")]
 
 
 def call_of(call: dict[str, Any]) -> ToolCall:
@@ -134,7 +120,7 @@ def _take(part: dict[str, Any], content: Content) -> None:
         _take_call(part, kind, content)
     elif kind.endswith(("_output", "tool_result", "tool-result")):
         own = part.get("call_id") or part.get("tool_use_id") or part.get("tool_call_id") or part.get("id")
-        content.results.append((name_of(own), _result(part), _failed(part)))
+        _add_result(part, own, content)
     elif kind:
         texts = list(_texts_of(part.get("text") or part.get("content")))
         content.texts += texts
@@ -182,7 +168,7 @@ def _take_call(part: dict[str, Any], kind: str, content: Content) -> None:
         content.left_out.append(kind)
         return
     name = call.name or ("" if kind in _CALLS else kind.removesuffix("_call"))
-    text = "" if result is None else _result_text(result)
+    text = "" if result is None else _result_text(result, content)
     content.calls.append(ToolCall(name, call.arguments, text, call.id, _failed(part)))
 
 
@@ -224,18 +210,20 @@ def _bare_call(value: Any, content: Content) -> None:
 
 def _bare_result(value: Any, content: Content) -> None:
     if type(value) is dict:
-        own = value.get("toolUseId") or value.get("id")
-        content.results.append((name_of(own), _result(value), _failed(value)))
+        _add_result(value, value.get("toolUseId") or value.get("id"), content)
 
 
 def _bare_code(value: Any, content: Content) -> None:
     if type(value) is dict:
-        content.calls.append(ToolCall("code_execution", as_text(value.get("code"))))
+        own = name_of(value.get("id"))
+        content.calls.append(ToolCall("code_execution", as_text(value.get("code")), "", own))
 
 
 def _bare_code_result(value: Any, content: Content) -> None:
     if type(value) is dict:
-        content.results.append(("", as_text(value.get("output")), False))
+        failed = value.get("outcome") not in {None, "OUTCOME_OK"}
+        own, text = name_of(value.get("id")), as_text(value.get("output"))
+        content.results.append(Result(own, text, failed, "code_execution", len(content.calls)))
 
 
 def _bare_document(value: Any, content: Content) -> None:
@@ -264,36 +252,58 @@ _BY_KEY: Final[Mapping[str, Callable[[Any, Content], None]]] = {
     **dict.fromkeys(("inlineData", "inline_data"), _silent("blob")),
     **dict.fromkeys(("fileData", "file_data"), _silent("file")),
     **dict.fromkeys(("reasoningContent", "thought"), _silent("reasoning")),
-    **{kind: _silent(kind) for kind in ("image", "video", "audio")},
+    **{kind: _silent(kind) for kind in _MEDIA},
     "transcript": _bare_speech,
     "cachePoint": lambda _, __: None,
 }
 """Readers of parts that have no type but the key that names them: Bedrock's and Gemini's."""
 
 
-def _result(part: dict[str, Any]) -> str:
+def _add_result(part: dict[str, Any], own: Any, content: Content) -> None:
+    text = _result(part, content)
+    content.results.append(
+        Result(name_of(own), text, _failed(part), name_of(part.get("name")), len(content.calls))
+    )
+
+
+def _result(part: dict[str, Any], content: Content) -> str:
     value = next((part[key] for key in _RESULTS if part.get(key) is not None), None)
-    return "" if value is None else _result_text(value)
+    return "" if value is None else _result_text(value, content)
 
 
-def _result_text(value: Any) -> str:
-    """Return a tool's result as text: that of its parts where it has some, else JSON."""
-    if type(value) is list:
-        found = [text for item in value if (text := _part_text(item)) is not None]
-        return "\n".join(found) if found else as_text(value)
-    found_one = _part_text(value)
-    return as_text(value) if found_one is None else found_one
+def _result_text(value: Any, content: Content) -> str:
+    """Return a tool's result as text: that of its parts where it has some, else JSON.
+
+    Tells the content which parts of it are no text, and which are documents.
+    """
+    if type(value) is not list:
+        found = _part_text(value, content)
+        return as_text(value) if found is None else found
+    texts = [_part_text(item, content) for item in value]
+    if all(text is None for text in texts):
+        return as_text(value)
+    each = [as_text(item) if text is None else text for item, text in zip(value, texts, strict=True)]
+    return "\n".join([text for text in each if text])
 
 
-def _part_text(item: Any) -> str | None:
-    """Return the text of a part of a tool's result; None for what is no part with a text."""
+def _part_text(item: Any, content: Content) -> str | None:
+    """Return the text of a part of a tool's result, empty for an image; None for what is no part."""
     if type(item) is not dict:
         return item if type(item) is str else None
     kind = name_of(item.get("type"))
     text = next((item[key] for key in ("text", "logs") if type(item.get(key)) is str), None)
-    if kind in {"document", "search_result"} or kind.endswith("_fetch_result"):
+    if silent := kind if kind in _SILENT else next((key for key in _MEDIA if not kind and key in item), ""):
+        content.left_out.append("image" if silent == "computer_screenshot" else silent)
+        text = ""
+    elif kind in {"document", "search_result"} or not _FOUND.isdisjoint(item):
+        inner = next((item[key] for key in _FOUND if type(item.get(key)) is dict), item)
+        _take_document(inner, kind, content)
+        text = document_of(inner).content
+    elif kind.endswith("_fetch_result"):
         inner = item.get("content")
         text = document_of(inner if type(inner) is dict else item).content
+    elif kind == "resource":
+        text = "\n".join(_texts_of(item.get("resource")))
     elif kind == "web_search_result":
         text = " ".join(_texts_of([item.get("title"), item.get("url")]))
     elif text is None and kind.endswith("_result"):

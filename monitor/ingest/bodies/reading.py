@@ -31,7 +31,7 @@ class Prompt(msgspec.Struct, gc=False):
 class Answer(msgspec.Struct, gc=False):
     """A response as read. Strings are the sender's, not cleaned. `failed` is the error's kind, else empty.
 
-    `heard` are messages of the prompt that came with the response, as those of a spoken conversation do.
+    `heard` is what of the prompt came with the response, as that of a spoken conversation does.
     """
 
     id: str = ""
@@ -42,10 +42,11 @@ class Answer(msgspec.Struct, gc=False):
     alternatives: Sequence[str] = ()
     tool_calls: Sequence[ToolCall] = ()
     documents: Sequence[Document] = ()
-    heard: Sequence[Message] = ()
+    heard: Prompt | None = None
     logprobs: Sequence[float] = ()
     finish_reason: str = ""
     usage: Usage | None = None
+    conversation: str = ""
     refused: bool = False
     failed: str = ""
     left_out: list[str] = []
@@ -88,7 +89,7 @@ def exchange_fields(
         ("model_version", answer.model_version),
         ("prompt_name", prompt.name),
         ("prompt_version", prompt.version),
-        ("conversation", prompt.conversation),
+        ("conversation", prompt.conversation or answer.conversation),
         ("finish_reason", finish_of(answer.finish_reason)),
         ("error", answer.failed),
     ):
@@ -98,7 +99,7 @@ def exchange_fields(
         fields["logprobs"] = tuple(answer.logprobs)
     if not (documents or tool_calls) and _is_usual(prompt, answer, markers):
         return fields, ()
-    asked = markers.of_asked(Asked((*prompt.messages, *answer.heard), tuple(prompt.left_out), prompt.unread))
+    asked = markers.of_asked(_asked(prompt, answer.heard))
     answered = markers.of_answered(
         Answered(
             answer.text,
@@ -140,6 +141,16 @@ def _is_usual(prompt: Prompt, answer: Answer, markers: Markers) -> bool:
     return answer.text[0] not in begins and begins.isdisjoint([m.content[:1] for m in prompt.messages])
 
 
+def _asked(prompt: Prompt, heard: Prompt | None) -> Asked:
+    """Join a prompt and what came of it with the response; gateways may have taken the one from the other."""
+    messages, left_out = tuple(prompt.messages), tuple(prompt.left_out)
+    if heard:
+        known = set(messages)
+        messages += tuple([message for message in heard.messages if message not in known])
+        left_out += tuple(heard.left_out)
+    return Asked(messages, left_out, prompt.unread)
+
+
 def lost_label(*lost: list[Lost]) -> tuple[str, object]:
     """Return the label that counts the values left out, which has no value where there were none."""
     return LEFT_OUT_VALUES, sum(map(len, lost)) or None
@@ -153,7 +164,7 @@ def _with_lost(unread: tuple[Unread, ...], prompt: Prompt, answer: Answer) -> tu
     ):
         if (
             lost
-            and any(one.text and not names.isdisjoint(one.path.split(".")) for one in lost)
+            and any(one.text and one.path.rpartition(".")[2] in names for one in lost)
             and side not in {each.side for each in unread}
         ):
             unread += (Unread(side, Unreadable.FOREIGN),)

@@ -4,18 +4,22 @@ from typing import Any, Final
 
 from monitor.ingest.bodies import parts
 from monitor.ingest.bodies.reading import Prompt
-from monitor.ingest.bodies.shapes import Request, Template, Thread
-from monitor.ingest.fields import convert, role_of
+from monitor.ingest.bodies.shapes import Request, Template, id_of
+from monitor.ingest.fields import CONVERSATION, USER, convert, role_of
 from monitor.ingest.mending import Lost
 from monitor.trace import Message, Unreadable
 
 _SYSTEM: Final = ("system", "preamble", "systemInstruction", "system_instruction", "instructions")
 _TURNS: Final = ("messages", "chat_history", "contents", "input", "message", "inputs", "inputText")
+_INNER: Final = ("messages", "prompt")
 _CONTENTS: Final = ("content", "parts", "message", "text")
+_ELSEWHERE: Final = ("refusal", "tool_plan")
+"""Where else an assistant's turn may have a text."""
 
 
 def read(body: Any, where: str) -> Prompt:
     """Read a request's body, an object. Raises BadTrace naming `where` for anything else."""
+    body = _flat(body)
     lost: list[Lost] = []
     request = convert(body, Request, lost, where)
     prompt = Prompt(
@@ -24,9 +28,7 @@ def read(body: Any, where: str) -> Prompt:
         metadata=request.metadata or {},
         lost=lost,
     )
-    if "user_id" in prompt.metadata:  # Anthropic's place for the user
-        prompt.user = prompt.user or parts.name_of(prompt.metadata["user_id"])
-        prompt.metadata = {key: value for key, value in prompt.metadata.items() if key != "user_id"}
+    _take_owners(prompt)
     for name in _SYSTEM:
         if name in body:
             _add_system(body[name], prompt)
@@ -35,11 +37,31 @@ def read(body: Any, where: str) -> Prompt:
             add_turns(body[name], prompt)
     if request.prompt is not None:
         _add_prompt(request.prompt, prompt)
+    if request.suffix:
+        prompt.messages.append(Message("user", request.suffix))
     if type(request.documents) is list:
         prompt.documents += [parts.document_of(item) for item in request.documents if item]
-    if thread := request.conversation:
-        prompt.conversation = (thread.id or "") if isinstance(thread, Thread) else thread
+    prompt.conversation = id_of(request.conversation) or prompt.conversation
     return prompt
+
+
+def _flat(body: dict[str, Any]) -> dict[str, Any]:
+    """Return a body whose prompt stands under `input` (as Alibaba's does) or `config`, with it on top."""
+    for name in ("input", "config"):
+        inner = body.get(name)
+        if type(inner) is dict and (name == "config" or any(map(inner.get, _INNER))):
+            body = {key: value for key, value in body.items() if key != name} | inner
+    return body
+
+
+def _take_owners(prompt: Prompt) -> None:
+    """Take user and conversation out of the metadata, where applications and Anthropic's API have them."""
+    for field, names in (("user", USER), ("conversation", CONVERSATION)):
+        name = next((name for name in names if parts.name_of(prompt.metadata.get(name))), None)
+        if name is not None:
+            found = parts.name_of(prompt.metadata[name])
+            setattr(prompt, field, getattr(prompt, field) or found)
+            prompt.metadata = {key: value for key, value in prompt.metadata.items() if key != name}
 
 
 def _add_prompt(sent: str | list[Any] | Template, prompt: Prompt) -> None:
@@ -59,7 +81,12 @@ def _add_prompt(sent: str | list[Any] | Template, prompt: Prompt) -> None:
 def add_turns(turns: Any, prompt: Prompt, role: str = "user") -> None:
     """Add messages of any shape, and items of the Responses API; `role` is the one where none is named."""
     for turn in turns if type(turns) is list else [turns]:
-        if type(turn) is dict and type(turn.get("content")) is str and type(turn.get("role")) is str:
+        if (
+            type(turn) is dict
+            and type(turn.get("content")) is str
+            and type(turn.get("role")) is str
+            and "images" not in turn
+        ):
             prompt.messages.append(Message(role_of(turn["role"]), turn["content"]))  # the usual case
         elif type(turn) is not dict:
             if turn is not None:
@@ -82,7 +109,7 @@ def _add_item(item: dict[str, Any], prompt: Prompt, role: str) -> None:
     prompt.left_out += content.left_out
     prompt.documents += content.documents
     # The exchange that made a call was judged with it; results that came apart are read here.
-    prompt.messages += [Message("tool", text) for _, text, _ in content.results]
+    prompt.messages += [Message("tool", result.text) for result in content.results]
     prompt.messages += [Message(role, text) for text in content.texts]
 
 
@@ -92,11 +119,15 @@ def _add_turn(turn: dict[str, Any], prompt: Prompt, role: str) -> None:
     content = parts.read(value)
     prompt.left_out += content.left_out
     prompt.documents += content.documents
-    prompt.messages += [Message("tool", text) for _, text, _ in content.results]
+    prompt.messages += [Message("tool", result.text) for result in content.results]
     if content.results and not content.texts:
         return
-    refusal = turn.get("refusal")
-    text = "\n".join(content.texts) or (refusal if type(refusal) is str else "")
+    others = (turn[key] for key in _ELSEWHERE if type(turn.get(key)) is str)
+    text = "\n".join(content.texts) or next(others, "")
+    if role == "tool" and not text:  # Cohere's results are documents
+        text = "\n".join([document.content for document in content.documents])
+    if pictures := turn.get("images"):  # Ollama's stand beside the text
+        prompt.left_out += ["image"] * (len(pictures) if type(pictures) is list else 1)
     if value in (None, []) and role in {"user", "system"}:
         prompt.unread = Unreadable.NO_CONTENT  # its place is there, and nothing in it
     prompt.messages.append(Message(role, text))

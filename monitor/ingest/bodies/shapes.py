@@ -3,7 +3,8 @@
 Parts of messages are read by `parts`, whatever their shape, so they are `Any` here. Unknown keys are ignored.
 """
 
-from typing import Annotated, Any
+import re
+from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta
@@ -12,6 +13,30 @@ from monitor.ingest.texts import FAILED
 from monitor.trace import Usage
 
 _Tokens = Annotated[int, Meta(ge=0, le=2**53)]
+_KIND: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}(?=[:(]|\Z)")  # of an error, before its message
+
+
+class Failure(msgspec.Struct, gc=False):
+    """An error's kind; its message may quote the prompt and is not read."""
+
+    type: str | None = None
+    name: str | None = None
+    code: str | int | None = None
+    status: str | int | None = None
+
+    def kind(self) -> str:
+        """Return the type, name, status (Gemini's name of it) or code that is a word, else a number."""
+        named = [each for each in (self.type, self.name, self.status, self.code) if each and each != FAILED]
+        words = [each for each in named if isinstance(each, str) and not each.isdecimal()]
+        return str(next(iter((*words, *named)), FAILED))
+
+
+def kind_of(error: str | Failure) -> str:
+    """Return an error's kind; of a text the word before its message, if it begins with one."""
+    if isinstance(error, Failure):
+        return error.kind()
+    found = _KIND.match(error.rpartition("#")[2])  # before it stands the namespace of AWS's errors
+    return found[0] if found and found[0] != "true" else FAILED
 
 
 class Template(msgspec.Struct, gc=False):
@@ -28,6 +53,11 @@ class Thread(msgspec.Struct, gc=False):
     id: str | None = None
 
 
+def id_of(thread: str | Thread | None) -> str:
+    """Return the id of a conversation, which may stand alone; empty for none."""
+    return (thread.id if isinstance(thread, Thread) else thread) or ""
+
+
 class Request(msgspec.Struct, gc=False):
     """A request: chat and text completions, Responses, Anthropic, Gemini, Converse, Cohere, Ollama."""
 
@@ -37,6 +67,7 @@ class Request(msgspec.Struct, gc=False):
     instructions: Any = None
     system: Any = None
     prompt: str | list[Any] | Template | None = None
+    suffix: str | None = None
     conversation: str | Thread | None = None
     user: str | None = None
     safety_identifier: str | None = None
@@ -67,7 +98,10 @@ class Logprobs(msgspec.Struct, gc=False):
 
 
 class Reply(msgspec.Struct, gc=False):
-    """A message of a chat completion. `context` is what Azure's search found for it."""
+    """A message of a chat completion.
+
+    `context` is what Azure's search found for it, `images` are OpenRouter's, `executed_tools` Groq's.
+    """
 
     content: Any = None
     refusal: str | None = None
@@ -77,6 +111,8 @@ class Reply(msgspec.Struct, gc=False):
     reasoning_content: str | None = None
     reasoning: Any = None
     context: Any = None
+    images: Any = None
+    executed_tools: Any = None
 
 
 class Choice(msgspec.Struct, gc=False):
@@ -88,6 +124,7 @@ class Choice(msgspec.Struct, gc=False):
     text: str | None = None
     finish_reason: str | None = None
     logprobs: Logprobs | None = None
+    error: str | Failure | None = None
 
 
 class TokenDetails(msgspec.Struct, gc=False):
@@ -112,17 +149,26 @@ class TokenUsage(msgspec.Struct, gc=False):
     output_tokens: _Tokens | None = None
     input_tokens_: _Tokens | None = msgspec.field(name="inputTokens", default=None)
     output_tokens_: _Tokens | None = msgspec.field(name="outputTokens", default=None)
+    total_input_tokens: _Tokens | None = None
+    total_output_tokens: _Tokens | None = None
     tokens: CohereTokens | None = None
+    billed_units: CohereTokens | None = None
     completion_tokens_details: TokenDetails | None = None
     output_tokens_details: TokenDetails | None = None
 
     def usage(self) -> Usage | None:
         """Return the counts that are set."""
-        nested = self.tokens or CohereTokens()
+        nested = self.tokens or self.billed_units or CohereTokens()
         return _usage(
-            (self.prompt_tokens, self.input_tokens, self.input_tokens_, nested.input_tokens),
-            (self.completion_tokens, self.output_tokens, self.output_tokens_, nested.output_tokens),
-        )
+            (
+                self.prompt_tokens, self.input_tokens, self.input_tokens_, self.total_input_tokens,
+                nested.input_tokens,
+            ),
+            (
+                self.completion_tokens, self.output_tokens, self.output_tokens_, self.total_output_tokens,
+                nested.output_tokens,
+            ),
+        )  # fmt: skip
 
     def reasoned(self) -> bool:
         """Return whether the model reasoned: its tokens need not have become a text."""
@@ -135,29 +181,24 @@ class GeminiUsage(msgspec.Struct, gc=False):
 
     prompt: _Tokens | None = msgspec.field(name="promptTokenCount", default=None)
     candidates: _Tokens | None = msgspec.field(name="candidatesTokenCount", default=None)
+    prompt_token_count: _Tokens | None = None
+    candidates_token_count: _Tokens | None = None
 
     def usage(self) -> Usage | None:
         """Return the counts that are set."""
-        return _usage((self.prompt,), (self.candidates,))
-
-
-class Failure(msgspec.Struct, gc=False):
-    """An error's kind; its message may quote the prompt and is not read."""
-
-    type: str | None = None
-    code: str | int | None = None
-    status: str | int | None = None
-
-    def kind(self) -> str:
-        """Return the type, else the status (Gemini's name of it), else the code."""
-        named = self.type if self.type != FAILED else None
-        return named or str(self.status or self.code or FAILED)
+        return _usage((self.prompt, self.prompt_token_count), (self.candidates, self.candidates_token_count))
 
 
 class IncompleteReason(msgspec.Struct, gc=False):
     """The reason that a response is incomplete."""
 
     reason: str | None = None
+
+
+class StatusDetails(msgspec.Struct, gc=False):
+    """How a response of a realtime session ended."""
+
+    error: Failure | None = None
 
 
 class Body(msgspec.Struct, gc=False):
@@ -170,11 +211,14 @@ class Body(msgspec.Struct, gc=False):
     system_fingerprint: str | None = None
     usage: TokenUsage | None = None
     error: str | Failure | None = None
+    kind: str | None = msgspec.field(name="__type", default=None)  # of AWS's errors
     choices: tuple[Choice, ...] | None = None
     # The Responses API; Converse has an `output` too.
     output: Any = None
     status: str | None = None
     incomplete_details: IncompleteReason | None = None
+    status_details: StatusDetails | None = None
+    conversation: str | Thread | None = None
     # Anthropic
     content: Any = None
     stop_reason: str | None = None
@@ -184,6 +228,10 @@ class Body(msgspec.Struct, gc=False):
     usage_metadata: GeminiUsage | None = msgspec.field(name="usageMetadata", default=None)
     model_version: str | None = msgspec.field(name="modelVersion", default=None)
     response_id: str | None = msgspec.field(name="responseId", default=None)
+    usage_metadata_: GeminiUsage | None = msgspec.field(name="usage_metadata", default=None)
+    model_version_: str | None = msgspec.field(name="model_version", default=None)
+    response_id_: str | None = msgspec.field(name="response_id", default=None)
+    vertex_ai_grounding_metadata: Any = None  # LiteLLM's
     # Converse
     stop_reason_: str | None = msgspec.field(name="stopReason", default=None)
     # Cohere, Ollama
@@ -194,16 +242,24 @@ class Body(msgspec.Struct, gc=False):
     eval_count: _Tokens | None = None
     documents: Any = None
     tool_calls: Any = None
+    meta: TokenUsage | None = None
+    # Perplexity, and what Bedrock's knowledge bases found
+    search_results: Any = None
+    citations: Any = None
     # Texts alone, of many servers
     text: Any = None
     response: Any = None
     completion: Any = None
     generation: Any = None
     generated_text: Any = None
-    output_text: Any = msgspec.field(name="outputText", default=None)
+    output_text: Any = None
+    output_text_: Any = msgspec.field(name="outputText", default=None)
     generations: Any = None
     outputs: Any = None
     results: Any = None
+    prompt_token_count: _Tokens | None = None
+    generation_token_count: _Tokens | None = None
+    input_text_token_count: _Tokens | None = msgspec.field(name="inputTextTokenCount", default=None)
 
 
 def _usage(asked: tuple[int | None, ...], answered: tuple[int | None, ...]) -> Usage | None:

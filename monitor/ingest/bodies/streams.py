@@ -5,35 +5,54 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from monitor.errors import BadTrace
+from monitor.ingest.cut_json import read_cut
 from monitor.ingest.fields import Parse
 
+_MAX_DEPTH = 64  # of an event that was cut off
 _LINE = re.compile(r"\r\n|\n|\r")  # of server-sent events; str.splitlines() also cuts within JSON strings
 _BLANK = re.compile(r"\r\n\r\n|\n\n|\r\r")
 
 
 def events_of(text: str, parse: Parse) -> tuple[list[Any], bool]:
-    """Return the JSON of a stream's events, and whether one that is damaged, or was cut off, is left out.
+    """Return the JSON of a stream's events, and whether one is damaged, or was cut off.
 
-    Formats: WHATWG HTML, section "Server-sent
-    events"; one JSON value a line, as Ollama streams.
+    The last one is read as far as it goes, any other one that is damaged is left out. Formats: WHATWG HTML,
+    section "Server-sent events", also without the empty lines, which readers of lines drop; one JSON value a
+    line, as Ollama streams.
     """
     if text.startswith("{"):
-        blocks = _LINE.split(text)
+        blocks = [[line] for line in _LINE.split(text)]
     else:
         blocks = [
-            "\n".join([line[5:].removeprefix(" ") for line in _LINE.split(block) if line.startswith("data:")])
+            [line[5:].removeprefix(" ") for line in _LINE.split(block) if line.startswith("data:")]
             for block in _BLANK.split(text)
         ]
     events: list[Any] = []
     damaged = False
-    for data in blocks:
-        if not data or data == "[DONE]":
-            continue
-        try:
-            events.append(parse(data.encode()))
-        except BadTrace:
-            damaged = True
+    cut = ""
+    for lines in blocks:
+        for data in ["\n".join(lines)] if _is_event(lines, parse) else lines:
+            if not data or data == "[DONE]":
+                continue
+            cut = ""
+            try:
+                events.append(parse(data.encode()))
+            except BadTrace:
+                damaged, cut = True, data
+    if cut and (begun := read_cut(cut, _MAX_DEPTH)):
+        events.append(begun)
     return events, damaged
+
+
+def _is_event(lines: list[str], parse: Parse) -> bool:
+    """Return whether lines of data are those of one event: JSON that goes over several of them."""
+    if len(lines) < 2 or lines[-1] == "[DONE]":  # noqa: PLR2004 - one line is one event
+        return len(lines) == 1
+    try:
+        parse("\n".join(lines).encode())
+    except BadTrace:
+        return False
+    return True
 
 
 def first_of(values: Iterable[Any]) -> Any:

@@ -6,8 +6,8 @@ the two names for any sender. Other attributes are GenAI's.
 
 from typing import Final
 
-from monitor.ingest.dialects.metadata import CONVERSATION, USER
 from monitor.ingest.dialects.payloads import answered_of, asked_of, error_of, model_of
+from monitor.ingest.fields import CONVERSATION, USER
 from monitor.ingest.spans import Reading, WireSpan
 from monitor.trace import StepKind
 

@@ -3,16 +3,8 @@
 from typing import Any
 
 from monitor.ingest.dialects.values import opened
+from monitor.ingest.fields import CONVERSATION, USER
 from monitor.ingest.spans import Attributes, Reading, plain
-
-USER = (
-    "user.id", "user_id", "userId", "user", "enduser.id", "end_user", "langfuse_user_id", "ls_user_id",
-)  # fmt: skip
-CONVERSATION = (
-    "session.id", "session_id", "sessionId", "conversation.id", "conversation_id", "conversationId",
-    "thread_id", "threadId", "chat_id", "chatId", "langfuse_session_id",
-)  # fmt: skip
-"""Names that applications use for the two, the likeliest first."""
 
 
 def under(attributes: Attributes, prefix: str) -> Attributes:

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from monitor.ingest.dialects import messages
 from monitor.ingest.dialects.flat import tool_calls, unflatten
-from monitor.ingest.dialects.metadata import CONVERSATION, USER
 from monitor.ingest.dialects.payloads import answered_of, asked_of, is_body, returned_of
+from monitor.ingest.fields import CONVERSATION, USER
 from monitor.ingest.spans import Attributes, Reading, WireSpan, plain
 from monitor.trace import Document, StepKind
 
