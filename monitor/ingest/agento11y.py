@@ -17,13 +17,16 @@ import msgspec
 
 from monitor.errors import BadTrace
 from monitor.ingest.bodies import Answer, Prompt, exchange_fields, lost_label
+from monitor.ingest.bodies.content import Content, Result
 from monitor.ingest.bodies.parts import as_text, name_of
+from monitor.ingest.bodies.shapes import kind_of
 from monitor.ingest.fields import (
     Parse,
     convert,
     event_id,
     labels_of,
     one_object,
+    readable,
     role_of,
     token_count,
     unix_seconds,
@@ -40,8 +43,7 @@ _MODE: Final = "sdk.content_capture_mode"
 _USER: Final = ("agento11y.user.id", "sigil.user.id", "user.id")
 _ROLES: Final = {1: "user", 2: "assistant", 3: "tool"}
 _PREFIX: Final = "MESSAGE_ROLE_"
-_KIND: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,63}(?=[:(]|\Z)")  # of an error, before its message
-_MEDIA: Final = frozenset({"image", "audio", "video", "file", "document"})
+_MEDIA: Final = ("image", "audio", "video", "file", "document")
 
 
 class Model(msgspec.Struct, gc=False):
@@ -83,6 +85,7 @@ class GenerationPart(msgspec.Struct, gc=False):
     tool_call: Called | None = None
     tool_result: Returned | None = None
     media: Media | None = None
+    metadata: dict[str, Any] | None = None
 
 
 class GenerationMessage(msgspec.Struct, gc=False):
@@ -154,8 +157,8 @@ def decode(record: Record, parse: Parse, clean: Names, markers: Markers) -> tupl
     """Return a trace per generation.
 
     A failed one has finish reason `error` and the kind of its error as label. The user is the one that its
-    metadata name; tags are labels. Raises BadTrace: too_large, wrong_type, missing_field, out_of_range, and
-    what `parse` raises.
+    metadata name; tags are labels. Raises BadTrace: too_large, missing_field, what `parse` raises, and
+    where no generation can be read wrong_type.
     """
     value = record.value or b""
     sent = one_object(parse(value)).get("generations")
@@ -171,7 +174,7 @@ def traces_of(sent: Sequence[object], record: Record, clean: Names, markers: Mar
     """
     if len(sent) > MAX_GENERATIONS:
         raise BadTrace("too_large", f"{len(sent)} generations; send at most {MAX_GENERATIONS} in a record")
-    return tuple([_trace(each, n, record, clean, markers) for n, each in enumerate(sent)])
+    return readable(sent, lambda each, n: (_trace(each, n, record, clean, markers),))
 
 
 def _trace(sent: object, number: int, record: Record, clean: Names, markers: Markers) -> Trace:
@@ -189,8 +192,7 @@ def _trace(sent: object, number: int, record: Record, clean: Names, markers: Mar
     _read_input(made.input or (), prompt)
     _read_output(made.output or (), answer)
     if made.call_error:
-        kind = _KIND.match(made.call_error)
-        answer.failed, answer.finish_reason = kind[0] if kind else FAILED, FAILED
+        answer.failed, answer.finish_reason = kind_of(made.call_error), FAILED
     if hidden:
         _hide(made, prompt, answer)
     fields, text_labels = exchange_fields(prompt, answer, clean, markers)
@@ -257,37 +259,34 @@ def _read_input(messages: Sequence[GenerationMessage], prompt: Prompt) -> None:
 
 
 def _read_output(messages: Sequence[GenerationMessage], answer: Answer) -> None:
-    texts: list[str] = []
-    calls: list[ToolCall] = []
-    results: dict[str, tuple[str, bool]] = {}
+    content = Content()
     for part in [part for message in messages for part in message.parts or ()]:
         if part.tool_call is not None:
             call = part.tool_call
-            calls.append(ToolCall(call.name or "", _json_of(call.input_json), "", call.id or ""))
+            content.calls.append(ToolCall(call.name or "", _json_of(call.input_json), "", call.id or ""))
         elif part.tool_result is not None:
-            results[part.tool_result.tool_call_id or ""] = (
-                _returned(part.tool_result),
-                part.tool_result.is_error,
+            result, own = part.tool_result, part.tool_result.tool_call_id or ""
+            content.results.append(
+                Result(own, _returned(result), result.is_error, result.name or "", len(content.calls))
             )
         elif part.text:
-            texts.append(part.text)
+            content.texts.append(part.text)
         else:
-            answer.left_out = [*answer.left_out, *_silent(part)]
-    answer.text = "\n".join(texts)
-    answer.tool_calls = [
-        _with_result(call, *results[call.id]) if call.id in results else call for call in calls
-    ]
-
-
-def _with_result(call: ToolCall, result: str, error: bool) -> ToolCall:  # noqa: FBT001 - as results are kept
-    return ToolCall(call.name, call.arguments, result, call.id, error)
+            content.left_out += _silent(part)
+    answer.text = "\n".join(content.texts)
+    answer.tool_calls, answer.left_out = content.answered_calls(), content.left_out
 
 
 def _silent(part: GenerationPart) -> Iterator[str]:
+    """Yield the kind of a part without text; of one that the SDK cannot map it sends the provider's name."""
+    metadata = part.metadata or {}
+    kind = name_of(metadata.get("provider_type") or metadata.get("providerType"))
     if part.thinking is not None:
         yield "thinking"
     elif part.media is not None:
         yield part.media.kind if part.media.kind in _MEDIA else "other"
+    elif part.text is None and kind and "text" not in kind:
+        yield next((medium for medium in _MEDIA if medium in kind), "other")
 
 
 def _hide(made: Generation, prompt: Prompt, answer: Answer) -> None:
