@@ -7,6 +7,7 @@ under that name, and the `generic_api` callback sends a list.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Annotated, Any
 
 import msgspec
@@ -178,7 +179,7 @@ def _traces(
     at = f"{where}." if where else ""
     if not payload.call_type and payload.messages is None and payload.response is None:
         raise BadTrace("missing_field", f"{at}call_type: required, or messages and response; send them")
-    if _NO_EXCHANGE.search(payload.call_type):
+    if _is_no_exchange(payload.call_type):
         return ()
     response, passed_on = _response(payload.response)
     if not is_exchange(response if passed_on or not isinstance(response, str) else None, parse):
@@ -246,6 +247,11 @@ def _traces(
             **fields,
         ),
     )
+
+
+@lru_cache(maxsize=64)
+def _is_no_exchange(call_type: str) -> bool:
+    return _NO_EXCHANGE.search(call_type) is not None
 
 
 def _prompt(payload: Payload, where: str, parse: Parse) -> Prompt:
@@ -353,7 +359,7 @@ def _tags(metadata: Metadata) -> Iterator[tuple[str, object]]:
 
 
 def _first(values: Mapping[str, object], names: Sequence[str]) -> str:
-    return next((name for key in names if (name := name_of(values.get(key)))), "")
+    return next((name for key in names if key in values and (name := name_of(values[key]))), "")
 
 
 def _text(values: Mapping[str, object], key: str) -> str | None:

@@ -46,6 +46,7 @@ _ITEMS: Final = frozenset({
     "embedding", "b64_json", "url", "object", "flagged", "relevance_score", "revised_prompt",
 })  # fmt: skip
 """Keys of the items in responses that list vectors, images, models or ranks."""
+_FAILED: Final = frozenset({FAILED, FAILED.upper()})
 _FLAT: Final = frozenset({"choices", "text"})
 _ANSWERS: Final = frozenset({
     "choices", "output", "content", "candidates", "message", "error", "promptFeedback", "text", "response",
@@ -187,7 +188,9 @@ def _of_stream(chunks: list[Any], where: str) -> Answer:
 
 def _of_body(value: object, where: str) -> Answer:
     lost: list[Lost] = []
-    body = convert(_flat(value), Body, lost, where)
+    body = convert(
+        _flat(value) if isinstance(value, dict) and "output" in value else value, Body, lost, where
+    )
     answer = Answer(
         id=body.id or "",
         model=body.model or "",
@@ -198,7 +201,8 @@ def _of_body(value: object, where: str) -> Answer:
     )
     if (error := body.error or body.kind) and error != "false":
         answer.failed = kind_of(error)
-    answer.conversation = id_of(body.conversation)
+    if body.conversation:
+        answer.conversation = id_of(body.conversation)
     if body.choices is not None:
         completions.read(body, answer)
     elif reader := next((read for has, read in _READERS if has(body)), None):
@@ -208,31 +212,28 @@ def _of_body(value: object, where: str) -> Answer:
             "missing_field",
             f"{where}: holds none of choices, output, content, candidates and error; send one",
         )
-    if answer.finish_reason.lower() == FAILED:
+    if answer.finish_reason in _FAILED:
         answer.failed = answer.failed or FAILED
     if answer.failed:
         answer.finish_reason = FAILED
-    answer.documents = [*answer.documents, *_passages(body)]
+    if body.search_results or body.citations or body.vertex_ai_grounding_metadata:
+        answer.documents = [*answer.documents, *_passages(body)]
     nothing = not (answer.text or answer.tool_calls or answer.left_out)
     if nothing and body.usage and body.usage.reasoned():
         answer.left_out = ["reasoning"]  # it took all tokens
     return answer
 
 
-def _flat(value: object) -> object:
+def _flat(body: dict[str, Any]) -> dict[str, Any]:
     """Return a body whose answer stands under `output`, as Alibaba's and Replicate's do, with it on top."""
-    output = value.get("output") if isinstance(value, dict) else None
-    if isinstance(value, dict) and isinstance(output, dict) and not output.keys().isdisjoint(_FLAT):
-        return value | output
-    if isinstance(value, dict) and isinstance(output, str):
-        return value | {"text": output}
-    if isinstance(value, dict) and isinstance(output, list) and output:
-        return value | {"text": "".join(output), "output": None} if all(map(_is_text, output)) else value
-    return value
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
+    output = body["output"]
+    if isinstance(output, dict) and not output.keys().isdisjoint(_FLAT):
+        return body | output
+    if isinstance(output, str):
+        return body | {"text": output}
+    if isinstance(output, list) and output and all(isinstance(piece, str) for piece in output):
+        return body | {"text": "".join(output), "output": None}
+    return body
 
 
 def _passages(body: Body) -> Iterator[Document]:

@@ -14,7 +14,9 @@ from monitor.ingest.bodies.shapes import Body, Choice, Reply, kind_of
 from monitor.ingest.bodies.streams import first_of, items_of
 from monitor.trace import ToolCall
 
-_IDENTITY: Final = ("id", "created", "model", "system_fingerprint", "error")
+_IDENTITY: Final = ("id", "created", "model", "system_fingerprint")
+_STRINGS: Final = ("refusal", "reasoning_content", "reasoning")
+_LISTS: Final = ("images", "executed_tools")
 
 
 def is_piece(chunk: dict[str, Any]) -> bool:
@@ -109,39 +111,45 @@ def _joined(index: int, pieces: list[dict[str, Any]]) -> dict[str, Any]:
         for piece in pieces
     ]
     content: list[Any] = []
-    calls: list[tuple[int, list[dict[str, Any]]]] = []
     for delta in deltas:
         some = delta.get("content")
         content += some if type(some) is list else [] if some is None else [some]
-        for n, call in enumerate(items_of(delta.get("tool_calls"))):
-            at = call.get("index")
-            _add_piece(calls, at if type(at) is int else n, call)
-    spoken = [audio for delta in deltas if type(audio := delta.get("audio")) is dict]
-    functions = [
-        {"function": function} for delta in deltas if type(function := delta.get("function_call")) is dict
-    ]
-    message = {
-        "content": content,
-        "refusal": _concatenated(deltas, "refusal"),
-        "reasoning_content": _concatenated(deltas, "reasoning_content") or _concatenated(deltas, "reasoning"),
-        "tool_calls": [_joined_call(some) for _, some in sorted(calls, key=itemgetter(0))],
-        "function_call": _joined_call(functions)["function"] if functions else None,
-        "audio": {"transcript": _concatenated(spoken, "transcript")} if spoken else None,
-        "context": first_of(delta.get("context") for delta in deltas),
-        "images": [image for delta in deltas for image in items_of(delta.get("images"))],
-        "executed_tools": [run for delta in deltas for run in items_of(delta.get("executed_tools"))],
-    }
     logs = [log for piece in pieces if type(log := piece.get("logprobs")) is dict]
     return {
         "index": index,
-        "message": message,
+        "message": {"content": content, **_joined_rest(deltas)},
         "finish_reason": first_of(piece.get("finish_reason") for piece in reversed(pieces)),
-        "error": first_of(piece.get("error") for piece in pieces),
+        "error": first_of(piece["error"] for piece in pieces if "error" in piece),
         "logprobs": {
             name: [item for log in logs if type(some := log.get(name)) is list for item in some]
             for name in ("content", "token_logprobs")
         },
     }
+
+
+def _joined_rest(deltas: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return what the deltas of a message hold beside its content."""
+    held = frozenset[str]().union(*deltas)
+    rest: dict[str, Any] = {key: _concatenated(deltas, key) for key in _STRINGS if key in held}
+    rest |= {key: [item for d in deltas for item in items_of(d.get(key))] for key in _LISTS if key in held}
+    if "reasoning" in rest:
+        rest["reasoning_content"] = rest.get("reasoning_content") or rest["reasoning"]
+    if "tool_calls" in held:
+        calls: list[tuple[int, list[dict[str, Any]]]] = []
+        for delta in deltas:
+            for n, call in enumerate(items_of(delta.get("tool_calls"))):
+                at = call.get("index")
+                _add_piece(calls, at if type(at) is int else n, call)
+        rest["tool_calls"] = [_joined_call(some) for _, some in sorted(calls, key=itemgetter(0))]
+    if "function_call" in held:
+        functions = [{"function": f} for delta in deltas if type(f := delta.get("function_call")) is dict]
+        rest["function_call"] = _joined_call(functions)["function"] if functions else None
+    if "audio" in held:
+        spoken = [audio for delta in deltas if type(audio := delta.get("audio")) is dict]
+        rest["audio"] = {"transcript": _concatenated(spoken, "transcript")} if spoken else None
+    if "context" in held:
+        rest["context"] = first_of(delta.get("context") for delta in deltas)
+    return rest
 
 
 def _add_piece(calls: list[tuple[int, list[dict[str, Any]]]], at: int, piece: dict[str, Any]) -> None:

@@ -31,8 +31,9 @@ class Content(msgspec.Struct, gc=False):
     def add(self, other: "Content") -> None:
         """Add another message's content."""
         self.texts += other.texts
-        before = len(self.calls)
-        self.results += [result._replace(after=result.after + before) for result in other.results]
+        if other.results:
+            before = len(self.calls)
+            self.results += [result._replace(after=result.after + before) for result in other.results]
         self.calls += other.calls
         self.documents += other.documents
         self.left_out += other.left_out
@@ -44,6 +45,8 @@ class Content(msgspec.Struct, gc=False):
 
         A result without an id, as Gemini's of code, is that of the call before it.
         """
+        if not self.results:
+            return self.calls
         made = list(self.calls)
         at = {call.id: n for n, call in enumerate(made) if call.id}
         for result in self.results:

@@ -19,7 +19,8 @@ _ELSEWHERE: Final = ("refusal", "tool_plan")
 
 def read(body: Any, where: str) -> Prompt:
     """Read a request's body, an object. Raises BadTrace naming `where` for anything else."""
-    body = _flat(body)
+    if "input" in body or "config" in body:
+        body = _flat(body)
     lost: list[Lost] = []
     request = convert(body, Request, lost, where)
     prompt = Prompt(
@@ -28,7 +29,6 @@ def read(body: Any, where: str) -> Prompt:
         metadata=request.metadata or {},
         lost=lost,
     )
-    _take_owners(prompt)
     for name in _SYSTEM:
         if name in body:
             _add_system(body[name], prompt)
@@ -37,11 +37,12 @@ def read(body: Any, where: str) -> Prompt:
             add_turns(body[name], prompt)
     if request.prompt is not None:
         _add_prompt(request.prompt, prompt)
-    if request.suffix:
-        prompt.messages.append(Message("user", request.suffix))
+        _add_prompt(request.suffix or [], prompt)
     if type(request.documents) is list:
         prompt.documents += [parts.document_of(item) for item in request.documents if item]
-    prompt.conversation = id_of(request.conversation) or prompt.conversation
+    prompt.conversation = id_of(request.conversation)
+    if prompt.metadata:
+        _take_owners(prompt)
     return prompt
 
 

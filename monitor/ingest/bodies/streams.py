@@ -9,6 +9,7 @@ from monitor.ingest.cut_json import read_cut
 from monitor.ingest.fields import Parse
 
 _MAX_DEPTH = 64  # of an event that was cut off
+_SEVERAL = 2  # lines of one event
 _LINE = re.compile(r"\r\n|\n|\r")  # of server-sent events; str.splitlines() also cuts within JSON strings
 _BLANK = re.compile(r"\r\n\r\n|\n\n|\r\r")
 
@@ -31,7 +32,7 @@ def events_of(text: str, parse: Parse) -> tuple[list[Any], bool]:
     damaged = False
     cut = ""
     for lines in blocks:
-        for data in ["\n".join(lines)] if _is_event(lines, parse) else lines:
+        for data in lines if len(lines) < _SEVERAL else _events(lines, parse):
             if not data or data == "[DONE]":
                 continue
             cut = ""
@@ -44,15 +45,14 @@ def events_of(text: str, parse: Parse) -> tuple[list[Any], bool]:
     return events, damaged
 
 
-def _is_event(lines: list[str], parse: Parse) -> bool:
-    """Return whether lines of data are those of one event: JSON that goes over several of them."""
-    if len(lines) < 2 or lines[-1] == "[DONE]":  # noqa: PLR2004 - one line is one event
-        return len(lines) == 1
+def _events(lines: list[str], parse: Parse) -> list[str]:
+    """Return the events of lines of data that no empty line parts: JSON over all of them is one."""
+    whole = "\n".join(lines)
     try:
-        parse("\n".join(lines).encode())
+        parse(whole.encode())
     except BadTrace:
-        return False
-    return True
+        return lines
+    return [whole]
 
 
 def first_of(values: Iterable[Any]) -> Any:
