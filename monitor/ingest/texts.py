@@ -145,12 +145,12 @@ def finish_of(reason: str) -> str:
 class Markers:
     """Recognises texts that stand in the place of others (`ingest.redaction_markers`): they are no text.
 
-    `begins` are the characters that a marker may begin with: a quick test that nearly all texts fail.
+    `begins` are what a marker or an empty text may begin with: a quick test that nearly all texts fail.
     """
 
     def __init__(self, markers: Iterable[str]) -> None:
         self._markers = frozenset(marker.strip() for marker in markers) - {""}
-        self.begins = frozenset(marker[0] for marker in self._markers) | frozenset(string.whitespace)
+        self.begins = frozenset(marker[0] for marker in self._markers) | {"", *string.whitespace}
 
     def without(self, text: str) -> str:
         """Return the text, or an empty string where each of its lines is a marker."""
@@ -237,9 +237,10 @@ def unread_sides(
     spent = usage.input_tokens if usage else None
     if asked.unread:
         sides.append(Unread(Side.PROMPT, asked.unread))
-    elif not (asked.messages or asked.left_out) and _must_have(
-        spent, captured=captured or failed or bool(answered.response)
-    ):
+    elif not (asked.messages or asked.left_out):
+        if _must_have(spent, captured=captured or failed or bool(answered.response)):
+            sides.append(Unread(Side.PROMPT, Unreadable.NO_CONTENT))
+    elif spent and not (asked.has_text() or asked.left_out) and any(map(_is_given, asked.messages)):
         sides.append(Unread(Side.PROMPT, Unreadable.NO_CONTENT))
     made = usage.output_tokens if usage else None
     if answered.unread:
@@ -267,6 +268,11 @@ def labels_of_texts(asked: Asked, answered: Answered) -> Iterator[tuple[str, obj
 def _must_have(tokens: int | None, *, captured: bool) -> bool:
     """Return whether a text was there: tokens were counted, or nobody can say that it was not."""
     return not captured if tokens is None else tokens > 0
+
+
+def _is_given(message: Message) -> bool:
+    """Return whether a message is one that must have a text, unlike an assistant's turn of calls."""
+    return message.role in {"user", "system"}
 
 
 def _is(one: object, other: object) -> bool:

@@ -7,7 +7,17 @@ import pytest
 
 from monitor.config import IngestConfig
 from monitor.ingest import decoder
-from monitor.trace import Document, Message, Record, ToolCall, Trace, Usage
+from monitor.trace import (
+    Document,
+    Message,
+    Record,
+    Side,
+    ToolCall,
+    Trace,
+    Unread,
+    Unreadable,
+    Usage,
+)
 
 DECODE = decoder("openai", IngestConfig(), lambda user: f"pseudonym of {user}")
 ASKED = {"model": "m", "messages": [{"role": "user", "content": "Hi?"}]}
@@ -234,6 +244,36 @@ def test_prompts_are_read_wherever_they_stand(
     trace = decode(request_, YES)
     assert [(message.role, message.content) for message in trace.messages] == messages
     assert trace.unread == ()
+
+
+@pytest.mark.parametrize(
+    ("messages", "is_unread"),
+    [
+        ([{"role": "user", "content": [{"type": "text", "text": ""}]}], True),
+        ([{"role": "system", "content": "Be brief."}, {"role": "user", "content": [{"type": "text"}]}], True),
+        ([{"role": "user", "parts": [{"text": ""}]}], True),
+        ([{"role": "user", "content": ""}, {"role": "assistant", "content": ""}], True),
+        ([{"role": "system", "content": "Be brief."}, {"role": "user", "content": ""}], False),
+        ([{"role": "user", "content": None, "images": ["AAAA"]}], False),
+        ([{"role": "user", "content": [{"type": "text", "text": ""}, {"type": "image_url"}]}], False),
+        ([{"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "order"}}]}], False),
+    ],
+)  # fmt: skip
+def test_an_empty_prompt_that_cost_tokens_is_unread(messages: list[Any], is_unread: bool) -> None:  # noqa: FBT001 - a case
+    """Parts whose text was taken out, and prompts of nothing but empty texts, are blind; pictures are not."""
+    trace = decode({"messages": messages}, YES | {"usage": {"prompt_tokens": 5, "completion_tokens": 7}})
+    expected = (Unread(Side.PROMPT, Unreadable.NO_CONTENT),) if is_unread else ()
+    assert (trace.unread, trace.response) == (expected, "Yes.")
+    free = decode({"messages": [{"role": "user", "content": ""}]}, YES)
+    assert free.unread == ()
+
+
+def test_what_was_filled_into_a_stored_prompt_is_read() -> None:
+    """Variables of a stored prompt may be texts or parts; those without text are left out."""
+    filled = {"a": "Hi", "b": {"type": "input_text", "text": "you"}, "c": {"type": "input_image"}}
+    trace = decode({"prompt": {"id": "p", "variables": filled}}, YES)
+    assert trace.messages == (Message("user", "Hi"), Message("user", "you"))
+    assert trace.labels == {"left_out.input_image": "1"}
 
 
 def test_owners_are_taken_from_the_metadata() -> None:

@@ -231,6 +231,27 @@ def test_pieces_of_older_apis_are_joined(chunks: list[Any], text: str) -> None:
     assert (trace.response, trace.unread) == (text, ())
 
 
+def test_a_live_session_of_gemini_is_read() -> None:
+    """Transcripts of both sides, texts and calls of a live session are its prompt and answer."""
+    trace = answer([
+        {"setupComplete": {}},
+        {"serverContent": {"inputTranscription": {"text": "And "}}},
+        {"serverContent": {"inputTranscription": {"text": "boots?"}}},
+        {"serverContent": {"modelTurn": {"parts": [{"inlineData": {"data": "AAAA"}}]}}},
+        {"serverContent": {"outputTranscription": {"text": "Boots "}}},
+        {"serverContent": {"modelTurn": {"parts": [{"text": "too."}]}}},
+        {"toolCall": {"functionCalls": [{"id": "c", "name": "order", "args": {"id": 7}}]}},
+        {"serverContent": {"turnComplete": True}, "usageMetadata": {"responseTokenCount": 7}},
+    ])  # fmt: skip
+    assert (trace.messages, trace.response) == (
+        (Message("user", "Hi?"), Message("user", "And boots?")),
+        "Boots too.",
+    )
+    assert trace.tool_calls == (ToolCall("order", '{"id":7}', "", "c"),)
+    silent = [{"serverContent": {"turnComplete": True}, "usageMetadata": {"responseTokenCount": 7}}]
+    assert [each.side for each in answer(silent).blind()] == ["response"]
+
+
 def test_wire_events_of_converse_hold_calls_and_tokens() -> None:
     """Converse's events without names are told by their fields; an exception alone is an error."""
     use = {"toolUse": {"toolUseId": "c", "name": "order"}}

@@ -37,6 +37,8 @@ _MAX_DEPTH: Final = 64  # of JSON that was cut off
 _STREAMS: Final = (completions, anthropic, responses, gemini, converse, others)
 _WHOLE: Final = (responses, converse)
 """Those whose streams hold events of other kinds too."""
+_HEARD: Final = (responses, gemini)
+"""Those that hold sessions, in which the user spoke."""
 _STARTS: Final = ("{", "[", "data:", "event:", "id:", "retry:", ":")
 """Beginnings of JSON, and of server-sent events."""
 _FOREIGN: Final = frozenset({"missing_field", "wrong_type", "invalid_json"})
@@ -175,7 +177,7 @@ def _of_stream(chunks: list[Any], where: str) -> Answer:
             if failed and api is not responses:
                 body.setdefault("error", failed)
             answer = _of_body(body, where)
-            if api is responses and (turns := responses.heard(pieces)):
+            if api in _HEARD and (turns := api.heard(pieces)):
                 answer.heard = Prompt()
                 requests.add_turns(turns, answer.heard)
             return answer

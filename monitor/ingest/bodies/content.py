@@ -40,6 +40,10 @@ class Content(msgspec.Struct, gc=False):
         self.logprobs += other.logprobs
         self.refused |= other.refused
 
+    def held(self) -> bool:
+        """Return whether there is anything in it."""
+        return bool(self.texts or self.calls or self.results or self.documents or self.left_out)
+
     def answered_calls(self) -> list[ToolCall]:
         """Return the calls with the results that came with them; a result without a call stands for one.
 

@@ -14,7 +14,7 @@ _LAST: Final = (
     "usageMetadata", "modelVersion", "responseId", "promptFeedback", "usage_metadata", "model_version",
     "response_id",
 )  # fmt: skip
-_PIECES: Final = frozenset({"candidates", "usageMetadata", "usage_metadata"})
+_PIECES: Final = frozenset({"candidates", "usageMetadata", "usage_metadata", "serverContent", "toolCall"})
 
 
 def is_piece(chunk: dict[str, Any]) -> bool:
@@ -48,7 +48,7 @@ def join(chunks: Sequence[dict[str, Any]]) -> dict[str, Any]:
     body = {key: first_of(chunk.get(key) for chunk in reversed(chunks)) for key in _LAST}
     candidates: dict[int, dict[str, Any]] = {}
     for chunk in chunks:
-        for n, candidate in enumerate(items_of(chunk.get("candidates"))):
+        for n, candidate in enumerate(items_of(chunk.get("candidates")) or _live(chunk)):
             at = candidate.get("index")
             index = at if type(at) is int else n
             whole = candidates.setdefault(index, {"content": {"parts": []}})
@@ -59,6 +59,31 @@ def join(chunks: Sequence[dict[str, Any]]) -> dict[str, Any]:
                     whole[key] = value
     body["candidates"] = [candidates[index] for index in sorted(candidates)]
     return {key: value for key, value in body.items() if value is not None}
+
+
+def heard(chunks: Sequence[dict[str, Any]]) -> list[Any]:
+    """Return what the user said in a live session."""
+    said = [text for chunk in chunks if (text := _spoken(chunk.get("serverContent"), "inputTranscription"))]
+    return [{"role": "user", "content": "".join(said)}] if said else []
+
+
+def _live(chunk: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a piece of a live session as a candidate: its parts, transcript and calls."""
+    content, called = chunk.get("serverContent"), chunk.get("toolCall")
+    turn = content.get("modelTurn") if type(content) is dict else None
+    spoken = turn.get("parts") if type(turn) is dict else None
+    found = list(spoken) if type(spoken) is list else []
+    if text := _spoken(content, "outputTranscription"):
+        found.append({"text": text})
+    calls = items_of(called.get("functionCalls")) if type(called) is dict else []
+    found += [{"functionCall": call} for call in calls]
+    return [{"content": {"parts": found}}] if found else []
+
+
+def _spoken(content: Any, key: str) -> str:
+    transcript = content.get(key) if type(content) is dict else None
+    text = transcript.get("text") if type(transcript) is dict else None
+    return text if type(text) is str else ""
 
 
 def _either(candidate: dict[str, Any], key: str) -> Any:

@@ -75,8 +75,9 @@ def _add_prompt(sent: str | list[Any] | Template, prompt: Prompt) -> None:
             prompt.left_out += ["tokens" for text in texts if not isinstance(text, str)]
         case Template() as stored:
             prompt.name, prompt.version = stored.id or "", stored.version or ""
-            filled = [value for value in (stored.variables or {}).values() if isinstance(value, str)]
-            prompt.messages += [Message("user", text) for text in filled]
+            filled = parts.read([v for v in (stored.variables or {}).values() if isinstance(v, str | dict)])
+            prompt.messages += [Message("user", text) for text in filled.texts]
+            prompt.left_out += filled.left_out
 
 
 def add_turns(turns: Any, prompt: Prompt, role: str = "user") -> None:
@@ -127,9 +128,10 @@ def _add_turn(turn: dict[str, Any], prompt: Prompt, role: str) -> None:
     text = "\n".join(content.texts) or next(others, "")
     if role == "tool" and not text:  # Cohere's results are documents
         text = "\n".join([document.content for document in content.documents])
-    if pictures := turn.get("images"):  # Ollama's stand beside the text
+    pictures = turn.get("images")  # Ollama's stand beside the text
+    if pictures:
         prompt.left_out += ["image"] * (len(pictures) if type(pictures) is list else 1)
-    if value in (None, []) and role in {"user", "system"}:
+    if role in {"user", "system"} and not (type(value) is str or text or pictures or content.held()):
         prompt.unread = Unreadable.NO_CONTENT  # its place is there, and nothing in it
     prompt.messages.append(Message(role, text))
 

@@ -183,10 +183,14 @@ class GeminiUsage(msgspec.Struct, gc=False):
     candidates: _Tokens | None = msgspec.field(name="candidatesTokenCount", default=None)
     prompt_token_count: _Tokens | None = None
     candidates_token_count: _Tokens | None = None
+    response: _Tokens | None = msgspec.field(name="responseTokenCount", default=None)  # of a live session
 
     def usage(self) -> Usage | None:
         """Return the counts that are set."""
-        return _usage((self.prompt, self.prompt_token_count), (self.candidates, self.candidates_token_count))
+        return _usage(
+            (self.prompt, self.prompt_token_count),
+            (self.candidates, self.candidates_token_count, self.response),
+        )
 
 
 class IncompleteReason(msgspec.Struct, gc=False):
