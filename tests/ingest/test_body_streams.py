@@ -119,6 +119,12 @@ def test_the_event_that_was_cut_is_read_as_far_as_it_goes() -> None:
     assert (trace.response, trace.labels) == ("Hello", {"truncated": "true"})
 
 
+def test_a_text_that_begins_like_a_stream_is_the_answer() -> None:
+    """Without any JSON behind it, `data:` begins a text; comments alone are no answer."""
+    assert answer("data: the data shows it").response == "data: the data shows it"
+    assert [each.side for each in answer(": ping\n\n").blind()] == ["response"]
+
+
 @pytest.mark.parametrize(
     "calls",
     [

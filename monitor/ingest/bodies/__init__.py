@@ -111,7 +111,10 @@ def response_of(response: object, where: str, parse: Parse) -> Answer:
         if text.startswith(_STARTS[:2]):
             response, cut = _opened(text, where, parse)
         elif text.startswith(_STARTS) or not text:
-            response, cut = events_of(text, parse)
+            events, cut = events_of(text, parse)
+            if cut and not events and "{" not in text:  # a text that begins like a stream
+                return Answer(text=response)
+            response = events
         else:
             return Answer(text=response)
     answer = _of_stream(response, where) if isinstance(response, list) else _of_body(response, where)
