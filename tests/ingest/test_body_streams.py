@@ -1,6 +1,8 @@
 """Streams of every API that broke off, failed, or were kept as lines: what came is read, and how it ended."""
 
+import copy
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -256,6 +258,49 @@ def test_a_live_session_of_gemini_is_read() -> None:
     assert trace.tool_calls == (ToolCall("order", '{"id":7}', "", "c"),)
     silent = [{"serverContent": {"turnComplete": True}, "usageMetadata": {"responseTokenCount": 7}}]
     assert [each.side for each in answer(silent).blind()] == ["response"]
+
+
+ODD: list[Any] = [None, 7, 1.5, True, "odd", "", [], {}, [7], {"odd": 1}, {"text": []}, {"error": {}}]
+RARE: list[Any] = [
+    [{"choices": [{"index": 0, "delta": {"tool_calls": [
+        {"index": 0, "id": own, "function": {"name": "order", "arguments": "{}"}}]}}]} for own in "ab"],
+    [{"candidates": [{"content": {"parts": [{"executableCode": {"code": "1"}}, {"codeExecutionResult": {
+        "outcome": "OUTCOME_OK", "output": "one"}}]}, "groundingMetadata": {"groundingChunks": [
+            {"retrievedContext": {"title": "t", "text": "30 days."}}]}}]}],
+    [{"serverContent": {"modelTurn": {"parts": [{"text": "Yes."}]}, "outputTranscription": {"text": "Yes."},
+        "inputTranscription": {"text": "Hi?"}}}, {"toolCall": {"functionCalls": [{"name": "order"}]}}],
+    [{"contentBlockIndex": 0, "start": {"toolUse": {"name": "order"}}}, {"stopReason": "end_turn"}],
+    [event("response.output_text.delta", response_id="r1", output_index=0, content_index=0, delta="Yes."),
+     event("conversation.item.added", item={"id": "u", "role": "user", "content": []}), spoken("r2", "Yes.")],
+    [{"event_type": "text-generation", "text": "Yes"}, {"event_type": "stream-end", "response": {"text": 1}}],
+    [{"outputs": [{"text": "Yes.", "stop_reason": "stop"}]}, {"generation": "Yes.", "done": True}],
+    {"outputs": [{"type": "text", "text": "Y."}], "citations": [{"retrievedReferences": [{"content": {}}]}]},
+    {"output": {"choices": [{"message": {"content": "Yes.", "images": [{"type": "image_url"}]}}]}},
+]  # fmt: skip
+"""Bodies and streams of the rarer kinds."""
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Path of every value in a body."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield (*path, key)
+        yield from places(item, (*path, key))
+
+
+@settings(max_examples=400)
+@given(st.sampled_from(RARE), st.data())
+def test_odd_values_in_rare_bodies_cost_no_trace(body: Any, data: st.DataObject) -> None:
+    """Whatever stands in the place of one or two values, there is a trace with the question."""
+    changed = copy.deepcopy(body)
+    for _ in range(data.draw(st.integers(1, 2))):
+        *above, last = data.draw(st.sampled_from(list(places(changed)) or [(0,)]))
+        holder = changed
+        for step in above:
+            holder = holder[step]
+        if isinstance(holder, dict) or last < len(holder):
+            holder[last] = copy.deepcopy(data.draw(st.sampled_from(ODD)))
+    assert "Hi?" in answer(changed).prompt()
 
 
 def test_wire_events_of_converse_hold_calls_and_tokens() -> None:

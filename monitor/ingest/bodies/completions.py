@@ -158,9 +158,10 @@ def _add_piece(calls: list[tuple[int, list[dict[str, Any]]]], at: int, piece: di
     Not every server counts the calls: what has a new id and a name is a new call.
     """
     last = next((pieces for index, pieces in reversed(calls) if index == at), None)
-    own = piece.get("id")
+    own = parts.name_of(piece.get("id"))
     begins = own and type(f := piece.get("function")) is dict and f.get("name")
-    if last is None or (begins and first_of(each.get("id") for each in last) not in {None, own}):
+    begun = first_of(parts.name_of(each.get("id")) for each in last or ())
+    if last is None or (begins and begun and begun != own):
         calls.append((at, [piece]))
     else:
         last.append(piece)

@@ -221,7 +221,7 @@ def _bare_code(value: Any, content: Content) -> None:
 
 def _bare_code_result(value: Any, content: Content) -> None:
     if type(value) is dict:
-        failed = value.get("outcome") not in {None, "OUTCOME_OK"}
+        failed = name_of(value.get("outcome")) not in {"", "OUTCOME_OK"}
         own, text = name_of(value.get("id")), as_text(value.get("output"))
         content.results.append(Result(own, text, failed, "code_execution", len(content.calls)))
 
