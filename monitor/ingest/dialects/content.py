@@ -153,7 +153,7 @@ def _take_other(part: dict[str, Any], content: Taken) -> None:
     other = bodies.read(part)
     content.texts.extend(other.texts)
     content.calls.extend(other.calls)
-    content.results.extend([(own, text) for own, text, _ in other.results])
+    content.results.extend([(result.own, result.text) for result in other.results])
     content.documents.extend(other.documents)
     content.left_out.extend(other.left_out)
 
