@@ -70,16 +70,17 @@ def calls_of(tree: Tree) -> tuple[list[ModelCall], set[str]]:
         span = tree.spans[span_id]
         kind, exchange = span.step.kind, span.exchange
         opened = below.pop(span_id, None) or []
+        # Also where nothing is compared: what passes here may pass through a thousand spans above.
+        if len(opened) > _COMPARED:
+            opened = sorted(opened, key=lambda each: each.call.end)[-_COMPARED:]
         if exchange is not None:
-            if len(opened) > _COMPARED:
-                opened = sorted(opened, key=lambda each: each.call.end)[-_COMPARED:]
             if kind is StepKind.CHAT:
                 opened = _chat(span, exchange, opened, calls, folded)
             elif kind in _RUNS:
                 opened = _run(span, exchange, opened, calls)
         if opened and (above := tree.holder(span_id)):
             if kind is StepKind.TOOL or kind is StepKind.HANDOFF:
-                opened = [each._replace(apart=True) for each in opened]
+                opened = [each if each.apart else _Open(each.call, apart=True) for each in opened]
             if above in below:
                 below[above] += opened
             else:

@@ -1,5 +1,6 @@
 """Sources of a call: the documents and results of tools that its answer may rest on."""
 
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
@@ -77,6 +78,10 @@ def _with_arguments(span: Span, listed: Mapping[str, ToolCall]) -> Span:
     return msgspec.structs.replace(span, call=msgspec.structs.replace(ran, arguments=wrote.arguments))
 
 
+def _start(span: Span) -> float:
+    return span.step.start
+
+
 class Sources:
     """The spans of a trace that retrieved something or ran a tool, in order of start."""
 
@@ -93,6 +98,9 @@ class Sources:
             said = (each.exchange.tool_calls for each in tree.spans.values() if each.exchange)
             listed = {call.id: call for calls in said for call in calls if call.id}
             self._spans = [_with_arguments(span, listed) for span in self._spans]
+        # A span stands where its earliest log record does.
+        self._spans.sort(key=_start)
+        self._starts = [span.step.start for span in self._spans]
         self._ran = {call.id: call for span in self._spans if (call := span.call) and call.id}
 
     def add_to(self, call: ModelCall) -> Trace:
@@ -130,13 +138,13 @@ class Sources:
         """
         subject, within = call.span, self._tree.within
         if subject.step.kind is not StepKind.CHAT:
-            return [span for span in self._spans if span.step.start <= subject.end]
+            return self._spans[: bisect_right(self._starts, subject.end)]
         begin, end = subject.step.start, subject.end
-        return [
+        before = bisect_right(self._starts, begin)
+        later = self._spans[before : bisect_right(self._starts, max(begin + self._skew, call.end))]
+        return self._spans[:before] + [
             span
-            for span in self._spans
-            if (start := span.step.start) <= begin
-            or (start <= begin + self._skew and span.end <= end)
-            or (start <= call.end and within(span.span_id, call.scope))
-            or span is subject
+            for span in later
+            if (span.step.start <= begin + self._skew and span.end <= end)
+            or (span.step.start <= call.end and within(span.span_id, call.scope))
         ]

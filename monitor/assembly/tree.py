@@ -18,12 +18,13 @@ class Tree:
     def __init__(self, spans: Mapping[str, Span]) -> None:
         self.spans = spans
         self.above: dict[str, str] = {}
-        tops, roots, ordered = [], [], True
+        tops: list[str] = []
+        roots, ordered = [], True
         for span_id, span in spans.items():
             parent = span.parent_id
             if parent in spans and parent != span_id:
                 # A parent starts first, as a rule, so the order of start is that of the tree.
-                ordered = ordered and (parent in self.above or parent in tops)
+                ordered = ordered and (parent in self.above or [parent] == tops)
                 self.above[span_id] = parent
             else:
                 tops.append(span_id)

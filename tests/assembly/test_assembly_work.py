@@ -1,0 +1,85 @@
+"""Work on a trace grows with its spans, not with their square, whatever tree they make."""
+
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+
+import msgspec
+import pytest
+from spans import AGENT, BOUNDS, CHAT, OTHER, TOOL, told
+from spans import span as made
+
+from monitor.assembly import Assembler
+from monitor.trace import Span, ToolCall
+
+BIG = BOUNDS._replace(max_bytes=10**9)
+
+
+class Id(str):
+    """A span's id that counts how often it is compared."""
+
+    __slots__ = ()
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        Id.compared += 1
+        return str.__eq__(self, other)
+
+    __hash__ = str.__hash__
+
+
+def tools_in_tools(count: int) -> list[Span]:
+    """Each tool calls a model and the next tool."""
+    spans = [made(OTHER, 1)]
+    for number in range(2, 2 * count, 2):
+        spans.append(made(TOOL, number, max(1, number - 2), call=ToolCall(f"tool {number}", "{}", "r")))
+        spans.append(made(CHAT, number + 1, number, exchange=told(number + 1, f"ask {number}", f"{number}.")))
+    return spans
+
+
+def agents_in_agents(count: int) -> list[Span]:
+    """Each agent has an answer of its own, calls a model and the next agent."""
+    spans = []
+    for number in range(1, 2 * count, 2):
+        answer = told(number, f"ask agent {number}", f"agent {number}.")
+        spans.append(made(AGENT, number, max(0, number - 2), exchange=answer))
+        spans.append(made(CHAT, number + 1, number, exchange=told(number + 1, f"ask {number}", f"{number}.")))
+    return spans
+
+
+def pairs_without_a_root(count: int) -> list[Span]:
+    """Spans whose parents did not arrive, each with one below it."""
+    tops = [made(OTHER, number, 10**6 + number) for number in range(1, count)]
+    return tops + [made(CHAT, count + number, number) for number in range(1, count)]
+
+
+def counted(spans: Sequence[Span]) -> int:
+    """How many functions of the code and comparisons of ids the assembly of spans takes."""
+    calls = 0
+
+    def profile(_frame: FrameType, event: str, _of: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    assembler: Assembler[int] = Assembler(BIG)
+    for key, each in enumerate(spans):
+        assembler.add(key, each, 0.0)
+    Id.compared = 0
+    sys.setprofile(profile)
+    try:
+        (done,) = assembler.due(1e6)
+    finally:
+        sys.setprofile(None)
+    assert done.exchanges
+    return calls + Id.compared
+
+
+@pytest.mark.parametrize("tree", [tools_in_tools, agents_in_agents, pairs_without_a_root])
+def test_twice_the_spans_are_twice_the_work(tree: Callable[[int], list[Span]]) -> None:
+    """From some hundred spans on the work is linear."""
+    few, many = (counted([_with_counting_ids(each) for each in tree(count)]) for count in (300, 600))
+    assert many < 2.5 * few
+
+
+def _with_counting_ids(span: Span) -> Span:
+    return msgspec.structs.replace(span, span_id=Id(span.span_id), parent_id=Id(span.parent_id))
