@@ -7,13 +7,13 @@ from typing import Final, Generic, NamedTuple, TypeVar
 import msgspec
 
 from monitor.assembly.exchanges import Made, Making, exchanges_of
-from monitor.assembly.kept import KeptSpans, ReadAnswers, RememberedTrace
+from monitor.assembly.kept import JudgedTexts, KeptSpans, ReadAnswers, RememberedTrace
 from monitor.assembly.memory import ExchangeId, JudgedExchange, Memory
 from monitor.assembly.nodes import Node, nodes_by_span
-from monitor.assembly.sides import answered, asked, blindness, gained, has_response_id, knows_answer
+from monitor.assembly.sides import answered, asked, blindness, gained, has_response_id, knows_answer, least
 from monitor.assembly.waiting import Bounds, WaitingTrace, soon
 from monitor.ports import AssemblyStats, Completion
-from monitor.trace import Span, Trace
+from monitor.trace import Span, StepKind, Trace
 
 Key = TypeVar("Key")
 
@@ -55,6 +55,7 @@ class Assembler(Generic[Key]):
         self._judged = Memory()
         self._kept = KeptSpans(bounds.max_bytes // _KEPT_SHARE, bounds.max_seconds)
         self._answers = ReadAnswers()
+        self._texts = JudgedTexts()
         self._size = 0
         self._now = 0.0
         self._next = NEVER  # no trace is due earlier
@@ -243,27 +244,32 @@ class Assembler(Generic[Key]):
         handed_out: Mapping[str, JudgedExchange],
     ) -> Exchange[Key] | None:
         """Return what is to be judged under the first key, anew or as a revision; None if nothing is."""
-        known = None
-        if handed_out:
-            known = next((handed_out[member] for member in made.members if member in handed_out), None)
         trace, id_ = made.trace, ExchangeId(trace_id, made.span_id)
-        if known is not None:
-            id_ = ExchangeId(trace_id, known.span_id, known.revision + 1)
-            trace = msgspec.structs.replace(trace, span_id=id_.span_id, revision=id_.revision)
-            if not gained(known.blind, trace):
-                return None
-        else:
+        if handed_out:
+            spans = dict.fromkeys((made.span_id, *made.members))
+            known = [handed_out[span_id] for span_id in spans if span_id in handed_out]
+            if known:
+                # Calls that turn out to be one may have been judged as several.
+                if not gained(least([each.blind for each in known]), trace):
+                    return None
+                first, revision = known[0], 1 + max(each.revision for each in known)
+                id_ = ExchangeId(trace_id, first.judged_as or first.span_id, revision)
+                trace = msgspec.structs.replace(trace, span_id=id_.span_id, revision=revision)
             # Of what is only kept, every call was handed out, or is another daemon's now.
-            new = any(key is not None for member in made.members for key in nodes[member].keys)
-            if not new or self._seen(trace, nodes[made.span_id], handed_out):
+            elif all(key is None for member in made.members for key in nodes[member].keys):
                 return None
+            if self._texts.span(trace_id, trace) in handed_out:
+                return None
+        if not id_.revision and self._seen(trace, made.span_id, nodes, handed_out):
+            return None
         return next((Exchange(key, id_, trace) for key in keys), None)
 
     def _hand_out(self, exchange: Exchange[Key], members: Iterable[str]) -> None:
         (trace_id, span_id, revision), trace = exchange.id, exchange.trace
         blind = blindness(trace)
         judged = [
-            JudgedExchange(trace_id, member, revision, blind) for member in dict.fromkeys((span_id, *members))
+            JudgedExchange(trace_id, member, revision, blind, span_id if blind and member != span_id else "")
+            for member in dict.fromkeys((span_id, *members))
         ]
         handed_out = self._in_flight.setdefault(trace_id, {})
         handed_out[span_id, revision] = _HandedOut(exchange.key, judged)
@@ -271,8 +277,15 @@ class Assembler(Generic[Key]):
             self._stats.missing.update(trace.missing)
         if len(judged) > 1:
             self._note_answer(trace)
+        self._texts.add(trace_id, span_id, trace)
 
-    def _seen(self, trace: Trace, node: Node[Key | None], handed_out: Mapping[str, JudgedExchange]) -> bool:
+    def _seen(
+        self,
+        trace: Trace,
+        span_id: str,
+        nodes: Mapping[str, Node[Key | None]],
+        handed_out: Mapping[str, JudgedExchange],
+    ) -> bool:
         """Return whether an exchange without any text is one that was read elsewhere.
 
         An SDK's own span of a call may be in a trace of its own, or come after that of the framework around
@@ -280,8 +293,15 @@ class Assembler(Generic[Key]):
         """
         if asked(trace) or answered(trace) or not trace.unread:
             return False
-        around = handed_out.get(node.span.parent_id)
-        if around is not None and knows_answer(around.blind):
+        around = nodes[span_id].span.parent_id if handed_out else ""
+        for _ in nodes:  # parents may be a cycle
+            if around in handed_out or around not in nodes:
+                break
+            if nodes[around].span.step.kind is not StepKind.OTHER:
+                break  # what a model calls below a tool is a call of its own
+            around = nodes[around].span.parent_id
+        known = handed_out.get(around)
+        if known is not None and knows_answer(known.blind):
             return True
         return has_response_id(trace) and (trace.app, trace.id) in self._answers
 

@@ -1,12 +1,13 @@
-"""Bounded memory of what was seen: spans of traces judged without a text, and whose answers were read."""
+"""Bounded memory of what was seen: spans of traces judged without a text, and which texts were read."""
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
-from monitor.trace import Span
+from monitor.assembly.sides import answered, asked, texts
+from monitor.trace import Span, Trace
 
-ANSWERS: Final = 16_384  # response ids: more than a minute of 200 a second
+ANSWERS: Final = 16_384  # response ids, and exchanges: more than a minute of 200 a second
 
 
 class RememberedTrace(NamedTuple):
@@ -64,3 +65,28 @@ class ReadAnswers:
 
     def __contains__(self, key: tuple[str, str]) -> bool:
         return key in self._ids
+
+
+class JudgedTexts:
+    """Exchanges that were handed out with prompt and answer, the latest ones: by trace and what they say."""
+
+    def __init__(self) -> None:
+        self._judged: OrderedDict[tuple[str, int], tuple[str, float, float]] = OrderedDict()
+
+    def add(self, trace_id: str, span_id: str, trace: Trace) -> None:
+        """Note that an exchange of this trace and span was handed out, if it has both sides."""
+        if not (asked(trace) and answered(trace)):
+            return
+        self._judged[trace_id, hash(texts(trace))] = (span_id, *_during(trace))
+        if len(self._judged) > ANSWERS:
+            self._judged.popitem(last=False)
+
+    def span(self, trace_id: str, trace: Trace) -> str:
+        """Return the span of an exchange that said the same at the same time, an empty string without any."""
+        span_id, begin, end = self._judged.get((trace_id, hash(texts(trace))), ("", 0.0, 0.0))
+        own_begin, own_end = _during(trace)
+        return span_id if own_begin <= end and begin <= own_end else ""
+
+
+def _during(trace: Trace) -> tuple[float, float]:
+    return trace.time, trace.time + (trace.latency or 0.0)

@@ -20,16 +20,23 @@ class ExchangeId(NamedTuple):
 
 
 class JudgedExchange(NamedTuple):
-    """A judged exchange. `blind` has a bit for each side whose text had not been read."""
+    """A span that tells of a judged exchange. `blind` is `sides.blindness` of what was judged.
+
+    `judged_as` is the span id of the exchange, where it is another span's; empty too where nothing is left to
+    be revised.
+    """
 
     trace_id: str
     span_id: str
     revision: int = 0
     blind: int = 0
+    judged_as: str = ""
 
     def stored(self) -> tuple[str | int, ...]:
         """Return what a snapshot holds: of most exchanges only the ids, as in the first release of it."""
-        return self if self.revision or self.blind else self[:2]
+        if self.judged_as:
+            return self
+        return self[:4] if self.revision or self.blind else self[:2]
 
 
 class Memory:

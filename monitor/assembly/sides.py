@@ -44,6 +44,12 @@ def same_answer(one: Trace, other: Trace) -> bool:
     )
 
 
+def texts(trace: Trace) -> tuple[object, ...]:
+    """Return prompt and answer as they are compared with another exchange's: equal ones are judged alike."""
+    answer = trace.response.strip() or tuple((call.name, call.arguments) for call in trace.tool_calls)
+    return tuple(_contents(trace)), answer, trace.alternatives
+
+
 def same_prompt(one: Trace, other: Trace) -> bool:
     """Return whether two prompts hold the same texts."""
     return _contents(one) == _contents(other)
@@ -210,6 +216,12 @@ def blindness(trace: Trace) -> int:
         if side in _SHIFTS:
             found |= (1 if reason is Unreadable.TRUNCATED else 2) << _SHIFTS[side]
     return found
+
+
+def least(blind: Iterable[int]) -> int:
+    """Return the blindness of what several judgements have read together; of none it is that of no text."""
+    known = [*blind]
+    return sum(min([each >> shift & 3 for each in known], default=2) << shift for shift in _SHIFTS.values())
 
 
 def knows_answer(blind: int) -> bool:
