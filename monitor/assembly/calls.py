@@ -216,7 +216,7 @@ def _passes(own: Trace, given: Trace) -> bool:
     """Return whether an answer holds another one, or a part of it."""
     mine, theirs = own.response.strip(), given.response.strip()
     if mine and theirs:
-        return mine in theirs or theirs in mine or (mine[0] in "{[" and _quoted(theirs) in mine)
+        return mine in theirs or theirs in mine or (mine[0] in "{[" and quoted(theirs) in mine)
     return not mine and not theirs and same_answer(own, given)
 
 
@@ -250,6 +250,6 @@ def _decoded(text: str) -> Any:
         return None
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """Return a text as it stands within JSON: a workflow's output is often an object."""
     return msgspec.json.encode(text).decode()[1:-1]

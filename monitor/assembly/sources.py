@@ -1,11 +1,11 @@
 """Sources of a call: the documents and results of tools that its answer may rest on."""
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from monitor.assembly.calls import ModelCall
+from monitor.assembly.calls import ModelCall, quoted
 from monitor.assembly.tree import Tree
 from monitor.trace import Side, Span, StepKind, ToolCall, Trace
 
@@ -39,18 +39,43 @@ def fold_tools(tree: Tree) -> set[str]:
 def _one_call(outer: ToolCall | None, inner: ToolCall | None) -> bool:
     if outer is None or inner is None or not outer.name or outer.name != inner.name:
         return False
-    return not outer.id or not inner.id or outer.id == inner.id
+    if outer.id and inner.id:
+        return outer.id == inner.id
+    # A tool that calls itself has other arguments; a server's span may have the whole request.
+    one, other = _compact(outer.arguments), _compact(inner.arguments)
+    return one in other or other in one
 
 
 def _with_inner(outer: Span, inner: Span) -> Span:
     call = _filled(outer.call, inner.call)
+    result = _joined(outer.call.result, inner.call.result) if outer.call and inner.call else ""
+    if call is not None and call.result != result:
+        call = msgspec.structs.replace(call, result=result)
     step = msgspec.structs.replace(
-        outer.step, input=outer.step.input or inner.step.input, output=outer.step.output or inner.step.output
+        outer.step,
+        input=outer.step.input or inner.step.input,
+        output=_joined(outer.step.output, inner.step.output),
     )
     unread = outer.unread if outer.unread or not inner.unread else inner.unread
     if call is not None and call.result:
         unread = tuple(each for each in unread if each.side is not Side.TOOL_RESULTS)
     return msgspec.structs.replace(outer, call=call, step=step, unread=unread)
+
+
+def _joined(outer: str, inner: str) -> str:
+    """Return a result as both sides tell it: once where one holds the other, else both, to be judged."""
+    if inner in outer or quoted(inner) in outer:
+        return outer
+    return inner if outer in inner or quoted(outer) in inner else f"{outer}\n{inner}"
+
+
+def _compact(arguments: str) -> str:
+    """Return arguments as all senders of the same ones would write them."""
+    try:
+        value = msgspec.json.decode(arguments)
+        return msgspec.json.encode(value, order="deterministic").decode()
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return arguments.strip()
 
 
 def _filled(own: ToolCall | None, other: ToolCall | None) -> ToolCall | None:
@@ -110,9 +135,9 @@ class Sources:
             return exchange
         used = self._of(call)
         # Calls that the exchange itself lists keep their order; the spans that ran them add the results.
-        own = {each.id for each in exchange.tool_calls if each.id}
-        calls = [span.call for span in used if span.call is not None and span.call.id not in own]
-        calls += [self._with_result(each) for each in exchange.tool_calls]
+        own, ran = self._completed(call, used)
+        calls = [span.call for span in used if span.call is not None and span.span_id not in ran]
+        calls += own
         documents = [document for span in used for document in span.documents]
         unread = {each.side: each for span in used for each in span.unread}
         unread |= {each.side: each for each in exchange.unread}
@@ -125,9 +150,37 @@ class Sources:
             unread=tuple(unread.values()),
         )
 
-    def _with_result(self, call: ToolCall) -> ToolCall:
-        ran = self._ran.get(call.id)
-        return _filled(ran, call) or call
+    def _completed(self, call: ModelCall, used: Sequence[Span]) -> tuple[list[ToolCall], set[str]]:
+        """Return the calls that an exchange lists, with their results, and which spans ran them.
+
+        Where one of both has no id, a span ran a call if it began after the model did, with the same name and
+        arguments.
+        """
+        own = list(call.trace.tool_calls)
+        if not own:
+            return own, set()
+        ids = {each.id for each in own if each.id}
+        ran = {span.span_id for span in used if span.call is not None and span.call.id in ids}
+        alike: dict[tuple[str, str, bool], list[Span]] = {}
+        if not all(each.id in self._ran for each in own):
+            begun = used[bisect_left(used, call.span.step.start, key=_start) :]
+            for span in reversed(begun):  # the first one is taken first
+                if span.call is not None and span.span_id not in ran:
+                    of = (span.call.name, _compact(span.call.arguments), bool(span.call.id))
+                    alike.setdefault(of, []).append(span)
+        for number, each in enumerate(own):
+            other = self._ran.get(each.id)
+            if other is None and alike:
+                name, arguments = each.name, _compact(each.arguments)
+                spans = alike.get((name, arguments, False)) or (
+                    [] if each.id else alike.get((name, arguments, True))
+                )
+                if spans:
+                    span = spans.pop()
+                    ran.add(span.span_id)
+                    other = span.call
+            own[number] = _filled(other, each) or each
+        return own, ran
 
     def _of(self, call: ModelCall) -> Sequence[Span]:
         """Return what was there when a call began, or came to it later.
