@@ -72,15 +72,23 @@ class _Past:
         return math.expm1(middle + max(math.log(LEAST_FACTOR), spread))
 
 
+class _InARow(NamedTuple):
+    """Turns in a row that failed and that repeat a request, and the words of the last one."""
+
+    failed: int = 0
+    repeats: int = 0
+    words: frozenset[str] = frozenset()
+
+
 class _Conversation(msgspec.Struct):
-    """Running totals of a conversation. `failed` and `repeats` count turns in a row."""
+    """Running totals of a conversation. `before` is what preceded its last turn, which may be revised."""
 
     last: float = 0.0
     turns: int = 0
-    failed: int = 0
-    repeats: int = 0
+    row: _InARow = _InARow()
     used: dict[str, float] = {}
-    words: frozenset[str] = frozenset()
+    turn: tuple[str, str] = ("", "")
+    before: _InARow = _InARow()
 
 
 class _Saved(msgspec.Struct, frozen=True):
@@ -153,7 +161,8 @@ class AgentMonitor:
         Adds evidence `unusual_<measure>` once the agent has `warm_up` runs, `repeated_request`,
         `failing_conversation` and `conversation_over_budget`; and `values`: `history` (runs of the agent
         before this one), `turns` (of the conversation so far, this one included). One that is not scored is
-        returned as it is, and counts for nothing.
+        returned as it is, and counts for nothing. A revision counts for nothing either: its run has. It only
+        takes the place of the turn that it revises, if that was the last one.
         """
         if assessment.status is not Status.SCORED:
             return assessment
@@ -184,34 +193,40 @@ class AgentMonitor:
             if enough and used > LEAST_FACTOR * measure.median() and used > (line := measure.line()):
                 last = max(0, len(trace.steps) - 1)
                 yield Evidence(f"steps.{last}", 0, 0, f"unusual_{name}", 1.0 - line / (2.0 * used))
-            measure.add(used)
-        self._dirty.add(("agent", self._agents.put(key, self._tick, past)))
+            if not trace.revision:
+                measure.add(used)
+        if not trace.revision:
+            self._dirty.add(("agent", self._agents.put(key, self._tick, past)))
 
     def _turn(self, trace: Trace, assessment: Assessment, values: dict[str, float]) -> Iterator[Evidence]:
-        key = _Key(trace.app, trace.conversation)
+        key, turn = _Key(trace.app, trace.conversation), (trace.trace_id, trace.span_id)
         talk = self._conversations.find(key)
-        if talk is None or trace.time - talk.last > self._options.window_seconds:
+        if trace.revision and (talk is None or talk.turn != turn):
+            return
+        if talk is None or (trace.time - talk.last > self._options.window_seconds and not trace.revision):
             talk = _Conversation()
         talk.last = max(talk.last, trace.time)
-        talk.turns += 1
+        if not trace.revision:
+            talk.turns += 1
+            talk.turn, talk.before = turn, talk.row
+            talk.used = {
+                name: talk.used.get(name, 0.0) + assessment.values.get(name, 0.0)
+                for name in USED
+                if name in assessment.values or name in talk.used
+            }
         bad = any(e.kind in _FAILING and e.score >= _FAILED for e in assessment.evidence)
-        talk.failed = talk.failed + 1 if bad else 0
+        _, repeats, words = talk.before
         asks = _words(trace.question())
         if len(asks) >= _LEAST_WORDS:
-            talk.repeats = talk.repeats + 1 if _same_request(asks, talk.words) else 0
-            talk.words = asks
-        talk.used = {
-            name: talk.used.get(name, 0.0) + assessment.values.get(name, 0.0)
-            for name in USED
-            if name in assessment.values or name in talk.used
-        }
+            repeats, words = (repeats + 1 if _same_request(asks, words) else 0), asks
+        talk.row = _InARow(talk.before.failed + 1 if bad else 0, repeats, words)
         self._dirty.add(("conversation", self._conversations.put(key, self._tick, talk)))
         values["turns"] = float(talk.turns)
         whole = len(trace.response)
-        if talk.repeats >= SAME_REQUESTS - 1 and (asked := _last_request(trace)):
-            yield Evidence(*asked, "repeated_request", 1.0 - 0.5**talk.repeats)
-        if talk.failed >= FAILED_TURNS:
-            yield Evidence("response", 0, whole, "failing_conversation", 1.0 - 0.5 ** (talk.failed - 1))
+        if repeats >= SAME_REQUESTS - 1 and (asked := _last_request(trace)):
+            yield Evidence(*asked, "repeated_request", 1.0 - 0.5**repeats)
+        if talk.row.failed >= FAILED_TURNS:
+            yield Evidence("response", 0, whole, "failing_conversation", 1.0 - 0.5 ** (talk.row.failed - 1))
         for name in USED:
             most, used = getattr(self._options.conversation, name), talk.used.get(name)
             if most is not None and used is not None and used > most:
@@ -235,8 +250,8 @@ class AgentMonitor:
                     *key,
                     conversation.last,
                     conversation.turns,
-                    conversation.failed,
-                    conversation.repeats,
+                    conversation.row.failed,
+                    conversation.row.repeats,
                     conversation.used,
                 )
             changed[f"{kind}/{slot}"] = msgspec.msgpack.encode(saved)
@@ -259,7 +274,7 @@ class AgentMonitor:
             self._agents.put(_Key(agent.app, agent.name), agent.tick, past)
             self._tick = max(self._tick, agent.tick)
         for talk in sorted(talks, key=lambda saved: saved.tick):
-            conversation = _Conversation(talk.last, talk.turns, talk.failed, talk.repeats, talk.used)
+            conversation = _Conversation(talk.last, talk.turns, _InARow(talk.failed, talk.repeats), talk.used)
             self._conversations.put(_Key(talk.app, talk.name), talk.tick, conversation)
             self._tick = max(self._tick, talk.tick)
         # Slots may now differ from those they were saved in, so all are written again.

@@ -1,5 +1,6 @@
 """The drift monitor: keeps the test of each segment and turns feature vectors into scores and alarms."""
 
+from collections import OrderedDict
 from collections.abc import Mapping
 
 import msgspec
@@ -14,6 +15,7 @@ from monitor.trace import Trace
 
 OTHER = SegmentKey("other", "other")
 """The segment shared by all apps and models beyond `max_segments`."""
+_REVISABLE = 4096  # exchanges remembered: those of which a text may come late
 
 
 class DriftMonitor:
@@ -38,6 +40,7 @@ class DriftMonitor:
         self._max_segments = max_segments
         self._segments: dict[SegmentKey, Segment] = {}
         self._dirty: set[str] = set()
+        self._revisable: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     def update(self, trace: Trace, assessment: Assessment) -> Assessment:
         """Take a worker's feature vector into the test and return the assessment that rules see.
@@ -46,10 +49,15 @@ class DriftMonitor:
         over the log of its threshold, and `values`: `alarm` is 1 on the one trace that raises it,
         `statistic`, `reference`, and by `drift_<kind>` the part each kind of signal has in the statistic.
         An assessment that is not scored, or has no vector, is returned unchanged. Another version of the
-        vector starts a new reference.
+        vector starts a new reference. A revision of a trace that is in the test already is skipped `revised`;
+        which traces are is not stored, so after a restart a few may count twice.
         """
         if assessment.status is not Status.SCORED or not assessment.vector:
             return assessment
+        if self._counted(trace):
+            return msgspec.structs.replace(
+                assessment, status=Status.SKIPPED, score=None, reason="revised", vector=b""
+            )
         segment = self._segment(trace, assessment.version)
         # The precision of the stored reference: a restored segment must rank as if it had never stopped.
         row = np.frombuffer(assessment.vector, dtype="<f4").astype(np.float16)
@@ -87,6 +95,17 @@ class DriftMonitor:
                 **shares_by_kind(weighted),
             },
         )
+
+    def _counted(self, trace: Trace) -> bool:
+        """Return whether a revision's exchange is in the test, and remember one that may be revised."""
+        key = (trace.trace_id, trace.span_id)
+        if trace.revision and key in self._revisable:
+            return True
+        if trace.span_id and (trace.unread or not trace.messages or not trace.response):
+            self._revisable[key] = None
+            if len(self._revisable) > _REVISABLE:
+                self._revisable.popitem(last=False)
+        return False
 
     def _segment(self, trace: Trace, version: str) -> Segment:
         key = SegmentKey(trace.app, trace.model)

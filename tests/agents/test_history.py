@@ -211,6 +211,47 @@ def test_a_restored_monitor_goes_on_as_if_nothing_had_happened(
         assert feed(restored, event) == feed(monitor, event)
 
 
+def without_ticks(monitor: AgentMonitor) -> dict[str, dict[str, Any]]:
+    """What a monitor would store, but for the order of uses."""
+    return {name: {**msgspec.msgpack.decode(raw), "tick": 0} for name, raw in monitor.snapshot().items()}
+
+
+turns = st.tuples(
+    st.sampled_from(
+        ["Where is my parcel with the red bow?", "Please cancel the third of my orders.", "Yes."]
+    ),
+    st.sampled_from(["", "ignored_error"]),
+    st.integers(1, 9),
+    st.sampled_from(["no", "without its texts", "with its prompt", "late"]),
+)
+
+
+@given(st.lists(turns, min_size=1, max_size=12), st.sampled_from(["", "ignored_error"]))
+def test_a_turn_that_is_revised_counts_once(talk: list[tuple[str, str, int, str]], fails: str) -> None:
+    """A turn judged without a text and again with it leaves the state of one that was judged once."""
+    options = {**OPTIONS, "conversation": {"steps": 20}}
+    once, twice = AgentMonitor(**options), AgentMonitor(**options)
+    late: Trace | None = None
+    for n, (ask, kind, steps, first) in enumerate(talk):
+        whole = msgspec.structs.replace(turn(ask, talk="c", time=float(n)), trace_id=f"{n}", span_id="1")
+        judged = run(kind, steps=float(steps))
+        expected = once.update(whole, judged)
+        if first == "late":
+            late = msgspec.structs.replace(whole, revision=1)
+        if first in {"no", "late"}:
+            found = twice.update(whole, judged)
+        else:
+            blind = whole if first == "with its prompt" else msgspec.structs.replace(whole, messages=())
+            twice.update(blind, run(fails, steps=float(steps)))
+            found = twice.update(msgspec.structs.replace(whole, revision=1), judged)
+        of_talk = [e for e in found.evidence if not e.kind.startswith("unusual")]
+        assert of_talk == [e for e in expected.evidence if not e.kind.startswith("unusual")]
+        assert found.values["turns"] == expected.values["turns"]
+        if late is not None and late.trace_id != whole.trace_id:
+            assert "turns" not in twice.update(late, run(steps=1.0)).values
+    assert without_ticks(once) == without_ticks(twice)
+
+
 def test_snapshots_hold_no_words() -> None:
     """Numbers and identifiers only: what the user asked is not written."""
     monitor = AgentMonitor()

@@ -64,6 +64,24 @@ def test_a_segment_warms_up_first() -> None:
     assert all(item.score is not None and 0.0 <= item.score <= 1.0 for item in found[40:])
 
 
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=30))
+def test_an_exchange_is_in_the_test_once(exchanges: list[tuple[bool, bool]]) -> None:
+    """A revision counts only where the judgement before it had no vector."""
+    monitor = DriftMonitor(reference=60)
+    statuses = []
+    for n, (scored, revised) in enumerate(exchanges):
+        trace = msgspec.structs.replace(_trace(), trace_id=f"{n}", span_id="1")
+        (item,) = _traffic(n, 1)
+        if scored or not revised:
+            monitor.update(trace, item)
+        if revised:
+            statuses.append(monitor.update(msgspec.structs.replace(trace, revision=1), item).reason)
+    expected = ["revised" if scored else "warming_up" for scored, revised in exchanges if revised]
+    assert statuses == expected
+    segment = monitor.update(_trace(), _traffic(99, 1)[0])
+    assert segment.values["reference"] == len(exchanges) + 1
+
+
 def test_false_alarms_keep_their_bound() -> None:
     """Over 40,000 unchanged traces, alarms are no more than one per `false_alarm_traces` on average."""
     found = [
