@@ -33,6 +33,7 @@ from monitor.events import (
 )
 from monitor.findings import Assessment, Judgement
 from monitor.outcome.effects import Policy
+from monitor.outcome.revisions import RaisedFlags
 from monitor.outcome.transaction import EngineVersion
 from monitor.ports import Detectors, Incident, Monitor, Observer, Source, Stage
 from monitor.rules import RuleBook, RuleSet
@@ -81,6 +82,7 @@ class Engine:
         self._assembler = assembler
         self._ticket = 0
         self._staged = Staged()
+        self._raised = RaisedFlags()
         self._deferred: list[Fetched | Passed] = []
         self._ledger_backoff = Backoff(clock)
         self._paused = False
@@ -328,7 +330,8 @@ class Engine:
         decision = rules.decide(origin, work.trace, assessments)
         for error in decision.errors:
             self._observer.rule_failed(error.rule)
-        judgement = Judgement(origin=origin, trace=work.trace, assessments=assessments, flags=decision.flags)
+        flags = self._raised.quieted(work.trace, assessments, decision.flags)
+        judgement = Judgement(origin=origin, trace=work.trace, assessments=assessments, flags=flags)
         self._staged.judgements.append((work.partition, judgement))
         if work.exchange is not None:
             self._staged.assembled.append((work.partition, work.exchange))

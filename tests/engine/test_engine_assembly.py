@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from monitor.assembly import Assembler, Bounds
 from monitor.engine.work import Part
+from monitor.findings import Action
 from monitor.ledger import schema as t
 from monitor.ledger.queries import verify
 from monitor.ledger.store import Ledger
@@ -56,7 +57,7 @@ def _span(trace: str, letter: str) -> Span:
     if letter in "cd":
         exchange = Trace(id=f"{trace}{letter}", time=1.0, response=letter)
     elif letter == "b":
-        exchange = Trace(id=f"{trace}b", time=1.0, response="", unread=UNREAD)
+        exchange = Trace(id=f"{trace}b", time=1.0, response="", unread=UNREAD, trace_id=trace, span_id=letter)
     elif letter == "l":
         messages = (Message("user", "a question"),)
         exchange = Trace(id=f"{trace}b", time=1.0, response="an answer", messages=messages, model=LATE)
@@ -298,3 +299,19 @@ def test_a_text_that_comes_after_a_restart_is_a_judgement_of_its_own() -> None:
     assert bench.engine.positions() == {PARTITIONS[0]: 1, PARTITIONS[1]: 2}
     report = verify(bench.ledger)
     assert (report.ok, report.open, report.traces) == (True, [], 2)
+
+
+def test_a_revision_alerts_nobody_again() -> None:
+    """What was found without the late text is on record twice, and in the outbox once."""
+    bench = Bench()
+    bench.log.append(PARTITIONS[0], [b"1b 1a"])
+    bench.settle()
+    bench.log.append(PARTITIONS[1], [b"1l"])
+    bench.settle()
+    first, second = bench.judged
+    assert (first.trace.revision, second.trace.revision) == (0, 1)
+    assert [[Action.ALERT in flag.actions for flag in each.flags] for each in bench.judged] == [
+        [True],
+        [False],
+    ]
+    assert bench.flagged() == Counter({"1b": 2})
