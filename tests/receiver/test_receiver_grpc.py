@@ -408,6 +408,25 @@ def test_a_call_that_does_not_end_is_ended() -> None:
         assert rig.export(request()).code == "OK"
 
 
+def test_half_sent_calls_hold_nobody_up_for_long() -> None:
+    """While others wait, a body is received in a few seconds or told to come back, and they are served."""
+    with running(limits={"request_seconds": PATIENCE, "hurry_seconds": 0.3}) as rig:
+        release = threading.Event()
+
+        def never() -> Iterator[bytes]:
+            release.wait(PATIENCE)
+            yield request()
+
+        stalled = [rig.channel.stream_unary(TRACES).future(never()) for _ in range(otlp_grpc.RECEIVING)]
+        eventually(lambda: len(rig.receiver._receiving) == otlp_grpc.RECEIVING, "all places are held")
+        assert not any(call.done() for call in stalled)
+        assert rig.export(request()).code == "OK"
+        assert {call.code().name for call in stalled} == {"UNAVAILABLE"}
+        release.set()
+        alone = rig.channel.stream_unary(TRACES).future(iter([request()]))
+        assert alone.code().name == "OK"
+
+
 def test_too_many_calls_are_told_to_come_back(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the bound a call is answered at once, with RetryInfo, without being received."""
     monkeypatch.setattr(otlp_grpc, "MAX_CALLS", 3)
