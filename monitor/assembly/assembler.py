@@ -10,7 +10,16 @@ from monitor.assembly.exchanges import Made, Making, exchanges_of
 from monitor.assembly.kept import JudgedTexts, KeptSpans, ReadAnswers, RememberedTrace
 from monitor.assembly.memory import ExchangeId, JudgedExchange, Memory
 from monitor.assembly.nodes import Node, nodes_by_span
-from monitor.assembly.sides import answered, asked, blindness, gained, has_response_id, knows_answer, least
+from monitor.assembly.sides import (
+    answered,
+    asked,
+    blindness,
+    gained,
+    has_both,
+    has_response_id,
+    knows_answer,
+    least,
+)
 from monitor.assembly.waiting import Bounds, WaitingTrace, soon
 from monitor.ports import AssemblyStats, Completion
 from monitor.trace import Span, StepKind, Trace
@@ -217,18 +226,21 @@ class Assembler(Generic[Key]):
             # What no new span is part of, an agent's new span completed: it takes a key that is left.
             made_of.sort(key=lambda pair: not pair[1])
         exchanges = []
+        any_blind = False
         for each, own in made_of:
+            blind = blindness(each.trace)
+            any_blind |= blind > 0
             exchange = self._exchange(trace_id, each, own or spare, nodes, handed_out)
             if exchange is None or exchange.key not in spare:
                 stats.repeated += bool(own)  # the broker or an exporter delivered its span again
                 continue
             del spare[exchange.key]
             exchanges.append(exchange)
-            self._hand_out(exchange, each.members)
+            self._hand_out(exchange, each.members, blind)
             if exchange.id.revision:
                 _count(stats.revised, exchange.trace.app)
                 stats.revised_seconds += self._now - kept.time if kept else 0.0
-        if any(blindness(each.trace) for each in making.exchanges):
+        if any_blind:
             spans = [span for _, span in group.pieces]
             self._kept.put(trace_id, (*(kept.spans if kept else ()), *spans), self._now)
         elif kept is not None:
@@ -264,9 +276,8 @@ class Assembler(Generic[Key]):
             return None
         return next((Exchange(key, id_, trace) for key in keys), None)
 
-    def _hand_out(self, exchange: Exchange[Key], members: Iterable[str]) -> None:
+    def _hand_out(self, exchange: Exchange[Key], members: Iterable[str], blind: int) -> None:
         (trace_id, span_id, revision), trace = exchange.id, exchange.trace
-        blind = blindness(trace)
         judged = [
             JudgedExchange(trace_id, member, revision, blind, span_id if blind and member != span_id else "")
             for member in dict.fromkeys((span_id, *members))
@@ -277,7 +288,8 @@ class Assembler(Generic[Key]):
             self._stats.missing.update(trace.missing)
         if len(judged) > 1:
             self._note_answer(trace)
-        self._texts.add(trace_id, span_id, trace)
+        if has_both(blind):
+            self._texts.add(trace_id, span_id, trace)
 
     def _seen(
         self,

@@ -15,6 +15,15 @@ from monitor.assembly.sides import answered, asked, merged, same_answer, same_pr
 from monitor.assembly.tree import Tree
 from monitor.trace import Side, Span, StepKind, Trace
 
+# Members of an enumeration are looked up slowly (Python 3.11).
+_CHAT, _TOOL, _HANDOFF, _PROMPT, _RESPONSE = (
+    StepKind.CHAT,
+    StepKind.TOOL,
+    StepKind.HANDOFF,
+    Side.PROMPT,
+    Side.RESPONSE,
+)
+
 _COMPARED: Final = 64  # calls below a span that its answer is compared with, those that ended last
 _RUNS: Final = frozenset({StepKind.AGENT, StepKind.WORKFLOW})
 
@@ -62,6 +71,10 @@ def calls_of(tree: Tree) -> tuple[list[ModelCall], set[str]]:
 
     Without a chat among them there is no call: what stands in for it is the caller's to say.
     """
+    if len(tree.order) == 1:
+        (span,) = tree.spans.values()
+        alone = span.exchange if span.step.kind is _CHAT else None
+        return ([_call(span, alone)] if alone is not None else []), set()
     calls: dict[str, ModelCall] = {}
     folded: set[str] = set()
     below: dict[str, list[_Open]] = {}
@@ -74,25 +87,29 @@ def calls_of(tree: Tree) -> tuple[list[ModelCall], set[str]]:
         if len(opened) > _COMPARED:
             opened = sorted(opened, key=lambda each: each.call.end)[-_COMPARED:]
         if exchange is not None:
-            if kind is StepKind.CHAT:
+            if kind is _CHAT:
                 opened = _chat(span, exchange, opened, calls, folded)
             elif kind in _RUNS:
                 opened = _run(span, exchange, opened, calls)
         if opened and (above := tree.holder(span_id)):
-            if kind is StepKind.TOOL or kind is StepKind.HANDOFF:
+            if kind is _TOOL or kind is _HANDOFF:
                 opened = [each if each.apart else _Open(each.call, apart=True) for each in opened]
             if above in below:
                 below[above] += opened
             else:
                 below[above] = opened
-    made = list(calls.values())
-    own = [call for call in made if call.span.step.kind is not StepKind.CHAT]
+    return _without_copies(list(calls.values())), folded
+
+
+def _without_copies(made: list[ModelCall]) -> list[ModelCall]:
+    """Leave out agents' answers that a model gave: without a model's call, all of them."""
+    own = [call for call in made if call.span.step.kind is not _CHAT]
     if own:
-        given = {call.trace.response.strip() for call in made if call.span.step.kind is StepKind.CHAT}
+        given = {call.trace.response.strip() for call in made if call.span.step.kind is _CHAT}
         # Where a span between them did not arrive, an agent's answer may be that of a call elsewhere.
         left_out = {call.span.span_id for call in own if not given or call.trace.response.strip() in given}
         made = [call for call in made if call.span.span_id not in left_out]
-    return made, folded
+    return made
 
 
 def _chat(
@@ -149,7 +166,7 @@ def _run(span: Span, exchange: Trace, opened: list[_Open], calls: dict[str, Mode
     """Give an agent's or workflow's texts to a call below that lacks them, or make them their own call."""
     below = [each.call for each in opened]
     if not answered(exchange):
-        lacking = [call for call in below if _lacks(call.trace, Side.PROMPT)]
+        lacking = [call for call in below if _lacks(call.trace, _PROMPT)]
         if lacking and asked(exchange):
             _fill(min(lacking, key=lambda call: call.span.step.start), exchange)
         return opened
@@ -157,12 +174,12 @@ def _run(span: Span, exchange: Trace, opened: list[_Open], calls: dict[str, Mode
     passed = [call for call in below if _passes(exchange, call.trace)] or _parsed(exchange, below)
     if passed:
         call = max(passed, key=lambda call: call.end)
-        if asked(exchange) and _lacks(call.trace, Side.PROMPT):
+        if asked(exchange) and _lacks(call.trace, _PROMPT):
             _fill(call, exchange)
         return opened
     vacant = [call for call in below if _vacant(call.trace)]
     if vacant:
-        host = max(vacant, key=lambda call: (_lacks(call.trace, Side.RESPONSE), call.end))
+        host = max(vacant, key=lambda call: (_lacks(call.trace, _RESPONSE), call.end))
         empty = [call for call in vacant if call is not host and not asked(call.trace)]
         for call in empty:
             del calls[call.span.span_id]
@@ -203,13 +220,13 @@ def _texts(of: Trace, exchange: Trace) -> Trace:
 
 def _lacks(trace: Trace, side: Side) -> bool:
     """Return whether a side has no text although there must have been one."""
-    read = asked(trace) if side is Side.PROMPT else answered(trace)
+    read = asked(trace) if side is _PROMPT else answered(trace)
     return not read and unread_on(trace, side) is not None
 
 
 def _vacant(trace: Trace) -> bool:
     """Return whether an answer may be that of a call: it must have had one, or nothing of it was read."""
-    return not answered(trace) and (_lacks(trace, Side.RESPONSE) or not asked(trace))
+    return not answered(trace) and (_lacks(trace, _RESPONSE) or not asked(trace))
 
 
 def _passes(own: Trace, given: Trace) -> bool:

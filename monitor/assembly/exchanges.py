@@ -12,6 +12,19 @@ from monitor.assembly.sources import Sources, fold_tools
 from monitor.assembly.tree import Tree
 from monitor.trace import RETURNS, RUNS, Missing, Side, Span, Step, StepKind, Trace, Unread, Unreadable, Usage
 
+# Members of an enumeration are looked up slowly (Python 3.11).
+_OTHER, _TOOL, _AGENT, _CHAT, _RETRIEVAL, _PARENT, _ROOT, _SPAN, _CONTENT = (
+    StepKind.OTHER,
+    StepKind.TOOL,
+    StepKind.AGENT,
+    StepKind.CHAT,
+    StepKind.RETRIEVAL,
+    Missing.PARENT,
+    Missing.ROOT,
+    Missing.SPAN,
+    Missing.CONTENT,
+)
+
 _RUNS = RUNS | {StepKind.RETRIEVAL}
 _CALLERS = frozenset({StepKind.AGENT, StepKind.HANDOFF, StepKind.RETRIEVAL})
 _FOREIGN = tuple(Unread(side, Unreadable.FOREIGN) for side in (Side.PROMPT, Side.RESPONSE))
@@ -48,15 +61,15 @@ def exchanges_of(
     """
     tree = Tree({span_id: node.span for span_id, node in nodes.items()})
     kinds = [span.step.kind for span in tree.spans.values()]
-    foreign = kinds.count(StepKind.OTHER) == len(kinds)
+    foreign = kinds.count(_OTHER) == len(kinds)
     calls: list[ModelCall] = []
     folded: set[str] = set()
     if not foreign:
         calls, folded = calls_of(tree)
-        if kinds.count(StepKind.TOOL) > 1:
+        if kinds.count(_TOOL) > 1:
             folded |= fold_tools(tree)
     lacks: tuple[Missing, ...] = (Missing.EARLIER_SPANS,) if late else _missing_ancestors(nodes)
-    parent_missing = Missing.PARENT in lacks
+    parent_missing = _PARENT in lacks
     if not calls and stand_in:
         calls = _stand_ins(trace_id, tree)
         lacks = (Missing.INFERENCE, *lacks)
@@ -71,6 +84,7 @@ def exchanges_of(
     # them answers after the last one has ended, so that one is taken.
     last = max(calls, key=lambda call: call.span.end) if len(calls) > 1 else calls[0]
     made = []
+    lacking = parent_missing or foreign
     for call in calls:
         span_id = call.span.span_id
         trace = sources.add_to(call)
@@ -79,9 +93,9 @@ def exchanges_of(
         conversation, user = owners.get(span_id, ("", ""))
         missing = [*lacks]
         if not nodes[span_id].recorded:
-            missing.append(Missing.SPAN)
+            missing.append(_SPAN)
         if trace.blind():
-            missing.append(Missing.CONTENT)
+            missing.append(_CONTENT)
         trace = msgspec.structs.replace(
             trace,
             missing=tuple(missing),
@@ -91,25 +105,22 @@ def exchanges_of(
             **run,
         )
         made.append(Made(span_id, trace, call.members))
-    made.sort(key=lambda each: each.trace.time)
-    lacking = parent_missing or foreign or any(_lacks_text(each.trace) for each in made)
-    if not lacking:
+        lacking = lacking or (bool(trace.unread) and not _UNCAPTURED.isdisjoint(trace.unread))
+    if len(made) > 1:
+        made.sort(key=lambda each: each.trace.time)
+    if not lacking and not RETURNS.isdisjoint(kinds):
         steps = [span for span in spans.values() if span.step.kind in RETURNS]
         lacking = any(_lacks_result(span) for span in steps if span.span_id not in folded)
     return Making(made, lacking=lacking, foreign=foreign)
-
-
-def _lacks_text(trace: Trace) -> bool:
-    return bool(trace.unread) and not _UNCAPTURED.isdisjoint(trace.unread)
 
 
 def _lacks_result(span: Span) -> bool:
     """Return whether what a step returned is not there, although it did not fail."""
     if span.step.error or span.unread:
         return False
-    if span.step.kind is StepKind.RETRIEVAL:
+    if span.step.kind is _RETRIEVAL:
         return not span.documents
-    return span.step.kind is StepKind.TOOL and not (span.call and span.call.result)
+    return span.step.kind is _TOOL and not (span.call and span.call.result)
 
 
 def _stand_ins(trace_id: str, tree: Tree) -> list[ModelCall]:
@@ -119,7 +130,7 @@ def _stand_ins(trace_id: str, tree: Tree) -> list[ModelCall]:
     is not read.
     """
     spans = tree.spans
-    ours = [span for span in spans.values() if span.step.kind is not StepKind.OTHER]
+    ours = [span for span in spans.values() if span.step.kind is not _OTHER]
     for has_text in (answered, asked):
         with_text = [span for span in ours if span.exchange is not None and has_text(span.exchange)]
         if with_text:
@@ -151,7 +162,7 @@ def _wants_model(span: Span) -> bool:
     of its conversation are judged with their own traces.
     """
     kind = span.step.kind
-    return kind in _CALLERS or (kind is StepKind.TOOL and not span.conversation)
+    return kind in _CALLERS or (kind is _TOOL and not span.conversation)
 
 
 def _standing(span: Span, exchange: Trace | None) -> ModelCall:
@@ -164,7 +175,7 @@ def _depths(tree: Tree) -> dict[str, int]:
     depth: dict[str, int] = {}
     for span_id in tree.order:
         above = tree.above.get(span_id, "")
-        counts = bool(above) and tree.spans[above].step.kind is not StepKind.OTHER
+        counts = bool(above) and tree.spans[above].step.kind is not _OTHER
         depth[span_id] = depth.get(above, 0) + counts
     return depth
 
@@ -179,17 +190,18 @@ def _missing_ancestors(nodes: Mapping[str, Node[Any]]) -> tuple[Missing, ...]:
     orphans = [parent for parent in parents if parent and parent not in nodes]
     if not rooted:
         # The spans below a root that did not arrive name it as their parent: one loss, not two.
-        return (Missing.ROOT, Missing.PARENT) if len(orphans) > 1 else (Missing.ROOT,)
-    return (Missing.PARENT,) if orphans else ()
+        return (_ROOT, _PARENT) if len(orphans) > 1 else (_ROOT,)
+    return (_PARENT,) if orphans else ()
 
 
 def _run(call: ModelCall, calls: Sequence[ModelCall], tree: Tree, folded: set[str]) -> dict[str, Any]:
     """Return the steps of the run that a call ended, and its agent."""
     spans = tree.spans
     # Spans about no model are left out, so a step's parent is the nearest ancestor that is kept.
-    ours = [s for s in spans.values() if s.step.kind is not StepKind.OTHER and s.span_id not in folded]
+    ours = [s for s in spans.values() if s.step.kind is not _OTHER and s.span_id not in folded]
     index = {span.span_id: number for number, span in enumerate(ours)}
-    nearest = tree.nearest(index)
+    # Where all are ours, the nearest one above is the parent.
+    nearest = tree.nearest(index) if len(ours) < len(spans) else dict(zip(index, index, strict=True))
     traces = {each.span.span_id: each.trace for each in calls}
     steps: list[Step] = []
     for span in ours:
@@ -197,9 +209,9 @@ def _run(call: ModelCall, calls: Sequence[ModelCall], tree: Tree, folded: set[st
         exchange = traces.get(span.span_id) or span.exchange
         steps.append(_step(span.step, exchange, index[above] if above else -1))
     agent: str | None = call.span.span_id
-    while agent and spans[agent].step.kind is not StepKind.AGENT:
+    while agent and spans[agent].step.kind is not _AGENT:
         agent = tree.above.get(agent)
-    agent = agent or next((span.span_id for span in ours if span.step.kind is StepKind.AGENT), "")
+    agent = agent or next((span.span_id for span in ours if span.step.kind is _AGENT), "")
     name = spans[agent].step.name if agent else ""
     return {"steps": tuple(steps), "agent": name or call.trace.agent}
 
@@ -208,7 +220,7 @@ def _step(step: Step, exchange: Trace | None, parent: int) -> Step:
     """Return a step in its place; what its span does not say is told by its exchange."""
     if exchange is None:
         return msgspec.structs.replace(step, parent=parent)
-    usage = exchange.usage if step.kind is StepKind.CHAT else None
+    usage = exchange.usage if step.kind is _CHAT else None
     of = usage or Usage()
     return msgspec.structs.replace(
         step,

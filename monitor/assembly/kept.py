@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
-from monitor.assembly.sides import answered, asked, texts
+from monitor.assembly.sides import texts
 from monitor.trace import Span, Trace
 
 ANSWERS: Final = 16_384  # response ids, and exchanges: more than a minute of 200 a second
@@ -74,9 +74,7 @@ class JudgedTexts:
         self._judged: OrderedDict[tuple[str, int], tuple[str, float, float]] = OrderedDict()
 
     def add(self, trace_id: str, span_id: str, trace: Trace) -> None:
-        """Note that an exchange of this trace and span was handed out, if it has both sides."""
-        if not (asked(trace) and answered(trace)):
-            return
+        """Note that an exchange of this trace and span, with both sides, was handed out."""
         self._judged[trace_id, hash(texts(trace))] = (span_id, *_during(trace))
         if len(self._judged) > ANSWERS:
             self._judged.popitem(last=False)

@@ -1,7 +1,7 @@
 """Nodes of a trace: each span once, completed from its repeats and its log records."""
 
 from collections.abc import Iterable, Sequence
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 
@@ -27,16 +27,24 @@ def nodes_by_span(pieces: Iterable[tuple[Key, Span]]) -> dict[str, Node[Key]]:
 
     Instrumentations that keep texts out of spans send them as log records with the span's id: partial spans.
     """
-    by_span: dict[str, list[tuple[Key, Span]]] = {}
-    for key, span in sorted(pieces, key=lambda p: (p[1].step.start, p[1].partial)):
-        by_span.setdefault(span.span_id, []).append((key, span))
-    return {span_id: _node(same) for span_id, same in by_span.items()}
+    nodes: dict[str, Node[Key]] = {}
+    again: dict[str, list[tuple[Key, Span]]] = {}
+    for key, span in sorted(pieces, key=_place):
+        known = nodes.get(span.span_id)
+        if known is None:
+            nodes[span.span_id] = Node((key,), span, not span.partial)
+        else:
+            again.setdefault(span.span_id, [(known.keys[0], known.span)]).append((key, span))
+    for span_id, same in again.items():
+        nodes[span_id] = _node(same)
+    return nodes
+
+
+def _place(piece: tuple[Any, Span]) -> tuple[float, bool]:
+    return piece[1].step.start, piece[1].partial
 
 
 def _node(same: Sequence[tuple[Key, Span]]) -> Node[Key]:
-    if len(same) == 1:
-        ((key, span),) = same
-        return Node((key,), span, not span.partial)
     ordered = sorted(same, key=lambda piece: piece[1].partial)
     keys = tuple([key for key, _ in ordered])
     span = ordered[0][1]

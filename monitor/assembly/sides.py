@@ -7,15 +7,23 @@ import msgspec
 
 from monitor.trace import Message, Side, ToolCall, Trace, Unread, Unreadable, Usage
 
+# Members of an enumeration are looked up slowly (Python 3.11).
+_PROMPT, _RESPONSE, _TRUNCATED = Side.PROMPT, Side.RESPONSE, Unreadable.TRUNCATED
+
 BLANK, CUT, WHOLE = 0, 1, 2
 """How well a side was read: no text, a text of which a part was not read, all of it."""
 _SHIFTS: Final = {Side.PROMPT: 0, Side.RESPONSE: 2}
+_NO_TEXT: Final = 0b1010  # of `blindness`, the bits of sides without text
 _MOST_LABELS: Final = 32  # as many as one sender may set
 
 
 def asked(trace: Trace) -> bool:
     """Return whether any text of the prompt was read."""
-    return any(message.content for message in trace.messages)
+    # A loop: a generator costs twice as much, and this is asked five times of each exchange.
+    for message in trace.messages:  # noqa: SIM110
+        if message.content:
+            return True
+    return False
 
 
 def answered(trace: Trace) -> bool:
@@ -65,22 +73,22 @@ def merged(base: Trace, witnesses: Sequence[Trace], *, elsewhere: Iterable[str] 
     of_prompt = max(witnesses, key=_prompt_quality)
     spent = usage.input_tokens if usage else None
     if _prompt_quality(of_prompt):
-        messages, no_prompt = of_prompt.messages, unread_on(of_prompt, Side.PROMPT)
+        messages, no_prompt = of_prompt.messages, unread_on(of_prompt, _PROMPT)
     else:
         messages = next((each.messages for each in witnesses if each.messages), ())
-        no_prompt = _why([unread_on(each, Side.PROMPT) for each in witnesses], spent)
+        no_prompt = _why([unread_on(each, _PROMPT) for each in witnesses], spent)
     quality = max(map(_answer_quality, witnesses))
     best = [each for each in witnesses if _answer_quality(each) == quality]
     texts = [each.response for each in best] + [text for each in best for text in each.alternatives]
     response, *others = dict.fromkeys(filter(None, texts)) or [""]
     if quality:
-        no_answer = unread_on(best[0], Side.RESPONSE)
+        no_answer = unread_on(best[0], _RESPONSE)
     else:
         made = usage.output_tokens if usage else None
-        no_answer = _why([unread_on(each, Side.RESPONSE) for each in witnesses], made)
-    unread = [Unread(Side.PROMPT, no_prompt)] if no_prompt else []
-    unread += [Unread(Side.RESPONSE, no_answer)] if no_answer else []
-    rest = (u for each in witnesses for u in each.unread if u.side not in {Side.PROMPT, Side.RESPONSE})
+        no_answer = _why([unread_on(each, _RESPONSE) for each in witnesses], made)
+    unread = [Unread(_PROMPT, no_prompt)] if no_prompt else []
+    unread += [Unread(_RESPONSE, no_answer)] if no_answer else []
+    rest = (u for each in witnesses for u in each.unread if u.side not in {_PROMPT, _RESPONSE})
     unread += {each.side: each for each in rest}.values()
     model = next((each for each in witnesses if each.model != "unknown"), base)
     judged = set(elsewhere) if others else set()
@@ -150,7 +158,7 @@ def _labels(
         if answered:
             added.pop(_FAILED, None)
         labels = labels | dict(list(added.items())[: max(0, _MOST_LABELS - len(labels))])
-    if "truncated" in labels and not any(each.reason is Unreadable.TRUNCATED for each in unread):
+    if "truncated" in labels and not any(each.reason is _TRUNCATED for each in unread):
         labels = {name: value for name, value in labels.items() if name != "truncated"}
     return labels
 
@@ -170,17 +178,17 @@ def _why(reasons: Sequence[Unreadable | None], tokens: int | None) -> Unreadable
 def _prompt_quality(trace: Trace) -> int:
     if not asked(trace):
         return BLANK
-    return CUT if unread_on(trace, Side.PROMPT) else WHOLE
+    return CUT if unread_on(trace, _PROMPT) else WHOLE
 
 
 def _answer_quality(trace: Trace) -> int:
     if not answered(trace):
         return BLANK
-    return CUT if unread_on(trace, Side.RESPONSE) else WHOLE
+    return CUT if unread_on(trace, _RESPONSE) else WHOLE
 
 
 def _begins(cut: Trace, beginning: str, whole: str) -> bool:
-    return unread_on(cut, Side.RESPONSE) is Unreadable.TRUNCATED and whole.startswith(beginning)
+    return unread_on(cut, _RESPONSE) is _TRUNCATED and whole.startswith(beginning)
 
 
 def _contents(trace: Trace) -> list[str]:
@@ -199,9 +207,9 @@ def joined(parts: Sequence[Trace]) -> Trace:
         messages = tuple(message for each in parts for message in each.messages)
     said = merged(first, parts)
     unread = {each.side: each for each in said.unread}
-    cut = next((u for each in parts if asked(each) and (u := unread_on(each, Side.PROMPT))), None)
+    cut = next((u for each in parts if asked(each) and (u := unread_on(each, _PROMPT))), None)
     if cut and messages is not whole.messages:
-        unread[Side.PROMPT] = Unread(Side.PROMPT, cut)
+        unread[_PROMPT] = Unread(_PROMPT, cut)
     return msgspec.structs.replace(said, messages=messages, unread=tuple(unread.values()))
 
 
@@ -210,11 +218,11 @@ def blindness(trace: Trace) -> int:
 
     A side that is not known to have had a text counts too: if one comes, it was not judged.
     """
-    found = (0 if asked(trace) else 2) << _SHIFTS[Side.PROMPT]
-    found |= (0 if answered(trace) else 2) << _SHIFTS[Side.RESPONSE]
+    found = (0 if asked(trace) else 2) << _SHIFTS[_PROMPT]
+    found |= (0 if answered(trace) else 2) << _SHIFTS[_RESPONSE]
     for side, reason in trace.unread:
         if side in _SHIFTS:
-            found |= (1 if reason is Unreadable.TRUNCATED else 2) << _SHIFTS[side]
+            found |= (1 if reason is _TRUNCATED else 2) << _SHIFTS[side]
     return found
 
 
@@ -224,15 +232,20 @@ def least(blind: Iterable[int]) -> int:
     return sum(min([each >> shift & 3 for each in known], default=2) << shift for shift in _SHIFTS.values())
 
 
+def has_both(blind: int) -> bool:
+    """Return whether an exchange of this blindness has a prompt and an answer, maybe cut off."""
+    return blind & _NO_TEXT == 0
+
+
 def knows_answer(blind: int) -> bool:
     """Return whether an exchange of this blindness has an answer, maybe cut off."""
-    return blind >> _SHIFTS[Side.RESPONSE] & 2 == 0
+    return blind >> _SHIFTS[_RESPONSE] & 2 == 0
 
 
 def gained(before: int, trace: Trace) -> bool:
     """Return whether a text was read that had not been, or more of one."""
     now = blindness(trace)
     return any(
-        before >> shift & 3 > now >> shift & 3 and (asked(trace) if side is Side.PROMPT else answered(trace))
+        before >> shift & 3 > now >> shift & 3 and (asked(trace) if side is _PROMPT else answered(trace))
         for side, shift in _SHIFTS.items()
     )

@@ -9,6 +9,9 @@ from monitor.assembly.calls import ModelCall, quoted
 from monitor.assembly.tree import Tree
 from monitor.trace import Side, Span, StepKind, ToolCall, Trace
 
+# Members of an enumeration are looked up slowly (Python 3.11).
+_CHAT, _TOOL, _AGENT = StepKind.CHAT, StepKind.TOOL, StepKind.AGENT
+
 
 def fold_tools(tree: Tree) -> set[str]:
     """Make one tool span of those that a client, a transport and a server record of one call.
@@ -21,13 +24,13 @@ def fold_tools(tree: Tree) -> set[str]:
     for span_id in tree.order:
         span = spans[span_id]
         outer = under.get(tree.above.get(span_id, ""), "")
-        if span.step.kind is StepKind.TOOL:
+        if span.step.kind is _TOOL:
             if outer and _one_call(spans[outer].call, span.call):
                 spans[outer] = _with_inner(spans[outer], span)
                 folded.add(span_id)
             else:
                 outer = span_id
-        elif span.step.kind is StepKind.CHAT or span.step.kind is StepKind.AGENT:
+        elif span.step.kind is _CHAT or span.step.kind is _AGENT:
             outer = ""  # what a model calls below a tool is a call of its own
         if outer:
             under[span_id] = outer
@@ -119,6 +122,8 @@ class Sources:
             for span_id, span in tree.spans.items()
             if span_id not in gone and (span.documents or span.call is not None or span.unread)
         ]
+        if not self._spans:
+            return
         if any(span.call for span in self._spans):
             said = (each.exchange.tool_calls for each in tree.spans.values() if each.exchange)
             listed = {call.id: call for calls in said for call in calls if call.id}
@@ -190,7 +195,7 @@ class Sources:
         two libraries call the begin.
         """
         subject, within = call.span, self._tree.within
-        if subject.step.kind is not StepKind.CHAT:
+        if subject.step.kind is not _CHAT:
             return self._spans[: bisect_right(self._starts, subject.end)]
         begin, end = subject.step.start, subject.end
         before = bisect_right(self._starts, begin)

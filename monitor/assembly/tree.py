@@ -68,16 +68,21 @@ class Tree:
         no span names any.
         """
         spans = self.spans
-        if not any(span.conversation or span.user for span in spans.values()):
+        conversations = {span.conversation for span in spans.values()} - {""}
+        users = {span.user for span in spans.values()} - {""}
+        if not conversations and not users:
             return {}
-        said = [{span.conversation for span in spans.values()}, {span.user for span in spans.values()}]
-        common = [next(iter(values - {""}), "") if len(values - {""}) == 1 else "" for values in said]
+        # What only one names is everybody's.
+        (conversation,) = conversations if len(conversations) == 1 else [""]
+        (user,) = users if len(users) == 1 else [""]
+        if len(conversations) <= 1 and len(users) <= 1:
+            return dict.fromkeys(spans, (conversation, user))
         found: dict[str, tuple[str, str]] = {}
         for span_id in self.order:
             span = spans[span_id]
-            conversation, user = found.get(self.holder(span_id), _NOBODY)
-            found[span_id] = (span.conversation or conversation, span.user or user)
-        return {span_id: (c or common[0], u or common[1]) for span_id, (c, u) in found.items()}
+            above = found.get(self.holder(span_id), _NOBODY)
+            found[span_id] = (span.conversation or above[0], span.user or above[1])
+        return {span_id: (c or conversation, u or user) for span_id, (c, u) in found.items()}
 
     def _walked(self) -> list[str]:
         """Return all ids, the root first, each before those under it and these before the ones next to it.

@@ -6,6 +6,15 @@ from typing import Final, Generic, NamedTuple, TypeVar
 from monitor.ports import Completion
 from monitor.trace import Span, StepKind
 
+# Members of an enumeration are looked up slowly (Python 3.11).
+_CHAT, _OTHER, _BY_LATE, _BY_ROOT, _BY_TIMEOUT = (
+    StepKind.CHAT,
+    StepKind.OTHER,
+    Completion.LATE,
+    Completion.ROOT,
+    Completion.TIMEOUT,
+)
+
 Key = TypeVar("Key")
 
 
@@ -48,24 +57,24 @@ class WaitingTrace(Generic[Key]):
     def add(self, key: Key, span: Span, now: float, bounds: Bounds) -> None:
         """Take a span; recompute when the trace is complete."""
         self.rooted |= not (span.parent_id or span.partial)
-        self.called |= span.step.kind is StepKind.CHAT
-        self.relevant |= span.step.kind is not StepKind.OTHER
+        self.called |= span.step.kind is _CHAT
+        self.relevant |= span.step.kind is not _OTHER
         self.pieces.append((key, span))
         self.size += span.size
         # Late spans keep their first due time: the trace was judged without them, so no root ends the wait.
-        if self.completion is Completion.LATE:
+        if self.completion is _BY_LATE:
             pass
         # A root alone does not end the wait while a model call is still to come: exporters send in batches,
         # and a trace judged without its call has no answer.
         elif not self.rooted or (self.relevant and not self.called):
             # Every span shows that the trace is alive; `max_seconds` bounds one that never ends.
-            self.completion = Completion.TIMEOUT
+            self.completion = _BY_TIMEOUT
             self.due = self.until = min(now + bounds.timeout_seconds, self.first + bounds.max_seconds)
             return
         # A root ends last, so all spans have ended; only those on other partitions may still come. Spans
         # that arrive meanwhile do not extend the wait, or steady stragglers would postpone the judgement.
-        elif self.completion is not Completion.ROOT:
-            self.completion = Completion.ROOT
+        elif self.completion is not _BY_ROOT:
+            self.completion = _BY_ROOT
             self.due, self.until = soon(now, bounds), now + bounds.settle_seconds
             return
         if self.due == self.until:
