@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client import generate_latest
 from structlog.testing import CapturingLogger
 
@@ -306,6 +308,29 @@ def test_what_became_of_spans_is_shown() -> None:
     assert value("exchanges_revised_delay_seconds") == 12.5
     assert (value("spans_foreign", scope="sdk 3"), it.metrics.total_of("spans_foreign")) == (2, 1000)
     assert value("spans_foreign", scope="other") > 2
+
+
+@given(st.lists(st.dictionaries(st.integers(0, 400), st.integers(1, 3)), min_size=1, max_size=4))
+def test_only_new_spans_of_a_scope_beyond_the_bound_overflow(reports: list[dict[int, int]]) -> None:
+    """The alert about labels that overflow ends when such spans do, however often totals are reported."""
+    it = Fixture()
+    stats = AssemblyStats(foreign_spans=Counter({f"sdk {scope}": 1 for scope in range(400)}))
+    it.observer.assembly(stats)
+
+    def overflows() -> float:
+        return it.metrics.value("label_overflow", label="scope")
+
+    for report in reports:
+        before = overflows()
+        for scope, spans in report.items():
+            stats.foreign_spans[f"sdk {scope}"] += spans
+        it.observer.assembly(stats)
+        assert overflows() - before <= len(report)
+        before = overflows()
+        it.observer.assembly(stats)
+        it.observer.assembly(stats)
+        assert overflows() == before > 0
+        assert it.metrics.total_of("spans_foreign") == sum(stats.foreign_spans.values())
 
 
 def test_the_escalation_rate_and_the_decisions_of_higher_tiers_are_shown() -> None:

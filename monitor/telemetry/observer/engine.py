@@ -1,10 +1,6 @@
 """Reports about the engine's loop: records, queues, assembly, rules and reloads."""
 
-from collections import Counter
-from collections.abc import Mapping
-
 from monitor.ports import AssemblyStats, Stage
-from monitor.telemetry.catalogue import CounterName
 from monitor.telemetry.observer.reporter import Reporter, best_effort
 
 
@@ -58,22 +54,14 @@ class EngineReports(Reporter):
         self._metrics.total("spans_late", stats.late)
         self._metrics.total("sources_late", stats.late_sources)
         self._metrics.total("exchanges_repeated", stats.repeated)
-        for app, exchanges in self._admitted("exchanges_revised", stats.revised).items():
+        for app, exchanges in self._by_label("exchanges_revised", stats.revised).items():
             self._metrics.total("exchanges_revised", exchanges, app=app)
         self._metrics.total("exchanges_revised_delay_seconds", stats.revised_seconds)
         self._metrics.total("traces_foreign", stats.foreign)
-        for scope, spans in self._admitted("spans_foreign", stats.foreign_spans).items():
+        for scope, spans in self._by_label("spans_foreign", stats.foreign_spans).items():
             self._metrics.total("spans_foreign", spans, scope=scope)
         self._metrics.set("assembly_waiting_traces", stats.waiting_traces)
         self._metrics.set("assembly_waiting_bytes", stats.waiting_bytes)
-
-    def _admitted(self, name: CounterName, counts: Mapping[str, int]) -> Mapping[str, int]:
-        """Return counts by one guarded label, those of values beyond its bound added up."""
-        admitted: Counter[str] = Counter()
-        for value, count in counts.items():
-            (label,) = self._metrics.admitted(name, (value,))
-            admitted[label] += count
-        return admitted
 
     @best_effort
     def rules_loaded(self, version: str, *, ok: bool) -> None:

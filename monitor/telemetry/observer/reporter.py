@@ -1,10 +1,12 @@
 """Base of the parts of the observer: their metrics, clock and log, and the promise never to raise."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
 from monitor.clock import Clock
+from monitor.telemetry.catalogue import CounterName
 from monitor.telemetry.metrics import Metrics
 from monitor.telemetry.ports import Log
 
@@ -20,8 +22,24 @@ class Reporter:
         self._clock = clock
         self._log = log
         self._faulty: set[str] = set()
+        self._totals: dict[tuple[CounterName, str], tuple[str, int]] = {}
         metrics.set("start_timestamp_seconds", clock.now())
         metrics.set("last_recorded_timestamp_seconds", 0.0)
+
+    def _by_label(self, name: CounterName, totals: Mapping[str, int]) -> Mapping[str, int]:
+        """Return totals by one guarded label, those of values beyond its bound added up.
+
+        `totals` has a bounded number of values. One beyond the bound overflows when its total has grown, not
+        whenever it is reported.
+        """
+        by_label: Counter[str] = Counter()
+        for value, total in totals.items():
+            label, before = self._totals.get((name, value), ("", -1))
+            if total != before:
+                (label,) = self._metrics.admitted(name, (value,))
+                self._totals[name, value] = label, total
+            by_label[label] += total
+        return by_label
 
     def faulted(self, where: str, error: Exception) -> None:
         """Count an observation that was lost, and log each place and kind once."""
