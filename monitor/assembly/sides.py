@@ -76,7 +76,7 @@ def merged(base: Trace, witnesses: Sequence[Trace], *, elsewhere: Iterable[str] 
         messages, no_prompt = of_prompt.messages, unread_on(of_prompt, _PROMPT)
     else:
         messages = next((each.messages for each in witnesses if each.messages), ())
-        no_prompt = _why([unread_on(each, _PROMPT) for each in witnesses], spent)
+        no_prompt = _why(_PROMPT, witnesses, spent)
     quality = max(map(_answer_quality, witnesses))
     best = [each for each in witnesses if _answer_quality(each) == quality]
     texts = [each.response for each in best] + [text for each in best for text in each.alternatives]
@@ -85,7 +85,7 @@ def merged(base: Trace, witnesses: Sequence[Trace], *, elsewhere: Iterable[str] 
         no_answer = unread_on(best[0], _RESPONSE)
     else:
         made = usage.output_tokens if usage else None
-        no_answer = _why([unread_on(each, _RESPONSE) for each in witnesses], made)
+        no_answer = _why(_RESPONSE, witnesses, made)
     unread = [Unread(_PROMPT, no_prompt)] if no_prompt else []
     unread += [Unread(_RESPONSE, no_answer)] if no_answer else []
     rest = (u for each in witnesses for u in each.unread if u.side not in {_PROMPT, _RESPONSE})
@@ -110,7 +110,8 @@ def merged(base: Trace, witnesses: Sequence[Trace], *, elsewhere: Iterable[str] 
         unread=tuple(unread),
         labels=_labels(base, witnesses, unread, answered=quality > BLANK),
         finish_reason=_finish(base, witnesses, answered=quality > BLANK),
-        error=base.error or ("" if quality > BLANK else _first(witnesses, "error")),
+        error=base.error or ("" if quality else _first(witnesses, _FAILED)),
+        emitter=_emitter(base, witnesses, unread),
         **{name: _first(witnesses, name) for name in _NAMES},
     )
 
@@ -121,7 +122,7 @@ def has_response_id(trace: Trace) -> bool:
 
 
 _NAMES: Final = ("conversation", "user", "agent", "prompt_name", "prompt_version")
-_FAILED: Final = "error"  # name of a label, and a finish reason
+_FAILED: Final = "error"  # name of a field and a label, and a finish reason
 
 
 def _usage(witnesses: Sequence[Trace]) -> Usage | None:
@@ -136,6 +137,13 @@ def _usage(witnesses: Sequence[Trace]) -> Usage | None:
 
 def _first(witnesses: Sequence[Trace], name: str) -> str:
     return next((value for each in witnesses if (value := getattr(each, name))), "")
+
+
+def _emitter(base: Trace, witnesses: Sequence[Trace], unread: Sequence[Unread]) -> str:
+    """Return who reported an exchange: of one that is not read, who says so, as the remedy is theirs."""
+    if unread and not base.unread:
+        return next((each.emitter for each in witnesses if each.unread and each.emitter), base.emitter)
+    return base.emitter or _first(witnesses, "emitter")
 
 
 def _finish(base: Trace, witnesses: Sequence[Trace], *, answered: bool) -> str:
@@ -167,12 +175,23 @@ def _calls(best: Sequence[Trace], witnesses: Sequence[Trace]) -> tuple[ToolCall,
     return next((each.tool_calls for each in (*best, *witnesses) if each.tool_calls), ())
 
 
-def _why(reasons: Sequence[Unreadable | None], tokens: int | None) -> Unreadable | None:
+def _why(side: Side, witnesses: Sequence[Trace], tokens: int | None) -> Unreadable | None:
     """Return why no witness has a text: none where one knows that there was none."""
+    reasons = [unread_on(each, side) for each in witnesses]
     said = [reason for reason in reasons if reason]
     if not said or Unreadable.REDACTED in said:
         return Unreadable.REDACTED if said else None
-    return said[0] if tokens or len(said) == len(reasons) else None
+    if len(said) == len(reasons):
+        return said[0]
+    # Tokens of one show that another's emptiness is that of another attempt, but for what has tokens and no
+    # text: images, sound, what a filter took.
+    without = any(_has_no_text(w) for w, reason in zip(witnesses, reasons, strict=True) if reason is None)
+    return said[0] if tokens and not without else None
+
+
+def _has_no_text(trace: Trace) -> bool:
+    kinds = (name for name in trace.labels if name.startswith("left_out.") and name != "left_out.value")
+    return not trace.error and (trace.finish_reason == "content_filter" or any(kinds))
 
 
 def _prompt_quality(trace: Trace) -> int:
