@@ -241,8 +241,7 @@ class Assembler(Generic[Key]):
                 _count(stats.revised, exchange.trace.app)
                 stats.revised_seconds += self._now - kept.time if kept else 0.0
         if any_blind:
-            spans = [span for _, span in group.pieces]
-            self._kept.put(trace_id, (*(kept.spans if kept else ()), *spans), self._now)
+            self._kept.add(trace_id, [span for _, span in group.pieces], self._now)
         elif kept is not None:
             self._kept.forget(trace_id)
         return Assembled(exchanges, list(spare))

@@ -27,10 +27,12 @@ class KeptSpans:
         self._traces: OrderedDict[str, RememberedTrace] = OrderedDict()
         self._bytes = 0
 
-    def put(self, trace_id: str, spans: Iterable[Span], now: float) -> None:
-        """Keep the spans of a trace, and forget the oldest ones beyond the bounds."""
+    def add(self, trace_id: str, spans: Iterable[Span], now: float) -> None:
+        """Keep further spans of a trace, each once, and forget the oldest traces beyond the bounds."""
         spans = tuple(spans)
-        self.forget(trace_id)
+        if trace_id in self._traces:
+            spans = tuple({_content(span): span for span in (*self._traces[trace_id].spans, *spans)}.values())
+            self.forget(trace_id)
         kept = self._traces[trace_id] = RememberedTrace(now, spans, sum(span.size for span in spans))
         self._bytes += kept.size
         while self._traces:
@@ -48,6 +50,22 @@ class KeptSpans:
         kept = self._traces.pop(trace_id, None)
         if kept is not None:
             self._bytes -= kept.size
+
+
+def _content(span: Span) -> tuple[object, ...]:
+    """Return what tells a span or log record from others of its id; one that is sent again is alike."""
+    said = span.exchange
+    said_texts = said and (said.messages, said.response, said.alternatives, said.tool_calls, said.usage)
+    return (
+        span.span_id,
+        span.parent_id,
+        span.partial,
+        span.step,
+        span.end,
+        said_texts,
+        span.call,
+        span.documents,
+    )
 
 
 class ReadAnswers:

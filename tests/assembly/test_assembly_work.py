@@ -6,10 +6,13 @@ from types import FrameType
 
 import msgspec
 import pytest
-from spans import AGENT, BOUNDS, CHAT, OTHER, TOOL, told
+from hypothesis import given
+from hypothesis import strategies as st
+from spans import AGENT, BOUNDS, CHAT, OTHER, TOOL, log, told
 from spans import span as made
 
 from monitor.assembly import Assembler
+from monitor.assembly.kept import KeptSpans
 from monitor.trace import Span, ToolCall
 
 BIG = BOUNDS._replace(max_bytes=10**9)
@@ -83,3 +86,21 @@ def test_twice_the_spans_are_twice_the_work(tree: Callable[[int], list[Span]]) -
 
 def _with_counting_ids(span: Span) -> Span:
     return msgspec.structs.replace(span, span_id=Id(span.span_id), parent_id=Id(span.parent_id))
+
+
+@given(st.permutations(range(4)), st.integers(1, 6))
+def test_spans_that_are_sent_again_are_kept_once(order: list[int], times: int) -> None:
+    """A client that repeats its spans costs no more room or work each time; log records of one time stay."""
+    spans = [
+        made(CHAT, 1, exchange=told(1)),
+        made(OTHER, 2, 1),
+        log(1, "one", start=2.0),
+        log(1, "two", start=2.0),
+    ]
+    kept = KeptSpans(10**6, 600.0)
+    for _ in range(times):
+        kept.add("t", [spans[place] for place in order[:2]], 0.0)
+        kept.add("t", [spans[place] for place in order[1:]], 0.0)
+    trace = kept.of("t")
+    assert trace is not None
+    assert sorted(map(repr, trace.spans)) == sorted(map(repr, spans))
