@@ -4,7 +4,7 @@ The answer has a result for each generation: where it lacks some, the SDK for Go
 those for Java and JavaScript take it for failed. Source: `generation_ingest.proto` of `grafana/agento11y`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -42,8 +42,11 @@ def parts(body: bytes, most: int, *, as_json: bool) -> Sequence[bytes]:
     Raises BodyRefused for what is no export at all, or holds mostly hollow generations.
     """
     if as_json:
-        if not _opened(body):
+        export = _opened(body)
+        if not export:
             return ()
+        if repeats_keys(export, body):
+            return (body,)
         items = _of_json(body)
     else:
         items = _of_protobuf(body)
@@ -69,6 +72,11 @@ def answer(body: bytes, *, as_json: bool) -> bytes:
         made.results.add(generation_id=_MESSAGES["Generation"].FromString(item).id, accepted=True)
     encoded: bytes = made.SerializeToString()
     return encoded
+
+
+def repeats_keys(request: Mapping[str, Any], body: bytes) -> bool:
+    """Return whether the parser dropped one of two equal keys; the decoder must see both, to refuse them."""
+    return msgspec.json.encode(request).count(b'"') != body.count(b'"')
 
 
 def _opened(body: bytes) -> dict[str, msgspec.Raw]:

@@ -300,3 +300,16 @@ def test_what_is_no_export_of_generations_is_refused(body: bytes, as_json: bool)
         why = refused.why
     assert why is Refusal.MALFORMED
     assert all(answer.startswith(b'{"results":[') for answer in answers) or not as_json
+
+
+@given(st.lists(st.lists(st.integers(0, 99), max_size=9), min_size=1, max_size=3), st.integers(1, 5))
+def test_generations_are_divided_without_loss(lists: list[list[int]], most: int) -> None:
+    """Each generation is in one part, in order; a body that names them twice stays whole, to be refused."""
+    body = ",".join(f'"generations": {each}' for each in lists)
+    parts = Divider(most, LIMIT).parts("generations", JSON, f"{{{body}}}".encode())
+    if len(lists) > 1:
+        assert [bytes(part).decode() for part in parts] == [f"{{{body}}}"]
+        return
+    read = [json.loads(part)["generations"] for part in parts]
+    assert [item for part in read for item in part] == lists[0]
+    assert all(len(part) <= most for part in read)
