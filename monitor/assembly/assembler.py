@@ -195,7 +195,7 @@ class Assembler(Generic[Key]):
         nodes = nodes_by_span(pieces)
         # Late spans get no stand-in: the call of their trace was judged before, so nothing is missing, unless
         # it was judged without its texts and all that comes of them is an agent's.
-        blind = kept is None and any(each.blind for each in handed_out.values())
+        blind = any(each.blind for each in handed_out.values())
         stand_in = not handed_out or (blind and any(_has_text(span) for _, span in pieces))
         making = exchanges_of(
             trace_id,
@@ -240,7 +240,7 @@ class Assembler(Generic[Key]):
             if exchange.id.revision:
                 _count(stats.revised, exchange.trace.app)
                 stats.revised_seconds += self._now - kept.time if kept else 0.0
-        if any_blind:
+        if any_blind or (kept is not None and not made_of):
             self._kept.add(trace_id, [span for _, span in group.pieces], self._now)
         elif kept is not None:
             self._kept.forget(trace_id)

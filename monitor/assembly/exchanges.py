@@ -137,7 +137,7 @@ def _stand_ins(trace_id: str, tree: Tree) -> list[ModelCall]:
             # The outermost answer is the one that left the application.
             depth = _depths(tree)
             span = min(with_text, key=lambda span: (depth[span.span_id], span.step.start))
-            return [_standing(span, span.exchange)]
+            return [_standing(span, span.exchange, ours)]
     foreign = [] if ours else [span for span in spans.values() if span.foreign]
     if not foreign and not any(map(_wants_model, ours)):
         return []
@@ -152,7 +152,7 @@ def _stand_ins(trace_id: str, tree: Tree) -> list[ModelCall]:
         span_id=span.span_id,
         unread=_FOREIGN if foreign else (),
     )
-    return [_standing(span, span.exchange or empty)]
+    return [_standing(span, span.exchange or empty, ours)]
 
 
 def _wants_model(span: Span) -> bool:
@@ -165,9 +165,11 @@ def _wants_model(span: Span) -> bool:
     return kind in _CALLERS or (kind is _TOOL and not span.conversation)
 
 
-def _standing(span: Span, exchange: Trace | None) -> ModelCall:
+def _standing(span: Span, exchange: Trace | None, ours: Sequence[Span]) -> ModelCall:
     assert exchange is not None
-    return ModelCall(span, exchange, span.end, [span.span_id], span.span_id)
+    # A text that comes late may be another agent's: it revises what stood in.
+    others = [each.span_id for each in ours if each.exchange is not None and each is not span]
+    return ModelCall(span, exchange, span.end, [span.span_id, *others], span.span_id)
 
 
 def _depths(tree: Tree) -> dict[str, int]:

@@ -154,3 +154,18 @@ def test_what_was_dropped_is_judged_when_it_comes_again() -> None:
     assembler.add(4, spans[1], 50.0)
     ((again,),) = [done.exchanges for done in assembler.due(90.0)]
     assert (again.key, said(again)) == (4, (PROMPT, ANSWER))
+
+
+@given(st.integers(1, 4), st.integers(0, 3), st.lists(st.integers(0, 2), min_size=4, max_size=4))
+def test_agents_without_a_call_are_one_exchange_whenever_they_come(
+    depth: int, says: int, places: list[int]
+) -> None:
+    """Where no call of a model arrives, the agents' answer is judged once, a late one as a revision."""
+    batches: list[list[Span]] = [[], [], []]
+    for number in range(1, depth + 1):
+        prompt, answer = (PROMPT, ANSWER) if number == 1 + says % depth else ("", "")
+        batches[places[number - 1]].append(chat(number, number - 1, prompt, answer, AGENT))
+    found = judged(batches)
+    assert [said(each) for each in found if any(said(each))] == [(PROMPT, ANSWER)]
+    assert len({each.id.span_id for each in found}) == 1
+    assert [each.id.revision for each in found] == list(range(len(found)))
