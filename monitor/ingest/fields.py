@@ -13,7 +13,7 @@ from monitor.ingest.mending import Lost
 from monitor.trace import Record, Trace
 
 _MAX_TOKENS = 2**53
-_MAX_DIGITS = 15
+_MAX_DIGITS = 16  # of a number up to that
 YEAR_2200 = 7_258_118_400  # Unix seconds; what lies beyond is milliseconds taken for seconds
 MAX_LABELS = 32
 MAX_LABEL_CHARS = 256
@@ -102,11 +102,11 @@ def unix_seconds(
 
 def token_count(value: object) -> int | None:
     """Return a count of tokens, which some senders write as digits or as a float; None for anything else."""
-    if type(value) is int:
-        return value if 0 <= value <= _MAX_TOKENS else None
-    if type(value) is str and value.isdecimal() and value.isascii() and len(value) <= _MAX_DIGITS:
-        return int(value)
-    return int(value) if type(value) is float and value.is_integer() and 0 <= value <= _MAX_TOKENS else None
+    if (type(value) is str and value.isdecimal() and value.isascii() and len(value) <= _MAX_DIGITS) or (
+        type(value) is float and value.is_integer()
+    ):
+        value = int(value)
+    return value if type(value) is int and 0 <= value <= _MAX_TOKENS else None
 
 
 def labels_of(pairs: Iterable[tuple[str, object]]) -> dict[str, str]:

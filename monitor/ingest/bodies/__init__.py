@@ -21,8 +21,7 @@ from monitor.ingest.bodies import (
 )
 from monitor.ingest.bodies.reading import Answer, Prompt, exchange_fields, lost_label
 from monitor.ingest.bodies.shapes import Body, Request, id_of, kind_of
-from monitor.ingest.bodies.streams import events_of, items_of
-from monitor.ingest.cut_json import read_cut
+from monitor.ingest.bodies.streams import begun, events_of, items_of
 from monitor.ingest.fields import Parse, convert, parse_within
 from monitor.ingest.mending import Lost
 from monitor.ingest.texts import FAILED
@@ -33,7 +32,6 @@ __all__ = [
     "is_stream", "lost_label", "prompt_of", "response_of",
 ]  # fmt: skip
 
-_MAX_DEPTH: Final = 64  # of JSON that was cut off
 _STREAMS: Final = (completions, anthropic, responses, gemini, converse, others)
 _WHOLE: Final = (responses, converse)
 """Those whose streams hold events of other kinds too."""
@@ -160,7 +158,7 @@ def _opened(text: str, where: str, parse: Parse) -> tuple[object, bool]:
             lines, damaged = events_of(text, parse)
             if lines:
                 return lines, damaged
-        read = read_cut(text, _MAX_DEPTH)
+        read = begun(text)
         if not read:
             raise
         return read, True

@@ -9,6 +9,10 @@ from monitor.ingest.cut_json import read_cut
 from monitor.ingest.fields import Parse
 
 _MAX_DEPTH = 64  # of an event that was cut off
+_NAMING = frozenset({
+    "type", "id", "index", "role", "object", "status", "output_index", "content_index", "item_id",
+    "sequence_number",
+})  # fmt: skip
 _SEVERAL = 2  # lines of one event
 _LINE = re.compile(r"\r\n|\n|\r")  # of server-sent events; str.splitlines() also cuts within JSON strings
 _BLANK = re.compile(r"\r\n\r\n|\n\n|\r\r")
@@ -40,9 +44,35 @@ def events_of(text: str, parse: Parse) -> tuple[list[Any], bool]:
                 events.append(parse(data.encode()))
             except BadTrace:
                 damaged, cut = True, data
-    if cut and (begun := read_cut(cut, _MAX_DEPTH)):
-        events.append(begun)
+    if cut and (read := begun(cut)):
+        events.append(read)
     return events, damaged
+
+
+def begun(text: str) -> Any:
+    """Return the value that a text begins, None if it begins none.
+
+    Objects at its end that so far only name themselves are left out: nobody can tell what they would have
+    been, and what is no part of a message counts as text.
+    """
+    return _telling(read_cut(text, _MAX_DEPTH))
+
+
+def _telling(value: Any) -> Any:
+    """Return a value without what says nothing at its end, None where nothing is left."""
+    if type(value) is list and value:
+        last = _telling(value[-1])
+        return value[:-1] if last is None else [*value[:-1], last]
+    if type(value) is dict:
+        key = next(reversed(value), "")
+        last = _telling(value.get(key))
+        told = (
+            {name: each for name, each in value.items() if name != key}
+            if last is None
+            else value | {key: last}
+        )
+        return told if told.keys() - _NAMING else None
+    return value
 
 
 def _events(lines: list[str], parse: Parse) -> list[str]:
