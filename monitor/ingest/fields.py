@@ -1,5 +1,6 @@
 """Helpers that decoders share: roles, times, bounded labels, and errors that name the field."""
 
+import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Annotated, Any, TypeAlias, TypeVar
@@ -13,6 +14,7 @@ from monitor.ingest.mending import Lost
 from monitor.trace import Record, Trace
 
 _MAX_TOKENS = 2**53
+_MAX_FLOAT = sys.float_info.max
 _MAX_DIGITS = 16  # of a number up to that
 YEAR_2200 = 7_258_118_400  # Unix seconds; what lies beyond is milliseconds taken for seconds
 MAX_LABELS = 32
@@ -100,13 +102,30 @@ def unix_seconds(
     return unix_seconds(None, fallback, field)
 
 
+def plain(value: object) -> str:
+    """Return a string or a whole number as text, anything else as an empty string."""
+    if type(value) is str:
+        return value
+    return str(value) if type(value) is int else ""
+
+
+def number(value: object) -> float | None:
+    """Return a number that fits a float as a float, None for anything else."""
+    if value is None:
+        return None
+    return float(value) if isinstance(value, int | float) and abs(value) <= _MAX_FLOAT else None
+
+
 def token_count(value: object) -> int | None:
     """Return a count of tokens, which some senders write as digits or as a float; None for anything else."""
+    if type(value) is int:
+        return value if 0 <= value <= _MAX_TOKENS else None
+    count = -1
     if (type(value) is str and value.isdecimal() and value.isascii() and len(value) <= _MAX_DIGITS) or (
         type(value) is float and value.is_integer()
     ):
-        value = int(value)
-    return value if type(value) is int and 0 <= value <= _MAX_TOKENS else None
+        count = int(value)
+    return count if 0 <= count <= _MAX_TOKENS else None
 
 
 def labels_of(pairs: Iterable[tuple[str, object]]) -> dict[str, str]:

@@ -35,7 +35,7 @@ def clean_identifier(text: str, pseudonym: Callable[[str], str]) -> str:
     groups. The digits come from the keyed `pseudonym`, because a bare hash of so short a number can be
     reversed by trying them all.
     """
-    if _RANDOM.fullmatch(text) or (_ALLOWED.fullmatch(text) and not _is_personal(text)):
+    if _ALLOWED.fullmatch(text) and not _is_personal(text):
         return text
     return _hashed(text, pseudonym)
 
@@ -48,7 +48,7 @@ def clean_title(text: str, pseudonym: Callable[[str], str]) -> str:
     separate counts as personal data all the same, and so do nine digits.
     """
     text = text.strip()
-    if _RANDOM.fullmatch(text) or (_ALLOWED.fullmatch(text) and not _is_personal(text)):
+    if _ALLOWED.fullmatch(text) and not _is_personal(text):
         return text
     if 0 < len(text) <= MAX_CHARS and text.isprintable():
         folded = "".join(_folded(char) for char in unicodedata.normalize("NFKC", text))
@@ -72,7 +72,7 @@ def _is_personal(text: str) -> bool:
         return True
     if len(text) < _SHORTEST or len(text.encode().translate(None, _NO_DIGITS)) < _SHORTEST:
         return False
-    if not _DIGITS.search(text):
+    if _RANDOM.fullmatch(text) or not _DIGITS.search(text):
         return False
     return bool(_SSN.search(text)) or any(_is_card(run) or _is_iban(run) for run in _runs(text))
 

@@ -13,18 +13,11 @@ from monitor.errors import BadTrace
 from monitor.ingest import dialects
 from monitor.ingest.fields import YEAR_2200
 from monitor.ingest.identifiers import Names
-from monitor.ingest.resources import Resource, resource_of
-from monitor.ingest.spans import (
-    NANO,
-    ExportedBatch,
-    Wanted,
-    WireSpan,
-    build,
-    build_log,
-    light,
-)
+from monitor.ingest.resources import resource_of
+from monitor.ingest.spans import build, build_log, light
 from monitor.ingest.texts import Markers
 from monitor.ingest.unused import name_of
+from monitor.ingest.wire import NANO, ExportedBatch, Wanted, WireSpan
 from monitor.trace import Record, Span, Trace
 
 Read = Callable[[bytes, int, Wanted], Iterator[ExportedBatch]]
@@ -55,19 +48,23 @@ class OtlpDecoder:
         value = record.value or b""
         pieces: list[Trace | Span] = []
         add, time, names, keys = pieces.append, record.time, self._names, self._document_keys
+        markers = self._markers
         for batch in self._read(value, self._max_depth, dialects.WANTED):
             resource = resource_of(batch.resource, names)
             for span in batch.spans:
                 if not (0 <= span.start < _END_OF_TIME and 0 <= span.end < _END_OF_TIME):
                     raise _bad_time(len(pieces))
-                add(self._piece(span, resource, time))
+                reading = dialects.read_span(span, keys)
+                if reading is None:
+                    add(self._light(span, time))
+                else:
+                    add(build(span, reading, resource, names, markers, time))
                 if len(pieces) > self._max_spans:
                     raise self._too_many()
             for log in batch.logs:
                 if not 0 <= log.event.time < _END_OF_TIME:
                     raise _bad_time(len(pieces))
-                reading = dialects.read_log(log, keys)
-                add(build_log(log, reading, resource, names, self._markers, time))
+                add(build_log(log, dialects.read_log(log, keys), resource, names, markers, time))
                 if len(pieces) > self._max_spans:
                     raise self._too_many()
         return tuple(pieces)
@@ -85,10 +82,7 @@ class OtlpDecoder:
                 counts.update(f"event {name_of(event.name)}" for event in span.sent)
         return counts
 
-    def _piece(self, span: WireSpan, resource: Resource, time: float) -> Span:
-        reading = dialects.read_span(span, self._document_keys)
-        if reading is not None:
-            return build(span, reading, resource, self._names, self._markers, time)
+    def _light(self, span: WireSpan, time: float) -> Span:
         foreign = ""
         if dialects.looks_foreign(span):
             foreign = self._names.name("@".join(part for part in span.scope if part) or "unknown")

@@ -13,7 +13,7 @@ from monitor.errors import BadTrace
 from monitor.ingest import strict_json
 from monitor.ingest.fields import Path, check_keys, convert, written
 from monitor.ingest.lookalikes import named_json
-from monitor.ingest.spans import (
+from monitor.ingest.wire import (
     EVENT_NAMES,
     NO_SCOPE,
     Attributes,

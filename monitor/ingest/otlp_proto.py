@@ -11,7 +11,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from monitor.errors import BadTrace
 from monitor.ingest.fields import Path, check_keys, written
 from monitor.ingest.lookalikes import named_protobuf
-from monitor.ingest.spans import (
+from monitor.ingest.wire import (
     EVENT_NAMES,
     Attributes,
     ExportedBatch,

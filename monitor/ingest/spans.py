@@ -1,15 +1,9 @@
-"""Spans between a wire format and a dialect: attributes as plain values in, what a dialect reads out.
-
-A value of an attribute is str, bool, int, float, None, a list or a dict of these; bytes are base64 text.
-"""
-
-import sys
-from typing import Any, NamedTuple
+"""What a dialect reads from a span or log record, and the cleaned span that is made of it."""
 
 import msgspec
 from msgspec.structs import force_setattr
 
-from monitor.ingest.fields import labels_of, token_count
+from monitor.ingest.fields import labels_of, number, plain, token_count
 from monitor.ingest.identifiers import Names
 from monitor.ingest.resources import Resource
 from monitor.ingest.texts import (
@@ -23,6 +17,7 @@ from monitor.ingest.texts import (
     labels_of_texts,
     unread_sides,
 )
+from monitor.ingest.wire import NANO, WireLog, WireSpan
 from monitor.trace import (
     Document,
     Side,
@@ -36,79 +31,7 @@ from monitor.trace import (
     Usage,
 )
 
-Attributes = dict[str, Any]
-EVENT_NAMES = frozenset({"event.name", "event_name"})  # of log records without the field; one is LiteLLM's
-NANO = 10**9
 _OVERHEAD = 1000  # bytes of a span's structs; sys.getsizeof over a chat span without its text gives 900
-_MAX_FLOAT = sys.float_info.max
-
-
-class SpanEvent(msgspec.Struct, gc=False):
-    """One event of a span, or one log record. `time` is Unix nanoseconds, 0 where it has none."""
-
-    name: str
-    time: int
-    attributes: Attributes
-    body: Any = None
-
-
-class Scope(NamedTuple):
-    """The instrumentation that made a span or log record, as it names itself: not cleaned."""
-
-    name: str = ""
-    version: str = ""
-
-
-NO_SCOPE = Scope()
-
-
-class WireSpan(msgspec.Struct, gc=False):
-    """One span of either wire format: ids in lower-case hexadecimal, times in Unix nanoseconds, 0 is none.
-
-    Ids are random bytes of a fixed length, and may be logged; `name` is not cleaned, `sent` all its events.
-    """
-
-    trace_id: str
-    span_id: str
-    parent_id: str
-    start: int
-    end: int
-    failed: bool
-    attributes: Attributes
-    events: list[SpanEvent]
-    name: str = ""
-    scope: Scope = NO_SCOPE
-    sent: Any = ()
-
-
-class WireLog(msgspec.Struct, gc=False):
-    """One log record that a dialect reads. Ids are empty where it belongs to no span.
-
-    An emitter that sends log records and no spans has ids from its dialect, with `log_only`, so that the
-    records of one exchange are joined.
-    """
-
-    trace_id: str
-    span_id: str
-    event: SpanEvent
-    scope: Scope = NO_SCOPE
-    parent_id: str = ""
-    log_only: bool = False
-
-
-class Wanted(NamedTuple):
-    """Names of the events that are read, of spans and as log records. Others are not even built."""
-
-    events: frozenset[str]
-    logs: frozenset[str]
-
-
-class ExportedBatch(NamedTuple):
-    """Spans and logs of one resource in one scope, as iterators: a bad one raises when it is reached."""
-
-    resource: Attributes
-    spans: Any = ()
-    logs: Any = ()
 
 
 class Reading(msgspec.Struct, gc=False):
@@ -323,12 +246,12 @@ def _add_rare(trace: Trace, reading: Reading, answered: Answered, names: Names) 
     """Set what most exchanges lack: with over 15 keywords, CPython builds a dict first, four times slower."""
     if reading.emitter:
         force_setattr(trace, "emitter", names.name(reading.emitter))
-    if user := _user(reading.user, names):
+    if reading.user and (user := _user(reading.user, names)):
         force_setattr(trace, "user", user)
     if reading.prompt_name or reading.prompt_version:
         force_setattr(trace, "prompt_name", _name(reading.prompt_name, names))
         force_setattr(trace, "prompt_version", _name(reading.prompt_version, names))
-    if agent := _title(reading.agent, names):
+    if reading.agent and (agent := _title(reading.agent, names)):
         force_setattr(trace, "agent", agent)
     if answered.tool_calls:
         force_setattr(trace, "tool_calls", answered.tool_calls)
@@ -342,22 +265,12 @@ def _summarise(reading: Reading, trace: Trace) -> None:
     reading.output = reading.output or trace.response
 
 
-def plain(value: object) -> str:
-    """Return a string or a whole number as text, anything else as an empty string."""
-    if type(value) is str:
-        return value
-    return str(value) if type(value) is int else ""
-
-
-def number(value: object) -> float | None:
-    """Return a number that fits a float as a float, None for anything else."""
-    return float(value) if isinstance(value, int | float) and abs(value) <= _MAX_FLOAT else None
-
-
 def _times(span: WireSpan, time: float) -> tuple[float, float, float]:
     """Return start and end in Unix seconds, and the seconds between; `time` where the span has neither."""
     start, end = span.start or span.end, span.end or span.start
-    return (start / NANO, end / NANO, max(0, end - start) / NANO) if start else (time, time, 0.0)
+    if not start:
+        return time, time, 0.0
+    return start / NANO, end / NANO, (end - start) / NANO if end > start else 0.0
 
 
 def _name(value: object, names: Names) -> str:

@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from monitor.ingest.bodies.content import Content, Result
-from monitor.ingest.spans import number
+from monitor.ingest.fields import number
 from monitor.trace import Document, ToolCall
 
 _encode = msgspec.json.encode

@@ -33,8 +33,9 @@ from monitor.ingest.dialects import (
     springai,
     vercel,
 )
-from monitor.ingest.spans import Reading, Wanted, WireLog, WireSpan
+from monitor.ingest.spans import Reading
 from monitor.ingest.texts import fuller_answer, fuller_prompt
+from monitor.ingest.wire import Wanted, WireLog, WireSpan
 
 DIALECTS: Final[tuple[ModuleType, ...]] = (
     claude_code,

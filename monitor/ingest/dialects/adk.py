@@ -6,8 +6,9 @@ Source: `google-adk` 1.18 and 2.13, `telemetry/tracing.py`. Where content is off
 from typing import Any, Final
 
 from monitor.ingest.dialects import messages
-from monitor.ingest.spans import Attributes, Reading, WireSpan
+from monitor.ingest.spans import Reading
 from monitor.ingest.texts import NOTHING_ANSWERED, NOTHING_ASKED, cut_answer, cut_prompt
+from monitor.ingest.wire import Attributes, WireSpan
 from monitor.trace import StepKind
 
 NAME: Final = "Google ADK"

@@ -7,9 +7,10 @@ import hashlib
 from typing import Any, Final
 
 from monitor.ingest.dialects import messages
-from monitor.ingest.fields import token_count
-from monitor.ingest.spans import Attributes, Reading, SpanEvent, WireLog, WireSpan, plain
+from monitor.ingest.fields import plain, token_count
+from monitor.ingest.spans import Reading
 from monitor.ingest.texts import Answered, Asked
+from monitor.ingest.wire import Attributes, SpanEvent, WireLog, WireSpan
 from monitor.trace import Message, StepKind, Unreadable
 
 NAME: Final = "Claude Code"

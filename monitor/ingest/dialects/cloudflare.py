@@ -8,7 +8,8 @@ from typing import Final
 
 from monitor.ingest.dialects.payloads import answered_of, asked_of, error_of, model_of
 from monitor.ingest.fields import CONVERSATION, USER
-from monitor.ingest.spans import Reading, WireSpan
+from monitor.ingest.spans import Reading
+from monitor.ingest.wire import WireSpan
 from monitor.trace import StepKind
 
 NAME: Final = "Cloudflare AI Gateway"

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from monitor.ingest.bodies import parts as bodies
 from monitor.ingest.dialects.values import structured, text_of
-from monitor.ingest.spans import plain
+from monitor.ingest.fields import plain
 from monitor.trace import Document, ToolCall
 
 _TEXTS = frozenset({"text", "input_text", "output_text"})

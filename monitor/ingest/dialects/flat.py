@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from monitor.ingest.spans import Attributes
+from monitor.ingest.wire import Attributes
 
 _MAX_DIGITS = 6  # more elements than a record has bytes for
 

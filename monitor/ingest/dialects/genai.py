@@ -11,7 +11,7 @@ from monitor.ingest.dialects import messages
 from monitor.ingest.dialects.flat import unflatten
 from monitor.ingest.dialects.payloads import answered_of, asked_of, is_body
 from monitor.ingest.fields import token_count
-from monitor.ingest.spans import Attributes, Reading, SpanEvent, WireLog, WireSpan
+from monitor.ingest.spans import Reading
 from monitor.ingest.texts import (
     NOTHING_ANSWERED,
     NOTHING_ASKED,
@@ -22,6 +22,7 @@ from monitor.ingest.texts import (
     joined_answer,
     joined_prompt,
 )
+from monitor.ingest.wire import Attributes, SpanEvent, WireLog, WireSpan
 from monitor.trace import Message, StepKind, Unreadable
 
 NAME: Final = "OpenTelemetry's GenAI instrumentations"

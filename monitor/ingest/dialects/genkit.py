@@ -9,8 +9,10 @@ from monitor.ingest.dialects import messages
 from monitor.ingest.dialects.metadata import unquoted
 from monitor.ingest.dialects.payloads import answered_of, asked_of, tokens_of
 from monitor.ingest.dialects.values import opened
-from monitor.ingest.spans import Reading, WireSpan, plain
+from monitor.ingest.fields import plain
+from monitor.ingest.spans import Reading
 from monitor.ingest.texts import NOTHING_ANSWERED, NOTHING_ASKED, Answered, Asked, cut_answer, cut_prompt
+from monitor.ingest.wire import WireSpan
 from monitor.trace import Document, StepKind
 
 NAME: Final = "Genkit"

@@ -17,7 +17,9 @@ from monitor.ingest.dialects.payloads import (
     tokens_of,
 )
 from monitor.ingest.dialects.values import opened
-from monitor.ingest.spans import Attributes, Reading, WireSpan, plain
+from monitor.ingest.fields import plain
+from monitor.ingest.spans import Reading
+from monitor.ingest.wire import Attributes, WireSpan
 from monitor.trace import StepKind
 
 NAME: Final = "Langfuse SDK"

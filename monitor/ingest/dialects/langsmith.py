@@ -10,7 +10,9 @@ from monitor.ingest.dialects import langchain, messages
 from monitor.ingest.dialects.metadata import read_metadata, under
 from monitor.ingest.dialects.payloads import answered_of, asked_of, documents_of, question_of, returned_of
 from monitor.ingest.dialects.values import opened
-from monitor.ingest.spans import Reading, WireSpan, plain
+from monitor.ingest.fields import plain
+from monitor.ingest.spans import Reading
+from monitor.ingest.wire import WireSpan
 from monitor.trace import StepKind
 
 NAME: Final = "LangSmith's OpenTelemetry export"

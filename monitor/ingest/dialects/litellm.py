@@ -6,7 +6,9 @@ flattened as OpenLLMetry does.
 
 from typing import Final
 
-from monitor.ingest.spans import Attributes, Reading, WireSpan, plain
+from monitor.ingest.fields import plain
+from monitor.ingest.spans import Reading
+from monitor.ingest.wire import Attributes, WireSpan
 from monitor.trace import StepKind
 
 NAME: Final = "LiteLLM's OpenTelemetry callback"

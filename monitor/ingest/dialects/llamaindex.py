@@ -9,8 +9,10 @@ from typing import Any, Final
 from monitor.ingest.dialects import langchain, messages
 from monitor.ingest.dialects.payloads import DOCUMENT_KEYS, answered_of, asked_of, tokens_of
 from monitor.ingest.dialects.values import opened
-from monitor.ingest.spans import Attributes, Reading, WireSpan, plain
+from monitor.ingest.fields import plain
+from monitor.ingest.spans import Reading
 from monitor.ingest.texts import Answered
+from monitor.ingest.wire import Attributes, WireSpan
 from monitor.trace import Document, StepKind
 
 NAME: Final = "LlamaIndex (llama-index-observability-otel)"

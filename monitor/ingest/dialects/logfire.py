@@ -7,8 +7,9 @@ request; a log, which is a span too, follows with what came.
 from typing import Any, Final
 
 from monitor.ingest.dialects import messages
-from monitor.ingest.spans import Reading, WireSpan
+from monitor.ingest.spans import Reading
 from monitor.ingest.texts import Answered
+from monitor.ingest.wire import WireSpan
 from monitor.trace import StepKind
 
 NAME: Final = "Logfire"

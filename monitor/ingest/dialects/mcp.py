@@ -7,7 +7,8 @@ tool in the name of its span alone.
 from typing import Final
 
 from monitor.ingest.dialects import messages
-from monitor.ingest.spans import Reading, WireSpan
+from monitor.ingest.spans import Reading
+from monitor.ingest.wire import WireSpan
 from monitor.trace import StepKind
 
 NAME: Final = "MCP instrumentations"

@@ -14,7 +14,7 @@ from monitor.ingest.cut_json import read_cut
 from monitor.ingest.dialects.content import take_apart, text_in
 from monitor.ingest.dialects.values import MAX_DEPTH, OPENERS, compact, opened, structured, text_of
 from monitor.ingest.fields import ROLES as NATIVE_ROLES
-from monitor.ingest.spans import number, plain
+from monitor.ingest.fields import number, plain
 from monitor.ingest.texts import NOTHING_ANSWERED, NOTHING_ASKED, Answered, Asked
 from monitor.trace import Document, Message, ToolCall, Unreadable
 

@@ -3,8 +3,9 @@
 from typing import Any
 
 from monitor.ingest.dialects.values import opened
-from monitor.ingest.fields import CONVERSATION, USER
-from monitor.ingest.spans import Attributes, Reading, plain
+from monitor.ingest.fields import CONVERSATION, USER, plain
+from monitor.ingest.spans import Reading
+from monitor.ingest.wire import Attributes
 
 
 def under(attributes: Attributes, prefix: str) -> Attributes:

@@ -18,8 +18,10 @@ from monitor.ingest.dialects.payloads import (
     tokens_of,
 )
 from monitor.ingest.dialects.values import opened
-from monitor.ingest.spans import Attributes, Reading, WireSpan, plain
+from monitor.ingest.fields import plain
+from monitor.ingest.spans import Reading
 from monitor.ingest.texts import NOTHING_ANSWERED, NOTHING_ASKED
+from monitor.ingest.wire import Attributes, WireSpan
 from monitor.trace import StepKind
 
 NAME: Final = "MLflow Tracing"

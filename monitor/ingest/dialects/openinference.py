@@ -8,8 +8,9 @@ from typing import Any, Final
 from monitor.ingest.dialects import messages
 from monitor.ingest.dialects.flat import tool_calls, unflatten
 from monitor.ingest.dialects.payloads import answered_of, asked_of, is_body, returned_of
-from monitor.ingest.fields import CONVERSATION, USER
-from monitor.ingest.spans import Attributes, Reading, WireSpan, plain
+from monitor.ingest.fields import CONVERSATION, USER, plain
+from monitor.ingest.spans import Reading
+from monitor.ingest.wire import Attributes, WireSpan
 from monitor.trace import Document, StepKind
 
 NAME: Final = "OpenInference (Arize, Phoenix)"

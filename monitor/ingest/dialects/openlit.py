@@ -8,7 +8,8 @@ from typing import Final
 from msgspec.structs import replace
 
 from monitor.ingest.dialects import messages
-from monitor.ingest.spans import Reading, WireSpan
+from monitor.ingest.spans import Reading
+from monitor.ingest.wire import WireSpan
 from monitor.trace import Message
 
 NAME: Final = "OpenLIT"

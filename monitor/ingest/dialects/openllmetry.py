@@ -9,8 +9,10 @@ from monitor.ingest.dialects import messages
 from monitor.ingest.dialects.flat import tool_calls, unflatten
 from monitor.ingest.dialects.genai import KINDS as OPERATIONS
 from monitor.ingest.dialects.payloads import documents_of, question_of
-from monitor.ingest.spans import Attributes, Reading, WireSpan, plain
+from monitor.ingest.fields import plain
+from monitor.ingest.spans import Reading
 from monitor.ingest.texts import NOTHING_ANSWERED, NOTHING_ASKED, Answered
+from monitor.ingest.wire import Attributes, WireSpan
 from monitor.trace import StepKind
 
 NAME: Final = "OpenLLMetry (Traceloop)"

@@ -13,7 +13,7 @@ from monitor.ingest import strict_json
 from monitor.ingest.bodies import is_stream, response_of
 from monitor.ingest.dialects import langchain, messages
 from monitor.ingest.dialects.values import MAX_DEPTH, opened
-from monitor.ingest.spans import plain
+from monitor.ingest.fields import plain
 from monitor.ingest.texts import NOTHING_ANSWERED, NOTHING_ASKED, Answered, Asked, cut_answer, cut_prompt
 from monitor.trace import Document
 

@@ -7,8 +7,9 @@ and 0.2 (`models/instrumented.py`).
 from typing import Any, Final
 
 from monitor.ingest.dialects import messages
-from monitor.ingest.spans import Attributes, Reading, WireSpan
+from monitor.ingest.spans import Reading
 from monitor.ingest.texts import NOTHING_ASKED, Answered
+from monitor.ingest.wire import Attributes, WireSpan
 from monitor.trace import StepKind
 
 NAME: Final = "Pydantic AI"

@@ -8,7 +8,9 @@ from typing import Final
 
 from monitor.ingest.dialects import messages
 from monitor.ingest.dialects.payloads import DOCUMENT_KEYS
-from monitor.ingest.spans import Reading, WireSpan, plain
+from monitor.ingest.fields import plain
+from monitor.ingest.spans import Reading
+from monitor.ingest.wire import WireSpan
 from monitor.trace import StepKind
 
 NAME: Final = "Spring AI"

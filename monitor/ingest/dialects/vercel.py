@@ -11,8 +11,10 @@ from monitor.ingest.dialects import messages
 from monitor.ingest.dialects.metadata import read_metadata, under, unquoted
 from monitor.ingest.dialects.payloads import asked_of
 from monitor.ingest.dialects.values import opened
-from monitor.ingest.spans import Attributes, Reading, WireSpan, plain
+from monitor.ingest.fields import plain
+from monitor.ingest.spans import Reading
 from monitor.ingest.texts import NOTHING_ANSWERED, Answered, Asked, cut_prompt
+from monitor.ingest.wire import Attributes, WireSpan
 from monitor.trace import Document, StepKind, Unreadable
 
 NAME: Final = "Vercel AI SDK"
