@@ -8,7 +8,10 @@ from monitor.ingest import strict_json
 
 # Possessive, and matching a string without an end too: otherwise each quote in it would be tried as a start.
 _TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+("|\\?\Z)|[\[\]{},:]', re.DOTALL)
-_OPEN_ESCAPE = re.compile(r"(?<!\\)(?:\\\\)*(\\(?:u[0-9A-Fa-f]{0,3})?)\Z")
+# An escape without its end, the first half of a surrogate pair without the second, or both.
+_ESCAPE_BEGUN = r"\\(?:u[0-9a-fA-F]{0,3})?"
+_FIRST_HALF = r"\\u[dD][89abAB][0-9a-fA-F]{2}"
+_OPEN_ESCAPE = re.compile(rf"(?<!\\)(?:\\\\)*({_FIRST_HALF}(?:{_ESCAPE_BEGUN})?|{_ESCAPE_BEGUN})\Z")
 _ENDS = {"{": "}", "[": "]"}
 
 

@@ -24,7 +24,9 @@ DECODERS: dict[str, Decode] = {
 words = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\r"), min_size=1, max_size=20
 ).filter(
-    lambda text: text.strip() and text[0] not in "_<[Rr*"  # of redaction markers
+    lambda text: (
+        text.strip() and text[0] not in "_<[Rr*" and "¶" not in text
+    )  # of redaction markers; of pieces
 )
 said = st.builds(
     Said, words, words, st.lists(words.map("¶{}".format), min_size=1, max_size=4).map(tuple), words,

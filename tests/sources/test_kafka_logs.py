@@ -87,7 +87,9 @@ class Installation:
         """Write records, each of a time of its own."""
         from kafka import KafkaProducer
 
-        with KafkaProducer(bootstrap_servers=self.kafka.bootstrap, linger_ms=5, **producer) as client:
+        # Of several addresses the client tries one at a time, and a dead one again and again.
+        patient = {"bootstrap_timeout_ms": int(PATIENCE * 1000)} | producer
+        with KafkaProducer(bootstrap_servers=self.kafka.bootstrap, linger_ms=5, **patient) as client:
             sent = []
             for _ in range(count):
                 self.written += 1
