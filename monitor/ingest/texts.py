@@ -110,30 +110,32 @@ def cut_answer(answered: Answered) -> Answered:
     return replace(answered, unread=Unreadable.TRUNCATED if held else Unreadable.NO_CONTENT)
 
 
-def joined_prompt(first: Asked, then: Asked) -> Asked:
-    """Join two parts of one prompt, in order."""
-    if first is NOTHING_ASKED:
-        return then
+def joined_prompts(parts: Iterable[Asked]) -> Asked:
+    """Join the parts of one prompt, in order."""
+    held = [part for part in parts if part is not NOTHING_ASKED]
+    if len(held) <= 1:
+        return held[0] if held else NOTHING_ASKED
     return Asked(
-        (*first.messages, *then.messages),
-        (*first.left_out, *then.left_out),
-        first.unread or then.unread,
-        (*first.documents, *then.documents),
+        tuple([message for part in held for message in part.messages]),
+        tuple([kind for part in held for kind in part.left_out]),
+        next((part.unread for part in held if part.unread), None),
+        tuple([document for part in held for document in part.documents]),
     )
 
 
-def joined_answer(first: Answered, then: Answered) -> Answered:
-    """Join two parts of one output: samples of one prompt, each with its calls."""
-    if first is NOTHING_ANSWERED:
-        return then
-    texts = [t for t in (first.response, *first.alternatives, then.response, *then.alternatives) if t] or [""]
+def joined_answers(parts: Iterable[Answered]) -> Answered:
+    """Join the parts of one output: samples of one prompt, each with its calls."""
+    held = [part for part in parts if part is not NOTHING_ANSWERED]
+    if len(held) <= 1:
+        return held[0] if held else NOTHING_ANSWERED
+    texts = [text for part in held for text in (part.response, *part.alternatives) if text] or [""]
     return Answered(
         texts[0],
         tuple(texts[1:]),
-        (*first.tool_calls, *then.tool_calls),
-        first.finish or then.finish,
-        (*first.left_out, *then.left_out),
-        first.unread or then.unread,
+        tuple([call for part in held for call in part.tool_calls]),
+        next((part.finish for part in held if part.finish), None),
+        tuple([kind for part in held for kind in part.left_out]),
+        next((part.unread for part in held if part.unread), None),
     )
 
 

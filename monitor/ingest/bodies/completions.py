@@ -5,7 +5,6 @@ Data API reference" for `context`; `reasoning_content` is DeepSeek's and vLLM's.
 """
 
 from collections.abc import Sequence
-from operator import itemgetter
 from typing import Any, Final
 
 from monitor.ingest.bodies import parts
@@ -27,14 +26,14 @@ def is_piece(chunk: dict[str, Any]) -> bool:
 def read(body: Body, answer: Answer) -> None:
     """Read the samples of a completion: the first is the response, the others are alternatives."""
     texts: list[str] = []
+    calls: list[ToolCall] = []
     choices = body.choices or ()
     for n, choice in enumerate(choices if len(choices) == 1 else sorted(choices, key=_index)):
         reply = choice.message or choice.delta or Reply(content=choice.text)
-        text, calls = _take(reply, answer)
+        text, own = _take(reply, answer)
         texts.append(text)
         # Calls of the other samples are judged too: nobody knows which one was acted upon.
-        if calls:
-            answer.tool_calls = [*answer.tool_calls, *calls]
+        calls += own
         if n:
             continue
         answer.refused = answer.refused or bool(reply.refusal)
@@ -48,6 +47,7 @@ def read(body: Body, answer: Answer) -> None:
             logs = [token.logprob for token in choice.logprobs.content or ()]
             logs = logs or list(choice.logprobs.token_logprobs or ())
             answer.logprobs = [log for log in logs if log is not None]
+    answer.tool_calls = calls
     answer.text = texts[0] if texts else ""
     if len(texts) > 1:
         answer.alternatives = [text for text in texts[1:] if text]
@@ -66,7 +66,7 @@ def _take(reply: Reply, answer: Answer) -> tuple[str, list[ToolCall]]:
         content = parts.read(reply.content)
         text, calls = "".join(content.texts), content.calls
         answer.refused |= content.refused
-        answer.left_out = [*answer.left_out, *content.left_out]
+        answer.left_out += content.left_out
     if reply.tool_calls:
         calls += [parts.call_of(call) for call in items_of(reply.tool_calls)]
     if type(reply.function_call) is dict:
@@ -77,11 +77,11 @@ def _take(reply: Reply, answer: Answer) -> tuple[str, list[ToolCall]]:
         ]
         calls += parts.read(run).calls
     if reply.images:
-        answer.left_out = [*answer.left_out, *parts.read(items_of(reply.images)).left_out]
+        answer.left_out += parts.read(items_of(reply.images)).left_out
     if not text and type(reply.audio) is dict:
         spoken = parts.read({"type": "audio", **reply.audio})
         text = "".join(spoken.texts)
-        answer.left_out = [*answer.left_out, *spoken.left_out]
+        answer.left_out += spoken.left_out
     text = text or reply.refusal or ""
     if not (text or calls):
         # Servers put answers there by mistake, so where there is nothing else it is one.
@@ -135,12 +135,7 @@ def _joined_rest(deltas: Sequence[dict[str, Any]]) -> dict[str, Any]:
     if "reasoning" in rest:
         rest["reasoning_content"] = rest.get("reasoning_content") or rest["reasoning"]
     if "tool_calls" in held:
-        calls: list[tuple[int, list[dict[str, Any]]]] = []
-        for delta in deltas:
-            for n, call in enumerate(items_of(delta.get("tool_calls"))):
-                at = call.get("index")
-                _add_piece(calls, at if type(at) is int else n, call)
-        rest["tool_calls"] = [_joined_call(some) for _, some in sorted(calls, key=itemgetter(0))]
+        rest["tool_calls"] = list(map(_joined_call, _calls(deltas)))
     if "function_call" in held:
         functions = [{"function": f} for delta in deltas if type(f := delta.get("function_call")) is dict]
         rest["function_call"] = _joined_call(functions)["function"] if functions else None
@@ -152,19 +147,24 @@ def _joined_rest(deltas: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return rest
 
 
-def _add_piece(calls: list[tuple[int, list[dict[str, Any]]]], at: int, piece: dict[str, Any]) -> None:
-    """Add a piece to the last call of its index, unless it begins another one.
+def _calls(deltas: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Return the pieces of each call of a message: those of one index, unless one begins another call.
 
     Not every server counts the calls: what has a new id and a name is a new call.
     """
-    last = next((pieces for index, pieces in reversed(calls) if index == at), None)
-    own = parts.name_of(piece.get("id"))
-    begins = own and type(f := piece.get("function")) is dict and f.get("name")
-    begun = first_of(parts.name_of(each.get("id")) for each in last or ())
-    if last is None or (begins and begun and begun != own):
-        calls.append((at, [piece]))
-    else:
-        last.append(piece)
+    calls: dict[int, list[list[dict[str, Any]]]] = {}
+    ids: dict[int, str] = {}  # of the last call of an index
+    for delta in deltas:
+        for n, piece in enumerate(items_of(delta.get("tool_calls"))):
+            at = index if type(index := piece.get("index")) is int else n
+            own = parts.name_of(piece.get("id"))
+            begins = own and type(f := piece.get("function")) is dict and f.get("name")
+            if at not in calls or (begins and ids[at] not in {"", own}):
+                calls.setdefault(at, []).append([])
+                ids[at] = ""
+            ids[at] = ids[at] or own
+            calls[at][-1].append(piece)
+    return [pieces for at in sorted(calls) for pieces in calls[at]]
 
 
 def _joined_call(pieces: list[dict[str, Any]]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from monitor.ingest.bodies import parts
 from monitor.ingest.bodies.reading import Answer
 from monitor.ingest.bodies.shapes import Body
 from monitor.ingest.bodies.streams import first_of, items_of
+from monitor.trace import Document, ToolCall
 
 _ALONGSIDE: Final = {"finishReason": "finish_reason", "groundingMetadata": "grounding_metadata"}
 
@@ -29,16 +30,19 @@ def read(body: Body, answer: Answer) -> None:
     answer.model = answer.model or body.model_version or body.model_version_ or ""
     answer.usage = answer.usage or (usage.usage() if usage else None)
     texts: list[str] = []
+    calls: list[ToolCall] = []
+    documents: list[Document] = []
     for n, candidate in enumerate(items_of(body.candidates)):
         found = parts.read(_parts(candidate))
         texts.append("".join(found.texts))
-        answer.left_out = [*answer.left_out, *found.left_out]
-        answer.tool_calls = [*answer.tool_calls, *found.answered_calls()]
-        answer.documents = [*answer.documents, *parts.grounds_of(_either(candidate, "groundingMetadata"))]
+        answer.left_out += found.left_out
+        calls += found.answered_calls()
+        documents += parts.grounds_of(_either(candidate, "groundingMetadata"))
         if not n:
             answer.finish_reason = parts.name_of(_either(candidate, "finishReason"))
     if not texts and type(body.prompt_feedback) is dict and body.prompt_feedback.get("blockReason"):
         answer.finish_reason = "content_filter"
+    answer.tool_calls, answer.documents = calls, documents
     answer.text = texts[0] if texts else ""
     answer.alternatives = [text for text in texts[1:] if text]
 

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from monitor.ingest.dialects import messages
 from monitor.ingest.dialects.flat import unflatten
 from monitor.ingest.dialects.payloads import answered_of, asked_of, is_body
+from monitor.ingest.dialects.values import MAX_DEPTH
 from monitor.ingest.fields import token_count
 from monitor.ingest.spans import Reading
 from monitor.ingest.texts import (
@@ -19,8 +20,8 @@ from monitor.ingest.texts import (
     Asked,
     fuller_answer,
     fuller_prompt,
-    joined_answer,
-    joined_prompt,
+    joined_answers,
+    joined_prompts,
 )
 from monitor.ingest.wire import Attributes, SpanEvent, WireLog, WireSpan
 from monitor.trace import Message, StepKind, Unreadable
@@ -149,7 +150,7 @@ def read_attributes(attributes: Attributes, document_keys: tuple[str, ...]) -> R
         _read_tool(reading, attributes, inputs, outputs)
         return reading
     if inputs and is_body(inputs):
-        reading.asked = joined_prompt(messages.asked(None, system), asked_of(inputs))
+        reading.asked = joined_prompts([messages.asked(None, system), asked_of(inputs)])
     elif inputs or system:
         reading.asked = messages.asked(inputs, system)
     elif not _ELSEWHERE.isdisjoint(attributes):
@@ -203,20 +204,24 @@ def _read_events(reading: Reading, events: list[SpanEvent], document_keys: tuple
     if reading.kind is StepKind.TOOL:
         _read_tool_events(reading, events, parts)
         return
-    asked, answered = NOTHING_ASKED, NOTHING_ANSWERED
+    answered = NOTHING_ANSWERED
+    prompts: list[Asked] = []
+    said: set[Message] = set()
+    # An event of the whole exchange repeats those of single messages; some send one of each side.
     whole = any(event.name == DETAILS for event in events)
     for event, part in zip(events, parts, strict=True):
-        # An event of the whole exchange repeats those of single messages; some send one of each side.
         if event.name == DETAILS:
-            if not set(asked.messages).issuperset(part.asked.messages):
-                asked = joined_prompt(asked, part.asked)
-            elif asked is NOTHING_ASKED:
-                asked = part.asked
+            if part.asked is not NOTHING_ASKED and not (prompts and said.issuperset(part.asked.messages)):
+                prompts.append(part.asked)
+                said.update(part.asked.messages)
             answered = fuller_answer(answered, part.answered)
         elif not whole:
-            asked, answered = joined_prompt(asked, part.asked), joined_answer(answered, part.answered)
+            prompts.append(part.asked)
         reading.finish = reading.finish or part.finish
         reading.documents = reading.documents or part.documents
+    if not whole:
+        answered = joined_answers([part.answered for part in parts])
+    asked = joined_prompts(prompts)
     if answered is NOTHING_ANSWERED and not reading.error:
         asked, answered = _ending(asked)
     reading.asked = fuller_prompt(reading.asked, asked)
@@ -257,18 +262,24 @@ def _read_flattened(reading: Reading, attributes: Attributes) -> None:
 _FLATTENED = ("gen_ai.input.messages.", "gen_ai.output.messages.", "gen_ai.system_instructions.")
 
 
-def nested(item: Attributes) -> dict[str, Any]:
-    """Return an element of a flattened list with its own lists and objects made whole again."""
+def nested(item: Attributes, depth: int = MAX_DEPTH) -> dict[str, Any]:
+    """Return an element of a flattened list with its own lists and objects made whole again.
+
+    What is deeper than `depth` keeps the rest of its name.
+    """
     made: dict[str, Any] = {}
+    inner: dict[str, Attributes] = {}
     for key, value in item.items():
         first, _, rest = key.partition(".")
-        if not rest:
-            made[first] = value
-        elif rest.partition(".")[0].isdecimal():
-            made.setdefault(first, [nested(part) for part in unflatten(item, f"{first}.")])
+        if rest and depth:
+            inner.setdefault(first, {})[rest] = value
         else:
-            of_first = {k.removeprefix(f"{first}."): v for k, v in item.items() if k.startswith(f"{first}.")}
-            made.setdefault(first, nested(of_first))
+            made[first if depth else key] = value
+    for name, held in inner.items():
+        if next(iter(held)).partition(".")[0].isdecimal():
+            made[name] = [nested(part, depth - 1) for part in unflatten(held, "")]
+        else:
+            made[name] = nested(held, depth - 1)
     return made
 
 

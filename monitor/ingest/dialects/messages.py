@@ -115,8 +115,9 @@ def answered(value: Any) -> Answered:
             msgspec.structs.replace(c, result=c.result or results[c.id]) if c.id in results else c
             for c in calls
         ]
-    if calls:
-        calls = [call for call in calls if not _is_output(call, texts)]
+    if outputs := [compact(call.arguments) for call in calls if _is_output(call)]:
+        calls = [call for call in calls if not _is_output(call)]
+        texts[:1] = ["\n".join([*texts[:1], *outputs])]
     if not (texts or calls or left_out or finish or unread):
         return NOTHING_ANSWERED
     return Answered(
@@ -127,12 +128,9 @@ def answered(value: Any) -> Answered:
 _OUTPUT_TOOLS = ("final_result", "final_answer")  # Pydantic AI's, smolagents'
 
 
-def _is_output(call: ToolCall, texts: list[str]) -> bool:
-    """Return whether a call hands over the answer, which then joins the texts of the first sample."""
-    if not call.name.startswith(_OUTPUT_TOOLS) or not call.arguments:
-        return False
-    texts[:1] = ["\n".join([*texts[:1], compact(call.arguments)])]
-    return True
+def _is_output(call: ToolCall) -> bool:
+    """Return whether a call hands over the answer, which belongs to the text of the first sample."""
+    return call.name.startswith(_OUTPUT_TOOLS) and bool(call.arguments)
 
 
 def documents(value: Any, keys: tuple[str, ...]) -> tuple[Document, ...]:
