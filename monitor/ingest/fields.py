@@ -166,7 +166,7 @@ def readable(sent: Sequence[object], read: Callable[[object, int], tuple[Trace, 
         raise refused[0]
     if refused:
         labels = traces[0].labels
-        count = int(labels.get(LEFT_OUT_VALUES, 0)) + len(refused)
+        count = (token_count(labels.get(LEFT_OUT_VALUES)) or 0) + len(refused)
         traces[0] = msgspec.structs.replace(traces[0], labels={**labels, LEFT_OUT_VALUES: str(count)})
     return tuple(traces)
 

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from api_bodies import APIS, Said, sse
 from gateway_payloads import AGENTO11Y, ANSWER, COMPLETION, KONG, LITELLM, MESSAGES
+from hypothesis import given
+from hypothesis import strategies as st
 
 from monitor.config import Format, IngestConfig
 from monitor.ingest import Decode, decoder
@@ -194,3 +196,18 @@ def test_media_of_a_generation_are_left_out() -> None:
     (trace,) = decode_all("agento11y", {"generations": [sent]})
     assert (trace.unread, trace.user) == ((), "pseudonym of 77")
     assert trace.labels["left_out.image"] == "1"
+
+
+@given(st.text(max_size=20) | st.integers() | st.booleans(), st.integers(1, 3))
+def test_an_applications_own_count_of_values_costs_no_record(said: object, damaged: int) -> None:
+    """Payloads that cannot be read are counted, whatever the requester's metadata have under that name."""
+    held = LITELLM | {"metadata": {"requester_metadata": {"left_out.value": said}}}
+    (trace,) = decode_all("litellm", [held] + [5] * damaged)
+    assert int(trace.labels["left_out.value"]) >= damaged
+
+
+@given(st.from_regex(r"[a-z]{3,12}( [a-z]{3,12}){1,5}:? #[a-z]{3,12}", fullmatch=True))
+def test_the_message_of_an_error_is_no_type_of_it(message: str) -> None:
+    """A word after a number sign is a type only where a namespace stands before it, as in AWS's errors."""
+    assert litellm(status="failure", error_str=message, response=None).error == "error"
+    assert litellm(status="failure", error_str=f"a.b#Kind: {message}", response=None).error == "Kind"

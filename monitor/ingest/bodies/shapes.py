@@ -13,7 +13,9 @@ from monitor.ingest.texts import FAILED
 from monitor.trace import Usage
 
 _Tokens = Annotated[int, Meta(ge=0, le=2**53)]
-_KIND: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}(?=[:(]|\Z)")  # of an error, before its message
+_KIND: Final = re.compile(  # of an error, before its message; before it, the namespace of AWS's errors
+    r"(?:[A-Za-z0-9_.]{1,128}#)?([A-Za-z0-9_][A-Za-z0-9_.-]{0,63})(?=[:(]|\Z)"
+)
 
 
 class Failure(msgspec.Struct, gc=False):
@@ -35,8 +37,8 @@ def kind_of(error: str | Failure) -> str:
     """Return an error's kind; of a text the word before its message, if it begins with one."""
     if isinstance(error, Failure):
         return error.kind()
-    found = _KIND.match(error.rpartition("#")[2])  # before it stands the namespace of AWS's errors
-    return found[0] if found and found[0] != "true" else FAILED
+    found = _KIND.match(error)
+    return found[1] if found and found[1] != "true" else FAILED
 
 
 class Template(msgspec.Struct, gc=False):
