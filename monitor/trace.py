@@ -231,6 +231,12 @@ class Trace(Traffic, frozen=True, kw_only=True, gc=False):
         """Return the sides on which a text was there that no detector saw; without any, all could be read."""
         return tuple(each for each in self.unread if each.reason is not Unreadable.TRUNCATED)
 
+    def may_be_revised(self) -> bool:
+        """Return whether it was assembled, and a text of it may come late: a side has none, or not all."""
+        answered = self.response or self.alternatives or self.tool_calls
+        whole = answered and not self.unread and any(message.content for message in self.messages)
+        return bool(self.span_id) and not whole
+
     def prompt(self) -> str:
         """Return the prompt: user, system and tool messages joined by a newline."""
         return "\n".join(m.content for m in self.messages if m.role != "assistant")

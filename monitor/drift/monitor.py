@@ -101,7 +101,7 @@ class DriftMonitor:
         key = (trace.trace_id, trace.span_id)
         if trace.revision and key in self._revisable:
             return True
-        if trace.span_id and (trace.unread or not trace.messages or not trace.response):
+        if trace.may_be_revised():
             self._revisable[key] = None
             if len(self._revisable) > _REVISABLE:
                 self._revisable.popitem(last=False)

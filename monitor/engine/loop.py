@@ -364,6 +364,7 @@ class Engine:
         self._ledger_backoff.reset()
         # Not before: if the transaction is dropped, these spans will be delivered again and must be judged.
         self._assembler.recorded(judged)
+        self._raised.recorded([judgement for _, judgement in staged.judgements])
         self._staged = Staged()
         settle(staged, self.totals, self._observer, self._clock.now())
         if transaction.outgoing:

@@ -1,12 +1,12 @@
 """Alerts of revisions: a flag that was raised before on the same grounds is recorded, and alerts nobody."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, TypeAlias
 
 import msgspec
 
-from monitor.findings import Action, Assessment, Flag
+from monitor.findings import Action, Assessment, Flag, Judgement
 from monitor.trace import Trace
 
 REMEMBERED: Final = 4096  # flagged exchanges that may be revised
@@ -15,7 +15,7 @@ _Grounds: TypeAlias = frozenset[tuple[str, str, str, int, int]]
 
 
 class RaisedFlags:
-    """Remembers flags of exchanges that may be revised, in memory: after a restart, an alert may repeat."""
+    """Remembers recorded flags of exchanges that may be revised, in memory: a restart repeats alerts."""
 
     def __init__(self) -> None:
         self._raised: OrderedDict[tuple[str, str], dict[str, _Grounds]] = OrderedDict()
@@ -27,27 +27,32 @@ class RaisedFlags:
 
         New is a rule that had not fired on the exchange, or evidence that it did not have.
         """
-        if not flags or not (trace.revision or _may_be_revised(trace)):
+        before = self._raised.get((trace.trace_id, trace.span_id)) if trace.revision else None
+        if not before:
             return flags
-        exchange = (trace.trace_id, trace.span_id)
-        before = self._raised.pop(exchange, {}) if trace.revision else {}
-        now = {flag.rule: _grounds(flag, assessments) for flag in flags}
-        self._raised[exchange] = {
-            rule: now.get(rule, frozenset()) | before.get(rule, frozenset()) for rule in now | before
-        }
-        if len(self._raised) > REMEMBERED:
-            self._raised.popitem(last=False)
         return tuple(
             [
-                _quiet(flag) if flag.rule in before and now[flag.rule] <= before[flag.rule] else flag
+                _quiet(flag)
+                if flag.rule in before and _grounds(flag, assessments) <= before[flag.rule]
+                else flag
                 for flag in flags
             ]
         )
 
-
-def _may_be_revised(trace: Trace) -> bool:
-    """Return whether a side of an exchange that was assembled has no text yet, or not all of it."""
-    return bool(trace.span_id) and bool(trace.unread or not trace.messages or not trace.response)
+    def recorded(self, judgements: Iterable[Judgement]) -> None:
+        """Remember flags that are durable: what a dropped transaction raised, nobody was told of."""
+        for each in judgements:
+            trace = each.trace
+            if not each.flags or not (trace.revision or trace.may_be_revised()):
+                continue
+            exchange = (trace.trace_id, trace.span_id)
+            before = self._raised.pop(exchange, {}) if trace.revision else {}
+            now = {flag.rule: _grounds(flag, each.assessments) for flag in each.flags}
+            self._raised[exchange] = before | {
+                rule: grounds | before.get(rule, frozenset()) for rule, grounds in now.items()
+            }
+            if len(self._raised) > REMEMBERED:
+                self._raised.popitem(last=False)
 
 
 def _grounds(flag: Flag, assessments: Sequence[Assessment]) -> _Grounds:
