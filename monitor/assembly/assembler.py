@@ -29,6 +29,7 @@ Key = TypeVar("Key")
 NEVER: Final = float("inf")
 _MOST_NAMES: Final = 64  # values of a label that is counted by name; the rest are `other`
 _KEPT_SHARE: Final = 4  # a quarter of the buffer's bytes for spans whose texts may still come
+_BETWEEN: Final = 16  # spans of no model, as of a client, between two accounts of one call
 
 
 class Exchange(NamedTuple, Generic[Key]):
@@ -305,7 +306,7 @@ class Assembler(Generic[Key]):
         if asked(trace) or answered(trace) or not trace.unread:
             return False
         around = nodes[span_id].span.parent_id if handed_out else ""
-        for _ in nodes:  # parents may be a cycle
+        for _ in range(_BETWEEN):
             if around in handed_out or around not in nodes:
                 break
             if nodes[around].span.step.kind is not StepKind.OTHER:

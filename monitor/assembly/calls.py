@@ -7,6 +7,7 @@ an agent's or workflow's own texts belong to a call below it that lacks them. Li
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -25,6 +26,8 @@ _CHAT, _TOOL, _HANDOFF, _PROMPT, _RESPONSE = (
 )
 
 _COMPARED: Final = 64  # calls below a span that its answer is compared with, those that ended last
+_COMPARISONS: Final = 16  # answers above a call that it is compared with, the nearest ones
+_FIELDS: Final = 32  # texts of an object that are looked for in a model's answer
 _RUNS: Final = frozenset({StepKind.AGENT, StepKind.WORKFLOW})
 
 
@@ -40,6 +43,15 @@ class ModelCall:
     end: float
     members: list[str] = field(default_factory=list)
     scope: str = ""  # id of the span below which everything that began before `end` is a source
+    _object: tuple[str, bytes | None] = ("", None)  # an answer, and the object it is in JSON
+
+    def object_answered(self) -> bytes | None:
+        """Return the answer where it is an object or a list in JSON, as all would write it, else None."""
+        answer = self.trace.response
+        if self._object[0] != answer:
+            held = _decoded(answer)
+            self._object = answer, None if held is None else msgspec.json.encode(held)
+        return self._object[1]
 
     def takes(self, outer: Span, exchange: Trace, elsewhere: Iterable[str] = ()) -> None:
         """Become one with the span of the same call around it."""
@@ -60,10 +72,14 @@ def _call(span: Span, exchange: Trace) -> ModelCall:
 
 
 class _Open(NamedTuple):
-    """A call below a span; `apart` where a tool ran between them, so that they are two calls."""
+    """A call below a span; `apart` where a tool ran between them, so that they are two calls.
+
+    `compared` counts the answers above that it was compared with.
+    """
 
     call: ModelCall
     apart: bool
+    compared: int = 0
 
 
 def calls_of(tree: Tree) -> tuple[list[ModelCall], set[str]]:
@@ -86,14 +102,20 @@ def calls_of(tree: Tree) -> tuple[list[ModelCall], set[str]]:
         # Also where nothing is compared: what passes here may pass through a thousand spans above.
         if len(opened) > _COMPARED:
             opened = sorted(opened, key=lambda each: each.call.end)[-_COMPARED:]
-        if exchange is not None:
+        if exchange is not None and (kind is _CHAT or kind in _RUNS):
+            if opened and answered(exchange):
+                opened = [
+                    _Open(call, apart, compared + 1)
+                    for call, apart, compared in opened
+                    if compared < _COMPARISONS
+                ]
             if kind is _CHAT:
                 opened = _chat(span, exchange, opened, calls, folded)
-            elif kind in _RUNS:
+            else:
                 opened = _run(span, exchange, opened, calls)
         if opened and (above := tree.holder(span_id)):
             if kind is _TOOL or kind is _HANDOFF:
-                opened = [each if each.apart else _Open(each.call, apart=True) for each in opened]
+                opened = [each if each.apart else each._replace(apart=True) for each in opened]
             if above in below:
                 below[above] += opened
             else:
@@ -243,12 +265,12 @@ def _parsed(own: Trace, below: Sequence[ModelCall]) -> list[ModelCall]:
     if held is None:
         return []
     whole = msgspec.json.encode(held)
-    fields = [text for text in held.values() if isinstance(text, str)] if isinstance(held, dict) else []
+    values = held.values() if isinstance(held, dict) else ()
+    fields = list(islice((text for text in values if isinstance(text, str)), _FIELDS))
     found = []
     for call in below:
-        given = _decoded(call.trace.response)
-        if given is not None:
-            theirs = msgspec.json.encode(given)
+        theirs = call.object_answered()
+        if theirs is not None:
             same = theirs in whole or whole in theirs
         else:
             same = any(fields) and all(text in call.trace.response for text in fields)

@@ -1,7 +1,9 @@
 """Sources of a call: the documents and results of tools that its answer may rest on."""
 
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 import msgspec
 
@@ -11,6 +13,7 @@ from monitor.trace import Side, Span, StepKind, ToolCall, Trace
 
 # Members of an enumeration are looked up slowly (Python 3.11).
 _CHAT, _TOOL, _AGENT = StepKind.CHAT, StepKind.TOOL, StepKind.AGENT
+_ACCOUNTS: Final = 8  # spans that may tell of the call of a tool around them; more are calls of their own
 
 
 def fold_tools(tree: Tree) -> set[str]:
@@ -21,11 +24,14 @@ def fold_tools(tree: Tree) -> set[str]:
     spans = dict(tree.spans)
     folded: set[str] = set()
     under: dict[str, str] = {}  # per span the tool span that it belongs to or runs under
+    compared: Counter[str] = Counter()
     for span_id in tree.order:
         span = spans[span_id]
         outer = under.get(tree.above.get(span_id, ""), "")
         if span.step.kind is _TOOL:
-            if outer and _one_call(spans[outer].call, span.call):
+            alike = bool(outer) and compared[outer] < _ACCOUNTS and _alike(spans[outer].call, span.call)
+            compared[outer] += alike
+            if alike and _one_call(spans[outer].call, span.call):
                 spans[outer] = _with_inner(spans[outer], span)
                 folded.add(span_id)
             else:
@@ -39,11 +45,19 @@ def fold_tools(tree: Tree) -> set[str]:
     return folded
 
 
-def _one_call(outer: ToolCall | None, inner: ToolCall | None) -> bool:
+def _alike(outer: ToolCall | None, inner: ToolCall | None) -> bool:
+    """Return whether two calls have one name, and not two ids."""
     if outer is None or inner is None or not outer.name or outer.name != inner.name:
         return False
+    return not (outer.id and inner.id) or outer.id == inner.id
+
+
+def _one_call(outer: ToolCall | None, inner: ToolCall | None) -> bool:
+    """Return whether two calls that are alike are one: by their id, else by their arguments."""
+    if outer is None or inner is None:
+        return False
     if outer.id and inner.id:
-        return outer.id == inner.id
+        return True
     # A tool that calls itself has other arguments; a server's span may have the whole request.
     one, other = _compact(outer.arguments), _compact(inner.arguments)
     return one in other or other in one
@@ -131,6 +145,7 @@ class Sources:
         # A span stands where its earliest log record does.
         self._spans.sort(key=_start)
         self._starts = [span.step.start for span in self._spans]
+        self._written: dict[str, str] = {}  # arguments by the span of their call, as all would write them
         self._ran = {call.id: call for span in self._spans if (call := span.call) and call.id}
 
     def add_to(self, call: ModelCall) -> Trace:
@@ -171,7 +186,7 @@ class Sources:
             begun = used[bisect_left(used, call.span.step.start, key=_start) :]
             for span in reversed(begun):  # the first one is taken first
                 if span.call is not None and span.span_id not in ran:
-                    of = (span.call.name, _compact(span.call.arguments), bool(span.call.id))
+                    of = (span.call.name, self._arguments(span.span_id, span.call), bool(span.call.id))
                     alike.setdefault(of, []).append(span)
         for number, each in enumerate(own):
             other = self._ran.get(each.id)
@@ -186,6 +201,12 @@ class Sources:
                     other = span.call
             own[number] = _filled(other, each) or each
         return own, ran
+
+    def _arguments(self, span_id: str, call: ToolCall) -> str:
+        """Return a call's arguments as all senders would write them, made once."""
+        if span_id not in self._written:
+            self._written[span_id] = _compact(call.arguments)
+        return self._written[span_id]
 
     def _of(self, call: ModelCall) -> Sequence[Span]:
         """Return what was there when a call began, or came to it later.

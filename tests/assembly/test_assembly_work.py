@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from spans import AGENT, BOUNDS, CHAT, OTHER, TOOL, log, told
 from spans import span as made
+from work import seconds
 
 from monitor.assembly import Assembler
 from monitor.assembly.kept import KeptSpans
@@ -86,6 +87,62 @@ def test_twice_the_spans_are_twice_the_work(tree: Callable[[int], list[Span]]) -
 
 def _with_counting_ids(span: Span) -> Span:
     return msgspec.structs.replace(span, span_id=Id(span.span_id), parent_id=Id(span.parent_id))
+
+
+def accounts_in_accounts(count: int) -> list[Span]:
+    """Tools of one name within each other, the outermost with long arguments, each with its result."""
+    calls = [
+        ToolCall("look", "x" * 100 * count if number == 1 else "", f"{number}" * 9)
+        for number in range(1, count)
+    ]
+    return [made(TOOL, number, number - 1, call=call) for number, call in enumerate(calls, 1)]
+
+
+def accounts_side_by_side(count: int) -> list[Span]:
+    """Tools of one name, which one of the same name with long arguments calls."""
+    outer = made(TOOL, 1, call=ToolCall("look", "x" * 100 * count, "r"))
+    return [outer, *[made(TOOL, n, 1, call=ToolCall("look", f"{n}", "r")) for n in range(2, count)]]
+
+
+def agents_around_a_long_answer(count: int) -> list[Span]:
+    """Agents within each other, whose answers are not the model's."""
+    answers = [told(n, f"ask {n}", f"agent {n}") for n in range(1, count)]
+    long = told(count, "ask", "x y " * 100 * count)
+    agents = [made(AGENT, n, n - 1, exchange=answer) for n, answer in enumerate(answers, 1)]
+    return [*agents, made(CHAT, count, count - 1, exchange=long)]
+
+
+def agent_with_many_fields(count: int) -> list[Span]:
+    """An agent's object, of which each text is in the model's answer."""
+    fields = [f"{number:06}" for number in range(4 * count)]
+    held = msgspec.json.encode({f"k{field}": field for field in fields}).decode()
+    return [
+        made(AGENT, 1, exchange=told(1, "ask", held)),
+        made(CHAT, 2, 1, exchange=told(2, "ask", " ".join(fields))),
+    ]
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize(
+    "tree",
+    [
+        accounts_in_accounts,
+        accounts_side_by_side,
+        agents_around_a_long_answer,
+        agent_with_many_fields,
+    ],
+)
+def test_twice_the_spans_of_twice_the_text_are_no_more_than_that(tree: Callable[[int], list[Span]]) -> None:
+    """A text is not gone over again for each span of its trace, however they lie within each other."""
+    trees = {count: tree(count) for count in (500, 2000)}
+
+    def assemble(count: int) -> None:
+        assembler: Assembler[int] = Assembler(BIG)
+        for key, each in enumerate(trees[count]):
+            assembler.add(key, each, 0.0)
+        assembler.due(1e6)
+
+    assert seconds(assemble, 2000) < 8 * seconds(assemble, 500)
 
 
 @given(st.permutations(range(4)), st.integers(1, 6))

@@ -1,7 +1,5 @@
 """Work on a record grows with its size, not with its square, whatever its sender repeats in it."""
 
-import gc
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +7,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from work import seconds
 
 from monitor.ingest.bodies import response_of
 from monitor.ingest.dialects import genai, messages
@@ -86,21 +85,7 @@ def flattened_messages(count: int) -> None:
 )
 def test_a_record_of_four_times_the_size_takes_four_times_the_time(read: Callable[[int], None]) -> None:
     """No list in a record makes its reader go over the whole of it again for each of its items."""
-    assert _seconds(read, 4000) < 8 * _seconds(read, 1000)
-
-
-def _seconds(read: Callable[[int], None], count: int) -> float:
-    """The least processor time of some runs, without the collector, whose work has another order."""
-    least = float("inf")
-    gc.disable()
-    try:
-        for _ in range(4):
-            began = time.process_time()
-            read(count)
-            least = min(least, time.process_time() - began)
-    finally:
-        gc.enable()
-    return least
+    assert seconds(read, 4000) < 8 * seconds(read, 1000)
 
 
 NAMES = st.text("abcdefg_", min_size=1, max_size=4)
