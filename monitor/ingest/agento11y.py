@@ -18,7 +18,6 @@ import msgspec
 from monitor.errors import BadTrace
 from monitor.ingest.bodies import Answer, Prompt, exchange_fields, lost_label
 from monitor.ingest.bodies.content import Content, Result
-from monitor.ingest.bodies.parts import as_text, name_of
 from monitor.ingest.bodies.shapes import kind_of
 from monitor.ingest.fields import (
     Parse,
@@ -26,8 +25,10 @@ from monitor.ingest.fields import (
     event_id,
     labels_of,
     one_object,
+    plain,
     readable,
     role_of,
+    text_of,
     token_count,
     unix_seconds,
 )
@@ -164,16 +165,21 @@ def decode(record: Record, parse: Parse, clean: Names, markers: Markers) -> tupl
     sent = one_object(parse(value)).get("generations")
     if not isinstance(sent, list):
         raise BadTrace("missing_field", "generations: required; send a list of them")
+    check_number(len(sent))
     return traces_of(list(map(_renamed, sent)), record, clean, markers)
+
+
+def check_number(generations: int) -> None:
+    """Refuse more generations than a record may have. Raises BadTrace: too_large."""
+    if generations > MAX_GENERATIONS:
+        raise BadTrace("too_large", f"{generations} generations; send at most {MAX_GENERATIONS} in a record")
 
 
 def traces_of(sent: Sequence[object], record: Record, clean: Names, markers: Markers) -> tuple[Trace, ...]:
     """Return the traces of a record's generations, each as JSON has it, its bytes in base64 or as they are.
 
-    Raises BadTrace: too_large, wrong_type, out_of_range.
+    Raises BadTrace: wrong_type, out_of_range.
     """
-    if len(sent) > MAX_GENERATIONS:
-        raise BadTrace("too_large", f"{len(sent)} generations; send at most {MAX_GENERATIONS} in a record")
     return readable(sent, lambda each, n: (_trace(each, n, record, clean, markers),))
 
 
@@ -202,7 +208,7 @@ def _trace(sent: object, number: int, record: Record, clean: Names, markers: Mar
     fields |= _of_tags(made.tags or {}, clean)
     trace_id = clean.id(made.trace_id) if made.trace_id else ""
     span_id = clean.id(made.span_id) if made.span_id else ""
-    user = next((name for key in _USER if (name := name_of(metadata.get(key)))), "")
+    user = next((name for key in _USER if (name := plain(metadata.get(key)))), "")
     start = unix_seconds(made.started_at, record.time, f"{at}.started_at", lost)
     end = unix_seconds(made.completed_at, start, f"{at}.completed_at", lost)
     own = made.id or made.response_id or event_id(record)
@@ -232,8 +238,8 @@ def _trace(sent: object, number: int, record: Record, clean: Names, markers: Mar
 
 def _of_tags(tags: dict[str, Any], clean: Names) -> dict[str, str]:
     """Return application and environment, which are tags if anything."""
-    app = name_of(tags.get("service.name") or tags.get("app"))
-    environment = name_of(tags.get("deployment.environment.name") or tags.get("environment"))
+    app = plain(tags.get("service.name") or tags.get("app"))
+    environment = plain(tags.get("deployment.environment.name") or tags.get("environment"))
     return {
         "app": clean.optional(app, "unknown"),
         "environment": clean.environment(environment) if environment else "unknown",
@@ -280,7 +286,7 @@ def _read_output(messages: Sequence[GenerationMessage], answer: Answer) -> None:
 def _silent(part: GenerationPart) -> Iterator[str]:
     """Yield the kind of a part without text; of one that the SDK cannot map it sends the provider's name."""
     metadata = part.metadata or {}
-    kind = name_of(metadata.get("provider_type") or metadata.get("providerType"))
+    kind = plain(metadata.get("provider_type") or metadata.get("providerType"))
     if part.thinking is not None:
         yield "thinking"
     elif part.media is not None:
@@ -306,7 +312,7 @@ def _json_of(value: Any) -> str:
     if isinstance(value, bytes):
         text = value.decode("utf-8", "replace")
     elif not isinstance(value, str):
-        return as_text(value)
+        return text_of(value)
     else:
         try:
             raw = base64.b64decode(value.translate(_URL_SAFE) + "=" * (-len(value) % 4), validate=True)

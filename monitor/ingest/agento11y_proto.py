@@ -9,7 +9,7 @@ from typing import Any, Final
 from google.protobuf.message import DecodeError
 
 from monitor.errors import BadTrace
-from monitor.ingest.agento11y import traces_of
+from monitor.ingest.agento11y import check_number, traces_of
 from monitor.ingest.identifiers import Names
 from monitor.ingest.lookalikes import named_protobuf
 from monitor.ingest.texts import Markers
@@ -91,6 +91,7 @@ def decode(record: Record, clean: Names, markers: Markers) -> tuple[Trace, ...]:
     except DecodeError:
         why = named_protobuf(value) or "is the topic of another format?"
         raise BadTrace("invalid_protobuf", f"not an export of generations, or cut off; {why}") from None
+    check_number(len(export.generations))
     sent = [_generation(each) for each in export.generations]
     if all(_TELLING.isdisjoint(made) for made in sent):
         why = named_protobuf(value) or "is the topic of another format?"

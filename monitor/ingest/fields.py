@@ -13,6 +13,7 @@ from monitor.ingest import mending
 from monitor.ingest.mending import Lost
 from monitor.trace import Record, Trace
 
+_encode = msgspec.json.encode
 _MAX_TOKENS = 2**53
 _MAX_FLOAT = sys.float_info.max
 _MAX_DIGITS = 16  # of a number up to that
@@ -106,7 +107,16 @@ def plain(value: object) -> str:
     """Return a string or a whole number as text, anything else as an empty string."""
     if type(value) is str:
         return value
+    if type(value) is float and value.is_integer():  # as whole numbers come through protobuf's JSON
+        value = int(value)
     return str(value) if type(value) is int else ""
+
+
+def text_of(value: Any) -> str:
+    """Return a value as text: a string as it is, anything else as JSON, nothing as an empty string."""
+    if type(value) is str:
+        return value
+    return "" if value is None else _encode(value).decode()
 
 
 def number(value: object) -> float | None:

@@ -7,7 +7,6 @@ under that name, and the `generic_api` callback sends a list.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
 from typing import Annotated, Any
 
 import msgspec
@@ -27,7 +26,7 @@ from monitor.ingest.bodies import (
     prompt_of,
     response_of,
 )
-from monitor.ingest.bodies.parts import as_text, document_of, name_of, result_of
+from monitor.ingest.bodies.parts import document_of, result_of
 from monitor.ingest.bodies.shapes import kind_of
 from monitor.ingest.fields import (
     CONVERSATION,
@@ -36,7 +35,9 @@ from monitor.ingest.fields import (
     convert,
     event_id,
     labels_of,
+    plain,
     readable,
+    text_of,
     unix_seconds,
 )
 from monitor.ingest.identifiers import Names
@@ -179,7 +180,7 @@ def _traces(
     at = f"{where}." if where else ""
     if not payload.call_type and payload.messages is None and payload.response is None:
         raise BadTrace("missing_field", f"{at}call_type: required, or messages and response; send them")
-    if _is_no_exchange(payload.call_type):
+    if _NO_EXCHANGE.search(payload.call_type):
         return ()
     response, passed_on = _response(payload.response)
     if not is_exchange(response if passed_on or not isinstance(response, str) else None, parse):
@@ -201,7 +202,7 @@ def _traces(
             if request.vector_store_search_response
             for result in request.vector_store_search_response.data or ()
         ],
-        tool_calls=[ToolCall(call.name or "", as_text(call.arguments), result_of(call.result))]
+        tool_calls=[ToolCall(call.name or "", text_of(call.arguments), result_of(call.result))]
         if call
         else (),
         captured=metadata.cold_storage_object_key is None,
@@ -247,11 +248,6 @@ def _traces(
             **fields,
         ),
     )
-
-
-@lru_cache(maxsize=64)
-def _is_no_exchange(call_type: str) -> bool:
-    return _NO_EXCHANGE.search(call_type) is not None
 
 
 def _prompt(payload: Payload, where: str, parse: Parse) -> Prompt:
@@ -359,7 +355,7 @@ def _tags(metadata: Metadata) -> Iterator[tuple[str, object]]:
 
 
 def _first(values: Mapping[str, object], names: Sequence[str]) -> str:
-    return next((name for key in names if key in values and (name := name_of(values[key]))), "")
+    return next((name for key in names if key in values and (name := plain(values[key]))), "")
 
 
 def _text(values: Mapping[str, object], key: str) -> str | None:

@@ -49,6 +49,10 @@ class WireSpan(msgspec.Struct, gc=False):
     scope: Scope = NO_SCOPE
     sent: Any = ()
 
+    def exception_type(self) -> object:
+        """Return the type that the first event of an exception names; None without one."""
+        return next((e.attributes.get("exception.type") for e in self.events if e.name == "exception"), None)
+
 
 class WireLog(msgspec.Struct, gc=False):
     """One log record that a dialect reads. Ids are empty where it belongs to no span.

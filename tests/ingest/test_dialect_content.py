@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from lines import LINES
 from otlp_wire import attributes, chat, one
 
+from monitor.ingest.dialects import messages
 from monitor.trace import Document, Message, Side, ToolCall, Unread, Unreadable, Usage
 
 QUESTION = "How long may I keep the red boots?"
@@ -185,3 +186,16 @@ def test_an_exchange_of_mlflow_that_a_collector_masked_was_not_read() -> None:
     assert trace is not None
     assert {each.reason for each in trace.unread} == {Unreadable.REDACTED}
     assert len(trace.unread) == 2
+
+
+@given(
+    st.text("abc", min_size=1), st.text("def", min_size=1), st.text("ghi", min_size=1), st.text(min_size=1)
+)
+def test_items_of_responses_find_their_results(own: str, of_result: str, call: str, result: str) -> None:
+    """An item has an id of its own beside that of the call, by which its result finds it."""
+    items = [
+        {"type": "function_call", "id": own, "call_id": call, "name": "look", "arguments": "{}"},
+        {"type": "function_call_output", "id": of_result, "call_id": call, "output": result},
+    ]
+    answered = messages.answered([{"role": "assistant", "content": items}])
+    assert answered.tool_calls == (ToolCall("look", "{}", result, call),)

@@ -7,6 +7,7 @@ from monitor.ingest.bodies import parts
 from monitor.ingest.bodies.reading import Answer
 from monitor.ingest.bodies.shapes import Body
 from monitor.ingest.bodies.streams import first_of, joined
+from monitor.ingest.fields import plain
 
 _EVENTS: Final = frozenset({
     "message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_delta",
@@ -68,7 +69,7 @@ def _blocks(events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         index = at if type(at) is int else 0
         if type(block) is dict:
             blocks[index] = block
-        elif type(delta) is dict and (built := _DELTAS.get(parts.name_of(delta.get("type")))):
+        elif type(delta) is dict and (built := _DELTAS.get(plain(delta.get("type")))):
             kind, own, field = built
             blocks.setdefault(index, {"type": kind})
             texts.setdefault((index, field), []).append(delta.get(own))

@@ -11,6 +11,7 @@ from monitor.ingest.bodies import parts
 from monitor.ingest.bodies.reading import Answer
 from monitor.ingest.bodies.shapes import Body, Choice, Reply, kind_of
 from monitor.ingest.bodies.streams import first_of, items_of
+from monitor.ingest.fields import plain, text_of
 from monitor.trace import ToolCall
 
 _IDENTITY: Final = ("id", "created", "model", "system_fingerprint")
@@ -157,7 +158,7 @@ def _calls(deltas: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     for delta in deltas:
         for n, piece in enumerate(items_of(delta.get("tool_calls"))):
             at = index if type(index := piece.get("index")) is int else n
-            own = parts.name_of(piece.get("id"))
+            own = plain(piece.get("id"))
             begins = own and type(f := piece.get("function")) is dict and f.get("name")
             if at not in calls or (begins and ids[at] not in {"", own}):
                 calls.setdefault(at, []).append([])
@@ -172,7 +173,7 @@ def _joined_call(pieces: list[dict[str, Any]]) -> dict[str, Any]:
         next((f for key in ("function", "custom") if type(f := piece.get(key)) is dict), piece)
         for piece in pieces
     ]
-    arguments = [parts.as_text(f.get("arguments", f.get("input"))) for f in functions]
+    arguments = [text_of(f.get("arguments", f.get("input"))) for f in functions]
     function = {"name": first_of(f.get("name") for f in functions), "arguments": "".join(arguments)}
     return {"id": first_of(piece.get("id") for piece in pieces), "function": function}
 

@@ -40,6 +40,10 @@ class Content(msgspec.Struct, gc=False):
         self.logprobs += other.logprobs
         self.refused |= other.refused
 
+    def text(self) -> str:
+        """Return the texts, a line for each."""
+        return "\n".join(self.texts)
+
     def held(self) -> bool:
         """Return whether there is anything in it."""
         return bool(self.texts or self.calls or self.results or self.documents or self.left_out)

@@ -7,6 +7,7 @@ from monitor.ingest.bodies import parts
 from monitor.ingest.bodies.reading import Answer
 from monitor.ingest.bodies.shapes import Body
 from monitor.ingest.bodies.streams import first_of, items_of
+from monitor.ingest.fields import plain
 from monitor.trace import Document, ToolCall
 
 _ALONGSIDE: Final = {"finishReason": "finish_reason", "groundingMetadata": "grounding_metadata"}
@@ -39,7 +40,7 @@ def read(body: Body, answer: Answer) -> None:
         calls += found.answered_calls()
         documents += parts.grounds_of(_either(candidate, "groundingMetadata"))
         if not n:
-            answer.finish_reason = parts.name_of(_either(candidate, "finishReason"))
+            answer.finish_reason = plain(_either(candidate, "finishReason"))
     if not texts and type(body.prompt_feedback) is dict and body.prompt_feedback.get("blockReason"):
         answer.finish_reason = "content_filter"
     answer.tool_calls, answer.documents = calls, documents

@@ -13,6 +13,7 @@ from monitor.ingest.bodies.anthropic import take
 from monitor.ingest.bodies.reading import Answer
 from monitor.ingest.bodies.shapes import Body
 from monitor.ingest.bodies.streams import first_of, items_of, joined
+from monitor.ingest.fields import plain
 from monitor.trace import Usage
 
 _TEXTS: Final = (
@@ -68,7 +69,7 @@ def read(body: Body, answer: Answer) -> None:
     answer.documents = [parts.document_of(each) for each in items_of(body.documents)]
     finishes = [item.get(key) for item in items[:1] for key in _FINISHES]
     answer.finish_reason = (
-        body.finish_reason or body.done_reason or body.stop_reason or parts.name_of(first_of(finishes))
+        body.finish_reason or body.done_reason or body.stop_reason or plain(first_of(finishes))
     )
     if answer.usage is None:
         answer.usage = _usage(body, items)
@@ -95,7 +96,7 @@ def _texts(body: Body) -> Iterator[str]:
 
 def join(chunks: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the response that would have come without streaming."""
-    if any(parts.name_of(chunk.get("type")) in _COHERE for chunk in chunks):
+    if any(plain(chunk.get("type")) in _COHERE for chunk in chunks):
         return _cohere(chunks)
     ended = first_of(chunk.get("response") for chunk in chunks if chunk.get("event_type") == "stream-end")
     if type(ended) is dict:

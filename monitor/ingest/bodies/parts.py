@@ -11,13 +11,10 @@ Sources: PyPI `openai` 3.57 (`types/chat`, `types/responses`); docs.anthropic.co
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-import msgspec
-
 from monitor.ingest.bodies.content import Content, Result
-from monitor.ingest.fields import number
+from monitor.ingest.fields import number, plain, text_of
 from monitor.trace import Document, ToolCall
 
-_encode = msgspec.json.encode
 _TEXTS: Final = frozenset({"", "text", "input_text", "output_text", "refusal"})
 _SILENT: Final = frozenset({
     "reasoning", "thinking", "redacted_thinking", "image_url", "input_image", "image", "file", "input_file",
@@ -32,6 +29,7 @@ _CALLS: Final = frozenset({
 _ARGUMENTS: Final = (
     "arguments", "input", "args", "parameters", "code", "action", "operation", "queries",
 )  # fmt: skip
+_IDS: Final = ("call_id", "tool_use_id", "tool_call_id", "toolUseId", "toolCallId", "id")
 _MEDIA: Final = ("image", "video", "audio")
 _FOUND: Final = frozenset({"document", "searchResult"})
 """Keys of Bedrock's parts: without a text, and documents."""
@@ -48,27 +46,13 @@ def read(value: Any) -> Content:
         elif type(part) is dict:
             _take(part, content)
         elif part is not None:
-            content.texts.append(as_text(part))
+            content.texts.append(text_of(part))
     return content
-
-
-def as_text(value: object) -> str:
-    """Return a tool's arguments or result as text; other values as JSON."""
-    if value is None or isinstance(value, str):
-        return value or ""
-    return _encode(value).decode()
-
-
-def name_of(value: object) -> str:
-    """Return a name or id as text; nothing for what is none."""
-    if type(value) is float and value.is_integer():  # as numbers come through protobuf's JSON
-        value = int(value)
-    return value if type(value) is str else str(value) if type(value) is int else ""
 
 
 def result_of(value: Any) -> str:
     """Return what a tool returned as text: that of its parts, which MCP wraps in `content`; else JSON."""
-    return _result(value, Content()) if type(value) is dict and "content" in value else as_text(value)
+    return _result(value, Content()) if type(value) is dict and "content" in value else text_of(value)
 
 
 def grounds_of(metadata: Any) -> list[Document]:
@@ -88,14 +72,19 @@ def call_of(call: dict[str, Any]) -> ToolCall:
     """Read a call of a tool, whichever API's."""
     inner = next((each for key in ("function", "custom") if type(each := call.get(key)) is dict), call)
     arguments = next((inner[key] for key in _ARGUMENTS if inner.get(key) is not None), None)
-    own = call.get("call_id") or call.get("id") or call.get("toolUseId")
-    return ToolCall(name_of(inner.get("name")), as_text(arguments), "", name_of(own))
+    name = inner.get("name") or inner.get("toolName")
+    return ToolCall(plain(name), text_of(arguments), "", call_id(call))
+
+
+def call_id(part: dict[str, Any]) -> str:
+    """Return the id of the call that a part is, or is the result of; its own id may be another one."""
+    return plain(next((part[key] for key in _IDS if part.get(key)), None))
 
 
 def document_of(item: Any) -> Document:
     """Read a document of a request or of a search: Anthropic's, Bedrock's, Cohere's, OpenAI's."""
     if type(item) is not dict:
-        return Document("", as_text(item))
+        return Document("", text_of(item))
     source, data, score = item.get("source"), item.get("data"), item.get("score")
     own = next((item[key] for key in ("id", "file_id", "title", "name", "filename") if item.get(key)), None)
     texts: list[str] = []
@@ -103,10 +92,10 @@ def document_of(item: Any) -> Document:
         texts = [*_texts_of(source.get("text")), *_texts_of(source.get("content"))]
         texts += _texts_of(source.get("data")) if source.get("type") == "text" else ()
     elif data is not None:
-        texts = [as_text(value) for value in data.values()] if type(data) is dict else [as_text(data)]
+        texts = [text_of(value) for value in data.values()] if type(data) is dict else [text_of(data)]
     for key in ("text", "content", "snippet"):
         texts = texts or list(_texts_of(item.get(key)))
-    return Document(name_of(own or source), "\n".join(texts), number(score))
+    return Document(plain(own or source), "\n".join(texts), number(score))
 
 
 def _take(part: dict[str, Any], content: Content) -> None:
@@ -119,8 +108,7 @@ def _take(part: dict[str, Any], content: Content) -> None:
     elif kind.endswith("_call"):
         _take_call(part, kind, content)
     elif kind.endswith(("_output", "tool_result", "tool-result")):
-        own = part.get("call_id") or part.get("tool_use_id") or part.get("tool_call_id") or part.get("id")
-        _add_result(part, own, content)
+        _add_result(part, content)
     elif kind:
         texts = list(_texts_of(part.get("text") or part.get("content")))
         content.texts += texts
@@ -129,7 +117,7 @@ def _take(part: dict[str, Any], content: Content) -> None:
     elif key := next((key for key in _BY_KEY if key in part), None):
         _BY_KEY[key](part[key], content)
     else:
-        content.texts.append(as_text(part))
+        content.texts.append(text_of(part))
 
 
 def _take_text(part: dict[str, Any], kind: str, content: Content) -> bool:
@@ -210,19 +198,19 @@ def _bare_call(value: Any, content: Content) -> None:
 
 def _bare_result(value: Any, content: Content) -> None:
     if type(value) is dict:
-        _add_result(value, value.get("toolUseId") or value.get("id"), content)
+        _add_result(value, content)
 
 
 def _bare_code(value: Any, content: Content) -> None:
     if type(value) is dict:
-        own = name_of(value.get("id"))
-        content.calls.append(ToolCall("code_execution", as_text(value.get("code")), "", own))
+        own = plain(value.get("id"))
+        content.calls.append(ToolCall("code_execution", text_of(value.get("code")), "", own))
 
 
 def _bare_code_result(value: Any, content: Content) -> None:
     if type(value) is dict:
-        failed = name_of(value.get("outcome")) not in {"", "OUTCOME_OK"}
-        own, text = name_of(value.get("id")), as_text(value.get("output"))
+        failed = plain(value.get("outcome")) not in {"", "OUTCOME_OK"}
+        own, text = plain(value.get("id")), text_of(value.get("output"))
         content.results.append(Result(own, text, failed, "code_execution", len(content.calls)))
 
 
@@ -259,11 +247,9 @@ _BY_KEY: Final[Mapping[str, Callable[[Any, Content], None]]] = {
 """Readers of parts that have no type but the key that names them: Bedrock's and Gemini's."""
 
 
-def _add_result(part: dict[str, Any], own: Any, content: Content) -> None:
-    text = _result(part, content)
-    content.results.append(
-        Result(name_of(own), text, _failed(part), name_of(part.get("name")), len(content.calls))
-    )
+def _add_result(part: dict[str, Any], content: Content) -> None:
+    text, name = _result(part, content), plain(part.get("name"))
+    content.results.append(Result(call_id(part), text, _failed(part), name, len(content.calls)))
 
 
 def _result(part: dict[str, Any], content: Content) -> str:
@@ -278,11 +264,11 @@ def _result_text(value: Any, content: Content) -> str:
     """
     if type(value) is not list:
         found = _part_text(value, content)
-        return as_text(value) if found is None else found
+        return text_of(value) if found is None else found
     texts = [_part_text(item, content) for item in value]
     if all(text is None for text in texts):
-        return as_text(value)
-    each = [as_text(item) if text is None else text for item, text in zip(value, texts, strict=True)]
+        return text_of(value)
+    each = [text_of(item) if text is None else text for item, text in zip(value, texts, strict=True)]
     return "\n".join([text for text in each if text])
 
 
@@ -290,7 +276,7 @@ def _part_text(item: Any, content: Content) -> str | None:
     """Return the text of a part of a tool's result, empty for an image; None for what is no part."""
     if type(item) is not dict:
         return item if type(item) is str else None
-    kind = name_of(item.get("type"))
+    kind = plain(item.get("type"))
     text = next((item[key] for key in ("text", "logs") if type(item.get(key)) is str), None)
     if silent := kind if kind in _SILENT else next((key for key in _MEDIA if not kind and key in item), ""):
         content.left_out.append("image" if silent == "computer_screenshot" else silent)
@@ -314,7 +300,7 @@ def _part_text(item: Any, content: Content) -> str | None:
         ]
         text = "\n".join(found) if found else None
     elif text is None and "json" in item:
-        text = as_text(item["json"])
+        text = text_of(item["json"])
     return text
 
 

@@ -5,7 +5,7 @@ from typing import Any, Final
 from monitor.ingest.bodies import parts
 from monitor.ingest.bodies.reading import Prompt
 from monitor.ingest.bodies.shapes import Request, Template, id_of
-from monitor.ingest.fields import CONVERSATION, USER, convert, role_of
+from monitor.ingest.fields import CONVERSATION, USER, convert, plain, role_of, text_of
 from monitor.ingest.mending import Lost
 from monitor.trace import Message, Unreadable
 
@@ -58,9 +58,9 @@ def _flat(body: dict[str, Any]) -> dict[str, Any]:
 def _take_owners(prompt: Prompt) -> None:
     """Take user and conversation out of the metadata, where applications and Anthropic's API have them."""
     for field, names in (("user", USER), ("conversation", CONVERSATION)):
-        name = next((name for name in names if parts.name_of(prompt.metadata.get(name))), None)
+        name = next((name for name in names if plain(prompt.metadata.get(name))), None)
         if name is not None:
-            found = parts.name_of(prompt.metadata[name])
+            found = plain(prompt.metadata[name])
             setattr(prompt, field, getattr(prompt, field) or found)
             prompt.metadata = {key: value for key, value in prompt.metadata.items() if key != name}
 
@@ -92,7 +92,7 @@ def add_turns(turns: Any, prompt: Prompt, role: str = "user") -> None:
             prompt.messages.append(Message(role_of(turn["role"]), turn["content"]))  # the usual case
         elif type(turn) is not dict:
             if turn is not None:
-                prompt.messages.append(Message(role, parts.as_text(turn)))
+                prompt.messages.append(Message(role, text_of(turn)))
         elif _is_item(turn):
             _add_item(turn, prompt, role)
         else:

@@ -12,6 +12,7 @@ from monitor.ingest.bodies.content import Content
 from monitor.ingest.bodies.reading import Answer
 from monitor.ingest.bodies.shapes import Body
 from monitor.ingest.bodies.streams import first_of, items_of, joined
+from monitor.ingest.fields import plain
 from monitor.ingest.texts import FAILED
 
 _DELTAS: Final = {
@@ -67,7 +68,7 @@ def join(events: Sequence[dict[str, Any]]) -> dict[str, Any]:
     whole = [response for event in events if type(response := event.get("response")) is dict]
     body = dict(whole[-1]) if whole else {}
     done = {
-        parts.name_of(response.get("id")): response
+        plain(response.get("id")): response
         for event in events
         if event.get("type") == "response.done" and type(response := event.get("response")) is dict
     }
@@ -90,16 +91,16 @@ def heard(events: Sequence[dict[str, Any]]) -> list[Any]:
         kind = event.get("type")
         item = event.get("item")
         if kind == "conversation.item.input_audio_transcription.completed":
-            turns[parts.name_of(event.get("item_id")) or n] = {
+            turns[plain(event.get("item_id")) or n] = {
                 "role": "user",
                 "content": event.get("transcript"),
             }
         elif (
             type(item) is dict
             and item.get("role") != "assistant"
-            and parts.name_of(kind).startswith("conversation.item.")
+            and plain(kind).startswith("conversation.item.")
         ):
-            turns.setdefault(parts.name_of(item.get("id")) or n, item)
+            turns.setdefault(plain(item.get("id")) or n, item)
     return [*({"role": "system", "content": text} for text in instructions[-1:]), *turns.values()]
 
 
@@ -108,12 +109,12 @@ def _built(events: Sequence[dict[str, Any]], done: Collection[str]) -> list[dict
     items: dict[_Place, dict[str, Any]] = {}
     pieces: dict[_Place, _Pieces] = {}
     for event in events:
-        own = parts.name_of(event.get("response_id"))
+        own = plain(event.get("response_id"))
         if done and (own in done or not own):
             continue
-        kind, index = parts.name_of(event.get("type")), _index(event.get("output_index"))
+        kind, index = plain(event.get("type")), _index(event.get("output_index"))
         if kind.startswith("response.output_item.") and type(item := event.get("item")) is dict:
-            place = (own, index, parts.name_of(item.get("type")))
+            place = (own, index, plain(item.get("type")))
             if kind.endswith(".done") or place not in items:
                 items[place] = item
         elif made := _piece_of(kind, event):

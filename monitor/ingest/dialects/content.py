@@ -9,11 +9,12 @@ Bedrock's `document` with a `format`, and the Vercel AI SDK's `file`, whose data
 import base64
 import binascii
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from monitor.ingest.bodies import parts as bodies
-from monitor.ingest.dialects.values import structured, text_of
-from monitor.ingest.fields import plain
+from monitor.ingest.bodies.content import Content, Result
+from monitor.ingest.dialects.values import structured
+from monitor.ingest.fields import plain, text_of
 from monitor.trace import Document, ToolCall
 
 _TEXTS = frozenset({"text", "input_text", "output_text"})
@@ -35,40 +36,20 @@ _CALLS = frozenset({"tool_call", "tool_use", "function_call", "tool-call"})
 _RESULTS = frozenset({"tool_call_response", "tool_result", "function_call_output", "tool-result"})
 _SERVER_CALL = "server_tool_call"
 _SERVER_RESULT = "server_tool_call_response"
-
-
 _TYPES: Final = ("mime_type", "media_type", "mimeType", "mediaType")
 _DATA: Final = ("content", "data", "bytes", "file_data")
 _NAMES: Final = ("filename", "name", "display_name", "displayName", "title")
 _FORMATS: Final = frozenset({"txt", "md", "csv", "html"})
 
 
-class Taken(NamedTuple):
-    """One message taken apart: texts, calls in it, results of calls by id, kinds of parts without text."""
-
-    texts: list[str]
-    calls: list[ToolCall]
-    results: list[tuple[str, str]]
-    left_out: list[str]
-    documents: list[Document]
-
-    def text(self) -> str:
-        """Return the texts, a line for each."""
-        return "\n".join(self.texts)
-
-    def is_empty(self) -> bool:
-        """Return whether nothing at all was in it."""
-        return not (self.texts or self.calls or self.results or self.left_out or self.documents)
-
-
-def take_apart(message: dict[str, Any]) -> Taken:
+def take_apart(message: dict[str, Any]) -> Content:
     """Read the parts of a message, with the calls that stand next to them."""
     parts = message.get("parts")
     if parts is None:
         parts = message.get("content")
         if type(parts) is dict and type(inner := parts.get("parts")) is list:
             parts = inner  # Gemini's content, whole
-    content = Taken([], [], [], [], [])
+    content = Content()
     role = message.get("role")
     for part in _parts(parts):
         if type(part) is dict:
@@ -80,12 +61,12 @@ def take_apart(message: dict[str, Any]) -> Taken:
         # Some senders name a call among the parts and again next to them.
         known = {call.id for call in content.calls if call.id}
         content.calls.extend(
-            [c for call in calls if type(call) is dict and (c := _call(call)).id not in known]
+            [c for call in calls if type(call) is dict and (c := bodies.call_of(call)).id not in known]
         )
     if type(function := message.get("function_call")) is dict:
-        content.calls.append(_call(function))
+        content.calls.append(bodies.call_of(function))
     if role == "tool" and type(call_id := message.get("tool_call_id")) is str and content.texts:
-        content.results.append((call_id, content.text()))
+        content.results.append(Result(call_id, content.text()))
         content.texts.clear()
     return content
 
@@ -117,19 +98,18 @@ _PART_KEYS = frozenset({
 })  # fmt: skip
 
 
-def _take_part(part: dict[str, Any], content: Taken) -> None:
+def _take_part(part: dict[str, Any], content: Content) -> None:
     kind = plain(part.get("type"))
     if not kind and _take_bare(part, content):
         return
     if kind in _CALLS:
-        content.calls.append(_call(part))
+        content.calls.append(bodies.call_of(part))
     elif kind in _RESULTS:
-        own = part.get("id") or part.get("tool_use_id") or part.get("toolCallId") or part.get("call_id")
-        content.results.append((plain(own), _result(part)))
+        content.results.append(Result(bodies.call_id(part), _result(part)))
     elif kind == _SERVER_CALL:
         content.calls.append(_server_call(part))
     elif kind == _SERVER_RESULT:
-        content.results.append((plain(part.get("id")), text_of(part.get(_SERVER_RESULT))))
+        content.results.append(Result(plain(part.get("id")), text_of(part.get(_SERVER_RESULT))))
     elif type(transcript := part.get("transcript") or _of_audio(part)) is str and transcript:
         content.texts.append(transcript)
     elif kind in _NOT_SAID:
@@ -137,10 +117,10 @@ def _take_part(part: dict[str, Any], content: Taken) -> None:
     elif kind not in _DOCUMENTS and (text := text_in(part)):
         content.texts.append(text)
     elif kind not in _TEXTS and part.keys() - {"type"}:
-        _take_other(part, content)
+        content.add(bodies.read(part))  # only the APIs' own bodies have it; an object nobody knows is text
 
 
-def _take_attached(part: Any, kind: str, content: Taken) -> None:
+def _take_attached(part: Any, kind: str, content: Content) -> None:
     """Take a file: one of plain text is a document, all others are left out."""
     if found := attached(part):
         content.documents.append(found)
@@ -148,31 +128,20 @@ def _take_attached(part: Any, kind: str, content: Taken) -> None:
         content.left_out.append(kind)
 
 
-def _take_other(part: dict[str, Any], content: Taken) -> None:
-    """Take a part that only the APIs' own bodies have; an object that nobody knows is text."""
-    other = bodies.read(part)
-    content.texts.extend(other.texts)
-    content.calls.extend(other.calls)
-    content.results.extend([(result.own, result.text) for result in other.results])
-    content.documents.extend(other.documents)
-    content.left_out.extend(other.left_out)
-
-
-def _take_bare(part: dict[str, Any], content: Taken) -> bool:
+def _take_bare(part: dict[str, Any], content: Content) -> bool:
     """Take a part that its only key names, as in Bedrock's Converse and Gemini; return whether it is one."""
     for key in ("toolUse", "functionCall", "function_call", "tool_call"):
         if type(call := part.get(key)) is dict:
-            content.calls.append(_call(call))
+            content.calls.append(bodies.call_of(call))
             return True
     for key in ("toolResult", "functionResponse", "function_response", "tool_result"):
         if type(result := part.get(key)) is dict:
-            own = result.get("toolUseId") or result.get("id") or result.get("tool_call_id")
-            content.results.append((plain(own), _result(result)))
+            content.results.append(Result(bodies.call_id(result), _result(result)))
             return True
     for key, kind in _BARE_KINDS.items():
         if key in part:
             if key == "document" and not attached(part[key]):
-                _take_other(part, content)
+                content.add(bodies.read(part))
             elif kind:
                 _take_attached(part[key], kind, content)
             return True
@@ -198,17 +167,6 @@ def text_in(part: dict[str, Any]) -> str:
         if type(value) is dict and type(inner := value.get("value")) is str:
             return inner
     return ""
-
-
-def _call(call: dict[str, Any]) -> ToolCall:
-    function = call.get("function")  # OpenAI's nesting
-    inner = function if type(function) is dict else call
-    arguments = next((inner[key] for key in _ARGUMENTS if inner.get(key) is not None), None)
-    own = call.get("id") or call.get("toolUseId") or call.get("toolCallId") or call.get("call_id")
-    return ToolCall(plain(inner.get("name") or inner.get("toolName")), text_of(arguments), "", plain(own))
-
-
-_ARGUMENTS = ("arguments", "input", "args")  # OpenAI's, Anthropic's and Bedrock's, Gemini's and LangChain's
 
 
 def _server_call(part: dict[str, Any]) -> ToolCall:

@@ -88,9 +88,7 @@ def read(span: WireSpan, document_keys: tuple[str, ...]) -> Reading:
     attributes = span.attributes
     reading = read_attributes(attributes, document_keys)
     if span.events:
-        for event in span.events:
-            if event.name == "exception" and not reading.error:
-                reading.error = event.attributes.get("exception.type")
+        reading.error = reading.error or span.exception_type()
         if events := [event for event in span.events if event.name in EVENTS]:
             _read_events(reading, events, document_keys)
     if reading.asked is NOTHING_ASKED and reading.answered is NOTHING_ANSWERED:

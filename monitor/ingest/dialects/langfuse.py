@@ -147,10 +147,8 @@ def _called(value: Any) -> Any:
 
 
 def _error(span: WireSpan) -> object:
-    for event in span.events:
-        if event.name == "exception":
-            return event.attributes.get("exception.type")
-    return "error" if span.attributes.get("langfuse.observation.level") == "ERROR" else None
+    failed = "error" if span.attributes.get("langfuse.observation.level") == "ERROR" else None
+    return span.exception_type() or failed
 
 
 def _first(attributes: Attributes, names: tuple[str, ...]) -> Any:

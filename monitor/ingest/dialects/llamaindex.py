@@ -38,10 +38,7 @@ def read(span: WireSpan, document_keys: tuple[str, ...]) -> Reading:
             names.add(event.name)
             held |= event.attributes
     own = span.name.partition(".")[0]
-    reading = Reading(name=own)
-    for event in span.events:
-        if event.name == "exception":
-            reading.error = event.attributes.get("exception.type")
+    reading = Reading(name=own, error=span.exception_type())
     if not names.isdisjoint(_CHAT) or not names.isdisjoint(_COMPLETION):
         reading.kind = StepKind.CHAT
         _read_call(reading, held)

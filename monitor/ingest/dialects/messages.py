@@ -12,9 +12,9 @@ import msgspec
 
 from monitor.ingest.cut_json import read_cut
 from monitor.ingest.dialects.content import take_apart, text_in
-from monitor.ingest.dialects.values import MAX_DEPTH, OPENERS, compact, opened, structured, text_of
+from monitor.ingest.dialects.values import MAX_DEPTH, OPENERS, compact, opened, structured
 from monitor.ingest.fields import ROLES as NATIVE_ROLES
-from monitor.ingest.fields import number, plain
+from monitor.ingest.fields import number, plain, text_of
 from monitor.ingest.texts import NOTHING_ANSWERED, NOTHING_ASKED, Answered, Asked
 from monitor.trace import Document, Message, ToolCall, Unreadable
 
@@ -60,8 +60,8 @@ def asked(value: Any, system: Any = None) -> Asked:
             taken = take_apart(item)
             left_out += taken.left_out
             found += taken.documents
-            messages.extend([Message("tool", result) for _, result in taken.results])
-            if taken.is_empty() and _lacks_content(item):
+            messages.extend([Message("tool", result.text) for result in taken.results])
+            if not taken.held() and _lacks_content(item):
                 unread = unread or Unreadable.NO_CONTENT
             elif taken.texts or not taken.results:
                 messages.append(Message(_role(item), taken.text()))
@@ -106,7 +106,7 @@ def answered(value: Any) -> Answered:
             if taken.texts:
                 texts.append(taken.text())
             calls += taken.calls
-            results.update(taken.results)
+            results |= {result.own: result.text for result in taken.results}
             left_out += taken.left_out
         elif item or item == 0:
             texts.append(text_of(item))

@@ -67,7 +67,7 @@ def read(span: WireSpan, document_keys: tuple[str, ...]) -> Reading:
         name=span.name,
         user=_first(attributes, _USER),
         conversation=_first(attributes, _CONVERSATION),
-        error=next((e.attributes.get("exception.type") for e in span.events if e.name == "exception"), None),
+        error=span.exception_type(),
         input_tokens=tokens.input,
         output_tokens=tokens.output,
         cost=cost.get("total_cost") if type(cost) is dict else None,

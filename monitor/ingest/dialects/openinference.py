@@ -52,7 +52,7 @@ def read(span: WireSpan, document_keys: tuple[str, ...]) -> Reading:
         prompt_name=get("prompt.id"),
         prompt_version=get("llm.prompt_template.version"),
         finish=get("llm.finish_reason"),
-        error=_exception(span),
+        error=span.exception_type(),
         input_tokens=get("llm.token_count.prompt"),
         output_tokens=get("llm.token_count.completion"),
         cost=get("llm.cost.total"),
@@ -159,10 +159,6 @@ def _message(item: Attributes) -> dict[str, Any]:
 def _document(item: Attributes, document_keys: tuple[str, ...]) -> Document:
     fields = {key.removeprefix("document."): value for key, value in item.items()}
     return messages.document(fields, ("content", *document_keys))
-
-
-def _exception(span: WireSpan) -> object:
-    return next((e.attributes.get("exception.type") for e in span.events if e.name == "exception"), None)
 
 
 def _first(attributes: Attributes, *keys: str) -> object:

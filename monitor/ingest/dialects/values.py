@@ -2,15 +2,13 @@
 
 from typing import Any, Final
 
-import msgspec
-
 from monitor.errors import BadTrace
 from monitor.ingest import strict_json
 from monitor.ingest.cut_json import read_cut
+from monitor.ingest.fields import text_of
 
 MAX_DEPTH: Final = 64  # of JSON in an attribute; deeper is taken as text
 OPENERS: Final = frozenset("[{")
-_encode = msgspec.json.encode
 
 
 def structured(value: Any) -> Any:
@@ -32,13 +30,6 @@ def opened(value: Any) -> tuple[Any, bool]:
     if type(value) is str and value[:1] in OPENERS and (read := read_cut(value, MAX_DEPTH)):
         return read, True
     return value, False
-
-
-def text_of(value: Any) -> str:
-    """Return `value` as text: a string as it is, anything else as JSON, nothing as an empty string."""
-    if type(value) is str:
-        return value
-    return "" if value is None else _encode(value).decode()
 
 
 def compact(value: Any) -> str:

@@ -56,7 +56,7 @@ def read(span: WireSpan, document_keys: tuple[str, ...]) -> Reading:
         model_version=get("ai.response.model"),
         response_id=get("ai.response.id"),
         finish=_finish(attributes),
-        error=next((e.attributes.get("exception.type") for e in span.events if e.name == "exception"), None),
+        error=span.exception_type(),
         input_tokens=_first(attributes, _INPUT_TOKENS),
         output_tokens=_first(attributes, _OUTPUT_TOKENS),
     )
