@@ -56,6 +56,8 @@ CONVERSATION = (
     "thread_id", "threadId", "chat_id", "chatId", "langfuse_session_id",
 )  # fmt: skip
 """Names that applications use for user and conversation in metadata, the likeliest first."""
+OWNERS = frozenset({*USER, *CONVERSATION})
+"""Names in metadata that become no labels: users are told by pseudonyms only."""
 
 Parse: TypeAlias = Callable[[bytes], object]
 """Strict JSON (`strict_json.parse`) with the configured depth and the keys of the format."""

@@ -30,6 +30,7 @@ from monitor.ingest.bodies.parts import document_of, result_of
 from monitor.ingest.bodies.shapes import kind_of
 from monitor.ingest.fields import (
     CONVERSATION,
+    OWNERS,
     USER,
     Parse,
     convert,
@@ -350,8 +351,8 @@ def _labels(payload: Payload, answer: Answer) -> Iterator[tuple[str, object]]:
 
 
 def _tags(metadata: Metadata) -> Iterator[tuple[str, object]]:
-    yield from (metadata.requester_metadata or {}).items()
-    yield from (metadata.spend_logs_metadata or {}).items()
+    for held in (metadata.requester_metadata or {}, metadata.spend_logs_metadata or {}):
+        yield from [(key, value) for key, value in held.items() if key not in OWNERS]
 
 
 def _first(values: Mapping[str, object], names: Sequence[str]) -> str:

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from monitor.config import Format, IngestConfig
 from monitor.ingest import Decode, decoder
+from monitor.ingest.fields import OWNERS
 from monitor.trace import Message, Record, ToolCall, Trace, Usage
 
-FORMS: tuple[Format, ...] = ("litellm", "kong", "agento11y")
+FORMS: tuple[Format, ...] = ("litellm", "kong", "agento11y", "openai")
 DECODERS: dict[str, Decode] = {
     form: decoder(form, IngestConfig(), lambda user: f"pseudonym of {user}") for form in FORMS
 }
@@ -211,3 +212,18 @@ def test_the_message_of_an_error_is_no_type_of_it(message: str) -> None:
     """A word after a number sign is a type only where a namespace stands before it, as in AWS's errors."""
     assert litellm(status="failure", error_str=message, response=None).error == "error"
     assert litellm(status="failure", error_str=f"a.b#Kind: {message}", response=None).error == "Kind"
+
+
+OWNED = st.dictionaries(st.sampled_from(sorted(OWNERS)), st.text("abc", min_size=1).map("owner-{}".format))
+
+
+@given(OWNED)
+def test_no_name_of_an_owner_becomes_a_label(owned: dict[str, str]) -> None:
+    """Where metadata name a user or conversation twice, neither name is told but as what it is."""
+    metadata = owned | {"team": "blue"}
+    request = {"messages": [{"role": "user", "content": "Hi?"}], "metadata": metadata}
+    (pair,) = decode_all("openai", {"request": request, "response": COMPLETION})
+    logged = litellm(metadata={"requester_metadata": metadata})
+    for trace in (pair, logged):
+        assert trace.labels["team"] == "blue"
+        assert not any("owner-" in label for label in trace.labels.values())

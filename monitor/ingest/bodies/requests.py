@@ -5,7 +5,7 @@ from typing import Any, Final
 from monitor.ingest.bodies import parts
 from monitor.ingest.bodies.reading import Prompt
 from monitor.ingest.bodies.shapes import Request, Template, id_of
-from monitor.ingest.fields import CONVERSATION, USER, convert, plain, role_of, text_of
+from monitor.ingest.fields import CONVERSATION, OWNERS, USER, convert, plain, role_of, text_of
 from monitor.ingest.mending import Lost
 from monitor.trace import Message, Unreadable
 
@@ -57,12 +57,12 @@ def _flat(body: dict[str, Any]) -> dict[str, Any]:
 
 def _take_owners(prompt: Prompt) -> None:
     """Take user and conversation out of the metadata, where applications and Anthropic's API have them."""
-    for field, names in (("user", USER), ("conversation", CONVERSATION)):
-        name = next((name for name in names if plain(prompt.metadata.get(name))), None)
-        if name is not None:
-            found = plain(prompt.metadata[name])
-            setattr(prompt, field, getattr(prompt, field) or found)
-            prompt.metadata = {key: value for key, value in prompt.metadata.items() if key != name}
+    held = prompt.metadata
+    prompt.user = prompt.user or next(filter(None, [plain(held.get(name)) for name in USER]), "")
+    prompt.conversation = prompt.conversation or next(
+        filter(None, [plain(held.get(name)) for name in CONVERSATION]), ""
+    )
+    prompt.metadata = {key: value for key, value in held.items() if key not in OWNERS}
 
 
 def _add_prompt(sent: str | list[Any] | Template, prompt: Prompt) -> None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from monitor.ingest.dialects.values import opened
-from monitor.ingest.fields import CONVERSATION, USER, plain
+from monitor.ingest.fields import CONVERSATION, OWNERS, USER, plain
 from monitor.ingest.spans import Reading
 from monitor.ingest.wire import Attributes
 
@@ -16,14 +16,11 @@ def under(attributes: Attributes, prefix: str) -> Attributes:
 
 def read_metadata(reading: Reading, found: Attributes) -> None:
     """Take user and conversation from metadata where the reading has none, and the rest as labels."""
-    taken = set()
     for field, names in (("user", USER), ("conversation", CONVERSATION)):
         name = next((name for name in names if plain(found.get(name))), None)
-        if name is not None:
-            taken.add(name)
-            if not getattr(reading, field):
-                setattr(reading, field, found[name])
-    rest = {key: label for key, value in found.items() if key not in taken and (label := _label(value))}
+        if name is not None and not getattr(reading, field):
+            setattr(reading, field, found[name])
+    rest = {key: label for key, value in found.items() if key not in OWNERS and (label := _label(value))}
     if rest:
         reading.labels = rest | reading.labels
 

@@ -8,8 +8,9 @@ from typing import Any, Final
 from monitor.ingest.dialects import messages
 from monitor.ingest.dialects.flat import tool_calls, unflatten
 from monitor.ingest.dialects.genai import KINDS as OPERATIONS
+from monitor.ingest.dialects.metadata import read_metadata, under
 from monitor.ingest.dialects.payloads import documents_of, question_of
-from monitor.ingest.fields import plain
+from monitor.ingest.fields import OWNERS, plain
 from monitor.ingest.spans import Reading
 from monitor.ingest.texts import NOTHING_ANSWERED, NOTHING_ASKED, Answered
 from monitor.ingest.wire import Attributes, WireSpan
@@ -31,11 +32,6 @@ _REQUESTS = {
 }
 FOUND = "db.query.result"
 _PROPERTIES = "traceloop.association.properties."
-_USER = ("user_id", "userId", "user", "langfuse_user_id", "user.id")
-_CONVERSATION = (
-    "session_id", "sessionId", "conversation_id", "conversationId", "chat_id", "thread_id", "threadId",
-    "langfuse_session_id", "session.id",
-)  # fmt: skip
 _OF_FRAMEWORKS = ("ls_", "lc_", "langgraph_", "checkpoint_ns", "__", "langfuse_")
 """Beginnings of properties that LangChain and its like add: labels are the application's."""
 _CREW = "crewai.crew.result"
@@ -44,7 +40,7 @@ MARKS = frozenset({
     "gen_ai.prompt.0.user",
     "gen_ai.completion.0.role", "gen_ai.completion.0.content", "gen_ai.completion.0.function_call.name",
     "gen_ai.completion.0.finish_reason", "gen_ai.completion.0.tool_calls.0.name", "traceloop.workflow.name",
-    _CREW, *(f"{_PROPERTIES}{name}" for name in (*_USER, *_CONVERSATION)),
+    _CREW, *(f"{_PROPERTIES}{name}" for name in OWNERS),
 })  # fmt: skip
 EVENTS = frozenset({FOUND})
 
@@ -186,15 +182,8 @@ def _read_found(reading: Reading, span: WireSpan, document_keys: tuple[str, ...]
 
 def _read_properties(reading: Reading, attributes: Attributes) -> None:
     """Read what the application tied to its traces: user and conversation by usual names, else labels."""
-    start = len(_PROPERTIES)
-    properties = {
-        key[start:]: plain(value) for key, value in attributes.items() if key.startswith(_PROPERTIES)
-    }
-    if properties:
-        reading.user = next((properties.pop(key) for key in _USER if properties.get(key)), None)
-        reading.conversation = next(
-            (properties.pop(key) for key in _CONVERSATION if properties.get(key)), None
-        )
-        reading.labels = {
-            key: value for key, value in properties.items() if value and not key.startswith(_OF_FRAMEWORKS)
-        }
+    tied = under(attributes, _PROPERTIES).items()
+    read_metadata(
+        reading,
+        {key: value for key, value in tied if key in OWNERS or not key.startswith(_OF_FRAMEWORKS)},
+    )

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from monitor.errors import BadTrace
 from monitor.ingest import strict_json
 from monitor.ingest.bodies import is_stream, response_of
+from monitor.ingest.bodies.shapes import Failure
 from monitor.ingest.dialects import langchain, messages
 from monitor.ingest.dialects.values import MAX_DEPTH, opened
 from monitor.ingest.fields import plain
@@ -105,7 +106,8 @@ def error_of(value: Any) -> str:
     error = read.get("error") if type(read) is dict else None
     if type(error) is not dict or "message" not in error:
         return ""
-    return next((said for key in ("type", "status", "code") if (said := plain(error.get(key)))), "error")
+    said = {key: error[key] for key in Failure.__struct_fields__ if type(error.get(key)) in {str, int}}
+    return Failure(**said).kind()
 
 
 def is_body(value: Any) -> bool:
