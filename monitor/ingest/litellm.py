@@ -7,6 +7,7 @@ under that name, and the `generic_api` callback sends a list.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Annotated, Any
 
 import msgspec
@@ -257,10 +258,8 @@ def _prompt(payload: Payload, where: str, parse: Parse) -> Prompt:
     if isinstance(messages, dict) and "role" not in messages:  # a provider's own body, passed on
         return prompt_of(messages, at, parse)
     if any(name in payload.call_type for name in _PASSED_ON) and (body := _passed_on(messages)):
-        try:
+        with suppress(BadTrace):  # no body: a text that looks like one
             return prompt_of(body, at, parse)
-        except BadTrace:  # no body: a text that looks like one
-            pass
     if isinstance(messages, str) and messages.lstrip()[:1] == "[":
         messages = _turns(messages, parse)
     parameters = payload.model_parameters or {}
@@ -309,11 +308,9 @@ def _answer(
     if response is None or response in ({}, []):
         return Answer()
     if isinstance(response, str):
-        try:
+        with suppress(BadTrace):  # what answered is no model's API, or it is a text that looks like its body
             if passed_on or _is_body(response, parse):
                 return response_of(response, where, parse)
-        except BadTrace:  # what answered is no model's API, or it is a text that looks like its body
-            pass
         return Answer(text=response)
     return answer_to(prompt, response, where, parse)
 
