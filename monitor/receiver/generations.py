@@ -16,7 +16,7 @@ from monitor.receiver.refusals import BodyRefused, Refusal
 SIGNAL: Final = "generations"
 """The signal, which is no OTLP, and the field of its bodies that is divided."""
 _FEW: Final = 1000  # generations, whatever they hold
-_LEAST: Final = 64  # bytes of each further one, which ids and times take alone; each costs 3 µs
+_LEAST: Final = 64  # bytes of each further one, which ids and times take alone
 _MESSAGES: Final = message_types(
     {
         "Export": {SIGNAL: MessageField(1, "bytes", repeated=True)},
