@@ -326,16 +326,15 @@ class Engine:
                 monitor.update(work.trace, a) if (monitor := self._monitors.get(a.detector)) else a
                 for a in assessments
             )
-        origin = work.origin
-        decision = rules.decide(origin, work.trace, assessments)
+        decision = rules.decide(work.origin, work.trace, assessments)
         for error in decision.errors:
             self._observer.rule_failed(error.rule)
         flags = self._raised.quieted(work.trace, assessments, decision.flags)
-        judgement = Judgement(origin=origin, trace=work.trace, assessments=assessments, flags=flags)
+        judgement = Judgement(origin=work.origin, trace=work.trace, assessments=assessments, flags=flags)
         self._staged.judgements.append((work.partition, judgement))
         if work.exchange is not None:
             self._staged.assembled.append((work.partition, work.exchange))
-        self._staged.finish(work.partition, origin.offset, (origin.part,))
+        self._staged.finish(work.partition, work.origin.offset, (work.origin.part,))
 
     def _record(self) -> None:
         """Write the staged transaction. Held and retried while the ledger fails."""
