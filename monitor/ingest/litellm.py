@@ -60,6 +60,7 @@ _NO_EXCHANGE = re.compile(
     r"|\Aa?(?:get|list|delete|cancel|retrieve)_"
 )
 """Names of calls that answer with no text of a model: some of `CallTypes` in LiteLLM's `types/utils.py`."""
+_USUAL = frozenset({"completion", "acompletion", "responses", "aresponses", "anthropic_messages"})
 _Tokens = Annotated[int, Meta(ge=0, le=2**53)]
 
 
@@ -182,7 +183,7 @@ def _traces(
     at = f"{where}." if where else ""
     if not payload.call_type and payload.messages is None and payload.response is None:
         raise BadTrace("missing_field", f"{at}call_type: required, or messages and response; send them")
-    if _NO_EXCHANGE.search(payload.call_type):
+    if payload.call_type not in _USUAL and _NO_EXCHANGE.search(payload.call_type):
         return ()
     response, passed_on = _response(payload.response)
     if not is_exchange(response if passed_on or not isinstance(response, str) else None, parse):
