@@ -12,7 +12,16 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from monitor.assembly.sides import answered, asked, merged, same_answer, same_prompt, unread_on
+from monitor.assembly.sides import (
+    answered,
+    asked,
+    begins_answer,
+    begins_prompt,
+    merged,
+    same_answer,
+    same_prompt,
+    unread_on,
+)
 from monitor.assembly.tree import Tree
 from monitor.trace import Side, Span, StepKind, Trace
 
@@ -187,8 +196,12 @@ def _chat(
 def _run(span: Span, exchange: Trace, opened: list[_Open], calls: dict[str, ModelCall]) -> list[_Open]:
     """Give an agent's or workflow's texts to a call below that lacks them, or make them their own call."""
     below = [each.call for each in opened]
+    _complete([call for call in below if call.trace.unread], exchange)
     if not answered(exchange):
         lacking = [call for call in below if _lacks(call.trace, _PROMPT)]
+        if not lacking:
+            # Of a call that failed, a framework may keep the prompt with the run alone.
+            lacking = [call for call in below if call.trace.error and not asked(call.trace)]
         if lacking and asked(exchange):
             _fill(min(lacking, key=lambda call: call.span.step.start), exchange)
         return opened
@@ -218,6 +231,30 @@ def _run(span: Span, exchange: Trace, opened: list[_Open], calls: dict[str, Mode
 def _fill(call: ModelCall, exchange: Trace) -> None:
     """Complete a call from the texts of what it ran for, not from its counts."""
     call.trace = merged(call.trace, [call.trace, _texts(call.trace, exchange)])
+
+
+def _complete(cut: Sequence[ModelCall], exchange: Trace) -> None:
+    """Take the whole of each side of which a call's own span has only the beginning."""
+    for call in cut:
+        of = call.trace
+        asks, answers = begins_prompt(of, exchange), begins_answer(of, exchange)
+        if asks or answers:
+            told = Trace(
+                id=of.id,
+                time=of.time,
+                trace_id=of.trace_id,
+                span_id=of.span_id,
+                messages=exchange.messages if asks else (),
+                response=exchange.response if answers else "",
+                unread=tuple(
+                    [
+                        u
+                        for u in of.unread
+                        if not (asks if u.side is _PROMPT else answers and u.side is _RESPONSE)
+                    ]
+                ),
+            )
+            call.trace = merged(of, [of, told])
 
 
 def _texts(of: Trace, exchange: Trace) -> Trace:
@@ -276,7 +313,26 @@ def _parsed(own: Trace, below: Sequence[ModelCall]) -> list[ModelCall]:
             same = any(fields) and all(text in call.trace.response for text in fields)
         if same:
             found.append(call)
-    return found
+    return found or _handed(own, held, below)
+
+
+def _handed(own: Trace, held: Any, below: Sequence[ModelCall]) -> list[ModelCall]:
+    """Return the call that handed an answer over as the arguments of a tool, which become its answer.
+
+    Frameworks that want an object for an answer name such a tool after its class.
+    """
+    for call in below:
+        made = [] if call.trace.response else call.trace.tool_calls
+        for tool in made:
+            if (
+                not tool.result
+                and (given := _decoded(tool.arguments))
+                and given in (held, {"response": held})
+            ):
+                rest = tuple([each for each in made if each is not tool])
+                call.trace = msgspec.structs.replace(call.trace, response=own.response, tool_calls=rest)
+                return [call]
+    return []
 
 
 def _decoded(text: str) -> Any:

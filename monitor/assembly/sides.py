@@ -52,6 +52,26 @@ def same_answer(one: Trace, other: Trace) -> bool:
     )
 
 
+def begins_answer(cut: Trace, whole: Trace) -> bool:
+    """Return whether an answer that was cut off begins another one, of which all was read."""
+    beginning, answer = cut.response.strip(), whole.response.strip()
+    return bool(beginning) and not unread_on(whole, _RESPONSE) and _begins(cut, beginning, answer)
+
+
+def begins_prompt(cut: Trace, whole: Trace) -> bool:
+    """Return whether a prompt that was cut off begins another one, of which all was read."""
+    *before, last = cut.messages or (Message(),)
+    if not last.content or unread_on(cut, _PROMPT) is not _TRUNCATED or unread_on(whole, _PROMPT):
+        return False
+    place = len(before)
+    known = whole.messages[: place + 1]
+    return (
+        len(known) > place
+        and tuple(before) == known[:place]
+        and known[place].content.startswith(last.content)
+    )
+
+
 def texts(trace: Trace) -> tuple[object, ...]:
     """Return prompt and answer as they are compared with another exchange's: equal ones are judged alike."""
     answer = trace.response.strip() or tuple((call.name, call.arguments) for call in trace.tool_calls)

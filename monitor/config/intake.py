@@ -121,7 +121,11 @@ REDACTION_MARKERS: Final = (
     "<elided>",  # Google ADK
     "[REDACTED]",
     "[redacted]",
+    "[Redacted]",
     "REDACTED",
+    "[Scrubbed due to '...']",  # Logfire
+    "[Filtered]",  # Sentry
+    "[MASKED]",
     "redacted-by-litellm",
     "****",  # the Collector's redaction processor
 )
@@ -143,7 +147,8 @@ class IngestConfig(Section):
     )
     redaction_markers: list[str] = Field(
         default_factory=lambda: list(REDACTION_MARKERS),
-        description="Texts that senders leave in the place of others; they count as text that was not read.",
+        description="Texts that senders leave in the place of others; they count as text that was not read. "
+        "`...` in one stands for any text.",
     )
 
 

@@ -4,7 +4,7 @@ import msgspec
 
 from monitor.config import Format
 from monitor.ingest.litellm import WRAPPER
-from monitor.ingest.lookalikes import holds_generations
+from monitor.ingest.lookalikes import OTHERS, holds_generations, named_protobuf
 
 _MARKS: tuple[tuple[Format, set[str]], ...] = (
     *(("otlp_json", {key}) for key in ("resourceSpans", "resourceLogs", "resource_spans", "resource_logs")),
@@ -29,5 +29,10 @@ def recognise(value: bytes) -> Format:
     try:
         keys = _keys(value).keys()
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return "litellm" if value.lstrip()[:1] == b"[" else "native"
-    return next((name for name, marks in _MARKS if marks <= keys), "native")
+        if value.lstrip()[:1] != b"[":
+            return "native"
+        return "otlp_json" if b'"traceId"' in value and named_protobuf(value) else "litellm"
+    known = next((name for name, marks in _MARKS if marks <= keys), None)
+    if known is None and "response" not in keys and any(marks <= keys for marks in OTHERS):
+        return "otlp_json"  # whose error names them
+    return known or "native"

@@ -29,6 +29,10 @@ _ZIPKIN_KEYS: Final = (
 )
 
 
+OTHERS: Final = (*_JAEGER_KEYS, *_ZIPKIN_KEYS, {"process", "spans"}, {"data"})
+"""Keys of objects that may be told here, and are of no format that is read: of each set all."""
+
+
 def named_json(value: Any) -> str:
     """Return what decoded JSON looks like, and the remedy, or an empty string."""
     found = ""

@@ -12,7 +12,7 @@ import msgspec
 from monitor.errors import BadTrace
 from monitor.ingest import strict_json
 from monitor.ingest.fields import Path, check_keys, convert, written
-from monitor.ingest.lookalikes import named_json
+from monitor.ingest.lookalikes import named_json, named_protobuf
 from monitor.ingest.wire import (
     EVENT_NAMES,
     NO_SCOPE,
@@ -148,7 +148,12 @@ def read(value: bytes, max_depth: int, wanted: Wanted) -> Iterator[ExportedBatch
     Values of wrong types are mended, or left out. Raises BadTrace: those of `strict_json.parse`, wrong_type,
     missing_field, and, from a batch's spans, bad_id, too_deep, duplicate_key.
     """
-    payload = strict_json.parse(value, _DEEPEST, KNOWN)
+    try:
+        payload = strict_json.parse(value, _DEEPEST, KNOWN)
+    except BadTrace as error:
+        if named := named_protobuf(value):
+            raise BadTrace(error.reason, f"{error.detail}; {named}") from None
+        raise
     if type(payload) is not dict:
         raise BadTrace("wrong_type", named_json(payload) or "the record: must hold one JSON object")
     if "resource_spans" in payload or "resource_logs" in payload:

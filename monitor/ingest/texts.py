@@ -101,6 +101,12 @@ def fuller_answer(own: Answered, other: Answered) -> Answered:
 
 def cut_prompt(asked: Asked) -> Asked:
     """Return a prompt that its sender cut off: truncated, or not read where nothing of a text is left."""
+    kept = asked.messages
+    while (
+        kept and not kept[-1].content and kept[-1].role != "assistant"
+    ):  # of the last one too little is left
+        kept = kept[:-1]
+    asked = replace(asked, messages=kept)
     return replace(asked, unread=Unreadable.TRUNCATED if asked.has_text() else Unreadable.NO_CONTENT)
 
 
@@ -147,11 +153,15 @@ def finish_of(reason: str) -> str:
 class Markers:
     """Recognises texts that stand in the place of others (`ingest.redaction_markers`): they are no text.
 
-    `begins` are what a marker or an empty text may begin with: a quick test that nearly all texts fail.
+    `...` in a marker stands for any text. `begins` are what a marker or an empty text may begin with: a quick
+    test that nearly all texts fail.
     """
 
     def __init__(self, markers: Iterable[str]) -> None:
-        self._markers = frozenset(marker.strip() for marker in markers) - {""}
+        self._markers = frozenset(marker.strip() for marker in markers) - {"", "..."}
+        self._open = [
+            (begin, end) for each in self._markers for begin, dots, end in [each.partition("...")] if dots
+        ]
         self.begins = frozenset(marker[0] for marker in self._markers) | {"", *string.whitespace}
 
     def without(self, text: str) -> str:
@@ -162,7 +172,9 @@ class Markers:
         return "" if lines and all(line in self._markers or self._is_masked(line) for line in lines) else text
 
     def _is_masked(self, line: str) -> bool:
-        """Return whether a line is asterisks alone, of which a marker may name another number."""
+        """Return whether a line is asterisks alone, of any number, or of a marker with `...`."""
+        if any(line.startswith(begin) and line.endswith(end) for begin, end in self._open):
+            return True
         return "*" in self.begins and len(line) > 2 and not line.strip("*")  # noqa: PLR2004 - `**` is markup
 
     def of_asked(self, asked: Asked) -> Asked:

@@ -380,6 +380,17 @@ def test_an_object_that_was_read_from_an_answer_is_that_answer(answer: dict[str,
         assert (trace.span_id, trace.response) == ("2", given_by_model)
 
 
+@given(st.dictionaries(st.sampled_from(["days", "text"]), st.text(min_size=1), min_size=1), st.booleans())
+def test_an_answer_that_a_tool_call_handed_over_is_the_calls(answer: dict[str, str], wrapped: bool) -> None:  # noqa: FBT001 - drawn
+    """An object that the agent answers with is the call's, whose tool was named after its class."""
+    arguments = msgspec.json.encode({"response": answer} if wrapped else answer).decode()
+    own = told(2, "How long?", call="x")
+    own = msgspec.structs.replace(own, tool_calls=(ToolCall("Answer", arguments), ToolCall("find", "{}")))
+    agent = span(AGENT, 1, exchange=told(1, "How long?", json.dumps(answer)))
+    (trace,) = exchanges([agent, span(CHAT, 2, 1, exchange=own)])
+    assert (json.loads(trace.response), trace.tool_calls) == (answer, (ToolCall("find", "{}"),))
+
+
 def test_an_object_with_texts_of_its_own_is_judged() -> None:
     """What a chain adds to a model's answer is said nowhere else."""
     made = '{"days":"Sixty days","note":"Call me."}'

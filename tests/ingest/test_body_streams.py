@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from monitor.config import IngestConfig
 from monitor.errors import BadTrace
 from monitor.ingest import Decode, decoder
-from monitor.trace import Message, Record, ToolCall, Trace
+from monitor.trace import Message, Record, Side, ToolCall, Trace, Unread, Unreadable
 
 DECODERS: dict[str, Decode] = {
     "openai": decoder("openai", IngestConfig(), str),
@@ -316,3 +316,24 @@ def test_wire_events_of_converse_hold_calls_and_tokens() -> None:
     assert trace.usage.output_tokens == 7
     alone = answer([{"throttlingException": {"message": "CANARY"}}])
     assert (alone.error, alone.unread) == ("throttlingException", ())
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_an_error_that_is_an_event_itself_is_told(*, alone: bool) -> None:
+    """The Responses API ends a stream with an event of the error's code, maybe before any other."""
+    events = [event("response.output_text.delta", delta="¶Yes", output_index=0, content_index=0)]
+    failed = event("error", code="server_error", message="boom", param=None)
+    trace = decode(
+        {"request": {"model": "m", "input": "Hi?"}, "chunks": [*(() if alone else events), failed]}
+    )
+    assert (trace.response, trace.error, trace.unread) == ("" if alone else "¶Yes", "server_error", ())
+
+
+@pytest.mark.parametrize(
+    "choices", [{"0": {"message": {"content": "¶Yes"}}}, [{"index": 0, "said": {"content": "¶Yes"}}], [{}]]
+)
+def test_a_sample_of_an_unknown_shape_was_not_read(choices: Any) -> None:
+    """A sample without any field that a sample has is no empty answer; one that only ended is."""
+    trace = answer({"choices": choices})
+    assert (trace.response, trace.blind()) == ("", (Unread(Side.RESPONSE, Unreadable.FOREIGN),))
+    assert answer({"choices": [{"index": 0, "finish_reason": "stop"}]}).unread == ()

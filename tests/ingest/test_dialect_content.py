@@ -95,7 +95,7 @@ def test_code_that_a_model_ran_is_a_call_with_its_result() -> None:
     assert trace.tool_calls == (ToolCall("code_execution", "print(1)", "1"),)
 
 
-@pytest.mark.parametrize("parts", [[{"type": "text"}], [{"type": "text"}, {"type": "text"}], []])
+@pytest.mark.parametrize("parts", [[{"type": "text"}], [{"type": "text"}, {"type": "text"}], [{}], []])
 def test_parts_that_came_without_their_text_were_not_read(parts: list[Any]) -> None:
     """Pydantic AI without content sends the kinds of the parts alone."""
     trace = asking(*parts)

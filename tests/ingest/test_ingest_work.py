@@ -11,6 +11,7 @@ from work import seconds
 
 from monitor.ingest.bodies import response_of
 from monitor.ingest.dialects import genai, messages
+from monitor.ingest.dialects.flat import nested
 from monitor.ingest.wire import SpanEvent, WireSpan
 
 CALL = {"function": {"name": "look", "arguments": "{}"}}
@@ -66,7 +67,7 @@ def events_of_details(count: int) -> None:
 
 def flattened_messages(count: int) -> None:
     """Read a message whose parts a Collector flattened."""
-    genai.nested({f"parts.{n}.{key}": "x" for n in range(count) for key in ("type", "content")})
+    nested({f"m.parts.{n}.{key}": "x" for n in range(count) for key in ("type", "content")}, ("m",))
 
 
 @pytest.mark.alone
@@ -106,14 +107,8 @@ def flat(value: Any, path: str = "") -> dict[str, Any]:
 
 @given(st.dictionaries(NAMES, ITEMS))
 def test_what_was_flattened_is_made_whole_again(message: dict[str, Any]) -> None:
-    """Lists of objects and objects of any depth come back as they were; lists of texts have no such form."""
-    assert genai.nested(flat(_objects(message))) == _objects(message)
-
-
-def _objects(value: Any) -> Any:
-    if isinstance(value, list):
-        return [each if isinstance(each, dict) else {"v": each} for each in map(_objects, value)]
-    return {key: _objects(each) for key, each in value.items()} if isinstance(value, dict) else value
+    """Lists and objects of any depth come back as they were."""
+    assert nested(flat({"m": message}), ("m",)).get("m", {}) == message
 
 
 @given(st.integers(1, 20_000))

@@ -42,16 +42,18 @@ ids = st.binary(min_size=16, max_size=16), st.binary(min_size=8, max_size=8)
 def test_jaegers_spans_are_named(trace: bytes, span: bytes, name: str, more: bytes, falling: bool) -> None:  # noqa: FBT001 - drawn
     """Whatever ids it has, in whatever order of its fields, a span is a dead letter with its name."""
     fields = [field(1, trace), field(2, span), field(3, name.encode()), field(8, more)]
-    error = refusal(b"".join(reversed(fields) if falling else fields), "otlp_proto")
+    value = b"".join(reversed(fields) if falling else fields)
+    error = refusal(value, "otlp_proto")
     assert "Jaeger" in error.detail
     assert error.reason in {"invalid_protobuf", "missing_field"}
+    assert "Jaeger" in refusal(value, "otlp_json").detail
 
 
 @given(*ids, st.sampled_from([8, 16]), st.text(max_size=9), st.integers(1, 4))
 def test_zipkins_spans_are_named(trace: bytes, span: bytes, size: int, name: str, count: int) -> None:
     """A list of spans with trace ids of either length is a dead letter with its name, for spans and logs."""
     one = field(1, trace[:size]) + field(3, span) + field(5, name.encode())
-    for form in ("otlp_proto", "otlp_proto_logs"):
+    for form in ("otlp_proto", "otlp_proto_logs", "otlp_json"):
         assert "Zipkin" in refusal(field(1, one) * count, form).detail
 
 
@@ -68,9 +70,10 @@ def test_zipkins_spans_are_named(trace: bytes, span: bytes, size: int, name: str
     ],
 )
 def test_their_json_is_named(payload: Any, name: str) -> None:
-    """On a topic of OTLP/JSON, and of protobuf as well, the dead letter says whose spans these are."""
+    """On a topic of OTLP/JSON, of protobuf and of any format, the dead letter says whose spans these are."""
     raw = json.dumps(payload).encode()
-    assert all(name in refusal(raw, form).detail for form in ("otlp_json", "otlp_proto"))
+    forms: tuple[Format, ...] = ("otlp_json", "otlp_proto", "auto")
+    assert [form for form in forms if name not in refusal(raw, form).detail] == []
 
 
 @pytest.mark.parametrize(

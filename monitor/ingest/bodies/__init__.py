@@ -171,7 +171,7 @@ def is_stream(chunks: list[dict[str, Any]]) -> bool:
 
 def _of_stream(chunks: list[Any], where: str) -> Answer:
     pieces = [chunk for chunk in chunks if isinstance(chunk, dict)]
-    failed = next((error for piece in pieces if (error := piece.get("error"))), None)
+    failed = next((error for piece in pieces if (error := _error_of(piece))), None)
     for api in _STREAMS:
         if some := [piece for piece in pieces if api.is_piece(piece)]:
             body = api.join(some if api not in _WHOLE else pieces)
@@ -182,11 +182,16 @@ def _of_stream(chunks: list[Any], where: str) -> Answer:
                 answer.heard = Prompt()
                 requests.add_turns(turns, answer.heard)
             return answer
-    if len(pieces) == 1:
+    if len(pieces) == 1 and pieces[0].get("type") != FAILED:
         return _of_body(pieces[0], where)
     if failed:
         return _of_body({"error": failed}, where)
     raise BadTrace("missing_field", f"{where}: holds no chunk of a response; send them all")
+
+
+def _error_of(piece: dict[str, Any]) -> Any:
+    """Return the error that a piece of a stream tells: its own field, or the piece itself."""
+    return piece.get("error") or ({"code": piece.get("code")} if piece.get("type") == FAILED else None)
 
 
 def _of_body(value: object, where: str) -> Answer:

@@ -12,7 +12,7 @@ from monitor.ingest.bodies.reading import Answer
 from monitor.ingest.bodies.shapes import Body, Choice, Reply, kind_of
 from monitor.ingest.bodies.streams import first_of, items_of
 from monitor.ingest.fields import plain, text_of
-from monitor.trace import ToolCall
+from monitor.trace import ToolCall, Unreadable
 
 _IDENTITY: Final = ("id", "created", "model", "system_fingerprint")
 _STRINGS: Final = ("refusal", "reasoning_content", "reasoning")
@@ -52,6 +52,13 @@ def read(body: Body, answer: Answer) -> None:
     answer.text = texts[0] if texts else ""
     if len(texts) > 1:
         answer.alternatives = [text for text in texts[1:] if text]
+    if texts and not (any(texts) or answer.tool_calls) and all(map(_says_nothing, choices)):
+        answer.unread = Unreadable.FOREIGN
+
+
+def _says_nothing(choice: Choice) -> bool:
+    """Return whether a sample has nothing that a sample has: it is of a shape that nobody knows."""
+    return choice == Choice(index=choice.index)
 
 
 def _index(choice: Choice) -> int:

@@ -102,9 +102,22 @@ def read_span(span: WireSpan, document_keys: tuple[str, ...]) -> Reading | None:
         if reading is None:
             return None
         reading.emitter = _SLUGS[order[0]]
+        # A framework that names no user leaves it to the application, which has the general names.
+        if not reading.user:
+            reading.user = _first_of(span, _USERS)
+        if not reading.conversation:
+            reading.conversation = _first_of(span, _CONVERSATIONS)
     if masked:
         redaction.note_masked(reading, masked)
     return reading
+
+
+_USERS: Final = ("user.id", "enduser.id")
+_CONVERSATIONS: Final = ("gen_ai.conversation.id", "session.id")
+
+
+def _first_of(span: WireSpan, names: tuple[str, ...]) -> object:
+    return next((value for name in names if (value := span.attributes.get(name))), None)
 
 
 def read_log(log: WireLog, document_keys: tuple[str, ...]) -> Reading:

@@ -1,6 +1,7 @@
 """Google's Agent Development Kit: the requests and responses of its `call_llm` spans, and its tools' calls.
 
-Source: `google-adk` 1.18 and 2.13, `telemetry/tracing.py`. Where content is off, `{}` stands in its place.
+Source: `google-adk` 1.18 and 2.13, `telemetry/tracing.py`; ADK for Java, `telemetry/Tracing.java`.
+Where content is off, `{}` stands in its place.
 """
 
 from typing import Any, Final
@@ -51,7 +52,7 @@ def _read_tool(attributes: Attributes) -> Reading:
     return Reading(
         kind=StepKind.TOOL,
         name=attributes.get("gen_ai.tool.name"),
-        call_id=_unless_none(attributes.get("gen_ai.tool.call.id")),
+        call_id=_unless_none(attributes.get("gen_ai.tool.call.id", attributes.get("gen_ai.tool_call.id"))),
         input=messages.text_of(_unless_none(attributes.get(_ARGUMENTS))),
         output=messages.text_of(_unless_none(attributes.get(_RESULT))),
     )
@@ -62,8 +63,8 @@ def _read_request(reading: Reading, value: Any) -> None:
     if type(request) is not dict:
         return
     config = request.get("config")
-    system = config.get("system_instruction") if type(config) is dict else None
-    reading.model = request.get("model")
+    system = _either(config, "system_instruction") if type(config) is dict else None
+    reading.model = reading.name = request.get("model")
     contents = request.get("contents")
     asked = messages.asked(contents, system) if contents or system else NOTHING_ASKED
     reading.asked = cut_prompt(asked) if cut else asked
@@ -73,8 +74,8 @@ def _read_response(reading: Reading, value: Any) -> None:
     response, cut = messages.opened(value)
     if type(response) is not dict:
         return
-    reading.model_version = response.get("model_version")
-    finish, error = response.get("finish_reason"), response.get("error_code")
+    reading.model_version = _either(response, "model_version")
+    finish, error = _either(response, "finish_reason"), _either(response, "error_code")
     reading.finish = finish or error
     # What a filter held back has its reason in both places.
     reading.error = error if error != finish else None
@@ -82,10 +83,16 @@ def _read_response(reading: Reading, value: Any) -> None:
     if (content := response.get("content")) is not None:
         answered = messages.answered([content if type(content) is dict else {"content": content}])
     reading.answered = cut_answer(answered) if cut else answered
-    usage = response.get("usage_metadata")
+    usage = _either(response, "usage_metadata")
     if type(usage) is dict:
-        reading.input_tokens = usage.get("prompt_token_count")
-        reading.output_tokens = usage.get("candidates_token_count")
+        reading.input_tokens = _either(usage, "prompt_token_count")
+        reading.output_tokens = _either(usage, "candidates_token_count")
+
+
+def _either(held: dict[str, Any], name: str) -> Any:
+    """Return a value by its name in Python, or by the one that ADK for Java and Go gives it."""
+    first, *words = name.split("_")
+    return held.get(name, held.get(first + "".join(map(str.capitalize, words))))
 
 
 def _unless_none(value: Any) -> Any:

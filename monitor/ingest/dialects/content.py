@@ -47,8 +47,8 @@ def take_apart(message: dict[str, Any]) -> Content:
     parts = message.get("parts")
     if parts is None:
         parts = message.get("content")
-        if type(parts) is dict and type(inner := parts.get("parts")) is list:
-            parts = inner  # Gemini's content, whole
+    if type(parts) is dict and type(inner := parts.get("parts")) is list:
+        parts = inner  # Gemini's content, whole
     content = Content()
     role = message.get("role")
     for part in _parts(parts):
@@ -56,7 +56,9 @@ def take_apart(message: dict[str, Any]) -> Content:
             _take_part(part, content)
         elif part:
             content.texts.append(text_of(part))
-    calls = message.get("tool_calls")
+    if not content.texts and (said := _beside(message)):
+        content.texts.append(said)
+    calls = structured(message.get("tool_calls"))
     if type(calls) is list:
         # Some senders name a call among the parts and again next to them.
         known = {call.id for call in content.calls if call.id}
@@ -69,6 +71,11 @@ def take_apart(message: dict[str, Any]) -> Content:
         content.results.append(Result(call_id, content.text()))
         content.texts.clear()
     return content
+
+
+def _beside(message: dict[str, Any]) -> str:
+    """Return what OpenAI's message says beside its content: why it refuses, or what was spoken."""
+    return plain(message.get("refusal")) or plain(_of_audio(message))
 
 
 def _parts(parts: Any) -> Iterator[Any]:
@@ -105,7 +112,7 @@ def _take_part(part: dict[str, Any], content: Content) -> None:
     if kind in _CALLS:
         content.calls.append(bodies.call_of(part))
     elif kind in _RESULTS:
-        content.results.append(Result(bodies.call_id(part), _result(part)))
+        content.results.append(Result(bodies.call_id(part), _result(part, content)))
     elif kind == _SERVER_CALL:
         content.calls.append(_server_call(part))
     elif kind == _SERVER_RESULT:
@@ -136,7 +143,7 @@ def _take_bare(part: dict[str, Any], content: Content) -> bool:
             return True
     for key in ("toolResult", "functionResponse", "function_response", "tool_result"):
         if type(result := part.get(key)) is dict:
-            content.results.append(Result(bodies.call_id(result), _result(result)))
+            content.results.append(Result(bodies.call_id(result), _result(result, content)))
             return True
     for key, kind in _BARE_KINDS.items():
         if key in part:
@@ -173,14 +180,32 @@ def _server_call(part: dict[str, Any]) -> ToolCall:
     return ToolCall(plain(part.get("name")), text_of(part.get(_SERVER_CALL)), "", plain(part.get("id")))
 
 
-def _result(part: dict[str, Any]) -> str:
+def _result(part: dict[str, Any], of: Content) -> str:
+    """Return the text of a tool's result; pictures and files in it are left out of its message."""
     # The schema says `response`, the attribute's own example `result`; Anthropic's API `content`.
     result = next((part[key] for key in ("response", "result", "output", "content") if key in part), None)
-    if type(result) is list and result:
-        texts = [text_in(item) for item in result if type(item) is dict and type(item.get("text")) is str]
-        if len(texts) == len(result):
-            return "\n".join(texts)
+    if type(result) is list and result and all(type(item) is dict and _is_shown(item) for item in result):
+        inner = Content()
+        for item in result:
+            if type(item.get("text")) is str:
+                inner.texts.append(text_in(item))
+            else:
+                _take_part(item, inner)
+        if not inner.documents:
+            of.left_out.extend(inner.left_out)
+            return inner.text()
     return text_of(result)
+
+
+def _is_shown(item: dict[str, Any]) -> bool:
+    """Return whether an item of a tool's result is a text, a picture or a file, not the tool's own object."""
+    if type(item.get("text")) is str:
+        return True
+    return item["type"] in _NOT_SAID if type(item.get("type")) is str else _is_attached(item)
+
+
+def _is_attached(item: dict[str, Any]) -> bool:
+    return len(item) == 1 and not item.keys().isdisjoint(_BARE_KINDS)
 
 
 def attached(part: Any) -> Document | None:

@@ -8,9 +8,8 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from monitor.ingest.dialects import messages
-from monitor.ingest.dialects.flat import unflatten
+from monitor.ingest.dialects.flat import nested
 from monitor.ingest.dialects.payloads import answered_of, asked_of, is_body
-from monitor.ingest.dialects.values import MAX_DEPTH
 from monitor.ingest.fields import token_count
 from monitor.ingest.spans import Reading
 from monitor.ingest.texts import (
@@ -74,6 +73,7 @@ _FINISH = "gen_ai.response.finish_reason"
 _ELSEWHERE = frozenset({"gen_ai.input.messages_ref", "gen_ai.input.messages.ref"})
 """Attributes of a prompt that was captured and is stored elsewhere."""
 _OPERATION = "gen_ai.operation.name"
+_OF_TOOLS = frozenset({"gen_ai.tool.name", "gen_ai.tool.call.arguments", "gen_ai.tool.call.result"})
 _NAMED_BY = {
     StepKind.AGENT: "gen_ai.agent.name",
     StepKind.WORKFLOW: "gen_ai.workflow.name",
@@ -91,8 +91,8 @@ def read(span: WireSpan, document_keys: tuple[str, ...]) -> Reading:
         reading.error = reading.error or span.exception_type()
         if events := [event for event in span.events if event.name in EVENTS]:
             _read_events(reading, events, document_keys)
-    if reading.asked is NOTHING_ASKED and reading.answered is NOTHING_ANSWERED:
-        _read_flattened(reading, attributes)
+    if (reading.asked is NOTHING_ASKED or reading.answered is NOTHING_ANSWERED) and _lacks(reading):
+        _read_flattened(reading, attributes, document_keys)
     # Strands' agents have had both names.
     system = attributes.get("system_prompt") or attributes.get("gen_ai.agent.system_prompt")
     if type(system) is str and system and all(message.role != "system" for message in reading.asked.messages):
@@ -137,7 +137,7 @@ def read_attributes(attributes: Attributes, document_keys: tuple[str, ...]) -> R
         agent=get("gen_ai.agent.name"),
         prompt_name=get("gen_ai.prompt.name"),
         prompt_version=get("gen_ai.prompt.version"),
-        finish=(finish[0] if finish else None) if type(finish) is list else finish or get(_FINISH),
+        finish=(finish[0] if finish else None) if type(finish) is list else _reason(finish) or get(_FINISH),
         error=get("error.type"),
         input_tokens=_first(get, "gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens"),
         output_tokens=output_tokens,
@@ -165,10 +165,17 @@ def read_attributes(attributes: Attributes, document_keys: tuple[str, ...]) -> R
     return reading
 
 
+def _reason(finish: Any) -> Any:
+    """Return a finish reason, of a list that Python printed or that was cut off the first one."""
+    if type(finish) is str and finish[:1] == "[":
+        return finish.partition(",")[0].strip("[]'\" ")
+    return finish
+
+
 def _kind(attributes: Attributes, *, asked: bool, answered: bool, output_tokens: object) -> StepKind:
     """Return the kind of step without a known operation, by what the span holds."""
     operation = attributes.get(_OPERATION)
-    if "gen_ai.tool.name" in attributes and not operation:
+    if not (operation or _OF_TOOLS.isdisjoint(attributes)):
         return StepKind.TOOL
     spent = (token_count(output_tokens) or 0) > 0
     if answered or spent or (asked and not operation):
@@ -181,6 +188,8 @@ def _read_tool(reading: Reading, attributes: Attributes, inputs: Any, outputs: A
     get = attributes.get
     arguments = _first(get, "gen_ai.tool.call.arguments", "gen_ai.tool.args")
     reading.call_id = reading.call_id or get("gen_ai.tool.call.id")
+    if not reading.error and "error" in (get("gen_ai.tool.status"), get("tool.status")):
+        reading.error = "error"  # Strands', whose spans do not fail with their tools
     reading.input = reading.input or messages.text_of(arguments)
     reading.output = reading.output or messages.text_of(get("gen_ai.tool.call.result"))
     # LiteLLM writes both as messages of the role tool.
@@ -209,6 +218,7 @@ def _read_events(reading: Reading, events: list[SpanEvent], document_keys: tuple
     whole = any(event.name == DETAILS for event in events)
     for event, part in zip(events, parts, strict=True):
         if event.name == DETAILS:
+            _fill(reading, part)
             if part.asked is not NOTHING_ASKED and not (prompts and said.issuperset(part.asked.messages)):
                 prompts.append(part.asked)
                 said.update(part.asked.messages)
@@ -224,6 +234,21 @@ def _read_events(reading: Reading, events: list[SpanEvent], document_keys: tuple
         asked, answered = _ending(asked)
     reading.asked = fuller_prompt(reading.asked, asked)
     reading.answered = fuller_answer(reading.answered, answered)
+
+
+def _fill(reading: Reading, of_event: Reading) -> None:
+    """Take from an event of the whole exchange what its span, maybe of a server, does not say."""
+    if reading.kind is StepKind.OTHER and not reading.name:  # no operation
+        reading.kind, reading.name = of_event.kind, of_event.name
+    for name in _OF_EXCHANGE:
+        if not getattr(reading, name):
+            setattr(reading, name, getattr(of_event, name))
+
+
+_OF_EXCHANGE = (
+    "provider", "model", "model_version", "response_id", "conversation", "user", "agent", "input_tokens",
+    "output_tokens",
+)  # fmt: skip
 
 
 def _ending(asked: Asked) -> tuple[Asked, Answered]:
@@ -246,46 +271,46 @@ def _read_tool_events(reading: Reading, events: list[SpanEvent], parts: list[Rea
             reading.output = reading.output or part.answered.response
 
 
-def _read_flattened(reading: Reading, attributes: Attributes) -> None:
-    """Read messages that a Collector flattened: `gen_ai.output.messages.0.parts.0.content`."""
-    if not any(key.startswith(_FLATTENED) for key in attributes):
+def _read_flattened(reading: Reading, attributes: Attributes, document_keys: tuple[str, ...]) -> None:
+    """Read what a Collector flattened: `gen_ai.output.messages.0.parts.0.content`."""
+    found = nested(attributes, _FLATTENED)
+    for name in _LISTS:
+        if type(found.get(name)) is dict:  # `gen_ai.input.messages.ref` names where they are
+            del found[name]
+    if not found:
         return
-    inputs = [nested(item) for item in unflatten(attributes, _FLATTENED[0])]
-    outputs = [nested(item) for item in unflatten(attributes, _FLATTENED[1])]
-    system = [nested(item) for item in unflatten(attributes, _FLATTENED[2])]
-    reading.asked = messages.asked(inputs or None, system or None)
-    reading.answered = messages.answered(outputs or None)
+    whole = read_attributes(attributes | found, document_keys)
+    reading.kind = whole.kind
+    for name in ("asked", "answered", "documents", "input", "output", "finish"):
+        if not getattr(reading, name) or getattr(reading, name) in (NOTHING_ASKED, NOTHING_ANSWERED):
+            setattr(reading, name, getattr(whole, name))
 
 
-_FLATTENED = ("gen_ai.input.messages.", "gen_ai.output.messages.", "gen_ai.system_instructions.")
+def _lacks(reading: Reading) -> bool:
+    """Return whether a text that most spans have was not read."""
+    kind = reading.kind
+    if kind is StepKind.TOOL:
+        return not (reading.input and reading.output)
+    if kind is StepKind.RETRIEVAL:
+        return not reading.documents
+    return reading.asked is NOTHING_ASKED or reading.answered is NOTHING_ANSWERED
 
 
-def nested(item: Attributes, depth: int = MAX_DEPTH) -> dict[str, Any]:
-    """Return an element of a flattened list with its own lists and objects made whole again.
-
-    What is deeper than `depth` keeps the rest of its name.
-    """
-    made: dict[str, Any] = {}
-    inner: dict[str, Attributes] = {}
-    for key, value in item.items():
-        first, _, rest = key.partition(".")
-        if rest and depth:
-            inner.setdefault(first, {})[rest] = value
-        else:
-            made[first if depth else key] = value
-    for name, held in inner.items():
-        if next(iter(held)).partition(".")[0].isdecimal():
-            made[name] = [nested(part, depth - 1) for part in unflatten(held, "")]
-        else:
-            made[name] = nested(held, depth - 1)
-    return made
+_LISTS = (
+    "gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.system_instructions",
+    "gen_ai.retrieval.documents", "gen_ai.response.finish_reasons",
+)  # fmt: skip
+_FLATTENED = (*_LISTS, "gen_ai.tool.call.arguments", "gen_ai.tool.call.result")
 
 
 def read_event(event: SpanEvent, document_keys: tuple[str, ...]) -> Reading:
     """Read one of `EVENTS`: content is in a log record's body, or in the attributes of a span's event."""
     if event.name == DETAILS:
-        body = event.body if type(event.body) is dict else {}
-        return read_attributes(event.attributes | body, document_keys)
+        held = event.attributes | (event.body if type(event.body) is dict else {})
+        whole = read_attributes(held, document_keys)
+        if _lacks(whole):
+            _read_flattened(whole, held, document_keys)
+        return whole
     get = event.attributes.get
     reading = Reading(
         kind=StepKind.CHAT,

@@ -12,7 +12,7 @@ import msgspec
 
 from monitor.ingest.cut_json import read_cut
 from monitor.ingest.dialects.content import take_apart, text_in
-from monitor.ingest.dialects.values import MAX_DEPTH, OPENERS, compact, opened, structured
+from monitor.ingest.dialects.values import MAX_DEPTH, OPENERS, compact, is_digest, opened, structured
 from monitor.ingest.fields import ROLES as NATIVE_ROLES
 from monitor.ingest.fields import number, plain, text_of
 from monitor.ingest.texts import NOTHING_ANSWERED, NOTHING_ASKED, Answered, Asked
@@ -42,6 +42,9 @@ ROLES = NATIVE_ROLES | {
 KEYS = frozenset({"role", "content", "parts", "tool_calls", "message", "finish_reason", "index"})
 """Keys of a message or choice; an object without any of them is an application's own text."""
 
+_ITEMS: Final = frozenset({"function_call", "function_call_output", "reasoning"})
+"""Items of the Responses API that stand between messages."""
+
 # An application's instructions hardly ever change; the rest of a prompt does.
 _REMEMBERED, _REMEMBERED_CHARS = 256, 16_384
 
@@ -66,7 +69,7 @@ def asked(value: Any, system: Any = None) -> Asked:
             elif taken.texts or not taken.results:
                 messages.append(Message(_role(item), taken.text()))
         elif item or item == 0:
-            messages.append(Message("user", text_of(item)))
+            left_out += _add_item(item, messages)
     if system:
         short = type(system) is str and len(system) <= _REMEMBERED_CHARS
         first = _remembered_system(system) if short else _system(system)
@@ -84,6 +87,17 @@ def _system(instructions: Any) -> Message:
     return Message("system", take_apart(item).text() if text is None else text)
 
 
+def _add_item(item: Any, messages: list[Message]) -> list[str]:
+    """Add what is no message: an item of the Responses API, or a text. Return kinds of what has none."""
+    if type(item) is not dict or plain(item.get("type")) not in _ITEMS:
+        messages.append(Message("user", text_of(item)))
+        return []
+    taken = take_apart({"content": [item]})
+    messages.extend([Message("tool", result.text) for result in taken.results])
+    messages.extend([Message("assistant", "") for _ in taken.calls])
+    return taken.left_out
+
+
 _remembered_system = lru_cache(_REMEMBERED)(_system)
 
 
@@ -96,7 +110,7 @@ def answered(value: Any) -> Answered:
     left_out: list[str] = []
     finish: object = None
     for item in items:
-        if type(item) is dict and not KEYS.isdisjoint(item):
+        if type(item) is dict and not (KEYS.isdisjoint(item) and plain(item.get("type")) not in _ITEMS):
             finish = finish or item.get("finish_reason")
             if (text := _only_text(item)) is not None:
                 if text:
@@ -171,8 +185,11 @@ def _items(value: Any) -> tuple[list[Any], Unreadable | None]:
         if str in map(type, value):
             value = [_inner(item) if type(item) is str else item for item in value]
         return value, None
-    if type(value) is str and value[:1] in OPENERS and (read := _cut_messages(value)) is not None:
-        return read, Unreadable.TRUNCATED if read else Unreadable.NO_CONTENT
+    if type(value) is str:
+        if value[:1] in OPENERS and (read := _cut_messages(value)) is not None:
+            return read, Unreadable.TRUNCATED if read else Unreadable.NO_CONTENT
+        if is_digest(value):
+            return [], Unreadable.REDACTED
     return [value], None
 
 
@@ -210,15 +227,15 @@ def _lacks_content(item: dict[str, Any]) -> bool:
     """
     parts = item["parts"] if "parts" in item else item.get("content")
     if type(parts) is list:
-        return all(type(part) is dict and part.keys() == {"type"} for part in parts)
+        return all(type(part) is dict and part.keys() <= {"type"} for part in parts)
     return parts is None
 
 
 def _answer(choice: dict[str, Any]) -> dict[str, Any]:
-    """Return the message of a choice, merged with the choice's other keys; other objects unchanged."""
+    """Return the message of a choice, merged with the choice's other keys, or around an item of `_ITEMS`."""
     message = structured(choice.get("message"))
     if not message:
-        return choice
+        return {"content": [choice]} if KEYS.isdisjoint(choice) else choice
     return {**choice, **(message if type(message) is dict else {"content": message})}
 
 

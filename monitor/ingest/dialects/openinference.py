@@ -141,6 +141,8 @@ def _message(item: Attributes) -> dict[str, Any]:
                         {f"0.{key}": value for key, value in part.items()}, "", "tool_call.", "function."
                     )
                 continue
+            if part.keys() == {"message_content.type"} and calls:
+                continue  # the place of a call that stands beside the content
             content.append(
                 {
                     "type": part.get("message_content.type"),

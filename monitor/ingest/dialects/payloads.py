@@ -13,10 +13,10 @@ from monitor.ingest import strict_json
 from monitor.ingest.bodies import is_stream, response_of
 from monitor.ingest.bodies.shapes import Failure
 from monitor.ingest.dialects import langchain, messages
-from monitor.ingest.dialects.values import MAX_DEPTH, opened
+from monitor.ingest.dialects.values import MAX_DEPTH, is_digest, opened
 from monitor.ingest.fields import plain
 from monitor.ingest.texts import NOTHING_ANSWERED, NOTHING_ASKED, Answered, Asked, cut_answer, cut_prompt
-from monitor.trace import Document
+from monitor.trace import Document, Unreadable
 
 _SYSTEM = ("system", "instructions", "system_instruction", "systemInstruction", "system_prompt")
 _REQUEST = ("messages", "contents", "input_messages", "prompts")  # only an API's request has these
@@ -63,6 +63,8 @@ def asked_of(value: Any) -> Asked:
     read, cut = opened(value)
     if read in _EMPTY:
         return cut_prompt(NOTHING_ASKED) if cut else NOTHING_ASKED
+    if is_digest(read):
+        return Asked(unread=Unreadable.REDACTED)
     asked = _asked(langchain.plain(read))
     # Not the constant: that this prompt is empty was read, and no other dialect has to guess.
     return cut_prompt(asked) if cut else replace(asked)
@@ -130,6 +132,8 @@ def answered_of(value: Any) -> Answered:
         return replace(streamed, finish=_finish(streamed.finish))
     if read in _EMPTY:
         return cut_answer(NOTHING_ANSWERED) if cut else NOTHING_ANSWERED
+    if is_digest(read):
+        return Answered(unread=Unreadable.REDACTED)
     answered = _answered(langchain.plain(read))
     answered = replace(answered, finish=_finish(answered.finish))
     return cut_answer(answered) if cut else answered
@@ -228,7 +232,7 @@ def documents_of(value: Any, keys: tuple[str, ...]) -> tuple[Document, ...]:
         lists = [item for item in read.values() if type(item) is list]
         read = lists[0] if len(lists) == 1 else read
     if type(read) is list:
-        if len(read) == 1 and type(read[0]) is list:
+        if len(read) == 1 and type(read[0]) is list and _scored(read[0]) is read[0]:
             read = read[0]
         read = [_scored(item) for item in read]
     return messages.documents(read, (*DOCUMENT_KEYS, *keys))

@@ -1,5 +1,6 @@
 """Values of attributes that hold JSON or text: read whole, or as far as they go, and written as text."""
 
+import re
 from typing import Any, Final
 
 from monitor.errors import BadTrace
@@ -9,6 +10,7 @@ from monitor.ingest.fields import text_of
 
 MAX_DEPTH: Final = 64  # of JSON in an attribute; deeper is taken as text
 OPENERS: Final = frozenset("[{")
+_DIGEST: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 def structured(value: Any) -> Any:
@@ -35,3 +37,11 @@ def opened(value: Any) -> tuple[Any, bool]:
 def compact(value: Any) -> str:
     """Return `value` as text, JSON without spaces: two emitters of one answer write it alike."""
     return text_of(structured(value))
+
+
+def is_digest(value: Any) -> bool:
+    """Return whether a prompt or an output is a digest alone, SHA-1 or SHA-256 in hexadecimal.
+
+    A Collector's attributes processor leaves one of a value that it hashes.
+    """
+    return type(value) is str and _DIGEST.fullmatch(value) is not None
