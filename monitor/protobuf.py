@@ -48,7 +48,7 @@ def message_types(tables: Tables) -> Mapping[str, Any]:
     return {name: GetMessageClass(pool.FindMessageTypeByName(f"table.{name}")) for name in tables}
 
 
-def plain(message: Any, name: str, tables: Tables) -> dict[str, Any]:
+def as_dict(message: Any, name: str, tables: Tables) -> dict[str, Any]:
     """Return what a message has, by field: texts as str, messages as dicts, repeated fields as lists."""
     made: dict[str, Any] = {}
     for descriptor, value in message.ListFields():
@@ -63,4 +63,4 @@ def plain(message: Any, name: str, tables: Tables) -> dict[str, Any]:
 def _value(value: Any, kind: str, tables: Tables) -> Any:
     if kind == "text":
         return value.decode("utf-8", "replace")
-    return value if kind in _SCALARS else plain(value, kind, tables)
+    return value if kind in _SCALARS else as_dict(value, kind, tables)

@@ -13,7 +13,7 @@ from monitor.ingest.agento11y import check_number, traces_of
 from monitor.ingest.identifiers import Names
 from monitor.ingest.lookalikes import named_protobuf
 from monitor.ingest.texts import Markers
-from monitor.protobuf import MessageField, Tables, message_types, plain
+from monitor.protobuf import MessageField, Tables, as_dict, message_types
 from monitor.trace import Record, Trace
 
 _NANO: Final = 10**9
@@ -101,7 +101,7 @@ def decode(record: Record, clean: Names, markers: Markers) -> tuple[Trace, ...]:
 
 def _generation(message: Any) -> dict[str, Any]:
     """Return a generation with the names and values that it has in JSON."""
-    made = plain(message, "Generation", _TABLES)
+    made = as_dict(message, "Generation", _TABLES)
     for name in ("started_at", "completed_at"):
         if name in made:
             made[name] = (made[name].get("seconds", 0) * _NANO + made[name].get("nanos", 0)) / _NANO

@@ -101,13 +101,12 @@ def fuller_answer(own: Answered, other: Answered) -> Answered:
 
 def cut_prompt(asked: Asked) -> Asked:
     """Return a prompt that its sender cut off: truncated, or not read where nothing of a text is left."""
-    kept = asked.messages
-    while (
-        kept and not kept[-1].content and kept[-1].role != "assistant"
-    ):  # of the last one too little is left
-        kept = kept[:-1]
-    asked = replace(asked, messages=kept)
-    return replace(asked, unread=Unreadable.TRUNCATED if asked.has_text() else Unreadable.NO_CONTENT)
+    kept = len(asked.messages)
+    # Of the last one too little is left.
+    while kept and not (last := asked.messages[kept - 1]).content and last.role != "assistant":
+        kept -= 1
+    unread = Unreadable.TRUNCATED if asked.has_text() else Unreadable.NO_CONTENT
+    return replace(asked, messages=asked.messages[:kept], unread=unread)
 
 
 def cut_answer(answered: Answered) -> Answered:

@@ -47,7 +47,7 @@ def parts(body: bytes, most: int, *, as_json: bool) -> Sequence[bytes]:
             return ()
         if repeats_keys(export, body):
             return (body,)
-        items = _of_json(body)
+        items = _listed(export)
     else:
         items = _of_protobuf(body)
         if not body:
@@ -65,7 +65,7 @@ def parts(body: bytes, most: int, *, as_json: bool) -> Sequence[bytes]:
 def answer(body: bytes, *, as_json: bool) -> bytes:
     """Return the response to an export that was taken, in the same encoding: all are accepted."""
     if as_json:
-        results = [{"generation_id": _id_of(item), "accepted": True} for item in _of_json(body)]
+        results = [{"generation_id": _id_of(item), "accepted": True} for item in _listed(_opened(body))]
         return msgspec.json.encode({"results": results})
     made = _MESSAGES["Answer"]()
     for item in _of_protobuf(body):
@@ -86,10 +86,10 @@ def _opened(body: bytes) -> dict[str, msgspec.Raw]:
         raise BodyRefused(Refusal.MALFORMED, "the body is not a JSON object") from None
 
 
-def _of_json(body: bytes) -> Sequence[Any]:
+def _listed(export: Mapping[str, Any]) -> Sequence[Any]:
     """Return the generations, each as raw JSON; none where they are no list, which the decoder says."""
     try:
-        return _values.decode(_opened(body).get(SIGNAL, b"null")) or ()
+        return _values.decode(export.get(SIGNAL, b"null")) or ()
     except msgspec.DecodeError:
         return ()
 

@@ -2,16 +2,16 @@
 
 import gzip
 import json
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, Final, NamedTuple
 
 import fake_models
 import grpc
+from http_served import served
 
 from monitor.receiver import generations
 
@@ -42,7 +42,7 @@ def servers() -> Iterator[Servers]:
     """Serve models and a sink on ports of their own until the block ends."""
     sent: list[Sent] = []
     called: list[str] = []
-    with _served(_answer(called)) as models, _served(_keep(sent)) as sink, _served_grpc(sent) as calls:
+    with served(_answer(called)) as models, served(_keep(sent)) as sink, _served_grpc(sent) as calls:
         yield Servers(models, sink, calls, sent, called)
 
 
@@ -120,16 +120,3 @@ def _served_grpc(sent: list[Sent]) -> Iterator[str]:
         yield f"127.0.0.1:{port}"
     finally:
         server.stop(None).wait()
-
-
-@contextmanager
-def _served(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()

@@ -1,40 +1,18 @@
 """Texts that stand on another record than their call."""
 
 import json
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ingest_cases import decoded, exchanges
 from lines import LINES
-from otlp_wire import PARENT, SPAN, START, log_request, request, span_of
+from otlp_wire import PARENT, SPAN, START, judged, log_request, parts, request, span_of, talk
 
-from monitor.trace import Document, Side, ToolCall, Trace, Unread, Unreadable
+from monitor.trace import Document, Side, ToolCall, Unread, Unreadable
 
 DETAILS = "gen_ai.client.inference.operation.details"
 CHAT = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt-5"}
 TOOL = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "find", "gen_ai.tool.call.id": "c1"}
-
-
-def parts(role: str, text: str) -> str:
-    """A list of one message, as JSON."""
-    return json.dumps([{"role": role, "parts": [{"type": "text", "content": text}]}])
-
-
-def talk(question: str, answer: str) -> dict[str, Any]:
-    """The texts of a call."""
-    return {
-        "gen_ai.input.messages": parts("user", question),
-        "gen_ai.output.messages": parts("assistant", answer),
-    }
-
-
-def judged(*bodies: dict[str, Any]) -> Trace:
-    """The one exchange of several records, spans and log records alike."""
-    pieces = [piece for body in bodies for piece in decoded(json.dumps(body).encode(), "otlp_json")]
-    (trace,) = exchanges(pieces)
-    return trace
 
 
 @given(LINES, LINES, st.booleans(), st.booleans())

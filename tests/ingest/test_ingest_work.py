@@ -12,7 +12,9 @@ from work import seconds
 from monitor.ingest.bodies import response_of
 from monitor.ingest.dialects import genai, messages
 from monitor.ingest.dialects.flat import nested
+from monitor.ingest.texts import Asked, cut_prompt
 from monitor.ingest.wire import SpanEvent, WireSpan
+from monitor.trace import Message
 
 CALL = {"function": {"name": "look", "arguments": "{}"}}
 
@@ -70,6 +72,11 @@ def flattened_messages(count: int) -> None:
     nested({f"m.parts.{n}.{key}": "x" for n in range(count) for key in ("type", "content")}, ("m",))
 
 
+def empty_messages_of_a_cut_prompt(count: int) -> None:
+    """Read a prompt that was cut off behind many empty messages."""
+    cut_prompt(Asked((Message("user", ""),) * (32 * count)))
+
+
 @pytest.mark.alone
 @pytest.mark.parametrize(
     "read",
@@ -82,6 +89,7 @@ def flattened_messages(count: int) -> None:
         events_of_messages,
         events_of_details,
         flattened_messages,
+        empty_messages_of_a_cut_prompt,
     ],
 )
 def test_a_record_of_four_times_the_size_takes_four_times_the_time(read: Callable[[int], None]) -> None:

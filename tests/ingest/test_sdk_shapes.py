@@ -6,35 +6,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ingest_cases import decoded, exchanges
 from lines import LINES
-from otlp_wire import log_request, one, request, span_of
+from otlp_wire import judged, log_request, one, request, span_of, talk
 
 from monitor.ingest.cut_json import read_cut
-from monitor.trace import Document, Message, ToolCall, Trace, Unreadable
+from monitor.trace import Document, Message, ToolCall, Unreadable
 
 NAMES = st.sampled_from(["city", "days", "shoe"])
 CHAT = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt-5"}
-
-
-def parts(role: str, text: str) -> str:
-    """A list of one message, as JSON."""
-    return json.dumps([{"role": role, "parts": [{"type": "text", "content": text}]}])
-
-
-def talk(question: str, answer: str) -> dict[str, Any]:
-    """The texts of a call."""
-    return {
-        "gen_ai.input.messages": parts("user", question),
-        "gen_ai.output.messages": parts("assistant", answer),
-    }
-
-
-def judged(*bodies: dict[str, Any]) -> Trace:
-    """The one exchange of several records, spans and log records alike."""
-    pieces = [piece for body in bodies for piece in decoded(json.dumps(body).encode(), "otlp_json")]
-    (trace,) = exchanges(pieces)
-    return trace
 
 
 @given(LINES, LINES, st.booleans())

@@ -11,11 +11,11 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, ClassVar
+
+from http_served import served
 
 MODEL = "gpt-4o-mini"
 ANSWERED_BY = "gpt-4o-mini-2024-07-18"
@@ -111,23 +111,11 @@ class _Collector(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-@contextmanager
-def _served(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 def captured(emitter: str) -> tuple[list[bytes], list[bytes]]:
     """Bodies of the trace requests and of the log requests that this emitter's scenarios export."""
     bodies: list[tuple[str, bytes]] = []
     keeper = type("Keeper", (_Collector,), {"bodies": bodies})
-    with _served(_Api) as api, _served(keeper) as collector:
+    with served(_Api) as api, served(keeper) as collector:
         subprocess.run(
             [sys.executable, __file__, emitter, api, collector],
             check=True,

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from checkout import DATA
+from ingest_cases import decoded, exchanges
 
 from monitor.config import Format, IngestConfig
 from monitor.errors import BadTrace
@@ -86,3 +87,23 @@ def chat(**values: Any) -> Trace:
 def sample(name: str) -> bytes:
     """A payload in the shape that the conventions' documents show."""
     return (DATA / "otlp" / f"{name}.json").read_bytes()
+
+
+def parts(role: str, text: str) -> str:
+    """A list of one message, as JSON."""
+    return json.dumps([{"role": role, "parts": [{"type": "text", "content": text}]}])
+
+
+def talk(question: str, answer: str) -> dict[str, Any]:
+    """The texts of a call."""
+    return {
+        "gen_ai.input.messages": parts("user", question),
+        "gen_ai.output.messages": parts("assistant", answer),
+    }
+
+
+def judged(*bodies: dict[str, Any]) -> Trace:
+    """The one exchange of several records, spans and log records alike."""
+    pieces = [piece for body in bodies for piece in decoded(json.dumps(body).encode(), "otlp_json")]
+    (trace,) = exchanges(pieces)
+    return trace
