@@ -1,10 +1,10 @@
 """Identity of each partition's log: topics recreated under their name, and the epochs of their leaders.
 
-kafka-python fetches by a topic's name. A topic that was deleted and recreated is read on at the old offset as
-soon as it is that long. So the topic's id (Kafka 2.8 and later) is compared whenever metadata is refreshed.
-It is also asked for, before anything more is delivered, whenever a topic may have been recreated unseen: a
-fetch failed, or none was under way for a while. Deleting a topic ends the fetches that wait for its records
-with an error.
+A topic that was deleted and recreated, and is fetched by its name, is read on at the old offset as soon as it
+is that long. So each partition is fetched by the id that its topic had when it was looked up (Kafka 3.1 and
+later), and the id (Kafka 2.8 and later) is compared whenever metadata is refreshed. It is also asked for,
+before anything more is delivered, whenever a topic may have been recreated unseen: a fetch failed, or none
+was under way for a while. Deleting a topic ends the fetches that wait for its records with an error.
 """
 
 from bisect import bisect_left
@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from monitor.clock import Clock, Deadline
 from monitor.events import TopicPartition
+from monitor.sources.kafka_fetch_ids import fetch_by_id
 
 UNSEEN_SECONDS: Final = 0.4  # between polls: for half a second after one a fetch waits for records
 ANSWER_SECONDS: Final = 0.1  # how long fetched records are kept until an answer identifies their topic
@@ -64,6 +65,7 @@ class Logs:
         self._clock = clock
         self._cluster: Any = None
         self._known: dict[TopicPartition, str] = {}
+        self._ids: dict[str, str] = {}  # by topic, as last known; read by the IO thread, too
         self._doubts: dict[TopicPartition, _Doubt] = {}
         self._failed: deque[TopicPartition | None] = deque()  # None: any; written by the IO thread, too
         self._unheld: list[TopicPartition] = []  # doubted since the last look
@@ -79,6 +81,7 @@ class Logs:
         fetcher = consumer._fetcher  # noqa: SLF001 - nothing public tells of a fetch that failed
         fetcher._parse_fetched_data = self._watched(fetcher._parse_fetched_data)  # noqa: SLF001 - as above
         fetcher._handle_fetch_error = self._told(fetcher._handle_fetch_error)  # noqa: SLF001 - as above
+        fetch_by_id(fetcher, self._ids.get)
         cluster.add_listener(self._refresh)
 
     def topic_id(self, topic: str) -> str:
@@ -94,6 +97,7 @@ class Logs:
     def know(self, key: TopicPartition, topic_id: str) -> None:
         """Remember the topic id of a partition."""
         self._known[key] = topic_id
+        self._ids[key[0]] = topic_id
         self._doubts.pop(key, None)
 
     def question(self, key: TopicPartition) -> None:

@@ -20,7 +20,9 @@ from monitor.ledger import schema as t
 from monitor.ledger.store import Ledger
 from monitor.ports import Incident
 from monitor.privacy.vault import Vault
+from monitor.sources import kafka_logs
 from monitor.sources.kafka import KafkaSource
+from monitor.sources.kafka_client import FETCH_WAIT_MS
 from monitor.sources.kafka_logs import UNSEEN_SECONDS
 from monitor.testing import RecordingObserver, ScriptedDetectors
 
@@ -180,6 +182,25 @@ def test_a_topic_made_anew_is_read_from_its_start(
     assert report.records == 190 + length
     assert len(report.incarnations) == here.counted(Incident.RECREATED) == 1
     here.until(here.caught_up, "the commit")
+
+
+@pytest.mark.parametrize("length", [30, 150])
+def test_a_topic_made_anew_between_two_fetches_is_read_from_its_start(
+    install: Callable[..., Installation], monkeypatch: pytest.MonkeyPatch, length: int
+) -> None:
+    """The broker refuses a fetch of the topic as it was, even where no fetch was under way when it went."""
+    monkeypatch.setattr(kafka_logs, "UNSEEN_SECONDS", float("inf"))
+    here = install()
+    here.start()
+    here.produce(100)
+    here.judge(100)
+    time.sleep(2 * FETCH_WAIT_MS / 1000)  # so that the last fetch is answered
+    here.recreate()
+    here.produce(length)
+    here.judge(100 + length)
+    report = here.check()
+    assert report.records == 100 + length
+    assert len(report.incarnations) == here.counted(Incident.RECREATED) == 1
 
 
 def test_a_topic_made_anew_with_fewer_partitions_is_read_whole(install: Callable[..., Installation]) -> None:

@@ -82,7 +82,12 @@ def fixture(topic_id: str) -> tuple[Logs, Cluster, ManualClock]:
     """Return the logs of a client whose metadata name this id."""
     clock, cluster = ManualClock(), Cluster(topic_id)
     logs = Logs(clock)
-    fetcher = SimpleNamespace(_parse_fetched_data=lambda _: None, _handle_fetch_error=lambda *_: None)
+    fetcher = SimpleNamespace(
+        _parse_fetched_data=lambda _: None,
+        _handle_fetch_error=lambda *_: None,
+        _create_fetch_requests=dict,
+        _handle_fetch_response=lambda *_: None,
+    )
     logs.attach(SimpleNamespace(_fetcher=fetcher), cluster)
     return logs, cluster, clock
 
