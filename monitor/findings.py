@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from monitor.trace import Origin, Trace
+from monitor.trace import Origin, SafeText, Trace
 
 PII: Final = "pii"
 DRIFT: Final = "drift"
@@ -110,13 +110,25 @@ class Flag(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     controls: tuple[str, ...] = ()
 
 
+class Redaction(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The texts of a flagged trace as they are kept: its last prompt, its response, excerpts by detector."""
+
+    prompt: SafeText
+    response: SafeText
+    excerpts: dict[str, tuple[SafeText, ...]]
+
+
 class Judgement(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A judged trace: one assessment per enabled detector, and the flags the rules raised."""
+    """A judged trace: one assessment per enabled detector, the flags the rules raised, and their texts.
+
+    Only a flagged trace has a `redaction`.
+    """
 
     origin: Origin
     trace: Trace
     assessments: tuple[Assessment, ...]
     flags: tuple[Flag, ...]
+    redaction: Redaction | None = None
 
 
 class TierStatus(msgspec.Struct, frozen=True, kw_only=True):

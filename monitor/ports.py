@@ -8,8 +8,10 @@ from functools import partial
 from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
 
+import msgspec
+
 from monitor.events import Event, Lag, TopicPartition
-from monitor.findings import Assessment, Judgement
+from monitor.findings import Assessment, Judgement, Redaction
 from monitor.records import DeadLetter
 from monitor.trace import Trace
 
@@ -76,6 +78,25 @@ class JudgedBatch(NamedTuple):
 
     ticket: int
     assessments: Sequence[tuple[Assessment, ...]]
+
+
+class RedactionRequest(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A flagged trace whose texts are to be redacted, at most `limit` characters of each.
+
+    `detectors` are those whose evidence is shown; `assessments` hold theirs, and that of PII.
+    """
+
+    trace: Trace
+    assessments: tuple[Assessment, ...]
+    detectors: tuple[str, ...]
+    limit: int
+
+
+class RedactedBatch(NamedTuple):
+    """Answers to one batch of requests, in order; a reason from a bounded set where one failed."""
+
+    ticket: int
+    redactions: Sequence[Redaction | str]
 
 
 class PoolStats(NamedTuple):
@@ -151,8 +172,16 @@ class Detectors(Protocol):
         """
         ...
 
+    def redact(self, ticket: int, requests: Sequence[RedactionRequest]) -> None:
+        """Begin to redact flagged traces, before any other work. `ticket` is no batch's that is in flight."""
+        ...
+
     def collect(self, timeout: float) -> Sequence[JudgedBatch]:
-        """Return finished batches, waiting at most `timeout` seconds for the first."""
+        """Return finished batches, waiting at most `timeout` seconds for the first, or for a redaction."""
+        ...
+
+    def redacted(self) -> Sequence[RedactedBatch]:
+        """Return finished redactions; never waits."""
         ...
 
     def stats(self) -> PoolStats:
@@ -252,6 +281,9 @@ class Observer:
 
     def assembly(self, stats: AssemblyStats) -> None:
         """State of the assembly of spans into traces."""
+
+    def redaction_failed(self, reason: str) -> None:
+        """The texts of a flagged trace could not be redacted, so none of them is kept."""
 
     def incident(self, incident: Incident, topic: str = "", partition: int = -1) -> None:
         """Something to count, and to log when it is about a partition."""

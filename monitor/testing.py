@@ -16,7 +16,8 @@ from monitor.errors import Busy, Retryable
 from monitor.events import Assigned, TopicPartition
 from monitor.findings import Assessment, Judgement
 from monitor.outcome.transaction import Transaction
-from monitor.ports import Incident, JudgedBatch, Observer, PoolStats
+from monitor.ports import Incident, JudgedBatch, Observer, PoolStats, RedactedBatch, RedactionRequest
+from monitor.privacy.redact import redact
 from monitor.progress import StartPosition
 from monitor.records import DeadLetter
 from monitor.sources.memory import (
@@ -81,7 +82,7 @@ class RecordingObserver(Observer):
 
 
 class ScriptedDetectors:
-    """Detectors that finish batches only on `finish`, in the order of its calls.
+    """Detectors that finish batches only on `finish`, in the order of its calls, and redact at once.
 
     `assess` returns the assessments of one trace; at most `capacity` batches are in flight.
     """
@@ -96,6 +97,7 @@ class ScriptedDetectors:
         self.ready = 1
         self.escalation_rates: list[float] = []
         self._finished: list[int] = []
+        self._redacted: list[RedactedBatch] = []
 
     def start(self) -> None:
         """Nothing to load."""
@@ -127,6 +129,10 @@ class ScriptedDetectors:
         """Finish everything in flight."""
         self._finished += [ticket for ticket in self.in_flight if ticket not in self._finished]
 
+    def redact(self, ticket: int, requests: Sequence[RedactionRequest]) -> None:
+        """Redact at once; the next `collect` returns it."""
+        self._redacted.append(RedactedBatch(ticket, list(map(redact, requests))))
+
     def collect(self, timeout: float) -> Sequence[JudgedBatch]:
         """Return what was finished; never waits."""
         del timeout
@@ -135,6 +141,11 @@ class ScriptedDetectors:
             JudgedBatch(ticket, [self._assess(trace) for trace in self.in_flight.pop(ticket)])
             for ticket in finished
         ]
+
+    def redacted(self) -> Sequence[RedactedBatch]:
+        """Return what was redacted."""
+        redacted, self._redacted = self._redacted, []
+        return redacted
 
     def stats(self) -> PoolStats:
         """One worker, ready unless the test sets otherwise."""

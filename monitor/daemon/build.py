@@ -114,7 +114,6 @@ def build_engine(
         ledger=ledger,
         policy=Policy(
             deliver=config.deliver,
-            excerpt_chars=config.ledger.excerpt_chars,
             sample_ratio=config.ledger.sample_ratio,
         ),
         observer=observer,
@@ -124,6 +123,7 @@ def build_engine(
             latest=config.kafka.start == "latest",
             max_poll_records=config.kafka.max_poll_records,
             drain_seconds=config.shutdown.deadline_seconds,
+            excerpt_chars=config.ledger.excerpt_chars,
             rules_seconds=config.rules.reload_seconds,
             load_shedding=load_shedding,
         ),

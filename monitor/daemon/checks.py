@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 
 from monitor.config import Config, KafkaConfig, Profile
 from monitor.errors import ConfigError, Retryable
+from monitor.findings import PII
 from monitor.spool import SpoolUsage
 
 BROKER_SECONDS = 10.0
@@ -26,6 +27,7 @@ def run(config: Config, *, offline: bool = False) -> list[CheckResult]:
     checks: list[tuple[str, Callable[[Config], list[CheckResult]]]] = [
         ("rules", _rules),
         ("models", _models),
+        ("patterns", _patterns),
         ("agent policies", _policies),
         ("deliver", _deliver),
         ("ledger", _ledger),
@@ -99,6 +101,18 @@ def _models(config: Config) -> list[CheckResult]:
             for setting in lost
         ),
     ]
+
+
+def _patterns(config: Config) -> list[CheckResult]:
+    """Name the patterns that a hostile text may keep busy until their time-out."""
+    section = config.enabled_detectors().get(PII)
+    if section is None or section.factory:
+        return []
+    from monitor.detect.pii import backtracking
+
+    names = backtracking(**section.options)
+    detail = f"bounded by a time-out, in a worker alone: {', '.join(names)}" if names else "all linear"
+    return [CheckResult("patterns", "ok", detail)]
 
 
 def _deliver(config: Config) -> list[CheckResult]:

@@ -53,6 +53,16 @@ class Job:
         """Return the number of the detector that runs now, or next."""
         return self.detectors[self.done]
 
+    @property
+    def hazardous(self) -> bool:
+        """Return whether it looks for the cause of a failure, and may fail like that again."""
+        return self.bisection is not None
+
+    def order(self) -> bytes:
+        """Return the frame for a worker."""
+        escalation_rate = self.batch.escalation_rate
+        return wire.encode(wire.WorkOrder(self.number, self.detectors, self.payload, escalation_rate))
+
 
 class Batches:
     """The batches in flight, their outstanding jobs, and the answers of complete batches.

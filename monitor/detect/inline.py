@@ -7,7 +7,8 @@ from monitor.clock import Clock, SystemClock
 from monitor.detect import Detector, invocation
 from monitor.errors import Busy
 from monitor.findings import Assessment, Status
-from monitor.ports import JudgedBatch, PoolStats
+from monitor.ports import JudgedBatch, PoolStats, RedactedBatch, RedactionRequest
+from monitor.privacy.redact import redact
 from monitor.trace import Trace
 
 _MAX_IN_FLIGHT = 2
@@ -27,6 +28,7 @@ class InlineDetectors:
         self._batch_size = batch_size
         self._clock = clock or SystemClock()
         self._waiting: list[tuple[int, Sequence[Trace], float]] = []
+        self._redacted: list[RedactedBatch] = []
         self._decisions: Counter[tuple[str, int, str]] = Counter()
 
     def start(self) -> None:
@@ -48,6 +50,10 @@ class InlineDetectors:
             raise Busy("two batches wait to be collected")
         self._waiting.append((ticket, traces, escalation_rate))
 
+    def redact(self, ticket: int, requests: Sequence[RedactionRequest]) -> None:
+        """Redact at once."""
+        self._redacted.append(RedactedBatch(ticket, list(map(redact, requests))))
+
     def collect(self, timeout: float) -> Sequence[JudgedBatch]:
         """Judge what was submitted and return it. `timeout` cannot interrupt a detector."""
         del timeout
@@ -56,6 +62,11 @@ class InlineDetectors:
             JudgedBatch(ticket, self._judge(traces, escalation_rate))
             for ticket, traces, escalation_rate in waiting
         ]
+
+    def redacted(self) -> Sequence[RedactedBatch]:
+        """Return what was redacted."""
+        redacted, self._redacted = self._redacted, []
+        return redacted
 
     def stats(self) -> PoolStats:
         """Return statistics of one worker that is always ready."""

@@ -15,8 +15,9 @@ from monitor.config import PoolConfig
 from monitor.detect import Spec, invocation, wire
 from monitor.detect.batches import Batches, Job
 from monitor.detect.process import WorkerProcess
+from monitor.detect.redactions import RedactionJob, Redactions
 from monitor.errors import Busy, ConfigError
-from monitor.ports import JudgedBatch, PoolStats
+from monitor.ports import JudgedBatch, PoolStats, RedactedBatch, RedactionRequest
 from monitor.trace import Trace
 
 QUEUE = 2  # batches per worker: one runs and one lies ready, so that no worker waits for the engine
@@ -35,11 +36,11 @@ class _Worker:
     deadline: float
     ready: bool = False
     retiring: bool = False
-    jobs: deque[Job] = field(default_factory=deque)
+    jobs: deque[Job | RedactionJob] = field(default_factory=deque)
 
     def has_room(self) -> bool:
-        # Queue nothing behind a bisection, which may hang, nor behind bytes that the worker has not read.
-        busy = len(self.jobs) >= QUEUE or any(job.bisection for job in self.jobs)
+        # Queue nothing behind what may hang, nor behind bytes that the worker has not read.
+        busy = len(self.jobs) >= QUEUE or any(job.hazardous for job in self.jobs)
         return self.ready and not self.retiring and not busy and not self.process.sending
 
 
@@ -72,6 +73,7 @@ class Pool:
         self._dying: list[_Dying] = []
         self._started = False
         self._batches = Batches(specs, config, clock)
+        self._redactions = Redactions()
         self._jobs = 0
         self._restarts: Counter[str] = Counter()
         self._failed_starts = 0
@@ -110,17 +112,27 @@ class Pool:
         self._batches.add(ticket, traces, escalation_rate)
         self._dispatch()
 
+    def redact(self, ticket: int, requests: Sequence[RedactionRequest]) -> None:
+        """Begin to redact flagged traces, before any other work; as many as were judged, so never too many.
+
+        What a worker fails at for `config.timeout_seconds`, together and alone, gets the reason.
+        """
+        self._redactions.add(ticket, requests)
+        self._dispatch()
+
     def collect(self, timeout: float) -> Sequence[JudgedBatch]:
-        """Return finished batches, waiting at most `timeout` seconds for the first if one is in flight."""
+        """Return finished batches, waiting at most `timeout` seconds for the first of anything in flight."""
         deadline = Deadline(self._clock, timeout)
         waited = 0.0  # bounds the wait where a manual clock does not move
         self._turn(0.0)
-        while (
-            self._batches and not self._batches.any_finished and not deadline.expired() and waited < timeout
-        ):
+        while self._awaited() and not deadline.expired() and waited < timeout:
             wait = min(deadline.remaining(), timeout - waited, self._until_due())
             waited += 0.0 if self._turn(wait) else wait
         return self._batches.take_finished()
+
+    def redacted(self) -> Sequence[RedactedBatch]:
+        """Return finished redactions; never waits."""
+        return self._redactions.take_finished()
 
     def stats(self) -> PoolStats:
         """Return the current state. `restarts` counts by cause: timeout, crash, memory, startup."""
@@ -141,7 +153,13 @@ class Pool:
             dying.process.wait(REAP_SECONDS)
         self._dying.clear()
         self._batches.clear()
+        self._redactions.clear()
         self._selector.close()
+
+    def _awaited(self) -> bool:
+        """Return whether something is in flight and nothing is finished."""
+        in_flight = bool(self._batches) or bool(self._redactions)
+        return in_flight and not (self._batches.any_finished or self._redactions.any_finished)
 
     # Reports of workers.
 
@@ -218,22 +236,33 @@ class Pool:
                 self._failed_starts = 0
                 worker.ready = True
                 return True
-            case wire.InvocationResult():
+            case wire.InvocationResult() | wire.RedactionResult():
                 return self._answered(worker, report)
 
-    def _answered(self, worker: _Worker, answer: wire.InvocationResult) -> bool:
-        if not worker.jobs or not self._batches.is_sound(worker.jobs[0], answer):
-            return False
-        job = worker.jobs[0]
+    def _answered(self, worker: _Worker, answer: wire.InvocationResult | wire.RedactionResult) -> bool:
+        job = worker.jobs[0] if worker.jobs else None
         worker.deadline = self._clock.monotonic() + self._config.timeout_seconds
-        if job.done + 1 == len(job.detectors):
-            worker.jobs.popleft()
-            # A worker that has grown is replaced between jobs, so that nothing is judged twice.
-            worker.retiring = worker.retiring or answer.memory > self._config.max_worker_bytes
-        self._batches.answered(job, answer)
+        if isinstance(job, Job) and isinstance(answer, wire.InvocationResult):
+            if not self._batches.is_sound(job, answer):
+                return False
+            self._retire(worker, answer.memory, done=job.done + 1 == len(job.detectors))
+            self._batches.answered(job, answer)
+        elif isinstance(job, RedactionJob) and isinstance(answer, wire.RedactionResult):
+            if not self._redactions.is_sound(job, answer):
+                return False
+            self._retire(worker, answer.memory, done=True)
+            self._redactions.answered(job, answer)
+        else:
+            return False
         if worker.retiring and not worker.jobs:
             self._dismiss(worker, "memory")
         return True
+
+    def _retire(self, worker: _Worker, memory: int, *, done: bool) -> None:
+        """End a job if it is done; a worker that has grown is replaced then: nothing is judged twice."""
+        if done:
+            worker.jobs.popleft()
+            worker.retiring = worker.retiring or memory > self._config.max_worker_bytes
 
     def _lose(self, worker: _Worker, reason: str, message: str = "") -> None:
         """Replace a worker that hangs, died or failed to start; its current job failed for `reason`."""
@@ -248,9 +277,14 @@ class Pool:
             self._dismiss(worker, reason)
             return
         job = jobs.popleft()
-        self._dismiss(worker, reason, self._specs[job.next_detector].name)
-        self._batches.give_back(jobs)
-        self._batches.interrupted(job, reason)
+        name = job.name if isinstance(job, RedactionJob) else self._specs[job.next_detector].name
+        self._dismiss(worker, reason, name)
+        self._batches.give_back([each for each in jobs if isinstance(each, Job)])
+        self._redactions.give_back([each for each in jobs if isinstance(each, RedactionJob)])
+        if isinstance(job, RedactionJob):
+            self._redactions.failed(job, reason)
+        else:
+            self._batches.interrupted(job, reason)
 
     # Starting and ending workers.
 
@@ -258,8 +292,8 @@ class Pool:
         return sum(worker.ready for worker in self._workers)
 
     def _dispatch(self) -> None:
-        """Hand pending jobs to the workers with the least to do."""
-        while self._batches.pending:
+        """Hand pending jobs to the workers with the least to do, redactions first."""
+        while pending := self._redactions.pending or self._batches.pending:
             worker = min(
                 (worker for worker in self._workers if worker.has_room()),
                 key=lambda worker: len(worker.jobs),
@@ -267,14 +301,15 @@ class Pool:
             )
             if worker is None:
                 return
-            job = self._batches.pending.popleft()
+            job = pending.popleft()
             self._jobs += 1
-            job.number, job.done = self._jobs, 0
+            job.number = self._jobs
+            if isinstance(job, Job):
+                job.done = 0
             if not worker.jobs:
                 worker.deadline = self._clock.monotonic() + self._config.timeout_seconds
             worker.jobs.append(job)
-            order = wire.WorkOrder(job.number, job.detectors, job.payload, job.batch.escalation_rate)
-            worker.process.send(wire.encode(order))
+            worker.process.send(job.order())
             if worker.process.sending:
                 self._watch(worker)
 

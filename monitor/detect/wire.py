@@ -1,8 +1,8 @@
 """The protocol between the pool and its workers: length-prefixed msgpack over a socket pair, no pickle.
 
-    pool   -> worker   Setup, then WorkOrder …
+    pool   -> worker   Setup, then WorkOrder | RedactionOrder …
     worker -> pool     Ready | BuildFailed, then per WorkOrder one InvocationResult for each of its detectors,
-                       as soon as it is known
+                       as soon as it is known; per RedactionOrder one RedactionResult
 
 A detector is named by its place in `Setup.specs`.
 """
@@ -14,7 +14,8 @@ import msgspec
 
 from monitor.detect import Spec
 from monitor.detect.cascade import Tally
-from monitor.findings import Assessment
+from monitor.findings import Assessment, Redaction
+from monitor.ports import RedactionRequest
 
 HEADER = struct.Struct(">I")
 """Length of the frame that follows, in bytes."""
@@ -29,13 +30,20 @@ class Setup(msgspec.Struct, frozen=True, array_like=True):
     specs: tuple[Spec, ...]
 
 
-class WorkOrder(msgspec.Struct, frozen=True, array_like=True):
+class WorkOrder(msgspec.Struct, frozen=True, array_like=True, tag=0):
     """Traces (msgpack of `list[Trace]`), the detectors to run on them in order, and the escalation rate."""
 
     job: int
     detectors: tuple[int, ...]
     traces: msgspec.Raw
     escalation_rate: float = 1.0
+
+
+class RedactionOrder(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """Flagged traces to redact."""
+
+    job: int
+    requests: tuple[RedactionRequest, ...]
 
 
 class Ready(msgspec.Struct, frozen=True, array_like=True, tag=0):
@@ -67,10 +75,19 @@ class InvocationResult(msgspec.Struct, frozen=True, array_like=True, tag=2):
     tallies: tuple[Tally, ...] = ()
 
 
-Report: TypeAlias = Ready | BuildFailed | InvocationResult
+class RedactionResult(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """The outcome of a redaction order: one for each request; none where it failed, for `reason`."""
+
+    job: int
+    memory: int
+    reason: str = ""
+    redactions: tuple[Redaction, ...] = ()
+
+
+Report: TypeAlias = Ready | BuildFailed | InvocationResult | RedactionResult
 """Anything that a worker sends."""
 
 encode = msgspec.msgpack.Encoder().encode
 decode_setup = msgspec.msgpack.Decoder(Setup).decode
-decode_order = msgspec.msgpack.Decoder(WorkOrder).decode
+decode_order = msgspec.msgpack.Decoder(WorkOrder | RedactionOrder).decode
 decode_report = msgspec.msgpack.Decoder(Report).decode

@@ -1,8 +1,8 @@
 """The worker process: `python -m monitor.detect.worker <fd> <parent pid>`.
 
 It builds the detectors, then runs those of each work order and answers after each, so that one which hangs
-or kills the process takes no finished answer with it. It decides nothing: time-outs,
-retries and its own end are the pool's business.
+or kills the process takes no finished answer with it. It redacts the texts of flagged traces. It decides
+nothing: time-outs, retries and its own end are the pool's business.
 """
 
 import contextlib
@@ -21,6 +21,7 @@ import msgspec
 from monitor.clock import Clock, SystemClock
 from monitor.detect import Detector, invocation, wire
 from monitor.errors import ConfigError
+from monitor.privacy.redact import redact
 from monitor.trace import Trace
 
 _PR_SET_PDEATHSIG = 1  # this and the next: linux/prctl.h
@@ -52,6 +53,9 @@ def _serve(peer: socket.socket, setup: wire.Setup) -> None:
     clock = SystemClock()
     while (frame := _receive(peer)) is not None:
         order = wire.decode_order(frame)
+        if isinstance(order, wire.RedactionOrder):
+            _send(peer, _redacted(order))
+            continue
         traces = _decode_traces(order.traces)
         for number in order.detectors:
             _send(
@@ -91,6 +95,15 @@ def _answer(
         tuple(index),
         invocation.tallies(detector),
     )
+
+
+def _redacted(order: wire.RedactionOrder) -> wire.RedactionResult:
+    try:
+        redactions = tuple(map(redact, order.requests))
+    except Exception as error:  # noqa: BLE001 - whatever is wrong, these texts are not kept
+        reason = invocation.exception_reason(error)
+        return wire.RedactionResult(order.job, _resident_bytes(), reason)
+    return wire.RedactionResult(order.job, _resident_bytes(), "", redactions)
 
 
 def _send(peer: socket.socket, message: msgspec.Struct) -> None:

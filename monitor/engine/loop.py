@@ -11,14 +11,15 @@ from monitor.assembly import Assembler
 from monitor.clock import Clock, Deadline
 from monitor.engine.backoff import Backoff
 from monitor.engine.intake import Intake
+from monitor.engine.judging import Judging
 from monitor.engine.load_shedding import LoadShedding
 from monitor.engine.partitions import Partition, Partitions
 from monitor.engine.ports import LedgerPort
 from monitor.engine.settings import Settings, Totals
 from monitor.engine.settling import count_released, settle
 from monitor.engine.staging import Staged
-from monitor.engine.work import Part, SubmittedBatch, Work
-from monitor.errors import Busy, Fenced, Retryable
+from monitor.engine.work import Part
+from monitor.errors import Fenced, Retryable
 from monitor.events import (
     Assigned,
     Event,
@@ -31,12 +32,10 @@ from monitor.events import (
     Stuck,
     TopicPartition,
 )
-from monitor.findings import Assessment, Judgement
 from monitor.outcome.effects import Policy
-from monitor.outcome.revisions import RaisedFlags
 from monitor.outcome.transaction import EngineVersion
 from monitor.ports import Detectors, Incident, Monitor, Observer, Source, Stage
-from monitor.rules import RuleBook, RuleSet
+from monitor.rules import RuleBook
 from monitor.trace import Record, Span, Trace
 
 COMMIT_SECONDS = 1.0  # Kafka's position is advisory, the ledger's is exact: no need to be faster
@@ -76,13 +75,12 @@ class Engine:
         self._settings = settings
         self._partitions = Partitions(source, ledger, observer, clock, latest=settings.latest)
         self._intake = Intake(decode, assembler, observer)
-        self._in_flight: dict[int, SubmittedBatch] = {}
-        self._in_flight_traces = 0
+        self._judging = Judging(
+            detectors, rules, monitors, observer, clock, excerpt_chars=settings.excerpt_chars
+        )
         self._load_shedding = LoadShedding(clock)
         self._assembler = assembler
-        self._ticket = 0
         self._staged = Staged()
-        self._raised = RaisedFlags()
         self._deferred: list[Fetched | Passed] = []
         self._ledger_backoff = Backoff(clock)
         self._paused = False
@@ -142,7 +140,7 @@ class Engine:
     def idle(self) -> bool:
         """Return whether all taken records are recorded, save spans that wait for others of their trace."""
         unfinished = self._exhausted and not self._stopping and self._assembler
-        return not (self._intake or self._in_flight or self._staged or unfinished)
+        return not (self._intake or self._judging or self._staged or unfinished)
 
     @property
     def escalation_rate(self) -> float:
@@ -171,7 +169,7 @@ class Engine:
         self._observer.turned()
         self._throttle()
         if self._wants_more():
-            at_work = not self._ledger_backoff.failing and (self._intake or self._in_flight or self._staged)
+            at_work = not self._ledger_backoff.failing and (self._intake or self._judging or self._staged)
             for event in self._poll(0.0 if at_work else IDLE_SECONDS):
                 self._handle(event)
         for assigned in self._partitions.due():
@@ -181,7 +179,7 @@ class Engine:
         if not self._ledger_backoff.failing:
             now = self._clock.monotonic()
             self._intake.assemble(self._staged, now, flush=self._exhausted, stopping=self._stopping)
-            self._submit()
+            self._judging.submit(self._intake, self.escalation_rate)
             if self._detectors.stats().ready:  # without a worker, shedding would not help
                 oldest = self._intake.oldest()
                 self._load_shedding.observe(0.0 if oldest is None else now - oldest)
@@ -200,7 +198,7 @@ class Engine:
         """Pause intake while there is enough to do, or no ledger to put it in; resume at half."""
         share = 0.5 if self._paused else 1.0
         full = (
-            len(self._intake) + self._in_flight_traces >= self._settings.max_waiting_traces * share
+            len(self._intake) + self._judging.traces >= self._settings.max_waiting_traces * share
             or self._intake.bytes >= self._settings.max_waiting_bytes * share
         )
         hold = full or self._stopping or self._ledger_backoff.failing
@@ -291,50 +289,12 @@ class Engine:
         self.totals.consumed += taken
         self._observer.consumed(fetched.topic, taken)
 
-    def _submit(self) -> None:
-        while work := self._intake.first(self._detectors.batch_size):
-            try:
-                self._detectors.submit(self._ticket, [item.trace for item in work], self.escalation_rate)
-            except Busy:
-                return
-            self._intake.remove(work)
-            self._in_flight[self._ticket] = SubmittedBatch(work, self._clock.now())
-            self._in_flight_traces += len(work)
-            self._ticket += 1
-
     def _collect(self) -> None:
-        if not self._in_flight:
-            return
         wait = IDLE_SECONDS if self._paused else BUSY_SECONDS
-        finished = self._detectors.collect(0.0 if self._staged else wait)
-        if finished:
-            self._submit()  # there is room again: workers need not wait until these are recorded
-        for judged in finished:
-            batch = self._in_flight.pop(judged.ticket)
-            self._in_flight_traces -= len(batch.work)
-            rules = self._rules.current
-            if self._staged.started is None:
-                self._staged.started, self._staged.rules_version = batch.started, rules.version
-            for work, assessments in zip(batch.work, judged.assessments, strict=True):
-                if work.partition.alive:
-                    self._judge_one(work, assessments, rules)
-                self._intake.finish(work.siblings, self._staged)
-
-    def _judge_one(self, work: Work, assessments: tuple[Assessment, ...], rules: RuleSet) -> None:
-        if self._monitors:
-            assessments = tuple(
-                monitor.update(work.trace, a) if (monitor := self._monitors.get(a.detector)) else a
-                for a in assessments
-            )
-        decision = rules.decide(work.origin, work.trace, assessments)
-        for error in decision.errors:
-            self._observer.rule_failed(error.rule)
-        flags = self._raised.quieted(work.trace, assessments, decision.flags)
-        judgement = Judgement(origin=work.origin, trace=work.trace, assessments=assessments, flags=flags)
-        self._staged.judgements.append((work.partition, judgement))
-        if work.exchange is not None:
-            self._staged.assembled.append((work.partition, work.exchange))
-        self._staged.finish(work.partition, work.origin.offset, (work.origin.part,))
+        if self._judging.collect(0.0 if self._staged else wait):
+            # There is room again: workers need not wait until these are recorded.
+            self._judging.submit(self._intake, self.escalation_rate)
+        self._judging.stage(self._intake, self._staged)
 
     def _record(self) -> None:
         """Write the staged transaction. Held and retried while the ledger fails."""
@@ -363,7 +323,7 @@ class Engine:
         self._ledger_backoff.reset()
         # Not before: if the transaction is dropped, these spans will be delivered again and must be judged.
         self._assembler.recorded(judged)
-        self._raised.recorded([judgement for _, judgement in staged.judgements])
+        self._judging.recorded([judgement for _, judgement in staged.judgements])
         self._staged = Staged()
         settle(staged, self.totals, self._observer, self._clock.now())
         if transaction.outgoing:
@@ -390,7 +350,7 @@ class Engine:
             self._observer.escalation_rate(self.escalation_rate)
             self._observer.assembly(self._assembler.stats)
             self._observer.waiting(Stage.DECODED, len(self._intake))
-            self._observer.waiting(Stage.DETECTING, self._in_flight_traces)
+            self._observer.waiting(Stage.DETECTING, self._judging.traces)
             self._observer.waiting(Stage.RECORDING, len(self._staged.judgements))
 
     def _commit(self) -> None:

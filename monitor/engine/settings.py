@@ -18,6 +18,7 @@ class Settings:
     max_waiting_traces: int = 4000
     max_waiting_bytes: int = 64 * 2**20
     drain_seconds: float = 20.0
+    excerpt_chars: int = 2000
     rules_seconds: float = 5.0
     load_shedding: bool = True
 

@@ -80,6 +80,13 @@ class Staged:
         self.finish(partition, record.offset, ())
         return letter
 
+    def judge(self, partition: Partition, judgement: Judgement, exchange: ExchangeId | None) -> None:
+        """Count the part of a record that a judgement is about as done."""
+        self.judgements.append((partition, judgement))
+        if exchange is not None:
+            self.assembled.append((partition, exchange))
+        self.finish(partition, judgement.origin.offset, (judgement.origin.part,))
+
     def skip(self, partition: Partition, offset: int, reason: str) -> None:
         """Count a record without anything to judge as done."""
         self.skipped.append((partition, reason))

@@ -31,7 +31,9 @@ _LINK = re.compile(r"(?:https?://|www\.)\S+")
 _HANDLE = re.compile(r"(?<!\w)@(?!ss)\w+")
 _SPACED = re.compile(r"\b(?:[a-z][ .*_-]){2,}[a-z]\b")
 _SEPARATORS = re.compile(r"[ .*_-]")
-_LEET_WORD = re.compile(r"(?=[a-z0-9@$!]*[a-z])[a-z0-9@$!]*[0134578@$!](?=[a-z])[a-z0-9@$!]*[a-z]")
+_LEET_WORD = re.compile(
+    r"(?<![a-z0-9@$!])(?=[a-z0-9@$!]*[a-z])[a-z0-9@$!]*[0134578@$!](?=[a-z])[a-z0-9@$!]*[a-z]"
+)
 _LEET = str.maketrans("0134578@$!", "oieastbasi")
 _REPEATED = re.compile(r"(.)\1{2,}")
 _NUMBER = re.compile(r"\d")

@@ -16,37 +16,30 @@ from monitor.findings import Action, Judgement, Status
 from monitor.outcome.alerts import outgoing_for
 from monitor.outcome.transaction import Kept, KeptTrace, Transaction
 from monitor.outcome.verdict import verdict_of
-from monitor.privacy.redact import TraceRedactor
+from monitor.privacy.redact import EXCERPTS, detectors_shown, withheld
 from monitor.records import FlagRow
-from monitor.trace import SafeText, Traffic
+from monitor.trace import Traffic
 
 _status = attrgetter("status")
 _FAILED = frozenset({Status.TIMEOUT, Status.ERROR})
-EXCERPTS = 8  # evidence excerpts kept per flag; people do not read more
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """Settings that decide what is kept and where it goes."""
 
     deliver: DeliverConfig
-    excerpt_chars: int
     sample_ratio: float
 
 
-def flag_rows(judgement: Judgement, now: float, excerpt_chars: int) -> list[FlagRow]:
-    """Return a row per flag of a trace, with its texts redacted."""
+def flag_rows(judgement: Judgement, now: float) -> list[FlagRow]:
+    """Return a row per flag of a trace, with its redacted texts; without any where it was not redacted."""
     trace = judgement.trace
-    redactor = TraceRedactor(trace, judgement.assessments)
-    prompt, response = redactor.prompt(excerpt_chars), redactor.response(excerpt_chars)
+    texts = judgement.redaction or withheld(judgement.assessments, detectors_shown(judgement))
     traffic = Traffic(**trace.identity())
     rows = []
     for flag in judgement.flags:
         concerned = tuple(a for a in judgement.assessments if a.detector in flag.detectors)
-        evidence: list[SafeText] = [
-            redactor.field(e.field, e.start, e.end, excerpt_chars)
-            for a in concerned
-            for e in a.evidence[:EXCERPTS]
-        ]
+        evidence = [text for a in concerned for text in texts.excerpts.get(a.detector, ())]
         rows.append(
             FlagRow(
                 flag=flag,
@@ -55,8 +48,8 @@ def flag_rows(judgement: Judgement, now: float, excerpt_chars: int) -> list[Flag
                 time=now,
                 traffic=traffic,
                 assessments=concerned,
-                prompt=prompt,
-                response=response,
+                prompt=texts.prompt,
+                response=texts.response,
                 evidence=tuple(evidence[:EXCERPTS]),
                 error=trace.error,
             )
@@ -97,7 +90,7 @@ def add_effects(judgements: Sequence[Judgement], policy: Policy, now: float, int
                 assessments=judgement.assessments,
             )
         )
-        rows = flag_rows(judgement, now, policy.excerpt_chars) if judgement.flags else []
+        rows = flag_rows(judgement, now) if judgement.flags else []
         into.flags += rows
         for row in rows:
             item = feedback_item(row) if Action.FEEDBACK in row.flag.actions else None

@@ -6,35 +6,50 @@ leave a fragment. Where PII was not judged, nothing of the text is kept: failing
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import Enum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from monitor.findings import EVIDENCE_DROPPED, PII, Assessment, Status
+import msgspec
+import re2
+
+from monitor.findings import EVIDENCE_DROPPED, PII, Assessment, Evidence, Judgement, Redaction, Status
+from monitor.ports import RedactionRequest
 from monitor.trace import SafeText, Trace
 
 WITHHELD = SafeText("<withheld: personal data was not judged>")
+NOT_REDACTED = SafeText("<withheld: the text could not be redacted>")
+EXCERPTS: Final = 8
+"""Evidence excerpts kept per detector and per flag; people do not read more."""
 
 # Deliberately wider than the detectors' own patterns: over-masking a stored excerpt costs little.
-# Every quantifier is bounded or its alternatives are disjoint, so matching is linear in the text.
-_NET = (
-    (
-        "PRIVATE_KEY",
-        re.compile(r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----[^-]{0,10000}(?:-----END [A-Z ]{0,30}-----)?"),
-    ),
-    ("URL_CREDENTIALS", re.compile(r"://[^\s/@:]{0,100}:[^\s/@]{1,100}@")),
-    ("EMAIL_ADDRESS", re.compile(r"[^\s@\uff20<>\"'(),;]{1,128}[@\uff20][^\s@\uff20<>\"'(),;]{2,255}")),
-    (
-        "IBAN_CODE",
-        re.compile(
-            r"\b[A-Z]{2}[ -]?\d{2}(?:[ -]?[A-Z0-9]{1,4}){3,9}\b|\b[A-Za-z]{2}\d{2}[A-Za-z0-9]{11,30}\b"
+# RE2 matches in time linear in the text. Its \b, \s and \d know ASCII alone: an ASCII border is one more
+# often than a border of Unicode is, so it hides nothing; spaces and digits are written out.
+_SPACE = r"\s\x0b\x1c-\x1f\x85\pZ"
+_NO_ADDRESS = rf"{_SPACE}@\x{{ff20}}<>\"'(),;"
+_NET = tuple(
+    (kind, re2.compile(pattern))
+    for kind, pattern in (
+        (
+            "PRIVATE_KEY",
+            r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----[^-]*(?:-----END [A-Z ]{0,30}-----)?",
         ),
-    ),
-    ("SECRET", re.compile(r"\b(?:sk|pk|rk|ghp|gho|ghs|xox[abprs]|AKIA|ASIA|AIza|eyJ)[-_A-Za-z0-9.]{10,}")),
-    ("TOKEN", re.compile(r"[A-Za-z0-9+/_=-]{32,}")),
-    # Nine digits and more: SSN, cards, phones, accounts. A date has eight.
-    ("NUMBER", re.compile(r"\+?\d(?:[\s().\-/\u2010-\u2015\u00a0]{0,3}\d){8,}")),
+        ("URL_CREDENTIALS", rf"://[^{_SPACE}/@:]*:[^{_SPACE}/@]+@"),
+        ("EMAIL_ADDRESS", rf"[^{_NO_ADDRESS}]+[@\x{{ff20}}][^{_NO_ADDRESS}]{{2,}}"),
+        (
+            "IBAN_CODE",
+            (
+                r"\b[A-Z]{2}[ -]?\p{Nd}{2}(?:[ -]?[A-Z0-9]{1,4}){3,9}\b"
+                r"|\b[A-Za-z]{2}\p{Nd}{2}[A-Za-z0-9]{11,30}\b"
+            ),
+        ),
+        ("SECRET", r"\b(?:sk|pk|rk|ghp|gho|ghs|xox[abprs]|AKIA|ASIA|AIza|eyJ)[-_A-Za-z0-9.]{10,}"),
+        ("TOKEN", r"[A-Za-z0-9+/_=-]{32,}"),
+        # Nine digits and more: SSN, cards, phones, accounts. A date has eight.
+        ("NUMBER", rf"\+?\p{{Nd}}(?:[{_SPACE}().\-/\x{{2010}}-\x{{2015}}]{{0,3}}\p{{Nd}}){{8,}}"),
+    )
 )
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _ADDRESS = re.compile(r"(\b\d{1,3}(?:\.\d{1,3}){3}(?::\d{1,5})?\b)")
 _QUOTED_BYTES = re.compile(r"""\bb['"]""")
 _MOST_ITEMS = 8  # of a list in a log message
@@ -67,7 +82,7 @@ class Redacted:
             "\x00", text
         )  # keeps offsets while zero-width characters stop hiding matches
         masks = [mask for mask in spans if 0 <= mask.start < mask.end <= len(text)]
-        compact, offsets = _without_nul(visible)
+        compact, offsets = _without_nul(_SURROGATE.sub("\ufffd", visible))
         for kind, pattern in _NET:
             masks += [
                 Mask(offsets[m.start()], offsets[m.end() - 1] + 1, kind) for m in pattern.finditer(compact)
@@ -97,28 +112,26 @@ class Redacted:
 
 
 class TraceRedactor:
-    """Redacts the texts of one trace by its PII assessment."""
+    """Redacts the texts of one trace by its PII assessment, each text once."""
 
     def __init__(self, trace: Trace, assessments: Sequence[Assessment]) -> None:
         pii = next((a for a in assessments if a.detector == PII), None)
-        self._judged = (
-            pii is not None and pii.status is Status.SCORED and not pii.values.get(EVIDENCE_DROPPED)
-        )
-        self._evidence = pii.evidence if pii is not None else ()
+        self._judged = can_redact(assessments)
         self._trace = trace
+        self._texts: dict[str, Redacted] = {}
+        # A text in several fields (a tool's result is in a run's steps, too) has evidence in only one.
+        self._masks: dict[str, list[Mask]] = {}
+        for e in pii.evidence if pii is not None else ():
+            self._masks.setdefault(text_of(trace, e.field), []).append(Mask(e.start, e.end, e.kind))
 
     def field(self, path: str, start: int = 0, end: int | None = None, limit: int | None = None) -> SafeText:
         """Redact a window of one field (a path as in `Evidence.field`); `WITHHELD` if PII was not judged."""
         if not self._judged:
             return WITHHELD
         text = text_of(self._trace, path)
-        # A text in several fields (a tool's result is in a run's steps, too) has evidence in only one.
-        spans = [
-            Mask(e.start, e.end, e.kind)
-            for e in self._evidence
-            if e.field == path or text_of(self._trace, e.field) == text
-        ]
-        return Redacted(text, spans).render(start, end, limit)
+        if text not in self._texts:
+            self._texts[text] = Redacted(text, self._masks.get(text, ()))
+        return self._texts[text].render(start, end, limit)
 
     def prompt(self, limit: int) -> SafeText:
         """Redact the last user message."""
@@ -128,6 +141,56 @@ class TraceRedactor:
     def response(self, limit: int) -> SafeText:
         """Redact the response."""
         return self.field("response", limit=limit)
+
+
+def can_redact(assessments: Iterable[Assessment]) -> bool:
+    """Return whether PII was judged completely; without that, no text is kept."""
+    return any(
+        a.detector == PII and a.status is Status.SCORED and not a.values.get(EVIDENCE_DROPPED)
+        for a in assessments
+    )
+
+
+def detectors_shown(judgement: Judgement) -> tuple[str, ...]:
+    """Return the detectors whose evidence the flags of a trace show."""
+    return tuple(dict.fromkeys(name for flag in judgement.flags for name in flag.detectors))
+
+
+def request_for(judgement: Judgement, limit: int) -> RedactionRequest:
+    """Ask for the texts of a flagged trace; of its evidence only what masks or is shown goes along."""
+    detectors = detectors_shown(judgement)
+    assessments = tuple(
+        msgspec.structs.replace(
+            a, evidence=a.evidence if a.detector == PII else a.evidence[:EXCERPTS], vector=b""
+        )
+        for a in judgement.assessments
+        if a.detector == PII or a.detector in detectors
+    )
+    return RedactionRequest(judgement.trace, assessments, detectors, limit)
+
+
+def redact(request: RedactionRequest) -> Redaction:
+    """Redact what is kept of a flagged trace. Work is linear in its text; it belongs into a worker."""
+    redactor, limit = TraceRedactor(request.trace, request.assessments), request.limit
+    excerpts = {
+        detector: tuple(redactor.field(e.field, e.start, e.end, limit) for e in evidence)
+        for detector, evidence in _shown(request.assessments, request.detectors)
+    }
+    return Redaction(redactor.prompt(limit), redactor.response(limit), excerpts)
+
+
+def withheld(
+    assessments: Sequence[Assessment], detectors: Collection[str], mark: SafeText = WITHHELD
+) -> Redaction:
+    """Return what is kept of a flagged trace whose text may not be: as many excerpts, without their text."""
+    excerpts = {name: (mark,) * len(evidence) for name, evidence in _shown(assessments, detectors)}
+    return Redaction(mark, mark, excerpts)
+
+
+def _shown(
+    assessments: Iterable[Assessment], detectors: Collection[str]
+) -> Iterable[tuple[str, tuple[Evidence, ...]]]:
+    return ((a.detector, a.evidence[:EXCERPTS]) for a in assessments if a.detector in detectors)
 
 
 def text_of(trace: Trace, path: str) -> str:
@@ -159,9 +222,9 @@ def remark(template: str, arguments: object, *, textless: bool) -> SafeText:
     `str`. Bytes may be such text even there, and are never shown. All passes the same net as an excerpt.
     """
     if isinstance(arguments, Mapping):
-        filled: object = {name: _shown(value, textless) for name, value in arguments.items()}
+        filled: object = {name: _shown_value(value, textless) for name, value in arguments.items()}
     elif isinstance(arguments, tuple):
-        filled = tuple(_shown(value, textless) for value in arguments)
+        filled = tuple(_shown_value(value, textless) for value in arguments)
     else:
         filled = ()
     try:
@@ -175,7 +238,7 @@ def remark(template: str, arguments: object, *, textless: bool) -> SafeText:
     ))  # fmt: skip
 
 
-def _shown(value: object, textless: bool) -> object:  # noqa: FBT001 - of the one caller's argument
+def _shown_value(value: object, textless: bool) -> object:  # noqa: FBT001 - of the one caller's argument
     match value:
         case Enum():
             shown: object = value.name
@@ -186,7 +249,7 @@ def _shown(value: object, textless: bool) -> object:  # noqa: FBT001 - of the on
         case str() if textless:
             shown = value
         case list() | tuple() | set() | frozenset() if textless:
-            shown = [_shown(each, textless) for each in list(value)[:_MOST_ITEMS]]
+            shown = [_shown_value(each, textless) for each in list(value)[:_MOST_ITEMS]]
         case _:
             shown = _described(value, textless)
     return shown

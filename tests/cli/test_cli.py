@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from apache_kafka import ApacheKafka
 from click.testing import CliRunner
 from external import need_module
+from flags import redacted
 
 from monitor import __version__, cli
 from monitor.cli import main
@@ -144,7 +145,12 @@ def stock(tmp_path: Path) -> Iterator[Stock]:
         dead_letters=dead,
         snapshots={},
     )
-    add_effects(judged, Policy(deliver=config.deliver, excerpt_chars=99, sample_ratio=0.0), 10.0, transaction)
+    add_effects(
+        [redacted(each) for each in judged],
+        Policy(deliver=config.deliver, sample_ratio=0.0),
+        10.0,
+        transaction,
+    )
     ledger.record(transaction)
     yield Stock(config, ledger)
     ledger.close()
@@ -287,6 +293,7 @@ def test_check_finds_everything_in_order(call: Call, apache_kafka: ApacheKafka) 
     assert (before.code, answer.code, text.code) == (0, 0, 0)
     findings = {finding["subject"]: finding for finding in answer.json()["findings"]}
     assert {"configuration", "rules", "pii tier 0", "toxicity tier 0", "deliver", "ledger"} <= findings.keys()
+    assert "in a worker alone: " in findings["patterns"]["detail"]
     assert {finding["state"] for finding in findings.values()} <= {"ok", "missing"}
     assert all(finding["detail"] for finding in findings.values() if finding["state"] == "missing")
     missing = {f["subject"]: f["state"] for f in before.json()["findings"]}

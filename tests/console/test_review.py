@@ -13,10 +13,10 @@ from typing import NamedTuple
 from urllib.parse import quote, urlencode
 
 import pytest
-from flags import PII, numbered_flag_row
+from flags import PII, numbered_flag_row, redacted
 from hypothesis import given
 from hypothesis import strategies as st
-from ledgers import POLICY, record_flags
+from ledgers import record_flags
 from msgspec.structs import replace
 from patience import PATIENCE, eventually
 
@@ -336,7 +336,7 @@ def test_a_failed_call_shows_the_type_of_its_error(ledger: Ledger, rig: Rig) -> 
             assessments=(PII,),
             flags=(replace(flag, id=f"flag-{number}"),),
         )
-        record_flags(ledger, flag_rows(judged, 10.0 + number, POLICY.excerpt_chars))
+        record_flags(ledger, flag_rows(redacted(judged), 10.0 + number))
     assert [each["error"] for each in json.loads(rig.json().text)["flags"]] == ["openai.RateLimitError", ""]
     text = "|".join(Page(rig.get("/review").text).texts)
     assert text.count("failed: ") == 1
@@ -389,7 +389,7 @@ def test_raw_text_of_a_trace_never_appears(ledger: Ledger, rig: Rig) -> None:
     judged = Judgement(
         origin=Origin("t", 0, 0, 0), trace=trace, assessments=(pii,), flags=(numbered_flag_row(0).flag,)
     )
-    record_flags(ledger, flag_rows(judged, 10.0, POLICY.excerpt_chars))
+    record_flags(ledger, flag_rows(redacted(judged), 10.0))
     for form in ("html", "json"):
         text = rig.get(f"/review?format={form}").text
         assert "canary" not in text

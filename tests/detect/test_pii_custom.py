@@ -187,3 +187,17 @@ def test_missing_file_is_named() -> None:
         pii.tiers(recognizers=["nowhere.yaml"])
     with pytest.raises(ConfigError, match=r"options\.recognizers: 'one\.yaml' is one text"):
         pii.build(recognizers="one.yaml")
+
+
+def test_patterns_that_may_take_long_are_named(tmp_path: Path) -> None:
+    """Those that RE2 refuses, the user's by the place of their recognizer; the linear ones are not."""
+    slow = """
+recognizers:
+  - {name: Ahead, supported_entity: X, patterns: [{name: x, regex: '(?=a)a+', score: 0.7}]}
+  - {name: Again, supported_entity: X, patterns: [{name: x, regex: '(a)\\1', score: 0.7}]}
+  - {name: Linear, supported_entity: X, patterns: [{name: x, regex: 'a+b', score: 0.7}]}
+"""
+    path = write(tmp_path, slow)
+    own = set(pii.backtracking(recognizers=[path])) - set(pii.backtracking())
+    assert own == {f"{path}: recognizer 'Ahead'", f"{path}: recognizer 'Again'"}
+    assert pii.backtracking(recognizers=[write(tmp_path, RECOGNIZERS)]) == pii.backtracking()

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from flags import redacted
 from ledgers import POLICY, VAULT, Database, claimed, on_every_database
 from patience import PATIENCE
 
@@ -94,7 +95,7 @@ def batch(
         dead_letters=letters,
         snapshots=snapshots or {},
     )
-    add_effects(judged, POLICY, 10.0, transaction)
+    add_effects([redacted(each) for each in judged], POLICY, 10.0, transaction)
     return transaction
 
 

@@ -3,15 +3,16 @@
 from typing import Any
 
 import pytest
-from flags import flag, judgement
+from flags import flag, judgement, redacted
 from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.config import DeliverConfig
 from monitor.events import OffsetRange
 from monitor.findings import Action, Evidence, Judgement, Status
-from monitor.outcome.effects import EXCERPTS, Policy, add_effects, flag_rows, why_kept
+from monitor.outcome.effects import Policy, add_effects, flag_rows, why_kept
 from monitor.outcome.transaction import EngineVersion, Finished, Kept, Transaction, coverage_of
+from monitor.privacy.redact import EXCERPTS
 from monitor.records import DeadLetter
 
 
@@ -33,7 +34,7 @@ def transaction() -> Transaction:
 
 def policy(sample_ratio: float = 0.0, **deliver: Any) -> Policy:
     """What is kept, and where it goes."""
-    return Policy(deliver=DeliverConfig(**deliver), excerpt_chars=100, sample_ratio=sample_ratio)
+    return Policy(deliver=DeliverConfig(**deliver), sample_ratio=sample_ratio)
 
 
 def test_an_ordinary_trace_leaves_no_row() -> None:
@@ -72,7 +73,7 @@ def test_sampling_takes_its_share_and_repeats(ratio: float) -> None:
 def test_excerpts_are_redacted() -> None:
     """The last question, the response and the evidence are kept, masked by detector and net alike."""
     found = (Evidence("response", 24, 32, "PERSON", 0.8, leaked=True),)
-    (row,) = flag_rows(judgement(flag(), evidence=found), 9.0, 100)
+    (row,) = flag_rows(redacted(judgement(flag(), evidence=found), 100), 9.0)
     assert row.prompt == "Who is <EMAIL_ADDRESS>"
     assert row.response == "Ask <EMAIL_ADDRESS> or <PERSON>."
     assert row.evidence == ("<PERSON>",)
@@ -83,7 +84,7 @@ def test_excerpts_are_redacted() -> None:
 @given(st.integers(1, 40))
 def test_excerpts_are_cut_after_redaction(limit: int) -> None:
     """However short an excerpt, no piece of what is masked shows."""
-    (row,) = flag_rows(judgement(flag()), 9.0, limit)
+    (row,) = flag_rows(redacted(judgement(flag()), limit), 9.0)
     for text in (row.prompt, row.response):
         assert len(text) <= limit + 1
         assert "jane" not in text
@@ -94,7 +95,7 @@ def test_excerpts_are_cut_after_redaction(limit: int) -> None:
 def test_unjudged_text_is_withheld(status: Status) -> None:
     """Where PII was not judged, not even masked text is kept."""
     found = (Evidence("response", 0, 3, "X", 0.8),)
-    (row,) = flag_rows(judgement(flag(), status=status, evidence=found), 9.0, 100)
+    (row,) = flag_rows(redacted(judgement(flag(), status=status, evidence=found), 100), 9.0)
     kept = {row.prompt, row.response, *row.evidence}
     assert kept == {"<withheld: personal data was not judged>"}
 
@@ -102,7 +103,7 @@ def test_unjudged_text_is_withheld(status: Status) -> None:
 def test_excerpts_of_evidence_are_bounded() -> None:
     """A trace with hundreds of findings does not fill the ledger."""
     found = tuple(Evidence("response", n % 20, n % 20 + 1, "K", 0.5) for n in range(300))
-    (row,) = flag_rows(judgement(flag(), evidence=found), 9.0, 100)
+    (row,) = flag_rows(redacted(judgement(flag(), evidence=found), 100), 9.0)
     assert len(row.evidence) == EXCERPTS
 
 

@@ -8,7 +8,7 @@ import jsonschema
 import msgspec
 import pytest
 import sqlalchemy as sa
-from flags import MAIL, flag, judgement
+from flags import MAIL, flag, judgement, redacted
 from hypothesis import given
 from hypothesis import strategies as st
 from ledgers import claimed
@@ -28,7 +28,7 @@ from monitor.progress import Mark
 from monitor.records import Leased
 from monitor.testing import ManualClock
 
-POLICY = Policy(deliver=DeliverConfig(verdicts_topic="riskmon.verdicts"), excerpt_chars=100, sample_ratio=0.0)
+POLICY = Policy(deliver=DeliverConfig(verdicts_topic="riskmon.verdicts"), sample_ratio=0.0)
 VALIDATOR = jsonschema.Draft202012Validator(schema())
 
 
@@ -46,7 +46,7 @@ def record(ledger: Ledger, claim: Claim, judgements: Sequence[Judgement], end: i
         dead_letters=[],
         snapshots={},
     )
-    add_effects(judgements, POLICY, 5.0, transaction)
+    add_effects([redacted(each) for each in judgements], POLICY, 5.0, transaction)
     ledger.record(transaction)
     return claim._replace(version=claim.version + 1)
 

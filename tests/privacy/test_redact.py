@@ -1,14 +1,17 @@
 """Redaction: nothing shaped like personal data gets out, whole or in part."""
 
 import ast
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from work import seconds
 
 from monitor.findings import Assessment, Evidence, Status
-from monitor.privacy.redact import WITHHELD, Mask, Redacted, TraceRedactor, text_of
+from monitor.ports import RedactionRequest
+from monitor.privacy.redact import WITHHELD, Mask, Redacted, TraceRedactor, redact, text_of
 from monitor.trace import Document, Message, Step, StepKind, ToolCall, Trace
 
 SECRETS = [
@@ -37,6 +40,72 @@ def test_the_net_masks_without_any_detector(secret: str) -> None:
     shown = Redacted(f"Please use {secret} for that.", ()).render()
     assert core not in shown
     assert "<" in shown
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "".join(chr(ord(digit) + 0x0630) for digit in "4111111111111111"),  # Arabic digits
+        "".join(chr(ord(digit) + 0xFEE0) for digit in "4111111111111111"),  # full-width digits
+        "4111\u20031111\u20031111\u20031111",  # spaces that ASCII does not know
+        "078\u201105\u20111120",
+        "jane\uff20example.com",
+        "DE\u0668\u0669 3704 0044 0532 0130 00",
+        "\ud8004111 1111 1111 1111",  # half of a character
+    ],
+)
+def test_the_net_knows_unicode(secret: str) -> None:
+    """Digits, spaces and signs of any script count, though RE2's own classes are of ASCII."""
+    shown = Redacted(f"Please use {secret} for that.", ()).render()
+    assert "<" in shown
+    assert secret[1:-1] not in shown
+
+
+@pytest.mark.parametrize("before", ["\u00e9", "\u65e5", "_", "x"])
+def test_a_letter_of_any_script_before_a_number_hides_nothing(before: str) -> None:
+    """What touches a shape of the net is no way around it."""
+    assert "west12345698765432" not in Redacted(f"{before}gb82west12345698765432", ()).render()
+
+
+WORK = [
+    lambda n: "AA11" + "B" * n,
+    lambda n: ("AA11" + "B" * 37 + " ") * (n // 42),
+    lambda n: "1 " * (n // 2),
+    lambda n: "1" * n,
+    lambda n: "://" * (n // 3),
+    lambda n: "://a:" * (n // 5),
+    lambda n: "a" * n,
+    lambda n: "@" * n,
+    lambda n: "a@" * (n // 2),
+    lambda n: "-----BEGIN PRIVATE KEY-----" * (n // 27),
+    lambda n: "\x00" * n,
+    lambda n: "\u200b1" * (n // 2),
+    lambda n: "sk-" * (n // 3),
+    lambda n: "(" * n,
+]
+"""Texts of n characters that are a single shape, or nearly one."""
+
+
+@pytest.mark.parametrize("make", WORK)
+def test_work_is_linear_in_the_text(make: Callable[[int], str]) -> None:
+    """Four times the text takes about four times as long, whatever it is made of."""
+    short, long = 20_000, 80_000
+    ratio = seconds(lambda n: Redacted(make(n), ()).render(), long) / seconds(
+        lambda n: Redacted(make(n), ()).render(), short
+    )
+    assert ratio < 10
+
+
+def test_work_is_linear_in_the_findings() -> None:
+    """A trace of many findings, each shown by many detectors, has each text masked once."""
+
+    def run(count: int) -> None:
+        evidence = tuple(Evidence("response", 4 * n, 4 * n + 3, "PERSON", 0.9) for n in range(count))
+        pii = Assessment(detector="pii", version="1", status=Status.SCORED, score=1.0, evidence=evidence)
+        trace = Trace(id="t", time=0.0, response="Ann " * count)
+        redact(RedactionRequest(trace, (pii,), ("pii",), 100))
+
+    assert seconds(run, 8000) / seconds(run, 2000) < 10
 
 
 def test_ordinary_text_stays_readable() -> None:

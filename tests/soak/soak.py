@@ -32,6 +32,7 @@ CASES: Final[Mapping[str, str]] = {
     "monitoring": "soak_monitoring:monitoring",
     "histories": "soak_histories:histories",
     "distilled": "soak_distilled:distilled",
+    "redaction": "soak_redaction:redaction",
 }
 """Name to `module:function`, in the order in which they run."""
 

@@ -34,9 +34,12 @@ def decode(record: Record) -> Sequence[Trace]:
 
 
 def assess(trace: Trace) -> tuple[Assessment, ...]:
-    """Every trace is scored."""
+    """Every trace is scored, and may be redacted."""
     del trace
-    return (Assessment(detector="toxicity", version="1", status=Status.SCORED, score=1.0),)
+    return tuple(
+        Assessment(detector=name, version="1", status=Status.SCORED, score=score)
+        for name, score in (("toxicity", 1.0), ("pii", 0.0))
+    )
 
 
 def decode_time(record: Record) -> Sequence[Trace]:
@@ -68,9 +71,9 @@ def build_engine(
         rules=RuleBook([rules], clock),
         monitors=monitors or {},
         ledger=ledger,
-        policy=Policy(deliver=DeliverConfig(), excerpt_chars=10, sample_ratio=0.0),
+        policy=Policy(deliver=DeliverConfig(), sample_ratio=0.0),
         observer=observer or Observer(),
         clock=clock,
-        settings=Settings(owner=owner, **settings),
+        settings=Settings(owner=owner, excerpt_chars=10, **settings),
         assembler=Assembler(DEFAULT_BOUNDS) if assembler is None else assembler,
     )

@@ -19,7 +19,8 @@ from typing import Any
 
 from monitor.detect import Detector, Spec
 from monitor.errors import ConfigError
-from monitor.findings import Assessment, Evidence, Status
+from monitor.findings import Assessment, Evidence, Redaction, Status
+from monitor.ports import RedactionRequest
 from monitor.trace import Message, Trace
 
 SECRET = "canary-7f3a"
@@ -174,6 +175,21 @@ def build_changing(name: str, version_file: str) -> Faulty:
     detector = Faulty(name, "", noisy=False, hoard=0)
     detector.version = Path(version_file).read_text(encoding="utf-8")
     return detector
+
+
+def build_with_faulty_redaction(name: str) -> Faulty:
+    """Build one in a worker that fails to redact a trace whose label `redaction` names a fault."""
+    worker = sys.modules["__main__"]
+    redact: Callable[[RedactionRequest], Redaction] = vars(worker)["redact"]
+
+    def faulty(request: RedactionRequest) -> Redaction:
+        fault = request.trace.labels.get("redaction")
+        if fault:
+            ACTS[fault]()
+        return redact(request)
+
+    vars(worker)["redact"] = faulty
+    return Faulty(name, "", noisy=False, hoard=0)
 
 
 class FailingPii:

@@ -2,7 +2,10 @@
 
 from typing import Any
 
+import msgspec
+
 from monitor.findings import Action, Assessment, Evidence, Flag, Judgement, Severity, Status
+from monitor.privacy.redact import redact, request_for
 from monitor.records import FlagRow
 from monitor.trace import TRAFFIC, Message, Origin, SafeText, Trace, Traffic
 
@@ -116,3 +119,8 @@ def judgement(
         ),
         flags=flags,
     )
+
+
+def redacted(judged: Judgement, limit: int = 100) -> Judgement:
+    """Return a judgement with its texts, as the engine has them redacted."""
+    return msgspec.structs.replace(judged, redaction=redact(request_for(judged, limit)))

@@ -23,7 +23,6 @@ from monitor.testing import ManualClock
 VAULT = Vault(bytes(range(32)))
 POLICY = Policy(
     deliver=DeliverConfig(alertmanager=AlertmanagerConfig(url="http://alertmanager.invalid:9093")),
-    excerpt_chars=100,
     sample_ratio=0.0,
 )
 

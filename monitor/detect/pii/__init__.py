@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from monitor.config import Profile
 from monitor.detect.cascade import EXPLORATION_RATE, Cascade
-from monitor.detect.pii import custom, names
+from monitor.detect.pii import custom, linear, names, presidio
 from monitor.detect.pii.names import Namer
 from monitor.detect.pii.prompt_index import PromptIndex
 from monitor.detect.pii.scanner import Scanner, ScanResult
@@ -31,7 +31,7 @@ from monitor.findings import (
 )
 from monitor.trace import Trace
 
-__all__ = ["NAME", "EntitySpan", "Pii", "PromptIndex", "ScanResult", "build", "tiers"]
+__all__ = ["NAME", "EntitySpan", "Pii", "PromptIndex", "ScanResult", "backtracking", "build", "tiers"]
 
 NAME = "pii"
 REVISION = "4"
@@ -95,6 +95,16 @@ def build(
         organization=organization,
         everything=profile == "full",
     )
+
+
+def backtracking(*, recognizers: Sequence[str] = (), **_: object) -> list[str]:
+    """Return the names of Presidio's and the user's patterns that may need long for a hostile text.
+
+    They run in a worker alone, each bounded by `regex_timeout_seconds` and all by the pool's time-out, and
+    never in redaction. Raises ConfigError for files that cannot be read.
+    """
+    own = custom.patterns(custom.read(recognizers))
+    return list(linear.backtracking([*presidio.patterns(), *own]))
 
 
 def tiers(

@@ -82,6 +82,16 @@ def version(files: Sequence[File]) -> str:
     return "".join(f".{file.digest}" for file in files)
 
 
+def patterns(files: Sequence[File]) -> Iterator[tuple[str, str]]:
+    """Yield each pattern of files with the place of its recognizer."""
+    for file in files:
+        for number, entry in enumerate(file.content["recognizers"]):
+            of_entry = entry.get("patterns")
+            for each in of_entry if isinstance(of_entry, list) else ():
+                if isinstance(each, dict):
+                    yield _place(file.path, number, entry), str(each.get("regex", ""))
+
+
 class Custom:
     """The recognizers of all files, at one threshold; `seconds` bounds each pattern on each text.
 

@@ -108,7 +108,7 @@ def _clusters(text: str) -> Iterator[_Cluster]:
 def _is_one_number(text: str, end: int, start: int) -> bool:
     if start - end <= _GAP:
         return True
-    return any(gap.fullmatch(text, end, start) for gap in (_FILLER, _EXTENSION))
+    return (_FILLER.fullmatch(text, end, start) or _EXTENSION.fullmatch(text, end, start)) is not None
 
 
 _FORM = re.compile(

@@ -64,6 +64,13 @@ def data() -> dict[str, Any]:
     return loaded
 
 
+def patterns() -> Iterator[tuple[str, str]]:
+    """Yield each pattern with the kind that it finds."""
+    for recognizer in data()["recognizers"]:
+        for _, pattern in recognizer["patterns"]:
+            yield recognizer["kind"], pattern
+
+
 class Patterns:
     """Presidio's patterns at one threshold; each may take `seconds` per text.
 

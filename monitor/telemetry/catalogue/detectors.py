@@ -24,6 +24,7 @@ Counter: TypeAlias = Literal[
     "risk_terms",
     "pii_entities",
     "worker_restarts",
+    "redactions_failed",
     "tier_decisions",
 ]
 Gauge: TypeAlias = Literal[
@@ -134,6 +135,11 @@ FAMILIES: dict[Counter | Gauge | Histogram, Family] = {
         Kind.COUNTER,
         "Detector workers replaced, by cause.",
         (Label("cause", Bound.GUARDED),),
+    ),
+    "redactions_failed": Family(
+        Kind.COUNTER,
+        "Flagged traces whose texts a worker could not redact, by reason; none of their text is kept.",
+        (Label("reason", Bound.GUARDED, key="unscored_reason"),),
     ),
     "tier_present": Family(
         Kind.GAUGE,

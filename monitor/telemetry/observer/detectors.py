@@ -95,6 +95,12 @@ class DetectorReports(Reporter):
             self._spans.batch(judgements, started, ended)
 
     @best_effort
+    def redaction_failed(self, reason: str) -> None:
+        """The texts of a flagged trace could not be redacted, so none of them is kept."""
+        self._metrics.inc("redactions_failed", reason=reason)
+        self._log.error("redaction_failed", reason=reason)
+
+    @best_effort
     def pool(self, stats: PoolStats) -> None:
         """State of the detector pool."""
         self._metrics.set("pool_workers", stats.workers)
