@@ -82,9 +82,10 @@ class RecordingObserver(Observer):
 
 
 class ScriptedDetectors:
-    """Detectors that finish batches only on `finish`, in the order of its calls, and redact at once.
+    """Detectors that finish batches only on `finish`, in the order of its calls.
 
-    `assess` returns the assessments of one trace; at most `capacity` batches are in flight.
+    `assess` returns the assessments of one trace; at most `capacity` batches are in flight. Texts are
+    redacted at once, except while `redacting` is false; with `redaction_fault` they fail with that reason.
     """
 
     def __init__(
@@ -96,6 +97,8 @@ class ScriptedDetectors:
         self.in_flight: dict[int, Sequence[Trace]] = {}
         self.ready = 1
         self.escalation_rates: list[float] = []
+        self.redacting = True
+        self.redaction_fault = ""
         self._finished: list[int] = []
         self._redacted: list[RedactedBatch] = []
 
@@ -130,8 +133,10 @@ class ScriptedDetectors:
         self._finished += [ticket for ticket in self.in_flight if ticket not in self._finished]
 
     def redact(self, ticket: int, requests: Sequence[RedactionRequest]) -> None:
-        """Redact at once; the next `collect` returns it."""
-        self._redacted.append(RedactedBatch(ticket, list(map(redact, requests))))
+        """Redact at once, or fail."""
+        fault = self.redaction_fault
+        outcomes = [fault] * len(requests) if fault else list(map(redact, requests))
+        self._redacted.append(RedactedBatch(ticket, outcomes))
 
     def collect(self, timeout: float) -> Sequence[JudgedBatch]:
         """Return what was finished; never waits."""
@@ -143,7 +148,9 @@ class ScriptedDetectors:
         ]
 
     def redacted(self) -> Sequence[RedactedBatch]:
-        """Return what was redacted."""
+        """Return what was redacted, unless this is held up."""
+        if not self.redacting:
+            return []
         redacted, self._redacted = self._redacted, []
         return redacted
 
