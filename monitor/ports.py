@@ -115,11 +115,12 @@ class PoolStats(NamedTuple):
 
 
 class Completion(StrEnum):
-    """Why the spans of a trace were taken as complete."""
+    """Why the spans of a trace were taken as complete; `SPANS`: they are as many as are judged together."""
 
     ROOT = "root"
     TIMEOUT = "timeout"
     FULL = "full"
+    SPANS = "spans"
     LATE = "late"
     ENDED = "ended"
 

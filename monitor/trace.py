@@ -130,6 +130,7 @@ class Missing(StrEnum):
     SPAN = "span"  # only log records of it
     CONTENT = "content"  # text of the prompt, the response, documents or tool results: see `Trace.unread`
     EARLIER_SPANS = "earlier_spans"  # it came after the rest of its trace had been judged
+    LATER_SPANS = "later_spans"  # its trace has more spans than are judged together
 
 
 class Side(StrEnum):
@@ -148,10 +149,16 @@ class Unreadable(StrEnum):
     REDACTED = "redacted"  # a marker stands in its place
     FOREIGN = "foreign"  # under names that no dialect reads
     TRUNCATED = "truncated"  # cut off by the sender; what is left was read
+    LEFT_OUT = "left_out"  # more sources than one call is given; another exchange of the trace was given it
+    TOO_MUCH = "too_much"  # more sources than one call is given; no exchange was given it
+
+
+PARTLY: Final = frozenset({Unreadable.TRUNCATED, Unreadable.LEFT_OUT})
+"""Reasons with which a side was read, save what is known to be elsewhere or lost for good."""
 
 
 class Unread(NamedTuple):
-    """A side of a trace on which a text was not read, or with `Unreadable.TRUNCATED` not to its end."""
+    """A side of a trace on which a text was not read, or with one of `PARTLY` not all of it."""
 
     side: Side
     reason: Unreadable
@@ -229,7 +236,7 @@ class Trace(Traffic, frozen=True, kw_only=True, gc=False):
 
     def blind(self) -> tuple[Unread, ...]:
         """Return the sides on which a text was there that no detector saw; without any, all could be read."""
-        return tuple(each for each in self.unread if each.reason is not Unreadable.TRUNCATED)
+        return tuple(each for each in self.unread if each.reason not in PARTLY)
 
     def may_be_revised(self) -> bool:
         """Return whether it was assembled, and a text of it may come late: a side has none, or not all."""

@@ -1,6 +1,6 @@
 """The buffer of unfinished traces: decides when each is complete, and hands out its exchanges once."""
 
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Generic, NamedTuple, TypeVar
 
@@ -20,7 +20,7 @@ from monitor.assembly.sides import (
     knows_answer,
     least,
 )
-from monitor.assembly.waiting import Bounds, WaitingTrace, soon
+from monitor.assembly.waiting import Bounds, WaitingTrace, follower, soon
 from monitor.ports import AssemblyStats, Completion
 from monitor.trace import Span, StepKind, Trace
 
@@ -33,18 +33,26 @@ _BETWEEN: Final = 16  # spans of no model, as of a client, between two accounts 
 
 
 class Exchange(NamedTuple, Generic[Key]):
-    """A trace to judge, and the key of the span it is made of."""
+    """A trace to judge, and the key of the span it is made of.
+
+    `shared` counts the characters of its sources, which other exchanges may have as well.
+    """
 
     key: Key
     id: ExchangeId
     trace: Trace
+    shared: int = 0
 
 
 class Assembled(NamedTuple, Generic[Key]):
-    """A complete trace. The keys in `rest` are done when all of its exchanges are; without any, at once."""
+    """A complete trace. The keys in `rest` are done when all of its exchanges are; without any, at once.
+
+    `size` is that of its spans together.
+    """
 
     exchanges: Sequence[Exchange[Key]]
     rest: Sequence[Key]
+    size: int = 0
 
 
 class _HandedOut(NamedTuple, Generic[Key]):
@@ -60,6 +68,7 @@ class Assembler(Generic[Key]):
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
         self._groups: OrderedDict[str, WaitingTrace[Key]] = OrderedDict()  # oldest first
+        self._filled: deque[tuple[str, WaitingTrace[Key]]] = deque()  # of as many spans as may be
         # Handed out, not recorded: by trace, then by span and revision.
         self._in_flight: dict[str, dict[tuple[str, int], _HandedOut[Key]]] = {}
         self._judged = Memory()
@@ -72,12 +81,12 @@ class Assembler(Generic[Key]):
         self._stats = AssemblyStats()
 
     def __len__(self) -> int:
-        return len(self._groups)
+        return len(self._groups) + len(self._filled)
 
     @property
     def stats(self) -> AssemblyStats:
         """The counts so far."""
-        self._stats.waiting_traces, self._stats.waiting_bytes = len(self._groups), self._size
+        self._stats.waiting_traces, self._stats.waiting_bytes = len(self), self._size
         return self._stats
 
     def add(self, key: Key, span: Span, now: float) -> None:
@@ -91,6 +100,9 @@ class Assembler(Generic[Key]):
                 due = now + bounds.timeout_seconds
                 group = WaitingTrace(now, due, due, Completion.TIMEOUT)
             self._groups[span.trace_id] = group
+        elif len(group.pieces) >= bounds.max_spans:
+            self._filled.append((span.trace_id, self._groups.pop(span.trace_id)))
+            group = self._groups[span.trace_id] = follower(group, now, bounds)
         group.add(key, span, now, bounds)
         self._size += span.size
         if span.exchange is not None:
@@ -101,40 +113,56 @@ class Assembler(Generic[Key]):
         self._next = min(self._next, group.due)
 
     def due(self, now: float) -> list[Assembled[Key]]:
-        """Return the traces that are complete, and the oldest ones while the buffer is over its bounds."""
+        """Return the traces that are complete, and the oldest ones while the buffer is over its bounds.
+
+        Once those returned have `max_spans` spans together, the others that are complete come with the next
+        call: it takes no longer than one trace may.
+        """
         self._now = now
-        complete = []
+        complete = self._pieces()
         # Evict the oldest first: its spans have had the most time to arrive.
         while len(self._groups) > self._bounds.max_traces or self._size > self._bounds.max_bytes:
-            complete.append(self._complete(next(iter(self._groups)), Completion.FULL))
+            complete.append(self._complete(*self._groups.popitem(last=False), Completion.FULL))
         if now >= self._next:
-            ready = [trace_id for trace_id, group in self._groups.items() if now >= group.due]
-            for trace_id in ready:
+            room = self._bounds.max_spans
+            for trace_id in [trace_id for trace_id, group in self._groups.items() if now >= group.due]:
+                if room <= 0:
+                    break
                 group = self._groups[trace_id]
                 made = self._make(trace_id, group)
+                room -= len(made.nodes)
                 if now < group.until and made.making.lacking:
                     group.due = group.until
                 else:
-                    complete.append(self._complete(trace_id, group.completion, made))
+                    del self._groups[trace_id]
+                    complete.append(self._complete(trace_id, group, group.completion, made))
             self._next = min((group.due for group in self._groups.values()), default=NEVER)
         return complete
 
     def flush(self) -> list[Assembled[Key]]:
         """Return all traces: no more spans will come."""
-        return [self._complete(trace_id, Completion.ENDED) for trace_id in list(self._groups)]
+        complete = self._pieces()
+        while self._groups:
+            complete.append(self._complete(*self._groups.popitem(last=False), Completion.ENDED))
+        return complete
+
+    def _pieces(self) -> list[Assembled[Key]]:
+        """Return the pieces of traces that have as many spans as may be."""
+        filled, self._filled = self._filled, deque()
+        return [self._complete(trace_id, group, Completion.SPANS) for trace_id, group in filled]
 
     def drop(self, gone: Callable[[Key], bool]) -> None:
         """Drop the parts whose partition was revoked: another daemon reads them."""
         for trace_id, handed_out in list(self._in_flight.items()):
             remaining = {of: each for of, each in handed_out.items() if not gone(each.key)}
             self._set_in_flight(trace_id, remaining)
-        for trace_id, group in list(self._groups.items()):
+        for _, group in (*self._groups.items(), *self._filled):
             pieces = [(key, span) for key, span in group.pieces if not gone(key)]
             size = sum(span.size for _, span in pieces)
             self._size += size - group.size
             group.pieces, group.size = pieces, size
-            if not pieces:
-                del self._groups[trace_id]
+        self._groups = OrderedDict((of, group) for of, group in self._groups.items() if group.pieces)
+        self._filled = deque((of, group) for of, group in self._filled if group.pieces)
 
     def snapshot(self, judged: Sequence[ExchangeId]) -> Mapping[str, bytes]:
         """Return the state to store in the transaction of these exchanges' judgements. Changes nothing.
@@ -186,10 +214,13 @@ class Assembler(Generic[Key]):
         if has_response_id(trace) and (answered(trace) or asked(trace)):
             self._answers.add(trace.app, trace.id)
 
-    def _make(self, trace_id: str, group: WaitingTrace[Key]) -> "_Making[Key]":
+    def _make(self, trace_id: str, group: WaitingTrace[Key], *, filled: bool = False) -> "_Making[Key]":
         """Make the exchanges of a trace, with what is still known of it if it was judged before."""
         handed_out = self._handed_out(trace_id)
-        kept = self._kept.of(trace_id) if handed_out else None
+        piece = filled or group.follows
+        kept = self._kept.of(trace_id) if handed_out and not piece else None
+        if kept is not None and len(kept.spans) + len(group.pieces) > self._bounds.max_spans:
+            kept = None
         pieces: list[tuple[Key | None, Span]] = [*group.pieces]
         if kept is not None:
             pieces += [(None, span) for span in kept.spans]
@@ -197,26 +228,31 @@ class Assembler(Generic[Key]):
         # Late spans get no stand-in: the call of their trace was judged before, so nothing is missing, unless
         # it was judged without its texts and all that comes of them is an agent's.
         blind = any(each.blind for each in handed_out.values())
-        stand_in = not handed_out or (blind and any(_has_text(span) for _, span in pieces))
+        stand_in = not handed_out or piece or (blind and any(_has_text(span) for _, span in pieces))
         making = exchanges_of(
             trace_id,
             nodes,
-            skew=self._bounds.skew_seconds,
-            late=bool(handed_out) and kept is None,
+            self._bounds,
+            late=group.follows or (bool(handed_out) and kept is None),
+            early=filled,
+            piece=piece,
             stand_in=stand_in,
         )
         return _Making(making, nodes, handed_out, kept)
 
     def _complete(
-        self, trace_id: str, completion: Completion, made: "_Making[Key] | None" = None
+        self,
+        trace_id: str,
+        group: WaitingTrace[Key],
+        completion: Completion,
+        made: "_Making[Key] | None" = None,
     ) -> Assembled[Key]:
-        group = self._groups[trace_id]
-        making, nodes, handed_out, kept = made or self._make(trace_id, group)
-        del self._groups[trace_id]
+        filled = completion is Completion.SPANS
+        making, nodes, handed_out, kept = made or self._make(trace_id, group, filled=filled)
         self._size -= group.size
         stats = self._stats
         stats.completions[completion] += 1
-        if handed_out:
+        if handed_out and not group.follows:
             stats.late += len(group.pieces)
             stats.late_sources += sum(bool(span.documents or span.call) for _, span in group.pieces)
         elif making.foreign:
@@ -241,11 +277,13 @@ class Assembler(Generic[Key]):
             if exchange.id.revision:
                 _count(stats.revised, exchange.trace.app)
                 stats.revised_seconds += self._now - kept.time if kept else 0.0
-        if any_blind or (kept is not None and not made_of):
+        if filled or group.follows:
+            self._kept.forget(trace_id)
+        elif any_blind or (kept is not None and not made_of):
             self._kept.add(trace_id, [span for _, span in group.pieces], self._now)
         elif kept is not None:
             self._kept.forget(trace_id)
-        return Assembled(exchanges, list(spare))
+        return Assembled(exchanges, list(spare), group.size)
 
     def _exchange(
         self,
@@ -274,7 +312,7 @@ class Assembler(Generic[Key]):
                 return None
         if not id_.revision and self._seen(trace, made.span_id, nodes, handed_out):
             return None
-        return next((Exchange(key, id_, trace) for key in keys), None)
+        return next((Exchange(key, id_, trace, made.shared) for key in keys), None)
 
     def _hand_out(self, exchange: Exchange[Key], members: Iterable[str], blind: int) -> None:
         (trace_id, span_id, revision), trace = exchange.id, exchange.trace

@@ -36,6 +36,7 @@ _CHAT, _TOOL, _HANDOFF, _PROMPT, _RESPONSE = (
 
 _COMPARED: Final = 64  # calls below a span that its answer is compared with, those that ended last
 _COMPARISONS: Final = 16  # answers above a call that it is compared with, the nearest ones
+_ACCOUNTS: Final = 64  # spans that may tell of one call
 _FIELDS: Final = 32  # texts of an object that are looked for in a model's answer
 _RUNS: Final = frozenset({StepKind.AGENT, StepKind.WORKFLOW})
 
@@ -91,10 +92,11 @@ class _Open(NamedTuple):
     compared: int = 0
 
 
-def calls_of(tree: Tree) -> tuple[list[ModelCall], set[str]]:
+def calls_of(tree: Tree, *, piece: bool = False) -> tuple[list[ModelCall], set[str]]:
     """Return the calls of a trace, and the ids of chats that are no calls of their own.
 
-    Without a chat among them there is no call: what stands in for it is the caller's to say.
+    Without a chat among them there is no call: what stands in for it is the caller's to say. In a `piece` of
+    a trace the answers of agents are calls all the same.
     """
     if len(tree.order) == 1:
         (span,) = tree.spans.values()
@@ -116,7 +118,7 @@ def calls_of(tree: Tree) -> tuple[list[ModelCall], set[str]]:
                 opened = [
                     _Open(call, apart, compared + 1)
                     for call, apart, compared in opened
-                    if compared < _COMPARISONS
+                    if compared < _COMPARISONS and len(call.members) < _ACCOUNTS
                 ]
             if kind is _CHAT:
                 opened = _chat(span, exchange, opened, calls, folded)
@@ -129,16 +131,17 @@ def calls_of(tree: Tree) -> tuple[list[ModelCall], set[str]]:
                 below[above] += opened
             else:
                 below[above] = opened
-    return _without_copies(list(calls.values())), folded
+    return _without_copies(list(calls.values()), piece=piece), folded
 
 
-def _without_copies(made: list[ModelCall]) -> list[ModelCall]:
-    """Leave out agents' answers that a model gave: without a model's call, all of them."""
+def _without_copies(made: list[ModelCall], *, piece: bool) -> list[ModelCall]:
+    """Leave out agents' answers that a model gave: without a model's call, all of them but for a piece."""
     own = [call for call in made if call.span.step.kind is not _CHAT]
     if own:
         given = {call.trace.response.strip() for call in made if call.span.step.kind is _CHAT}
         # Where a span between them did not arrive, an agent's answer may be that of a call elsewhere.
-        left_out = {call.span.span_id for call in own if not given or call.trace.response.strip() in given}
+        all_copies = not given and not piece
+        left_out = {call.span.span_id for call in own if all_copies or call.trace.response.strip() in given}
         made = [call for call in made if call.span.span_id not in left_out]
     return made
 

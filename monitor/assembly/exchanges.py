@@ -10,6 +10,7 @@ from monitor.assembly.nodes import Node
 from monitor.assembly.sides import answered, asked
 from monitor.assembly.sources import Sources, fold_tools
 from monitor.assembly.tree import Tree
+from monitor.assembly.waiting import Bounds
 from monitor.trace import RETURNS, RUNS, Missing, Side, Span, Step, StepKind, Trace, Unread, Unreadable, Usage
 
 # Members of an enumeration are looked up slowly (Python 3.11).
@@ -28,15 +29,20 @@ _OTHER, _TOOL, _AGENT, _CHAT, _RETRIEVAL, _PARENT, _ROOT, _SPAN, _CONTENT = (
 _RUNS = RUNS | {StepKind.RETRIEVAL}
 _CALLERS = frozenset({StepKind.AGENT, StepKind.HANDOFF, StepKind.RETRIEVAL})
 _FOREIGN = tuple(Unread(side, Unreadable.FOREIGN) for side in (Side.PROMPT, Side.RESPONSE))
+_NOT_GIVEN = Unread(Side.TOOL_RESULTS, Unreadable.LEFT_OUT)
 _UNCAPTURED = frozenset(Unread(side, Unreadable.NO_CONTENT) for side in (Side.PROMPT, Side.RESPONSE))
 
 
 class Made(NamedTuple):
-    """An exchange: the span that it is made of, its trace, and all spans that tell of the same call."""
+    """An exchange: the span that it is made of, its trace, and all spans that tell of the same call.
+
+    `shared` counts the characters of sources that other exchanges may have as well.
+    """
 
     span_id: str
     trace: Trace
     members: Sequence[str]
+    shared: int = 0
 
 
 class Making(NamedTuple):
@@ -51,13 +57,21 @@ class Making(NamedTuple):
 
 
 def exchanges_of(
-    trace_id: str, nodes: Mapping[str, Node[Any]], *, skew: float, late: bool = False, stand_in: bool = True
+    trace_id: str,
+    nodes: Mapping[str, Node[Any]],
+    bounds: Bounds,
+    *,
+    late: bool = False,
+    early: bool = False,
+    piece: bool = False,
+    stand_in: bool = True,
 ) -> Making:
     """Return the exchanges of a trace, each completed from the other spans.
 
-    `late`: earlier spans of the trace were judged already, and are not among these. With `stand_in` a trace
-    without a call of a model has an exchange that stands in for it, if any of it is about a model. `skew` is
-    by how many seconds clocks may differ.
+    `late`: earlier spans of the trace were judged already, and are not among these; `early`: later ones will
+    be judged without these. With `stand_in` a trace without a call of a model has an exchange that stands in
+    for it, if any of it is about a model; in a `piece` of one, each answer is judged, as its call may be in
+    another.
     """
     tree = Tree({span_id: node.span for span_id, node in nodes.items()})
     kinds = [span.step.kind for span in tree.spans.values()]
@@ -65,10 +79,11 @@ def exchanges_of(
     calls: list[ModelCall] = []
     folded: set[str] = set()
     if not foreign:
-        calls, folded = calls_of(tree)
+        calls, folded = calls_of(tree, piece=piece)
         if kinds.count(_TOOL) > 1:
             folded |= fold_tools(tree)
     lacks: tuple[Missing, ...] = (Missing.EARLIER_SPANS,) if late else _missing_ancestors(nodes)
+    lacks += (Missing.LATER_SPANS,) if early else ()
     parent_missing = _PARENT in lacks
     if not calls and stand_in:
         calls = _stand_ins(trace_id, tree)
@@ -76,7 +91,7 @@ def exchanges_of(
     if not calls:
         return Making((), lacking=False, foreign=foreign)
     spans = tree.spans
-    sources = Sources(tree, folded, skew)
+    given = Sources(tree, folded, bounds).given_to(calls)
     owners = tree.owners()
     ended = max([span.end for span in spans.values()])
     is_run = not _RUNS.isdisjoint(kinds)
@@ -85,26 +100,25 @@ def exchanges_of(
     last = max(calls, key=lambda call: call.span.end) if len(calls) > 1 else calls[0]
     made = []
     lacking = parent_missing or foreign
-    for call in calls:
+    for call, (exchange, shared) in zip(calls, given, strict=True):
         span_id = call.span.span_id
-        trace = sources.add_to(call)
         # A run is judged once, with the answer that ended it; its earlier calls are judged individually.
-        run = _run(call, calls, tree, folded) if call is last and is_run else {}
+        run = _run(call, exchange, calls, tree, folded) if call is last and is_run else {}
         conversation, user = owners.get(span_id, ("", ""))
         missing = [*lacks]
         if not nodes[span_id].recorded:
             missing.append(_SPAN)
-        if trace.blind():
+        if exchange.blind():
             missing.append(_CONTENT)
         trace = msgspec.structs.replace(
-            trace,
+            exchange,
             missing=tuple(missing),
             ended=ended,
-            conversation=trace.conversation or conversation,
-            user=trace.user or user,
+            conversation=exchange.conversation or conversation,
+            user=exchange.user or user,
             **run,
         )
-        made.append(Made(span_id, trace, call.members))
+        made.append(Made(span_id, trace, call.members, shared))
         lacking = lacking or (bool(trace.unread) and not _UNCAPTURED.isdisjoint(trace.unread))
     if len(made) > 1:
         made.sort(key=lambda each: each.trace.time)
@@ -196,8 +210,10 @@ def _missing_ancestors(nodes: Mapping[str, Node[Any]]) -> tuple[Missing, ...]:
     return (_PARENT,) if orphans else ()
 
 
-def _run(call: ModelCall, calls: Sequence[ModelCall], tree: Tree, folded: set[str]) -> dict[str, Any]:
-    """Return the steps of the run that a call ended, and its agent."""
+def _run(
+    call: ModelCall, given: Trace, calls: Sequence[ModelCall], tree: Tree, folded: set[str]
+) -> dict[str, Any]:
+    """Return the steps of the run that a call ended, its agent, and what is still unread of `given`."""
     spans = tree.spans
     # Spans about no model are left out, so a step's parent is the nearest ancestor that is kept.
     ours = [s for s in spans.values() if s.step.kind is not _OTHER and s.span_id not in folded]
@@ -215,7 +231,9 @@ def _run(call: ModelCall, calls: Sequence[ModelCall], tree: Tree, folded: set[st
         agent = tree.above.get(agent)
     agent = agent or next((span.span_id for span in ours if span.step.kind is _AGENT), "")
     name = spans[agent].step.name if agent else ""
-    return {"steps": tuple(steps), "agent": name or call.trace.agent}
+    # What a call was not given of its tools, it has here.
+    unread = tuple([each for each in given.unread if each != _NOT_GIVEN])
+    return {"steps": tuple(steps), "agent": name or call.trace.agent, "unread": unread}
 
 
 def _step(step: Step, exchange: Trace | None, parent: int) -> Step:

@@ -1,18 +1,27 @@
 """Sources of a call: the documents and results of tools that its answer may rest on."""
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from monitor.assembly.calls import ModelCall, quoted
+from monitor.assembly.nearest import Nearest, Window, start
 from monitor.assembly.tree import Tree
-from monitor.trace import Side, Span, StepKind, ToolCall, Trace
+from monitor.assembly.waiting import Bounds
+from monitor.trace import PARTLY, Side, Span, StepKind, ToolCall, Trace, Unread, Unreadable
 
 # Members of an enumeration are looked up slowly (Python 3.11).
-_CHAT, _TOOL, _AGENT = StepKind.CHAT, StepKind.TOOL, StepKind.AGENT
+_CHAT, _TOOL, _AGENT, _DOCUMENTS, _RESULTS = (
+    StepKind.CHAT,
+    StepKind.TOOL,
+    StepKind.AGENT,
+    Side.DOCUMENTS,
+    Side.TOOL_RESULTS,
+)
+_CUT = Unread(_DOCUMENTS, Unreadable.TRUNCATED)  # as good as nothing said: what follows says more
 _ACCOUNTS: Final = 8  # spans that may tell of the call of a tool around them; more are calls of their own
 
 
@@ -120,70 +129,95 @@ def _with_arguments(span: Span, listed: Mapping[str, ToolCall]) -> Span:
     return msgspec.structs.replace(span, call=msgspec.structs.replace(ran, arguments=wrote.arguments))
 
 
-def _start(span: Span) -> float:
-    return span.step.start
+class Given(NamedTuple):
+    """An exchange with its sources, and how many characters of them others of its trace may have as well."""
+
+    trace: Trace
+    shared: int = 0
 
 
 class Sources:
     """The spans of a trace that retrieved something or ran a tool, in order of start."""
 
-    def __init__(self, tree: Tree, folded: Iterable[str], skew: float) -> None:
+    def __init__(self, tree: Tree, folded: Iterable[str], bounds: Bounds) -> None:
         gone = set(folded)
         self._tree = tree
-        self._skew = skew
-        self._spans = [
+        self._bounds = bounds
+        spans = [
             span
             for span_id, span in tree.spans.items()
             if span_id not in gone and (span.documents or span.call is not None or span.unread)
         ]
-        if not self._spans:
+        self._spans = spans
+        if not spans:
             return
-        if any(span.call for span in self._spans):
+        if any(span.call for span in spans):
             said = (each.exchange.tool_calls for each in tree.spans.values() if each.exchange)
             listed = {call.id: call for calls in said for call in calls if call.id}
-            self._spans = [_with_arguments(span, listed) for span in self._spans]
+            spans = [_with_arguments(span, listed) for span in spans]
         # A span stands where its earliest log record does.
-        self._spans.sort(key=_start)
-        self._starts = [span.step.start for span in self._spans]
+        spans.sort(key=start)
+        self._nearest = Nearest(tree, spans, bounds)
+        self._spans = self._nearest.spans
+        self._unread = any(span.unread for span in spans)
         self._written: dict[str, str] = {}  # arguments by the span of their call, as all would write them
         self._ran = {call.id: call for span in self._spans if (call := span.call) and call.id}
 
-    def add_to(self, call: ModelCall) -> Trace:
-        """Return a call's exchange with the documents and results of tools that it may rest on."""
-        exchange = call.trace
+    def given_to(self, calls: Sequence[ModelCall]) -> list[Given]:
+        """Return the calls' exchanges, each with the documents and results of tools that it may rest on.
+
+        Where the bounds do not allow all of them, those nearest to the call count; `unread` then names the
+        sides of the others, and whether another exchange has them.
+        """
         if not self._spans:
-            return exchange
-        used = self._of(call)
+            return [Given(call.trace) for call in calls]
+        given = [Given(call.trace) for call in calls]
+        for number, window in self._nearest.windows(calls):
+            given[number] = self._with_sources(calls[number], window)
+        return given
+
+    def _with_sources(self, call: ModelCall, window: Window) -> Given:
+        exchange = call.trace
+        used = self._spans[window.first : window.begin] + [self._spans[place] for place in window.later]
         # Calls that the exchange itself lists keep their order; the spans that ran them add the results.
-        own, ran = self._completed(call, used)
+        own, ran, chars, short = self._completed(call, used, window.room)
         calls = [span.call for span in used if span.call is not None and span.span_id not in ran]
         calls += own
         documents = [document for span in used for document in span.documents]
-        unread = {each.side: each for span in used for each in span.unread}
+        unread = {each.side: each for span in used for each in span.unread} if self._unread else {}
         unread |= {each.side: each for each in exchange.unread}
+        if window.documents is not None and unread.get(_DOCUMENTS, _CUT).reason in PARTLY:
+            unread[_DOCUMENTS] = Unread(_DOCUMENTS, window.documents)
+        # A run's last exchange has the results of all its tools, among the steps.
+        if window.results or short:
+            unread.setdefault(_RESULTS, Unread(_RESULTS, Unreadable.LEFT_OUT))
         if not (documents or unread) and tuple(calls) == exchange.tool_calls:
-            return exchange
-        return msgspec.structs.replace(
+            return Given(exchange)
+        trace = msgspec.structs.replace(
             exchange,
             context=tuple(dict.fromkeys((*exchange.context, *documents))),
             tool_calls=tuple(calls),
             unread=tuple(unread.values()),
         )
+        return Given(trace, window.chars + chars)
 
-    def _completed(self, call: ModelCall, used: Sequence[Span]) -> tuple[list[ToolCall], set[str]]:
+    def _completed(
+        self, call: ModelCall, used: Sequence[Span], room: int
+    ) -> tuple[list[ToolCall], set[str], int, bool]:
         """Return the calls that an exchange lists, with their results, and which spans ran them.
 
         Where one of both has no id, a span ran a call if it began after the model did, with the same name and
-        arguments.
+        arguments. Then the characters of the results, `room` at most, and whether that left one out.
         """
         own = list(call.trace.tool_calls)
         if not own:
-            return own, set()
+            return own, set(), 0, False
+        chars, short = 0, False
         ids = {each.id for each in own if each.id}
         ran = {span.span_id for span in used if span.call is not None and span.call.id in ids}
         alike: dict[tuple[str, str, bool], list[Span]] = {}
         if not all(each.id in self._ran for each in own):
-            begun = used[bisect_left(used, call.span.step.start, key=_start) :]
+            begun = used[bisect_left(used, call.span.step.start, key=start) :]
             for span in reversed(begun):  # the first one is taken first
                 if span.call is not None and span.span_id not in ran:
                     of = (span.call.name, self._arguments(span.span_id, span.call), bool(span.call.id))
@@ -199,31 +233,18 @@ class Sources:
                     span = spans.pop()
                     ran.add(span.span_id)
                     other = span.call
+            if other is None:
+                continue
+            size = len(other.arguments) + len(other.result)
+            if size > room - chars:
+                short = True
+                continue
+            chars += size
             own[number] = _filled(other, each) or each
-        return own, ran
+        return own, ran, chars, short
 
     def _arguments(self, span_id: str, call: ToolCall) -> str:
         """Return a call's arguments as all senders would write them, made once."""
         if span_id not in self._written:
             self._written[span_id] = _compact(call.arguments)
         return self._written[span_id]
-
-    def _of(self, call: ModelCall) -> Sequence[Span]:
-        """Return what was there when a call began, or came to it later.
-
-        An answer cannot rest on a result that arrived after its call began, unless it ran under that call:
-        models with tools of their own record it so. Clocks of two machines differ a little, and so do what
-        two libraries call the begin.
-        """
-        subject, within = call.span, self._tree.within
-        if subject.step.kind is not _CHAT:
-            return self._spans[: bisect_right(self._starts, subject.end)]
-        begin, end = subject.step.start, subject.end
-        before = bisect_right(self._starts, begin)
-        later = self._spans[before : bisect_right(self._starts, max(begin + self._skew, call.end))]
-        return self._spans[:before] + [
-            span
-            for span in later
-            if (span.step.start <= begin + self._skew and span.end <= end)
-            or (span.step.start <= call.end and within(span.span_id, call.scope))
-        ]

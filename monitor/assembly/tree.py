@@ -42,8 +42,8 @@ class Tree:
         """Return the id of the parent, of the root where the parent did not arrive, or an empty string."""
         return self.above.get(span_id) or (self.root if span_id != self.root else "")
 
-    def within(self, span_id: str, outer: str) -> bool:
-        """Return whether a span ran under another one."""
+    def extent(self, span_id: str) -> tuple[int, int]:
+        """Return a span's place in an order in which those under it come next, and the end of these."""
         if not self._place:
             order = self._walked()
             self._place = {each: place for place, each in enumerate(order)}
@@ -51,7 +51,7 @@ class Tree:
             for each in reversed(order):
                 if above := self.above.get(each):
                     self._end[above] = max(self._end[above], self._end[each])
-        return self._place[outer] < self._place[span_id] < self._end[outer]
+        return self._place[span_id], self._end[span_id]
 
     def nearest(self, wanted: Iterable[str]) -> dict[str, str]:
         """Return for each id the nearest of the wanted ones from the span itself upwards; empty for none."""

@@ -21,8 +21,10 @@ Key = TypeVar("Key")
 class Bounds(NamedTuple):
     """Limits that complete a trace, and bounds on waiting spans: see the module's docstring.
 
-    A trace is complete `max_seconds` after its first span, even if more spans follow. `skew_seconds` is by
-    how much a source may begin after the call that used it.
+    A trace is complete `max_seconds` after its first span, even if more spans follow, and after `max_spans`
+    spans, whose followers are a piece of their own. `skew_seconds` is by how much a source may begin after
+    the call that used it. A call is given `max_sources` documents and results of tools at most, of
+    `max_source_chars` characters together.
     """
 
     complete_seconds: float = 1.0
@@ -31,7 +33,10 @@ class Bounds(NamedTuple):
     max_seconds: float = 600.0
     max_traces: int = 10_000
     max_bytes: int = 64 * 2**20
+    max_spans: int = 10_000
     skew_seconds: float = 0.1
+    max_sources: int = 128
+    max_source_chars: int = 256 * 2**10
 
 
 DEFAULT_BOUNDS: Final = Bounds()
@@ -41,7 +46,8 @@ DEFAULT_BOUNDS: Final = Bounds()
 class WaitingTrace(Generic[Key]):
     """The spans of a trace that have arrived, and when it counts as complete.
 
-    `until` bounds the wait for what is known to be missing once nothing else is waited for.
+    `until` bounds the wait for what is known to be missing once nothing else is waited for. `follows`: it is
+    a further piece of a trace of too many spans.
     """
 
     first: float
@@ -51,6 +57,7 @@ class WaitingTrace(Generic[Key]):
     rooted: bool = False
     called: bool = False  # a call of a model has arrived
     relevant: bool = False  # a span about a language model has arrived
+    follows: bool = False
     pieces: list[tuple[Key, Span]] = field(default_factory=list)
     size: int = 0
 
@@ -80,6 +87,12 @@ class WaitingTrace(Generic[Key]):
         if self.due == self.until:
             # This may be what the trace waits for.
             self.due = min(self.until, soon(now, bounds))
+
+
+def follower(of: WaitingTrace[Key], now: float, bounds: Bounds) -> WaitingTrace[Key]:
+    """Return where the further spans of a trace wait, of which the first ones are as many as may be."""
+    due = now + bounds.timeout_seconds
+    return WaitingTrace(now, due, due, _BY_TIMEOUT, of.rooted, of.called, of.relevant, follows=True)
 
 
 def soon(now: float, bounds: Bounds) -> float:

@@ -175,4 +175,14 @@ class AssemblyConfig(Section):
         description="By how much a retrieval or a tool may begin after the model's call that used it.",
     )
     max_traces: Count = Field(10_000, description="Incomplete traces kept; beyond, the oldest are judged.")
+    max_spans: Count = Field(
+        10_000,
+        description="Spans of one trace that are judged together; further ones are judged as another piece.",
+    )
+    max_sources: Count = Field(
+        128,
+        description="Documents and results of tools that one model's call is judged with, the nearest ones; "
+        "`unread` names the sides of the others.",
+    )
+    max_source_chars: Count = Field(256 * 2**10, description="Characters of these together, likewise.")
     max_bytes: Count = Field(64 * 2**20, description="Bytes of incomplete traces kept, likewise.")

@@ -1,10 +1,10 @@
 """Intake: decodes records, assembles spans and queues traces for the detectors."""
 
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
-from monitor.assembly import Assembler
+from monitor.assembly import Assembled, Assembler
+from monitor.engine.fair_queue import FairQueue
 from monitor.engine.partitions import Partition
 from monitor.engine.staging import Staged
 from monitor.engine.work import Part, Siblings, Work
@@ -19,7 +19,7 @@ TOMBSTONE: Final = "tombstone"  # a record without a value, by which a compacted
 class Intake:
     """Turns delivered records into a queue of traces. Records without any go straight to `staged`.
 
-    `bytes` is the size of the records whose traces are queued. Used from the engine's thread.
+    Used from the engine's thread.
     """
 
     def __init__(
@@ -27,35 +27,42 @@ class Intake:
         decode: Callable[[Record], Sequence[Trace | Span]],
         assembler: Assembler[Part],
         observer: Observer,
+        apps: Collection[str] = (),
     ) -> None:
         self._decode = decode
         self._assembler = assembler
         self._observer = observer
-        self._queue: deque[Work] = deque()
+        self._queue = FairQueue(apps)
         self._orphaned_siblings: list[Siblings] = []  # of exchanges whose partition is gone
-        self.bytes = 0
 
     def __len__(self) -> int:
         return len(self._queue)
 
-    def oldest(self) -> float | None:
-        """Return when the first queued trace began to wait (monotonic); None when the queue is empty."""
-        return self._queue[0].taken if self._queue else None
+    @property
+    def whole(self) -> int:
+        """Number of queued traces that came whole; those made of spans are bounded by their bytes alone."""
+        return self._queue.whole
 
-    def first(self, count: int) -> list[Work]:
-        """Return the first traces of the queue, `count` at most, and leave them there."""
-        return [self._queue[i] for i in range(min(count, len(self._queue)))]
+    @property
+    def bytes(self) -> int:
+        """Size of the queued traces: of the records that held them, or of the spans that made them."""
+        return self._queue.bytes
+
+    def oldest(self) -> float | None:
+        """Return when the queued trace that waits longest began to (monotonic); None without any."""
+        return self._queue.oldest()
+
+    def first(self, count: int) -> Sequence[Work]:
+        """Return the next traces of the queue, `count` at most, and leave them there."""
+        return self._queue.first(count)
 
     def remove(self, work: Sequence[Work]) -> None:
-        """Remove the first traces of the queue, which `first` has returned."""
-        for item in work:
-            self._queue.popleft()
-            self.bytes -= item.size
+        """Remove traces that `first` has returned."""
+        self._queue.remove(work)
 
     def clear(self) -> None:
         """Forget the queue: its records are released, and will be delivered again."""
         self._queue.clear()
-        self.bytes = 0
 
     def take(self, partition: Partition, fetched: Fetched, staged: Staged, now: float) -> int:
         """Queue the traces of delivered records; return how many records were not done before."""
@@ -83,12 +90,19 @@ class Intake:
         if not self._assembler or stopping:
             return
         for assembled in self._assembler.flush() if flush else self._assembler.due(now):
-            siblings = Siblings(assembled.rest, len(assembled.exchanges))
-            for (partition, offset, part), exchange, trace in assembled.exchanges:
-                origin = Origin(*partition.name, offset, part, partition.incarnation)
-                self._queue.append(Work(partition, origin, trace, 0, now, exchange, siblings))
+            self._queue_assembled(assembled, now)
             if not assembled.exchanges:
                 staged.finish_parts(assembled.rest)
+
+    def _queue_assembled(self, assembled: Assembled[Part], now: float) -> None:
+        """Queue the exchanges of a trace, each with its share of the bytes of its spans."""
+        left = len(assembled.exchanges)
+        size, siblings = assembled.size, Siblings(assembled.rest, left)
+        for (partition, offset, part), exchange, trace, shared in assembled.exchanges:
+            share = size // left
+            size, left = size - share, left - 1
+            origin = Origin(*partition.name, offset, part, partition.incarnation)
+            self._queue.append(Work(partition, origin, trace, share, now, exchange, siblings, shared))
 
     def finish(self, siblings: Siblings | None, staged: Staged) -> None:
         """Count an exchange of a trace as done with; the last one ends the trace's other parts."""
@@ -101,14 +115,10 @@ class Intake:
     def drop_revoked(self) -> None:
         """Drop what was read of partitions we no longer own."""
         self._assembler.drop(lambda part: not part.partition.alive)
-        queue, self._queue = self._queue, deque()
-        for work in queue:
-            if work.partition.alive:
-                self._queue.append(work)
-            elif work.siblings is not None:
+        for work in self._queue.keep(lambda work: work.partition.alive):
+            if work.siblings is not None:
                 # Its trace may have parts on partitions that we still own; those end at the next turn.
                 self._orphaned_siblings.append(work.siblings)
-        self.bytes = sum(work.size for work in self._queue)
 
     def _read(self, partition: Partition, record: Record, staged: Staged, now: float) -> None:
         """Queue the traces of a record, or count it as done where it holds none."""
@@ -137,6 +147,5 @@ class Intake:
                 continue
             origin = Origin(record.topic, record.partition, offset, part, partition.incarnation)
             self._queue.append(Work(partition, origin, trace, size, now))
-            self.bytes += size
             # The record's size counts once, however many traces it holds.
             size = 0

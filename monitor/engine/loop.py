@@ -74,7 +74,7 @@ class Engine:
         self._clock = clock
         self._settings = settings
         self._partitions = Partitions(source, ledger, observer, clock, latest=settings.latest)
-        self._intake = Intake(decode, assembler, observer)
+        self._intake = Intake(decode, assembler, observer, settings.apps)
         self._judging = Judging(
             detectors, rules, monitors, observer, clock, excerpt_chars=settings.excerpt_chars
         )
@@ -198,7 +198,7 @@ class Engine:
         """Pause intake while there is enough to do, or no ledger to put it in; resume at half."""
         share = 0.5 if self._paused else 1.0
         full = (
-            len(self._intake) + self._judging.traces >= self._settings.max_waiting_traces * share
+            self._intake.whole + self._judging.traces >= self._settings.max_waiting_traces * share
             or self._intake.bytes >= self._settings.max_waiting_bytes * share
         )
         hold = full or self._stopping or self._ledger_backoff.failing

@@ -9,7 +9,7 @@ class Settings:
     """Bounds and choices of the loop. `max_waiting_*` bound the traces decoded and not yet recorded.
 
     With `load_shedding`, higher tiers see less while traces queue up; an input that can wait, such as a
-    file, does not need it.
+    file, does not need it. `apps` are applications that queue apart from all others, however many these are.
     """
 
     owner: str
@@ -21,6 +21,7 @@ class Settings:
     excerpt_chars: int = 2000
     rules_seconds: float = 5.0
     load_shedding: bool = True
+    apps: frozenset[str] = frozenset()
 
 
 @dataclasses.dataclass

@@ -31,8 +31,10 @@ class Work(msgspec.Struct, frozen=True):
     """A trace to judge, taken at `taken` (monotonic).
 
     `size` is its record's bytes, on its first trace only, so that the sum over the queue counts each record
-    once. For a trace assembled from spans, `exchange` is the id remembered against repeats, and `siblings`
-    are the parts of its trace that need no judgement of their own.
+    once; of a trace assembled from spans it is the share of their bytes. `shared` counts characters of its
+    sources that are in other exchanges too: they take no memory of their own, but time of the detectors.
+    `exchange` is the id of such a trace remembered against repeats, and `siblings` are the parts of it that
+    need no judgement of their own.
     """
 
     partition: Partition
@@ -42,6 +44,12 @@ class Work(msgspec.Struct, frozen=True):
     taken: float
     exchange: ExchangeId | None = None
     siblings: Siblings | None = None
+    shared: int = 0
+
+    @property
+    def cost(self) -> int:
+        """Return about how many characters detectors will read."""
+        return self.size + self.shared
 
 
 class SubmittedBatch(NamedTuple):
