@@ -119,12 +119,15 @@ class Assembler(Generic[Key]):
         call: it takes no longer than one trace may.
         """
         self._now = now
-        complete = self._pieces()
+        complete = []
+        room = self._bounds.max_spans
+        while self._filled and (room > 0 or self._size > self._bounds.max_bytes):
+            room -= len(self._filled[0][1].pieces)
+            complete.append(self._complete(*self._filled.popleft(), Completion.SPANS))
         # Evict the oldest first: its spans have had the most time to arrive.
         while len(self._groups) > self._bounds.max_traces or self._size > self._bounds.max_bytes:
             complete.append(self._complete(*self._groups.popitem(last=False), Completion.FULL))
         if now >= self._next:
-            room = self._bounds.max_spans
             for trace_id in [trace_id for trace_id, group in self._groups.items() if now >= group.due]:
                 if room <= 0:
                     break
@@ -141,15 +144,11 @@ class Assembler(Generic[Key]):
 
     def flush(self) -> list[Assembled[Key]]:
         """Return all traces: no more spans will come."""
-        complete = self._pieces()
+        complete = [self._complete(*piece, Completion.SPANS) for piece in self._filled]
+        self._filled.clear()
         while self._groups:
             complete.append(self._complete(*self._groups.popitem(last=False), Completion.ENDED))
         return complete
-
-    def _pieces(self) -> list[Assembled[Key]]:
-        """Return the pieces of traces that have as many spans as may be."""
-        filled, self._filled = self._filled, deque()
-        return [self._complete(trace_id, group, Completion.SPANS) for trace_id, group in filled]
 
     def drop(self, gone: Callable[[Key], bool]) -> None:
         """Drop the parts whose partition was revoked: another daemon reads them."""

@@ -99,8 +99,10 @@ class Nearest:
         self._chars = [0, *accumulate(map(_size, self.spans))]
         self._documents = [place for place, span in enumerate(spans) if span.documents]
         self._calls = [place for place, span in enumerate(spans) if span.call is not None]
-        both = enumerate(zip(spans, self.spans, strict=True))
-        self._cut = {place for place, (whole, left) in both if whole is not left}
+        both = zip(spans, self.spans, strict=True)
+        cut = [(place, *pair) for place, pair in enumerate(both) if pair[0] is not pair[1]]
+        self._cut_documents = {place for place, whole, left in cut if whole.documents != left.documents}
+        self._cut_calls = {place for place, whole, left in cut if whole.call != left.call}
         self._given: set[int] = set()  # places that calls were given although they came later
         self._in_tree: list[tuple[int, int]] = []  # place in the tree, and here; made when it is needed
 
@@ -156,7 +158,7 @@ class Nearest:
             max(0, share.chars - chars),
             self._lacks_documents(first, begin, known, chosen, over=over),
             bool(self._calls)
-            and (over or self._calls[0] < first or self._is_cut(first, begin, chosen, "call")),
+            and (over or self._calls[0] < first or _touches(self._cut_calls, first, begin, chosen)),
         )
 
     def _size(self, first: int, end: int) -> tuple[int, int]:
@@ -194,15 +196,11 @@ class Nearest:
             return None
         low, high = (bisect_left(self._documents, place) for place in (min(known, first), first))
         lost = any(place not in self._given for place in self._documents[low:high])
-        if lost or over or self._is_cut(first, begin, later, "documents"):
+        if lost or over or _touches(self._cut_documents, first, begin, later):
             return Unreadable.TOO_MUCH
         return Unreadable.LEFT_OUT if high else None
 
-    def _is_cut(self, first: int, begin: int, later: Sequence[int], what: str) -> bool:
-        """Return whether one of these sources holds more than one call may be given."""
-        if not self._cut:
-            return False
-        return any(
-            place in self._cut and getattr(self.spans[place], what)
-            for place in (*range(first, begin), *later)
-        )
+
+def _touches(cut: set[int], first: int, begin: int, later: Sequence[int]) -> bool:
+    """Return whether one of these places is among those that hold more than one call may be given."""
+    return bool(cut) and not cut.isdisjoint((*range(first, begin), *later))

@@ -14,6 +14,7 @@ from monitor.engine.intake import Intake
 from monitor.engine.judging import Judging
 from monitor.engine.load_shedding import LoadShedding
 from monitor.engine.partitions import Partition, Partitions
+from monitor.engine.portions import MOST_BYTES, portion
 from monitor.engine.ports import LedgerPort
 from monitor.engine.settings import Settings, Totals
 from monitor.engine.settling import count_released, settle
@@ -81,7 +82,12 @@ class Engine:
         self._load_shedding = LoadShedding(clock)
         self._assembler = assembler
         self._staged = Staged()
+<<<<<<< HEAD
         self._deferred: list[Fetched | Passed] = []
+=======
+        self._raised = RaisedFlags()
+        self._deferred: list[Event] = []
+>>>>>>> e5593ba (Let applications take turns, and decode a portion at a turn)
         self._ledger_backoff = Backoff(clock)
         self._paused = False
         self._exhausted = False
@@ -124,6 +130,7 @@ class Engine:
         deadline = Deadline(self._clock, self._settings.drain_seconds)
         self._stopping = True
         self._intake.clear()
+        self._deferred = []
         while not self.idle and not deadline.expired():
             self.turn()
         # A partition with work left keeps its last commit, so that its next owner reads that work again.
@@ -169,7 +176,8 @@ class Engine:
         self._observer.turned()
         self._throttle()
         if self._wants_more():
-            at_work = not self._ledger_backoff.failing and (self._intake or self._judging or self._staged)
+            at_hand = self._intake or self._judging or self._staged or self._deferred
+            at_work = at_hand and not self._ledger_backoff.failing
             for event in self._poll(0.0 if at_work else IDLE_SECONDS):
                 self._handle(event)
         for assigned in self._partitions.due():
@@ -201,7 +209,7 @@ class Engine:
             self._intake.whole + self._judging.traces >= self._settings.max_waiting_traces * share
             or self._intake.bytes >= self._settings.max_waiting_bytes * share
         )
-        hold = full or self._stopping or self._ledger_backoff.failing
+        hold = full or self._stopping or self._ledger_backoff.failing or bool(self._deferred)
         if hold and not self._paused:
             self._source.pause()
         elif self._paused and not hold:
@@ -216,12 +224,9 @@ class Engine:
             self._observer.incident(Incident.SOURCE_RETRY)
             self._clock.sleep(IDLE_SECONDS)
             return ()
-        if not self._ledger_backoff.failing:
-            self._deferred = []
-            return events
         # A transaction that may have been written must be repeated as it was: nothing may join it.
-        self._deferred = [event for event in events if isinstance(event, Fetched | Passed)]
-        return [event for event in events if not isinstance(event, Fetched | Passed)]
+        now, self._deferred = portion(events, 0 if self._ledger_backoff.failing else MOST_BYTES)
+        return now
 
     def _handle(self, event: Event) -> None:
         match event:
@@ -266,7 +271,7 @@ class Engine:
         if partition is None:
             return None
         self._committed.pop(name, None)
-        self._deferred = [event for event in self._deferred if (event.topic, event.partition) != name]
+        self._deferred = [event for event in self._deferred if event[:2] != name]
         self._staged.drop(frozenset({name}))
         if not self._staged:  # nothing is left to repeat, so nothing would end the wait for the ledger
             self._ledger_backoff.reset()

@@ -8,13 +8,13 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from spans import AGENT, BOUNDS, CHAT, OTHER, TOOL, log, told
+from spans import AGENT, BOUNDS, CHAT, OTHER, RETRIEVAL, TOOL, log, told
 from spans import span as made
 from work import seconds
 
 from monitor.assembly import Assembler
 from monitor.assembly.kept import KeptSpans
-from monitor.trace import Span, ToolCall
+from monitor.trace import Document, Span, ToolCall
 
 BIG = BOUNDS._replace(max_bytes=10**9)
 
@@ -122,10 +122,112 @@ def agent_with_many_fields(count: int) -> list[Span]:
     ]
 
 
+def tools_before_chats(count: int) -> list[Span]:
+    """Tools with their results, and as many chats after all of them."""
+    tools = [
+        made(TOOL, n, 1, start=2 + n / 1e6, end=3, call=ToolCall(f"t{n}", f"{n}", f"r{n}"))
+        for n in range(2, count)
+    ]
+    chats = [made(CHAT, count + n, 1, exchange=told(n, f"ask {n}", f"{n}.")) for n in range(count)]
+    return [made(OTHER, 1), *tools, *chats]
+
+
+def documents_before_chats(count: int) -> list[Span]:
+    """Retrievals with their documents, and as many chats after all of them, in no order."""
+    documents = [
+        made(
+            RETRIEVAL,
+            n,
+            1,
+            start=2 + n / 1e6,
+            end=3,
+            documents=tuple(Document(id=f"{n}/{m}", content=f"{n} {m} " * 9) for m in range(3)),
+        )
+        for n in range(2, count)
+    ]
+    chats = [made(CHAT, count + n, 1, exchange=told(n, f"ask {n}", f"{n}.")) for n in range(count)]
+    return [span for pair in zip(chats, [made(OTHER, 1), *documents], strict=False) for span in pair]
+
+
+def tools_beside_long_chats(count: int) -> list[Span]:
+    """Chats that all last as long as the tools run, none of which is theirs."""
+    chats = [
+        made(CHAT, count + n, 1, start=2 + n / 1e6, end=10**6, exchange=told(n, f"ask {n}", f"{n}."))
+        for n in range(count)
+    ]
+    tools = [made(TOOL, n, 1, start=10.0 + n, call=ToolCall("t", f"{n}", f"r{n}")) for n in range(2, count)]
+    return [made(OTHER, 1), *chats, *tools]
+
+
+def tools_within_chats(count: int) -> list[Span]:
+    """Chats within each other, each around a tool of its own, so that the outer ones are around all tools."""
+    spans = [made(OTHER, 1)]
+    for n in range(2, 2 * count, 2):
+        spans.append(
+            made(CHAT, n, max(1, n - 2), start=n / 1e6, end=10**6, exchange=told(n, f"ask {n}", f"{n}."))
+        )
+        spans.append(made(TOOL, n + 1, n, start=10.0 + n, call=ToolCall("t", f"{n}", f"r{n}")))
+    return spans
+
+
+def chats_that_name_one_call(count: int) -> list[Span]:
+    """Chats that each list many times the id of one call with a long result."""
+    listed = (ToolCall("t", "{}", id="x"),) * 20
+    chats = [
+        made(CHAT, n, 1, exchange=msgspec.structs.replace(told(n, f"ask {n}", f"{n}."), tool_calls=listed))
+        for n in range(3, count)
+    ]
+    return [made(OTHER, 1), made(TOOL, 2, 1, call=ToolCall("t", "{}", "r" * 100 * count, id="x")), *chats]
+
+
+def chats_of_one_answer(count: int) -> list[Span]:
+    """Chats within each other that all tell of one answer, each with a document and a sample of its own."""
+    return [
+        made(
+            CHAT,
+            n,
+            n - 1,
+            exchange=msgspec.structs.replace(
+                told(n, "ask", "the answer"), context=(Document(id=f"{n}"),), alternatives=(f"{n}",)
+            ),
+        )
+        for n in range(1, count)
+    ]
+
+
+MANY_TO_MANY = [
+    tools_before_chats,
+    documents_before_chats,
+    tools_beside_long_chats,
+    tools_within_chats,
+    chats_that_name_one_call,
+    chats_of_one_answer,
+]
+
+
+@pytest.mark.parametrize("tree", MANY_TO_MANY)
+def test_four_times_the_spans_are_four_times_as_much_to_judge(tree: Callable[[int], list[Span]]) -> None:
+    """What all exchanges of a trace hold together grows with its spans: workers and detectors read it all."""
+
+    def held(count: int) -> tuple[int, int]:
+        assembler: Assembler[int] = Assembler(BIG)
+        for key, each in enumerate(tree(count)):
+            assembler.add(key, each, 0.0)
+        (done,) = assembler.due(1e6)
+        traces = [exchange.trace for exchange in done.exchanges]
+        items = sum(len(each.context) + len(each.tool_calls) + len(each.steps) for each in traces)
+        return items, sum(len(msgspec.msgpack.encode(each)) for each in traces)
+
+    few, many = held(600), held(2400)
+    assert many[0] < 5 * few[0]
+    assert many[1] < 5 * few[1]
+
+
 @pytest.mark.alone
 @pytest.mark.parametrize(
     "tree",
     [
+        *MANY_TO_MANY,
         accounts_in_accounts,
         accounts_side_by_side,
         agents_around_a_long_answer,

@@ -87,7 +87,8 @@ FAMILIES: dict[Counter | Gauge | Histogram, Family] = {
     ),
     "traces_unreadable": Family(
         Kind.COUNTER,
-        "Traces judged with a side on which a text was not read, or with `truncated` not to its end.",
+        "Traces judged with a side on which a text was not read; with `truncated` not to its end, with "
+        "`left_out` not by this exchange.",
         (closed("reason", Unreadable), closed("side", Side)),
     ),
     "traces_blind": Family(
