@@ -82,12 +82,7 @@ class Engine:
         self._load_shedding = LoadShedding(clock)
         self._assembler = assembler
         self._staged = Staged()
-<<<<<<< HEAD
-        self._deferred: list[Fetched | Passed] = []
-=======
-        self._raised = RaisedFlags()
         self._deferred: list[Event] = []
->>>>>>> e5593ba (Let applications take turns, and decode a portion at a turn)
         self._ledger_backoff = Backoff(clock)
         self._paused = False
         self._exhausted = False
@@ -267,11 +262,11 @@ class Engine:
 
     def _drop_partition(self, name: TopicPartition) -> Partition | None:
         """Drop the work of a partition: records that the ledger lacks will be delivered again."""
-        partition = self._partitions.give_up(name)
-        if partition is None:
+        # Also of a partition that was not ours: what was delivered before a claim is not what follows it.
+        self._deferred = [event for event in self._deferred if event[:2] != name]
+        if (partition := self._partitions.give_up(name)) is None:
             return None
         self._committed.pop(name, None)
-        self._deferred = [event for event in self._deferred if event[:2] != name]
         self._staged.drop(frozenset({name}))
         if not self._staged:  # nothing is left to repeat, so nothing would end the wait for the ledger
             self._ledger_backoff.reset()

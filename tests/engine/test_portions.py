@@ -84,3 +84,26 @@ def test_a_poll_of_large_records_is_decoded_over_some_turns() -> None:
     assert decoded == [*range(20)]
     assert len(observer.judgements) == 20
     assert verify(ledger).ok
+
+
+def test_what_was_delivered_before_a_claim_is_not_taken_after_it() -> None:
+    """Records that wait when their partition is assigned anew are delivered again, and judged once."""
+    clock = ManualClock()
+    ledger = Ledger.open("sqlite://", Vault(bytes(32)), clock, "d0")
+    detectors, observer = ScriptedDetectors(assess), RecordingObserver()
+    log = MemoryLog({("t", 0): [b"x" * MIB] * 20})
+    source = MemorySource(log, clock, finite=False)
+
+    def decode(record: Record) -> Sequence[Trace]:
+        return [Trace(id=f"{record.offset}", time=1.0, response="r")]
+
+    engine = build_engine(source, detectors, ledger, clock, decode=decode, observer=observer)
+    for turn in range(100):
+        if turn == 3:
+            source.refresh("t", 0)
+        engine.turn()
+        detectors.finish_all()
+        clock.advance(0.3)
+    assert engine.positions() == {("t", 0): 20}
+    assert sorted(int(each.trace.id) for each in observer.judgements) == [*range(20)]
+    assert verify(ledger).ok

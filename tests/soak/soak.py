@@ -32,11 +32,8 @@ CASES: Final[Mapping[str, str]] = {
     "monitoring": "soak_monitoring:monitoring",
     "histories": "soak_histories:histories",
     "distilled": "soak_distilled:distilled",
-<<<<<<< HEAD
     "redaction": "soak_redaction:redaction",
-=======
     "assembly": "soak_assembly:assembly",
->>>>>>> e5593ba (Let applications take turns, and decode a portion at a turn)
 }
 """Name to `module:function`, in the order in which they run."""
 
