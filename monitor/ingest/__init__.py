@@ -16,13 +16,23 @@ from monitor.ingest.auto import recognise
 from monitor.ingest.content_types import RECEIVED, by_content_type
 from monitor.ingest.fields import Parse
 from monitor.ingest.framing import unframe
-from monitor.ingest.identifiers import Names
+from monitor.ingest.identifiers import Kept, Names
 from monitor.ingest.native import KNOWN, NativeDecoder, NativeTrace, schema
 from monitor.ingest.texts import Markers
 from monitor.ingest.unused import Shapes, names_of, unused_names
 from monitor.trace import Record, Span, Trace
 
-__all__ = ["FORMATS", "PROTOBUF", "Decode", "content_on", "decoder", "decoder_for", "schema", "unused"]
+__all__ = [
+    "FORMATS",
+    "PROTOBUF",
+    "Decode",
+    "Kept",
+    "content_on",
+    "decoder",
+    "decoder_for",
+    "schema",
+    "unused",
+]
 
 Decode: TypeAlias = Callable[[Record], Sequence[Trace | Span]]
 
@@ -43,15 +53,17 @@ def decoder_for(
     config: IngestConfig,
     pseudonym: Callable[[str], str],
     received: Mapping[str, str] = MappingProxyType({}),
+    kept: Kept | None = None,
 ) -> Decode:
     """Build the decoder of all topics; it picks by `record.topic`. See `decoder` for its errors.
 
-    `received` maps signals to topics of the spool, whose records carry their content type.
+    `received` maps signals to topics of the spool, whose records carry their content type. `kept` are the
+    names that the configuration mentions.
     """
     names = {config.format, *config.formats.values()}
     if received:
         names |= set(RECEIVED.values())
-    by_format = {name: decoder(name, config, pseudonym) for name in names}
+    by_format = {name: decoder(name, config, pseudonym, kept) for name in names}
     default = by_format[config.format]
     by_topic = {topic: by_format[name] for topic, name in config.formats.items()}
     by_topic |= {topic: by_content_type(by_format, signal) for signal, topic in received.items()}
@@ -60,7 +72,9 @@ def decoder_for(
     return lambda record: by_topic.get(record.topic, default)(record)
 
 
-def decoder(name: Format, config: IngestConfig, pseudonym: Callable[[str], str]) -> Decode:
+def decoder(
+    name: Format, config: IngestConfig, pseudonym: Callable[[str], str], kept: Kept | None = None
+) -> Decode:
     """Build the decoder of one format. `pseudonym` is the keyed function that replaces user ids.
 
     It raises BadTrace with a reason of a bounded set: those of `unframe` and of `strict_json.parse`,
@@ -68,13 +82,15 @@ def decoder(name: Format, config: IngestConfig, pseudonym: Callable[[str], str])
     and never holds a value. For OTLP, a record's signal header overrides `name`; see `signals.by_signal`.
     """
     if name not in signals.FORMATS:
-        return _unframed(name, config, pseudonym)
+        return _unframed(name, config, pseudonym, kept)
     names = {name, *signals.PROTOBUF.values()}
-    return signals.by_signal(name, {each: _unframed(each, config, pseudonym) for each in names})
+    return signals.by_signal(name, {each: _unframed(each, config, pseudonym, kept) for each in names})
 
 
-def _unframed(name: Format, config: IngestConfig, pseudonym: Callable[[str], str]) -> Decode:
-    plain = FORMATS[name](config, Names(pseudonym))
+def _unframed(
+    name: Format, config: IngestConfig, pseudonym: Callable[[str], str], kept: Kept | None
+) -> Decode:
+    plain = FORMATS[name](config, Names(pseudonym, kept))
     parse, max_bytes = _parse(config, _KNOWN.get(name, KNOWN)), config.max_record_bytes
     protobuf = name in PROTOBUF
 

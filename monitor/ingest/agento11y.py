@@ -215,7 +215,7 @@ def _trace(sent: object, number: int, record: Record, clean: Names, markers: Mar
     return Trace(
         id=clean.trace_id(own, trace_id, span_id, record.value or b"", number),
         time=start,
-        provider=clean.optional((model.provider or "").lower(), "unknown"),
+        provider=clean.optional(model.provider, "unknown").lower(),
         user=clean.user(user) if user else "",
         trace_id=trace_id,
         span_id=span_id,

@@ -216,7 +216,7 @@ def exchange(
         response=answered.response,
         app=resource.app,
         environment=resource.environment,
-        provider=names.name(provider.lower()) if type(provider) is str and provider else "unknown",
+        provider=names.name(provider).lower() if type(provider) is str and provider else "unknown",
         model=model or version or "unknown",
         model_version=version if version != model and model else "",
         conversation=_name(reading.conversation, names),
