@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Callable, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -12,11 +13,12 @@ from monitor.assembly import Assembler, Bounds
 from monitor.clock import Clock
 from monitor.config import Config, DetectorsConfig
 from monitor.console.review import Review
+from monitor.daemon.mentions import mentioned
 from monitor.drift.monitor import DriftMonitor
 from monitor.engine import Engine, Settings
 from monitor.engine.work import Part
 from monitor.errors import ConfigError
-from monitor.ingest import decoder_for
+from monitor.ingest import Kept, decoder_for
 from monitor.ledger.flags import FlagReader
 from monitor.ledger.spool import LedgerSpool
 from monitor.ledger.store import Ledger
@@ -105,9 +107,12 @@ def build_engine(
     snapshots = ledger.restore()
     assembler: Assembler[Part] = Assembler(Bounds(**config.assembly.model_dump()))
     assembler.restore(snapshots)
+    kept = Kept()
+    rules.follow(lambda current: kept.replace(chain(*mentioned(config, current).values())))
+    decode = decoder_for(config.bounds(), vault.pseudonym, config.spool_topics(), kept)
     return Engine(
         source=source,
-        decode=decoder_for(config.bounds(), vault.pseudonym, config.spool_topics()),
+        decode=decode,
         detectors=pool,
         rules=rules,
         monitors=build_monitors(config, snapshots),
@@ -134,15 +139,18 @@ def build_engine(
 
 def build_metrics(config: Config, rules: RuleBook, destinations: list[str]) -> Metrics:
     """Build the metrics, with a series from the start for every name that is known."""
-    return Metrics(
+    metrics = Metrics(
         config.telemetry,
         known={
             "topic": [*config.kafka.topics, *config.spool_topics().values()],
             "detector": list(DetectorsConfig.model_fields),
             "destination": destinations,
             "rule": [rule.name for rule in rules.current.rules],
+            **mentioned(config, rules.current),
         },
     )
+    rules.follow(lambda current: metrics.keep(mentioned(config, current)))
+    return metrics
 
 
 def build_source(

@@ -52,9 +52,13 @@ def _rules(config: Config) -> list[CheckResult]:
 
 
 def _policies(config: Config) -> list[CheckResult]:
-    """Name the agents and tools of policies that no trace can bear, because names like theirs are hashed."""
+    """Name the globs of policies that match no trace, because names like theirs are hashed.
+
+    Names without a wildcard are kept as they are, if they may be logged at all.
+    """
     from monitor.agents.policy import read_options
-    from monitor.ingest.identifiers import clean_title
+    from monitor.daemon.mentions import is_exact
+    from monitor.ingest.identifiers import Kept, clean_title
 
     section = config.enabled_detectors().get("agent")
     if section is None or section.factory:
@@ -67,7 +71,9 @@ def _policies(config: Config) -> list[CheckResult]:
         for key in ("allow", "destructive", "approval")
         for name in policy.get(key, ())
     ]
-    hashed = sorted({name for name in named if clean_title(name, str) != name.strip()})
+    kept = Kept()
+    kept.replace(name for name in named if is_exact(name))
+    hashed = sorted({name for name in named if clean_title(name, str, kept) != name.strip()})
     if not hashed:
         return [CheckResult("agent policies", "ok", f"{len(named)} names and globs that traces can bear")]
     return [

@@ -1,6 +1,6 @@
 """The rules in force: read again when their files change, swapped as a whole, kept when the new ones fail."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,6 +38,7 @@ class RuleBook:
         self._detectors = tuple(detectors)
         self._seen: Contents | str = read(self._paths)
         self._current = RuleSet.compile(self._seen, self._detectors)
+        self._followers: list[Callable[[RuleSet], None]] = []
         self.error = ""
         """Why the files on disk are not in force; empty when they are."""
 
@@ -45,6 +46,11 @@ class RuleBook:
     def current(self) -> RuleSet:
         """Return the rules in force."""
         return self._current
+
+    def follow(self, follower: Callable[[RuleSet], None]) -> None:
+        """Tell the rules in force, now and each time that others are loaded, in the thread that does so."""
+        self._followers.append(follower)
+        follower(self._current)
 
     def refresh(self) -> Reload | None:
         """Check the files; return None when nothing changed, else the result of loading them. Never raises.
@@ -70,4 +76,6 @@ class RuleBook:
             self._current = RuleSet.compile(contents, self._detectors)
         except ConfigError as error:
             return str(error)
+        for follower in self._followers:
+            follower(self._current)
         return ""

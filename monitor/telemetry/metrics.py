@@ -105,6 +105,14 @@ class Metrics(Collector):
         ProcessCollector(registry=self.registry)
         GCCollector(registry=self.registry)
 
+    def keep(self, names: Mapping[str, Iterable[str]]) -> None:
+        """Keep more values apart from now on, by the label's set, however many others came before them."""
+        with self._lock:
+            for domain, values in names.items():
+                if domain in self._admitted:
+                    self._admitted[domain].update(values)
+                    self._reserved[domain] = self._reserved[domain].union(values)
+
     def inc(self, name: CounterName, amount: float = 1.0, /, **labels: str) -> None:
         """Add to a counter."""
         self.add(name, {_ordered(name, labels): amount})

@@ -303,8 +303,13 @@ def test_check_finds_everything_in_order(call: Call, apache_kafka: ApacheKafka) 
 
 
 def test_check_names_agents_of_policies_that_are_hashed_when_read(call: Call, tmp_path: Path) -> None:
-    """A policy for a name that no trace can bear is said to match nothing; one with a title is sound."""
-    options = {"agents": {"Math Tutor": {}, "agent of jane.roe@example.com": {"allow": ["find 1*"]}}}
+    """A glob for names that are hashed is said to match nothing; names without a wildcard are kept."""
+    policies = {
+        "Math Tutor": {},
+        "hotline 0800 123 4567": {},
+        "of jane.roe@example.com*": {"allow": ["find 1*"]},
+    }
+    options = {"agents": policies}
     path = tmp_path / "policies.yaml"
     path.write_text(json.dumps({"detectors": {"agent": {"options": options}}}))
     found = {
@@ -314,6 +319,7 @@ def test_check_names_agents_of_policies_that_are_hashed_when_read(call: Call, tm
     assert said["state"] == "missing"
     assert "jane.roe@example.com" in said["detail"]
     assert "Math Tutor" not in said["detail"]
+    assert "hotline" not in said["detail"]
 
 
 def test_check_lists_every_setting(call: Call) -> None:

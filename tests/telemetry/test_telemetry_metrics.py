@@ -273,3 +273,16 @@ def test_more_series_may_be_asked_for() -> None:
         for app in range(500):
             metrics.inc("traces_judged", app=f"a{app}", environment="production", model="m")
         assert text(metrics).count('riskmon_traces_judged_total{app="a') == kept
+
+
+def test_names_of_the_configuration_never_become_other() -> None:
+    """A name that is to be kept has series of its own, also when it is named after the set was full."""
+    metrics = Metrics(TelemetryConfig(max_label_values=3), known={"app": ["support-bot"]})
+    for i in range(100):
+        metrics.inc("traces_judged", app=f"junk{i}", environment="production", model=f"m{i}")
+    metrics.keep({"app": ["hotline"], "model": ["gpt-5"], "no such label": ["x"]})
+    for app in ("support-bot", "hotline", "junk99"):
+        metrics.inc("traces_judged", app=app, environment="production", model="gpt-5")
+    for app in ("support-bot", "hotline"):
+        assert metrics.value("traces_judged", app=app, environment="production", model="gpt-5") == 1
+    assert metrics.value("traces_judged", app="other", environment="production", model="gpt-5") == 1
