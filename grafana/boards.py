@@ -194,6 +194,7 @@ OVERVIEW: Final = Board(
                         (rate("records_dead_lettered"), "dead-lettered"),
                         (rate("records_released"), "released"),
                         (rate("records_skipped", "reason"), "skipped: {{reason}}"),
+                        (rate("times_replaced"), "times replaced"),
                     ),
                 ),
                 Panel(

@@ -253,6 +253,9 @@ class Observer:
     def skipped(self, topic: str, reason: str, records: int) -> None:
         """Recorded records that held nothing to judge; `reason` is that of `Skipped`."""
 
+    def times_replaced(self, topic: str, items: int) -> None:
+        """Traces and spans of a record had times that cannot be: they count from its arrival."""
+
     def released(self, topic: str, records: int) -> None:
         """Taken records go back unjudged: their partition was revoked, or the time to drain ran out."""
 

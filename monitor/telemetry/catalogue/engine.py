@@ -22,6 +22,7 @@ Counter: TypeAlias = Literal[
     "records_dead_lettered",
     "records_skipped",
     "records_released",
+    "times_replaced",
     "traces_judged",
     "traces_readability",
     "traces_unreadable",
@@ -75,6 +76,11 @@ FAMILIES: dict[Counter | Gauge | Histogram, Family] = {
     "records_released": Family(
         Kind.COUNTER,
         "Records handed back unjudged: their partition was revoked, or the daemon stopped first.",
+        (TOPIC,),
+    ),
+    "times_replaced": Family(
+        Kind.COUNTER,
+        "Traces and spans from before 2015 or from the future, which count from the arrival of their record.",
         (TOPIC,),
     ),
     "traces_judged": Family(Kind.COUNTER, "Traces judged and recorded.", (APP, ENVIRONMENT, MODEL), cap=100),

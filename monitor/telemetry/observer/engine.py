@@ -35,6 +35,11 @@ class EngineReports(Reporter):
         self._metrics.inc("records_skipped", records, topic=topic, reason=reason)
 
     @best_effort
+    def times_replaced(self, topic: str, items: int) -> None:
+        """Times that cannot be were replaced by the arrival of their record."""
+        self._metrics.inc("times_replaced", items, topic=topic)
+
+    @best_effort
     def released(self, topic: str, records: int) -> None:
         """Consumed records were handed back unjudged: partition revoked, or daemon stopped."""
         self._metrics.inc("records_released", records, topic=topic)
