@@ -9,6 +9,7 @@ import click
 from typing_extensions import override
 
 from monitor import errors
+from monitor.output import printable
 
 COMMANDS: Final = {
     "audit": "Prove what was judged.",
@@ -68,7 +69,7 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except (errors.ConfigError, errors.NotFound, errors.Conflict, errors.Tampered) as error:
-        click.echo(f"riskmon: {error}", err=True)
+        click.echo("\n".join(map(printable, f"riskmon: {error}".split("\n"))), err=True)
         sys.exit(errors.EX_DATAERR if isinstance(error, errors.Tampered) else errors.EX_CONFIG)
     except errors.Retryable as error:
         click.echo(f"riskmon: {error}; try again", err=True)

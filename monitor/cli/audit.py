@@ -7,6 +7,7 @@ import click
 from monitor.cli.shared import config_option, json_option, opened_ledger
 from monitor.ledger import queries
 from monitor.output import as_json as to_json
+from monitor.output import printable
 
 
 @click.group()
@@ -51,15 +52,15 @@ def _verify(path: Path | None, *, as_json: bool) -> bool:
     click.echo(f"{report.entries} entries, chain head {report.head[:16]}…")
     click.echo(f"{report.records} records judged ({report.dead} dead-lettered), {report.flags} flags")
     for name, offset in sorted(report.positions.items()):
-        click.echo(f"  {name}: every offset judged up to {offset}")
+        click.echo(f"  {printable(name)}: every offset judged up to {offset}")
     for line in report.open:
-        click.echo(f"  not judged yet: {line}")
+        click.echo(f"  not judged yet: {printable(line)}")
     for line in report.incarnations:
-        click.echo(f"  {line}")
+        click.echo(f"  {printable(line)}")
     for line in report.gaps:
-        click.echo(f"GAP: {line}")
+        click.echo(f"GAP: {printable(line)}")
     for line in report.problems:
-        click.echo(f"PROBLEM: {line}")
+        click.echo(f"PROBLEM: {printable(line)}")
     click.echo(
         "verified: nothing altered, nothing skipped, nothing judged twice" if report.ok else "NOT verified"
     )

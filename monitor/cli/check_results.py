@@ -6,10 +6,12 @@ from pathlib import Path
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from monitor.daemon.checks import CheckResult
 from monitor.errors import ConfigError
 from monitor.output import as_json as to_json
+from monitor.output import printable
 
 
 def usable(path: Path | None) -> CheckResult:
@@ -31,6 +33,10 @@ def show(results: Sequence[CheckResult], *, as_json: bool) -> bool:
     table = Table("subject", "state", "detail", box=None)
     colours = {"ok": "green", "missing": "yellow", "failed": "red"}
     for result in results:
-        table.add_row(result.subject, f"[{colours[result.state]}]{result.state}[/]", result.detail)
+        table.add_row(
+            Text(printable(result.subject)),
+            f"[{colours[result.state]}]{result.state}[/]",
+            Text(printable(result.detail)),
+        )
     Console().print(table)
     return ok

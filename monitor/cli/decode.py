@@ -23,6 +23,7 @@ from monitor.errors import BadTrace, ConfigError
 from monitor.ingest import FORMATS, PROTOBUF, decoder, unused
 from monitor.ingest.unused import UNNAMED, name_of
 from monitor.output import as_json as to_json
+from monitor.output import printable
 from monitor.privacy.redact import TraceRedactor
 from monitor.privacy.vault import Vault
 from monitor.trace import Message, Record, Span, Step, Trace
@@ -168,7 +169,7 @@ def _print_text(
     number: int, result: Sequence[Trace | Span] | BadTrace, left: Counter[str], redact: Redact
 ) -> None:
     if isinstance(result, BadTrace):
-        click.echo(f"record {number}: cannot be judged: {result.reason}\n  {result.detail}\n")
+        click.echo(f"record {number}: cannot be judged: {result.reason}\n  {printable(result.detail)}\n")
         return
     if not result:
         click.echo(f"record {number}: holds no exchange; it is recorded as read, with nothing to judge\n")
@@ -178,7 +179,7 @@ def _print_text(
         width = max(len(path) for path, _, _ in rows)
         for path, shown, length in rows:
             size = "" if length is None else f"{length:>6} chars  "
-            click.echo(f"  {path:<{width}}  {size}{_printable(str(shown))}")
+            click.echo(f"  {printable(path):<{width}}  {size}{printable(str(shown))}")
         click.echo()
     scopes = sorted({item.foreign for item in result if isinstance(item, Span) and item.foreign})
     if scopes:
@@ -193,12 +194,7 @@ def _print_text(
         )
     if left:
         names = ", ".join(f"{name} ({count})" if count > 1 else name for name, count in sorted(left.items()))
-        click.echo(f"  not used: {names}\n")
-
-
-def _printable(text: str) -> str:
-    """Return a text without line breaks and control characters, which a terminal would obey."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+        click.echo(f"  not used: {printable(names)}\n")
 
 
 @click.command("decode")

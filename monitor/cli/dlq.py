@@ -9,6 +9,7 @@ from typing import Any, Final
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from monitor.cli.shared import config_option, json_option, opened_ledger, utc
 from monitor.clock import SystemClock
@@ -18,6 +19,7 @@ from monitor.ledger import queries
 from monitor.ledger.spool import CONTENT_TYPE, LedgerSpool
 from monitor.ledger.store import Ledger
 from monitor.output import as_json as to_json
+from monitor.output import printable
 from monitor.privacy.vault import Vault
 from monitor.sources.kafka_admin import produce
 from monitor.spool import Received, is_spool
@@ -47,7 +49,8 @@ def list_letters(path: Path | None, reason: str | None, limit: int, *, as_json: 
     table = Table("id", "topic", "partition", "offset", "reason", "detail", "requeued")
     for row in rows:
         place = (str(row.id), row.topic, str(row.partition), str(row.offset))
-        table.add_row(*place, row.reason, row.detail, utc(row.requeued))
+        cells = (*place, row.reason, row.detail, utc(row.requeued))
+        table.add_row(*(Text(printable(cell)) for cell in cells))
     Console().print(table)
     click.echo(f"{len(rows)} dead letters; `riskmon dlq show ID` decrypts one")
 
@@ -58,6 +61,10 @@ def list_letters(path: Path | None, reason: str | None, limit: int, *, as_json: 
 @click.option("--raw", is_flag=True, help="Write the original value's bytes and nothing else.")
 def show(letter: int, path: Path | None, *, raw: bool) -> None:
     """Decrypt one dead letter. Its content may be personal data."""
+    if raw and _is_terminal():
+        raise click.UsageError(
+            "--raw writes what somebody sent, which a terminal would obey: send it to a file"
+        )
     with opened_ledger(path) as (_, ledger, vault):
         row, content = queries.open_letter(ledger, vault, letter)
     if raw:
@@ -126,3 +133,7 @@ def _bytes(value: bytes | None) -> str | None:
         return value.decode()
     except UnicodeDecodeError:
         return "base64:" + base64.b64encode(value).decode()
+
+
+def _is_terminal() -> bool:
+    return sys.stdout.isatty()

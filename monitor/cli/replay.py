@@ -25,6 +25,7 @@ from monitor.findings import Judgement
 from monitor.ledger import queries
 from monitor.ledger.store import Ledger
 from monitor.output import as_json as to_json
+from monitor.output import printable
 from monitor.ports import Observer
 from monitor.privacy.vault import Vault
 from monitor.records import DeadLetter
@@ -197,7 +198,8 @@ def _show(replayed: _Replayed, compared: tuple[Difference, int] | None) -> None:
     changes = [("+", flag) for flag in difference.added] + [("-", flag) for flag in difference.removed]
     for sign, flag in changes[:SHOWN]:
         topic, partition, offset, part, _ = flag.origin
-        click.echo(f"{sign} {topic}/{partition}@{offset}.{part} {flag.rule} {flag.severity} {flag.trace_id}")
+        place = f"{topic}/{partition}@{offset}.{part}"
+        click.echo(f"{sign} {place} {flag.rule} {flag.severity} {printable(flag.trace_id)}")
     if len(changes) > SHOWN:
         click.echo(f"… and {len(changes) - SHOWN} more; --json lists all")
     for reason, count in replayed.dead.most_common():

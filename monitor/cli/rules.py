@@ -7,6 +7,7 @@ import click
 
 from monitor.cli.shared import json_option
 from monitor.output import as_json as to_json
+from monitor.output import printable
 from monitor.rules import default_paths, run_tests
 
 
@@ -36,7 +37,7 @@ def _test(paths: Sequence[Path], *, as_json: bool) -> bool:
         click.echo(to_json({"passed": len(results) - len(failed), "failed": len(failed), "tests": rows}))
         return not failed
     for result in failed:
-        click.echo(f"FAILED {result.file}: {result.name}")
+        click.echo(f"FAILED {result.file}: {printable(result.name)}")
         click.echo(f"  expected {list(result.expected)}, got {list(result.got)}")
     click.echo(f"{len(results) - len(failed)} passed, {len(failed)} failed")
     return not failed

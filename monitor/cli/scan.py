@@ -20,6 +20,7 @@ from monitor.daemon.session import session
 from monitor.findings import Judgement, Status
 from monitor.outcome.verdict import verdict_of
 from monitor.output import as_json as to_json
+from monitor.output import quiet_json
 from monitor.ports import Observer
 from monitor.records import DeadLetter
 from monitor.sources.file import FileSource
@@ -93,7 +94,7 @@ class _Tally(Observer):
             if self._lines is not None:
                 origin = judgement.origin
                 verdict = verdict_of(judgement, ended, evidence=True)
-                self._lines.put(origin.offset, origin.part, msgspec.json.encode(verdict).decode())
+                self._lines.put(origin.offset, origin.part, quiet_json(msgspec.json.encode(verdict).decode()))
 
     @override
     def undecodable(self, letter: DeadLetter) -> None:

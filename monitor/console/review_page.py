@@ -11,6 +11,7 @@ import msgspec
 from monitor.clock import rfc3339
 from monitor.findings import Assessment, Severity
 from monitor.outcome.alerts import kinds_of
+from monitor.output import quiet_html, quiet_json
 from monitor.records import FlagRow
 from monitor.trace import Traffic
 
@@ -47,7 +48,8 @@ def as_json(flags: Sequence[FlagRow], following: str) -> bytes:
     (per assessment detector, status, score or null, reason, kinds with their counts) and text (prompt,
     response, list of evidence, all redacted).
     """
-    return msgspec.json.encode({"flags": list(map(_plain, flags)), "next": following or None})
+    page = {"flags": list(map(_plain, flags)), "next": following or None}
+    return quiet_json(msgspec.json.encode(page).decode()).encode()
 
 
 def as_html(flags: Sequence[FlagRow], following: str, parameters: Mapping[str, str]) -> bytes:
@@ -140,4 +142,4 @@ def _lines(texts: Iterable[str]) -> str:
 
 
 def _text(text: str) -> str:
-    return escape(text).replace("\x00", "\ufffd")
+    return quiet_html(escape(text))

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import IO, Any, Literal, TypeAlias
 
 from monitor.errors import Tampered
+from monitor.output import quiet_json
 
 Format: TypeAlias = Literal["jsonl"]
 
@@ -37,7 +38,7 @@ def export(items: Iterable[Mapping[str, Any]], out: IO[str], fmt: Format) -> int
 
 
 def _jsonl(item: Mapping[str, Any]) -> str:
-    return json.dumps(item, ensure_ascii=False, sort_keys=True, allow_nan=False) + "\n"
+    return quiet_json(json.dumps(item, ensure_ascii=False, sort_keys=True, allow_nan=False)) + "\n"
 
 
 _ENCODERS: dict[Format, Callable[[Mapping[str, Any]], str]] = {"jsonl": _jsonl}

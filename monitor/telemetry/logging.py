@@ -23,6 +23,7 @@ from typing import Any, Final, Literal, TextIO, TypeAlias
 import structlog
 
 from monitor.errors import RiskmonError
+from monitor.output import printable
 from monitor.privacy.redact import remark
 
 MAX_CHARS: Final = 300
@@ -119,7 +120,7 @@ def _only_safe(_logger: object, _method: str, event: EventDict) -> EventDict:
         if key in KEYS and safe is not _REFUSED:
             cleaned[key] = safe
         else:
-            dropped.append(_escape(str(key))[:40])
+            dropped.append(printable(str(key))[:40])
     if dropped:
         cleaned["dropped"] = " ".join(sorted(dropped))
     return cleaned
@@ -138,15 +139,8 @@ def _safe(value: object) -> object:
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else repr(value)
     if isinstance(value, str):
-        return _escape(value[:MAX_CHARS])
+        return printable(value[:MAX_CHARS])
     return _REFUSED
-
-
-def _escape(text: str) -> str:
-    """Escape the characters that end a line or control a terminal."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def _render_json(_logger: object, _method: str, event: EventDict) -> str:
