@@ -165,6 +165,7 @@ REGIONS = ("US", "GB", "DE", "FR", "ES", "IT", "NL", "SE", "PL", "IN", "BR", "CN
 def test_no_telephone_number_passes(region: str, kind: str) -> None:
     """Numbers of many countries are found as dialled from inside and outside, whatever separates groups."""
     number = phonenumbers.example_number_for_type(region, getattr(phonenumbers.PhoneNumberType, kind))
+    assert number is not None
     forms = phonenumbers.PhoneNumberFormat
     written = [phonenumbers.format_number(number, form) for form in (forms.E164, forms.INTERNATIONAL)]
     written += [written[0][1:], written[1][1:], "00" + written[0][1:]]
