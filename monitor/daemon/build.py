@@ -19,7 +19,7 @@ from monitor.engine import Engine, Settings
 from monitor.engine.work import Part
 from monitor.errors import ConfigError
 from monitor.ingest import Kept, decoder_for
-from monitor.ingest.times import PlausibleTimes
+from monitor.ingest.times import with_plausible_times
 from monitor.ledger.flags import FlagReader
 from monitor.ledger.spool import LedgerSpool
 from monitor.ledger.store import Ledger
@@ -113,7 +113,7 @@ def build_engine(
     decode = decoder_for(config.bounds(), vault.pseudonym, config.spool_topics(), kept)
     return Engine(
         source=source,
-        decode=PlausibleTimes(decode, clock, observer.times_replaced),
+        decode=with_plausible_times(decode, clock, observer.times_replaced),
         detectors=pool,
         rules=rules,
         monitors=build_monitors(config, snapshots),

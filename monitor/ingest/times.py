@@ -5,7 +5,7 @@ put a trace where no retention and no drift window looks.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 from msgspec.structs import replace
 
@@ -17,45 +17,45 @@ AHEAD: Final = 600.0  # seconds by which a sender's clock may be ahead of the br
 LONGEST: Final = 30 * 86_400.0  # seconds of one exchange or step
 
 
-class PlausibleTimes:
-    """A decoder that replaces times that cannot be.
+Decode: TypeAlias = Callable[[Record], Sequence[Trace | Span]]
+
+
+def with_plausible_times(decode: Decode, clock: Clock, on_replaced: Callable[[str, int], None]) -> Decode:
+    """Return a decoder that replaces times that cannot be. It raises what `decode` raises.
 
     A trace or span that began before 2015, or ends more than ten minutes after its record arrived, is taken
     to have ended when that arrived; a duration of over 30 days is left out. The record's own time counts if
     it is plausible, else the clock's. `on_replaced` is told topic and number of traces and spans. A clock
     from before 2015 can tell nothing: then all is left as it is.
     """
+    now = 0.0
 
-    def __init__(
-        self,
-        decode: Callable[[Record], Sequence[Trace | Span]],
-        clock: Clock,
-        on_replaced: Callable[[str, int], None],
-    ) -> None:
-        self._decode = decode
-        self._clock = clock
-        self._on_replaced = on_replaced
-
-    def __call__(self, record: Record) -> Sequence[Trace | Span]:
-        """Decode a record. Raises what the decoder raises."""
-        items = self._decode(record)
-        now = self._clock.now()
-        if now < EARLIEST:
-            return items
-        arrival = record.time if EARLIEST <= record.time <= now + AHEAD else now
+    def checked(record: Record) -> Sequence[Trace | Span]:
+        nonlocal now
+        items = decode(record)
+        arrival = record.time
+        if not EARLIEST <= arrival <= now + AHEAD:  # an older reading of the clock does
+            now = clock.now()
+            if now < EARLIEST:
+                return items
+            if not EARLIEST <= arrival <= now + AHEAD:
+                arrival = now
         latest = arrival + AHEAD
         wrong = 0
         for item in items:
             if isinstance(item, Trace):
-                begin, end = item.time, item.time + (item.latency or 0.0)
+                begin = item.time
+                end = begin + item.latency if item.latency else begin
             else:
                 begin, end = item.step.start, item.end
             if not EARLIEST <= begin <= end <= latest or end - begin > LONGEST:
                 wrong += 1
         if not wrong:
             return items
-        self._on_replaced(record.topic, wrong)
+        on_replaced(record.topic, wrong)
         return tuple(_plausible(item, arrival, latest) for item in items)
+
+    return checked
 
 
 def _plausible(item: Trace | Span, arrival: float, latest: float) -> Trace | Span:

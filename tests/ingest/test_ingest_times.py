@@ -11,7 +11,7 @@ from otlp_wire import request, span_of, talk
 from monitor.clock import ManualClock
 from monitor.config import IngestConfig
 from monitor.ingest import decoder_for
-from monitor.ingest.times import AHEAD, EARLIEST, LONGEST, PlausibleTimes
+from monitor.ingest.times import AHEAD, EARLIEST, LONGEST, with_plausible_times
 from monitor.trace import Record, Span, Trace
 
 NOW = 1_795_000_000.0
@@ -24,7 +24,7 @@ class Rig:
     def __init__(self, form: Any) -> None:
         self.replaced: list[tuple[str, int]] = []
         decode = decoder_for(IngestConfig(format=form), str)
-        self.decode = PlausibleTimes(decode, ManualClock(NOW), self._report)
+        self.decode = with_plausible_times(decode, ManualClock(NOW), self._report)
 
     def _report(self, topic: str, items: int) -> None:
         self.replaced.append((topic, items))
