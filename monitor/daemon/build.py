@@ -18,7 +18,7 @@ from monitor.drift.monitor import DriftMonitor
 from monitor.engine import Engine, Settings
 from monitor.engine.work import Part
 from monitor.errors import ConfigError
-from monitor.ingest import Kept, decoder_for
+from monitor.ingest import KeptNames, decoder_for
 from monitor.ingest.times import with_plausible_times
 from monitor.ledger.flags import FlagReader
 from monitor.ledger.spool import LedgerSpool
@@ -108,7 +108,7 @@ def build_engine(
     snapshots = ledger.restore()
     assembler: Assembler[Part] = Assembler(Bounds(**config.assembly.model_dump()))
     assembler.restore(snapshots)
-    kept = Kept()
+    kept = KeptNames()
     rules.follow(lambda current: kept.replace(chain(*mentioned(config, current).values())))
     decode = decoder_for(config.bounds(), vault.pseudonym, config.spool_topics(), kept)
     return Engine(

@@ -58,7 +58,7 @@ def _policies(config: Config) -> list[CheckResult]:
     """
     from monitor.agents.policy import read_options
     from monitor.daemon.mentions import is_exact
-    from monitor.ingest.identifiers import Kept, clean_title
+    from monitor.ingest.identifiers import KeptNames, clean_title
 
     section = config.enabled_detectors().get("agent")
     if section is None or section.factory:
@@ -71,7 +71,7 @@ def _policies(config: Config) -> list[CheckResult]:
         for key in ("allow", "destructive", "approval")
         for name in policy.get(key, ())
     ]
-    kept = Kept()
+    kept = KeptNames()
     kept.replace(name for name in named if is_exact(name))
     hashed = sorted({name for name in named if clean_title(name, str, kept) != name.strip()})
     if not hashed:

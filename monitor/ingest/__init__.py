@@ -16,7 +16,7 @@ from monitor.ingest.auto import recognise
 from monitor.ingest.content_types import RECEIVED, by_content_type
 from monitor.ingest.fields import Parse
 from monitor.ingest.framing import unframe
-from monitor.ingest.identifiers import Kept, Names
+from monitor.ingest.identifiers import KeptNames, Names
 from monitor.ingest.native import KNOWN, NativeDecoder, NativeTrace, schema
 from monitor.ingest.texts import Markers
 from monitor.ingest.unused import Shapes, names_of, unused_names
@@ -26,7 +26,7 @@ __all__ = [
     "FORMATS",
     "PROTOBUF",
     "Decode",
-    "Kept",
+    "KeptNames",
     "content_on",
     "decoder",
     "decoder_for",
@@ -53,7 +53,7 @@ def decoder_for(
     config: IngestConfig,
     pseudonym: Callable[[str], str],
     received: Mapping[str, str] = MappingProxyType({}),
-    kept: Kept | None = None,
+    kept: KeptNames | None = None,
 ) -> Decode:
     """Build the decoder of all topics; it picks by `record.topic`. See `decoder` for its errors.
 
@@ -73,7 +73,7 @@ def decoder_for(
 
 
 def decoder(
-    name: Format, config: IngestConfig, pseudonym: Callable[[str], str], kept: Kept | None = None
+    name: Format, config: IngestConfig, pseudonym: Callable[[str], str], kept: KeptNames | None = None
 ) -> Decode:
     """Build the decoder of one format. `pseudonym` is the keyed function that replaces user ids.
 
@@ -88,7 +88,7 @@ def decoder(
 
 
 def _unframed(
-    name: Format, config: IngestConfig, pseudonym: Callable[[str], str], kept: Kept | None
+    name: Format, config: IngestConfig, pseudonym: Callable[[str], str], kept: KeptNames | None
 ) -> Decode:
     plain = FORMATS[name](config, Names(pseudonym, kept))
     parse, max_bytes = _parse(config, _KNOWN.get(name, KNOWN)), config.max_record_bytes

@@ -57,7 +57,7 @@ class _Remembered(dict[str, str]):
         return made
 
 
-class Kept:
+class KeptNames:
     """Names that stay as they are, whatever they look like: those that the configuration mentions."""
 
     def __init__(self) -> None:
@@ -94,8 +94,8 @@ class Names:
     gives production, staging, internal or sandbox for their usual names in any case, else the cleaned name.
     """
 
-    def __init__(self, pseudonym: Callable[[str], str], kept: Kept | None = None) -> None:
-        kept = Kept() if kept is None else kept
+    def __init__(self, pseudonym: Callable[[str], str], kept: KeptNames | None = None) -> None:
+        kept = KeptNames() if kept is None else kept
         self.id: Callable[[str], str] = lambda text: (
             text if is_identifier(text) or text in kept else _hashed(text, pseudonym)
         )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.ingest.identifiers import CACHED, Kept, Names, clean_identifier, clean_title
+from monitor.ingest.identifiers import CACHED, KeptNames, Names, clean_identifier, clean_title
 
 HASHED = re.compile(r"h:[0-9a-f]{16}")
 
@@ -230,7 +230,7 @@ def test_environments_have_one_name(text: str, environment: str) -> None:
 
 def test_names_of_the_configuration_are_kept() -> None:
     """A name that the configuration mentions stays as it is, and so does one that a reload brings."""
-    kept = Kept()
+    kept = KeptNames()
     kept.replace(["bot-2125550142", " Hotline 0800 123 4567 ", "two\nlines"])
     names = Names(keyed, kept)
     for clean in (names.name, names.id, names.title, names.environment):
