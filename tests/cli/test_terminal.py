@@ -90,7 +90,8 @@ def fill(config: Config) -> None:
         dead_letters=dead,
         snapshots={},
     )
-    add_effects(judged, Policy(deliver=config.deliver, excerpt_chars=99, sample_ratio=1.0), 10.0, transaction)
+    policy = Policy(deliver=config.deliver, sample_ratio=1.0)
+    add_effects([redacted(each) for each in judged], policy, 10.0, transaction)
     ledger.record(transaction)
     ledger.move("llm.traces", 0, 9, HOSTILE)
     ledger.close()
