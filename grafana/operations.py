@@ -162,7 +162,7 @@ PIPELINE: Final = Board(
                 ),
                 Panel(
                     "Deliveries",
-                    "Messages offered to a destination, by outcome; failed ones are tried again.",
+                    "Messages offered, by outcome: failed ones are tried again, rejected ones are set aside.",
                     "cps",
                     ((rate("deliveries", "destination, outcome"), "{{destination}} {{outcome}}"),),
                 ),

@@ -19,7 +19,7 @@ from monitor.daemon.component import Component, Components
 from monitor.daemon.reload import Reloader
 from monitor.daemon.systemd import notify
 from monitor.daemon.watchdog import Watchdog
-from monitor.deliver.outbox import Dispatcher
+from monitor.deliver.outbox import Dispatcher, longest_wait
 from monitor.deliver.senders import senders
 from monitor.detect import specs, tiers, without_lost_models
 from monitor.detect.pool import Pool
@@ -32,6 +32,7 @@ from monitor.ports import Observer, Observers, Source
 from monitor.receiver.otlp_grpc import GrpcReceiver
 from monitor.receiver.otlp_http import Receiver
 from monitor.rules import RuleBook, default_paths
+from monitor.telemetry.lines import LineWriter
 from monitor.telemetry.observer import TelemetryObserver
 
 LIVE_SECONDS: Final = 15.0  # a stuck client makes readiness false within this time
@@ -58,6 +59,7 @@ class Daemon:
 
     `source` replaces the configured ones. `observer` gets the engine's reports besides the daemon's own.
     `reread` reads the configuration again on a reload; without it, only the rules are read again.
+    `lines` is what the log is written to, where its writer can say what was written.
     """
 
     def __init__(
@@ -68,11 +70,12 @@ class Daemon:
         source: Source | None = None,
         observer: Observer | None = None,
         reread: Callable[[], Config] | None = None,
+        lines: LineWriter | None = None,
     ) -> None:
         self.config = config
         self.clock = clock = clock or SystemClock()
         self.rules = RuleBook(config.rules.paths or default_paths(), clock)
-        destinations = senders(config, clock)
+        destinations = senders(config, clock, lines)
         self.ledger, self.vault = build.open_ledger(config, clock, create=True)
         self.metrics = build.build_metrics(config, self.rules, list(destinations))
         self._tracer = build.build_tracer(config)
@@ -87,12 +90,14 @@ class Daemon:
             risk_thresholds=config.telemetry.risk_thresholds,
             budgets=config.budgets,
         )
+        if lines is not None:
+            lines.dropped = self.observer.log_lines_dropped
         self.auditor = Auditor(self.ledger, clock, self.observer, config.ledger.verify_seconds)
         # Decided once: a worker replaced later must judge like the others, or not at all.
         self._judging, self._lost_models = without_lost_models(config)
         self.pool = Pool(specs(self._judging), config.pool, clock)
         self.dispatcher = Dispatcher(
-            LedgerOutbox(self.ledger, clock),
+            LedgerOutbox(self.ledger, clock, longest_wait(destinations, config.deliver.max_backoff_seconds)),
             destinations,
             clock,
             self.observer,
@@ -176,7 +181,7 @@ class Daemon:
                 "delivery",
                 self.dispatcher.start,
                 self.dispatcher.stop,
-                lambda: {"delivery_running": self.dispatcher.failure is None},
+                lambda: {"delivery_running": self.dispatcher.running},
             ),
             Component("watchdog", self._start_watchdog, lambda _: self._watchdog.stop()),
         )

@@ -16,7 +16,7 @@ from monitor.config import Config
 from monitor.daemon import checks
 from monitor.daemon.checks import CheckResult
 from monitor.deliver.alertmanager import AlertmanagerSender
-from monitor.deliver.outbox import Delivered, Reason, Rejected, Retry
+from monitor.deliver.results import REFUSALS, Delivered, Reason, Rejected, Retry
 from monitor.deliver.senders import senders
 from monitor.deliver.webhook import WebhookSender
 from monitor.errors import ConfigError, Retryable
@@ -87,7 +87,9 @@ _REMEDIES: Final = {
     Reason.TLS: "its certificate is not trusted here: check the name in the URL and the authorities",
     Reason.TIMEOUT: "a firewall may drop packets on the way: allow this host to reach it",
     Reason.FORBIDDEN_ADDRESS: "its address is private: set allow_private if that is intended",
-    Reason.REFUSED: "it refuses us: check path, user name and password",
+    Reason.UNAUTHORIZED: "it refuses our login: check user name, password and URL",
+    Reason.NOT_FOUND: "it knows no such path: check the URL",
+    Reason.REFUSED: "it refuses what we send: does the URL name the right service?",
     Reason.INVALID: "it does not take alerts: does the URL name an Alertmanager with API v2?",
     Reason.REDIRECTED: "it redirects: configure the URL it redirects to",
 }
@@ -100,8 +102,7 @@ def _ledger(config: Config, clock: Clock) -> list[CheckResult]:
 
     ledger, _ = open_ledger(config, clock)
     try:
-        waiting = LedgerOutbox(ledger, clock).pending()
-        rejected = queries.rejected_messages(ledger)
+        waiting, troubles = LedgerOutbox(ledger, clock).backlog()
         dead = sum(letter.requeued is None for letter in queries.letters(ledger, limit=100_000))
         positions = queries.positions(ledger)
     finally:
@@ -115,14 +116,14 @@ def _ledger(config: Config, clock: Clock) -> list[CheckResult]:
         )
         for name, (count, age) in sorted(waiting.items())
     ]
-    results += [
-        CheckResult(
-            f"outbox {name}",
-            "missing",
-            f"{count} messages were refused for good ({reason}); they reached no one",
-        )
-        for (name, reason), count in sorted(rejected.items())
-    ]
+    for (name, state, reason), count in sorted(troubles.items()):
+        if state == "rejected":
+            detail = f"{count} messages are set aside ({reason}); `riskmon outbox retry` sends them again"
+            results.append(CheckResult(f"outbox {name}", "missing", detail))
+        elif reason in REFUSALS:
+            remedy = _REMEDIES[Reason(reason)]
+            detail = f"{count} messages wait, refused ({reason}) and tried again; {remedy}"
+            results.append(CheckResult(f"outbox {name}", "failed", detail))
     if dead:
         detail = (
             f"{dead} records were not judged; `riskmon dlq list` says why, `riskmon dlq requeue` tries again"
@@ -216,7 +217,7 @@ def _blind(config: Config, _clock: Clock) -> list[CheckResult]:
 CONDITIONS: Final = {
     "started": "models are still loading, or cannot be loaded; see its log",
     "loop_turning": "the engine hangs; the watchdog ends it and writes its stacks to standard error",
-    "delivery_running": "a delivery thread has died; report the last log line and restart the daemon",
+    "delivery_running": "a fault ends each turn of a delivery thread; report the last lines of its log",
     "partitions_assigned": "it owns no partition; are there more daemons than partitions, or is Kafka away?",
     "kafka_authorized": "Kafka denies it a right; see RiskmonKafkaDenied in the runbook",
     "group_member": "its group has no such member; see RiskmonNotMember in the runbook",

@@ -3,6 +3,7 @@
 import faulthandler
 import os
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from typing import NoReturn
@@ -10,13 +11,29 @@ from typing import NoReturn
 from monitor.clock import Clock
 
 CHECK_SECONDS = 1.0
+LAST_WORDS_SECONDS = 2.0
 EX_SOFTWARE = 70  # sysexits.h
 
 
 def abort() -> NoReturn:
-    """Write every thread's stack to standard error (function names only) and end with status 70."""
-    faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
-    os._exit(EX_SOFTWARE)
+    """Write every thread's stack to standard error (function names only) and end with status 70.
+
+    It ends also where standard error is a pipe that nobody reads, after `LAST_WORDS_SECONDS`.
+    """
+    try:
+        writer = threading.Thread(target=os.write, args=(sys.stderr.fileno(), _stacks()), daemon=True)
+        writer.start()
+        writer.join(LAST_WORDS_SECONDS)
+    finally:
+        os._exit(EX_SOFTWARE)
+
+
+def _stacks() -> bytes:
+    """Return what faulthandler says. It holds the interpreter while it writes, hence to a file of ours."""
+    with tempfile.TemporaryFile() as file:
+        faulthandler.dump_traceback(file=file, all_threads=True)
+        file.seek(0)
+        return file.read()
 
 
 class Watchdog:

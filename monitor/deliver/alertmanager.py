@@ -8,7 +8,7 @@ from typing import Any
 from monitor.clock import Clock, Deadline, rfc3339
 from monitor.config import AlertmanagerConfig
 from monitor.deliver.network import Poster, endpoint
-from monitor.deliver.outbox import Outcome, Reason, Rejected, Result, Retry
+from monitor.deliver.results import Outcome, Reason, Rejected, Result, Retry
 from monitor.records import Leased
 
 
@@ -32,7 +32,7 @@ class AlertmanagerSender:
             self._headers["authorization"] = f"Basic {token}"
 
     def send(self, batch: Sequence[Leased]) -> Outcome:
-        """Send all rows at once; halve an array found invalid until the bad row is alone."""
+        """Send all rows at once; halve an array found malformed until the bad row is alone."""
         return self._send(batch, Deadline(self._clock, self.timeout))
 
     def reach(self, seconds: float) -> Result:
@@ -48,7 +48,7 @@ class AlertmanagerSender:
             return [Retry(Reason.TIMEOUT)] * len(batch)
         alerts = [self._firing(row.body) for row in batch]
         result = self._poster.post(json.dumps(alerts).encode(), self._headers, deadline)
-        if result == Rejected(Reason.INVALID) and len(batch) > 1:
+        if isinstance(result, Rejected) and len(batch) > 1:
             half = len(batch) // 2
             return self._send(batch[:half], deadline) + self._send(batch[half:], deadline)
         return [result] * len(batch)

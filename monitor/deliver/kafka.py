@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from monitor.clock import Clock, Deadline
-from monitor.deliver.outbox import Delivered, Outcome, Reason, Rejected, Result, Retry
+from monitor.deliver.results import Delivered, Outcome, Reason, Rejected, Result, Retry
 from monitor.records import Leased
 
 FEEDBACK_TYPE = "riskmon.feedback.v1"
@@ -74,6 +74,15 @@ class KafkaSender:
         deadline = Deadline(self._clock, self._wait)
         begun = self._begin(batch)
         results = [self._end(row, deadline) for row in begun]
+        # A broker answers for all records of a request, so that one bad row has its neighbours refused.
+        spoilt = [
+            place
+            for place, (row, result) in enumerate(zip(begun, results, strict=True))
+            if isinstance(result, Rejected) and result is not row
+        ]
+        if len(spoilt) > 1:
+            for place in spoilt:
+                results[place] = self._end(self._begin([batch[place]])[0], deadline)
         if any(isinstance(result, Retry) for result in results):
             self.close()
         return results
@@ -155,8 +164,17 @@ def _headers(row: Leased, event: str) -> list[tuple[str, bytes]]:
 
 
 def _judge(error: Exception) -> Result:
-    from kafka.errors import KafkaTimeoutError, MessageSizeTooLargeError, RecordListTooLargeError
+    """Return what an error of the client means for a row: only size and form are the row's own fault."""
+    from kafka import errors
 
-    if isinstance(error, MessageSizeTooLargeError | RecordListTooLargeError):
+    if isinstance(error, errors.MessageSizeTooLargeError | errors.RecordListTooLargeError):
         return Rejected(Reason.TOO_LARGE)
-    return Retry(Reason.TIMEOUT if isinstance(error, KafkaTimeoutError) else Reason.BROKER)
+    if isinstance(error, errors.InvalidRecordError):
+        return Rejected(Reason.INVALID)
+    if isinstance(error, errors.AuthorizationError | errors.SaslAuthenticationFailedError):
+        return Retry(Reason.UNAUTHORIZED)
+    if isinstance(error, errors.UnknownTopicOrPartitionError | errors.InvalidTopicError):
+        return Retry(Reason.NOT_FOUND)
+    if isinstance(error, errors.PolicyViolationError):
+        return Retry(Reason.REFUSED)
+    return Retry(Reason.TIMEOUT if isinstance(error, errors.KafkaTimeoutError) else Reason.BROKER)

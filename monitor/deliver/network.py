@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import httpcore
 
 from monitor.clock import Clock, Deadline
-from monitor.deliver.outbox import Delivered, Reason, Rejected, Result, Retry
+from monitor.deliver.results import Delivered, Reason, Rejected, Result, Retry
 from monitor.errors import ConfigError
 
 MAX_RESPONSE_BYTES = 64 * 1024  # of an unneeded body; the rest is left unread and the connection closed
@@ -33,14 +33,19 @@ _DENIED_V4 = [ipaddress.IPv4Network(net) for net in ("192.0.0.0/24", "192.88.99.
 # What `is_global` lets pass in some or all supported versions of Python: Teredo and its neighbours, 6to4 and
 # its relays, documentation, protocol assignments (IANA special-purpose registries), Azure's metadata host.
 
+_MALFORMED: dict[int, Reason] = {
+    HTTPStatus.BAD_REQUEST: Reason.INVALID,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: Reason.TOO_LARGE,
+    HTTPStatus.UNPROCESSABLE_ENTITY: Reason.INVALID,
+}
 _PASSING: dict[int, Reason] = {
+    HTTPStatus.UNAUTHORIZED: Reason.UNAUTHORIZED,
+    HTTPStatus.FORBIDDEN: Reason.UNAUTHORIZED,
+    HTTPStatus.PROXY_AUTHENTICATION_REQUIRED: Reason.UNAUTHORIZED,
+    HTTPStatus.NOT_FOUND: Reason.NOT_FOUND,
+    HTTPStatus.GONE: Reason.NOT_FOUND,
     HTTPStatus.REQUEST_TIMEOUT: Reason.TIMEOUT,
     HTTPStatus.TOO_MANY_REQUESTS: Reason.THROTTLED,
-}
-_INVALID: set[int] = {
-    HTTPStatus.BAD_REQUEST,
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    HTTPStatus.UNPROCESSABLE_ENTITY,
 }
 _HOST = re.compile(r"[a-z0-9._-]{1,253}")
 
@@ -114,16 +119,20 @@ def endpoint(url: str, setting: str, *, allow_private: bool) -> httpcore.URL:
 def result_of_status(status: int, retry_after: str, now: float) -> Result:
     """Return what an HTTP status means for the rows sent: delivered, to be retried, or rejected.
 
-    408, 429 and 5xx are tried again, not before `Retry-After` (seconds or an HTTP date, RFC 9110 10.2.3).
+    400, 413 and 422 call the rows themselves malformed. All others are about the way there (a log-in, a path,
+    a proxy) and tried again, not before `Retry-After` (seconds or an HTTP date, RFC 9110 10.2.3).
     """
     if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
         return Delivered()
-    passing = Reason.SERVER_ERROR if status >= HTTPStatus.INTERNAL_SERVER_ERROR else _PASSING.get(status)
-    if passing:
-        return Retry(passing, _seconds(retry_after, now))
-    if status < HTTPStatus.BAD_REQUEST:
-        return Rejected(Reason.REDIRECTED)
-    return Rejected(Reason.INVALID if status in _INVALID else Reason.REFUSED)
+    if status in _MALFORMED:
+        return Rejected(_MALFORMED[status])
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        reason = Reason.SERVER_ERROR
+    elif status < HTTPStatus.BAD_REQUEST:
+        reason = Reason.REDIRECTED
+    else:
+        reason = _PASSING.get(status, Reason.REFUSED)
+    return Retry(reason, _seconds(retry_after, now))
 
 
 class Poster:

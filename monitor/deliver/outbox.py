@@ -5,11 +5,13 @@ leases a batch, sends it, and records the outcome of every row:
 
     delivered   done
     retry       due again after an exponential back-off with full jitter; never given up
-    rejected    parked with its reason: the receiver said that the same row would always fail
+    rejected    set aside with its reason, for an operator to send again: the receiver calls it malformed
 
-A lane whose sends all fail backs off as a whole, so a dead destination is not hammered row by row. The lease
-outlasts the longest send by `LEASE_MARGIN`; only a crash, or a ledger that is busy for longer than that,
-repeats a row, and then under the same key.
+A lane whose sends all fail backs off as a whole, so a dead destination is not hammered row by row. Rows that
+nobody has tried yet then go first, and a destination that answers is asked again soon: rows that it refuses
+for ever must not keep others back. The lease outlasts the longest send by `LEASE_MARGIN`; only a crash, or a
+ledger that is busy for longer than that, repeats a row, and then under the same key. A turn that raises what
+nobody planned for is reported and, after a wait, followed by the next one: no lane ends before it is told to.
 """
 
 import functools
@@ -17,12 +19,12 @@ import random
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
-from enum import StrEnum
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, Protocol
 
 import structlog
 
 from monitor.clock import Clock, Deadline
+from monitor.deliver.results import REFUSALS, Delivered, Outcome, Reason, Rejected, Retry, Sender
 from monitor.errors import Retryable
 from monitor.records import Leased
 
@@ -30,6 +32,7 @@ BASE_SECONDS = 0.5  # upper end of the first back-off; doubles with each further
 IDLE_SECONDS = 1.0  # how often an idle lane looks for rows of other daemons and for retries come due
 PENDING_SECONDS = 5.0  # how often the waiting rows are counted; a third of a usual scrape interval
 LEASE_MARGIN = 5.0  # seconds a lease outlasts its send, for the ledger to record the outcome
+REFUSED_SECONDS = 5.0  # longest wait of a lane whose destination answers: another row may be taken
 LEDGER_SECONDS = 1.0  # longest wait for a busy ledger; several fit into LEASE_MARGIN
 _MAX_DOUBLINGS = 32  # 0.5 s * 2**32 is beyond any cap, and larger powers overflow a float
 
@@ -39,8 +42,13 @@ log = structlog.get_logger(__name__)
 class Outbox(Protocol):
     """The ledger's side. Thread-safe: every lane calls it. Each method may raise Retryable when busy."""
 
-    def lease(self, destination: str, limit: int, until: float, now: float) -> list[Leased]:
-        """Lease at most `limit` rows that are due at `now` and not leased, until `until`."""
+    def lease(
+        self, destination: str, limit: int, until: float, now: float, *, untried: bool = False
+    ) -> list[Leased]:
+        """Lease at most `limit` rows that are due at `now` and not leased, until `until`.
+
+        With `untried`, rows that were never tried go before all others, the newest first.
+        """
         ...
 
     def delivered(self, ids: Sequence[int], now: float) -> None:
@@ -52,78 +60,15 @@ class Outbox(Protocol):
         ...
 
     def rejected(self, ids: Sequence[int], reason: str, now: float) -> None:
-        """Park rows for good: kept, counted, visible, never leased again."""
+        """Set rows aside: kept, counted, visible, not leased until an operator says so."""
         ...
 
-    def pending(self) -> dict[str, tuple[int, float]]:
-        """Return, per destination, how many rows wait and the age of the oldest in seconds."""
-        ...
+    def backlog(self) -> tuple[dict[str, tuple[int, float]], dict[tuple[str, str, str], int]]:
+        """Return what waits, and what has failed.
 
-
-class Reason(StrEnum):
-    """Why a row was not delivered. A metric label, hence bounded."""
-
-    DNS = "dns"
-    FORBIDDEN_ADDRESS = "forbidden_address"
-    CONNECT = "connect"
-    TLS = "tls"
-    TIMEOUT = "timeout"
-    PROTOCOL = "protocol"
-    THROTTLED = "throttled"
-    SERVER_ERROR = "server_error"
-    BROKER = "broker"
-    INVALID = "invalid"
-    REFUSED = "refused"
-    REDIRECTED = "redirected"
-    TOO_LARGE = "too_large"
-    STOPPED = "stopped"
-    INTERNAL = "internal"
-
-
-class Delivered(NamedTuple):
-    """The receiver has the row."""
-
-
-class Retry(NamedTuple):
-    """The failure may pass: send again, not before `after` seconds from now if the cap allows it."""
-
-    reason: Reason
-    after: float = 0.0
-
-
-class Rejected(NamedTuple):
-    """The same row would always fail."""
-
-    reason: Reason
-
-
-Result: TypeAlias = Delivered | Retry | Rejected
-Outcome: TypeAlias = Sequence[Result]  # one per row of the batch, in order
-
-
-class Sender(Protocol):
-    """Sends rows to one destination. The sender alone decides whether a failure is worth another try.
-
-    Used from one thread. `batch` is the most rows one `send` takes, `timeout` about the longest it may last
-    in seconds.
-    """
-
-    @property
-    def batch(self) -> int:
-        """Most rows of one send."""
-        ...
-
-    @property
-    def timeout(self) -> float:
-        """Longest time of one send, in seconds."""
-        ...
-
-    def send(self, batch: Sequence[Leased]) -> Outcome:
-        """Send rows; return the outcome of each. Expected failures are outcomes, not exceptions."""
-        ...
-
-    def close(self) -> None:
-        """Close connections, within a second or two. Idempotent."""
+        The former is how many rows, and the age of the oldest in seconds, by destination; the latter how
+        many, by destination, state (`waiting`, `rejected`) and reason of the last try.
+        """
         ...
 
 
@@ -139,11 +84,17 @@ class DeliveryObserver(Protocol):
         ...
 
     def rejected(self, destination: str, reason: str, n: int) -> None:
-        """Rows were parked for good."""
+        """Rows were set aside."""
         ...
 
-    def pending(self, waiting: Mapping[str, tuple[int, float]]) -> None:
-        """Rows waiting and age of the oldest in seconds, per destination."""
+    def lane_restarted(self, destination: str) -> None:
+        """A bug ended a turn of a lane, which goes on after a wait."""
+        ...
+
+    def pending(
+        self, waiting: Mapping[str, tuple[int, float]], troubles: Mapping[tuple[str, str, str], int]
+    ) -> None:
+        """Rows waiting and age of the oldest in seconds, per destination; and see `Outbox.backlog`."""
         ...
 
 
@@ -154,6 +105,11 @@ def next_try(attempts: int, now: float, base: float, cap: float, rng: random.Ran
     "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
     """
     return now + rng.uniform(0.0, min(cap, base * 2.0 ** min(attempts, _MAX_DOUBLINGS)))
+
+
+def longest_wait(senders: Mapping[str, Sender], max_backoff: float) -> float:
+    """Return the longest time in seconds that any row is leased or put off for."""
+    return max([max_backoff, *(sender.timeout + LEASE_MARGIN for sender in senders.values())])
 
 
 class Lane:
@@ -178,9 +134,15 @@ class Lane:
         self._rng = rng
         self._misses = 0
         self._busy = 0
+        self._crashes = 0
         self._owed: deque[Callable[[], None]] = deque()
         self._stopping = threading.Event()
         self._deadline: Deadline | None = None
+
+    @property
+    def sound(self) -> bool:
+        """Return whether the last turn ended as planned."""
+        return not self._crashes
 
     def turn(self) -> float | None:
         """Settle what is owed, lease, send and settle; return the seconds to back off, None when idle."""
@@ -188,7 +150,11 @@ class Lane:
             self._settle()
             now = self._clock.now()
             rows = self._outbox.lease(
-                self.destination, self._sender.batch, now + self._sender.timeout + LEASE_MARGIN, now
+                self.destination,
+                self._sender.batch,
+                now + self._sender.timeout + LEASE_MARGIN,
+                now,
+                untried=self._misses > 0,
             )
             if not rows:
                 return None
@@ -209,7 +175,14 @@ class Lane:
             wake.clear()
             if self._stopping.is_set():  # checked after clearing, or the wake of `stop` could be lost
                 return
-            pause = self.turn()
+            try:
+                pause = self.turn()
+                self._crashes = 0
+            except Exception as error:  # noqa: BLE001 - a bug, here or in the ledger: others' alerts must go on
+                self._crashes += 1
+                log.critical("delivery_lane_ended", destination=self.destination, error=type(error).__name__)
+                self._observer.lane_restarted(self.destination)
+                pause = self._pause(self._crashes, self._cap)
             if pause is None:
                 wake.wait(IDLE_SECONDS)
             elif pause > 0:
@@ -225,12 +198,14 @@ class Lane:
 
         Rows not recorded before the deadline stay leased, and are sent again once the lease has ended.
         """
-        while self._owed and not self._late():
-            try:
-                self._settle()
-            except Retryable:
-                self._clock.sleep(0.05)
-        self._sender.close()
+        try:
+            while self._owed and not self._late():
+                try:
+                    self._settle()
+                except Retryable:
+                    self._clock.sleep(0.05)
+        finally:
+            self._sender.close()
 
     def _deliver(self, rows: Sequence[Leased]) -> float:
         results = self._send(rows)
@@ -263,19 +238,33 @@ class Lane:
             self._misses = 0
             return longest
         self._misses += 1
-        return max(longest, self._pause(self._misses, self._cap))
+        answers = all(retry.reason in REFUSALS for retry, _ in failed)
+        return max(
+            longest, self._pause(self._misses, min(self._cap, REFUSED_SECONDS) if answers else self._cap)
+        )
 
     def _send(self, rows: Sequence[Leased]) -> Outcome:
+        bugs: list[str] = []
+        results = self._attempt(rows, Deadline(self._clock, self._sender.timeout), bugs)
+        if bugs:
+            log.critical("delivery_bug", destination=self.destination, error=bugs[0], rows=len(bugs))
+        return results
+
+    def _attempt(self, rows: Sequence[Leased], deadline: Deadline, bugs: list[str]) -> Outcome:
+        """Send rows, and halve a batch that a bug of the sender spoils until the row at fault is alone."""
         try:
             results = self._sender.send(rows)
+            bug = "" if len(results) == len(rows) else "wrong number of results"
         except Exception as error:  # noqa: BLE001 - a sender's bug must not end the lane: report and retry
-            # The type only: a message could quote a body.
-            log.critical("delivery_bug", destination=self.destination, error=type(error).__name__)
+            bug = type(error).__name__  # the type only: a message could quote a body
+        if not bug:
+            return results
+        if len(rows) == 1 or deadline.expired():
+            bugs += [bug] * len(rows)
             return [Retry(Reason.INTERNAL)] * len(rows)
-        if len(results) != len(rows):
-            log.critical("delivery_bug", destination=self.destination, error="wrong number of results")
-            return [Retry(Reason.INTERNAL)] * len(rows)
-        return results
+        half = len(rows) // 2
+        first = self._attempt(rows[:half], deadline, bugs)
+        return [*first, *self._attempt(rows[half:], deadline, bugs)]
 
     def _pause(self, misses: int, cap: float) -> float:
         return next_try(misses - 1, 0.0, BASE_SECONDS, cap, self._rng)
@@ -321,12 +310,13 @@ class Dispatcher:
         self._threads: dict[str, threading.Thread] = {}
         self._stopping = threading.Event()
         self._orphans: set[str] = set()
-        self._failure: BaseException | None = None
+        self._counting = True
 
     @property
-    def failure(self) -> BaseException | None:
-        """The bug that ended a lane, if one did; the process must then end too."""
-        return self._failure
+    def running(self) -> bool:
+        """Return whether every lane turns as planned, and the waiting rows are counted."""
+        alive = all(thread.is_alive() for thread in self._threads.values())
+        return alive and self._counting and all(lane.sound for lane in self._lanes)
 
     def start(self) -> None:
         """Start delivering. Call once."""
@@ -360,25 +350,21 @@ class Dispatcher:
         thread.start()
 
     def _run(self, lane: Lane, wake: threading.Event) -> None:
-        try:
-            lane.run(wake)
-            lane.finish()
-        except Exception as error:  # noqa: BLE001 - handed to the owner, who stops the process
-            log.critical("delivery_lane_ended", destination=lane.destination, error=type(error).__name__)
-            self._failure = error
+        lane.run(wake)
+        lane.finish()
 
     def _count(self) -> None:
         while not self._stopping.is_set():
             try:
-                waiting = self._outbox.pending()
+                waiting, troubles = self._outbox.backlog()
             except Retryable:
                 log.info("delivery_pending_unknown")
-            except Exception as error:  # noqa: BLE001 - see _run
-                log.critical("delivery_count_ended", error=type(error).__name__)
-                self._failure = error
-                return
+            except Exception as error:  # noqa: BLE001 - a bug of the ledger: counting goes on, and says so
+                self._counting = False
+                log.critical("delivery_count_failed", error=type(error).__name__)
             else:
-                self._observer.pending(waiting)
+                self._counting = True
+                self._observer.pending(waiting, troubles)
                 self._name_orphans(waiting)
             self._stopping.wait(PENDING_SECONDS)
 

@@ -4,8 +4,8 @@ from monitor.clock import Clock
 from monitor.config import Config
 from monitor.deliver.alertmanager import AlertmanagerSender
 from monitor.deliver.kafka import VERDICT_TYPE, KafkaSender
-from monitor.deliver.log import LogSender
-from monitor.deliver.outbox import Sender
+from monitor.deliver.log import Lines, LogSender
+from monitor.deliver.results import Sender
 from monitor.deliver.webhook import WebhookSender
 from monitor.errors import ConfigError
 from monitor.outcome.alerts import ALERTMANAGER, FEEDBACK, LOG, WEBHOOK_PREFIX
@@ -14,8 +14,11 @@ from monitor.outcome.verdict import VERDICTS
 VERDICTS_BATCH = 1000  # one a trace: two ledger transactions per send must carry many
 
 
-def senders(config: Config, clock: Clock) -> dict[str, Sender]:
-    """Return a sender per destination. Connects to nothing. Raises ConfigError naming the setting."""
+def senders(config: Config, clock: Clock, lines: Lines | None = None) -> dict[str, Sender]:
+    """Return a sender per destination. Connects to nothing. Raises ConfigError naming the setting.
+
+    `lines` is what the log is written to, if its writer can say what is written; see `LogSender`.
+    """
     deliver = config.deliver
     built: dict[str, Sender] = {}
     if deliver.alertmanager.url:
@@ -26,7 +29,7 @@ def senders(config: Config, clock: Clock) -> dict[str, Sender]:
             raise ConfigError(f"deliver.webhooks: two are named {webhook.name!r}; give each its own name")
         built[destination] = WebhookSender(webhook, deliver.timeout_seconds, clock)
     if deliver.log:
-        built[LOG] = LogSender()
+        built[LOG] = LogSender(clock, lines)
     if deliver.feedback_topic:
         built[FEEDBACK] = KafkaSender(
             config.kafka.bootstrap_servers,

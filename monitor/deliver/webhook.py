@@ -10,7 +10,7 @@ from monitor.clock import Clock, Deadline
 from monitor.config import WebhookConfig
 from monitor.deliver.formats import body_of
 from monitor.deliver.network import Poster, Resolve, endpoint, resolve
-from monitor.deliver.outbox import Outcome, Result
+from monitor.deliver.results import Outcome, Result
 from monitor.records import Leased
 
 

@@ -9,7 +9,8 @@ that was stored elsewhere (`entries` and `head` of `riskmon audit verify --json`
 
 Kinds of entries: `start`, `coverage`, `gap`, `moved` (by an operator) and `incarnation` say what was judged
 of a partition, `flag` what it led to, `judge` which engine version judges from here on. The verifier passes
-over `topic` (first id seen), `behind` (the group had committed more), `started`, `stopped` and `requeued`.
+over `topic` (first id seen), `behind` (the group had committed more), `started`, `stopped`, `requeued` and
+`dropped`.
 """
 
 import hashlib

@@ -208,17 +208,6 @@ def row_counts(ledger: Ledger, *names: str) -> dict[str, int]:
         }
 
 
-def rejected_messages(ledger: Ledger) -> dict[tuple[str, str], int]:
-    """Count the messages that were refused for good, by destination and reason."""
-    query = (
-        sa.select(t.outbox.c.destination, t.outbox.c.reason, sa.func.count())
-        .where(t.outbox.c.state == "rejected")
-        .group_by(t.outbox.c.destination, t.outbox.c.reason)
-    )
-    with ledger.view() as connection:
-        return {(name, reason): count for name, reason, count in connection.execute(query)}
-
-
 def positions(ledger: Ledger) -> list[dict[str, Any]]:
     """List the positions of all partitions."""
     names = ("topic", "partition", "next_offset", "epoch", "owner", "updated", "topic_id", "incarnation")

@@ -25,6 +25,7 @@ import structlog
 from monitor.errors import RiskmonError
 from monitor.output import printable
 from monitor.privacy.redact import remark
+from monitor.telemetry.lines import LineWriter
 
 MAX_CHARS: Final = 300
 MAX_FRAMES: Final = 12
@@ -56,13 +57,13 @@ def set_level(level: str) -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]))
 
 
-def configure(level: str = "info", stream: TextIO | None = None, form: Format = "json") -> None:
+def configure(level: str = "info", stream: TextIO | LineWriter | None = None, form: Format = "json") -> None:
     """Route structlog, the standard library's logging, warnings and uncaught exceptions to `stream`.
 
     `level` applies to riskmon's own events; other libraries log from `warning` up. Process-wide, so
     only a composition root calls it (each worker process does too). `stream` defaults to standard error.
     """
-    out = stream or sys.stderr
+    out: Any = stream or sys.stderr
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,

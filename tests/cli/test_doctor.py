@@ -17,6 +17,7 @@ from monitor.cli import riskmon
 from monitor.clock import SystemClock
 from monitor.config import load
 from monitor.console.http import HttpServer
+from monitor.deliver.results import REFUSALS
 from monitor.demo.broker import EmbeddedBroker
 from monitor.ledger import schema as t
 from monitor.ledger.store import Ledger
@@ -77,14 +78,14 @@ class Patient:
         found = json.loads(done.stdout)["findings"]
         return done.exit_code, {each["subject"]: (each["state"], each["detail"]) for each in found}
 
-    def write(self, age: float, state: str = "waiting") -> None:
+    def write(self, age: float, state: str = "waiting", reason: str = "connect") -> None:
         """Put a message into the outbox."""
         config = load(self.folder / "riskmon.yaml", {})
         vault = Vault.open(config.data_dir / "riskmon.key")
         with closing(Ledger.open(config.ledger_url(), vault, SystemClock(), "d0")) as ledger:
-            row = {"destination": "webhook:ops", "key": f"{state}-{age}", "attempts": 0, "due": 0.0}
+            row = {"destination": "webhook:ops", "key": f"{state}-{age}-{reason}", "attempts": 0, "due": 0.0}
             body = json.dumps(alert_of(flag_row(), NOW, 1.0))
-            row |= {"body": body, "created": SystemClock().now() - age, "state": state, "reason": "refused"}
+            row |= {"body": body, "created": SystemClock().now() - age, "state": state, "reason": reason}
             with ledger.begin() as connection:
                 connection.execute(t.outbox.insert().values(**row))
 
@@ -142,16 +143,28 @@ def test_what_does_not_answer_is_named_with_the_next_step(patient: Patient) -> N
     assert failed["daemon"] == "ledger_writable: the ledger refuses writes; see disk and locks"
 
 
-def test_messages_that_wait_or_were_refused_are_counted(patient: Patient) -> None:
-    """Old messages fail the examination, refused ones are pointed out."""
+def test_messages_that_wait_or_are_set_aside_are_counted(patient: Patient) -> None:
+    """Old messages fail the examination, those set aside are pointed out with the next step."""
     patient.examine()
     patient.write(age=1.0)
-    patient.write(age=2.0, state="rejected")
+    patient.write(age=2.0, state="rejected", reason="invalid")
     code, found = patient.examine()
     assert (code, found["outbox webhook:ops"][0]) == (0, "missing")
+    assert "riskmon outbox retry" in found["outbox webhook:ops"][1]
     patient.write(age=1000.0)
     code, found = patient.examine()
     assert code == 1
+
+
+@pytest.mark.parametrize("reason", sorted(REFUSALS))
+def test_what_a_destination_refuses_is_a_fault_with_its_remedy(patient: Patient, reason: str) -> None:
+    """However fresh, a message that waits for somebody to mend the way there fails the examination."""
+    patient.examine()
+    patient.write(age=1.0, reason=reason)
+    code, found = patient.examine()
+    state, detail = found["outbox webhook:ops"]
+    assert (code, state) == (1, "failed")
+    assert f"refused ({reason})" in detail
 
 
 def test_emitters_of_blind_traces_are_named_with_the_switch_of_their_content(patient: Patient) -> None:

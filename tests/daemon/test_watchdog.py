@@ -1,5 +1,7 @@
 """The watchdog: a loop that hangs is noticed once, a process that stood still is spared."""
 
+import contextlib
+import os
 import subprocess
 import sys
 import threading
@@ -125,3 +127,24 @@ def test_a_wedged_process_ends_with_its_stacks_on_standard_error() -> None:
     assert done.returncode == EX_SOFTWARE
     assert "wedged_poll" in done.stderr
     assert "_watch" in done.stderr
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_wedged_process_ends_though_nobody_reads_its_last_words(*, gone: bool) -> None:
+    """A full pipe, or one whose reader is gone, as standard error cannot keep a hanging daemon alive."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writing, bytes(65536))
+    os.set_blocking(writing, True)
+    if gone:
+        os.close(reading)
+    with unhindered():
+        done = subprocess.run(
+            [sys.executable, "-c", _WEDGED], stderr=writing, check=False, timeout=2 * PATIENCE, cwd=ROOT
+        )
+    os.close(writing)
+    if not gone:
+        os.close(reading)
+    assert done.returncode == EX_SOFTWARE

@@ -24,7 +24,8 @@ from monitor.clock import Deadline, ManualClock, SystemClock, rfc3339
 from monitor.config import AlertmanagerConfig, DeliverConfig
 from monitor.deliver.alertmanager import AlertmanagerSender
 from monitor.deliver.formats import fingerprint
-from monitor.deliver.outbox import Delivered, Dispatcher, Reason, Rejected, Result, Retry
+from monitor.deliver.outbox import Dispatcher
+from monitor.deliver.results import Delivered, Reason, Rejected, Result, Retry
 from monitor.errors import ConfigError
 from monitor.findings import Severity
 from monitor.outcome.alerts import alert_of, outgoing_for
@@ -223,9 +224,11 @@ def test_credentials_travel_as_basic_authentication() -> None:
     ("status", "expected", "requests"),
     [
         (503, Retry(Reason.SERVER_ERROR), 1),
-        (401, Rejected(Reason.REFUSED), 1),
-        (302, Rejected(Reason.REDIRECTED), 1),
+        (401, Retry(Reason.UNAUTHORIZED), 1),
+        (302, Retry(Reason.REDIRECTED), 1),
+        (404, Retry(Reason.NOT_FOUND), 1),
         (400, Rejected(Reason.INVALID), 15),
+        (413, Rejected(Reason.TOO_LARGE), 15),
     ],
 )
 def test_only_an_invalid_array_is_taken_apart(status: int, expected: Result, requests: int) -> None:

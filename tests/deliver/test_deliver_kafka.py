@@ -16,7 +16,7 @@ from patience import PATIENCE, eventually, unhindered
 
 from monitor.clock import SystemClock
 from monitor.deliver.kafka import KafkaSender
-from monitor.deliver.outbox import Delivered, Reason, Rejected, Retry
+from monitor.deliver.results import Delivered, Reason, Rejected, Result, Retry
 from monitor.feedback.items import feedback_item
 from monitor.records import Leased
 
@@ -60,6 +60,22 @@ def consumed(address: str, topic: str, n: int) -> list[Any]:
 
         eventually(enough, f"{n} records")
     return found
+
+
+class NoBroker:
+    """A producer without connections, to be given sends."""
+
+    def __init__(self) -> None:
+        self.ended = False
+        self._sender = self
+
+    def close(self, timeout: float) -> None:
+        """See KafkaProducer."""
+        assert timeout <= 1.0
+
+    def force_close(self) -> None:
+        """See the producer's sender."""
+        self.ended = True
 
 
 def io_threads() -> set[threading.Thread]:
@@ -125,26 +141,86 @@ def test_a_row_too_large_for_kafka_is_parked_alone(apache_kafka: ApacheKafka, to
         assert out.send(batch) == [Delivered(), Rejected(Reason.TOO_LARGE), Delivered()]
 
 
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        ("TopicAuthorizationFailedError", Retry(Reason.UNAUTHORIZED)),
+        ("ClusterAuthorizationFailedError", Retry(Reason.UNAUTHORIZED)),
+        ("SaslAuthenticationFailedError", Retry(Reason.UNAUTHORIZED)),
+        ("UnknownTopicOrPartitionError", Retry(Reason.NOT_FOUND)),
+        ("InvalidTopicError", Retry(Reason.NOT_FOUND)),
+        ("PolicyViolationError", Retry(Reason.REFUSED)),
+        ("NotEnoughReplicasError", Retry(Reason.BROKER)),
+        ("KafkaTimeoutError", Retry(Reason.TIMEOUT)),
+        ("MessageSizeTooLargeError", Rejected(Reason.TOO_LARGE)),
+        ("RecordListTooLargeError", Rejected(Reason.TOO_LARGE)),
+        ("InvalidRecordError", Rejected(Reason.INVALID)),
+    ],
+)
+def test_only_the_size_and_form_of_a_record_set_it_aside(error: str, expected: Result) -> None:
+    """A right withdrawn, a topic that is away and a policy are mended some day; the row waits for it."""
+    from kafka import errors
+
+    class Failing(NoBroker):
+        """A producer whose sends fail, once a broker has answered."""
+
+        def send(self, *_: object, **__: object) -> Any:
+            from kafka import TopicPartition
+            from kafka.producer.future import FutureProduceResult, FutureRecordMetadata
+
+            produced = FutureProduceResult(TopicPartition("feedback", 0))
+            future = FutureRecordMetadata(produced, 0, 0, None, 0, 0, 0)
+            produced.failure(getattr(errors, error)())
+            return future
+
+    out = sender("127.0.0.1:1", "feedback")
+    out._producer = Failing()
+    assert out.send(rows(["a"])) == [expected]
+
+
+def test_a_row_that_the_broker_refuses_takes_no_neighbour_with_it() -> None:
+    """A broker refuses a request whole: its rows are sent again one by one, and only the bad one is left."""
+
+    class Picky(NoBroker):
+        """A producer whose requests fail while one row is among them."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.sent: list[str] = []
+
+        def send(self, _topic: str, key: bytes, **_: object) -> Any:
+            self.sent.append(key.decode())
+            producer, place = self, len(self.sent) - 1
+
+            class Future:
+                def get(self, timeout: float) -> None:
+                    from kafka.errors import InvalidRecordError
+
+                    assert timeout > 0
+                    request = producer.sent[:3] if place < 3 else producer.sent[place : place + 1]
+                    if "bad" in request:
+                        raise InvalidRecordError
+
+            return Future()
+
+    producer, out = Picky(), sender("127.0.0.1:1", "feedback")
+    out._producer = producer
+    assert out.send(rows(["a", "bad", "b"])) == [Delivered(), Rejected(Reason.INVALID), Delivered()]
+    assert producer.sent == ["a", "bad", "b", "a", "bad", "b"]
+
+
 def test_missing_metadata_is_waited_for_once_per_send() -> None:
     """If the topic's metadata cannot be had, the first row waits for it and the others do not."""
     from kafka.errors import KafkaTimeoutError
 
-    class NoMetadata:
+    class NoMetadata(NoBroker):
         """A producer whose topic is unknown."""
 
-        def __init__(self) -> None:
-            self.asked = 0
-            self._sender = self
+        asked = 0
 
         def send(self, *_: object, **__: object) -> None:
             self.asked += 1
             raise KafkaTimeoutError
-
-        def close(self, timeout: float) -> None:
-            assert timeout <= 1.0
-
-        def force_close(self) -> None:
-            self.ended = True
 
     producer, out = NoMetadata(), sender("127.0.0.1:1", "feedback")
     out._producer = producer

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from monitor.clock import ManualClock
 from monitor.config import Config
 from monitor.deliver.log import LogSender
-from monitor.deliver.outbox import Delivered
+from monitor.deliver.results import Delivered
 from monitor.deliver.senders import senders
 from monitor.errors import ConfigError
 from monitor.feedback.items import feedback_item
@@ -60,7 +60,7 @@ def test_the_log_has_a_line_per_alert_and_no_text(severity: Severity, level: str
     """An alert is one line at the level of its severity, with ids and labels and no word of the trace."""
     row = Leased(1, "log", "f1", alert_of(flag_row(severity=severity), NOW, 300.0), 0, NOW)
     with capture_logs() as logs:
-        assert LogSender().send([row, row]) == [Delivered()] * 2
+        assert LogSender(ManualClock()).send([row, row]) == [Delivered()] * 2
     assert logs[0] == logs[1]
     assert logs[0] == {
         "event": "alert",

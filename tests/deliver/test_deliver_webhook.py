@@ -33,7 +33,7 @@ from monitor.deliver.network import (
     resolve,
     result_of_status,
 )
-from monitor.deliver.outbox import Delivered, Outcome, Reason, Rejected, Result, Retry
+from monitor.deliver.results import Delivered, Outcome, Reason, Rejected, Result, Retry
 from monitor.deliver.webhook import WebhookSender
 from monitor.errors import ConfigError
 from monitor.records import Leased
@@ -135,21 +135,35 @@ def test_a_burst_shares_one_connection() -> None:
     [
         (200, Delivered()),
         (204, Delivered()),
-        (302, Rejected(Reason.REDIRECTED)),
+        (301, Retry(Reason.REDIRECTED, 7.0)),
+        (302, Retry(Reason.REDIRECTED, 7.0)),
+        (308, Retry(Reason.REDIRECTED, 7.0)),
         (400, Rejected(Reason.INVALID)),
-        (401, Rejected(Reason.REFUSED)),
-        (404, Rejected(Reason.REFUSED)),
+        (401, Retry(Reason.UNAUTHORIZED, 7.0)),
+        (403, Retry(Reason.UNAUTHORIZED, 7.0)),
+        (404, Retry(Reason.NOT_FOUND, 7.0)),
+        (405, Retry(Reason.REFUSED, 7.0)),
         (408, Retry(Reason.TIMEOUT, 7.0)),
-        (410, Rejected(Reason.REFUSED)),
-        (413, Rejected(Reason.INVALID)),
+        (410, Retry(Reason.NOT_FOUND, 7.0)),
+        (413, Rejected(Reason.TOO_LARGE)),
+        (415, Retry(Reason.REFUSED, 7.0)),
+        (422, Rejected(Reason.INVALID)),
         (429, Retry(Reason.THROTTLED, 7.0)),
         (500, Retry(Reason.SERVER_ERROR, 7.0)),
         (503, Retry(Reason.SERVER_ERROR, 7.0)),
     ],
 )
 def test_statuses_are_judged_by_whether_a_repeat_could_help(status: int, expected: Outcome) -> None:
-    """4xx but 408 and 429 is for good; 408, 429 and 5xx may pass, after the time the receiver asks for."""
+    """Only what is called malformed is set aside; all else may pass, after the time the receiver asks for."""
     assert result_of_status(status, "7", NOW) == expected
+
+
+@given(st.integers(200, 599))
+def test_no_status_but_three_gives_up_a_row(status: int) -> None:
+    """Whatever a receiver answers, a row is delivered (2xx), malformed (400, 413, 422), or tried again."""
+    result = result_of_status(status, "", NOW)
+    expected = Delivered if status < 300 else Rejected if status in {400, 413, 422} else Retry
+    assert type(result) is expected
 
 
 @pytest.mark.parametrize("text", ["", "soon", "-5", "1e9", "٣", "Wed, 99 Foo 2026 00:00:00 GMT"])
@@ -171,7 +185,7 @@ def test_redirects_are_not_followed() -> None:
         for status in (301, 302, 303, 307, 308):
             location = {"location": f"http://127.0.0.1:{port}/"}
             with receiver(status=status, reply=location) as (host, got):
-                assert post(f"http://{host}/") == [Rejected(Reason.REDIRECTED)]
+                assert post(f"http://{host}/") == [Retry(Reason.REDIRECTED)]
             assert len(got.got) == 1
         assert visitors() == 0
 

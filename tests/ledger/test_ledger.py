@@ -302,7 +302,7 @@ def test_the_outbox_leases_and_settles(database: Database) -> None:
         ledger.record(batch(claimed(ledger), range(4)))
         outbox = LedgerOutbox(ledger, clock)
         now = clock.now()
-        assert outbox.pending() == dict.fromkeys(("alertmanager", "feedback", "log"), (4, 0.0))
+        assert outbox.backlog()[0] == dict.fromkeys(("alertmanager", "feedback", "log"), (4, 0.0))
         rows = outbox.lease("log", 3, now + 30, now)
         assert [row.key for row in rows] == ["flag-0-0", "flag-0-1", "flag-0-2"]
         assert rows[0].body["labels"]["alertname"] == "Some"
@@ -313,7 +313,7 @@ def test_the_outbox_leases_and_settles(database: Database) -> None:
         outbox.failed([rows[1].id], now + 5, "http_503", now)
         outbox.rejected([rows[2].id], "http_400", now)
         clock.advance(10)
-        assert outbox.pending()["log"] == (2, 10.0)
+        assert outbox.backlog()[0]["log"] == (2, 10.0)
         (again,) = outbox.lease("log", 3, clock.now() + 30, clock.now())
         assert (again.key, again.attempts) == ("flag-0-1", 1)
         with ledger.begin() as connection:

@@ -338,7 +338,7 @@ def feed(observer: TelemetryObserver, turn: int) -> None:
     observer.tiers([TierStatus(detector="pii", tier=0, name="patterns", present=True)])
     observer.delivered("webhook", 1)
     observer.failed("webhook", "timeout", 1)
-    observer.pending({"webhook": (2, 30.0)})
+    observer.pending({"webhook": (2, 30.0)}, {})
 
 
 def until(check: Any, what: str) -> Any:

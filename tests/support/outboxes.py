@@ -36,7 +36,9 @@ class FakeOutbox:
                 row = Leased(len(self.rows), destination, f"key-{len(self.rows)}", {}, 0, 0.0)
                 self.rows[row.id] = Row(row)
 
-    def lease(self, destination: str, limit: int, until: float, now: float) -> list[Leased]:
+    def lease(
+        self, destination: str, limit: int, until: float, now: float, *, untried: bool = False
+    ) -> list[Leased]:
         """See Outbox."""
         with self.lock:
             self._maybe_busy()
@@ -45,7 +47,9 @@ class FakeOutbox:
                 for row in self.rows.values()
                 if row.leased.destination == destination and row.state == "waiting"
                 if row.due <= now and row.lease_ends <= now
-            ][:limit]
+            ]
+            fresh = [row for row in free if not row.leased.attempts] if untried else []
+            free = sorted(fresh or free, key=lambda row: row.due, reverse=bool(fresh))[:limit]
             for row in free:
                 row.lease_ends = until
             return [row.leased for row in free]
@@ -67,11 +71,13 @@ class FakeOutbox:
                 row.leased = row.leased._replace(attempts=row.leased.attempts + 1)
                 row.due, row.lease_ends, row.reason = retry_at, 0.0, reason
 
-    def pending(self) -> dict[str, tuple[int, float]]:
+    def backlog(self) -> tuple[dict[str, tuple[int, float]], dict[tuple[str, str, str], int]]:
         """See Outbox."""
         with self.lock:
-            waiting = [row for row in self.rows.values() if row.state == "waiting"]
-            return {d: (n, 1.0) for d, n in Counter(row.leased.destination for row in waiting).items()}
+            rows = [(row.leased.destination, row.state, row.reason) for row in self.rows.values()]
+            waiting = Counter(destination for destination, state, _ in rows if state == "waiting")
+            failed = Counter(row for row in rows if row[2] and row[1] != "delivered")
+            return {d: (n, 1.0) for d, n in waiting.items()}, dict(failed)
 
     def states(self) -> Counter[str]:
         """How many rows are in which state."""
@@ -96,6 +102,7 @@ class FakeObserver:
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.waiting: Mapping[str, tuple[int, float]] = {}
+        self.troubles: Mapping[tuple[str, str, str], int] = {}
 
     def delivered(self, destination: str, n: int) -> None:
         """See Observer."""
@@ -109,6 +116,12 @@ class FakeObserver:
         """See Observer."""
         self.counts[f"{destination} rejected {reason}"] += n
 
-    def pending(self, waiting: Mapping[str, tuple[int, float]]) -> None:
+    def lane_restarted(self, destination: str) -> None:
         """See Observer."""
-        self.waiting = waiting
+        self.counts[f"{destination} restarted"] += 1
+
+    def pending(
+        self, waiting: Mapping[str, tuple[int, float]], troubles: Mapping[tuple[str, str, str], int]
+    ) -> None:
+        """See Observer."""
+        self.waiting, self.troubles = waiting, troubles

@@ -18,6 +18,8 @@ class Receiver(BaseHTTPRequestHandler):
     reply: ClassVar[dict[str, str]] = {}
     body: ClassVar[bytes] = b"ok"
     got: ClassVar[list[tuple[str, dict[str, str], bytes]]] = []
+    taken: ClassVar[list[str]] = []
+    """Idempotency keys of what it took, that is, answered with 2xx."""
     peers: ClassVar[set[object]] = set()
 
     def do_POST(self) -> None:
@@ -26,7 +28,10 @@ class Receiver(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.got.append((self.path, headers, content))
         self.peers.add(self.client_address)
-        self.send_response(self.status)
+        status = self.status
+        if status < 300:
+            self.taken.append(headers.get("idempotency-key", ""))
+        self.send_response(status)
         for name, value in self.reply.items():
             self.send_header(name, value)
         self.send_header("content-length", str(len(self.body)))
@@ -43,7 +48,7 @@ class Receiver(BaseHTTPRequestHandler):
 @contextmanager
 def receiver(tls: ssl.SSLContext | None = None, **answer: Any) -> Iterator[tuple[str, type[Receiver]]]:
     """Run a local HTTP server; yield its address and the class that keeps what it got."""
-    fresh = {"got": [], "peers": set(), **answer}
+    fresh = {"got": [], "taken": [], "peers": set(), **answer}
     handler: type[Receiver] = type("Handler", (Receiver,), fresh)
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     if tls:

@@ -384,7 +384,10 @@ def test_deliveries_are_counted_by_destination_and_outcome() -> None:
     it.observer.delivered("webhook", 5)
     it.observer.failed("webhook", "timeout", 2)
     it.observer.rejected("webhook", "http_400", 1)
-    it.observer.pending({"webhook": (7, 12.5)})
+    troubles = {("webhook", "waiting", "unauthorized"): 3, ("webhook", "rejected", "invalid"): 2}
+    it.observer.pending({"webhook": (7, 12.5)}, troubles)
+    it.observer.lane_restarted("webhook")
+    it.observer.log_lines_dropped(4)
     it.observer.transaction(0.004)
     for _ in range(3):
         it.observer.rule_failed("Leak")
@@ -394,6 +397,10 @@ def test_deliveries_are_counted_by_destination_and_outcome() -> None:
     assert value("delivery_failures", destination="webhook", reason="http_400") == 1
     assert value("outbox_pending", destination="webhook") == 7
     assert value("outbox_oldest_seconds", destination="webhook") == 12.5
+    assert value("outbox_failing", destination="webhook", reason="unauthorized") == 3
+    assert value("outbox_set_aside", destination="webhook", reason="invalid") == 2
+    assert value("delivery_lane_restarts", destination="webhook") == 1
+    assert value("log_lines_dropped") == 4
     assert value("rule_errors", rule="Leak") == 3
     assert "riskmon_ledger_transaction_seconds_count 1.0" in it.text()
     assert [call.args[0] for call in it.log.calls] == ["delivery_rejected"]

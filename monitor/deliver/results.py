@@ -1,0 +1,86 @@
+"""What a sender is, and what it may answer.
+
+A destination has the last word on one thing only: that a message is malformed. Whatever else it says (log in
+first, no such path, go elsewhere) is a fault of the way there, which somebody mends; the message is kept and
+tried again until then.
+"""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Final, NamedTuple, Protocol, TypeAlias
+
+from monitor.records import Leased
+
+
+class Reason(StrEnum):
+    """Why a row was not delivered. A metric label, hence bounded."""
+
+    DNS = "dns"
+    FORBIDDEN_ADDRESS = "forbidden_address"
+    CONNECT = "connect"
+    TLS = "tls"
+    TIMEOUT = "timeout"
+    PROTOCOL = "protocol"
+    THROTTLED = "throttled"
+    SERVER_ERROR = "server_error"
+    BROKER = "broker"
+    STREAM = "stream"
+    UNAUTHORIZED = "unauthorized"
+    NOT_FOUND = "not_found"
+    REDIRECTED = "redirected"
+    REFUSED = "refused"
+    INVALID = "invalid"
+    TOO_LARGE = "too_large"
+    STOPPED = "stopped"
+    INTERNAL = "internal"
+
+
+REFUSALS: Final = frozenset({Reason.UNAUTHORIZED, Reason.NOT_FOUND, Reason.REDIRECTED, Reason.REFUSED})
+"""Reasons that somebody must mend: the destination answers, and does not take messages from us."""
+
+
+class Delivered(NamedTuple):
+    """The receiver has the row."""
+
+
+class Retry(NamedTuple):
+    """The failure may pass: send again, not before `after` seconds from now if the cap allows it."""
+
+    reason: Reason
+    after: float = 0.0
+
+
+class Rejected(NamedTuple):
+    """The receiver calls this very row malformed: it is set aside until an operator sends it again."""
+
+    reason: Reason
+
+
+Result: TypeAlias = Delivered | Retry | Rejected
+Outcome: TypeAlias = Sequence[Result]  # one per row of the batch, in order
+
+
+class Sender(Protocol):
+    """Sends rows to one destination. The sender alone decides whether a failure is worth another try.
+
+    Used from one thread. `batch` is the most rows one `send` takes, `timeout` about the longest it may last
+    in seconds.
+    """
+
+    @property
+    def batch(self) -> int:
+        """Most rows of one send."""
+        ...
+
+    @property
+    def timeout(self) -> float:
+        """Longest time of one send, in seconds."""
+        ...
+
+    def send(self, batch: Sequence[Leased]) -> Outcome:
+        """Send rows; return the outcome of each. Expected failures are outcomes, not exceptions."""
+        ...
+
+    def close(self) -> None:
+        """Close connections, within a second or two. Idempotent."""
+        ...
