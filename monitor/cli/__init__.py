@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "eval": "Measure a detector on labelled JSONL files.",
     "feedback": "Use flagged samples for retraining.",
     "models": "Show the bundled weights, and export your own checkpoint to a faster file.",
+    "outbox": "Show messages that were not delivered, send them again, drop them.",
     "positions": "Show and move the positions that partitions are read from.",
     "replay": "Judge a range of a topic again, without any effect.",
     "rules": "Work on rule files.",
