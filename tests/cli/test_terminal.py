@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from click.testing import CliRunner
-from flags import numbered_flag_row
+from flags import numbered_flag_row, redacted
 from hypothesis import given
 from hypothesis import strategies as st
 
