@@ -7,7 +7,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from monitor.config.base import Section
-from monitor.config.intake import AssemblyConfig, IngestConfig, KafkaConfig, ReceiverConfig
+from monitor.config.intake import LARGEST_SPAN, AssemblyConfig, IngestConfig, KafkaConfig, ReceiverConfig
 from monitor.config.judging import DetectorConfig, DetectorsConfig, PoolConfig, Profile, RulesConfig
 from monitor.config.operation import BudgetsConfig, HttpConfig, ShutdownConfig, TelemetryConfig
 from monitor.config.outcome import DeliverConfig, LedgerConfig
@@ -92,10 +92,10 @@ class Config(Section):
         return {signal: spool_topic(signal, self.name()) for signal in ("traces", "logs", "generations")}
 
     def bounds(self) -> IngestConfig:
-        """Return the bounds on decoding: a body that the receiver accepts must never exceed them."""
+        """Return the bounds on decoding: what the receiver makes of a body must never exceed them."""
         if not self.receiver.receives:
             return self.ingest
-        largest = max(self.ingest.max_record_bytes, self.receiver.max_body_bytes)
+        largest = max(self.ingest.max_record_bytes, min(self.receiver.max_body_bytes, LARGEST_SPAN))
         return self.ingest.model_copy(update={"max_record_bytes": largest})
 
     def enabled_detectors(self) -> dict[str, DetectorConfig]:

@@ -12,6 +12,11 @@ class HttpConfig(Section):
 
     host: str = Field("127.0.0.1", description="Address to listen on; loopback by default.")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(9469, description="Port; 0 takes a free one.")
+    allowed_hosts: list[str] = Field(
+        default_factory=list,
+        description="Names by which it may be asked, besides addresses, its own name, names without a dot, "
+        "and those below `local`, `internal`, `svc`; `*.example.org` is all below, `*` any.",
+    )
     reload: bool = Field(default=False, description="Whether `POST /-/reload` does what SIGHUP does.")
     review_token: SecretStr | None = Field(
         None,

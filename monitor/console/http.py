@@ -1,8 +1,9 @@
 """Metrics and health over HTTP: plain, without authentication, loopback by default. Flags with a token."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
+from time import perf_counter
 from typing import Final, Protocol
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -17,6 +18,7 @@ from monitor.web.server import Head, Limits, Response, Server
 
 MAX_CONNECTIONS: Final = 64
 REQUEST_SECONDS: Final = 10.0
+KEPT: Final = 10  # times as long as it takes to write the metrics, for which they are answered again
 
 
 class Health(Protocol):
@@ -29,6 +31,34 @@ class Health(Protocol):
     def ready(self) -> Mapping[str, bool]:
         """Return the named conditions of readiness; all of them must hold."""
         ...
+
+
+class Scrape:
+    """Metrics as text. Who asks in a loop gets the same text for `KEPT` times as long as it took to write.
+
+    So however often they are asked for, writing them takes at most a tenth of the time.
+    """
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        write: Callable[[CollectorRegistry], bytes],
+        timer: Callable[[], float] = perf_counter,
+    ) -> None:
+        self._registry = registry
+        self._write = write
+        self._timer = timer
+        self._text = b""
+        self._until = float("-inf")
+
+    def text(self) -> bytes:
+        """Return the metrics as they are, or were a moment ago."""
+        began = self._timer()
+        if began >= self._until:
+            self._text = self._write(self._registry)
+            end = self._timer()
+            self._until = end + KEPT * (end - began)
+        return self._text
 
 
 class HttpServer(Server):
@@ -48,8 +78,12 @@ class HttpServer(Server):
         *,
         reload: Callable[[], None] | None = None,
         review: Review | None = None,
+        allowed_hosts: Iterable[str] = (),
     ) -> None:
-        self._registry = registry
+        self._scrapes = {
+            CONTENT_TYPE_PLAIN_0_0_4: Scrape(registry, generate_latest),
+            openmetrics.CONTENT_TYPE_LATEST: Scrape(registry, openmetrics.generate_latest),
+        }
         self._health = health
         self._reload = reload
         self._review = review
@@ -70,6 +104,7 @@ class HttpServer(Server):
             Routes(routes, _problem, "no such page"),
             Limits(MAX_CONNECTIONS, request_seconds),
             remedy="allow only your scraper to reach it",
+            allowed_hosts=allowed_hosts,
         )
 
     @override
@@ -79,10 +114,9 @@ class HttpServer(Server):
         super().stop()
 
     def _metrics(self, head: Head) -> Response:
-        if "application/openmetrics-text" in head.headers.get("accept", ""):
-            text: bytes = openmetrics.generate_latest(self._registry)  # type: ignore[no-untyped-call] # as it ships
-            return Response(200, text, openmetrics.CONTENT_TYPE_LATEST)
-        return Response(200, generate_latest(self._registry), CONTENT_TYPE_PLAIN_0_0_4)
+        wants_open = "application/openmetrics-text" in head.headers.get("accept", "")
+        kind = openmetrics.CONTENT_TYPE_LATEST if wants_open else CONTENT_TYPE_PLAIN_0_0_4
+        return Response(200, self._scrapes[kind].text(), kind)
 
     def _livez(self, _head: Head) -> Response:
         live = self._health.live()

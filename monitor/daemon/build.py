@@ -183,7 +183,10 @@ def build_body_intake(config: Config, spool: LedgerSpool | None, clock: Clock) -
     """Build what all receivers give bodies to; None without a spool to write to."""
     if spool is None:
         return None
-    return BodyIntake(config.receiver, spool, config.spool_topics(), clock, config.ingest.max_spans)
+    bounds = config.bounds()
+    return BodyIntake(
+        config.receiver, spool, config.spool_topics(), clock, bounds.max_spans, bounds.max_record_bytes
+    )
 
 
 def build_receiver(config: Config, intake: BodyIntake | None, observer: TelemetryObserver) -> Receiver | None:

@@ -132,6 +132,7 @@ class Daemon:
             self,
             reload=self.engine.reload if config.http.reload else None,
             review=self._review,
+            allowed_hosts=config.http.allowed_hosts,
         )
         self._watchdog = Watchdog(
             lambda: self.engine.turned_at,

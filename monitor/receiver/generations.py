@@ -11,7 +11,9 @@ import msgspec
 from google.protobuf.message import DecodeError
 
 from monitor.protobuf import MessageField, message_types
+from monitor.receiver.dividing import divide
 from monitor.receiver.refusals import BodyRefused, Refusal
+from monitor.receiver.walking import holder
 
 SIGNAL: Final = "generations"
 """The signal, which is no OTLP, and the field of its bodies that is divided."""
@@ -36,8 +38,10 @@ class _Named(msgspec.Struct):
 _named: Final = msgspec.json.Decoder(_Named)
 
 
-def parts(body: bytes, most: int, *, as_json: bool) -> Sequence[bytes]:
+def parts(body: bytes, most: int, most_bytes: int, *, as_json: bool) -> Sequence[bytes]:
     """Return an export, in JSON or protobuf, as parts of at most `most` generations; none if it is empty.
+
+    A body of more than `most_bytes` is divided too, see `divide`.
 
     Raises BodyRefused for what is no export at all, or holds mostly hollow generations.
     """
@@ -54,9 +58,10 @@ def parts(body: bytes, most: int, *, as_json: bool) -> Sequence[bytes]:
             return ()
     if len(items) > _FEW + len(body) // _LEAST:
         raise BodyRefused(Refusal.MALFORMED, "most of the body are generations that hold nothing")
-    if len(items) <= most:
+    if len(items) <= most and len(body) <= most_bytes:
         return (body,)
-    slices = [items[start : start + most] for start in range(0, len(items), most)]
+    sizes = [memoryview(item).nbytes for item in items]
+    slices = [items[part.begin : part.end] for (part,) in divide([[sizes]], most, most_bytes)] or [items]
     if as_json:
         return [msgspec.json.encode({SIGNAL: each}) for each in slices]
     return [_MESSAGES["Export"](generations=each).SerializeToString() for each in slices]
@@ -103,8 +108,8 @@ def _id_of(item: msgspec.Raw) -> str:
 
 
 def _of_protobuf(body: bytes) -> Sequence[bytes]:
+    items = [body[begin:end] for _, begin, end in holder(body, 0, len(body), 1).items]
     try:
-        items: Sequence[bytes] = _MESSAGES["Export"].FromString(body).generations
         for item in items:
             _MESSAGES["Generation"].FromString(item)
     except DecodeError:

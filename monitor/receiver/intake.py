@@ -17,7 +17,9 @@ from monitor.receiver.bodies import Divider, plain
 from monitor.receiver.refusals import BodyRefused, Refusal
 from monitor.spool import Received
 
-WAITING_BODIES: Final = 8  # of the largest size, being received and written together
+WAITING_BODIES: Final = 8  # of the largest size, being received and written together, or 2 of them
+WAITING_BYTES: Final = 64 * 2**20  # if these are more than so many bytes
+PART_BYTES: Final = 2 * 2**20  # larger bodies become several records, so that none takes the engine long
 GROUP: Final = 256  # bodies of one transaction at most
 
 
@@ -34,11 +36,50 @@ class _Waiting(NamedTuple):
     written: Future[bool]
 
 
+def most_waiting(largest: int) -> int:
+    """Return the bytes that may be received, and again that may be checked and written, at once."""
+    return min(WAITING_BODIES * largest, max(WAITING_BYTES, 2 * largest))
+
+
+class Room:
+    """Bounds the bytes that all bodies hold together. Thread-safe."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._lock = threading.Lock()  # guards the next one
+        self.used = 0
+
+    def use(self, place: "Place", size: int) -> None:
+        """Let a place have so many bytes from now on. Raises BodyRefused when there is no room for more."""
+        with self._lock:
+            more = size - place.size
+            if more > 0 and self.used + more > self._most:
+                raise BodyRefused(Refusal.BUSY, "too much is being checked and written")
+            if not place.left:
+                self.used += more
+                place.size = size
+
+    def leave(self, place: "Place") -> None:
+        """Let a place have no bytes any more, for good."""
+        with self._lock:
+            self.used -= place.size
+            place.size, place.left = 0, True
+
+
+class Place:
+    """The bytes that one body holds: first those that came, then those they become."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.left = False
+
+
 class BodyIntake:
     """Checks bodies and writes them in groups: one fsync for all that came during the one before.
 
-    `topics` names the spool's topic of each signal; no record gets more than `max_spans` spans. Thread-safe:
-    each protocol has an event loop of its own, and all share the bounds and the writer.
+    `topics` names the spool's topic of each signal; no record gets more than `max_spans` spans, or more than
+    `max_record_bytes`. Thread-safe: each protocol has an event loop of its own, and all share the bounds, the
+    writer, and the one thread on which bodies are decompressed and checked.
     """
 
     def __init__(
@@ -48,16 +89,18 @@ class BodyIntake:
         topics: Mapping[str, str],
         clock: Clock,
         max_spans: int,
+        max_record_bytes: int,
     ) -> None:
         self._config = config
         self._spool = spool
         self._topics = topics
-        self._divider = Divider(max_spans, config.max_body_bytes)
+        self._divider = Divider(max_spans, config.max_body_bytes, PART_BYTES, max_record_bytes)
+        self.room = Room(most_waiting(config.max_body_bytes))
         self._clock = clock
+        self._checker = ThreadPoolExecutor(1, thread_name_prefix="riskmon-check")
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="riskmon-spool")
-        self._lock = threading.Lock()  # guards the three below
+        self._lock = threading.Lock()  # guards the two below
         self._waiting: list[_Waiting] = []
-        self._waiting_bytes = 0
         self._writing = False
         self._stopping = False
         self._refuse_until = 0.0
@@ -83,30 +126,45 @@ class BodyIntake:
 
         When it is cancelled, the body may be written all the same.
         """
-        body = plain(body, encoding, self._config.max_body_bytes)
-        parts = self._divider.parts(signal, content_type, body)
-        if parts:
-            topic, now = self._topics[signal], self._clock.now()
-            await self._write(Received(topic, now, content_type, parts[0], tuple(parts[1:])))
+        loop = asyncio.get_running_loop()
+        place = Place()
+        self.room.use(place, len(body))
+        try:
+            body, parts = await loop.run_in_executor(
+                self._checker, self._checked, place, signal, content_type, body, encoding
+            )
+            if parts:
+                topic, now = self._topics[signal], self._clock.now()
+                await self._write(Received(topic, now, content_type, parts[0], tuple(parts[1:])))
+        finally:
+            self.room.leave(place)
         return body
+
+    def _checked(
+        self, place: Place, signal: str, content_type: str, body: bytes, encoding: str
+    ) -> tuple[bytes, Sequence[bytes]]:
+        """Return the plain body and its parts."""
+        body = plain(body, encoding, self._config.max_body_bytes)
+        self.room.use(place, len(body))
+        parts = self._divider.parts(signal, content_type, body)
+        if len(parts) > 1:
+            self.room.use(place, len(body) + sum(map(len, parts)))
+        return body, parts
 
     def close(self) -> None:
         """Write what waits, then end. Idempotent."""
         self.refuse()
+        self._checker.shutdown()
         self._writer.shutdown()
 
     async def _write(self, body: Received) -> None:
         """Wait until a body is on disk."""
-        most = WAITING_BODIES * self._config.max_body_bytes
         waiting = _Waiting(body, Future())
         with self._lock:
-            if self._waiting_bytes + body.size > most:
-                raise BodyRefused(Refusal.BUSY, "too much is being written")
             if not self._writing:
                 self._writer.submit(self._write_groups)
                 self._writing = True
             self._waiting.append(waiting)
-            self._waiting_bytes += body.size
         try:
             written = await asyncio.wrap_future(waiting.written)
         except Retryable:
@@ -126,8 +184,6 @@ class BodyIntake:
                 taken = self._spool.append([waiting.body for waiting in wanted]) if wanted else 0
             except Exception as error:  # noqa: BLE001 - the waiting requests raise it
                 failure = error
-            with self._lock:
-                self._waiting_bytes -= sum(waiting.body.size for waiting in group)
             for number, waiting in enumerate(wanted):
                 if failure is not None:
                     waiting.written.set_exception(failure)

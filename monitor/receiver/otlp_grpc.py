@@ -27,11 +27,12 @@ from monitor.receiver.intake import BodyIntake
 from monitor.receiver.otlp_http import MAX_CONNECTIONS, REMEDY, REQUEST_SECONDS
 from monitor.receiver.refusals import BodyRefused, Refusal, status, too_large
 from monitor.web import credentials
-from monitor.web.server import cannot_listen, warn_beyond_loopback
+from monitor.web.listening import cannot_listen, warn_beyond_loopback
 
 MAX_CALLS: Final = 1024  # open at once; a waiting one holds what flow control let its client send
 CALLS_PER_CONNECTION: Final = 128  # further ones wait at the client
-RECEIVING: Final = 32  # bodies, of up to the largest size, that are received at once; the other calls wait
+RECEIVING: Final = 32  # bodies that are received at once; the other calls wait
+RECEIVING_BYTES: Final = 256 * 2**20  # or fewer, at least 2, that could be so large together
 IDLE_SECONDS: Final = 300.0  # until a connection without calls is closed
 HURRY_SECONDS: Final = 3.0  # for a body while others wait; 8 MiB in that time are 22 Mbit/s
 STOP_SECONDS: Final = 1.0  # for calls that are open when a stop begins
@@ -95,7 +96,7 @@ class GrpcReceiver:
         self._hurry_seconds = hurry_seconds
         self._port = config.grpc.port
         self._calls: set[asyncio.Task[Any]] = set()
-        self._places = asyncio.Semaphore(RECEIVING)
+        self._places = asyncio.Semaphore(max(2, min(RECEIVING, RECEIVING_BYTES // config.max_body_bytes)))
         self._waiting = 0  # for a place
         self._receiving: dict[asyncio.Timeout, float] = {}  # since when, by the event loop's clock
         self._server: Any = None

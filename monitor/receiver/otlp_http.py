@@ -19,7 +19,7 @@ from typing_extensions import override
 from monitor.config import ReceiverConfig
 from monitor.receiver import generations
 from monitor.receiver.bodies import ENCODINGS, JSON, PROTOBUF
-from monitor.receiver.intake import WAITING_BODIES, BodyIntake
+from monitor.receiver.intake import BodyIntake, most_waiting
 from monitor.receiver.refusals import BodyRefused, Refusal, status, too_large
 from monitor.web import credentials
 from monitor.web.routes import Route, Routes
@@ -27,6 +27,7 @@ from monitor.web.server import Head, Limits, Response, Server
 
 MAX_CONNECTIONS: Final = 256
 REQUEST_SECONDS: Final = 30.0
+SHARE: Final = 0.3  # of a core, for reading and answering heads and for receiving bodies
 REMEDY: Final = "set receiver.token, or let only your applications reach it"
 PATHS: Final = {
     "/v1/traces": ("traces", frozenset({PROTOBUF, JSON})),
@@ -65,15 +66,16 @@ class Receiver(Server):
             Route("POST", path, serve=partial(self._take, signal), guard=partial(self._refusal, kinds))
             for path, (signal, kinds) in PATHS.items()
         ]
-        waiting = WAITING_BODIES * config.max_body_bytes
+        waiting = most_waiting(config.max_body_bytes)
         super().__init__(
             "receiver",
             config.host,
             config.port,
             Routes(routes, self._problem, f"only {', '.join(PATHS)}"),
-            Limits(MAX_CONNECTIONS, REQUEST_SECONDS, config.max_body_bytes, waiting),
+            Limits(MAX_CONNECTIONS, REQUEST_SECONDS, config.max_body_bytes, waiting, SHARE),
             remedy="" if config.token else REMEDY,
             on_answer=on_answer,
+            allowed_hosts=config.allowed_hosts if config.token is None else ["*"],
         )
 
     @override
@@ -114,7 +116,7 @@ class Receiver(Server):
         if code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             text = too_large(self._config.max_body_bytes)
         elif head is not None and (head.method, head.path) == _PREFACE:
-            text = self._not_grpc()
+            code, text = HTTPStatus.BAD_REQUEST, self._not_grpc()
         later = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
         headers = [
             *([("Retry-After", str(self._config.retry_after_seconds))] if code in later else []),

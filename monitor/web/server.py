@@ -1,23 +1,33 @@
 """An HTTP/1.1 server on its own thread, bounded in connections, bytes and time whatever clients do.
 
 An asyncio server rather than a thread per connection: a client that hangs holds one small object, each
-request has one deadline for everything, and when too many connections are open, the one idle the longest
-is closed. h11 does the parsing (framing, keep-alive, chunked bodies); no TLS.
+request has one deadline for everything, and all together get a share of a processor's time (`Turns`). When
+too many connections are open, the one idle the longest is closed, else the slowest in sending. h11 does the
+parsing (framing, keep-alive, chunked bodies); no TLS.
 """
 
 import asyncio
-import ipaddress
+import math
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import Final, NamedTuple, Protocol
 
 import h11
 import structlog
 
-from monitor.errors import ConfigError
+from monitor.web.hosts import Hosts
+from monitor.web.listening import cannot_listen, warn_beyond_loopback
+from monitor.web.places import Places, Use
+from monitor.web.turns import Turns
 
 MAX_HEADER_BYTES: Final = 8 * 1024
+BACKLOG: Final = 512  # connections that may wait to be accepted
+_AT_ONCE: Final = 4  # connections that are accepted before others are read again
+_EVENTS: Final = 64  # pieces of bodies that one turn handles, in about a millisecond
+_HEAD: Final = 16  # pieces that take as long as a head and its answer
+_FEW: Final = 1000  # chunks of a body, whatever they hold
+_LEAST: Final = 16  # bytes of each further one on average
 JSON: Final = "application/json"
 
 log = structlog.get_logger()
@@ -44,13 +54,15 @@ class Response(NamedTuple):
 class Limits(NamedTuple):
     """Limits for clients. `seconds` is the longest a request may take, and a connection may be idle.
 
-    `body_bytes` bounds one body, `waiting_bytes` all those being received and answered together.
+    `body_bytes` bounds one body, `waiting_bytes` all those being received and answered together, `share` the
+    processor's time for reading and answering heads, as a share of one core.
     """
 
     connections: int = 64
     seconds: float = 10.0
     body_bytes: int = 0
     waiting_bytes: int = 0
+    share: float = 0.2
 
 
 class Service(Protocol):
@@ -70,7 +82,10 @@ class Service(Protocol):
 
 
 class Server:
-    """Serves one `service`. `section` is its part of the configuration; `on_answer` gets each status."""
+    """Serves one `service`. `section` is its part of the configuration; `on_answer` gets each status.
+
+    `allowed_hosts` are names by which it may be asked, besides those that `Hosts` knows.
+    """
 
     def __init__(
         self,
@@ -82,6 +97,7 @@ class Server:
         *,
         remedy: str,
         on_answer: Callable[[int], None] = lambda _: None,
+        allowed_hosts: Iterable[str] = (),
     ) -> None:
         self.service = service
         self.bounds = bounds
@@ -91,7 +107,9 @@ class Server:
         self._address = (host, port)
         self._remedy = remedy
         self._loop = asyncio.new_event_loop()
-        self._open: dict[_Connection, None] = {}
+        self.turns = Turns(self._loop, bounds.share)
+        self.hosts = Hosts(section, host, allowed_hosts)
+        self.places: Places[_Connection] = Places(bounds.connections, self._loop.time)
         self._server: asyncio.Server | None = None
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"riskmon-{section}", daemon=True)
 
@@ -104,15 +122,19 @@ class Server:
         """Listen. Raises ConfigError when the address cannot be bound."""
         host, port = self._address
         self._thread.start()
-        listening = asyncio.run_coroutine_threadsafe(
-            self._loop.create_server(lambda: _Connection(self), host, port), self._loop
+        self.hosts.learn()
+        beginning = asyncio.run_coroutine_threadsafe(
+            self._loop.create_server(lambda: _Connection(self), host, port, backlog=_AT_ONCE), self._loop
         )
         try:
-            self._server = listening.result()
+            self._server = beginning.result()
         except OSError as error:
             self.stop()
             reason = error.strerror or type(error).__name__
             raise cannot_listen(self._section, host, port, reason) from None
+        for listening in self._server.sockets:
+            with listening.dup() as same:
+                same.listen(BACKLOG)  # what asyncio takes for both is what it accepts at once
         self._address = (host, int(self._server.sockets[0].getsockname()[1]))
         warn_beyond_loopback(self._section, host, self.port, self._remedy)
 
@@ -133,7 +155,7 @@ class Server:
         # A connection being accepted while the server closes would be leaked: let it open, then close it.
         await self._settled()
         server.close()
-        for connection in list(self._open):
+        for connection in list(self.places):
             connection.abort()
         await self._settled()
         await asyncio.sleep(0)
@@ -141,19 +163,6 @@ class Server:
     async def _settled(self) -> None:
         while others := asyncio.all_tasks() - {asyncio.current_task()}:
             await asyncio.gather(*others, return_exceptions=True)
-
-    def enter(self, connection: "_Connection") -> None:
-        """Count a connection as the latest used; if no place is free, close the one unused for longest."""
-        self._open.pop(connection, None)
-        if len(self._open) >= self.bounds.connections:
-            oldest = next(iter(self._open))
-            del self._open[oldest]
-            oldest.abort()
-        self._open[connection] = None
-
-    def leave(self, connection: "_Connection") -> None:
-        """Give a connection's place back."""
-        self._open.pop(connection, None)
 
 
 class _Connection(asyncio.Protocol):
@@ -163,100 +172,155 @@ class _Connection(asyncio.Protocol):
         self._server = server
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEADER_BYTES)
         self._head: Head | None = None
-        self._body: list[bytes] = []
-        self._size = 0
+        self._body = bytearray()
+        self._size = self._chunks = 0
+        self._begun = 0.0  # when the request in hand was, by the loop's clock
+        self._lingering = self._waits = False
+        self._greedy = 0  # turns after which there was more to do
         self._serving: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take a place among the open connections."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._server.enter(self)
+        self._server.places.enter(self)
         self._begin_deadline()
 
     def data_received(self, data: bytes) -> None:
         """Take received bytes."""
-        self._http.receive_data(data)
-        self._advance()
+        if not self._lingering:
+            self._http.receive_data(data)
+        self._ask()
 
     def eof_received(self) -> bool:
         """The client sends no more; it may still be waiting for an answer."""
+        if self._lingering:
+            return False
         self._http.receive_data(b"")
-        self._advance()
-        return self._serving is not None
+        return self._ask() or self._serving is not None
 
     def connection_lost(self, error: Exception | None) -> None:
         """Give the place back."""
         del error  # the peer is gone, so the error has no reader
         self._deadline.cancel()
         self._drop_body()
-        self._server.leave(self)
+        self._server.turns.leave(self)
+        self._server.places.leave(self)
 
     def abort(self) -> None:
         """Drop the connection and any unsent bytes."""
         self._transport.abort()
 
+    def pace(self, now: float) -> float:
+        """Return the bytes a second of the body in hand.
+
+        While the connection waits for a turn nobody can blame the client: for ever more, unless it has often
+        sent more than a turn can handle; then less than nothing.
+        """
+        if self._greedy > 1:
+            return -self._greedy
+        return math.inf if self._waits else self._size / (now - self._begun + 1.0)
+
+    def take(self) -> bool:
+        """Handle what has arrived: a turn of it, up to the end of a request that takes time to answer."""
+        more = self._advance()
+        self._greedy += more
+        if not more and self._serving is None:
+            self._waits = False
+            is_amid = self._head is not None and not self._lingering
+            self._server.places.use(self, Use.AMID if is_amid else Use.IDLE)
+            self._transport.resume_reading()
+        return more
+
+    def _ask(self) -> bool:
+        """Ask for a turn; return whether the connection has to wait for it."""
+        self._waits = self._server.turns.ask(self)
+        if self._waits:
+            self._server.places.use(self, Use.AMID)
+            self._transport.pause_reading()
+        return self._waits
+
     def _begin_deadline(self) -> None:
         seconds = self._server.bounds.seconds
         self._deadline = asyncio.get_running_loop().call_later(seconds, self.abort)
 
-    def _advance(self) -> None:
-        """Handle what has arrived, up to the end of a request that takes time to answer."""
+    def _advance(self) -> bool:
+        """Return whether there is more to handle."""
         try:
-            while not self._transport.is_closing():
+            left = _EVENTS
+            while left > 0:
+                if self._lingering or self._transport.is_closing():
+                    return False
+                left -= 1
                 event = self._http.next_event()
                 if isinstance(event, h11.Request):
+                    left -= _HEAD
                     self._on_head(event)
                 elif isinstance(event, h11.Data):
-                    self._on_data(bytes(event.data))
+                    self._on_data(event)
                 elif isinstance(event, h11.EndOfMessage):
                     self._on_end()
                 elif isinstance(event, h11.ConnectionClosed):
                     self._transport.close()
                 else:
-                    return
+                    return False
         except h11.RemoteProtocolError:
             if self._http.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
                 self._refuse(HTTPStatus.BAD_REQUEST, "not an HTTP/1 request")
             self._transport.close()
+            return False
+        return True
 
     def _on_head(self, request: h11.Request) -> None:
         target = request.target.decode("latin-1")
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers}
         path, _, query = target.partition("?")
         head = self._head = Head(request.method.decode("latin-1"), path, headers, query)
-        self._server.enter(self)
-        try:
-            answer = self._server.service.head(head)
-        except Exception:
-            log.exception("http_fault")  # a probe must get an answer all the same
-            answer = self._problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error")
+        self._begun = asyncio.get_running_loop().time()
+        length = int(headers.get("content-length", 0))
+        is_whole = not length and "transfer-encoding" not in headers
+        if is_whole:
+            self._http.next_event()  # its end, so that the connection can be kept
+        answer = self._from_head(head)
         if answer is not None:
             self._answer(answer)
-        elif int(headers.get("content-length", 0)) > self._server.bounds.body_bytes:
+        elif is_whole:
+            self._on_end()
+        elif length > self._server.bounds.body_bytes:
             self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the body is too large")
         elif self._http.they_are_waiting_for_100_continue:
             self._send(h11.InformationalResponse(status_code=100, headers=[]))
 
-    def _on_data(self, data: bytes) -> None:
-        if self._answered:
-            return  # refused: read on until the deadline, or the client may never see the answer
-        self._body.append(data)
-        self._size += len(data)
-        self._server.waiting_bytes += len(data)
+    def _from_head(self, head: Head) -> Response | None:
+        refusal = self._server.hosts.refusal(head.method, head.headers)
+        if refusal is not None:
+            return self._problem(*refusal)
+        try:
+            return self._server.service.head(head)
+        except Exception:
+            log.exception("http_fault")  # a probe must get an answer all the same
+            return self._problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error")
+
+    def _on_data(self, event: h11.Data) -> None:
+        self._body += event.data
+        self._size += len(event.data)
+        self._chunks += event.chunk_end
+        self._server.waiting_bytes += len(event.data)
         bounds = self._server.bounds
         if self._size > bounds.body_bytes:
             self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the body is too large")
         elif self._server.waiting_bytes > bounds.waiting_bytes:
             self._refuse(HTTPStatus.TOO_MANY_REQUESTS, "too much is being received")
+        elif self._chunks > _FEW + self._size // _LEAST:
+            text = f"chunks of less than {_LEAST} bytes on average: let the client buffer what it sends"
+            self._refuse(HTTPStatus.BAD_REQUEST, text)
 
     def _on_end(self) -> None:
-        if self._answered:
-            self._settle()
-            return
         assert self._head is not None
+        self._server.places.use(self, Use.OURS)
         self._transport.pause_reading()  # nothing behind this request is needed yet
-        self._serving = asyncio.get_running_loop().create_task(self._serve(self._head, b"".join(self._body)))
+        body, self._body = bytes(self._body), bytearray()
+        self._serving = asyncio.get_running_loop().create_task(self._serve(self._head, body))
 
     async def _serve(self, head: Head, body: bytes) -> None:
         try:
@@ -269,11 +333,7 @@ class _Connection(asyncio.Protocol):
             return
         self._answer(answer)
         self._transport.resume_reading()
-        self._advance()
-
-    @property
-    def _answered(self) -> bool:
-        return self._http.our_state not in {h11.IDLE, h11.SEND_RESPONSE}
+        self._ask()
 
     def _refuse(self, status: HTTPStatus, text: str) -> None:
         self._answer(self._problem(status, text))
@@ -304,41 +364,21 @@ class _Connection(asyncio.Protocol):
         self._transport.write(self._http.send(event) or b"")
 
     def _settle(self) -> None:
-        """After an answer: wait for the next request, for the rest of a refused body, or close."""
-        if self._http.their_state is h11.SEND_BODY:
-            return
+        """After an answer: wait for the next request, or close.
+
+        A client that is still sending may see the answer only when it has been read on for a while.
+        """
         if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
             self._http.start_next_cycle()
             self._head = None
             self._deadline.cancel()
             self._begin_deadline()
+        elif self._http.their_state is h11.SEND_BODY:
+            self._lingering = True  # until the deadline; nothing is parsed any more
+            self._transport.write_eof()
         else:
             self._transport.close()
 
     def _drop_body(self) -> None:
         self._server.waiting_bytes -= self._size
-        self._body, self._size = [], 0
-
-
-def warn_beyond_loopback(section: str, host: str, port: int, remedy: str) -> None:
-    """Log that a listening port can be reached from outside; nothing for loopback, or without a remedy."""
-    if remedy and not _is_loopback(host):
-        log.warning("not_loopback", section=section, host=host, port=port, remedy=remedy)
-
-
-def cannot_listen(section: str, host: str, port: int, reason: str) -> ConfigError:
-    """Return the error of an address of a section's `host` and `port` that cannot be bound."""
-    name = section.partition(".")[0]  # parts of a section listen at its host
-    return ConfigError(
-        f"{name}.host, {section}.port: cannot listen on {host}:{port} ({reason}); "
-        "take a free port, or 0 for any"
-    )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+        self._body, self._size, self._chunks = bytearray(), 0, 0

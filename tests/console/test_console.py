@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 import structlog
 from patience import unhindered
+from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics import parser
 
 from monitor import __version__
-from monitor.console.http import MAX_CONNECTIONS, HttpServer
+from monitor.console.http import KEPT, MAX_CONNECTIONS, HttpServer, Scrape
 from monitor.errors import ConfigError
 from monitor.telemetry.metrics import Metrics
 
@@ -97,6 +98,66 @@ def test_metrics_in_openmetrics_when_asked(console: Console) -> None:
     assert (status, headers["Content-Type"].split(";")[0]) == (200, "application/openmetrics-text")
     parse: Any = parser.text_string_to_metric_families
     assert any(family.name == "riskmon_records_consumed" for family in parse(body))
+
+
+@pytest.mark.parametrize("seconds", [0.001, 0.03, 2.0])
+def test_metrics_asked_for_in_a_loop_are_written_for_a_tenth_of_the_time(seconds: float) -> None:
+    """Within ten times as long as it took, the same text is the answer; then it is written anew."""
+    now, wrote = 0.0, 0.0
+
+    def write(_: CollectorRegistry) -> bytes:
+        nonlocal now, wrote
+        now, wrote = now + seconds, wrote + seconds
+        return str(now).encode()
+
+    scrape = Scrape(CollectorRegistry(), write, lambda: now)
+    first = scrape.text()
+    now += KEPT * seconds * 0.99
+    assert scrape.text() == first
+    now += KEPT * seconds * 0.02
+    assert scrape.text() != first
+    for _ in range(1000):
+        now += seconds / 7
+        scrape.text()
+    assert wrote <= now / KEPT
+
+
+def test_a_page_of_another_name_reads_nothing(console: Console) -> None:
+    """A browser that was led here by another name gets neither metrics nor health; the remedy is named."""
+    for path in ("/metrics", "/livez", "/nothing"):
+        status, body, _ = console.get(path, Host=f"evil.example.com:{console.server.port}")
+        assert status == 421
+        assert "http.allowed_hosts" in body
+    assert console.get("/livez", Host="riskmon-1:9469")[0] == 200
+
+
+def test_another_site_cannot_reload() -> None:
+    """A page's form reaches a port of this machine, but it is told by its origin."""
+    reloads: list[None] = []
+    server = HttpServer(
+        "127.0.0.1", 0, Metrics().registry, Health(), reload=lambda: reloads.append(None),
+        allowed_hosts=["riskmon.example.org"],
+    )  # fmt: skip
+    server.start()
+    url = f"http://127.0.0.1:{server.port}/-/reload"
+    statuses = []
+    for headers in (
+        {"Origin": "http://evil.example", "Content-Type": "text/plain"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Host": "evil.example"},
+        {},
+        {"Host": "riskmon.example.org", "Origin": "http://riskmon.example.org"},
+    ):
+        request = urllib.request.Request(url, b"", headers, method="POST")
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - our own URL, http
+                statuses.append(answer.status)
+        except urllib.error.HTTPError as error:
+            with error:
+                statuses.append(error.code)
+    server.stop()
+    assert statuses == [403, 403, 421, 202, 202]
+    assert len(reloads) == 2
 
 
 @pytest.mark.parametrize("path", ["/livez", "/-/healthy"])
@@ -192,7 +253,7 @@ def test_hung_scrapes_do_not_keep_a_probe_out(console: Console) -> None:
     try:
         with unhindered():
             assert console.get("/livez")[0] == 200
-        assert len(console.server._open) <= MAX_CONNECTIONS
+        assert len(console.server.places) <= MAX_CONNECTIONS
     finally:
         for peer in hung:
             peer.close()

@@ -250,7 +250,7 @@ def test_signals_that_share_a_topic_are_told_apart_by_their_header(
 
 CALLS: Final = 30
 PROMPT: Final = "Why? " * 7_600  # 38 KB: a run is 1.2 MB
-# Sent at once, the last are more than a body to the receiver may be.
+# Sent at once, the last are more than the exporters put into a body.
 LONG_RUNS: Final = {"otlp": 2, "otlp/http": 8, "otlp/grpc": 8}
 
 

@@ -1,10 +1,12 @@
 """The OTLP receiver: 200 only for what is on disk, and an answer a client can act on for everything else."""
 
+import asyncio
 import gzip
 import http.client
 import json
 import random
 import socket
+import threading
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -16,9 +18,11 @@ from typing import Any, NamedTuple
 import pytest
 import structlog
 import zstandard
+from google.protobuf.json_format import MessageToJson
 from google.rpc.status_pb2 import Status
 from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from patience import PATIENCE, eventually
@@ -40,6 +44,7 @@ from monitor.trace import Record
 ZSTD = zstandard.ZstdCompressor()
 VAULT = Vault(bytes(range(32)))
 MOST = 100  # spans of a record
+LARGEST = 8 * 2**20  # bytes of one
 EMPTY = b'{"resourceSpans":[]}'
 
 
@@ -59,7 +64,7 @@ class Rig:
         self.codes: Counter[int] = Counter()
         self.clock = ManualClock()
         config = ReceiverConfig(enabled=True, port=0, max_body_bytes=10_000, **settings)
-        self.intake = BodyIntake(config, self.spool, TOPICS, self.clock, MOST)
+        self.intake = BodyIntake(config, self.spool, TOPICS, self.clock, MOST, LARGEST)
         self.receiver = Receiver(config, self.intake, self._count)
         self.receiver.start()
 
@@ -268,7 +273,7 @@ def test_a_grpc_client_is_told_where_grpc_is_taken(size: int) -> None:
                 peer.sendall(preface)
                 with peer.makefile("rb") as stream:
                     answer = stream.read().decode()
-            assert answer.startswith("HTTP/1.1 404 ")
+            assert answer.startswith("HTTP/1.1 400 ")
             assert all(word in answer for word in ("gRPC", "4317", "receiver.grpc.enabled", "http/protobuf"))
     assert [line["event"] for line in logs] == ["grpc_on_http_port"]
 
@@ -345,9 +350,94 @@ def test_what_waits_to_be_written_is_bounded(rig: Rig) -> None:
     with ThreadPoolExecutor(12) as clients:
         answers = [clients.submit(rig.post, body) for _ in range(12)]
         eventually(lambda: rig.codes[429], "a client that is sent away")
-        assert rig.intake._waiting_bytes <= WAITING_BODIES * 10_000
+        assert rig.intake.room.used <= WAITING_BODIES * 10_000
         rig.spool.gate.set()
         assert {answer.result().status for answer in answers} == {200, 429}
+
+
+def test_what_waits_counts_as_what_it_becomes(rig: Rig) -> None:
+    """Bodies of a few bytes that decompress to many are bounded by these, and release them."""
+    rig.spool.gate.clear()
+    body = gzip.compress(request("x" * 9_000))
+    assert len(body) < 200
+    with ThreadPoolExecutor(12) as clients:
+        answers = [clients.submit(rig.post, body, Content_Encoding="gzip") for _ in range(12)]
+        eventually(lambda: rig.codes[429], "a client that is sent away")
+        assert rig.intake.room.used <= WAITING_BODIES * 10_000
+        rig.spool.gate.set()
+        assert Counter(answer.result().status for answer in answers) == {200: 8, 429: 4}
+    assert rig.intake.room.used == 0
+
+
+def test_bodies_are_checked_one_at_a_time_beside_the_loop(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While one is checked the next ones wait, and every other request is answered."""
+    gate, at_once, most = threading.Event(), 0, 0
+    parts = rig.intake._divider.parts
+
+    def slow(*arguments: Any) -> Any:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        assert gate.wait(PATIENCE)
+        at_once -= 1
+        return parts(*arguments)
+
+    monkeypatch.setattr(rig.intake._divider, "parts", slow)
+    with ThreadPoolExecutor(4) as clients:
+        answers = [clients.submit(rig.post, request()) for _ in range(4)]
+        eventually(lambda: at_once, "a check to begin")
+        assert rig.post(request(), method="GET").status == 405
+        gate.set()
+        assert {answer.result().status for answer in answers} == {200}
+    assert most == 1
+
+
+def test_a_client_that_goes_leaves_no_bytes(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body that is still being checked when its call is cancelled holds nothing in the end."""
+    gate, begun = threading.Event(), threading.Event()
+    parts = rig.intake._divider.parts
+
+    def slow(*arguments: Any) -> Any:
+        begun.set()
+        assert gate.wait(PATIENCE)
+        return (*parts(*arguments), b"x")
+
+    monkeypatch.setattr(rig.intake._divider, "parts", slow)
+
+    async def cancelled() -> None:
+        calls = [asyncio.create_task(rig.intake.take("traces", PROTOBUF, request())) for _ in range(3)]
+        await asyncio.to_thread(begun.wait, PATIENCE)
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+        gate.set()
+
+    asyncio.run(cancelled())
+    rig.intake._checker.submit(bool).result()
+    assert rig.intake.room.used == 0
+
+
+def test_a_default_batch_of_a_collector_fits() -> None:
+    """8,192 spans with prompts of 3 KB are within the default limit, as protobuf and as JSON."""
+    made = ExportTraceServiceRequest()
+    spans = made.resource_spans.add().scope_spans.add().spans
+    for number in range(8_192):
+        span = spans.add(trace_id=bytes(16), span_id=bytes(8), name="chat gpt-5", start_time_unix_nano=number)
+        for key, size in (("gen_ai.input.messages", 3_080), ("gen_ai.output.messages", 400), ("other", 300)):
+            span.attributes.add(key=key).value.string_value = "x" * size
+    limit = ReceiverConfig().max_body_bytes
+    assert made.ByteSize() < limit
+    assert len(MessageToJson(made, indent=None)) + 8_192 * 40 < limit  # quotes of JSON in JSON are escaped
+
+
+def test_any_host_will_do_with_a_token_and_a_known_one_without() -> None:
+    """A page that was rebound to the receiver has no token; an ingress may have any name."""
+    for token, expected in ((None, 421), (SecretStr("t"), 200)):
+        with running(token=token) as rig:
+            for host, status in (("otlp.example.com", expected), ("riskmon:4318", 200)):
+                assert rig.post(request(), Authorization="Bearer t", Host=host).status == status
+    with running(allowed_hosts=["otlp.example.com"]) as rig:
+        assert rig.post(request(), Host="otlp.example.com").status == 200
 
 
 def test_a_stopping_receiver_sends_clients_away(rig: Rig) -> None:
@@ -407,7 +497,7 @@ def test_an_open_port_without_a_token_is_said_so() -> None:
     with structlog.testing.capture_logs() as logs:
         for token in (None, SecretStr("t")):
             config = ReceiverConfig(enabled=True, host="0.0.0.0", port=0, token=token)  # noqa: S104 - what is tested
-            intake = BodyIntake(config, MemorySpool(), TOPICS, SystemClock(), MOST)
+            intake = BodyIntake(config, MemorySpool(), TOPICS, SystemClock(), MOST, LARGEST)
             receiver = Receiver(config, intake)
             receiver.start()
             receiver.stop()
@@ -422,7 +512,7 @@ def test_an_sdk_exports_into_a_real_spool(tmp_path: Path, compression: Compressi
     ledger = Ledger.open(f"sqlite:///{tmp_path / 'ledger.db'}", VAULT, SystemClock(), "one")
     spool = LedgerSpool(ledger, VAULT, tuple(TOPICS.values()), max_records=100, max_bytes=10**6)
     config = ReceiverConfig(enabled=True, port=0)
-    intake = BodyIntake(config, spool, TOPICS, SystemClock(), MOST)
+    intake = BodyIntake(config, spool, TOPICS, SystemClock(), MOST, LARGEST)
     receiver = Receiver(config, intake)
     receiver.start()
     url = f"http://127.0.0.1:{receiver.port}/v1/traces"
@@ -470,7 +560,7 @@ def test_received_records_are_decoded_by_their_content_type() -> None:
 
 
 def test_what_is_received_fits_the_decoder() -> None:
-    """With a receiver the largest record that is decoded is at least the largest body taken."""
+    """With a receiver the largest record that is decoded is at least the largest part of a body."""
     small = Config.model_validate({"receiver": {"enabled": True, "max_body_bytes": 5}})
     assert small.bounds().max_record_bytes == 2 * 2**20
     assert Config.model_validate({"receiver": {"enabled": True}}).bounds().max_record_bytes == 8 * 2**20

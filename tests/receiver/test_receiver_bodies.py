@@ -1,7 +1,10 @@
 """Bodies: each encoding is undone within its bound, and what is too much for a record is divided."""
 
 import gzip
+import itertools
 import json
+import subprocess
+import sys
 import time
 import tracemalloc
 import zlib
@@ -21,7 +24,8 @@ from monitor.config import IngestConfig
 from monitor.errors import BadTrace
 from monitor.ingest import decoder
 from monitor.receiver import generations
-from monitor.receiver.bodies import Divider, divide, plain
+from monitor.receiver.bodies import Divider, plain
+from monitor.receiver.dividing import divide
 from monitor.receiver.refusals import BodyRefused, Refusal
 from monitor.trace import Record
 
@@ -43,6 +47,11 @@ ORIGINALS = {
     "logs": ("resource_logs", "scope_logs", "log_records"),
 }
 REQUESTS: dict[str, Any] = {"traces": ExportTraceServiceRequest, "logs": ExportLogsServiceRequest}
+
+
+def divider(most: int, limit: int = LIMIT, size: int = LIMIT, largest: int = LIMIT) -> Divider:
+    """A divider that looks at the number of spans, unless a size is given."""
+    return Divider(most, limit, size, largest)
 
 
 @given(st.binary(max_size=4000), st.sampled_from(sorted(COMPRESS)), st.integers(0, 4000))
@@ -92,7 +101,7 @@ def test_a_zstd_bomb_takes_little_memory() -> None:
 @given(SHAPES, st.integers(1, 12))
 def test_dividing_keeps_every_item_once_and_in_order(counts: list[list[int]], most: int) -> None:
     """Parts are full but for the last one, and hold all items of all scopes in their order."""
-    parts = list(divide(counts, most))
+    parts = list(divide([[[1] * count for count in scopes] for scopes in counts], most, LIMIT))
     found = [
         (each.group, each.scope, n) for part in parts for each in part for n in range(each.begin, each.end)
     ]
@@ -102,6 +111,23 @@ def test_dividing_keeps_every_item_once_and_in_order(counts: list[list[int]], mo
     sizes = [sum(each.end - each.begin for each in part) for part in parts]
     assert sizes[:-1] == [most] * (len(sizes) - 1)
     assert all(0 < size <= most for size in sizes)
+
+
+@given(
+    st.lists(st.lists(st.lists(st.integers(1, 50), max_size=9), max_size=3), max_size=3),
+    st.integers(1, 12),
+    st.integers(1, 120),
+)
+def test_parts_keep_to_their_bytes(sizes: list[list[list[int]]], most: int, most_bytes: int) -> None:
+    """No part has more items or bytes than it may, but for a single item; none could take the next item."""
+    parts = [
+        [sizes[each.group][each.scope][n] for each in part for n in range(each.begin, each.end)]
+        for part in divide(sizes, most, most_bytes)
+    ]
+    assert [size for part in parts for size in part] == [s for of in sizes for items in of for s in items]
+    assert all(len(part) == 1 or (len(part) <= most and sum(part) <= most_bytes) for part in parts)
+    for part, following in itertools.pairwise(parts):
+        assert len(part) == most or sum(part) + following[0] > most_bytes
 
 
 def flat(signal: str, request: Any) -> list[tuple[Any, ...]]:
@@ -121,8 +147,8 @@ def flat(signal: str, request: Any) -> list[tuple[Any, ...]]:
     ]
 
 
-@given(SHAPES, st.integers(1, 12), st.sampled_from(sorted(REQUESTS)))
-def test_protobuf_is_divided_without_loss(counts: list[list[int]], most: int, signal: str) -> None:
+@given(SHAPES, st.integers(1, 12), st.sampled_from(sorted(REQUESTS)), st.sampled_from([LIMIT, 400, 1]))
+def test_protobuf_is_divided_without_loss(counts: list[list[int]], most: int, signal: str, size: int) -> None:
     """Each span keeps its resource, scope and schemas; a body that fits is not touched."""
     groups, scopes, items = ORIGINALS[signal]
     request = REQUESTS[signal]()
@@ -135,22 +161,90 @@ def test_protobuf_is_divided_without_loss(counts: list[list[int]], most: int, si
             for n in range(count):
                 getattr(scope, items).add(trace_id=bytes([n]) * 16)
     body = request.SerializeToString()
-    parts = Divider(most, LIMIT).parts(signal, PROTOBUF, body)
+    parts = divider(most, LIMIT, size).parts(signal, PROTOBUF, body)
     read = [REQUESTS[signal].FromString(part) for part in parts]
     assert [item for part in read for item in flat(signal, part)] == flat(signal, request)
     assert all(len(flat(signal, part)) <= most for part in read)
-    if sum(map(sum, counts)) <= most:
+    if sum(map(sum, counts)) <= most and len(body) <= size:
         assert list(parts) == ([body] if body else [])
+    if sum(map(sum, counts)):
+        alone = [len(flat(signal, each)) == 1 for each in read]
+        assert all(len(part) <= size + 1_000 or one for part, one in zip(parts, alone, strict=True))
+
+
+IDS = field(1, b"t" * 16) + field(2, b"s" * 8)
+MANY = 2**20
+HOLLOW = {
+    "groups": field(1, b"") * MANY,
+    "scopes": field(1, field(2, b"") * MANY),
+    "spans": field(1, field(2, field(2, b"") * MANY)),
+    "spans of ids": field(1, field(2, field(2, b"\x08\x01") * MANY)),
+    "links": field(1, field(2, field(2, IDS + field(13, b"") * MANY))),
+    "links in many spans": field(1, field(2, field(2, IDS + field(13, b"") * (MANY // 16)) * 16)),
+    "values": field(1, field(2, field(2, IDS + field(9, field(2, field(5, field(1, b"") * MANY)))))),
+}
+
+
+@pytest.mark.parametrize("name", HOLLOW)
+def test_empty_messages_take_little_memory(name: str) -> None:
+    """A million empty messages, of 2 bytes each: refused, or decoded in pieces of a bounded size.
+
+    In a process of its own, which shows its peak: protobuf's memory is not Python's.
+    """
+    code = f"""
+import resource, sys
+from monitor.receiver.bodies import Divider
+from monitor.receiver.refusals import BodyRefused
+divider = Divider(10_000, 40 * 2**20, {MANY // 4}, 8 * 2**20)
+body = sys.stdin.buffer.read()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    print(len(divider.parts("traces", "{PROTOBUF}", body)), end=" ")
+except BodyRefused as refused:
+    print(refused.why.name, end=" ")
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+    done = subprocess.run([sys.executable, "-c", code], input=HOLLOW[name], capture_output=True, check=True)
+    found, mebibytes = done.stdout.decode().split()
+    assert found in {"MALFORMED", "1", "16"}
+    # Only what is nested in values is decoded whole; the rest takes no more than a part of it does.
+    assert int(mebibytes) < (60 if name == "values" else 30)
+
+
+@pytest.mark.parametrize("kind", [PROTOBUF, JSON])
+def test_a_span_may_be_as_large_as_a_record(kind: str) -> None:
+    """A larger one is refused before it is accepted, with the name of the setting; a smaller one is taken."""
+    for size, fits in ((40_000, True), (60_000, False)):
+        request = ExportTraceServiceRequest()
+        request.resource_spans.add().scope_spans.add().spans.add(name="x" * size)
+        body = (
+            request.SerializeToString()
+            if kind == PROTOBUF
+            else json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": [{"name": "x" * size}]}]}]}).encode()
+        )
+        made = divider(10, LIMIT, 1_000, 50_000)
+        if fits:
+            (part,) = made.parts("traces", kind, body)
+            assert part == body or json.loads(part) == json.loads(body)
+            continue
+        with pytest.raises(BodyRefused, match=r"ingest\.max_record_bytes") as refused:
+            made.parts("traces", kind, body)
+        assert refused.value.why is Refusal.TOO_LARGE
 
 
 TEXTS = st.text(st.sampled_from('a"\\/{}[]:,\u0022é \n'), max_size=6)
 
 
 @given(
-    SHAPES, st.integers(1, 12), st.sampled_from(sorted(REQUESTS)), st.sampled_from(("camel", "snake")), TEXTS
+    SHAPES,
+    st.integers(1, 12),
+    st.sampled_from(sorted(REQUESTS)),
+    st.sampled_from(("camel", "snake")),
+    TEXTS,
+    st.sampled_from([LIMIT, 400, 1]),
 )
 def test_json_is_divided_without_loss(
-    counts: list[list[int]], most: int, signal: str, keys: str, text: str
+    counts: list[list[int]], most: int, signal: str, keys: str, text: str, size: int
 ) -> None:
     """Under either of its names; other keys of the request are in the first part only."""
     groups, scopes, items = (ORIGINALS if keys == "snake" else KEYS)[signal]
@@ -172,7 +266,7 @@ def test_json_is_divided_without_loss(
         ],
     }
     body = json.dumps(request, ensure_ascii=False, indent=1).encode()
-    parts = [json.loads(part) for part in Divider(most, LIMIT).parts(signal, JSON, body)]
+    parts = [json.loads(part) for part in divider(most, LIMIT, size).parts(signal, JSON, body)]
 
     def unrolled(made: Any) -> list[Any]:
         return [
@@ -201,7 +295,7 @@ def test_json_is_divided_without_loss(
 )
 def test_odd_json_stays_whole(body: bytes) -> None:
     """Where dividing would hide a key that occurs twice or a wrong type, the decoder gets the body itself."""
-    assert Divider(2, LIMIT).parts("traces", JSON, body) == (body,)
+    assert divider(2, LIMIT).parts("traces", JSON, body) == (body,)
     with pytest.raises(BadTrace):
         decoder("otlp_json", IngestConfig(), str)(Record("t", 0, 0, 0.0, None, body))
 
@@ -223,22 +317,23 @@ def test_a_resource_is_not_repeated_without_a_bound(signal: str, kind: str) -> N
             getattr(scope, ORIGINALS[signal][2]).add()
         body = request.SerializeToString()
     with pytest.raises(BodyRefused, match=r"ingest\.max_spans") as refused:
-        Divider(1, 10_000).parts(signal, kind, body)
+        divider(1, 10_000).parts(signal, kind, body)
     assert refused.value.why is Refusal.TOO_LARGE
 
 
 @pytest.mark.parametrize("scopes", [False, True])
 def test_a_body_of_empty_groups_costs_little(*, scopes: bool) -> None:
-    """A megabyte of groups or scopes that hold nothing is refused, or left whole, unread."""
+    """A megabyte of groups or scopes that hold nothing is refused, undecoded."""
     hollow = bytes.fromhex("1200" if scopes else "0a00") * 500_000
     head = b"\x0a" + bytes([len(hollow) & 127 | 128, len(hollow) >> 7 & 127 | 128, len(hollow) >> 14])
     body = head + hollow if scopes else hollow
     began = time.process_time()
     with pytest.raises(BodyRefused, match="hold nothing"):
-        Divider(1, LIMIT).parts("traces", PROTOBUF, body)
+        divider(1, LIMIT).parts("traces", PROTOBUF, body)
     empty = b'[{"scopeSpans":[' + b"{}," * 300_000 + b"{}]}]" if scopes else b"[" + b"{}," * 300_000 + b"{}]"
     body = b'{"resourceSpans":' + empty + b"}"
-    assert Divider(1, LIMIT).parts("traces", JSON, body) == (body,)
+    with pytest.raises(BodyRefused, match="hold nothing"):
+        divider(1, LIMIT).parts("traces", JSON, body)
     assert time.process_time() - began < 1.0
 
 
@@ -248,7 +343,7 @@ def test_any_bytes_are_taken_or_malformed(body: bytes, kind: str, signal: str) -
     """Whatever comes, the answer is parts or a refusal of bytes that are not OTLP."""
     why, size = None, 0
     try:
-        size = sum(map(len, Divider(1, LIMIT).parts(signal, kind, body)))
+        size = sum(map(len, divider(1, LIMIT).parts(signal, kind, body)))
     except BodyRefused as refused:
         why = refused.why
     assert why in {None, Refusal.MALFORMED}
@@ -261,13 +356,13 @@ def test_any_bytes_are_taken_or_malformed(body: bytes, kind: str, signal: str) -
 def test_generations_are_divided_and_answered_one_by_one(names: list[str], most: int) -> None:
     """In either encoding the parts hold all of them in order, and the answer has a result for each."""
     export = {"generations": [{"id": name, "stop_reason": "stop"} for name in names]}
-    in_json = Divider(most, LIMIT).parts("generations", JSON, json.dumps(export).encode())
+    in_json = divider(most, LIMIT).parts("generations", JSON, json.dumps(export).encode())
     results = [json.loads(generations.answer(part, as_json=True))["results"] for part in in_json]
     assert [len(each) for each in results[:-1]] == [most] * (len(results) - 1)
     assert [one for each in results for one in each] == [
         {"generation_id": name, "accepted": True} for name in names
     ]
-    in_protobuf = Divider(most, LIMIT).parts("generations", PROTOBUF, encoded(export))
+    in_protobuf = divider(most, LIMIT).parts("generations", PROTOBUF, encoded(export))
     assert b"".join(in_protobuf) == encoded(export)
     answers = [generations.answer(part, as_json=False) for part in in_protobuf]
     assert [each.count(b"\x10\x01") >= most for each in answers[:-1]] == [True] * (len(answers) - 1)
@@ -280,11 +375,11 @@ def test_generations_that_hold_nothing_are_refused(kind: str) -> None:
     """The answer would be far larger than the body; as many that hold something are divided."""
     hollow = json.dumps({"generations": [{}] * 9_000}).encode() if kind == JSON else field(1, b"") * 9_000
     with pytest.raises(BodyRefused) as refused:
-        Divider(100, LIMIT).parts("generations", kind, hollow)
+        divider(100, LIMIT).parts("generations", kind, hollow)
     assert refused.value.why is Refusal.MALFORMED
     export = {"generations": [{"stop_reason": "stop" * 20}] * 9_000}
     body = json.dumps(export).encode() if kind == JSON else encoded(export)
-    assert len(Divider(100, LIMIT).parts("generations", kind, body)) == 90
+    assert len(divider(100, LIMIT).parts("generations", kind, body)) == 90
 
 
 @given(st.binary(max_size=40), st.booleans())
@@ -294,7 +389,8 @@ def test_what_is_no_export_of_generations_is_refused(body: bytes, as_json: bool)
     answers: list[bytes] = []
     try:
         answers += [
-            generations.answer(part, as_json=as_json) for part in generations.parts(body, 5, as_json=as_json)
+            generations.answer(part, as_json=as_json)
+            for part in generations.parts(body, 5, LIMIT, as_json=as_json)
         ]
     except BodyRefused as refused:
         why = refused.why
@@ -306,7 +402,7 @@ def test_what_is_no_export_of_generations_is_refused(body: bytes, as_json: bool)
 def test_generations_are_divided_without_loss(lists: list[list[int]], most: int) -> None:
     """Each generation is in one part, in order; a body that names them twice stays whole, to be refused."""
     body = ",".join(f'"generations": {each}' for each in lists)
-    parts = Divider(most, LIMIT).parts("generations", JSON, f"{{{body}}}".encode())
+    parts = divider(most, LIMIT).parts("generations", JSON, f"{{{body}}}".encode())
     if len(lists) > 1:
         assert [bytes(part).decode() for part in parts] == [f"{{{body}}}"]
         return

@@ -43,6 +43,7 @@ from monitor.receiver.otlp_http import Receiver
 from monitor.spool import Received
 
 MOST: Final = 100  # spans of a record
+LARGEST: Final = 8 * 2**20  # bytes of one
 LIMIT: Final = 10_000
 SERVICE: Final = "/opentelemetry.proto.collector.{}/Export"
 TRACES, LOGS = SERVICE.format("trace.v1.TraceService"), SERVICE.format("logs.v1.LogsService")
@@ -73,7 +74,7 @@ class Rig:
         self.config = ReceiverConfig.model_validate(
             {"grpc": {"enabled": True, "port": 0}, "port": 0, "max_body_bytes": LIMIT, **settings}
         )
-        self.intake = BodyIntake(self.config, self.spool, TOPICS, clock, MOST)
+        self.intake = BodyIntake(self.config, self.spool, TOPICS, clock, MOST, LARGEST)
         self.receiver = GrpcReceiver(self.config, self.intake, self._count, **(limits or {}))
         self.receiver.start()
         self.channel = self.connect()
@@ -267,7 +268,7 @@ from monitor.config import ReceiverConfig
 from monitor.receiver.intake import BodyIntake
 from monitor.receiver.otlp_grpc import GrpcReceiver
 config = ReceiverConfig.model_validate({"grpc": {"enabled": True, "port": 0}, "max_body_bytes": 1_000_000})
-intake = BodyIntake(config, MemorySpool(), TOPICS, SystemClock(), 100)
+intake = BodyIntake(config, MemorySpool(), TOPICS, SystemClock(), 100, 10**7)
 receiver = GrpcReceiver(config, intake)
 receiver.start()
 for _ in range(2):
@@ -389,7 +390,7 @@ def test_a_client_that_gives_up_hinders_nobody(rig: Rig) -> None:
         assert {each.result().code for each in (first, *patient)} == {"OK"}
     written = Counter(names_in(body.value)[0] for body in rig.spool.bodies)
     assert written == Counter(["first", *(f"p{n}" for n in range(5))])
-    assert rig.intake._waiting_bytes == 0
+    assert rig.intake.room.used == 0
 
 
 def test_a_call_that_does_not_end_is_ended() -> None:
@@ -624,7 +625,7 @@ def test_an_open_port_without_a_token_is_said_so() -> None:
 def test_it_stops_without_a_start_and_twice() -> None:
     """As every component of the daemon."""
     config = ReceiverConfig()
-    intake = BodyIntake(config, MemorySpool(), TOPICS, ManualClock(), MOST)
+    intake = BodyIntake(config, MemorySpool(), TOPICS, ManualClock(), MOST, LARGEST)
     receiver = GrpcReceiver(config, intake)
     receiver.stop()
     receiver.stop()
@@ -635,7 +636,7 @@ def test_without_grpcio_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatc
     """A daemon that is to take gRPC does not start without it, and says what to install."""
     monkeypatch.setitem(sys.modules, "grpc", None)
     config = Config.model_validate({"receiver": {"grpc": {"enabled": True}}})
-    intake = BodyIntake(config.receiver, MemorySpool(), TOPICS, ManualClock(), MOST)
+    intake = BodyIntake(config.receiver, MemorySpool(), TOPICS, ManualClock(), MOST, LARGEST)
     with pytest.raises(ConfigError, match=r"receiver\.grpc\.enabled.*pip install model-risk-monitor\[grpc\]"):
         GrpcReceiver(config.receiver, intake)
     intake.close()
