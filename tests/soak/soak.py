@@ -34,6 +34,7 @@ CASES: Final[Mapping[str, str]] = {
     "distilled": "soak_distilled:distilled",
     "redaction": "soak_redaction:redaction",
     "assembly": "soak_assembly:assembly",
+    "ports": "soak_ports:ports",
 }
 """Name to `module:function`, in the order in which they run."""
 
