@@ -230,15 +230,26 @@ class Pii:
         escalated: float,
     ) -> Assessment:
         reason = next((patterns[text].reason for _, text, _ in fields if patterns[text].reason), "")
+        found = {
+            text: names.merged(patterns[text].spans, named[text])
+            if escalated and text in named
+            else patterns[text].spans
+            for _, text, _ in fields
+        }
         prompt = PromptIndex(part.text for part in fields if part.is_input)
+        known = prompt.held(
+            (text[span.start : span.end], span.kind)
+            for field, text, _ in fields
+            if field == "response"
+            for span in found[text]
+        )
         evidence: list[Evidence] = []
         score = tier0 = 0.0
         for field, text, _ in fields:
-            matches = patterns[text].spans
-            both = names.merged(matches, named[text]) if escalated and text in named else matches
-            for span in both:
+            matches = frozenset(patterns[text].spans) if field == "response" else frozenset()
+            for span in found[text]:
                 value = text[span.start : span.end]
-                leaked = field == "response" and not prompt.has(value, span.kind)
+                leaked = field == "response" and (value, span.kind) not in known
                 evidence.append(Evidence(field, span.start, span.end, span.kind, span.score, leaked))
                 if leaked and _identifies_person(span.kind, value):
                     score = max(score, span.score)

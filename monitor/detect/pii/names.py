@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from monitor.detect.pii.spans import EntitySpan, overlap
+from monitor.detect.pii.spans import EntitySpan, Index
 from monitor.errors import ConfigError
 
 BUNDLED = "none"  # the value of `spacy_model` that leaves names to the bundled tagger
@@ -145,12 +145,14 @@ def merged(patterns: Sequence[EntitySpan], names: Sequence[EntitySpan]) -> list[
     A number the tagger calls by its form gives way wherever a pattern says what it is, or a card would be two
     identifiers.
     """
-    allowed = [name for name in names if not any(_yields(name, pattern) for pattern in patterns)]
-    return sorted([*patterns, *allowed])
+    index = Index(patterns)
+    places = {pattern[:2] for pattern in patterns}
 
+    def yields(name: EntitySpan) -> bool:
+        reach = index.reach(name.end)
+        if reach <= name.start:  # no pattern overlaps
+            return False
+        held = reach <= name.end and index.reach(name.start) <= name.start
+        return name.kind in _LEAST_DIGITS or not held or name[:2] in places
 
-def _yields(name: EntitySpan, pattern: EntitySpan) -> bool:
-    if not overlap(name, pattern):
-        return False
-    held = name.start <= pattern.start and pattern.end <= name.end
-    return name.kind in _LEAST_DIGITS or not held or name[:2] == pattern[:2]
+    return sorted([*patterns, *(name for name in names if not yields(name))])

@@ -1,6 +1,6 @@
 """All patterns over one text: the entities they find, and which of several in one place counts."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from monitor.detect.pii import addresses, custom, disguise, phones, presidio, wording
@@ -10,7 +10,7 @@ from monitor.detect.pii.numeric_view import NumericView
 from monitor.detect.pii.phones import Phones
 from monitor.detect.pii.presidio import Patterns, supported
 from monitor.detect.pii.secrets import Secrets
-from monitor.detect.pii.spans import EntitySpan, overlap, without_contained
+from monitor.detect.pii.spans import EntitySpan, Index, Kinds, without_contained
 
 WINDOW = 16_384
 MARGIN = 4_096  # longer than an RSA-4096 key in PEM; a span that is longer still is cut at the window's end
@@ -64,8 +64,9 @@ class Scanner:
         entities = self._plainly(text)
         plain = disguise.plain(text)
         if plain is not None:
+            found = Kinds(entities)
             hidden = (plain.back(span) for span in self._plainly(plain.text))
-            entities.extend(span for span in hidden if not _repeats(span, entities))
+            entities.extend(span for span in hidden if found.add_if_new(span))
         return entities
 
     def _plainly(self, text: str) -> list[EntitySpan]:
@@ -73,9 +74,11 @@ class Scanner:
         primary = list(self._patterns.find(view))
         primary.extend(self._phone_numbers(view))
         primary.extend(self._custom.find(view))
-        additional = [s for s in self._own(view) if s.score >= self._threshold]
-        entities = without_contained([*primary, *(s for s in additional if not _repeats(s, primary))])
-        calls = [s for s in phones.written(view) if not any(overlap(s, other) for other in entities)]
+        found = Kinds(primary)
+        additional = (s for s in self._own(view) if s.score >= self._threshold)
+        entities = without_contained([*primary, *(s for s in additional if not found.repeat(s))])
+        taken = Index(entities)
+        calls = [s for s in phones.written(view) if not taken.overlaps(s)]
         return [*entities, *without_contained(calls)]
 
     def _own(self, view: NumericView) -> Iterator[EntitySpan]:
@@ -90,10 +93,6 @@ class Scanner:
             score = supported(view.text, start, self._phone_score, self._phone_context)
             if score >= self._threshold:
                 yield EntitySpan(start, end, "PHONE_NUMBER", score)
-
-
-def _repeats(span: EntitySpan, others: Iterable[EntitySpan]) -> bool:
-    return any(span.kind == other.kind and overlap(span, other) for other in others)
 
 
 def _windows(length: int) -> Iterator[tuple[int, int, int, int]]:
