@@ -26,7 +26,7 @@ def verify(path: Path | None, *, as_json: bool) -> None:
 
 def _verify(path: Path | None, *, as_json: bool) -> bool:
     """Print the report; return whether the ledger holds."""
-    with opened_ledger(path) as (_, ledger, _):
+    with opened_ledger(path) as (_, ledger):
         report = queries.verify(ledger)
     if as_json:
         click.echo(

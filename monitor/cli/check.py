@@ -29,7 +29,7 @@ def command(path: Path | None, *, as_json: bool, list_settings: bool, offline: b
     except ConfigError as error:
         results = unusable(error)
     else:
-        results = [usable(path), *checks.run(config, offline=offline)]
+        results = [*usable(path), *checks.run(config, offline=offline)]
     good = show(results, as_json=as_json)
     if not as_json:
         click.echo("riskmon can run" if good else "riskmon cannot run")

@@ -8,15 +8,29 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from monitor.config import exposed_secrets
 from monitor.daemon.checks import CheckResult
 from monitor.errors import ConfigError
 from monitor.output import as_json as to_json
 from monitor.output import printable
 
 
-def usable(path: Path | None) -> CheckResult:
-    """Return the line of a configuration that was read."""
-    return CheckResult("configuration", "ok", str(path) if path else "defaults and environment")
+def usable(path: Path | None) -> list[CheckResult]:
+    """Return the lines of a configuration that was read."""
+    if path is None:
+        return [CheckResult("configuration", "ok", "defaults and environment")]
+    results = [CheckResult("configuration", "ok", str(path))]
+    try:
+        exposed = exposed_secrets(path)
+    except ConfigError:  # what is missing in the file is in the environment
+        exposed = []
+    if exposed:
+        detail = (
+            f"{path}: other users may read it, and it holds {', '.join(exposed)}; run `chmod o-r` on it, or "
+            "give secrets as RISKMON_… variables"
+        )
+        results.append(CheckResult("configuration's rights", "missing", detail))
+    return results
 
 
 def unusable(error: ConfigError) -> list[CheckResult]:

@@ -4,7 +4,6 @@ Nothing is recorded and no key file is needed: pseudonyms are of a key that is t
 """
 
 import re
-import secrets
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -48,7 +47,7 @@ def _run(form: str, file: str, path: Path | None, *, as_json: bool, raw: bool) -
     name = next((name for name in FORMATS if name == form), None)
     if name is None:
         raise click.BadParameter(f"{form!r} is none of {', '.join(FORMATS)}", param_hint="FORMAT")
-    decode = decoder(name, config.ingest, Vault(secrets.token_bytes(32)).pseudonym)
+    decode = decoder(name, config.ingest, Vault.fresh().pseudonym)
     redact: Redact = list if raw else _redactor()
     show = _print_json if as_json else _print_text
     good = True

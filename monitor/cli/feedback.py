@@ -23,6 +23,6 @@ def command() -> None:
 )
 def export_items(path: Path | None, form: Format, output: IO[str]) -> None:
     """Write redacted, deduplicated samples."""
-    with opened_ledger(path) as (_, ledger, _):
+    with opened_ledger(path) as (_, ledger):
         count = export(queries.feedback_items(ledger), output, form)
     click.echo(f"{count} items", err=True)

@@ -22,7 +22,7 @@ def command() -> None:
 @json_option
 def list_positions(path: Path | None, *, as_json: bool) -> None:
     """List every partition the ledger knows."""
-    with opened_ledger(path) as (_, ledger, _):
+    with opened_ledger(path) as (_, ledger):
         rows = queries.positions(ledger)
     if as_json:
         click.echo(to_json(rows))
@@ -43,7 +43,7 @@ def list_positions(path: Path | None, *, as_json: bool) -> None:
 @config_option
 def move(topic: str, partition: int, offset: int, reason: str, path: Path | None) -> None:
     """Read a partition on from OFFSET, e.g. past a corrupt batch; the audit chain keeps it."""
-    with opened_ledger(path) as (_, ledger, _):
+    with opened_ledger(path) as (_, ledger):
         before = ledger.position(topic, partition)
         if before == offset:
             raise Conflict(f"{topic}/{partition} is at {offset} already")

@@ -18,7 +18,7 @@ from typing_extensions import override
 from monitor.cli.shared import config_option, json_option
 from monitor.clock import Clock, SystemClock
 from monitor.config import Config, DetectorConfig, load
-from monitor.daemon.build import open_ledger
+from monitor.daemon.build import open_ledger_with_key
 from monitor.daemon.session import session
 from monitor.events import OffsetRange, TopicPartition
 from monitor.findings import Judgement
@@ -107,7 +107,7 @@ def _run(path: Path | None, options: ReplayOptions) -> None:
     before: Ledger | None = None
     vault: Vault | None = None  # the session's own: other pseudonyms than the ledger's, which no rule sees
     if options.diff:
-        before, vault = open_ledger(config, clock)
+        before, vault = open_ledger_with_key(config, clock)
     try:
         topics = [options.topic] if options.topic else config.kafka.topics
         source = RangeSource.open(config.kafka, topics, options.partition, options.start, options.stop, clock)

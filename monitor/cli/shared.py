@@ -9,7 +9,7 @@ import click
 
 from monitor.clock import SystemClock
 from monitor.config import Config, load
-from monitor.daemon.build import open_ledger
+from monitor.daemon.build import open_ledger_to_read, open_ledger_with_key
 from monitor.ledger.store import Ledger
 from monitor.privacy.vault import Vault
 
@@ -23,10 +23,21 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON f
 
 
 @contextmanager
-def opened_ledger(path: Path | None) -> Iterator[tuple[Config, Ledger, Vault]]:
+def opened_ledger(path: Path | None) -> Iterator[tuple[Config, Ledger]]:
     """Open the ledger of a configuration file, which must exist, for as long as the context lasts."""
     config = load(path)
-    ledger, vault = open_ledger(config, SystemClock())
+    ledger = open_ledger_to_read(config, SystemClock())
+    try:
+        yield config, ledger
+    finally:
+        ledger.close()
+
+
+@contextmanager
+def opened_ledger_with_key(path: Path | None) -> Iterator[tuple[Config, Ledger, Vault]]:
+    """Open a ledger likewise, for a command that decrypts what it keeps."""
+    config = load(path)
+    ledger, vault = open_ledger_with_key(config, SystemClock())
     try:
         yield config, ledger, vault
     finally:

@@ -22,7 +22,7 @@ def command() -> None:
 @json_option
 def list_spools(path: Path | None, *, as_json: bool) -> None:
     """List waiting records per instance; those of a stopped one wait for a daemon of its name."""
-    with opened_ledger(path) as (config, ledger, _):
+    with opened_ledger(path) as (config, ledger):
         spools = usage_by_topic(ledger)
         own = set(config.spool_topics().values())
     rows: list[dict[str, Any]] = [

@@ -1,9 +1,10 @@
 """Configuration: one YAML file, every setting also by a `RISKMON_…` variable; sections by subject."""
 
+from monitor.config.base import SecretUrl
 from monitor.config.config import Config
 from monitor.config.intake import AssemblyConfig, Format, IngestConfig, KafkaConfig, ReceiverConfig
 from monitor.config.judging import DetectorConfig, DetectorsConfig, PoolConfig, Profile, RulesConfig
-from monitor.config.loading import PREFIX, load, settings
+from monitor.config.loading import PREFIX, exposed_secrets, load, settings
 from monitor.config.operation import BudgetsConfig, FlaggedBudget, HttpConfig, ShutdownConfig, TelemetryConfig
 from monitor.config.outcome import AlertmanagerConfig, DeliverConfig, LedgerConfig, WebhookConfig
 
@@ -26,9 +27,11 @@ __all__ = [
     "Profile",
     "ReceiverConfig",
     "RulesConfig",
+    "SecretUrl",
     "ShutdownConfig",
     "TelemetryConfig",
     "WebhookConfig",
+    "exposed_secrets",
     "load",
     "settings",
 ]

@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from monitor.config.base import Section
+from monitor.config.base import SecretUrl, Section
 from monitor.config.intake import LARGEST_SPAN, AssemblyConfig, IngestConfig, KafkaConfig, ReceiverConfig
 from monitor.config.judging import DetectorConfig, DetectorsConfig, PoolConfig, Profile, RulesConfig
 from monitor.config.operation import BudgetsConfig, HttpConfig, ShutdownConfig, TelemetryConfig
@@ -81,9 +81,9 @@ class Config(Section):
         """Return the name of this daemon: `instance`, else the host's."""
         return self.instance or socket.gethostname()
 
-    def ledger_url(self) -> str:
+    def ledger_url(self) -> SecretUrl:
         """SQLAlchemy URL of the ledger."""
-        return self.ledger.url or f"sqlite:///{self.data_dir / 'ledger.db'}"
+        return self.ledger.url or SecretUrl(f"sqlite:///{self.data_dir / 'ledger.db'}")
 
     def spool_topics(self) -> dict[str, str]:
         """Return the spool topic of each signal the receiver takes; none when it is off."""

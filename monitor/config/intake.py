@@ -5,13 +5,13 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, SecretStr
 
-from monitor.config.base import Count, Positive, Section, Topic
+from monitor.config.base import Count, Positive, SecretSetting, Section, Server, Token, Topic
 
 
 class KafkaConfig(Section):
     """The source of traces."""
 
-    bootstrap_servers: list[str] = Field(["localhost:9092"], description="Brokers, host:port.")
+    bootstrap_servers: list[Server] = Field(["localhost:9092"], description="Brokers, host:port.")
     topics: list[Topic] = Field(
         ["llm.traces"], description="Topics to judge, by name; may be empty where `receiver` is enabled."
     )
@@ -49,7 +49,7 @@ class KafkaConfig(Section):
     ssl_certfile: Path | None = Field(None, description="Client certificate, PEM.")
     ssl_keyfile: Path | None = Field(None, description="Client key, PEM.")
     ssl_password: SecretStr | None = Field(None, description="Password of the client key.")
-    client: dict[str, str | int | float | bool] = Field(
+    client: dict[str, SecretSetting] = Field(
         default_factory=dict, description="Further kafka-python consumer settings, passed as they are."
     )
 
@@ -58,9 +58,16 @@ class KafkaConfig(Section):
         """Return `rejoin_seconds`, or if that is 0 the longest duration of a rebalance plus a session."""
         return self.rejoin_seconds or (self.max_poll_interval_ms + self.session_timeout_ms) / 1000
 
+    def extras(self) -> dict[str, str | int | float | bool]:
+        """Return `client` as kafka-python takes it, with the passwords that it may hold."""
+        return {
+            name: value.get_secret_value() if isinstance(value, SecretStr) else value
+            for name, value in self.client.items()
+        }
+
     def connection(self) -> dict[str, Any]:
         """Keyword arguments that every kafka-python client of ours needs to reach the brokers."""
-        extras = {key: value for key, value in self.client.items() if key.startswith(("ssl_", "sasl_"))}
+        extras = {key: value for key, value in self.extras().items() if key.startswith(("ssl_", "sasl_"))}
         return extras | {
             "bootstrap_servers": self.bootstrap_servers,
             "security_protocol": self.security_protocol,
@@ -103,7 +110,9 @@ class ReceiverConfig(Section):
     host: str = Field("127.0.0.1", description="Address to listen on; loopback by default.")
     port: Port = Field(4318, description="Port; 0 takes a free one.")
     grpc: GrpcConfig = Field(default_factory=GrpcConfig, description="OTLP over gRPC.")
-    token: SecretStr | None = Field(None, description="Bearer token that clients must send; none by default.")
+    token: Token = Field(
+        None, description="Bearer token that clients must send, of 16 characters or more; none by default."
+    )
     allowed_hosts: list[str] = Field(
         default_factory=list,
         description="As `http.allowed_hosts`, for HTTP; with a `token` any name will do.",

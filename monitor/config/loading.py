@@ -6,6 +6,7 @@ Lists and mappings are written as YAML: `RISKMON_KAFKA_TOPICS='[a, b]'`.
 
 import difflib
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import UnionType
@@ -13,6 +14,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, SecretStr, ValidationError
 
+from monitor.config.base import SecretUrl
 from monitor.config.config import Config
 from monitor.errors import ConfigError
 from monitor.strict_yaml import load_yaml
@@ -30,6 +32,8 @@ def settings() -> Iterator[tuple[str, str, Any, str]]:
                 yield from walk(field.annotation, nested)
             else:
                 default = field.get_default(call_default_factory=True)
+                if isinstance(default, SecretStr):
+                    default = default.get_secret_value()  # of a default there is nothing to hide
                 yield ".".join(nested), PREFIX + "_".join(nested).upper(), default, field.description or ""
 
     yield from walk(Config, ())
@@ -61,6 +65,28 @@ def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> C
         ) from None
 
 
+def exposed_secrets(path: Path) -> list[str]:
+    """Return the settings of a readable file that are secrets which other users may read, by dotted path."""
+    if not path.stat().st_mode & stat.S_IROTH:
+        return []
+    return sorted(set(_secrets(load(path, {}), "")))
+
+
+def _secrets(value: Any, path: str) -> Iterator[str]:
+    if isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from _secrets(getattr(value, name), f"{path}.{name}".lstrip("."))
+    elif isinstance(value, SecretUrl):
+        if str(value) != value.get_secret_value():
+            yield path
+    elif isinstance(value, SecretStr):
+        if value:
+            yield path
+    elif isinstance(value, list | dict):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _secrets(part, path)
+
+
 def _apply_environment(data: dict[str, Any], environ: Mapping[str, str]) -> None:
     paths = {variable: path for path, variable, _, _ in settings()}
     for variable, raw in environ.items():
@@ -85,7 +111,9 @@ def _parse(path: str, raw: str, variable: str) -> Any:
     for part in path.split("."):
         annotation = annotation.model_fields[part].annotation
     options = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
-    plain_text = any(option in (str, Path, SecretStr) for option in options)
+    plain_text = any(
+        isinstance(option, type) and issubclass(option, str | Path | SecretStr) for option in options
+    )
     return raw if plain_text else load_yaml(raw, variable)
 
 

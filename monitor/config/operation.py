@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr
 
-from monitor.config.base import Count, Positive, Section, Share
+from monitor.config.base import Address, Count, Positive, SecretUrl, Section, Share, Token
 
 
 class HttpConfig(Section):
@@ -18,9 +18,10 @@ class HttpConfig(Section):
         "and those below `local`, `internal`, `svc`; `*.example.org` is all below, `*` any.",
     )
     reload: bool = Field(default=False, description="Whether `POST /-/reload` does what SIGHUP does.")
-    review_token: SecretStr | None = Field(
+    review_token: Token = Field(
         None,
-        description="Password (Basic) or bearer token for `/review`, which lists flags; none: it is off.",
+        description="Password (Basic) or bearer token for `/review`, which lists flags, of 16 characters or "
+        "more; none: it is off.",
     )
 
 
@@ -41,9 +42,11 @@ class TelemetryConfig(Section):
         default_factory=dict,
         description="Detector to the score from which its rate counts a trace as risky; others: 0.5.",
     )
-    otlp_endpoint: str = Field("", description="OTLP/HTTP base URL for riskmon's own spans; empty: none.")
-    evaluations_endpoint: str = Field(
-        "", description="OTLP/HTTP base URL for an evaluation event per assessment; empty: none."
+    otlp_endpoint: Address = Field(
+        SecretUrl(""), description="OTLP/HTTP base URL for riskmon's own spans; empty: none."
+    )
+    evaluations_endpoint: Address = Field(
+        SecretUrl(""), description="OTLP/HTTP base URL for an evaluation event per assessment; empty: none."
     )
     evaluations_headers: dict[str, SecretStr] = Field(
         default_factory=dict, description="HTTP headers of those requests, e.g. an API key."

@@ -4,14 +4,14 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 
-from monitor.config.base import Count, OptionalTopic, Positive, Section
+from monitor.config.base import Address, Count, OptionalTopic, Positive, Secret, SecretUrl, Section
 
 
 class LedgerConfig(Section):
     """The one copy of truth."""
 
-    url: str = Field(
-        "",
+    url: Address = Field(
+        SecretUrl(""),
         description="`sqlite:///…` or `postgresql://user@host/name`; empty: `ledger.db` in `data_dir`.",
     )
     excerpt_chars: Count = Field(2000, description="Longest redacted excerpt kept of a flagged text.")
@@ -27,7 +27,7 @@ class LedgerConfig(Section):
 class AlertmanagerConfig(Section):
     """Prometheus Alertmanager, API v2."""
 
-    url: str = Field("", description="Base URL; empty: no Alertmanager.")
+    url: Address = Field(SecretUrl(""), description="Base URL; empty: no Alertmanager.")
     resolve_seconds: Positive = Field(300.0, description="An alert not repeated for this long is resolved.")
     username: str | None = Field(None, description="Basic authentication.")
     password: SecretStr | None = Field(None, description="Basic authentication.")
@@ -37,13 +37,13 @@ class WebhookConfig(Section):
     """A webhook, signed and deduplicable."""
 
     name: str = Field("webhook", pattern=r"^[a-z0-9_-]{1,32}$", description="Name in metrics and the outbox.")
-    url: str = Field(description="https URL; PagerDuty's is https://events.pagerduty.com/v2/enqueue.")
+    url: Address = Field(description="https URL; PagerDuty's is https://events.pagerduty.com/v2/enqueue.")
     format: Literal["riskmon", "alertmanager", "slack", "pagerduty"] = Field(
         "riskmon",
         description="Body: ours, Alertmanager's (version 4), Slack's or PagerDuty's (Events v2).",
     )
-    routing_key: SecretStr | None = Field(None, description="Integration key of PagerDuty.")
-    secret: SecretStr | None = Field(None, description="Key of the HMAC-SHA-256 signature.")
+    routing_key: Secret = Field(None, description="Integration key of PagerDuty.")
+    secret: Secret = Field(None, description="Key of the HMAC-SHA-256 signature.")
     allow_private: bool = Field(default=False, description="Allow private addresses and http.")
 
     @model_validator(mode="after")

@@ -1,7 +1,9 @@
 """Builds the adapters of a configuration, and the engine."""
 
 import gc
+import os
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from itertools import chain
 from pathlib import Path
 from typing import Final
@@ -20,6 +22,7 @@ from monitor.engine.work import Part
 from monitor.errors import ConfigError
 from monitor.ingest import KeptNames, decoder_for
 from monitor.ingest.times import with_plausible_times
+from monitor.ledger import keys
 from monitor.ledger.flags import FlagReader
 from monitor.ledger.spool import LedgerSpool
 from monitor.ledger.store import Ledger
@@ -51,20 +54,65 @@ def vault_path(config: Config) -> Path:
     return config.data_dir / "riskmon.key"
 
 
-def open_vault(config: Config) -> Vault:
-    """Open the key file. Raises ConfigError."""
-    return Vault.open(vault_path(config))
+def ledger_path(config: Config) -> Path | None:
+    """Return the file of a configuration's ledger; None for a database server's."""
+    scheme, _, path = config.ledger_url().get_secret_value().partition(":///")
+    return Path(path.partition("?")[0]) if scheme.startswith("sqlite") and path else None
 
 
-def open_ledger(config: Config, clock: Clock, *, create: bool = False) -> tuple[Ledger, Vault]:
-    """Open the ledger of a configuration. Raises ConfigError when it does not exist and may not be made."""
-    url = config.ledger_url()
-    if not create and url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
+def open_ledger(config: Config, clock: Clock) -> tuple[Ledger, Vault]:
+    """Open the ledger of a configuration for a daemon, with its key; a first start makes both.
+
+    Raises ConfigError when one of them cannot be used, or when the key is lost or another one: with a new key
+    what the ledger keeps encrypted could not be read, and users would have other pseudonyms.
+    """
+    path = ledger_path(config)
+    key = vault_path(config)
+    if path is not None and path.exists() and not os.path.lexists(key):
         raise ConfigError(
-            f"{url}: there is no ledger yet; run `riskmon run` first, or name its configuration with --config"
+            f"{key}: the key file of the ledger {path} is lost; restore it from the backup, or move the "
+            "ledger away to begin with a new one"
         )
-    vault = open_vault(config)
-    return Ledger.open(url, vault, clock, config.name()), vault
+    # Before the key: of a server's ledger only the server can say whether a key was made already.
+    if path is None and not os.path.lexists(key):
+        with closing(open_ledger_to_read(config, clock)) as ledger:
+            known = keys.fingerprint_of(ledger)
+        if known:
+            raise ConfigError(
+                f"{key}: is not there, and the ledger belongs to the key {known[:8]}; copy that file from "
+                "another daemon of this ledger, or restore it from the backup"
+            )
+    vault = Vault.open_or_make(key)
+    ledger = Ledger.open(config.ledger_url(), vault, clock, config.name())
+    try:
+        keys.bind(ledger, vault)
+    except BaseException:
+        ledger.close()
+        raise
+    return ledger, vault
+
+
+def open_ledger_with_key(config: Config, clock: Clock) -> tuple[Ledger, Vault]:
+    """Open an existing ledger and its key, for a command that decrypts. Makes neither. Raises ConfigError."""
+    ledger = open_ledger_to_read(config, clock)
+    try:
+        vault = Vault.open(vault_path(config))
+        keys.require(keys.fingerprint_of(ledger), vault)
+    except BaseException:
+        ledger.close()
+        raise
+    return Ledger(ledger.engine, vault, clock, config.name()), vault
+
+
+def open_ledger_to_read(config: Config, clock: Clock) -> Ledger:
+    """Open an existing ledger without its key, which reading does not take. Raises ConfigError."""
+    path = ledger_path(config)
+    if path is not None and not path.exists():
+        raise ConfigError(
+            f"{config.ledger_url()}: there is no ledger yet; run `riskmon run` first, or name its "
+            "configuration with --config"
+        )
+    return Ledger.open(config.ledger_url(), None, clock, config.name())
 
 
 def tune_gc() -> None:
@@ -223,7 +271,7 @@ def build_tracer(config: Config) -> BatchTracer | None:
     if not config.telemetry.otlp_endpoint:
         return None
     return connect(
-        config.telemetry.otlp_endpoint,
+        config.telemetry.otlp_endpoint.get_secret_value(),
         config.kafka.group_id,
         config.name(),
         evaluations=config.telemetry.evaluation_span_events,
@@ -236,7 +284,7 @@ def build_evaluations(config: Config, clock: Clock, metrics: Metrics) -> Evaluat
     if not section.evaluations_endpoint:
         return None
     return EvaluationExporter(
-        section.evaluations_endpoint,
+        section.evaluations_endpoint.get_secret_value(),
         {name: value.get_secret_value() for name, value in section.evaluations_headers.items()},
         config.name(),
         clock,
@@ -249,7 +297,9 @@ def build_pusher(config: Config, metrics: Metrics, clock: Clock) -> MetricsPushe
     seconds = config.telemetry.otlp_metrics_seconds
     if not config.telemetry.otlp_endpoint or not seconds:
         return None
-    return push(config.telemetry.otlp_endpoint, metrics.registry, clock, seconds, config.name())
+    return push(
+        config.telemetry.otlp_endpoint.get_secret_value(), metrics.registry, clock, seconds, config.name()
+    )
 
 
 def _kafka(config: Config, clock: Clock, observer: TelemetryObserver) -> Source:

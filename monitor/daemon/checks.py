@@ -1,15 +1,20 @@
 """Checks before a start: faults, missing parts, and the cost of each missing tier."""
 
+import os
+import stat
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from monitor.config import Config, KafkaConfig, Profile
 from monitor.errors import ConfigError, Retryable
 from monitor.findings import PII
+from monitor.private_files import unwritable
 from monitor.spool import SpoolUsage
 
 BROKER_SECONDS = 10.0
+OTHERS: Final = stat.S_IROTH | stat.S_IWOTH
 OUTPUTS: Final = ("feedback topic", "verdicts topic")
 """Subjects of the topics that a daemon writes."""
 
@@ -130,20 +135,51 @@ def _deliver(config: Config) -> list[CheckResult]:
 
 
 def _ledger(config: Config) -> list[CheckResult]:
+    """Check ledger and key; make neither."""
     from monitor.clock import SystemClock
-    from monitor.daemon.build import open_ledger
+    from monitor.daemon.build import ledger_path, open_ledger_to_read, vault_path
+    from monitor.ledger import keys
     from monitor.ledger.spool import usage_by_topic
+    from monitor.privacy.vault import Vault
 
-    ledger, vault = open_ledger(config, SystemClock(), create=True)
-    with ledger.begin():
-        pass
-    spools = usage_by_topic(ledger)
-    ledger.close()
+    url = config.ledger_url()
+    path, key = ledger_path(config), vault_path(config)
+    vault = Vault.open(key) if os.path.lexists(key) else None
+    if path is not None and not path.exists():
+        fault = next(filter(None, map(unwritable, (path, key))), "")
+        if fault:
+            raise ConfigError(f"ledger.url: {url} cannot be made: {fault}")
+        named = f"key {vault.key_id}" if vault else "with a new key"
+        detail = f"{url} is made by the first start, {named}"
+        return [CheckResult("ledger", "ok", detail), *_receiver(config), *_exposed(config)]
+    with closing(open_ledger_to_read(config, SystemClock())) as ledger:
+        known = keys.fingerprint_of(ledger)
+        spools = usage_by_topic(ledger)
+    if vault is not None:
+        keys.require(known, vault)
+    elif known or path is not None:
+        raise ConfigError(f"{key}: the key file of the ledger is lost; restore it from the backup")
     return [
-        CheckResult("ledger", "ok", f"{config.ledger_url()}, key {vault.key_id}"),
+        CheckResult("ledger", "ok", f"{url}, " + (f"key {vault.key_id}" if vault else "with a new key")),
         *_receiver(config),
+        *_exposed(config),
         *(_spool(topic, *waiting, config) for topic, waiting in spools.items()),
     ]
+
+
+def _exposed(config: Config) -> list[CheckResult]:
+    """Name what other users of this machine may read or replace."""
+    from monitor.daemon.build import ledger_path
+
+    results = []
+    path = ledger_path(config)
+    if path is not None and path.exists() and path.stat().st_mode & OTHERS:
+        detail = f"{path}: other users may read it, and it holds excerpts of texts; run `chmod 600` on it"
+        results.append(CheckResult("ledger's rights", "missing", detail))
+    if config.data_dir.is_dir() and config.data_dir.stat().st_mode & stat.S_IWOTH:
+        detail = f"{config.data_dir}: other users may replace ledger and key; run `chmod 700` on it"
+        results.append(CheckResult("data_dir's rights", "missing", detail))
+    return results
 
 
 def _receiver(config: Config) -> list[CheckResult]:

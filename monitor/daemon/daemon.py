@@ -76,7 +76,7 @@ class Daemon:
         self.clock = clock = clock or SystemClock()
         self.rules = RuleBook(config.rules.paths or default_paths(), clock)
         destinations = senders(config, clock, lines)
-        self.ledger, self.vault = build.open_ledger(config, clock, create=True)
+        self.ledger, self.vault = build.open_ledger(config, clock)
         self.metrics = build.build_metrics(config, self.rules, list(destinations))
         self._tracer = build.build_tracer(config)
         self._evaluations = build.build_evaluations(config, clock, self.metrics)

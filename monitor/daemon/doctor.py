@@ -20,6 +20,7 @@ from monitor.deliver.results import REFUSALS, Delivered, Reason, Rejected, Retry
 from monitor.deliver.senders import senders
 from monitor.deliver.webhook import WebhookSender
 from monitor.errors import ConfigError, Retryable
+from monitor.private_files import nearest_folder
 
 SECONDS: Final = 5.0  # for each answer
 LEAST_FREE: Final = 2**30  # bytes on the ledger's disk
@@ -96,11 +97,14 @@ _REMEDIES: Final = {
 
 
 def _ledger(config: Config, clock: Clock) -> list[CheckResult]:
-    from monitor.daemon.build import open_ledger
+    from monitor.daemon.build import ledger_path, open_ledger_to_read
     from monitor.ledger import queries
     from monitor.ledger.outbox import LedgerOutbox
 
-    ledger, _ = open_ledger(config, clock)
+    path = ledger_path(config)
+    if path is not None and not path.exists():
+        return [_NOTHING_YET]
+    ledger = open_ledger_to_read(config, clock)
     try:
         waiting, troubles = LedgerOutbox(ledger, clock).backlog()
         dead = sum(letter.requeued is None for letter in queries.letters(ledger, limit=100_000))
@@ -131,7 +135,7 @@ def _ledger(config: Config, clock: Clock) -> list[CheckResult]:
         results.append(CheckResult("dead letters", "missing", detail))
     latest = max((row["updated"] for row in positions), default=None)
     if latest is None:
-        results.append(CheckResult("positions", "missing", "nothing was judged yet; start `riskmon run`"))
+        results.append(_NOTHING_YET)
     else:
         age = max(0.0, clock.now() - latest)
         results.append(
@@ -140,8 +144,11 @@ def _ledger(config: Config, clock: Clock) -> list[CheckResult]:
     return results
 
 
+_NOTHING_YET: Final = CheckResult("positions", "missing", "nothing was judged yet; start `riskmon run`")
+
+
 def _disk(config: Config, _clock: Clock) -> list[CheckResult]:
-    free = shutil.disk_usage(config.data_dir).free
+    free = shutil.disk_usage(nearest_folder(config.data_dir)).free
     detail = f"{free / 2**30:.1f} GiB free for {config.data_dir}"
     if free >= LEAST_FREE:
         return [CheckResult("disk", "ok", detail)]

@@ -10,7 +10,7 @@ import structlog
 
 from monitor.clock import Clock
 from monitor.config import Config, DeliverConfig, LedgerConfig
-from monitor.daemon.build import build_engine, open_vault, tune_gc
+from monitor.daemon.build import build_engine, tune_gc
 from monitor.detect import specs
 from monitor.detect.pool import Pool
 from monitor.engine import Engine
@@ -56,7 +56,7 @@ def session(
     with tempfile.TemporaryDirectory(prefix="riskmon-") as scratch:
         update = {"data_dir": Path(scratch), "ledger": ledger, "deliver": deliver}
         config = config.model_copy(update=update)
-        vault = vault or open_vault(config)
+        vault = vault or Vault.fresh()
         store = Ledger.open(config.ledger_url(), vault, clock, config.name())
         telemetry = TelemetryObserver(Metrics(config.telemetry), clock, structlog.get_logger(__name__))
         with closing(store), closing(Pool(specs(config), config.pool, clock)) as pool:

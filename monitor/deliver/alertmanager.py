@@ -21,7 +21,7 @@ class AlertmanagerSender:
         self.timeout = timeout
         self._clock = clock
         self._resolve_seconds = config.resolve_seconds
-        url = endpoint(config.url, "deliver.alertmanager.url", allow_private=True)
+        url = endpoint(config.url.get_secret_value(), "deliver.alertmanager.url", allow_private=True)
         url.target = url.target.rstrip(b"/") + b"/api/v2/alerts"
         # Not guarded: Alertmanager is the operator's own and usually has a private address.
         self._poster = Poster(url, clock, guarded=False)

@@ -41,7 +41,8 @@ class WebhookSender:
         self._clock = clock
         self._config = config
         self._secret = config.secret.get_secret_value() if config.secret else None
-        url = endpoint(config.url, f"deliver.webhooks[{config.name}].url", allow_private=config.allow_private)
+        setting = f"deliver.webhooks[{config.name}].url"
+        url = endpoint(config.url.get_secret_value(), setting, allow_private=config.allow_private)
         self._poster = Poster(url, clock, guarded=not config.allow_private, resolver=resolver, tls=tls)
 
     def send(self, batch: Sequence[Leased]) -> Outcome:

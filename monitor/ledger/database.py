@@ -10,7 +10,9 @@ from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 
+from monitor.config import SecretUrl
 from monitor.errors import ConfigError, Retryable
+from monitor.private_files import make_private_file, make_private_folder
 
 READS: Final = "riskmon_reads"  # option of a connection whose transactions only read
 BUSY_SECONDS: Final = 5.0  # how long to wait for another daemon's transaction; ours take milliseconds
@@ -21,18 +23,19 @@ _WRITERS: Final = 0x7269736B6D6F6E  # "riskmon": PostgreSQL's advisory lock, for
 # of them would be refused at its end, with its work done, and this again and again. A lock makes it wait.
 
 
-def connect(url: str | sa.URL, *, read_only: bool = False) -> sa.Engine:
+def connect(url: str | SecretUrl | sa.URL, *, read_only: bool = False) -> sa.Engine:
     """Make the engine of a ledger URL. Raises ConfigError for a URL that cannot be one.
 
     With `read_only` the database itself refuses every change.
     """
     try:
-        parsed = sa.make_url(url)
+        parsed = sa.make_url(url.get_secret_value() if isinstance(url, SecretUrl) else url)
         is_path = parsed.get_backend_name() == "sqlite" and "uri" not in parsed.query
-        if is_path and parsed.database:
-            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        if is_path and parsed.database and parsed.database != ":memory:" and not read_only:
+            make_private_folder(Path(parsed.database).parent)
+            make_private_file(Path(parsed.database))
         engine = sa.create_engine(parsed, hide_parameters=True, future=True)
-    except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ImportError, OSError) as error:
+    except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ImportError, OSError, ValueError) as error:
         raise ConfigError(
             f"ledger.url: cannot be used ({type(error).__name__}); write sqlite:////path/to/ledger.db, or "
             "postgresql://user@host/name with the extra `postgresql` installed"

@@ -5,7 +5,8 @@ it moves a position past, in the same transaction. So an accepted body is either
 """
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import sqlalchemy as sa
 
@@ -124,6 +125,14 @@ class LedgerSpool:
         """Wait until something was written since the last call, at most this long."""
         if self._grown.wait(seconds):
             self._grown.clear()
+
+
+def sealed_bodies(ledger: Ledger, vault: Vault, count: int) -> list[Callable[[], bytes]]:
+    """Return how to decrypt some of the oldest bodies of all instances; calls raise Tampered."""
+    query = sa.select(t.spool).order_by(t.spool.c.time, t.spool.c.topic, t.spool.c.offset).limit(count)
+    with ledger.view() as connection:
+        rows = connection.execute(query).all()
+    return [partial(vault.decrypt, row.sealed, _context(row.topic, row.offset)) for row in rows]
 
 
 def usage_by_topic(ledger: Ledger) -> dict[str, tuple[SpoolUsage, float]]:

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from monitor.clock import Clock
+from monitor.config import SecretUrl
 from monitor.errors import ConfigError, Fenced, Retryable
 from monitor.events import Assigned, TopicPartition
 from monitor.ledger import audit, chain, claims, rows
@@ -46,7 +47,7 @@ class Ledger:
     Raises Retryable when the database is busy, full or away for now.
     """
 
-    def __init__(self, engine: sa.Engine, vault: Vault, clock: Clock, owner: str) -> None:
+    def __init__(self, engine: sa.Engine, vault: Vault | None, clock: Clock, owner: str) -> None:
         self.engine = engine
         self._vault = vault
         self._clock = clock
@@ -54,8 +55,11 @@ class Ledger:
         self._version_id = ""  # of the last transaction: the chain names a version once
 
     @classmethod
-    def open(cls, url: str, vault: Vault, clock: Clock, owner: str) -> "Ledger":
-        """Open or create a ledger and bring its schema up to date. Raises ConfigError when that fails."""
+    def open(cls, url: str | SecretUrl, vault: Vault | None, clock: Clock, owner: str) -> "Ledger":
+        """Open or create a ledger and bring its schema up to date. Raises ConfigError when that fails.
+
+        Without a `vault` it can be read, and written apart from dead letters.
+        """
         ledger = cls(connect(url), vault, clock, owner)
         try:
             once_unlocked(ledger._migrate)
@@ -281,6 +285,7 @@ class Ledger:
         same = sa.and_(*(t.dead_letters.c[name] == value for name, value in place.items()))
         if connection.execute(sa.select(t.dead_letters.c.id).where(same)).first():
             return
+        assert self._vault is not None, "whoever judges has a key"
         plain = msgspec.msgpack.encode((letter.key, letter.value, letter.headers))
         context = rows.dead_letter_context(letter.topic, letter.partition, letter.offset, letter.incarnation)
         connection.execute(

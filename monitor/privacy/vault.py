@@ -1,7 +1,8 @@
 """The key file and what is derived from it: encryption of dead letters and the spool, pseudonyms of users.
 
-One 256-bit master key, made on first start, mode 0600. Purposes get separate keys by HKDF-SHA256 (RFC 5869),
-so a pseudonym says nothing about an encryption key. Losing the file makes dead letters unreadable for ever.
+One 256-bit master key, made by the first start of a daemon, mode 0600. Purposes get separate keys by
+HKDF-SHA256 (RFC 5869), so a pseudonym says nothing about an encryption key. Losing the file makes dead
+letters unreadable for ever.
 """
 
 import hashlib
@@ -12,6 +13,7 @@ import stat
 from pathlib import Path
 
 from monitor.errors import ConfigError, Tampered
+from monitor.private_files import make_private_folder
 
 _KEY_BYTES = 32
 _NONCE_BYTES = 12  # NIST SP 800-38D's recommended length for GCM
@@ -27,28 +29,57 @@ class Vault:
             )
         self._master = master
         self._pseudonym_key = self._derive(b"pseudonym")
-        self.key_id = self._derive(b"key-id").hex()[:8]
+        self.fingerprint = self._derive(b"key-id").hex()
+        """What tells this key from others, and nothing else about it: a ledger remembers it."""
+        self.key_id = self.fingerprint[:8]
 
     def __repr__(self) -> str:
         return f"Vault(key_id={self.key_id!r})"
 
     @classmethod
-    def open(cls, path: Path) -> "Vault":
-        """Read the key file, making it on first use; two daemons starting at once get the same key.
+    def fresh(cls) -> "Vault":
+        """Return a vault with a key that is kept nowhere, for what is deleted with it."""
+        return cls(secrets.token_bytes(_KEY_BYTES))
 
-        Raises ConfigError when it cannot be read or others may read it.
+    @classmethod
+    def open(cls, path: Path) -> "Vault":
+        """Read the key file. Writes nothing.
+
+        Raises ConfigError when it is not there, is no regular file (a link's target may be anybody's), may be
+        read by others or is another user's.
         """
         try:
-            if not path.exists():
-                _create(path)
-            mode = stat.S_IMODE(path.stat().st_mode)
+            # Without O_NONBLOCK a pipe without a writer would keep us for ever.
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise ConfigError(f"{path}: there is no key file; restore it from the backup") from None
+        except OSError as error:
+            raise ConfigError(f"{path}: {_why(path, error)}") from None
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise ConfigError(f"{path}: is not a regular file; put the key file itself here")
+            mode = stat.S_IMODE(status.st_mode)
             if mode & 0o077:
                 raise ConfigError(f"{path}: mode {mode:04o} lets others read the key; run `chmod 600` on it")
-            return cls(path.read_bytes())
-        except OSError as error:
-            raise ConfigError(
-                f"{path}: cannot be used ({type(error).__name__}); make its folder writable"
-            ) from None
+            if status.st_uid not in {os.geteuid(), 0}:
+                raise ConfigError(f"{path}: belongs to another user; run `chown` on it")
+            return cls(os.read(descriptor, _KEY_BYTES + 1))
+        finally:
+            os.close(descriptor)
+
+    @classmethod
+    def open_or_make(cls, path: Path) -> "Vault":
+        """Read the key file, or make one; two daemons that do so at once get the same key.
+
+        Raises ConfigError as `open` does, or when its folder cannot be written.
+        """
+        if not os.path.lexists(path):
+            try:
+                _create(path)
+            except OSError as error:
+                raise ConfigError(f"{path}: {_why(path, error)}") from None
+        return cls.open(path)
 
     def encrypt(self, plain: bytes, context: bytes) -> bytes:
         """Encrypt with AES-256-GCM, bound to `context`. Returns nonce + ciphertext + tag."""
@@ -80,8 +111,14 @@ class Vault:
         return hmac.new(extracted, purpose + b"\x01", hashlib.sha256).digest()
 
 
+def _why(path: Path, error: OSError) -> str:
+    if path.is_symlink():
+        return "is a symbolic link; put the key file itself here"
+    return f"cannot be used ({error.strerror or type(error).__name__}); check its folder, owner and rights"
+
+
 def _create(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_private_folder(path.parent)
     fresh = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:

@@ -120,7 +120,7 @@ def settings(config: KafkaConfig, client_id: str) -> dict[str, Any]:
     own |= config.model_copy(update={"client": {}}).connection()
     _check_extras(config.client, own, KafkaConsumer.DEFAULT_CONFIG)
     _check_tls(config)
-    return {**defaults, **config.client, **own}
+    return {**defaults, **config.extras(), **own}
 
 
 def _check_extras(extras: Collection[str], own: Collection[str], known: Collection[str]) -> None:

@@ -97,7 +97,7 @@ class Stock(NamedTuple):
 def stock(tmp_path: Path) -> Iterator[Stock]:
     """A ledger as a daemon leaves it, where `call` looks for it."""
     config = load(None, {"RISKMON_DATA_DIR": str(tmp_path / "data")})
-    vault = Vault.open(config.data_dir / "riskmon.key")
+    vault = Vault.open_or_make(config.data_dir / "riskmon.key")
     ledger = Ledger.open(config.ledger_url(), vault, ManualClock(), "d0")
     claim = ledger.claim(Assigned("llm.traces", 0, None, 0, 100), latest=False)
     assert isinstance(claim, Claim)
@@ -336,7 +336,7 @@ WITHOUT_KAFKA = {"RISKMON_KAFKA_TOPICS": "[]", "RISKMON_DELIVER_FEEDBACK_TOPIC":
 
 def spooled(stock: Stock, instance: str, values: list[bytes]) -> LedgerSpool:
     """A spool with what an instance received."""
-    vault = Vault.open(stock.config.data_dir / "riskmon.key")
+    vault = Vault.open_or_make(stock.config.data_dir / "riskmon.key")
     topic = spool_topic("traces", instance)
     spool = LedgerSpool(stock.ledger, vault, (topic,), max_records=100, max_bytes=10_000)
     spool.append([Received(topic, 60.0, "application/json", value) for value in values])
@@ -363,7 +363,7 @@ def test_check_tells_of_the_receiver_and_of_spools_nobody_reads(call: Call, stoc
 
 def test_check_tells_of_grpc_and_of_its_library(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     """It may be on without HTTP; without grpcio the daemon would not start, and the line says what to do."""
-    grpc = {"RISKMON_RECEIVER_GRPC_ENABLED": "true", "RISKMON_RECEIVER_TOKEN": "t"}
+    grpc = {"RISKMON_RECEIVER_GRPC_ENABLED": "true", "RISKMON_RECEIVER_TOKEN": "t" * 16}
 
     def look() -> tuple[int, dict[str, Any]]:
         answer = call("check", "--json", **grpc, **WITHOUT_KAFKA)
@@ -590,3 +590,84 @@ def test_positions_are_listed_and_moved(call: Call, stock: Stock) -> None:
     assert call("positions", "move", "llm.traces", 0, 9, "--reason", "again").code == 78
     assert call("positions", "move", "typo", 0, 1, "--reason", "x").code == 78
     assert call("positions", "move", "llm.traces", 0, 1).code == 2
+
+
+def tree(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Every file below a folder, with its mode."""
+    return {
+        str(entry.relative_to(folder)): (entry.stat().st_mode, entry.read_bytes() if entry.is_file() else b"")
+        for entry in folder.rglob("*")
+    }
+
+
+READING = {**WITHOUT_KAFKA, "RISKMON_RECEIVER_ENABLED": "true"}
+READERS = (
+    ("check", "--offline"),
+    ("doctor",),
+    ("audit", "verify"),
+    ("dlq", "list"),
+    ("dlq", "show", "1"),
+    ("feedback", "export"),
+    ("positions", "list"),
+    ("spool", "list"),
+)
+
+
+@pytest.mark.parametrize("arguments", READERS, ids=" ".join)
+def test_a_command_that_reads_makes_nothing(tmp_path: Path, call: Call, arguments: tuple[str, ...]) -> None:
+    """Where no daemon has run, no folder, ledger or key appears; `check` says that a start makes them."""
+    answer = call(*arguments, **READING)
+    assert tree(tmp_path) == {}
+    if arguments[0] == "check":
+        assert (answer.code, "is made by the first start" in " ".join(answer.out.split())) == (0, True)
+
+
+@pytest.mark.parametrize("arguments", READERS, ids=" ".join)
+def test_a_lost_key_stays_lost(tmp_path: Path, call: Call, stock: Stock, arguments: tuple[str, ...]) -> None:
+    """No command makes another; those that need it, and `check`, exit 78 with the remedy."""
+    stock.ledger.close()
+    (stock.config.data_dir / "riskmon.key").unlink()
+    answer = call(*arguments, **READING)
+    assert "data/riskmon.key" not in tree(tmp_path)
+    needing = {("check", "--offline"): 78, ("doctor",): 1, ("dlq", "show", "1"): 78}
+    if arguments in needing:
+        assert answer.code == needing[arguments]
+        assert "restore" in answer.out + answer.err
+    else:
+        assert answer.code == 0, answer
+
+
+@pytest.mark.parametrize("command", ["run", "check"])
+def test_a_path_that_cannot_be_one_is_named(
+    call: Call, tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NUL ends a path for the system: exit 78 with a sentence, as for a folder that is a file."""
+    monkeypatch.delenv("RISKMON_DATA_DIR")
+    config = tmp_path / "riskmon.yaml"
+    (tmp_path / "file").touch()
+    for path, message in [('"a\\0b"', "data_dir: "), (str(tmp_path / "file" / "x"), "file")]:
+        config.write_text(f"data_dir: {path}\nkafka: {{topics: []}}\nreceiver: {{enabled: true, port: 0}}\n")
+        answer = call(command, "--config", config, RISKMON_DELIVER_FEEDBACK_TOPIC="")
+        assert answer.code == 78
+        assert message in answer.out + answer.err
+        assert "Traceback" not in answer.err
+
+
+def test_check_warns_of_what_others_can_read(call: Call, tmp_path: Path, stock: Stock) -> None:
+    """A readable configuration with secrets, a readable ledger, a folder that anybody may write to."""
+    stock.ledger.close()
+    config = tmp_path / "riskmon.yaml"
+    config.write_text("receiver: {enabled: true, token: 0123456789abcdefx}\ndeliver: {webhooks: []}\n")
+
+    def warned() -> set[str]:
+        answer = call("check", "--offline", "--json", "--config", config)
+        return {line["subject"] for line in answer.json()["findings"] if line["subject"].endswith("rights")}
+
+    config.chmod(0o640)
+    assert warned() == set()
+    config.chmod(0o644)
+    assert warned() == {"configuration's rights"}
+    (stock.config.data_dir / "ledger.db").chmod(0o644)
+    stock.config.data_dir.chmod(0o777)
+    assert warned() == {"configuration's rights", "ledger's rights", "data_dir's rights"}
+    stock.config.data_dir.chmod(0o700)

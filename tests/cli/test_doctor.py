@@ -81,7 +81,7 @@ class Patient:
     def write(self, age: float, state: str = "waiting", reason: str = "connect") -> None:
         """Put a message into the outbox."""
         config = load(self.folder / "riskmon.yaml", {})
-        vault = Vault.open(config.data_dir / "riskmon.key")
+        vault = Vault.open_or_make(config.data_dir / "riskmon.key")
         with closing(Ledger.open(config.ledger_url(), vault, SystemClock(), "d0")) as ledger:
             row = {"destination": "webhook:ops", "key": f"{state}-{age}-{reason}", "attempts": 0, "due": 0.0}
             body = json.dumps(alert_of(flag_row(), NOW, 1.0))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, SecretStr
 
-from monitor.config import Config, load, settings
+from monitor.config import Config, SecretUrl, load, settings
 from monitor.errors import ConfigError
 from monitor.strict_yaml import MAX_FILE_BYTES, load_yaml
 
@@ -56,7 +56,8 @@ def other_value(path: str) -> tuple[str, Any]:
         float: ("7.5", 7.5),
         str: ("1234", "1234"),
         Path: ("/some/where", Path("/some/where")),
-        SecretStr: ("1e9", SecretStr("1e9")),
+        SecretStr: ("1" * 16, SecretStr("1" * 16)),
+        SecretUrl: ("1234", SecretUrl("1234")),
         list: ("[a, b]", ["a", "b"]) if "paths" not in path else ("[a]", [Path("a")]),
         dict: ("{x: 1}", {"x": 1}),
     }[kind]
@@ -186,27 +187,27 @@ SECRETS = [path for path, _, _, _ in ALL if SecretStr in typing.get_args(annotat
 def test_secrets_are_never_shown() -> None:
     """Neither the configuration's text nor its JSON tells a secret, but the adapters get it."""
     variables = {
-        variable: "{x: hunter-2-canary}" if default == {} else "hunter-2-canary"
+        variable: "{x: hunter-22-canary}" if default == {} else "hunter-22-canary"
         for path, variable, default, _ in ALL
         if path in SECRETS
     }
-    hook = "[{url: 'https://example.org', secret: hunter-2-canary}]"
+    hook = "[{url: 'https://example.org', secret: hunter-22-canary}]"
     config = load(None, variables | {"RISKMON_DELIVER_WEBHOOKS": hook})
     assert len(SECRETS) >= 3
     shown = itertools.chain([repr(config), str(config), config.model_dump_json()])
     assert "canary" not in "".join(shown)
-    assert config.kafka.connection()["sasl_plain_password"] == "hunter-2-canary"
-    assert config.kafka.connection()["ssl_password"] == "hunter-2-canary"
+    assert config.kafka.connection()["sasl_plain_password"] == "hunter-22-canary"
+    assert config.kafka.connection()["ssl_password"] == "hunter-22-canary"
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "kafka: {sasl_password: [hunter-2-canary]}",
-        "kafka: {sasl_password: {a: hunter-2-canary}}",
-        "deliver: {webhooks: [{url: 'https://example.org', secret: {a: hunter-2-canary}}]}",
-        "deliver: {webhooks: [{secret: hunter-2-canary}]}",
-        "deliver: {alertmanager: {passwort: hunter-2-canary}}",
+        "kafka: {sasl_password: [hunter-22-canary]}",
+        "kafka: {sasl_password: {a: hunter-22-canary}}",
+        "deliver: {webhooks: [{url: 'https://example.org', secret: {a: hunter-22-canary}}]}",
+        "deliver: {webhooks: [{secret: hunter-22-canary}]}",
+        "deliver: {alertmanager: {passwort: hunter-22-canary}}",
     ],
 )
 def test_errors_do_not_tell_values(tmp_path: Path, text: str) -> None:
@@ -230,8 +231,8 @@ def test_names_and_places_have_defaults(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("socket.gethostname", lambda: "host-7")
     assert Config().name() == "host-7"
     assert load(None, {"RISKMON_INSTANCE": "a"}).name() == "a"
-    assert load(None, {"RISKMON_DATA_DIR": "/x"}).ledger_url() == "sqlite:////x/ledger.db"
-    assert load(None, {"RISKMON_LEDGER_URL": "sqlite:///y"}).ledger_url() == "sqlite:///y"
+    assert load(None, {"RISKMON_DATA_DIR": "/x"}).ledger_url() == SecretUrl("sqlite:////x/ledger.db")
+    assert load(None, {"RISKMON_LEDGER_URL": "sqlite:///y"}).ledger_url() == SecretUrl("sqlite:///y")
 
 
 def test_detectors_can_be_switched_off() -> None:

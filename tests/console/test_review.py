@@ -36,7 +36,7 @@ from monitor.telemetry.metrics import Metrics
 from monitor.testing import MemoryLog, MemorySource
 from monitor.trace import Message, Origin, SafeText, Trace
 
-TOKEN = "canary-tokén"
+TOKEN = "canary-tokén-of-sixteen"
 CANARY = "<script>alert('canary')</script>"
 BEARER = {"Authorization": f"Bearer {TOKEN}".encode()}
 VOID = {"meta", "br"}

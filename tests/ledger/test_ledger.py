@@ -239,7 +239,7 @@ def test_only_a_known_partition_is_moved(ledger: Ledger) -> None:
 
 def test_dead_letters_are_encrypted(tmp_path: Path) -> None:
     """No file holds a dead letter's original bytes, the key file is private, and all of it comes back."""
-    vault = Vault.open(tmp_path / "riskmon.key")
+    vault = Vault.open_or_make(tmp_path / "riskmon.key")
     ledger = Ledger.open(f"sqlite:///{tmp_path / 'ledger.db'}", vault, ManualClock(), "d0")
     ledger.record(batch(claimed(ledger), range(2), dead=(0, 1)))
     written = b"".join(path.read_bytes() for path in tmp_path.iterdir())

@@ -290,12 +290,12 @@ def test_more_spans_than_a_record_may_have_become_several_records(rig: Rig) -> N
 
 def test_a_token_is_asked_for_where_one_is_set() -> None:
     """Without the right bearer token the answer is 401, before any of the body is kept."""
-    with running(token=SecretStr("canary")) as rig:
+    with running(token=SecretStr("canary-of-sixteen")) as rig:
         assert rig.post(request()).status == 401
         refused = rig.post(request(), Authorization="Bearer wrong")
         assert (refused.status, refused.headers["WWW-Authenticate"]) == (401, "Bearer")
         assert b"canary" not in refused.body
-        assert rig.post(request(), Authorization="Bearer canary").status == 200
+        assert rig.post(request(), Authorization="Bearer canary-of-sixteen").status == 200
 
 
 def test_a_full_spool_says_when_to_come_back(rig: Rig) -> None:
@@ -495,7 +495,7 @@ def test_garbage_is_answered_or_dropped_and_leaves_nothing(rig: Rig) -> None:
 def test_an_open_port_without_a_token_is_said_so() -> None:
     """Listening beyond loopback is allowed, and logged with what to do."""
     with structlog.testing.capture_logs() as logs:
-        for token in (None, SecretStr("t")):
+        for token in (None, SecretStr("t" * 16)):
             config = ReceiverConfig(enabled=True, host="0.0.0.0", port=0, token=token)  # noqa: S104 - what is tested
             intake = BodyIntake(config, MemorySpool(), TOPICS, SystemClock(), MOST, LARGEST)
             receiver = Receiver(config, intake)

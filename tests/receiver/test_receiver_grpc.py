@@ -183,8 +183,8 @@ def test_more_generations_than_a_record_may_have_become_several_records(rig: Rig
 def test_generations_are_refused_as_spans_are() -> None:
     """Without the token, under pressure and while stopping the same codes answer, with the same RetryInfo."""
     body = generations("gen-1")
-    with running(token=SecretStr("canary")) as rig:
-        good = [("authorization", "Bearer canary")]
+    with running(token=SecretStr("canary-of-sixteen")) as rig:
+        good = [("authorization", "Bearer canary-of-sixteen")]
         assert rig.export(body, GENERATIONS).code == "UNAUTHENTICATED"
         rig.spool.room = 0
         full = rig.export(body, GENERATIONS, metadata=good)
@@ -321,12 +321,12 @@ def test_a_call_has_one_message(rig: Rig, messages: list[bytes]) -> None:
 
 def test_a_token_is_asked_for_where_one_is_set() -> None:
     """Without the right bearer token the answer is UNAUTHENTICATED, before the message is received."""
-    with running(token=SecretStr("canary")) as rig:
-        for wrong in ([], [("authorization", "Bearer wrong")], [("authorization", "canary")]):
+    with running(token=SecretStr("canary-of-sixteen")) as rig:
+        for wrong in ([], [("authorization", "Bearer wrong")], [("authorization", "canary-of-sixteen")]):
             refused = rig.export(bytes(1_000_000), metadata=wrong)
             assert (refused.code, refused.retry) == ("UNAUTHENTICATED", None)
             assert "canary" not in refused.text
-        assert rig.export(request(), metadata=[("authorization", "Bearer canary")]).code == "OK"
+        assert rig.export(request(), metadata=[("authorization", "Bearer canary-of-sixteen")]).code == "OK"
         assert rig.codes["UNAUTHENTICATED"] == 3
 
 
@@ -616,7 +616,7 @@ def test_a_port_in_use_is_a_configuration_error(rig: Rig) -> None:
 def test_an_open_port_without_a_token_is_said_so() -> None:
     """Listening beyond loopback is allowed, and logged with what to do."""
     with structlog.testing.capture_logs() as lines:
-        for token in (None, SecretStr("t")):
+        for token in (None, SecretStr("t" * 16)):
             with running(host="0.0.0.0", token=token):  # noqa: S104 - what is tested
                 pass
     assert [(line["event"], line["section"]) for line in lines] == [("not_loopback", "receiver.grpc")]

@@ -124,7 +124,7 @@ def test_the_configuration_fits_the_services() -> None:
         assert f"INTERNAL://:{port}" in services[host]["environment"]["KAFKA_LISTENERS"]
     [created] = services["topics"]["command"]
     assert {*config.kafka.topics, config.deliver.feedback_topic} <= set(re.split(r"[\s;]+", created))
-    assert urllib.parse.urlsplit(config.deliver.alertmanager.url).hostname in services
+    assert urllib.parse.urlsplit(config.deliver.alertmanager.url.get_secret_value()).hostname in services
     assert config.http.host == "0.0.0.0"  # noqa: S104 - inside its container
     replicas = ["riskmon-1", "riskmon-2"]
     [scrape] = prometheus_config()["scrape_configs"]

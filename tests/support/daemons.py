@@ -32,7 +32,7 @@ from monitor.trace import Origin
 FULL = bool(os.environ.get("CI"))
 TRACES = 20_000 if FULL else 2_000
 RULE = "BadTrace"
-TOKEN = "canary-token"
+TOKEN = "canary-token-of-sixteen"
 RECEIVER = {"enabled": True, "port": 0, "token": TOKEN, "grpc": {"enabled": True, "port": 0}}
 """Settings of a receiver."""
 
