@@ -8,6 +8,7 @@ expressions, maps, bytes, unsigned numbers, time, null, and nested comprehension
 from collections import Counter
 from collections.abc import Mapping
 
+from monitor.findings import MAX_EVIDENCE
 from monitor.rules.cursor import RESERVED, Cursor
 from monitor.rules.inputs import BOOL, DOUBLE, FIELDS, INT, SIGNALS, STATUS, STRING, Read, Reads, Type
 from monitor.rules.lexer import HINTS, ExpressionError, Lexeme, number, suggestion
@@ -21,6 +22,7 @@ from monitor.rules.operands import (
     Operand,
     check_comparison,
     combine,
+    converted,
     element_type,
     field_type,
     list_of,
@@ -28,7 +30,12 @@ from monitor.rules.operands import (
     require,
 )
 
-MAX_COMPREHENSIONS = 10  # a filter copies what it keeps each time: 10 to 50 ms over 256 entries
+MAX_COMPREHENSIONS = 10
+MAX_COPIES = (
+    3 * MAX_EVIDENCE**2
+)  # `filter` and `map` copy what they have made for every entry: 10 to 50 ms each
+MAX_MADE_CHARS = 2**22
+"""Characters that an expression may write into texts on the worst trace: some 10 ms, 4 MiB."""
 
 _EXACT = 2**53  # integers up to here are the same number as their double
 _FUNCTIONS = frozenset({"has", "size", *CONVERSIONS})
@@ -48,13 +55,14 @@ class _Checker:
     def __init__(self, source: str, variables: Mapping[str, Type]) -> None:
         self._cursor = Cursor(source)
         self._variables = variables
-        self._bound: dict[str, Type] = {}
+        self._bound: dict[str, Operand] = {}
         self._uses: Counter[Read] = Counter()
         # Uses that only compare with a threshold, or ask for presence.
         self._inexact: Counter[Read] = Counter()
         self._thresholds: dict[Read, set[float]] = {}
         self._entry: set[str] = set()
-        self._comprehensions = 0
+        self._comprehensions = self._copies = self._chars = 0
+        self._times = 1  # how often what is being parsed is evaluated
         self._sought: tuple[int, Lexeme] | None = None  # where `"key" in …` begins, and the key
 
     def run(self) -> Reads:
@@ -80,7 +88,8 @@ class _Checker:
                 raise ExpressionError(
                     second.offset, f"both branches must have one type, not {first.type} and {second.type}"
                 )
-            left = Operand(first.type, left.offset)
+            chars, entries = max(first.chars, second.chars), max(first.entries, second.entries)
+            left = Operand(first.type, left.offset, chars=chars, entries=entries)
         self._cursor.leave()
         return left
 
@@ -131,7 +140,19 @@ class _Checker:
         while self._cursor.is_at(*operators):
             operator = self._cursor.take()
             left = combine(operator, left, operand())
+            if left.type == STRING:
+                self._write(left)
         return left
+
+    def _write(self, text: Operand) -> None:
+        """Count the characters of a text that is made; a chain of `+` copies its beginning every time."""
+        self._chars += text.chars * self._times
+        if self._chars > MAX_MADE_CHARS:
+            raise ExpressionError(
+                text.offset,
+                f"could write more than {MAX_MADE_CHARS} characters on one trace; join fewer texts, or "
+                "outside of list functions",
+            )
 
     def _unary(self) -> Operand:
         if not self._cursor.is_at("!", "-"):
@@ -161,7 +182,7 @@ class _Checker:
             exact = abs(value) <= _EXACT
             return Operand(Type(token.kind), token.offset, number=value if exact else None)
         if token.kind == "string":
-            return Operand(STRING, token.offset, (token,))
+            return Operand(STRING, token.offset, (token,), chars=len(token.text))
         if token.kind == "operator" and token.text == "(":
             inner = self._ternary()
             self._cursor.expect(")")
@@ -184,7 +205,7 @@ class _Checker:
 
     def _variable(self, token: Lexeme) -> Operand:
         if token.text in self._bound:
-            return Operand(self._bound[token.text], token.offset)
+            return self._bound[token.text]._replace(offset=token.offset)
         if token.text not in self._variables:
             if token.text in HINTS:
                 self._cursor.reject(token)
@@ -241,7 +262,7 @@ class _Checker:
         if value.type.name != "list":
             raise ExpressionError(index.offset, f"{value.type} cannot be indexed")
         require(index, frozenset({INT}), "an index")
-        return Operand(element_type(value.type), value.offset)
+        return Operand(element_type(value.type), value.offset, chars=value.chars)
 
     def _call(self, name: Lexeme) -> Operand:
         if name.text not in _FUNCTIONS:
@@ -257,7 +278,7 @@ class _Checker:
             return self._size(argument)
         accepted, result = CONVERSIONS[name.text]
         require(argument, accepted, f"{name.text}()")
-        return Operand(result, name.offset)
+        return converted(argument, result, name.offset)
 
     def _has(self, name: Lexeme) -> Operand:
         start = self._cursor.position
@@ -312,17 +333,30 @@ class _Checker:
                 variable.offset, f"{variable.text} already means something; use another name"
             )
         self._cursor.expect(",")
-        self._bound[variable.text] = element_type(value.type)
+        self._bound[variable.text] = Operand(element_type(value.type), value.offset, chars=value.chars)
+        self._times = value.entries
         body = self._ternary()
+        self._times = 1
         self._bound.clear()
         self._cursor.expect(")")
+        if macro.text in {"map", "filter"}:
+            self._copy(value, macro)
         if macro.text == "map":
             if body.type not in NUMBERS | TEXTS:
                 raise ExpressionError(body.offset, f"map must make numbers or texts, not {body.type}")
             element = STRING if body.type == STATUS else body.type
-            return Operand(Type("list", element.name), value.offset)
+            made = Type("list", element.name)
+            return Operand(made, value.offset, chars=body.chars, entries=value.entries)
         require(body, frozenset({BOOL}), f"the body of {macro.text}")
-        return Operand(value.type if macro.text == "filter" else BOOL, value.offset)
+        return value._replace(read=None) if macro.text == "filter" else Operand(BOOL, value.offset)
+
+    def _copy(self, value: Operand, macro: Lexeme) -> None:
+        self._copies += value.entries**2
+        if self._copies > MAX_COPIES:
+            raise ExpressionError(
+                macro.offset,
+                "makes too many or too long lists; use exists or all, or split it into several rules",
+            )
 
 
 def _is_plain(token: Lexeme) -> bool:

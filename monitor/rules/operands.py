@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from monitor.findings import Status
+from monitor.findings import MAX_EVIDENCE, Status
 from monitor.rules.inputs import BOOL, DOUBLE, FIELDS, INT, STATUS, STRING, SUBJECTS, Read, Type
 from monitor.rules.lexer import ExpressionError, Lexeme, suggestion
 
@@ -18,11 +18,17 @@ CONVERSIONS: Mapping[str, tuple[frozenset[Type], Type]] = {
 }
 
 
+MOST_CHARS = 128
+"""Of a text that a trace brings: longer identifiers are hashed when they are read."""
+_NUMBER_CHARS = 330  # of the largest double, written out
+
+
 class Operand(NamedTuple):
     """A checked part: its type and where it begins.
 
     `texts` are its text literals, to compare with known values. `read` is set if it is just a field, `number`
-    if it is just a literal.
+    if it is just a literal. At most `entries` are in a list; at most `chars` characters in a text, or in each
+    text of a list.
     """
 
     type: Type
@@ -30,6 +36,8 @@ class Operand(NamedTuple):
     texts: tuple[Lexeme, ...] = ()
     read: Read | None = None
     number: float | None = None
+    chars: int = MOST_CHARS
+    entries: int = MAX_EVIDENCE
 
 
 def require(operand: Operand, accepted: frozenset[Type], where: str) -> None:
@@ -71,7 +79,7 @@ def _check_statuses(texts: tuple[Lexeme, ...]) -> None:
 def combine(operator: Lexeme, left: Operand, right: Operand) -> Operand:
     """Return the result of an arithmetic operator. Raises ExpressionError where the types do not fit."""
     if operator.text == "+" and {left.type, right.type} <= TEXTS:
-        return Operand(STRING, left.offset)
+        return Operand(STRING, left.offset, chars=left.chars + right.chars)
     allowed = {INT} if operator.text == "%" else {INT, DOUBLE}
     if left.type != right.type or left.type not in allowed:
         raise ExpressionError(
@@ -88,7 +96,14 @@ def list_of(items: Sequence[Operand], offset: int) -> Operand:
     if not (types <= NUMBERS or types <= TEXTS):
         raise ExpressionError(offset, "a list must hold only numbers or only texts")
     element = STRING if types <= TEXTS else DOUBLE if DOUBLE in types else INT
-    return Operand(Type("list", element.name), offset, tuple(text for item in items for text in item.texts))
+    texts = tuple(text for item in items for text in item.texts)
+    chars = max(item.chars for item in items)
+    return Operand(Type("list", element.name), offset, texts, chars=chars, entries=len(items))
+
+
+def converted(operand: Operand, to: Type, offset: int) -> Operand:
+    """Return an operand after a conversion."""
+    return Operand(to, offset, chars=operand.chars if operand.type in TEXTS else _NUMBER_CHARS)
 
 
 def field_type(owner: Type, name: Lexeme) -> Type:

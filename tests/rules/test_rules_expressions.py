@@ -1,12 +1,14 @@
 """Expressions: what the static check accepts, refuses and promises about the evaluator."""
 
 import contextlib
+import time
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from monitor.findings import MAX_EVIDENCE
 from monitor.rules.checker import MAX_COMPREHENSIONS, check
 from monitor.rules.cursor import MAX_DEPTH
 from monitor.rules.expression import ERROR_KINDS, Context, EvaluationError, compile_
@@ -305,3 +307,79 @@ def test_tokens_cover_the_source(source: str) -> None:
         assert not source[end : token.offset].strip()
         end = token.offset + len(token.text)
     assert end == len(source)
+
+
+WORST = Context(
+    {
+        name: {
+            "evidence": [
+                {"field": "f" * 128, "start": n, "end": n, "kind": f"{n:0128}", "score": 0.5, "leaked": True}
+                for n in range(MAX_EVIDENCE)
+            ],
+            "leaked": [],
+            "kinds": [f"{n:0128}" for n in range(MAX_EVIDENCE)],
+            "reason": "r" * 128,
+            "score": 1.7e308,
+        }
+        for name in ("pii", "toxicity")
+    }
+    | {"trace": {"app": "a" * 128}, "run": {}}
+)
+"""A trace with as much of everything as there can be."""
+WORST_SECONDS = 0.6  # three lists of evidence on a busy machine; one takes 10 to 50 ms on an idle one
+
+PARTS = st.sampled_from(["k", "trace.app", "pii.reason", "'literal'", "string(pii.score)", "pii.kinds[3]"])
+SUMS = st.one_of(
+    st.lists(PARTS, min_size=1, max_size=6).map(" + ".join),
+    st.tuples(PARTS, st.integers(1, 300)).map(lambda pair: " + ".join([pair[0]] * pair[1])),
+)
+STEPS = st.one_of(
+    SUMS.map(".map(k, {})".format),
+    st.sampled_from([".filter(k, true)", ".filter(k, k.contains('0') || true)"]),
+)
+LISTS = st.builds(
+    "{}{}".format,
+    st.sampled_from(
+        ["pii.kinds", "pii.evidence.map(e, e.kind)", "pii.evidence.filter(e, e.leaked).map(e, e.kind)"]
+    )
+    | st.integers(1, 400).map(lambda count: "[" + ",".join(["'x'"] * count) + "]"),
+    st.lists(STEPS, max_size=6).map("".join),
+)
+COSTLY = st.builds(
+    "{}{}".format,
+    LISTS,
+    st.sampled_from([".size() > 0", ".exists(k, k == 'x')"]) | SUMS.map(".all(k, ({}) != '')".format),
+)
+
+
+@pytest.mark.alone
+@settings(max_examples=150, deadline=None)
+@given(st.lists(COSTLY, min_size=1, max_size=3).map(" && ".join))
+def test_what_is_accepted_is_cheap_on_every_trace(source: str) -> None:
+    """Whatever lists and texts an expression makes, no trace makes it cost more than some milliseconds."""
+    try:
+        expression = compile_(source, NAMES)
+    except ExpressionError:
+        return
+    began = time.process_time()
+    with contextlib.suppress(EvaluationError):
+        expression.evaluate(WORST)
+    assert time.process_time() - began < WORST_SECONDS, source
+
+
+@pytest.mark.parametrize("links", [1, 2, 3, 8])
+def test_texts_do_not_multiply(links: int) -> None:
+    """A chain in which each step joins what the one before made would take all memory: it is refused."""
+    step = f".map(k, {'+'.join(['k'] * 60)})"
+    with pytest.raises(ExpressionError, match=r"could write more than|too many or too long lists"):
+        check(f"pii.kinds{step * links}.size() > 0", NAMES)
+
+
+def test_what_rules_need_is_accepted() -> None:
+    """A few texts per entry, a list from a list, and joined names are no bombs."""
+    for source in (
+        "pii.kinds.map(k, k + ':' + trace.app).exists(k, k == 'EMAIL_ADDRESS:support')",
+        "pii.evidence.filter(e, e.leaked).map(e, e.kind).size() > 2",
+        "trace.app + '/' + trace.environment + '/' + trace.model in ['a/b/c']",
+    ):
+        check(source, NAMES)
