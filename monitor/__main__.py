@@ -1,6 +1,18 @@
-"""`python -m monitor` is `riskmon`."""
+"""Run the command line as `python -m monitor`, or as the script `riskmon`."""
 
-from monitor.cli import main
+import sys
+
+from monitor import early_signals
+
+
+def main() -> None:
+    """Run the command line. A daemon handles signals before its command is imported."""
+    if sys.argv[1:2] == ["run"]:
+        early_signals.hold()
+    from monitor import cli
+
+    cli.main()
+
 
 if __name__ == "__main__":
     main()

@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 import structlog
 from typing_extensions import override
 
-from monitor import __version__
+from monitor import __version__, early_signals
 from monitor.clock import Clock, Deadline, SystemClock
 from monitor.config import Config
 from monitor.console.http import HttpServer
@@ -226,6 +226,8 @@ class Daemon:
         signal.signal(signal.SIGTERM, on_signal)
         signal.signal(signal.SIGINT, on_signal)
         signal.signal(signal.SIGHUP, lambda _number, _frame: self.engine.reload())
+        if early_signals.take():
+            self.engine.reload()
 
     def _receiving(self, name: str, protocol: str, receiver: Receiver | GrpcReceiver) -> Component:
         def start() -> None:

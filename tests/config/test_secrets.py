@@ -120,7 +120,7 @@ def variants(port: int) -> dict[str, dict[str, Any]]:
 
 
 def commands() -> Iterator[tuple[str, ...]]:
-    """Every command that reads a configuration, but `run`, with arguments that it needs."""
+    """Every command that reads a configuration with arguments that it needs; not `run`, nor a benchmark."""
     rest: dict[str, tuple[str, ...]] = {
         "dlq show": ("1",),
         "dlq requeue": ("--all",),
@@ -136,7 +136,7 @@ def commands() -> Iterator[tuple[str, ...]]:
         for sub, command in nested.items():
             called = f"{name} {sub}".strip()
             options = {option for parameter in command.params for option in parameter.opts}
-            if "--config" in options and called != "run":
+            if "--config" in options and called not in {"run", "bench detect"}:
                 yield (*called.split(), *rest.get(called, ()))
                 if "--json" in options:
                     yield (*called.split(), *rest.get(called, ()), "--json")

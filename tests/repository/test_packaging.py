@@ -95,4 +95,4 @@ def test_the_command_is_an_entry_point(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/entry_points.txt")]
         text = archive.read(name).decode()
-    assert "riskmon = monitor.cli:main" in text.splitlines()
+    assert "riskmon = monitor.__main__:main" in text.splitlines()
