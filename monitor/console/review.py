@@ -21,7 +21,7 @@ from monitor.console import review_page
 from monitor.errors import Retryable
 from monitor.findings import Severity
 from monitor.records import FLAG_FIELDS, FlagFilter, FlagPage
-from monitor.web import credentials
+from monitor.web.credentials import Gate
 from monitor.web.server import JSON, Head, Response
 
 PAGE: Final = 200  # flags
@@ -58,22 +58,26 @@ class ReviewQuery(NamedTuple):
 
 
 class Review:
-    """Answers `/review` for clients that know `token`.
+    """Answers `/review` for clients that `gate` lets pass.
 
     `find` returns the newest flags that match a filter, at most a given number. It is called from one thread
     and may raise Retryable.
     """
 
-    def __init__(self, token: str, find: Find) -> None:
-        self._token = token.encode()
+    def __init__(self, gate: Gate, find: Find) -> None:
+        self._gate = gate
         self._find = find
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="riskmon-review")
         self._places = threading.BoundedSemaphore(WAITING)
 
     def refusal(self, head: Head) -> Response | None:
-        """Return 401 unless the request holds the token."""
-        if credentials.holds(head, self._token, basic=True):
+        """Return 401 unless the request holds the token, 429 to who has guessed too often."""
+        seconds = self._gate.refusal(head.headers.get("authorization", ""), head.peer)
+        if seconds is None:
             return None
+        if seconds:
+            text = "too many wrong tokens came from this address; try again later"
+            return _problem(HTTPStatus.TOO_MANY_REQUESTS, text, ("Retry-After", str(math.ceil(seconds))))
         text = "the token is missing or wrong: give http.review_token as password, with any user name"
         return _problem(HTTPStatus.UNAUTHORIZED, text, ("WWW-Authenticate", 'Basic realm="riskmon"'))
 

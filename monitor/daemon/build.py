@@ -4,6 +4,7 @@ import gc
 import os
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Final
@@ -31,7 +32,7 @@ from monitor.ports import Detectors, Monitor, Observer, Source
 from monitor.privacy.vault import Vault
 from monitor.receiver.intake import BodyIntake
 from monitor.receiver.otlp_grpc import GrpcReceiver
-from monitor.receiver.otlp_http import Receiver
+from monitor.receiver.otlp_http import Receiver, gate_of
 from monitor.rules import RuleBook
 from monitor.sources.combined import CombinedSource
 from monitor.sources.kafka_group import GroupWatch
@@ -42,6 +43,7 @@ from monitor.telemetry.observer import TelemetryObserver
 from monitor.telemetry.otlp_metrics import MetricsPusher
 from monitor.telemetry.otlp_metrics import connect as push
 from monitor.telemetry.tracing import BatchTracer, connect
+from monitor.web.credentials import Gate
 
 MONITORS: Final[Mapping[str, Callable[..., Monitor]]] = {"drift": DriftMonitor, "agent": AgentMonitor}
 """Detectors that keep state: the engine builds a monitor for each, with the options of its workers."""
@@ -237,26 +239,36 @@ def build_body_intake(config: Config, spool: LedgerSpool | None, clock: Clock) -
     )
 
 
-def build_receiver(config: Config, intake: BodyIntake | None, observer: TelemetryObserver) -> Receiver | None:
+def build_gate(config: Config, observer: TelemetryObserver) -> Gate | None:
+    """Build the check of the receivers' token; None without one."""
+    return gate_of(config.receiver, partial(observer.login_refused, "receiver"))
+
+
+def build_receiver(
+    config: Config, intake: BodyIntake | None, observer: TelemetryObserver, gate: Gate | None
+) -> Receiver | None:
     """Build the receiver of OTLP over HTTP; None when it is off."""
     if intake is None or not config.receiver.enabled:
         return None
-    return Receiver(config.receiver, intake, observer.answered)
+    return Receiver(config.receiver, intake, observer.answered, gate=gate)
 
 
 def build_grpc_receiver(
-    config: Config, intake: BodyIntake | None, observer: TelemetryObserver
+    config: Config, intake: BodyIntake | None, observer: TelemetryObserver, gate: Gate | None
 ) -> GrpcReceiver | None:
     """Build the receiver of OTLP over gRPC; None when it is off. Raises ConfigError without grpcio."""
     if intake is None or not config.receiver.grpc.enabled:
         return None
-    return GrpcReceiver(config.receiver, intake, observer.answered)
+    return GrpcReceiver(config.receiver, intake, observer.answered, gate=gate)
 
 
-def build_review(config: Config, flags: FlagReader) -> Review | None:
+def build_review(config: Config, flags: FlagReader, observer: TelemetryObserver) -> Review | None:
     """Build the page of flags; None without a token."""
     token = config.http.review_token
-    return Review(token.get_secret_value(), flags.find) if token else None
+    if not token:
+        return None
+    refused = partial(observer.login_refused, "review")
+    return Review(Gate("review", token, basic=True, on_refused=refused), flags.find)
 
 
 def build_group_watch(config: Config, clock: Clock, observer: TelemetryObserver) -> GroupWatch | None:

@@ -105,8 +105,9 @@ class Daemon:
         )
         spool = build.build_spool(config, self.ledger, self.vault)
         self._intake = build.build_body_intake(config, spool, clock)
-        self._receiver = build.build_receiver(config, self._intake, self.observer)
-        self._grpc_receiver = build.build_grpc_receiver(config, self._intake, self.observer)
+        gate = build.build_gate(config, self.observer)
+        self._receiver = build.build_receiver(config, self._intake, self.observer, gate)
+        self._grpc_receiver = build.build_grpc_receiver(config, self._intake, self.observer, gate)
         self._group_watch = build.build_group_watch(config, clock, self.observer) if source is None else None
         self.engine = build.build_engine(
             config,
@@ -124,7 +125,7 @@ class Daemon:
             ),
         )
         self._flags = FlagReader(self.ledger, clock, QUERY_SECONDS)
-        self._review = build.build_review(config, self._flags)
+        self._review = build.build_review(config, self._flags, self.observer)
         self.http = HttpServer(
             config.http.host,
             config.http.port,

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Final
+from urllib.parse import unquote
 
 import structlog
 
@@ -24,9 +25,9 @@ from monitor.errors import ConfigError
 from monitor.receiver import generations
 from monitor.receiver.bodies import PROTOBUF
 from monitor.receiver.intake import BodyIntake
-from monitor.receiver.otlp_http import MAX_CONNECTIONS, REMEDY, REQUEST_SECONDS
+from monitor.receiver.otlp_http import MAX_CONNECTIONS, REMEDY, REQUEST_SECONDS, SLOWED, gate_of
 from monitor.receiver.refusals import BodyRefused, Refusal, status, too_large
-from monitor.web import credentials
+from monitor.web.credentials import Gate
 from monitor.web.listening import cannot_listen, warn_beyond_loopback
 
 MAX_CALLS: Final = 1024  # open at once; a waiting one holds what flow control let its client send
@@ -83,6 +84,7 @@ class GrpcReceiver:
         intake: BodyIntake,
         on_answer: Callable[[str], None] = lambda _: None,
         *,
+        gate: Gate | None = None,
         idle_seconds: float = IDLE_SECONDS,
         request_seconds: float = REQUEST_SECONDS,
         hurry_seconds: float = HURRY_SECONDS,
@@ -90,6 +92,7 @@ class GrpcReceiver:
         require_grpc()
         self._config = config
         self._intake = intake
+        self._gate = gate or gate_of(config)
         self._on_answer = on_answer
         self._idle_seconds = idle_seconds
         self._request_seconds = request_seconds
@@ -169,7 +172,8 @@ class GrpcReceiver:
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)
         try:
-            answer = await self._take(signal, messages, dict(context.invocation_metadata()))
+            metadata = dict(context.invocation_metadata())
+            answer = await self._take(signal, messages, metadata, _address(context.peer()))
         except _CallRefused as refused:
             await self._abort(context, refused)
         except BodyRefused as refused:
@@ -184,12 +188,16 @@ class GrpcReceiver:
         self._on_answer("OK")
         return answer
 
-    async def _take(self, signal: str, messages: AsyncIterator[bytes], metadata: dict[str, str]) -> bytes:
+    async def _take(
+        self, signal: str, messages: AsyncIterator[bytes], metadata: dict[str, str], peer: str
+    ) -> bytes:
         """Take the body of a call, and return the response. Raises BodyRefused and _CallRefused."""
-        token = self._config.token
-        authorization = metadata.get("authorization", "")
-        if token is not None and not credentials.allows(authorization, token.get_secret_value().encode()):
-            raise _CallRefused("UNAUTHENTICATED", "the bearer token is missing or wrong")
+        if self._gate is not None:
+            seconds = self._gate.refusal(metadata.get("authorization", ""), peer)
+            if seconds:
+                raise _CallRefused("RESOURCE_EXHAUSTED", SLOWED, later=True)
+            if seconds is not None:
+                raise _CallRefused("UNAUTHENTICATED", "the bearer token is missing or wrong")
         if not signal:
             raise _CallRefused(
                 "UNIMPLEMENTED", "only traces, logs and generations: give this signal another exporter"
@@ -263,6 +271,11 @@ def require_grpc() -> None:
             "or let clients use http/protobuf"
         )
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+
+def _address(peer: str) -> str:
+    """Return the address in gRPC's name of a peer: `ipv4:192.0.2.1:5`, `ipv6:%5B2001:db8::1%5D:5`."""
+    return unquote(peer).partition(":")[2].rpartition(":")[0].strip("[]")
 
 
 def _encoding(body: bytes) -> str:

@@ -21,13 +21,14 @@ from monitor.receiver import generations
 from monitor.receiver.bodies import ENCODINGS, JSON, PROTOBUF
 from monitor.receiver.intake import BodyIntake, most_waiting
 from monitor.receiver.refusals import BodyRefused, Refusal, status, too_large
-from monitor.web import credentials
+from monitor.web.credentials import Gate, Refused
 from monitor.web.routes import Route, Routes
 from monitor.web.server import Head, Limits, Response, Server
 
 MAX_CONNECTIONS: Final = 256
 REQUEST_SECONDS: Final = 30.0
 SHARE: Final = 0.3  # of a core, for reading and answering heads and for receiving bodies
+SLOWED: Final = "too many wrong tokens came from this address; try again later"
 REMEDY: Final = "set receiver.token, or let only your applications reach it"
 PATHS: Final = {
     "/v1/traces": ("traces", frozenset({PROTOBUF, JSON})),
@@ -47,8 +48,15 @@ _STATUS: Final = {
 log = structlog.get_logger(__name__)
 
 
+def gate_of(config: ReceiverConfig, on_refused: Callable[[Refused], None] = lambda _: None) -> Gate | None:
+    """Return the gate of all receivers of a configuration; None where it has no token."""
+    return Gate("receiver", config.token, on_refused=on_refused) if config.token else None
+
+
 class Receiver(Server):
     """Serves POST at each of `PATHS`, giving bodies to `intake`, which others may use as well.
+
+    Who shares an `intake` should share the `gate`.
 
     `on_answer` gets the status of each answer, from the server's thread.
     """
@@ -58,9 +66,12 @@ class Receiver(Server):
         config: ReceiverConfig,
         intake: BodyIntake,
         on_answer: Callable[[int], None] = lambda _: None,
+        *,
+        gate: Gate | None = None,
     ) -> None:
         self._config = config
         self._intake = intake
+        self._gate = gate or gate_of(config)
         self._met_grpc = False
         routes = [
             Route("POST", path, serve=partial(self._take, signal), guard=partial(self._refusal, kinds))
@@ -85,9 +96,12 @@ class Receiver(Server):
 
     def _refusal(self, kinds: frozenset[str], head: Head) -> Response | None:
         """Refuse a request for which the head is reason enough."""
-        token = self._config.token
-        if token is not None and not credentials.holds(head, token.get_secret_value().encode()):
-            return self._problem(HTTPStatus.UNAUTHORIZED, "the bearer token is missing or wrong", head)
+        if self._gate is not None:
+            seconds = self._gate.refusal(head.headers.get("authorization", ""), head.peer)
+            if seconds:
+                return self._problem(HTTPStatus.TOO_MANY_REQUESTS, SLOWED, head)
+            if seconds is not None:
+                return self._problem(HTTPStatus.UNAUTHORIZED, "the bearer token is missing or wrong", head)
         if _content_type(head) not in kinds:
             text = f"only {' and '.join(sorted(kinds, reverse=True))}"
             return self._problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, text, head)

@@ -34,12 +34,16 @@ log = structlog.get_logger()
 
 
 class Head(NamedTuple):
-    """A request before its body: method, path and query separate, headers by lower-case name."""
+    """A request before its body: method, path and query separate, headers by lower-case name.
+
+    `peer` is the address of the client, or of the proxy before it.
+    """
 
     method: str
     path: str
     headers: Mapping[str, str]
     query: str = ""
+    peer: str = ""
 
 
 class Response(NamedTuple):
@@ -183,6 +187,7 @@ class _Connection(asyncio.Protocol):
         """Take a place among the open connections."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        self._peer = str((transport.get_extra_info("peername") or ("",))[0])
         self._server.places.enter(self)
         self._begin_deadline()
 
@@ -275,7 +280,7 @@ class _Connection(asyncio.Protocol):
         target = request.target.decode("latin-1")
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers}
         path, _, query = target.partition("?")
-        head = self._head = Head(request.method.decode("latin-1"), path, headers, query)
+        head = self._head = Head(request.method.decode("latin-1"), path, headers, query, self._peer)
         self._begun = asyncio.get_running_loop().time()
         length = int(headers.get("content-length", 0))
         is_whole = not length and "transfer-encoding" not in headers

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from ledgers import record_flags
 from msgspec.structs import replace
 from patience import PATIENCE, eventually
+from pydantic import SecretStr
 
 from monitor.clock import SystemClock
 from monitor.config import Config, load
@@ -35,6 +36,7 @@ from monitor.records import FlagFilter, FlagPage
 from monitor.telemetry.metrics import Metrics
 from monitor.testing import MemoryLog, MemorySource
 from monitor.trace import Message, Origin, SafeText, Trace
+from monitor.web.credentials import Gate
 
 TOKEN = "canary-tokén-of-sixteen"
 CANARY = "<script>alert('canary')</script>"
@@ -113,7 +115,7 @@ class Rig:
     @classmethod
     def of(cls, find: Find, token: str = TOKEN) -> "Rig":
         """Start a server whose page shows what `find` finds."""
-        review = Review(token, find) if token else None
+        review = Review(Gate("review", SecretStr(token), basic=True), find) if token else None
         rig = cls(HttpServer("127.0.0.1", 0, Metrics().registry, Health(), review=review))
         rig.server.start()
         return rig

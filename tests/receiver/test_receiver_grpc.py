@@ -65,7 +65,7 @@ class Rig:
     """A running receiver and its spool; time stands still unless it is not `patient`."""
 
     def __init__(
-        self, *, patient: bool = True, limits: dict[str, float] | None = None, **settings: Any
+        self, *, patient: bool = True, limits: dict[str, Any] | None = None, **settings: Any
     ) -> None:
         self.spool = MemorySpool()
         self.codes: Counter[str] = Counter()

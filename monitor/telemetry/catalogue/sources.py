@@ -8,6 +8,7 @@ from monitor.telemetry.catalogue.families import PARTITION, TOPIC, Family, Kind,
 Counter: TypeAlias = Literal[
     "kafka_renewals",
     "receiver_requests",
+    "logins_refused",
 ]
 Gauge: TypeAlias = Literal[
     "lag_records",
@@ -87,6 +88,11 @@ FAMILIES: dict[Counter | Gauge, Family] = {
         Kind.COUNTER,
         "Requests the receiver answered, by HTTP's status or gRPC's code; 200 and OK: on disk.",
         (closed("code", (*_HTTP, *_GRPC)),),
+    ),
+    "logins_refused": Family(
+        Kind.COUNTER,
+        "Requests with a wrong token, by port; `slowed`: not looked at, after many from one address.",
+        (closed("port", ("receiver", "review")), closed("outcome", ("wrong", "slowed"))),
     ),
     "spool_records": Family(Kind.GAUGE, "Bodies received and not judged yet.", (TOPIC,), "records"),
     "spool_bytes": Family(Kind.GAUGE, "Bytes of the bodies received and not judged yet.", (TOPIC,), "bytes"),

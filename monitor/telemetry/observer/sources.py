@@ -93,6 +93,11 @@ class SourceReports(Reporter):
         self._metrics.inc("receiver_requests", code=str(status))
 
     @best_effort
+    def login_refused(self, port: str, outcome: str) -> None:
+        """A request brought a wrong token to a port, or was not looked at after many of them."""
+        self._metrics.inc("logins_refused", port=port, outcome=outcome)
+
+    @best_effort
     def spooled(self, usage: Mapping[str, SpoolUsage]) -> None:
         """Report the usage of the spool."""
         self._metrics.replace("spool_records", {(t,): u.end - u.begin for t, u in usage.items()})
