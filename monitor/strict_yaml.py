@@ -1,7 +1,8 @@
 """YAML as people write it: small, without surprising features. For configurations, rules and recognizers."""
 
+import re
 from collections.abc import Hashable
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
@@ -9,6 +10,20 @@ from monitor.errors import ConfigError
 
 MAX_FILE_BYTES = 256 * 1024
 """Invariant S11: these files are small; a larger one is a mistake or an attack."""
+
+
+_MOST_CHARS: Final = 80
+_KEY: Final = re.compile(r"[A-Za-z_][A-Za-z_-]{0,31}[0-9]{0,3}")
+
+
+def shown_key(key: object) -> str:
+    """Return a key as a message may quote it: only what looks like a name of ours, mistyped or not.
+
+    A file that is given by mistake, or through a link, may be one of passwords.
+    """
+    text = str(key)
+    is_name = len(text) <= _MOST_CHARS and all(map(_KEY.fullmatch, text.split(".")))
+    return text if is_name else "(not a name)"
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -31,7 +46,7 @@ class _StrictLoader(yaml.SafeLoader):
             if not isinstance(key, Hashable):
                 raise ConfigError(f"line {line}: a key must be plain text, not a list or mapping")
             if key in seen:
-                raise ConfigError(f"line {line}: key {key!r} occurs twice; remove one")
+                raise ConfigError(f"line {line}: key {shown_key(key)!r} occurs twice; remove one")
             seen.add(key)
         return super().construct_mapping(node, deep)
 

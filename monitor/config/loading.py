@@ -17,7 +17,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from monitor.config.base import SecretUrl
 from monitor.config.config import Config
 from monitor.errors import ConfigError
-from monitor.strict_yaml import load_yaml
+from monitor.strict_yaml import load_yaml, shown_key
 
 PREFIX = "RISKMON_"
 
@@ -118,7 +118,7 @@ def _parse(path: str, raw: str, variable: str) -> Any:
 
 
 def _explain(problem: Any) -> str:
-    path = ".".join(str(part) for part in problem["loc"])
+    path = ".".join(str(part) if isinstance(part, int) else shown_key(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         known = [known for known, _, _, _ in settings()]
         known += sorted({k.rsplit(".", 1)[0] for k in known if "." in k})

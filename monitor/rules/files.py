@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from monitor.errors import ConfigError
 from monitor.findings import ALERT_LABELS, Action, Severity, Status
 from monitor.rules.lexer import suggestion
-from monitor.strict_yaml import MAX_FILE_BYTES, load_marked_yaml
+from monitor.strict_yaml import MAX_FILE_BYTES, load_marked_yaml, shown_key
 
 MAX_DEPTH = 20
 # Labels that an alert gets from the trace and the rule; a rule's own may not replace them.
@@ -339,7 +339,7 @@ def _explain(name: str, root: yaml.Node, problem: Mapping[str, Any]) -> str:
     unknown = problem["type"] == "extra_forbidden"
     node = _find(root, path, key=unknown or "[key]" in problem["loc"])
     where = f"{name}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
-    what = ".".join(str(part) for part in path) or "file"
+    what = ".".join(str(part) if isinstance(part, int) else shown_key(part) for part in path) or "file"
     if unknown:
         hint = suggestion(str(path[-1]), _keys(path[:-1]))
         return f"{where}: {what}: no such key{hint}"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from monitor.config import load
 from monitor.errors import ConfigError
 from monitor.findings import Action, Assessment, Flag, Severity, Status
 from monitor.rules import RuleSet, default_paths, run_tests
 from monitor.rules.files import MatchSpec, TraceCase
 from monitor.rules.ruleset import MAX_RULES
+from monitor.strict_yaml import shown_key
 from monitor.trace import TRAFFIC, Origin, Trace
 
 GOOD = """\
@@ -375,3 +378,45 @@ def test_groups_and_cases_know_all_that_identifies_traffic() -> None:
     """Each field of `Traffic` can be matched by a group, and set by a test case, under its own name."""
     assert set(MatchSpec.model_fields) == set(TRAFFIC)
     assert set(TRAFFIC) <= set(TraceCase.model_fields)
+
+
+SECRET_FILES = (
+    "root:$6$sAlTcAnArY$hAsH:19000:0:99999:7:::\ndaemon:*:19000:0:99999:7:::\n",
+    "cAnArY$hAsH: 19000\n",
+    "AKIA0123456789cAnArY: x\n",
+    "? [cAnArY]\n: x\n",
+    "cAnArY0123456789: 1\ncAnArY0123456789: 2\n",
+    "-----BEGIN PRIVATE KEY-----\ncAnArY+/=\n-----END PRIVATE KEY-----\n",
+    "[client]\npassword=cAnArY1%\n",
+    "password: 'cAnArY1\n",
+    "groups: [{name: 'cAnArY1!', rules: [{alert: 'cAnArY!', 'cAnArY 1': 2}]}]\n",
+    "machine h login u password cAnArY\n",
+    "\tcAnArY\n",
+    "%cAnArY\n",
+    "&cAnArY1 x: *cAnArY1\n",
+    "!cAnArY1 x\n",
+    "{{ cAnArY1 }}\n",
+)
+
+
+@pytest.mark.parametrize("content", SECRET_FILES)
+def test_a_file_of_secrets_is_not_echoed(tmp_path: Path, content: str) -> None:
+    """A rule file or configuration that is a link to one is refused without a word of it."""
+    (tmp_path / "secret").write_text(content, encoding="utf-8")
+    for name in ("rules.yaml", "riskmon.yaml"):
+        (tmp_path / name).symlink_to(tmp_path / "secret")
+    for read_it in (
+        lambda: RuleSet.load([tmp_path / "rules.yaml"]),
+        lambda: load(tmp_path / "riskmon.yaml", {}),
+    ):
+        with pytest.raises(ConfigError) as refused:
+            read_it()
+        assert "cAnArY" not in str(refused.value)
+
+
+@given(st.text(max_size=80))
+def test_only_names_are_echoed(key: str) -> None:
+    """Whatever else a key is, a message says that it is no name; and it is never long."""
+    shown = shown_key(key)
+    assert shown in {key, "(not a name)"}
+    assert shown == "(not a name)" or re.fullmatch(r"[A-Za-z0-9_.-]+", shown)
