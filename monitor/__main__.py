@@ -2,7 +2,7 @@
 
 import sys
 
-from monitor import early_signals
+from monitor.daemon import early_signals
 
 
 def main() -> None:

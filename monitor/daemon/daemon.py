@@ -9,12 +9,12 @@ from typing import Final, TypeVar
 import structlog
 from typing_extensions import override
 
-from monitor import __version__, early_signals
+from monitor import __version__
 from monitor.clock import Clock, Deadline, SystemClock
 from monitor.config import Config
 from monitor.console.http import HttpServer
 from monitor.console.review import QUERY_SECONDS
-from monitor.daemon import build
+from monitor.daemon import build, early_signals
 from monitor.daemon.component import Component, Components
 from monitor.daemon.reload import Reloader
 from monitor.daemon.systemd import notify

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 
 from monitor.clock import Clock
 from monitor.config import SecretUrl
@@ -66,6 +66,11 @@ class Ledger:
         except ConfigError:
             ledger.close()
             raise
+        except ProgrammingError as error:  # of the driver: its message may quote a part of the URL
+            ledger.close()
+            raise ConfigError(
+                f"ledger.url: the driver refuses it ({type(error.orig).__name__}); check its options"
+            ) from None
         except Retryable as error:
             ledger.close()
             raise ConfigError(

@@ -1,11 +1,11 @@
 """Personal data by the thousand: the same findings as by comparing all pairs, in time linear in the text."""
 
-import random
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import pytest
+from customers import copied, crowded, customers, misters
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -101,35 +101,6 @@ def test_many_values_are_found_as_each_alone(texts: list[str], values: list[str]
     expected = {pair for pair in pairs if by_search(texts, *pair)}
     assert PromptIndex(texts).held(pairs) == expected
     assert {pair for pair in pairs if PromptIndex(texts).has(*pair)} == expected
-
-
-FIRST: Final = ("Anna", "John", "Maria", "Peter", "Jean", "Carlos", "Wei", "Fatima", "Olga", "Liam")
-LAST: Final = ("Smith", "Miller", "Garcia", "Ivanova", "Dubois", "Chen", "Khan", "Weber", "Rossi", "Novak")
-
-
-def customers(rows: int) -> str:
-    """A list of customers, no two rows alike."""
-    rng = random.Random(rows)
-    return "\n".join(
-        f"{row},{rng.choice(FIRST)} {rng.choice(LAST)}{row},{rng.choice(LAST).lower()}.{row}@example.com,"
-        f"+44 20 7946 {row % 10_000:04d},{rng.randrange(1, 400)} Oak Street"
-        for row in range(rows)
-    )
-
-
-def misters(rows: int) -> str:
-    """The same title and name again and again."""
-    return "Mr. Smith " * (8 * rows)
-
-
-def crowded(rows: int) -> str:
-    """Numbers that may be anything, in disguise: everything is analysed twice."""
-    return "\uff11 " + " ".join(f"card 4111 1111 1111 {row % 10_000:04d}" for row in range(2 * rows))
-
-
-def copied(rows: int) -> str:
-    """Addresses of which the prompt holds the beginnings."""
-    return "\n".join(f"user{row}@mail.example.com" for row in range(3 * rows))
 
 
 @pytest.fixture(scope="module")

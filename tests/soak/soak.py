@@ -35,6 +35,7 @@ CASES: Final[Mapping[str, str]] = {
     "redaction": "soak_redaction:redaction",
     "assembly": "soak_assembly:assembly",
     "ports": "soak_ports:ports",
+    "pii": "soak_pii:findings",
 }
 """Name to `module:function`, in the order in which they run."""
 

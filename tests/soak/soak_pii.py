@@ -1,0 +1,36 @@
+"""Soak case: answers that hold personal data by the thousand, at the size at which they used to time out."""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from customers import copied, crowded, customers, misters
+
+from monitor.config import PoolConfig
+from monitor.detect import pii
+from monitor.trace import Message, Trace
+
+ROWS: Final = 3_500
+TEXTS: Final[tuple[Callable[[int], str], ...]] = (customers, misters, crowded, copied)
+
+
+def findings(share: float, _: Path) -> Mapping[str, object]:
+    """Each answer, with as long a prompt, is judged well within a worker's time-out."""
+    detector = pii.build()
+    rows = max(1, round(ROWS * share))
+    figures: dict[str, Any] = {}
+    for text in TEXTS:
+        response = text(rows)
+        trace = Trace(id="1", time=1.0, response=response, messages=(Message("user", customers(rows)),))
+        began = time.process_time()
+        (assessment,) = detector.assess([trace])
+        seconds = time.process_time() - began
+        figures[text.__name__] = {
+            "kib": len(response) // 1024,
+            "findings": int(assessment.values["response"]),
+            "cpu_seconds": round(seconds, 2),
+        }
+        assert assessment.score is not None, assessment.reason
+        assert seconds < PoolConfig().timeout_seconds, figures
+    return figures
