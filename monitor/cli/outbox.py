@@ -28,7 +28,7 @@ def command() -> None:
 @click.option("--limit", type=click.IntRange(min=1), default=1000, show_default=True)
 def list_messages(path: Path | None, destination: str, limit: int, *, set_aside: bool, as_json: bool) -> None:
     """List messages that wait or are set aside, oldest first, and why the last try failed."""
-    with opened_ledger(path) as (_, ledger, _):
+    with opened_ledger(path) as (_, ledger):
         found = messages.messages(ledger, destination=destination, set_aside=set_aside, limit=limit)
     now = SystemClock().now()
     rows = [_shown(message, now) for message in found]
@@ -53,7 +53,7 @@ def list_messages(path: Path | None, destination: str, limit: int, *, set_aside:
 def retry(ids: tuple[int, ...], path: Path | None, destination: str, *, everything: bool) -> None:
     """Make messages due now, those set aside too. A daemon that backs off sends them at its next try."""
     _choose(ids, destination, everything)
-    with opened_ledger(path) as (_, ledger, _):
+    with opened_ledger(path) as (_, ledger):
         count = messages.retry(ledger, ids, destination)
     click.echo(f"{count} are due now")
 
@@ -69,7 +69,7 @@ def drop(ids: tuple[int, ...], path: Path | None, destination: str, reason: str,
     _choose(ids, destination)
     if destination and not yes:
         raise click.UsageError("give --yes to drop all messages of a destination")
-    with opened_ledger(path) as (_, ledger, _):
+    with opened_ledger(path) as (_, ledger):
         count = messages.drop(ledger, reason, SystemClock().now(), ids, destination)
     click.echo(f"{count} dropped; their flags stay on record")
 

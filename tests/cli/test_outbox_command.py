@@ -22,7 +22,7 @@ def run(tmp_path: Path) -> Run:
     """Run an `outbox` command on a ledger with a message that waits and one that is set aside."""
     path = tmp_path / "riskmon.yaml"
     path.write_text(json.dumps({"data_dir": str(tmp_path / "data")}))
-    ledger, _ = open_ledger(load(path, {}), SystemClock(), create=True)
+    ledger, _ = open_ledger(load(path, {}), SystemClock())
     now = SystemClock().now()
     row = {
         "destination": "webhook:ops",
