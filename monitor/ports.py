@@ -228,6 +228,7 @@ class Incident(StrEnum):
     TRUNCATED = "truncated"
     LEDGER_BEHIND = "ledger_behind"
     MOVED = "moved"
+    SUSPECTED = "suspected"
     LEDGER_RETRY = "ledger_retry"
     SOURCE_RETRY = "source_retry"
 

@@ -35,6 +35,16 @@ class Mark(NamedTuple):
     witness: Witness | None = None
 
 
+class Attempt(NamedTuple):
+    """Daemons that died in a row with the next records of a partition in hand.
+
+    `condemned` is the offset of the record that they died of, None while that is unknown.
+    """
+
+    deaths: int = 0
+    condemned: int | None = None
+
+
 class StartReason(StrEnum):
     """Why reading begins at this offset; with the last two it does not begin yet."""
 
@@ -215,6 +225,11 @@ class Progress:
         self.next_offset = end
         while self._starts and self._starts[0] <= self.next_offset:
             self.next_offset = max(self.next_offset, self._beyond.pop(heappop(self._starts)))
+
+    @property
+    def delivered(self) -> int:
+        """End of what was delivered."""
+        return self._delivered
 
     @property
     def unfinished(self) -> int:

@@ -5,7 +5,7 @@
 fails before or after the real ledger has written.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from typing_extensions import override
 
@@ -184,6 +184,14 @@ class FlakyLedger:
     def first_look(self, ends: Mapping[TopicPartition, int]) -> None:
         """Tell the ledger."""
         self._ledger.first_look(ends)
+
+    def alone(self, topic: str, partition: int, version: int, offset: int) -> None:
+        """Tell the ledger."""
+        self._ledger.alone(topic, partition, version, offset)
+
+    def give_back(self, names: Iterable[TopicPartition]) -> None:
+        """Tell the ledger."""
+        self._ledger.give_back(names)
 
     def holdings(self) -> Mapping[TopicPartition, PartitionHolding]:
         """Ask the ledger."""

@@ -13,6 +13,7 @@ from monitor.events import Fetched
 from monitor.ports import Observer
 from monitor.trace import Origin, Record, Span, Trace
 
+CRASHED_DAEMON: Final = "crashed_daemon"
 TOMBSTONE: Final = "tombstone"  # a record without a value, by which a compacted topic deletes a key
 
 
@@ -123,6 +124,10 @@ class Intake:
     def _read(self, partition: Partition, record: Record, staged: Staged, now: float) -> None:
         """Queue the traces of a record, or count it as done where it holds none."""
         offset = record.offset
+        if offset == partition.condemned:
+            detail = "daemons died with it in hand, the last one with nothing else"
+            self._observer.undecodable(staged.dead_letter(partition, record, CRASHED_DAEMON, detail))
+            return
         if record.value is None:
             staged.skip(partition, offset, TOMBSTONE)
             return

@@ -134,6 +134,7 @@ class Engine:
             if not partition.pending:
                 positions[partition.name] = partition.progress.next_offset
             count_released(partition, self.totals, self._observer)
+        self._partitions.give_back(self._partitions.owned)
         # A moment even past the deadline: a member that does not leave keeps its partitions until it expires.
         self._source.close(positions, max(1.0, deadline.remaining()))
         return self.totals
@@ -181,7 +182,8 @@ class Engine:
             self._drop_overtaken(name, moved=moved)
         if not self._ledger_backoff.failing:
             now = self._clock.monotonic()
-            self._intake.assemble(self._staged, now, flush=self._exhausted, stopping=self._stopping)
+            flush = self._exhausted or self._partitions.alone is not None
+            self._intake.assemble(self._staged, now, flush=flush, stopping=self._stopping)
             self._judging.submit(self._intake, self.escalation_rate)
             if self._detectors.stats().ready:  # without a worker, shedding would not help
                 oldest = self._intake.oldest()
@@ -220,8 +222,23 @@ class Engine:
             self._clock.sleep(IDLE_SECONDS)
             return ()
         # A transaction that may have been written must be repeated as it was: nothing may join it.
-        now, self._deferred = portion(events, 0 if self._ledger_backoff.failing else MOST_BYTES)
+        most = 0 if self._ledger_backoff.failing else MOST_BYTES
+        now, self._deferred = portion(events, most, self._rooms())
         return now
+
+    def _rooms(self) -> dict[TopicPartition, int]:
+        """Return how many records may be taken of the partitions with whose records daemons have died."""
+        if self._partitions.alone is not None and self._quiet and self._partitions.alone.is_cleared():
+            self._partitions.rejoin()
+        rooms = {
+            name: partition.room(quiet=self._quiet) for name, partition in self._partitions.owned.items()
+        }
+        return {name: room for name, room in rooms.items() if room is not None}
+
+    @property
+    def _quiet(self) -> bool:
+        """Return whether no record is in hand."""
+        return not (self._intake or self._judging or self._staged or self._assembler)
 
     def _handle(self, event: Event) -> None:
         match event:
@@ -240,6 +257,7 @@ class Engine:
             case Revoked(topic, number):
                 self._drop_partition((topic, number))
                 self._partitions.revoked((topic, number))
+                self._partitions.give_back([(topic, number)])
             case Stuck():
                 self._partitions.await_operator((event.topic, event.partition))
             case Exhausted():
@@ -249,6 +267,12 @@ class Engine:
         """Claim a partition, and drop the work of an earlier claim, which the ledger would refuse now."""
         self._drop_partition((assigned.topic, assigned.partition))
         self._partitions.claim(assigned)
+        if self._partitions.alone is not None:
+            others = [p for p in self._partitions.owned.values() if not p.alone]
+            for other in others:
+                self._drop_partition(other.name)
+                self._partitions.set_aside(other.assigned)
+            self._partitions.give_back([other.name for other in others])
 
     def _drop_overtaken(self, name: TopicPartition, *, moved: bool) -> None:
         """Drop a partition that an operator or another daemon has claimed."""
@@ -284,10 +308,25 @@ class Engine:
                 self._own(admitted)
                 return
             fetched = admitted
+        if partition.alone and not self._note_alone(partition, fetched):
+            return
         taken = self._intake.take(partition, fetched, self._staged, self._clock.monotonic())
         partition.pending += taken
         self.totals.consumed += taken
         self._observer.consumed(fetched.topic, taken)
+
+    def _note_alone(self, partition: Partition, fetched: Fetched) -> bool:
+        """Tell the ledger which record is in hand now, before anything is done with it; else defer it."""
+        for record in fetched.records:  # one at most
+            try:
+                self._ledger.alone(*partition.name, partition.version, record.offset)
+            except Retryable:
+                self._observer.incident(Incident.LEDGER_RETRY)
+                self._clock.sleep(IDLE_SECONDS)
+                self._deferred = [fetched, *self._deferred]
+                return False
+            partition.alone_left = 0 if record.offset == partition.condemned else partition.alone_left - 1
+        return True
 
     def _collect(self) -> None:
         wait = IDLE_SECONDS if self._paused else BUSY_SECONDS

@@ -1,6 +1,6 @@
 """Ownership of partitions: claims them, decides where reading starts, and waits for those it may not read."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import Enum, auto
 from typing import NamedTuple
 
@@ -14,6 +14,9 @@ from monitor.progress import Progress, StartPosition, StartReason, Witness
 RETRY_SECONDS = 0.5  # a ledger that is busy answers within milliseconds, one that is away takes longer
 LOOK_SECONDS = 2.0  # how soon an operator's `riskmon positions move`, or another daemon's claim, is noticed
 RECLAIM_SECONDS = 10.0  # three heartbeats: by then the group has said what we own
+FEW = 64  # records in hand, at first, where a daemon has died with these
+MANY = 4096  # records in hand; where there are as many without a death, no bound is needed
+DEATHS = 2  # with the same records in hand, after which these are judged one by one
 BEYOND_SECONDS = 10.0  # longest time that an end may lag behind after a fail-over of the broker
 
 _INCIDENTS: Mapping[StartReason, Incident] = {
@@ -27,13 +30,20 @@ class Partition:
     """A claimed partition. `alive` ends when it is revoked or fenced; its work is dropped then.
 
     `pending` counts records taken and not yet in the ledger. `witness` is the record to be delivered first,
-    only to check that the topic was not recreated.
+    only to check that the topic was not recreated. If a daemon died with its next records in hand, at most
+    `few` are in hand; each one recorded makes that one more (TCP's slow start), so that those in hand at
+    the next death are near the one it died of. If several did, the next `alone_left` are taken one by one,
+    `alone` in the daemon. `condemned` is the one that they died of.
     """
 
     __slots__ = (
         "alive",
+        "alone",
+        "alone_left",
         "assigned",
+        "condemned",
         "epoch",
+        "few",
         "incarnation",
         "name",
         "pending",
@@ -51,9 +61,28 @@ class Partition:
         self.progress = Progress(claim.mark)
         self.alive = True
         self.pending = 0
+        deaths, self.condemned = claim.attempt
+        self.few: int | None = FEW if deaths else None
+        self.alone = deaths >= DEATHS and claim.mark.next_offset < assigned.end
+        self.alone_left = FEW if self.alone else 0
         witness = claim.mark.witness
         usable = witness is not None and not assigned.topic_id and witness.offset >= assigned.begin
         self.witness: Witness | None = witness if usable else None
+
+    def room(self, *, quiet: bool) -> int | None:
+        """Return how many records may be taken now, None: any number; `quiet`: none is in hand anywhere."""
+        if self.alone:
+            return int(quiet and self.alone_left > 0)
+        return None if self.few is None else max(0, self.few - self.pending)
+
+    def grow(self, recorded: int) -> None:
+        """Take more at a time, now that so many more records are on record."""
+        if self.few is not None:
+            self.few = self.few + recorded if self.few + recorded < MANY else None
+
+    def is_cleared(self) -> bool:
+        """Return whether all records that were to be taken alone were, or their cause is known."""
+        return self.alone_left <= 0 or self.progress.delivered >= self.assigned.end
 
 
 class _Why(Enum):
@@ -64,6 +93,7 @@ class _Why(Enum):
     MOVED = auto()  # an operator has moved its position, and the source looks it up
     LOG_BEHIND = auto()  # what the broker says of the log is older than the ledger: its end, or its id
     UNREADABLE = auto()  # an operator must move the position
+    ASIDE = auto()  # records of another one are taken alone
 
 
 class _Waiting(NamedTuple):
@@ -96,6 +126,7 @@ class Partitions:
     | FENCED | a claim of another daemon | the group, or a claim after `RECLAIM_SECONDS` |
     | MOVED | an operator's move | the look-up that follows |
     | UNREADABLE, still owned | a batch that cannot be read | an operator's move |
+    | ASIDE | records of another one that daemons died of | the last of these |
     """
 
     def __init__(
@@ -112,6 +143,7 @@ class Partitions:
         self._beyond: dict[TopicPartition, _Beyond] = {}
         self._look_at = 0.0
         self.owned: dict[TopicPartition, Partition] = {}
+        self.alone: Partition | None = None  # the one whose records are taken alone
 
     @property
     def stuck(self) -> bool:
@@ -137,6 +169,9 @@ class Partitions:
         name = (assigned.topic, assigned.partition)
         now = self._clock.monotonic()
         self._waiting.pop(name, None)
+        if self.alone is not None:
+            self._waiting[name] = _Waiting(assigned, _Why.ASIDE, float("inf"))
+            return
         beyond = self._beyond.get(name)
         waited_at = beyond.offset if beyond and now - beyond.since >= BEYOND_SECONDS else None
         try:
@@ -159,12 +194,20 @@ class Partitions:
             if claim.leader_epoch >= 0:
                 self._source.seek(*name, claim.offset, claim.leader_epoch)
             return
+        self._begin(assigned, claim)
+
+    def _begin(self, assigned: Assigned, claim: PartitionClaim) -> None:
+        """Read a claimed partition from its position on."""
+        name = (assigned.topic, assigned.partition)
         self._beyond.pop(name, None)
         if claim.start.gap:
             self._observer.incident(Incident.GAP, *name)
         if claim.start.reason in _INCIDENTS:
             self._observer.incident(_INCIDENTS[claim.start.reason], *name)
         partition = self.owned[name] = Partition(assigned, claim)
+        if partition.alone:
+            self._observer.incident(Incident.SUSPECTED, *name)
+            self.alone = partition
         if partition.witness is not None:
             self._source.seek(*name, partition.witness.offset, claim.mark.leader_epoch)
         else:
@@ -189,7 +232,31 @@ class Partitions:
         partition = self.owned.pop(name, None)
         if partition is not None:
             partition.alive = False
+            if partition is self.alone:
+                self.rejoin()
         return partition
+
+    def set_aside(self, assigned: Assigned) -> None:
+        """Keep a partition unread until no other one is `alone` any more."""
+        name = (assigned.topic, assigned.partition)
+        self._waiting[name] = _Waiting(assigned, _Why.ASIDE, float("inf"))
+        self._source.refresh(*name)
+
+    def rejoin(self) -> None:
+        """Read all partitions again: no record need be taken alone any more."""
+        if self.alone is not None:
+            self.alone.alone = False
+            self.alone = None
+        for name, waiting in self._waiting.items():
+            if waiting.why is _Why.ASIDE:
+                self._waiting[name] = waiting._replace(at=0.0)
+
+    def give_back(self, names: Iterable[TopicPartition]) -> None:
+        """Tell the ledger that this daemon has left partitions alive. Untold, it counts as a death, once."""
+        try:
+            self._ledger.give_back(names)
+        except Retryable:
+            self._observer.incident(Incident.LEDGER_RETRY)
 
     def revoked(self, name: TopicPartition) -> None:
         """End the wait for the end of a partition that the group has assigned to another daemon."""

@@ -1,11 +1,11 @@
 """The engine's ports to the ledger."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from monitor.events import Assigned, TopicPartition
 from monitor.outcome.transaction import Transaction
-from monitor.progress import Mark, StartPosition
+from monitor.progress import Attempt, Mark, StartPosition
 
 
 class PartitionClaim(Protocol):
@@ -36,6 +36,11 @@ class PartitionClaim(Protocol):
         """Number of the log among those of this name."""
         ...
 
+    @property
+    def attempt(self) -> Attempt:
+        """What is known of daemons that had the next records in hand before."""
+        ...
+
 
 class PartitionHolding(Protocol):
     """The current claim of a partition."""
@@ -62,6 +67,14 @@ class Claims(Protocol):
 
     def first_look(self, ends: Mapping[TopicPartition, int]) -> None:
         """Remember the ends of the topics when the ledger was first used."""
+        ...
+
+    def alone(self, topic: str, partition: int, version: int, offset: int) -> None:
+        """Note that a record is in hand alone, at this version of its partition."""
+        ...
+
+    def give_back(self, names: Iterable[TopicPartition]) -> None:
+        """Note that partitions are left by a daemon that lives on, or ends as it should."""
         ...
 
     def holdings(self) -> Mapping[TopicPartition, PartitionHolding]:

@@ -13,9 +13,9 @@ import sqlalchemy as sa
 
 from monitor.errors import Conflict, NotFound
 from monitor.events import Assigned, OffsetRange, TopicPartition
-from monitor.ledger import chain
+from monitor.ledger import attempts, chain
 from monitor.ledger import schema as t
-from monitor.progress import Mark, StartPosition, StartReason, Stored, Witness, start_position
+from monitor.progress import Attempt, Mark, StartPosition, StartReason, Stored, Witness, start_position
 from monitor.spool import is_spool
 
 _FIRST_LOOK: Final = "first_look"  # key in `meta`
@@ -33,6 +33,7 @@ class Claim(NamedTuple):
     mark: Mark
     start: StartPosition
     incarnation: int = 0
+    attempt: Attempt = Attempt()
 
 
 class Holding(NamedTuple):
@@ -43,11 +44,15 @@ class Holding(NamedTuple):
 
 
 class Writer(NamedTuple):
-    """A transaction that may write, the instance it writes for, and its time in Unix seconds."""
+    """A transaction that may write, the instance it writes for, its time in Unix seconds.
+
+    `run` names the life of this process, unlike any other's of the same instance.
+    """
 
     connection: sa.Connection
     owner: str
     now: float
+    run: str = ""
 
     def append(self, entries: list[chain.NewEntry]) -> None:
         """Append entries to the chain."""
@@ -80,7 +85,10 @@ def claim(
     anew = start.reason is StartReason.RECREATED
     mark = Mark(start.offset) if anew else _restored(row, start.offset, start.since)
     incarnation = row.incarnation + (start.since is not None)
-    made = Claim(row.epoch + 1, row.version, mark, start, incarnation)
+    attempt = attempts.begin(
+        writer.connection, assigned[:2], writer.run, row, owner=writer.owner, anew=start.since is not None
+    )
+    made = Claim(row.epoch + 1, row.version, mark, start, incarnation, attempt)
     columns = {
         "epoch": made.epoch,
         "owner": writer.owner,
@@ -118,6 +126,7 @@ def _first_claim(writer: Writer, assigned: Assigned, *, latest: bool) -> Claim:
     # Coverage begins where the gap does, so that the gap entry that follows is what skips it.
     first = start.gap.start if start.gap else start.offset
     body = {**where, "offset": first, "reason": start.reason, "topic_id": assigned.topic_id}
+    attempts.begin(writer.connection, assigned[:2], writer.run, None, owner=writer.owner, anew=True)
     writer.append([("start", body), *_gap_entries(where, start)])
     return Claim(1, 0, mark, start)
 
@@ -180,6 +189,7 @@ def move(writer: Writer, topic: str, partition: int, to: int, reason: str) -> No
     # Back: everything from there on is judged again, so no later progress may survive.
     mark = Mark(to) if back else _restored(row, to, None)
     epoch = row.epoch + 1
+    attempts.forget(writer.connection, (topic, partition))
     writer.connection.execute(t.meta.delete().where(t.meta.c.key == _REPLACED + topic))
     writer.connection.execute(
         t.positions.update().where(same).values(**mark_columns(mark), epoch=epoch, moved=epoch)

@@ -191,3 +191,15 @@ ADDED_5: Final = sa.Table(
     _text("detectors", server_default=""),
 )
 """Columns that are added to flags."""
+
+ATTEMPTS_6: Final = sa.Table(
+    "attempts",
+    sa.MetaData(),
+    _text("topic", primary_key=True),
+    _integer("partition", primary_key=True, autoincrement=False),
+    _text("run"),
+    _big("version"),
+    _integer("deaths"),
+    sa.Column("alone", sa.BigInteger),
+    _integer("alone_deaths"),
+)

@@ -54,6 +54,17 @@ positions = sa.Table(
     sa.Column("witness_time", sa.Double),
     sa.Column("moved", sa.BigInteger, nullable=False, server_default="0"),  # epoch of an operator's last move
 )
+attempts = sa.Table(
+    "attempts",
+    metadata,
+    sa.Column("topic", sa.Text, primary_key=True),
+    sa.Column("partition", sa.Integer, primary_key=True),
+    sa.Column("run", sa.Text, nullable=False),  # of the daemon that has it; empty: given back
+    sa.Column("version", sa.BigInteger, nullable=False),  # of the position when it was claimed
+    sa.Column("deaths", sa.Integer, nullable=False),
+    sa.Column("alone", sa.BigInteger),  # the offset of the record that was in hand alone
+    sa.Column("alone_deaths", sa.Integer, nullable=False),
+)
 flags = sa.Table(
     "flags",
     metadata,
@@ -216,6 +227,11 @@ def _traffic(connection: sa.Connection) -> None:
         last = page[-1].id
 
 
+def _attempts(connection: sa.Connection) -> None:
+    """Remember which daemons died with which records in hand."""
+    released.ATTEMPTS_6.create(connection)
+
+
 def _detectors(body: str) -> str:
     return "".join(f"+{name}" for name in json.loads(body)["detectors"]) + "+"
 
@@ -232,6 +248,7 @@ MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
     _spool,
     _incarnations,
     _traffic,
+    _attempts,
 )
 """The n-th brings the schema from version n to n + 1. Never changed once released, only added to.
 

@@ -5,9 +5,10 @@ version it builds on and is refused (`Fenced`) when another daemon has claimed t
 daemon that was paused for an hour cannot write what its successor has judged already.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+from uuid import uuid4
 
 import msgspec
 import sqlalchemy as sa
@@ -17,7 +18,7 @@ from monitor.clock import Clock
 from monitor.config import SecretUrl
 from monitor.errors import ConfigError, Fenced, Retryable
 from monitor.events import Assigned, TopicPartition
-from monitor.ledger import audit, chain, claims, rows
+from monitor.ledger import attempts, audit, chain, claims, rows
 from monitor.ledger import schema as t
 from monitor.ledger.claims import Claim, Holding, Writer, mark_columns
 from monitor.ledger.database import READS, connect, once_unlocked
@@ -52,6 +53,7 @@ class Ledger:
         self._vault = vault
         self._clock = clock
         self._owner = owner
+        self._run = uuid4().hex  # tells this life of a daemon from those before it
         self._version_id = ""  # of the last transaction: the chain names a version once
 
     @classmethod
@@ -150,8 +152,18 @@ class Ledger:
         with self.begin() as connection:
             claims.move(self._writer(connection), topic, partition, to, reason)
 
+    def alone(self, topic: str, partition: int, version: int, offset: int) -> None:
+        """Note that a record of a claimed partition is in hand alone, before anything is done with it."""
+        with self.begin() as connection:
+            attempts.alone(connection, (topic, partition), self._run, version, offset)
+
+    def give_back(self, names: Iterable[TopicPartition]) -> None:
+        """Note that this daemon leaves partitions alive; those that another one has claimed stay its own."""
+        with self.begin() as connection:
+            attempts.give_back(connection, names, self._run)
+
     def _writer(self, connection: sa.Connection) -> Writer:
-        return Writer(connection, self._owner, self._clock.now())
+        return Writer(connection, self._owner, self._clock.now(), self._run)
 
     def record(self, transaction: Transaction) -> None:
         """Write a batch: all of it or nothing, at most once.

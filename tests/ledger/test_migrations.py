@@ -29,6 +29,7 @@ FLAG = {
     "severity": "warning",
     "body": json.dumps({"detectors": ["pii", "toxicity"]}),
 }
+DETECTORS = {"detectors": "+pii+toxicity+"}  # since the fifth version
 LETTER = {
     "topic": "t",
     "partition": 0,
@@ -95,7 +96,7 @@ def test_a_ledger_of_each_old_version_opens(database: Database, version: int) ->
     engine = connect(database.url)
     with engine.begin() as connection:
         assert t.migrate(connection, t.MIGRATIONS[:version]) == version
-        insert(connection, "flags", FLAG)
+        insert(connection, "flags", FLAG | (DETECTORS if version >= 5 else {}))
         insert(connection, "dead_letters", LETTER)
         insert(connection, "assessments", ASSESSMENT)
         insert(connection, "feedback", {"id": "f", "created": 1.0, "body": "{}"})
