@@ -166,10 +166,14 @@ class Detectors(Protocol):
         """Return how many traces the next batch should hold."""
         ...
 
-    def submit(self, ticket: int, traces: Sequence[Trace], escalation_rate: float = 1.0) -> None:
+    def submit(
+        self, ticket: int, traces: Sequence[Trace], escalation_rate: float = 1.0, *, large: bool = False
+    ) -> None:
         """Begin a batch. Raises Busy when no more can be in flight; the caller keeps the batch.
 
-        `escalation_rate` in [0, 1]: probability that a trace a lower tier is unsure of reaches a higher one.
+        `large`: it may take seconds, so it must not keep all workers from other batches; it has a place of
+        its own in flight. `escalation_rate` in [0, 1]: probability that a trace a lower tier is unsure of
+        reaches a higher one.
         """
         ...
 

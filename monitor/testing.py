@@ -115,8 +115,11 @@ class ScriptedDetectors:
         """As constructed."""
         return self._batch_size
 
-    def submit(self, ticket: int, traces: Sequence[Trace], escalation_rate: float = 1.0) -> None:
+    def submit(
+        self, ticket: int, traces: Sequence[Trace], escalation_rate: float = 1.0, *, large: bool = False
+    ) -> None:
         """Hold a batch; remember the escalation rate asked for."""
+        del large  # each batch has a worker of its own
         if len(self.in_flight) >= self._capacity:
             raise Busy("scripted capacity")
         self.escalation_rates.append(escalation_rate)

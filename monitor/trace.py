@@ -229,6 +229,17 @@ class Trace(Traffic, frozen=True, kw_only=True, gc=False):
     revision: int = 0
     labels: dict[str, str] = {}
 
+    def chars(self) -> int:
+        """Return the number of characters that detectors may read; in time proportional to its parts."""
+        return (
+            len(self.response)
+            + sum([len(message.content) for message in self.messages])
+            + sum([len(document.content) for document in self.context])
+            + sum([len(call.arguments) + len(call.result) for call in self.tool_calls])
+            + sum([len(step.input) + len(step.output) for step in self.steps])
+            + sum(map(len, self.alternatives))
+        )
+
     def complete(self) -> float:
         """Return when the trace was complete, Unix seconds."""
         end = self.time + (self.latency or 0.0)

@@ -33,15 +33,11 @@ _BETWEEN: Final = 16  # spans of no model, as of a client, between two accounts 
 
 
 class Exchange(NamedTuple, Generic[Key]):
-    """A trace to judge, and the key of the span it is made of.
-
-    `shared` counts the characters of its sources, which other exchanges may have as well.
-    """
+    """A trace to judge, and the key of the span it is made of."""
 
     key: Key
     id: ExchangeId
     trace: Trace
-    shared: int = 0
 
 
 class Assembled(NamedTuple, Generic[Key]):
@@ -311,7 +307,7 @@ class Assembler(Generic[Key]):
                 return None
         if not id_.revision and self._seen(trace, made.span_id, nodes, handed_out):
             return None
-        return next((Exchange(key, id_, trace, made.shared) for key in keys), None)
+        return next((Exchange(key, id_, trace) for key in keys), None)
 
     def _hand_out(self, exchange: Exchange[Key], members: Iterable[str], blind: int) -> None:
         (trace_id, span_id, revision), trace = exchange.id, exchange.trace

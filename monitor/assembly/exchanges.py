@@ -34,15 +34,11 @@ _UNCAPTURED = frozenset(Unread(side, Unreadable.NO_CONTENT) for side in (Side.PR
 
 
 class Made(NamedTuple):
-    """An exchange: the span that it is made of, its trace, and all spans that tell of the same call.
-
-    `shared` counts the characters of sources that other exchanges may have as well.
-    """
+    """An exchange: the span that it is made of, its trace, and all spans that tell of the same call."""
 
     span_id: str
     trace: Trace
     members: Sequence[str]
-    shared: int = 0
 
 
 class Making(NamedTuple):
@@ -100,7 +96,7 @@ def exchanges_of(
     last = max(calls, key=lambda call: call.span.end) if len(calls) > 1 else calls[0]
     made = []
     lacking = parent_missing or foreign
-    for call, (exchange, shared) in zip(calls, given, strict=True):
+    for call, exchange in zip(calls, given, strict=True):
         span_id = call.span.span_id
         # A run is judged once, with the answer that ended it; its earlier calls are judged individually.
         run = _run(call, exchange, calls, tree, folded) if call is last and is_run else {}
@@ -118,7 +114,7 @@ def exchanges_of(
             user=exchange.user or user,
             **run,
         )
-        made.append(Made(span_id, trace, call.members, shared))
+        made.append(Made(span_id, trace, call.members))
         lacking = lacking or (bool(trace.unread) and not _UNCAPTURED.isdisjoint(trace.unread))
     if len(made) > 1:
         made.sort(key=lambda each: each.trace.time)

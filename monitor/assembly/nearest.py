@@ -59,14 +59,13 @@ def _within(span: Span, bounds: Bounds) -> Span:
 class Window(NamedTuple):
     """The sources of a call by their places: those before `begin` from `first` on, and `later` ones.
 
-    `chars` is what they hold, and `room` how many characters more the call may be given. `documents` says
-    why it lacks some, None where it does not, and `results` whether it lacks results of tools.
+    `room` is how many characters more the call may be given. `documents` says why it lacks some, None where
+    it does not, and `results` whether it lacks results of tools.
     """
 
     first: int
     begin: int
     later: Sequence[int]
-    chars: int
     room: int
     documents: Unreadable | None
     results: bool
@@ -154,7 +153,6 @@ class Nearest:
             first,
             begin,
             chosen,
-            chars,
             max(0, share.chars - chars),
             self._lacks_documents(first, begin, known, chosen, over=over),
             bool(self._calls)

@@ -3,7 +3,7 @@
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -129,13 +129,6 @@ def _with_arguments(span: Span, listed: Mapping[str, ToolCall]) -> Span:
     return msgspec.structs.replace(span, call=msgspec.structs.replace(ran, arguments=wrote.arguments))
 
 
-class Given(NamedTuple):
-    """An exchange with its sources, and how many characters of them others of its trace may have as well."""
-
-    trace: Trace
-    shared: int = 0
-
-
 class Sources:
     """The spans of a trace that retrieved something or ran a tool, in order of start."""
 
@@ -163,24 +156,24 @@ class Sources:
         self._written: dict[str, str] = {}  # arguments by the span of their call, as all would write them
         self._ran = {call.id: call for span in self._spans if (call := span.call) and call.id}
 
-    def given_to(self, calls: Sequence[ModelCall]) -> list[Given]:
+    def given_to(self, calls: Sequence[ModelCall]) -> list[Trace]:
         """Return the calls' exchanges, each with the documents and results of tools that it may rest on.
 
         Where the bounds do not allow all of them, those nearest to the call count; `unread` then names the
         sides of the others, and whether another exchange has them.
         """
         if not self._spans:
-            return [Given(call.trace) for call in calls]
-        given = [Given(call.trace) for call in calls]
+            return [call.trace for call in calls]
+        given = [call.trace for call in calls]
         for number, window in self._nearest.windows(calls):
             given[number] = self._with_sources(calls[number], window)
         return given
 
-    def _with_sources(self, call: ModelCall, window: Window) -> Given:
+    def _with_sources(self, call: ModelCall, window: Window) -> Trace:
         exchange = call.trace
         used = self._spans[window.first : window.begin] + [self._spans[place] for place in window.later]
         # Calls that the exchange itself lists keep their order; the spans that ran them add the results.
-        own, ran, chars, short = self._completed(call, used, window.room)
+        own, ran, short = self._completed(call, used, window.room)
         calls = [span.call for span in used if span.call is not None and span.span_id not in ran]
         calls += own
         documents = [document for span in used for document in span.documents]
@@ -192,26 +185,25 @@ class Sources:
         if window.results or short:
             unread.setdefault(_RESULTS, Unread(_RESULTS, Unreadable.LEFT_OUT))
         if not (documents or unread) and tuple(calls) == exchange.tool_calls:
-            return Given(exchange)
-        trace = msgspec.structs.replace(
+            return exchange
+        return msgspec.structs.replace(
             exchange,
             context=tuple(dict.fromkeys((*exchange.context, *documents))),
             tool_calls=tuple(calls),
             unread=tuple(unread.values()),
         )
-        return Given(trace, window.chars + chars)
 
     def _completed(
         self, call: ModelCall, used: Sequence[Span], room: int
-    ) -> tuple[list[ToolCall], set[str], int, bool]:
+    ) -> tuple[list[ToolCall], set[str], bool]:
         """Return the calls that an exchange lists, with their results, and which spans ran them.
 
         Where one of both has no id, a span ran a call if it began after the model did, with the same name and
-        arguments. Then the characters of the results, `room` at most, and whether that left one out.
+        arguments. Then whether one was left out, as results may have `room` characters at most.
         """
         own = list(call.trace.tool_calls)
         if not own:
-            return own, set(), 0, False
+            return own, set(), False
         chars, short = 0, False
         ids = {each.id for each in own if each.id}
         ran = {span.span_id for span in used if span.call is not None and span.call.id in ids}
@@ -241,7 +233,7 @@ class Sources:
                 continue
             chars += size
             own[number] = _filled(other, each) or each
-        return own, ran, chars, short
+        return own, ran, short
 
     def _arguments(self, span_id: str, call: ToolCall) -> str:
         """Return a call's arguments as all senders would write them, made once."""

@@ -34,6 +34,7 @@ class _Batch:
     columns: list[list[Assessment | None]]
     due: int
     escalation_rate: float
+    large: bool
 
 
 @dataclass(slots=True, eq=False)
@@ -55,8 +56,8 @@ class Job:
 
     @property
     def hazardous(self) -> bool:
-        """Return whether it looks for the cause of a failure, and may fail like that again."""
-        return self.bisection is not None
+        """Return whether it may take long: a large trace, or one that may be what made a batch fail."""
+        return self.bisection is not None or self.batch.large
 
     def order(self) -> bytes:
         """Return the frame for a worker."""
@@ -78,11 +79,16 @@ class Batches:
         self._breakers = [Breaker(clock) for _ in self._specs]
         self._sizer = BatchSizer(len(self._specs), config.target_batch_seconds, config.max_batch)
         self.pending: deque[Job] = deque()
+        self.large: deque[Job] = deque()  # jobs that must not take all workers
         self.versions: tuple[str, ...] = ()
         self.decisions: Counter[tuple[str, int, str]] = Counter()
 
     def __len__(self) -> int:
         return len(self._in_flight)
+
+    def count(self, *, large: bool) -> int:
+        """Return how many batches of a kind are in flight."""
+        return sum(batch.large is large for batch in self._in_flight.values())
 
     @property
     def batch_size(self) -> int:
@@ -99,26 +105,34 @@ class Batches:
         finished, self._finished = self._finished, []
         return finished
 
-    def add(self, ticket: int, traces: Sequence[Trace], escalation_rate: float) -> None:
+    def add(
+        self, ticket: int, traces: Sequence[Trace], escalation_rate: float, *, large: bool = False
+    ) -> None:
         """Cut a new batch into jobs."""
         columns: list[list[Assessment | None]] = [[None] * len(traces) for _ in self._specs]
-        batch = _Batch(ticket, traces, columns, len(traces) * len(self._specs), escalation_rate)
+        batch = _Batch(ticket, traces, columns, len(traces) * len(self._specs), escalation_rate, large)
         self._in_flight[ticket] = batch
         pieces = self._pieces(batch, BatchRange(0, len(traces)))
         if pieces:
             detectors = self._admit(batch, tuple(part for part, _ in pieces))
             if detectors:
-                self.pending.extend(Job(batch, part, detectors, payload) for part, payload in pieces)
+                for part, payload in pieces:
+                    self._line(batch).append(Job(batch, part, detectors, payload))
         self._finish_if_complete(batch)
 
     def clear(self) -> None:
         """Forget all batches in flight."""
         self.pending.clear()
+        self.large.clear()
         self._in_flight.clear()
 
     def give_back(self, jobs: Sequence[Job]) -> None:
         """Put jobs that never began in front of all others, in their order."""
-        self.pending.extendleft(reversed(jobs))
+        for job in reversed(jobs):
+            self._line(job.batch).appendleft(job)
+
+    def _line(self, batch: _Batch) -> deque[Job]:
+        return self.large if batch.large else self.pending
 
     def is_sound(self, job: Job, answer: wire.InvocationResult) -> bool:
         """Return whether this can be the answer to the next invocation of a job."""
@@ -146,7 +160,7 @@ class Batches:
         number, later = job.next_detector, job.detectors[job.done + 1 :]
         # The detectors that had not begun are not to blame: they go to another worker.
         if later:
-            self.pending.appendleft(Job(job.batch, job.part, later, job.payload))
+            self._line(job.batch).appendleft(Job(job.batch, job.part, later, job.payload))
         self._failed(job, number, reason, self._config.timeout_seconds)
 
     def _pieces(self, batch: _Batch, part: BatchRange) -> list[tuple[BatchRange, msgspec.Raw]]:
@@ -183,10 +197,10 @@ class Batches:
         job.batch.due -= hi - lo
         self.decisions.update(invocation.decisions(self._specs[number].name, answer.tallies))
         self._breakers[number].succeeded()
-        if job.bisection is None:
-            self._sizer.succeeded(number, hi - lo, answer.seconds)
-        else:
+        if job.bisection is not None:
             self._try_next(job.batch, number, job.bisection)
+        elif not job.batch.large:
+            self._sizer.succeeded(number, hi - lo, answer.seconds)
         self._finish_if_complete(job.batch)
 
     def _failed(self, job: Job, number: int, reason: str, seconds: float) -> None:
@@ -194,7 +208,7 @@ class Batches:
         breaker = self._breakers[number]
         status = Status.TIMEOUT if reason == invocation.TIMEOUT else Status.ERROR
         # A part of a bisection is small on purpose, so its time-out says nothing about the size of batches.
-        if reason == invocation.TIMEOUT and job.bisection is None:
+        if reason == invocation.TIMEOUT and not job.hazardous:
             self._sizer.timed_out(number, job.part.hi - job.part.lo)
         if bisection.failed(job.part, reason, seconds):
             self._condemn(job.batch, number, job.part, status, reason, seconds)
@@ -215,7 +229,7 @@ class Batches:
         if part is not None:
             payload = msgspec.Raw(wire.encode(batch.traces[part.lo : part.hi]))
             # In front of all others: the whole batch waits for this one detector.
-            self.pending.appendleft(Job(batch, part, (number,), payload, bisection))
+            self._line(batch).appendleft(Job(batch, part, (number,), payload, bisection))
 
     def _condemn(
         self, batch: _Batch, number: int, part: BatchRange, status: Status, reason: str, seconds: float = 0.0

@@ -44,8 +44,11 @@ class InlineDetectors:
         """Return the fixed number of traces for the next batch."""
         return self._batch_size
 
-    def submit(self, ticket: int, traces: Sequence[Trace], escalation_rate: float = 1.0) -> None:
+    def submit(
+        self, ticket: int, traces: Sequence[Trace], escalation_rate: float = 1.0, *, large: bool = False
+    ) -> None:
         """Begin a batch. Raises Busy when two wait to be collected."""
+        del large  # there is one worker
         if len(self._waiting) >= _MAX_IN_FLIGHT:
             raise Busy("two batches wait to be collected")
         self._waiting.append((ticket, traces, escalation_rate))

@@ -105,11 +105,16 @@ class Pool:
         """Return the number of traces for the next batch."""
         return self._batches.batch_size
 
-    def submit(self, ticket: int, traces: Sequence[Trace], escalation_rate: float = 1.0) -> None:
-        """Begin a batch. Raises Busy when two batches per ready worker are in flight."""
-        if len(self._batches) >= QUEUE * self._ready():
+    def submit(
+        self, ticket: int, traces: Sequence[Trace], escalation_rate: float = 1.0, *, large: bool = False
+    ) -> None:
+        """Begin a batch. Raises Busy when two batches per ready worker are in flight.
+
+        A `large` one is Busy when all workers but one have such a one.
+        """
+        if self._batches.count(large=large) >= (self._for_large() if large else QUEUE * self._ready()):
             raise Busy("all detector workers have work")
-        self._batches.add(ticket, traces, escalation_rate)
+        self._batches.add(ticket, traces, escalation_rate, large=large)
         self._dispatch()
 
     def redact(self, ticket: int, requests: Sequence[RedactionRequest]) -> None:
@@ -293,7 +298,7 @@ class Pool:
 
     def _dispatch(self) -> None:
         """Hand pending jobs to the workers with the least to do, redactions first."""
-        while pending := self._redactions.pending or self._batches.pending:
+        while pending := self._redactions.pending or self._large_pending() or self._batches.pending:
             worker = min(
                 (worker for worker in self._workers if worker.has_room()),
                 key=lambda worker: len(worker.jobs),
@@ -312,6 +317,14 @@ class Pool:
             worker.process.send(job.order())
             if worker.process.sending:
                 self._watch(worker)
+
+    def _for_large(self) -> int:
+        """Return how many workers may judge large traces at a time: one is left to the others."""
+        return min(self._ready(), max(1, self._ready() - 1))
+
+    def _large_pending(self) -> deque[Job]:
+        busy = sum(any(isinstance(job, Job) and job.batch.large for job in w.jobs) for w in self._workers)
+        return self._batches.large if busy < self._for_large() else deque()
 
     def _start_workers(self) -> None:
         """Start missing workers, unless the last ones failed to start just now."""

@@ -112,7 +112,7 @@ class FairQueue:
         line = self._turns[0]
         while count and line.work and line.credit > 0:
             work = line.work.popleft()
-            line.credit -= min(_MOST_COST, _LEAST + work.cost)
+            line.credit -= min(_MOST_COST, _LEAST + work.chars)
             self._next.append(work)
             count -= 1
         if not line.work:

@@ -1,6 +1,7 @@
 """Intake: decodes records, assembles spans and queues traces for the detectors."""
 
 from collections.abc import Callable, Collection, Sequence
+from itertools import accumulate
 from typing import Final
 
 from monitor.assembly import Assembled, Assembler
@@ -14,6 +15,9 @@ from monitor.ports import Observer
 from monitor.trace import Origin, Record, Span, Trace
 
 CRASHED_DAEMON: Final = "crashed_daemon"
+LARGE: Final = 32 * 2**10
+"""Characters of a trace that may take detectors seconds, so that it is judged alone, beside others."""
+BATCH_CHARS: Final = 4 * LARGE
 TOMBSTONE: Final = "tombstone"  # a record without a value, by which a compacted topic deletes a key
 
 
@@ -34,36 +38,47 @@ class Intake:
         self._assembler = assembler
         self._observer = observer
         self._queue = FairQueue(apps)
+        self._large = FairQueue(apps)
         self._orphaned_siblings: list[Siblings] = []  # of exchanges whose partition is gone
 
     def __len__(self) -> int:
-        return len(self._queue)
+        return len(self._queue) + len(self._large)
 
     @property
     def whole(self) -> int:
         """Number of queued traces that came whole; those made of spans are bounded by their bytes alone."""
-        return self._queue.whole
+        return self._queue.whole + self._large.whole
 
     @property
     def bytes(self) -> int:
         """Size of the queued traces: of the records that held them, or of the spans that made them."""
-        return self._queue.bytes
+        return self._queue.bytes + self._large.bytes
 
     def oldest(self) -> float | None:
-        """Return when the queued trace that waits longest began to (monotonic); None without any."""
+        """Return when the trace that waits longest began to (monotonic), large ones aside; None: no trace."""
         return self._queue.oldest()
 
     def first(self, count: int) -> Sequence[Work]:
-        """Return the next traces of the queue, `count` at most, and leave them there."""
-        return self._queue.first(count)
+        """Return the next traces of the queue, one at least, for a batch of `count`, and leave them there.
+
+        They have few characters together, so that none that is dear delays many.
+        """
+        chosen = self._queue.first(count)
+        chars = accumulate(work.chars for work in chosen)
+        return chosen[: max(1, sum(1 for total in chars if total <= BATCH_CHARS))]
+
+    def large(self) -> Sequence[Work]:
+        """Return the next large trace, and leave it there; it is a batch of its own."""
+        return self._large.first(1)
 
     def remove(self, work: Sequence[Work]) -> None:
-        """Remove traces that `first` has returned."""
-        self._queue.remove(work)
+        """Remove traces that `first` or `large` has returned."""
+        (self._large if _is_large(work[0]) else self._queue).remove(work)
 
     def clear(self) -> None:
         """Forget the queue: its records are released, and will be delivered again."""
         self._queue.clear()
+        self._large.clear()
 
     def take(self, partition: Partition, fetched: Fetched, staged: Staged, now: float) -> int:
         """Queue the traces of delivered records; return how many records were not done before."""
@@ -95,15 +110,19 @@ class Intake:
             if not assembled.exchanges:
                 staged.finish_parts(assembled.rest)
 
+    def _append(self, work: Work) -> None:
+        (self._large if _is_large(work) else self._queue).append(work)
+
     def _queue_assembled(self, assembled: Assembled[Part], now: float) -> None:
         """Queue the exchanges of a trace, each with its share of the bytes of its spans."""
         left = len(assembled.exchanges)
         size, siblings = assembled.size, Siblings(assembled.rest, left)
-        for (partition, offset, part), exchange, trace, shared in assembled.exchanges:
+        for (partition, offset, part), exchange, trace in assembled.exchanges:
             share = size // left
             size, left = size - share, left - 1
             origin = Origin(*partition.name, offset, part, partition.incarnation)
-            self._queue.append(Work(partition, origin, trace, share, now, exchange, siblings, shared))
+            chars = trace.chars()  # its sources are in other exchanges, too: more than its bytes
+            self._append(Work(partition, origin, trace, share, now, exchange, siblings, chars))
 
     def finish(self, siblings: Siblings | None, staged: Staged) -> None:
         """Count an exchange of a trace as done with; the last one ends the trace's other parts."""
@@ -116,7 +135,8 @@ class Intake:
     def drop_revoked(self) -> None:
         """Drop what was read of partitions we no longer own."""
         self._assembler.drop(lambda part: not part.partition.alive)
-        for work in self._queue.keep(lambda work: work.partition.alive):
+        alive: Callable[[Work], bool] = lambda work: work.partition.alive  # noqa: E731 - twice the same
+        for work in self._queue.keep(alive) + self._large.keep(alive):
             if work.siblings is not None:
                 # Its trace may have parts on partitions that we still own; those end at the next turn.
                 self._orphaned_siblings.append(work.siblings)
@@ -151,6 +171,11 @@ class Intake:
                 self._assembler.add(Part(partition, offset, part), trace, now)
                 continue
             origin = Origin(record.topic, record.partition, offset, part, partition.incarnation)
-            self._queue.append(Work(partition, origin, trace, size, now))
+            chars = size if len(due) == 1 else trace.chars()
+            self._append(Work(partition, origin, trace, size, now, chars=chars))
             # The record's size counts once, however many traces it holds.
             size = 0
+
+
+def _is_large(work: Work) -> bool:
+    return work.chars > LARGE

@@ -60,17 +60,23 @@ class Judging:
         return self.traces > 0
 
     def submit(self, intake: Intake, escalation_rate: float) -> None:
-        """Give the detectors as many queued traces as they take."""
-        while work := intake.first(self._detectors.batch_size):
-            ticket = self._ticket
-            try:
-                self._detectors.submit(ticket, [item.trace for item in work], escalation_rate)
-            except Busy:
-                return
+        """Give the detectors as many queued traces as they take; large ones have places of their own."""
+        while (work := intake.first(self._detectors.batch_size)) and self._submit(work, escalation_rate):
             intake.remove(work)
-            self._in_flight[ticket] = SubmittedBatch(work, self._clock.now())
-            self.traces += len(work)
-            self._ticket += 1
+        while (work := intake.large()) and self._submit(work, escalation_rate, large=True):
+            intake.remove(work)
+
+    def _submit(self, work: Sequence[Work], escalation_rate: float, *, large: bool = False) -> bool:
+        """Begin a batch; return whether the detectors took it."""
+        traces = [item.trace for item in work]
+        try:
+            self._detectors.submit(self._ticket, traces, escalation_rate, large=large)
+        except Busy:
+            return False
+        self._in_flight[self._ticket] = SubmittedBatch(work, self._clock.now())
+        self.traces += len(work)
+        self._ticket += 1
+        return True
 
     def collect(self, wait: float) -> bool:
         """Decide on what the detectors have finished, waiting at most `wait` seconds for the first of it.

@@ -31,10 +31,9 @@ class Work(msgspec.Struct, frozen=True):
     """A trace to judge, taken at `taken` (monotonic).
 
     `size` is its record's bytes, on its first trace only, so that the sum over the queue counts each record
-    once; of a trace assembled from spans it is the share of their bytes. `shared` counts characters of its
-    sources that are in other exchanges too: they take no memory of their own, but time of the detectors.
-    `exchange` is the id of such a trace remembered against repeats, and `siblings` are the parts of it that
-    need no judgement of their own.
+    once; of a trace assembled from spans it is the share of their bytes. `chars` is about how many characters
+    detectors will read. `exchange` is the id of such a trace remembered against repeats, and `siblings` are
+    the parts of it that need no judgement of their own.
     """
 
     partition: Partition
@@ -44,12 +43,7 @@ class Work(msgspec.Struct, frozen=True):
     taken: float
     exchange: ExchangeId | None = None
     siblings: Siblings | None = None
-    shared: int = 0
-
-    @property
-    def cost(self) -> int:
-        """Return about how many characters detectors will read."""
-        return self.size + self.shared
+    chars: int = 0
 
 
 class SubmittedBatch(NamedTuple):

@@ -170,7 +170,7 @@ def test_a_trace_of_too_many_spans_is_judged_in_pieces(kinds: list[str], most: i
     assert set(spoken) >= wanted if len(done) > 1 or CHAT in kinds else len(spoken) <= 1
     last = len(done) - 1
     for place, each in enumerate(done):
-        for _, _, trace, _ in each.exchanges:
+        for _, _, trace in each.exchanges:
             assert (Missing.LATER_SPANS in trace.missing) == (place < last)
             assert (Missing.EARLIER_SPANS in trace.missing) == (place > 0)
 

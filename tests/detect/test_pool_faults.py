@@ -457,3 +457,30 @@ def test_the_pool_costs_the_engine_little() -> None:
     took = time.thread_time() - start
     pool.close()
     assert took < len(traces) * 10e-6
+
+
+def test_large_batches_leave_a_worker_to_the_others(make: Make) -> None:
+    """While large ones hang, all but one worker are theirs at most, and every other batch is judged."""
+    clock = ManualClock()
+    pool = make(clock=clock, workers=3)
+    hanging = [trace(number, pii="hang") for number in range(3)]
+    for ticket in range(2):
+        pool.submit(ticket, hanging[ticket : ticket + 1], large=True)
+    with pytest.raises(Busy):
+        pool.submit(2, hanging[2:], large=True)
+    for ticket in range(10, 30):
+        pool.submit(ticket, [trace(ticket)])
+        assert list(_collect(pool, 1)) == [ticket]
+    size = pool.batch_size
+    clock.advance(2 * PATIENCE)
+    found = _collect(pool, 2)
+    assert {row[1].status for rows in found.values() for row in rows} == {Status.TIMEOUT}
+    assert pool.batch_size >= size  # their time-outs say nothing of other batches
+
+
+def test_one_worker_judges_large_batches_too(make: Make) -> None:
+    """There is no other, so they have their turn between the others."""
+    pool = make(workers=1)
+    pool.submit(0, [trace(0)], large=True)
+    pool.submit(1, [trace(1)])
+    assert _collect(pool, 2).keys() == {0, 1}

@@ -28,6 +28,7 @@ def work(app: str, number: int, size: int = 0, **fields: Any) -> Work:
     """A trace of an application; it came at the second of its number."""
     trace = Trace(id=f"{app}{number}", time=float(number), response="r", app=app)
     partition: Any = None
+    fields = {"chars": size} | fields
     return Work(partition, Origin("t", 0, number, 0), trace, size, float(number), **fields)
 
 
@@ -126,7 +127,7 @@ def test_what_detectors_read_counts_and_not_only_what_memory_holds() -> None:
     """Exchanges that share their sources cost their application what they take to judge."""
     queue = FairQueue()
     for number in range(100):
-        queue.append(work("agent", number, 100, shared=200_000))
+        queue.append(work("agent", number, 100, chars=200_000))
         queue.append(work("chat", number, 100))
     assert queue.bytes == 20_000
     assert Counter(each.trace.app for each in taken(queue, 100))["agent"] < 10

@@ -90,11 +90,13 @@ class Judged(ScriptedDetectors):
         self.sources = 0
         self.held = False
 
-    def submit(self, ticket: int, traces: Sequence[Any], escalation_rate: float = 1.0) -> None:
+    def submit(
+        self, ticket: int, traces: Sequence[Any], escalation_rate: float = 1.0, *, large: bool = False
+    ) -> None:
         """Count the sources; hold traces where told so."""
         if self.held:
             raise Busy("held")
-        super().submit(ticket, traces, escalation_rate)
+        super().submit(ticket, traces, escalation_rate, large=large)
         self.sources += sum(len(trace.context) + len(trace.tool_calls) for trace in traces)
 
 
