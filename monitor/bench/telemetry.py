@@ -20,7 +20,15 @@ import click
 from monitor.bench.arms import Arm
 from monitor.bench.traces import traces
 from monitor.clock import Clock, Deadline, SystemClock
-from monitor.config import Config, DeliverConfig, DetectorsConfig, HttpConfig, LedgerConfig, load
+from monitor.config import (
+    Config,
+    DeliverConfig,
+    DetectorsConfig,
+    HttpConfig,
+    LedgerConfig,
+    SecretUrl,
+    load,
+)
 from monitor.console.http import MAX_CONNECTIONS, REQUEST_SECONDS
 from monitor.daemon.daemon import Daemon, wait_in_thread
 from monitor.demo.broker import EmbeddedBroker
@@ -181,8 +189,8 @@ class _Bench:
             "heartbeat_interval_ms": 1000,
         }
         telemetry = {
-            "otlp_endpoint": endpoint,
-            "evaluations_endpoint": endpoint if self._evaluations else "",
+            "otlp_endpoint": SecretUrl(endpoint),
+            "evaluations_endpoint": SecretUrl(endpoint if self._evaluations else ""),
             "otlp_metrics_seconds": PUSH_SECONDS,
         }
         return self._config.model_copy(

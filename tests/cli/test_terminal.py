@@ -48,7 +48,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 def fill(config: Config) -> None:
     """Record a flagged trace with feedback, two dead letters and a moved position."""
-    vault = Vault.open(config.data_dir / "riskmon.key")
+    vault = Vault.open_or_make(config.data_dir / "riskmon.key")
     ledger = Ledger.open(config.ledger_url(), vault, ManualClock(), "d0")
     claim = ledger.claim(Assigned("llm.traces", 0, None, 0, 100), latest=False)
     assert isinstance(claim, Claim)

@@ -32,7 +32,7 @@ CASES: Final[Mapping[str, str]] = {
     "monitoring": "soak_monitoring:monitoring",
     "histories": "soak_histories:histories",
     "distilled": "soak_distilled:distilled",
-    "redaction": "soak_redaction:redaction",
+    "hostile": "soak_hostile:attacks",
     "assembly": "soak_assembly:assembly",
     "ports": "soak_ports:ports",
     "pii": "soak_pii:findings",

@@ -59,7 +59,7 @@ FAMILIES: dict[Counter | Gauge | Histogram, Family] = {
         Kind.COUNTER,
         "Answers without a score, by reason.",
         (DETECTOR, Label("reason", Bound.GUARDED, key="unscored_reason")),
-        cap=60,
+        cap=36,
     ),
     "verdicts": Family(
         Kind.COUNTER,
