@@ -6,6 +6,7 @@
         ├── Skipped       pass the record by and count it: it holds nothing to judge
         ├── BadTrace      dead-letter the record: the same bytes would fail again
         ├── Retryable     back off and try again: the world may change
+        │   └── Damaged   say so as well: nothing changes until somebody restores what is broken
         ├── Fenced        drop this partition's work: another daemon owns it now
         ├── NotFound      answer that it does not exist: the caller named it
         ├── Conflict      answer that what was asked for does not fit the state on record
@@ -47,7 +48,18 @@ class BadTrace(RiskmonError):  # noqa: N818 - see Busy
 
 
 class Retryable(RiskmonError):  # noqa: N818 - see Busy
-    """A failure that may pass: the caller backs off and repeats the same call."""
+    """A failure that may pass: the caller backs off and repeats the same call.
+
+    `cause`, where there is one, is a sentence of a bounded set, which may be shown to anyone.
+    """
+
+    def __init__(self, message: str, cause: str = "") -> None:
+        super().__init__(message)
+        self.cause = cause
+
+
+class Damaged(Retryable):
+    """Stored data cannot be read any more. None of it is used until a backup is restored."""
 
 
 class Fenced(RiskmonError):  # noqa: N818 - see Busy
@@ -75,3 +87,10 @@ class Tampered(RiskmonError):  # noqa: N818 - see Busy
 
 class ConfigError(RiskmonError):
     """The configuration, a rule file or a model cannot be used. The message names field, value and remedy."""
+
+
+def exit_code(error: RiskmonError) -> int:
+    """Return the code that a command exits with which an error ends."""
+    if isinstance(error, Tampered | Damaged):
+        return EX_DATAERR
+    return EX_TEMPFAIL if isinstance(error, Retryable) else EX_CONFIG

@@ -165,16 +165,16 @@ class _Bench:
             config = self._configured(broker.bootstrap, f"http://127.0.0.1:{peers.call('port')}")
             daemon = Daemon(config)
             with _running(daemon), self._feeding(daemon, broker.bootstrap) as feeder:
-                self._until(lambda: daemon.engine.totals.recorded > 0, feeder, START_SECONDS)
+                self._until(lambda: daemon.totals.recorded > 0, feeder, START_SECONDS)
                 peers.call("scrape", daemon.http.port)
                 self._clock.sleep(min(seconds, SCRAPE_SECONDS))  # until all scrapers have come
                 began, busy = self._clock.monotonic(), time.process_time()
-                before = daemon.engine.totals.recorded
+                before = daemon.totals.recorded
                 self._clock.sleep(seconds)
-                done = daemon.engine.totals.recorded - before
+                done = daemon.totals.recorded - before
                 took, used = self._clock.monotonic() - began, time.process_time() - busy
                 sent = feeder.stop()
-                totals = daemon.engine.totals
+                totals = daemon.totals
                 self._until(lambda: totals.recorded + totals.dead_lettered >= sent, feeder, START_SECONDS)
                 scrapes, requests = peers.call("counts")
                 sound = verify(daemon.ledger).ok
@@ -264,7 +264,7 @@ class _Feeder:
         from kafka.errors import KafkaError
 
         producer = KafkaProducer(bootstrap_servers=self._bootstrap, linger_ms=20, batch_size=2**17)
-        began, totals = self._clock.monotonic(), self._daemon.engine.totals
+        began, totals = self._clock.monotonic(), self._daemon.totals
         try:
             while not self._stopping.wait(TICK_SECONDS):
                 rate = totals.recorded / (self._clock.monotonic() - began)

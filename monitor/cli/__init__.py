@@ -59,7 +59,7 @@ def riskmon() -> None:
 
 
 def main() -> None:
-    """Run the command line; errors exit 78, altered data 65, passing troubles 75."""
+    """Run the command line; errors exit 78, altered or damaged data 65, passing troubles 75."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(name, "1")  # for small arrays spinning threads cost half the speed
     try:
@@ -69,12 +69,11 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (errors.ConfigError, errors.NotFound, errors.Conflict, errors.Tampered) as error:
-        click.echo("\n".join(map(printable, f"riskmon: {error}".split("\n"))), err=True)
-        sys.exit(errors.EX_DATAERR if isinstance(error, errors.Tampered) else errors.EX_CONFIG)
-    except errors.Retryable as error:
-        click.echo(f"riskmon: {error}; try again", err=True)
-        sys.exit(errors.EX_TEMPFAIL)
+    except (errors.ConfigError, errors.NotFound, errors.Conflict, errors.Tampered, errors.Retryable) as error:
+        code = errors.exit_code(error)
+        text = f"riskmon: {error}" + "; try again" * (code == errors.EX_TEMPFAIL)
+        click.echo("\n".join(map(printable, text.split("\n"))), err=True)
+        sys.exit(code)
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output went away, e.g. `| head`
         sys.exit(141)

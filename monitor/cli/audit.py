@@ -4,8 +4,10 @@ from pathlib import Path
 
 import click
 
-from monitor.cli.shared import config_option, json_option, opened_ledger
+from monitor.cli.shared import config_option, inspected_ledger, json_option
+from monitor.errors import Damaged
 from monitor.ledger import queries
+from monitor.ledger.audit import AuditReport
 from monitor.output import as_json as to_json
 from monitor.output import printable
 
@@ -26,8 +28,11 @@ def verify(path: Path | None, *, as_json: bool) -> None:
 
 def _verify(path: Path | None, *, as_json: bool) -> bool:
     """Print the report; return whether the ledger holds."""
-    with opened_ledger(path) as (_, ledger):
-        report = queries.verify(ledger)
+    try:
+        with inspected_ledger(path) as (_, ledger):
+            report = queries.verify(ledger)
+    except Damaged as error:
+        report = AuditReport(problems=[str(error)])
     if as_json:
         click.echo(
             to_json(

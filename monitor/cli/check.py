@@ -18,7 +18,7 @@ from monitor.output import as_json as to_json
 @click.option(
     "--settings", "list_settings", is_flag=True, help="List every setting, its variable and default."
 )
-@click.option("--offline", is_flag=True, help="Do not connect to the broker.")
+@click.option("--offline", is_flag=True, help="Connect to no server, and leave the ledger closed.")
 def command(path: Path | None, *, as_json: bool, list_settings: bool, offline: bool) -> None:
     """Check configuration, rules, models, broker and ledger; exit 0 or 78."""
     if list_settings:

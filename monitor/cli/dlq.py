@@ -11,9 +11,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from monitor.cli.shared import config_option, json_option, opened_ledger, opened_ledger_with_key, utc
+from monitor.cli.shared import config_option, inspected_ledger, json_option, opened_ledger, utc
 from monitor.clock import SystemClock
 from monitor.config import Config
+from monitor.daemon.build import open_vault
 from monitor.errors import Retryable
 from monitor.ledger import queries
 from monitor.ledger.spool import CONTENT_TYPE, LedgerSpool
@@ -40,7 +41,7 @@ def command() -> None:
 @click.option("--limit", type=click.IntRange(min=1), default=1000, show_default=True)
 def list_letters(path: Path | None, reason: str | None, limit: int, *, as_json: bool) -> None:
     """List dead letters, oldest first."""
-    with opened_ledger(path) as (_, ledger):
+    with inspected_ledger(path) as (_, ledger):
         rows = queries.letters(ledger, reason=reason, limit=limit)
     if as_json:
         for row in rows:
@@ -65,8 +66,8 @@ def show(letter: int, path: Path | None, *, raw: bool) -> None:
         raise click.UsageError(
             "--raw writes what somebody sent, which a terminal would obey: send it to a file"
         )
-    with opened_ledger_with_key(path) as (_, ledger, vault):
-        row, content = queries.open_letter(ledger, vault, letter)
+    with inspected_ledger(path) as (config, ledger):
+        row, content = queries.open_letter(ledger, open_vault(config, ledger), letter)
     if raw:
         sys.stdout.buffer.write(content.value or b"")
         return
@@ -87,7 +88,8 @@ def requeue(letters: tuple[int, ...], path: Path | None, *, everything: bool) ->
     """Send dead letters to their topics again, e.g. after an upgrade that can decode them."""
     if bool(letters) == everything:
         raise click.UsageError("name the letters, or give --all")
-    with opened_ledger_with_key(path) as (config, ledger, vault):
+    with opened_ledger(path) as (config, ledger):
+        vault = open_vault(config, ledger)
         ids = list(letters)
         if everything:
             ids = [row.id for row in queries.letters(ledger, limit=1_000_000) if row.requeued is None]

@@ -21,8 +21,11 @@ def command(path: Path | None, *, as_json: bool) -> None:
     except ConfigError as error:
         show(unusable(error), as_json=as_json)
         raise click.exceptions.Exit(EX_CONFIG) from None
-    good = show([*usable(path), *examine(config)], as_json=as_json)
+    results = [*usable(path), *examine(config)]
+    good = show(results, as_json=as_json)
     if not as_json:
-        click.echo("all is well" if good else "not all is well: see what failed, from the top")
+        missing = any(result.state == "missing" for result in results)
+        well = "nothing failed: see what is missing" if missing else "all is well"
+        click.echo(well if good else "not all is well: see what failed, from the top")
     if not good:
         raise click.exceptions.Exit(1)

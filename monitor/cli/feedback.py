@@ -5,7 +5,7 @@ from typing import IO, get_args
 
 import click
 
-from monitor.cli.shared import config_option, opened_ledger
+from monitor.cli.shared import config_option, inspected_ledger
 from monitor.feedback.export import Format, export
 from monitor.ledger import queries
 
@@ -23,6 +23,6 @@ def command() -> None:
 )
 def export_items(path: Path | None, form: Format, output: IO[str]) -> None:
     """Write redacted, deduplicated samples."""
-    with opened_ledger(path) as (_, ledger):
+    with inspected_ledger(path) as (_, ledger):
         count = export(queries.feedback_items(ledger), output, form)
     click.echo(f"{count} items", err=True)

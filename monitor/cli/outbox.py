@@ -7,7 +7,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from monitor.cli.shared import config_option, json_option, opened_ledger, utc
+from monitor.cli.shared import config_option, inspected_ledger, json_option, opened_ledger, utc
 from monitor.clock import SystemClock
 from monitor.ledger import messages
 from monitor.output import as_json as to_json
@@ -28,7 +28,7 @@ def command() -> None:
 @click.option("--limit", type=click.IntRange(min=1), default=1000, show_default=True)
 def list_messages(path: Path | None, destination: str, limit: int, *, set_aside: bool, as_json: bool) -> None:
     """List messages that wait or are set aside, oldest first, and why the last try failed."""
-    with opened_ledger(path) as (_, ledger):
+    with inspected_ledger(path) as (_, ledger):
         found = messages.messages(ledger, destination=destination, set_aside=set_aside, limit=limit)
     now = SystemClock().now()
     rows = [_shown(message, now) for message in found]
@@ -70,7 +70,7 @@ def drop(ids: tuple[int, ...], path: Path | None, destination: str, reason: str,
     if destination and not yes:
         raise click.UsageError("give --yes to drop all messages of a destination")
     with opened_ledger(path) as (_, ledger):
-        count = messages.drop(ledger, reason, SystemClock().now(), ids, destination)
+        count = messages.drop(ledger, reason, ids, destination)
     click.echo(f"{count} dropped; their flags stay on record")
 
 

@@ -6,7 +6,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from monitor.cli.shared import config_option, json_option, opened_ledger, utc
+from monitor.cli.shared import config_option, inspected_ledger, json_option, opened_ledger, utc
 from monitor.errors import Conflict
 from monitor.ledger import queries
 from monitor.output import as_json as to_json
@@ -22,7 +22,7 @@ def command() -> None:
 @json_option
 def list_positions(path: Path | None, *, as_json: bool) -> None:
     """List every partition the ledger knows."""
-    with opened_ledger(path) as (_, ledger):
+    with inspected_ledger(path) as (_, ledger):
         rows = queries.positions(ledger)
     if as_json:
         click.echo(to_json(rows))

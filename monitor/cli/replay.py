@@ -18,12 +18,12 @@ from typing_extensions import override
 from monitor.cli.shared import config_option, json_option
 from monitor.clock import Clock, SystemClock
 from monitor.config import Config, DetectorConfig, load
-from monitor.daemon.build import open_ledger_with_key
+from monitor.daemon.build import inspect_ledger, open_vault
 from monitor.daemon.session import session
 from monitor.events import OffsetRange, TopicPartition
 from monitor.findings import Judgement
 from monitor.ledger import queries
-from monitor.ledger.store import Ledger
+from monitor.ledger.reader import LedgerReader
 from monitor.output import as_json as to_json
 from monitor.output import printable
 from monitor.ports import Observer
@@ -104,11 +104,13 @@ def _run(path: Path | None, options: ReplayOptions) -> None:
     """Replay and print. Raises ConfigError for a range, rules or a ledger that cannot be used."""
     configure("error")
     config, clock = load(path), SystemClock()
-    before: Ledger | None = None
+    before: LedgerReader | None = None
     vault: Vault | None = None  # the session's own: other pseudonyms than the ledger's, which no rule sees
     if options.diff:
-        before, vault = open_ledger_with_key(config, clock)
+        before = inspect_ledger(config, clock)
     try:
+        if before is not None:
+            vault = open_vault(config, before)
         topics = [options.topic] if options.topic else config.kafka.topics
         source = RangeSource.open(config.kafka, topics, options.partition, options.start, options.stop, clock)
         try:
@@ -137,7 +139,7 @@ def _replay(
 
 
 def compare(
-    ledger: Ledger, ranges: Mapping[TopicPartition, Range], fired: Iterable[Fired]
+    ledger: LedgerReader, ranges: Mapping[TopicPartition, Range], fired: Iterable[Fired]
 ) -> tuple[Difference, int]:
     """Compare fired rules with the record; also return the number of offsets that are not judged yet.
 

@@ -1,7 +1,7 @@
 """Shared by commands: options, an open ledger, a readable time."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,9 +9,9 @@ import click
 
 from monitor.clock import SystemClock
 from monitor.config import Config, load
-from monitor.daemon.build import open_ledger_to_read, open_ledger_with_key
+from monitor.daemon.build import inspect_ledger, open_ledger_to_write
+from monitor.ledger.reader import LedgerReader
 from monitor.ledger.store import Ledger
-from monitor.privacy.vault import Vault
 
 config_option = click.option(
     "--config",
@@ -23,25 +23,19 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON f
 
 
 @contextmanager
-def opened_ledger(path: Path | None) -> Iterator[tuple[Config, Ledger]]:
-    """Open the ledger of a configuration file, which must exist, for as long as the context lasts."""
+def inspected_ledger(path: Path | None) -> Iterator[tuple[Config, LedgerReader]]:
+    """Open the ledger of a configuration file to read it; nothing is made or changed."""
     config = load(path)
-    ledger = open_ledger_to_read(config, SystemClock())
-    try:
+    with closing(inspect_ledger(config, SystemClock())) as ledger:
         yield config, ledger
-    finally:
-        ledger.close()
 
 
 @contextmanager
-def opened_ledger_with_key(path: Path | None) -> Iterator[tuple[Config, Ledger, Vault]]:
-    """Open a ledger likewise, for a command that decrypts what it keeps."""
+def opened_ledger(path: Path | None) -> Iterator[tuple[Config, Ledger]]:
+    """Open the ledger of a configuration file, which must exist, to write to it."""
     config = load(path)
-    ledger, vault = open_ledger_with_key(config, SystemClock())
-    try:
-        yield config, ledger, vault
-    finally:
-        ledger.close()
+    with closing(open_ledger_to_write(config, SystemClock())) as ledger:
+        yield config, ledger
 
 
 def utc(seconds: float | None) -> str:

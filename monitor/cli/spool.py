@@ -7,7 +7,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from monitor.cli.shared import config_option, json_option, opened_ledger, utc
+from monitor.cli.shared import config_option, inspected_ledger, json_option, utc
 from monitor.ledger.spool import usage_by_topic
 from monitor.output import as_json as to_json
 
@@ -22,7 +22,7 @@ def command() -> None:
 @json_option
 def list_spools(path: Path | None, *, as_json: bool) -> None:
     """List waiting records per instance; those of a stopped one wait for a daemon of its name."""
-    with opened_ledger(path) as (config, ledger):
+    with inspected_ledger(path) as (config, ledger):
         spools = usage_by_topic(ledger)
         own = set(config.spool_topics().values())
     rows: list[dict[str, Any]] = [

@@ -65,7 +65,8 @@ class HttpServer(Server):
     """Serves `/metrics`, `/livez`, `/readyz`, `/version`, and the aliases `/-/healthy` and `/-/ready`.
 
     `POST /-/reload` calls `reload`, which must not block; without one it is refused. `review` answers
-    `/review` and is closed with the server; without one the answer says how to enable it.
+    `/review` and is closed with the server; without one the answer says how to enable it. `causes` says, in
+    words that anyone may read, why conditions fail, where that is known.
     """
 
     def __init__(
@@ -79,12 +80,14 @@ class HttpServer(Server):
         reload: Callable[[], None] | None = None,
         review: Review | None = None,
         allowed_hosts: Iterable[str] = (),
+        causes: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self._scrapes = {
             CONTENT_TYPE_PLAIN_0_0_4: Scrape(registry, generate_latest),
             openmetrics.CONTENT_TYPE_LATEST: Scrape(registry, openmetrics.generate_latest),
         }
         self._health = health
+        self._causes = causes
         self._reload = reload
         self._review = review
         routes = [
@@ -125,7 +128,8 @@ class HttpServer(Server):
     def _readyz(self, _head: Head) -> Response:
         conditions = dict(self._health.ready())
         failing = sorted(name for name, holds in conditions.items() if not holds)
-        body = _json(ready=not failing, failing=failing, conditions=conditions)
+        causes = {name: why for name, why in self._causes().items() if name in failing}
+        body = _json(ready=not failing, failing=failing, causes=causes, conditions=conditions)
         return Response(503 if failing else 200, body)
 
     def _request_reload(self, head: Head) -> Response:

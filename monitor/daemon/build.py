@@ -14,7 +14,7 @@ import structlog
 from monitor.agents.history import AgentMonitor
 from monitor.assembly import Assembler, Bounds
 from monitor.clock import Clock
-from monitor.config import Config, DetectorsConfig
+from monitor.config import Config, DetectorsConfig, SecretUrl
 from monitor.console.review import Review
 from monitor.daemon.mentions import mentioned
 from monitor.drift.monitor import DriftMonitor
@@ -24,7 +24,11 @@ from monitor.errors import ConfigError
 from monitor.ingest import KeptNames, decoder_for
 from monitor.ingest.times import with_plausible_times
 from monitor.ledger import keys
+from monitor.ledger.database import Purpose, exists, file_of
+from monitor.ledger.database import connect as connect_ledger
 from monitor.ledger.flags import FlagReader
+from monitor.ledger.postgresql import CALL_SECONDS, Patience
+from monitor.ledger.reader import Faults, LedgerReader
 from monitor.ledger.spool import LedgerSpool
 from monitor.ledger.store import Ledger
 from monitor.outcome.effects import Policy
@@ -56,36 +60,31 @@ def vault_path(config: Config) -> Path:
     return config.data_dir / "riskmon.key"
 
 
-def ledger_path(config: Config) -> Path | None:
-    """Return the file of a configuration's ledger; None for a database server's."""
-    scheme, _, path = config.ledger_url().get_secret_value().partition(":///")
-    return Path(path.partition("?")[0]) if scheme.startswith("sqlite") and path else None
-
-
-def open_ledger(config: Config, clock: Clock) -> tuple[Ledger, Vault]:
+def open_ledger(config: Config, clock: Clock, faults: Faults | None = None) -> tuple[Ledger, Vault]:
     """Open the ledger of a configuration for a daemon, with its key; a first start makes both.
 
-    Raises ConfigError when one of them cannot be used, or when the key is lost or another one: with a new key
-    what the ledger keeps encrypted could not be read, and users would have other pseudonyms.
+    Only this makes a ledger or a key, or brings a schema up to date. Raises Retryable while it has to wait,
+    and ConfigError when the key is lost or another one: with a new key what the ledger keeps encrypted could
+    not be read, and users would have other pseudonyms.
     """
-    path = ledger_path(config)
-    key = vault_path(config)
-    if path is not None and path.exists() and not os.path.lexists(key):
-        raise ConfigError(
-            f"{key}: the key file of the ledger {path} is lost; restore it from the backup, or move the "
-            "ledger away to begin with a new one"
-        )
-    # Before the key: of a server's ledger only the server can say whether a key was made already.
-    if path is None and not os.path.lexists(key):
-        with closing(open_ledger_to_read(config, clock)) as ledger:
-            known = keys.fingerprint_of(ledger)
-        if known:
+    url, key = config.ledger_url(), vault_path(config)
+    path = file_of(url)
+    if not os.path.lexists(key):
+        if path is not None and exists(path):
+            raise ConfigError(
+                f"{key}: the key file of the ledger {path} is lost; restore it from the backup, or move the "
+                "ledger away to begin with a new one"
+            )
+        # Before the key is made: of a server's ledger only the server can say whether one was made already.
+        if path is None and (known := _fingerprint(url, clock)):
             raise ConfigError(
                 f"{key}: is not there, and the ledger belongs to the key {known[:8]}; copy that file from "
                 "another daemon of this ledger, or restore it from the backup"
             )
     vault = Vault.open_or_make(key)
-    ledger = Ledger.open(config.ledger_url(), vault, clock, config.name())
+    # Each answer comes, or is given up, long before the watchdog bites.
+    patience = Patience(min(CALL_SECONDS, config.shutdown.watchdog_seconds / 4))
+    ledger = Ledger.open(url, vault, clock, config.name(), patience=patience, faults=faults)
     try:
         keys.bind(ledger, vault)
     except BaseException:
@@ -94,27 +93,32 @@ def open_ledger(config: Config, clock: Clock) -> tuple[Ledger, Vault]:
     return ledger, vault
 
 
-def open_ledger_with_key(config: Config, clock: Clock) -> tuple[Ledger, Vault]:
-    """Open an existing ledger and its key, for a command that decrypts. Makes neither. Raises ConfigError."""
-    ledger = open_ledger_to_read(config, clock)
-    try:
-        vault = Vault.open(vault_path(config))
-        keys.require(keys.fingerprint_of(ledger), vault)
-    except BaseException:
-        ledger.close()
-        raise
-    return Ledger(ledger.engine, vault, clock, config.name()), vault
+def _fingerprint(url: SecretUrl, clock: Clock) -> str:
+    with closing(LedgerReader(connect_ledger(url, Purpose.INSPECT), clock)) as ledger:
+        return keys.fingerprint_of(ledger)
 
 
-def open_ledger_to_read(config: Config, clock: Clock) -> Ledger:
-    """Open an existing ledger without its key, which reading does not take. Raises ConfigError."""
-    path = ledger_path(config)
-    if path is not None and not path.exists():
-        raise ConfigError(
-            f"{config.ledger_url()}: there is no ledger yet; run `riskmon run` first, or name its "
-            "configuration with --config"
-        )
-    return Ledger.open(config.ledger_url(), None, clock, config.name())
+def open_ledger_to_write(config: Config, clock: Clock) -> Ledger:
+    """Open an existing ledger for a command that changes it, which takes no key.
+
+    Raises Retryable, NotFound when it does not exist, and ConfigError when its schema is another one.
+    """
+    return Ledger.open(config.ledger_url(), None, clock, config.name(), make=False)
+
+
+def inspect_ledger(config: Config, clock: Clock) -> LedgerReader:
+    """Open an existing ledger to read it: nothing is made or changed, and no key is needed.
+
+    Raises as `open_ledger_to_write` does.
+    """
+    return LedgerReader.inspect(config.ledger_url(), clock)
+
+
+def open_vault(config: Config, ledger: LedgerReader) -> Vault:
+    """Open the key of an existing ledger. Raises Retryable, or ConfigError when it is lost or another one."""
+    vault = Vault.open(vault_path(config))
+    keys.require(keys.fingerprint_of(ledger), vault)
+    return vault
 
 
 def tune_gc() -> None:
@@ -154,7 +158,10 @@ def build_engine(
     observer: Observer,
     load_shedding: bool = True,
 ) -> Engine:
-    """Build the engine with the given adapters; it continues from the ledger's snapshots."""
+    """Build the engine with the given adapters; it continues from the ledger's snapshots.
+
+    Raises Retryable when the ledger does not answer.
+    """
     snapshots = ledger.restore()
     assembler: Assembler[Part] = Assembler(Bounds(**config.assembly.model_dump()))
     assembler.restore(snapshots)

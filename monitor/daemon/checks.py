@@ -5,11 +5,13 @@ import stat
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final, NamedTuple
 
-from monitor.config import Config, KafkaConfig, Profile
+from monitor.config import Config, KafkaConfig, Profile, SecretUrl
 from monitor.errors import ConfigError, Retryable
 from monitor.findings import PII
+from monitor.privacy.vault import Vault
 from monitor.private_files import unwritable
 from monitor.spool import SpoolUsage
 
@@ -35,7 +37,9 @@ def run(config: Config, *, offline: bool = False) -> list[CheckResult]:
         ("patterns", _patterns),
         ("agent policies", _policies),
         ("deliver", _deliver),
-        ("ledger", _ledger),
+        ("ledger", _ledger_unopened if offline else _ledger),
+        ("rights", _exposed),
+        ("receiver", _receiver),
     ]
     deliver = config.deliver
     if not offline and (config.kafka.topics or deliver.feedback_topic or deliver.verdicts_topic):
@@ -135,51 +139,101 @@ def _deliver(config: Config) -> list[CheckResult]:
 
 
 def _ledger(config: Config) -> list[CheckResult]:
-    """Check ledger and key; make neither."""
+    """Try the ledger out, as a daemon would use it, and its key; nothing is made and nothing changed."""
     from monitor.clock import SystemClock
-    from monitor.daemon.build import ledger_path, open_ledger_to_read, vault_path
+    from monitor.daemon.build import vault_path
     from monitor.ledger import keys
+    from monitor.ledger.database import exists, file_of
+    from monitor.ledger.schema import NEWEST
     from monitor.ledger.spool import usage_by_topic
-    from monitor.privacy.vault import Vault
+    from monitor.ledger.trial import LedgerTrial
 
-    url = config.ledger_url()
-    path, key = ledger_path(config), vault_path(config)
-    vault = Vault.open(key) if os.path.lexists(key) else None
-    if path is not None and not path.exists():
-        fault = next(filter(None, map(unwritable, (path, key))), "")
-        if fault:
-            raise ConfigError(f"ledger.url: {url} cannot be made: {fault}")
-        named = f"key {vault.key_id}" if vault else "with a new key"
-        detail = f"{url} is made by the first start, {named}"
-        return [CheckResult("ledger", "ok", detail), *_receiver(config), *_exposed(config)]
-    with closing(open_ledger_to_read(config, SystemClock())) as ledger:
+    url, key = config.ledger_url(), vault_path(config)
+    path = file_of(url)
+    vault = _key(config)
+    made = [place for place in (path, None if vault else key) if place is not None]
+    if fault := next(filter(None, map(unwritable, made)), ""):
+        raise ConfigError(f"ledger.url: {url} cannot be used: {fault}; a daemon waits until it can")
+    if path is not None and not exists(path):
+        return [CheckResult("ledger", "ok", _to_be_made(url, vault))]
+    with closing(LedgerTrial.at(url, SystemClock())) as ledger:
+        version = ledger.run()
         known = keys.fingerprint_of(ledger)
-        spools = usage_by_topic(ledger)
+        spools = usage_by_topic(ledger) if version == NEWEST else {}
     if vault is not None:
         keys.require(known, vault)
-    elif known or path is not None:
-        raise ConfigError(f"{key}: the key file of the ledger is lost; restore it from the backup")
+    elif known:
+        raise _lost(key)
+    later = "" if version == NEWEST else f"; schema {version}, which `riskmon run` brings to {NEWEST}"
     return [
-        CheckResult("ledger", "ok", f"{url}, " + (f"key {vault.key_id}" if vault else "with a new key")),
-        *_receiver(config),
-        *_exposed(config),
+        CheckResult("ledger", "ok", f"{url}, {_named(vault)}{later}"),
         *(_spool(topic, *waiting, config) for topic, waiting in spools.items()),
     ]
 
 
+def _ledger_unopened(config: Config) -> list[CheckResult]:
+    """Check setting and key alone: a daemon waits for the ledger itself."""
+    from monitor.clock import SystemClock
+    from monitor.ledger.database import exists, file_of
+    from monitor.ledger.trial import LedgerTrial
+
+    url = config.ledger_url()
+    LedgerTrial.at(url, SystemClock()).close()
+    try:
+        vault, path = _key(config), file_of(url)
+        there = path is None or exists(path)
+    except Retryable as error:
+        return [CheckResult("ledger", "missing", f"{error}; a daemon waits for it")]
+    detail = f"{url}, {_named(vault)}, not opened" if there else _to_be_made(url, vault)
+    return [CheckResult("ledger", "ok", detail)]
+
+
+def _key(config: Config) -> Vault | None:
+    """Open the key; None where a daemon has to make it. Raises ConfigError when it is lost."""
+    from monitor.daemon.build import vault_path
+    from monitor.ledger.database import exists, file_of
+
+    key, path = vault_path(config), file_of(config.ledger_url())
+    if os.path.lexists(key):
+        return Vault.open(key)
+    if path is not None and exists(path):
+        raise _lost(key)
+    return None
+
+
+def _lost(key: Path) -> ConfigError:
+    return ConfigError(f"{key}: the key file of the ledger is lost; restore it from the backup")
+
+
+def _named(vault: Vault | None) -> str:
+    return f"key {vault.key_id}" if vault else "with a new key"
+
+
+def _to_be_made(url: SecretUrl, vault: Vault | None) -> str:
+    return f"{url} is made by the first start, {_named(vault)}"
+
+
 def _exposed(config: Config) -> list[CheckResult]:
     """Name what other users of this machine may read or replace."""
-    from monitor.daemon.build import ledger_path
+    from monitor.ledger.database import file_of
 
     results = []
-    path = ledger_path(config)
-    if path is not None and path.exists() and path.stat().st_mode & OTHERS:
+    path = file_of(config.ledger_url())
+    if path is not None and _mode(path) & OTHERS:
         detail = f"{path}: other users may read it, and it holds excerpts of texts; run `chmod 600` on it"
         results.append(CheckResult("ledger's rights", "missing", detail))
-    if config.data_dir.is_dir() and config.data_dir.stat().st_mode & stat.S_IWOTH:
+    mode = _mode(config.data_dir)
+    if stat.S_ISDIR(mode) and mode & stat.S_IWOTH:
         detail = f"{config.data_dir}: other users may replace ledger and key; run `chmod 700` on it"
         results.append(CheckResult("data_dir's rights", "missing", detail))
     return results
+
+
+def _mode(path: Path) -> int:
+    try:
+        return path.stat().st_mode
+    except OSError:  # there is none, or another line says why
+        return 0
 
 
 def _receiver(config: Config) -> list[CheckResult]:

@@ -24,10 +24,12 @@ from monitor.deliver.senders import senders
 from monitor.detect import specs, tiers, without_lost_models
 from monitor.detect.pool import Pool
 from monitor.engine import Totals
+from monitor.engine.backoff import Backoff
 from monitor.errors import Retryable
 from monitor.ledger.auditor import Auditor
 from monitor.ledger.flags import FlagReader
 from monitor.ledger.outbox import LedgerOutbox
+from monitor.ledger.reader import Faults
 from monitor.ports import Observer, Observers, Source
 from monitor.receiver.otlp_grpc import GrpcReceiver
 from monitor.receiver.otlp_http import Receiver
@@ -36,6 +38,8 @@ from monitor.telemetry.lines import LineWriter
 from monitor.telemetry.observer import TelemetryObserver
 
 LIVE_SECONDS: Final = 15.0  # a stuck client makes readiness false within this time
+WAIT_SECONDS: Final = 0.1  # between two looks at whether to go on waiting for the ledger
+WAIT_USEC: Final = 60_000_000  # by which systemd waits on: more than an attempt and the time to the next one
 STOP_SECONDS: Final = 3.0  # after `shutdown.deadline_seconds` (20): less than the promised 25 s
 
 T = TypeVar("T")
@@ -55,11 +59,12 @@ class _Wake(Observer):
 
 
 class Daemon:
-    """Everything `riskmon run` runs. Construction checks and opens; `run` blocks until stopped.
+    """Everything `riskmon run` runs. Construction checks; `run` opens the ledger and blocks until stopped.
 
-    `source` replaces the configured ones. `observer` gets the engine's reports besides the daemon's own.
-    `reread` reads the configuration again on a reload; without it, only the rules are read again.
-    `lines` is what the log is written to, where its writer can say what was written.
+    A ledger that is away, read-only or full, or denies something, is waited for: the daemon is alive and not
+    ready meanwhile. `source` replaces the configured ones. `observer` gets the engine's reports besides the
+    daemon's own. `reread` reads the configuration again on a reload; without it, only the rules are. `lines`
+    is what the log is written to, where its writer can say what was written.
     """
 
     def __init__(
@@ -75,9 +80,8 @@ class Daemon:
         self.config = config
         self.clock = clock = clock or SystemClock()
         self.rules = RuleBook(config.rules.paths or default_paths(), clock)
-        destinations = senders(config, clock, lines)
-        self.ledger, self.vault = build.open_ledger(config, clock)
-        self.metrics = build.build_metrics(config, self.rules, list(destinations))
+        self._destinations = senders(config, clock, lines)
+        self.metrics = build.build_metrics(config, self.rules, list(self._destinations))
         self._tracer = build.build_tracer(config)
         self._evaluations = build.build_evaluations(config, clock, self.metrics)
         self._pusher = build.build_pusher(config, self.metrics, clock)
@@ -92,69 +96,76 @@ class Daemon:
         )
         if lines is not None:
             lines.dropped = self.observer.log_lines_dropped
-        self.auditor = Auditor(self.ledger, clock, self.observer, config.ledger.verify_seconds)
+        self._source, self._observer, self._reread = source, observer or Observer(), reread
         # Decided once: a worker replaced later must judge like the others, or not at all.
         self._judging, self._lost_models = without_lost_models(config)
         self.pool = Pool(specs(self._judging), config.pool, clock)
-        self.dispatcher = Dispatcher(
-            LedgerOutbox(self.ledger, clock, longest_wait(destinations, config.deliver.max_backoff_seconds)),
-            destinations,
-            clock,
-            self.observer,
-            config.deliver.max_backoff_seconds,
-        )
-        spool = build.build_spool(config, self.ledger, self.vault)
-        self._intake = build.build_body_intake(config, spool, clock)
-        gate = build.build_gate(config, self.observer)
-        self._receiver = build.build_receiver(config, self._intake, self.observer, gate)
-        self._grpc_receiver = build.build_grpc_receiver(config, self._intake, self.observer, gate)
         self._group_watch = build.build_group_watch(config, clock, self.observer) if source is None else None
-        self.engine = build.build_engine(
-            config,
-            clock=clock,
-            source=source or build.build_source(config, clock, self.observer, spool),
-            pool=self.pool,
-            rules=self.rules,
-            ledger=self.ledger,
-            vault=self.vault,
-            observer=Observers(
-                self.observer,
-                _Wake(self.dispatcher),
-                Reloader(config, reread, self.rules, self.observer),
-                observer or Observer(),
-            ),
-        )
-        self._flags = FlagReader(self.ledger, clock, QUERY_SECONDS)
+        self._flags = FlagReader(config.ledger_url(), clock, QUERY_SECONDS)
         self._review = build.build_review(config, self._flags, self.observer)
         self.http = HttpServer(
             config.http.host,
             config.http.port,
             self.metrics.registry,
             self,
-            reload=self.engine.reload if config.http.reload else None,
+            reload=self.reload if config.http.reload else None,
             review=self._review,
             allowed_hosts=config.http.allowed_hosts,
+            causes=self.causes,
         )
+        self._faults = Faults(log)
+        self._opened = self._ready = self._stopping = self._reloading = self._start_recorded = False
+        self.components = Components(self._first())
+
+    def _open(self) -> None:
+        """Open the ledger, and build all that works on it. Raises Retryable, and may be called again then."""
+        config, clock = self.config, self.clock
+        ledger, vault = build.open_ledger(config, clock, self._faults)
+        try:
+            backoff = config.deliver.max_backoff_seconds
+            outbox = LedgerOutbox(ledger, longest_wait(self._destinations, backoff))
+            dispatcher = Dispatcher(outbox, self._destinations, clock, self.observer, backoff)
+            spool = build.build_spool(config, ledger, vault)
+            intake = build.build_body_intake(config, spool, clock)
+            gate = build.build_gate(config, self.observer)
+            self._receiver = build.build_receiver(config, intake, self.observer, gate)
+            self._grpc_receiver = build.build_grpc_receiver(config, intake, self.observer, gate)
+            observers = Observers(
+                self.observer,
+                _Wake(dispatcher),
+                Reloader(config, self._reread, self.rules, self.observer),
+                self._observer,
+            )
+            self.engine = build.build_engine(
+                config,
+                clock=clock,
+                source=self._source or build.build_source(config, clock, self.observer, spool),
+                pool=self.pool,
+                rules=self.rules,
+                ledger=ledger,
+                vault=vault,
+                observer=observers,
+            )
+        except BaseException:
+            ledger.close()
+            raise
+        self.ledger, self.dispatcher, self._intake = ledger, dispatcher, intake
+        self.auditor = Auditor(ledger, clock, self.observer, config.ledger.verify_seconds)
         self._watchdog = Watchdog(
             lambda: self.engine.turned_at,
             config.shutdown.watchdog_seconds,
             clock,
             passed=lambda: self.live() and notify("WATCHDOG=1"),
         )
-        self._ready = self._start_recorded = False
-        self.components = Components(self._components())
+        self.components = Components((*self.components, *self._others()))
+        self._opened = True
 
-    def _components(self) -> tuple[Component, ...]:
-        """List the parts in the order in which they start; they stop in the opposite order.
+    def _first(self) -> tuple[Component, ...]:
+        """List the parts that start before the ledger is open, in order; they stop last, in the opposite one.
 
         HTTP comes first, to answer probes from before the models are loaded until the very end; only the
         flags' reader, which its last answers still use, comes before it. The exporters of telemetry come
-        next, to report all that follows, and how it ended. The ledger follows: it must close only when
-        nothing writes to it any more. The review page reads from it, so it comes after. The receivers come
-        after the intake that they write through, and before the pool: bodies that arrive while models load,
-        which takes seconds to minutes, are safe in the spool. The start goes on record when the models are
-        loaded, as later parts act on the outside world. The watchdog guards a turning loop, and must not fire
-        while the others stop, so it comes last.
+        next, to report all that follows, and how it ended.
         """
         return (
             Component("flags", stop=lambda _: self._flags.close()),
@@ -165,6 +176,18 @@ class Daemon:
                 self._evaluations,
                 lambda e: Component("evaluations", e.start, lambda left: e.close(_share(left, 2))),
             ),
+        )
+
+    def _others(self) -> tuple[Component, ...]:
+        """List the parts that need the ledger, in the order in which they start.
+
+        The ledger comes first: it must close only when nothing writes to it any more. The review page reads
+        from it, so it comes after. The receivers come after the intake that they write through, and before
+        the pool: bodies that arrive while models load, which takes seconds to minutes, are safe in the spool.
+        The start goes on record when the models are loaded, as later parts act on the outside world. The
+        watchdog guards a turning loop, and must not fire while the others stop, so it comes last.
+        """
+        return (
             Component("ledger", stop=lambda _: self.ledger.close()),
             *_if_built(self._review, lambda r: Component("review", stop=lambda _: r.close())),
             *_if_built(
@@ -188,19 +211,34 @@ class Daemon:
             Component("watchdog", self._start_watchdog, lambda _: self._watchdog.stop()),
         )
 
+    @property
+    def totals(self) -> Totals:
+        """Return the engine's totals so far."""
+        return self.engine.totals if self._opened else Totals()
+
     def live(self) -> bool:
-        """Return whether the loop turns, or has not begun to because models are loading."""
+        """Return whether the loop turns, or has not begun to: the ledger is away, or models are loading."""
         return not self._ready or self.clock.monotonic() - self.engine.turned_at < LIVE_SECONDS
 
     def ready(self) -> Mapping[str, bool]:
         """Return the conditions of readiness, by name."""
         conditions = {"started": self._ready, "loop_turning": self.live(), **self.components.ready()}
-        return {**conditions, **self.engine.health()} if self._ready else conditions
+        if self._ready:
+            return {**conditions, **self.engine.health()}
+        return {**conditions, "ledger_writable": not self._faults.cause}
+
+    def causes(self) -> Mapping[str, str]:
+        """Return why conditions fail, where that is known, in words of a bounded set."""
+        return {"ledger_writable": self._faults.cause} if self._faults.cause else {}
 
     def run(self) -> Totals:
         """Start everything, run the engine until stopped, stop everything in order. Return the totals."""
         try:
             self.components.start()
+            if not self.open():
+                self.pool.close()
+                return self.totals
+            Components(self.components[len(self._first()) :]).start()
             self._ready = True
             notify("READY=1")
             log.info("started", instance=self.config.name(), version=__version__, port=self.http.port)
@@ -208,13 +246,52 @@ class Daemon:
         finally:
             self.components.stop(Deadline(self.clock, STOP_SECONDS))
 
+    def open(self) -> bool:
+        """Open the ledger as soon as that is possible; False when asked to stop before."""
+        if not self._patiently(self._open):
+            return False
+        if self._reloading:
+            self.engine.reload()
+        if self._stopping:  # perhaps between the last attempt and here
+            self.engine.stop()
+        return True
+
+    def _patiently(self, step: Callable[[], object]) -> bool:
+        """Do what needs the ledger, again and again until it works; False when asked to stop before."""
+        backoff = Backoff(self.clock)
+        while not self._stopping:
+            if backoff.due:
+                try:
+                    step()
+                except Retryable as error:
+                    self._faults.failed(error)
+                    self.observer.ledger(writable=False)
+                    backoff.failed()
+                    notify(f"EXTEND_TIMEOUT_USEC={WAIT_USEC}\nSTATUS=waits for the ledger: {error.cause}")
+                else:
+                    self._faults.ended()
+                    return True
+            self.clock.sleep(WAIT_SECONDS)
+        return False
+
     def stop(self) -> None:
         """Ask the daemon to drain and end. Safe from any thread and from signal handlers."""
         notify("STOPPING=1")
+        self._stopping = True
+        if not self._opened:
+            return
+        # No answer of the ledger may take longer than what the engine has left to drain.
+        self.ledger.patience.end_in(self.config.shutdown.deadline_seconds)
         self.engine.stop()
         # At once, not when it is its turn to stop: a refused sender can go to another daemon in time.
         if self._intake is not None:
             self._intake.refuse()
+
+    def reload(self) -> None:
+        """Ask for a reload, which follows the start if that is not over. Safe from signal handlers."""
+        self._reloading = True
+        if self._opened:
+            self.engine.reload()
 
     def handle_signals(self) -> None:
         """Make SIGTERM and SIGINT drain (a second one ends at once), and SIGHUP reload."""
@@ -226,9 +303,9 @@ class Daemon:
 
         signal.signal(signal.SIGTERM, on_signal)
         signal.signal(signal.SIGINT, on_signal)
-        signal.signal(signal.SIGHUP, lambda _number, _frame: self.engine.reload())
+        signal.signal(signal.SIGHUP, lambda _number, _frame: self.reload())
         if early_signals.take():
-            self.engine.reload()
+            self.reload()
 
     def _receiving(self, name: str, protocol: str, receiver: Receiver | GrpcReceiver) -> Component:
         def start() -> None:
@@ -252,8 +329,8 @@ class Daemon:
                 log.warning("tier_missing", detector=tier.detector, tier=tier.tier, remedy=tier.cost)
 
     def _note_start(self) -> None:
-        self.ledger.note("started", {"instance": self.config.name(), "version": __version__})
-        self._start_recorded = True
+        body = {"instance": self.config.name(), "version": __version__}
+        self._start_recorded = self._patiently(lambda: self.ledger.note("started", body))
         self.observer.rules_loaded(self.rules.current.version, ok=True)
         self.observer.config_loaded(ok=True)
 
@@ -261,7 +338,7 @@ class Daemon:
         if not self._start_recorded:
             return
         self._start_recorded = False
-        totals = self.engine.totals
+        totals = self.totals
         consumed = totals.consumed - totals.released  # released records are consumed again elsewhere
         try:
             self.ledger.note("stopped", {"instance": self.config.name(), "consumed": consumed})
@@ -293,7 +370,7 @@ def _share(deadline: Deadline, parts: int = 1) -> float:
 
 def summary(daemon: Daemon) -> dict[str, object]:
     """Return a daemon's totals so far as plain numbers; `consumed` leaves released records out."""
-    totals = daemon.engine.totals
+    totals = daemon.totals
     return {
         "consumed": totals.consumed - totals.released,
         "recorded": totals.recorded,

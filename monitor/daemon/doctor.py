@@ -8,7 +8,8 @@ import json
 import shutil
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from typing import Any, Final
 
 from monitor.clock import Clock, SystemClock
@@ -19,7 +20,8 @@ from monitor.deliver.alertmanager import AlertmanagerSender
 from monitor.deliver.results import REFUSALS, Delivered, Reason, Rejected, Retry
 from monitor.deliver.senders import senders
 from monitor.deliver.webhook import WebhookSender
-from monitor.errors import ConfigError, Retryable
+from monitor.errors import ConfigError, NotFound, Retryable
+from monitor.events import TopicPartition
 from monitor.private_files import nearest_folder
 
 SECONDS: Final = 5.0  # for each answer
@@ -46,6 +48,8 @@ def examine(config: Config) -> list[CheckResult]:
     for subject, examination in examinations:
         try:
             results += examination(config, clock)
+        except NotFound:
+            results.append(_NOTHING_YET)
         except (ConfigError, Retryable, OSError) as error:
             results.append(CheckResult(subject, "failed", str(error)))
     return results
@@ -97,20 +101,19 @@ _REMEDIES: Final = {
 
 
 def _ledger(config: Config, clock: Clock) -> list[CheckResult]:
-    from monitor.daemon.build import ledger_path, open_ledger_to_read
+    from monitor.daemon.build import inspect_ledger
     from monitor.ledger import queries
-    from monitor.ledger.outbox import LedgerOutbox
+    from monitor.ledger.outbox import backlog
 
-    path = ledger_path(config)
-    if path is not None and not path.exists():
-        return [_NOTHING_YET]
-    ledger = open_ledger_to_read(config, clock)
-    try:
-        waiting, troubles = LedgerOutbox(ledger, clock).backlog()
+    # Before the positions: a daemon commits what is in the ledger already.
+    commits = _commits(config)
+    with closing(inspect_ledger(config, clock)) as ledger:
+        waiting, troubles = backlog(ledger)
         dead = sum(letter.requeued is None for letter in queries.letters(ledger, limit=100_000))
         positions = queries.positions(ledger)
-    finally:
-        ledger.close()
+        _, gaps = queries.new_gaps(ledger, 0)
+        with ledger.view() as connection:
+            now = ledger.now(connection)
     results = [
         CheckResult(
             f"outbox {name}",
@@ -133,11 +136,15 @@ def _ledger(config: Config, clock: Clock) -> list[CheckResult]:
             f"{dead} records were not judged; `riskmon dlq list` says why, `riskmon dlq requeue` tries again"
         )
         results.append(CheckResult("dead letters", "missing", detail))
+    if gaps:
+        detail = f"{gaps} ranges of records are on record as never judged; `riskmon audit verify` names them"
+        results.append(CheckResult("gaps", "missing", detail))
+    results += _beyond(commits, positions)
     latest = max((row["updated"] for row in positions), default=None)
     if latest is None:
         results.append(_NOTHING_YET)
     else:
-        age = max(0.0, clock.now() - latest)
+        age = max(0.0, now - latest)
         results.append(
             CheckResult("positions", "ok", f"{len(positions)} partitions, last judged {age:.0f} s ago")
         )
@@ -145,6 +152,39 @@ def _ledger(config: Config, clock: Clock) -> list[CheckResult]:
 
 
 _NOTHING_YET: Final = CheckResult("positions", "missing", "nothing was judged yet; start `riskmon run`")
+
+
+def _commits(config: Config) -> dict[TopicPartition, int]:
+    """Return what the group has committed; nothing when the broker does not say, which other lines report."""
+    from monitor.sources.kafka_group import committed
+
+    if not config.kafka.topics:
+        return {}
+    try:
+        return committed(config.kafka)
+    except Retryable:
+        return {}
+
+
+def _beyond(
+    commits: Mapping[TopicPartition, int], positions: Sequence[Mapping[str, Any]]
+) -> list[CheckResult]:
+    """Report partitions of which the group has committed more than the ledger knows."""
+    known = {(row["topic"], row["partition"]): int(row["next_offset"]) for row in positions}
+    if not any(topic == known_topic for topic, _ in commits for known_topic, _ in known):
+        return []  # nothing was judged with this ledger yet: it begins where the group is
+    return [
+        CheckResult(
+            f"position {topic}/{number}",
+            "failed",
+            f"the group has committed {commit}, the ledger "
+            + (f"is at {known[topic, number]}" if (topic, number) in known else "does not know the partition")
+            + "; do all daemons of the group use this ledger, and did it go back in time? See"
+            " RiskmonLedgerBehind in the runbook",
+        )
+        for (topic, number), commit in sorted(commits.items())
+        if commit > known.get((topic, number), 0)
+    ]
 
 
 def _disk(config: Config, _clock: Clock) -> list[CheckResult]:

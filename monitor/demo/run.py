@@ -224,15 +224,15 @@ class _Demonstration:
             second.wait(TICK_SECONDS)
 
     def _done(self) -> int:
-        totals = self._daemon.engine.totals
+        totals = self._daemon.totals
         return totals.recorded + totals.dead_lettered
 
     def _taken(self) -> int:
-        totals = self._daemon.engine.totals
+        totals = self._daemon.totals
         return totals.consumed - totals.released
 
     def _state(self, publisher: _Publisher, phase: str) -> DemoState:
-        now, totals, metrics = self._clock.monotonic(), self._daemon.engine.totals, self._daemon.metrics
+        now, totals, metrics = self._clock.monotonic(), self._daemon.totals, self._daemon.metrics
         if self._first_alert is None and metrics.registry.get_sample_value(*ALERTED):
             self._first_alert = now - self._started
         if now - self._last[0] >= 1.0:

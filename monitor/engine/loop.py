@@ -84,18 +84,18 @@ class Engine:
         self._staged = Staged()
         self._deferred: list[Event] = []
         self._ledger_backoff = Backoff(clock)
-        self._paused = False
-        self._exhausted = False
-        self._stopping = False
-        self._reloading = False
+        self._paused = self._exhausted = self._stopping = self._reloading = False
+        self._drain_until: Deadline | None = None
         self._commit_at = self._rules_at = self._lag_at = 0.0
         self._committed: dict[TopicPartition, int] = {}
         self.totals = Totals()
         self.turned_at = self._polled_at = clock.monotonic()
 
-    def stop(self) -> None:
-        """Ask the loop to end after draining. Safe from any thread and from a signal handler."""
+    def stop(self) -> Deadline:
+        """Ask the loop to drain from now on and to end. Safe from any thread and from a signal handler."""
+        self._drain_until = self._drain_until or Deadline(self._clock, self._settings.drain_seconds)
         self._stopping = True
+        return self._drain_until
 
     def reload(self) -> None:
         """Ask the loop to check the rule files now. Safe from any thread and from a signal handler."""
@@ -122,8 +122,7 @@ class Engine:
         Traces that only wait for a detector are released: with slow detectors they can be minutes of work,
         and if the deadline ran out meanwhile, the batches in flight would be lost too.
         """
-        deadline = Deadline(self._clock, self._settings.drain_seconds)
-        self._stopping = True
+        deadline = self.stop()
         self._intake.clear()
         self._deferred = []
         while not self.idle and not deadline.expired():

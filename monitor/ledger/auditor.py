@@ -4,7 +4,7 @@ import threading
 from typing import Final, Protocol
 
 from monitor.clock import Clock, Deadline
-from monitor.errors import Retryable
+from monitor.errors import Damaged, Retryable
 from monitor.ledger import queries
 from monitor.ledger.store import Ledger
 
@@ -35,8 +35,8 @@ class Auditor:
 
     The first verification begins at the start, later ones `every` seconds or `REST_FACTOR` times its duration
     after the last one ended, whichever is longer, so that a long chain does not take the engine's time;
-    `every` 0 means none. Gaps recorded between verifications are counted separately. `turn` is one step, so a
-    test can drive it without a thread.
+    `every` 0 means none. A damaged database is a problem of the chain, too. Gaps recorded between
+    verifications are counted separately. `turn` is one step, so a test can drive it without a thread.
     """
 
     def __init__(self, ledger: Ledger, clock: Clock, observer: AuditObserver, every: float) -> None:
@@ -75,6 +75,10 @@ class Auditor:
                 self._observer.verified(report.entries, len(report.problems), self._gaps, ended - began)
                 return
             self._seen, new = queries.new_gaps(self._ledger, self._seen)
+        except Damaged:
+            self._due = began + self._every
+            self._observer.verified(0, 1, self._gaps, self._clock.monotonic() - began)
+            return
         except (Retryable, queries.Cancelled):
             return
         self._gaps += new

@@ -1,53 +1,160 @@
 """The databases that keep a ledger: SQLite, and PostgreSQL for daemons on several machines.
 
-On both, one transaction writes at a time, and read-only transactions never wait.
+On both, one transaction writes at a time, and read-only transactions never wait. Whatever PostgreSQL is told
+is told in each transaction: PgBouncer may run the next one in another session.
 """
 
 import sqlite3
 from collections.abc import Callable, Mapping
+from enum import Enum, auto
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+from urllib.parse import quote
 
 import sqlalchemy as sa
 
+from monitor.clock import Clock, SystemClock
 from monitor.config import SecretUrl
 from monitor.errors import ConfigError, Retryable
+from monitor.ledger import postgresql
+from monitor.ledger.faults import Fault
+from monitor.ledger.postgresql import Patience
 from monitor.private_files import make_private_file, make_private_folder
 
 READS: Final = "riskmon_reads"  # option of a connection whose transactions only read
+AHEAD: Final = "riskmon_ahead"  # in a connection's `info`: how far the database's clock is ahead of ours
+LEAST_AHEAD: Final = 1.0  # less is the time that an answer takes, or does no harm
 BUSY_SECONDS: Final = 5.0  # how long to wait for another daemon's transaction; ours take milliseconds
-_LOCKED: Final = "database is locked"  # SQLite's words for SQLITE_BUSY, https://sqlite.org/rescode.html
-IDLE_SECONDS: Final = 30.0  # PostgreSQL aborts a transaction idle for this long
+IDLE_SECONDS: Final = 3.0  # PostgreSQL ends a transaction idle for this long; less than others wait for it
+READ_IDLE_SECONDS: Final = 30.0  # the same for one that only reads, which keeps nobody waiting
 _WRITERS: Final = 0x7269736B6D6F6E  # "riskmon": PostgreSQL's advisory lock, for SQLite's write lock
 # Serializable transactions would do, too, but every two writers conflict, since both append to one chain: one
 # of them would be refused at its end, with its work done, and this again and again. A lock makes it wait.
 
 
-def connect(url: str | SecretUrl | sa.URL, *, read_only: bool = False) -> sa.Engine:
-    """Make the engine of a ledger URL. Raises ConfigError for a URL that cannot be one.
+class Purpose(Enum):
+    """What a connection is for."""
 
-    With `read_only` the database itself refuses every change.
+    MAKE = auto()  # a ledger that may have to be made
+    WRITE = auto()  # one that exists
+    READ = auto()  # beside connections of this process that write
+    INSPECT = auto()  # from outside: nothing is written, not even beside the ledger
+
+
+def connect(
+    url: str | SecretUrl | sa.URL,
+    purpose: Purpose = Purpose.MAKE,
+    patience: Patience | None = None,
+    machine: Clock | None = None,
+) -> sa.Engine:
+    """Make the engine of a ledger URL. Raises ConfigError for a URL that cannot be one, else Retryable.
+
+    With READ and INSPECT the database itself refuses every change. `machine` is this machine's clock, with
+    which the database's is compared.
     """
     try:
-        parsed = sa.make_url(url.get_secret_value() if isinstance(url, SecretUrl) else url)
-        is_path = parsed.get_backend_name() == "sqlite" and "uri" not in parsed.query
-        if is_path and parsed.database and parsed.database != ":memory:" and not read_only:
-            make_private_folder(Path(parsed.database).parent)
-            make_private_file(Path(parsed.database))
-        engine = sa.create_engine(parsed, hide_parameters=True, future=True)
-    except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ImportError, OSError, ValueError) as error:
+        parsed = _parsed(url)
+        database = _DATABASES.get(parsed.get_backend_name())
+        engine = sa.create_engine(parsed, hide_parameters=True, future=True, **_options(parsed, purpose))
+        if parsed.get_backend_name() == "postgresql":
+            postgresql.require(parsed)
+            postgresql.bound(engine, patience or Patience())
+    except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ImportError, ValueError) as error:
         raise ConfigError(
             f"ledger.url: cannot be used ({type(error).__name__}); write sqlite:////path/to/ledger.db, or "
             "postgresql://user@host/name with the extra `postgresql` installed"
         ) from None
-    database = _DATABASES.get(parsed.get_backend_name())
     if database is None:
         raise ConfigError("ledger.url: only sqlite and postgresql keep a ledger; choose one of them")
-    sa.event.listen(engine, "connect", database.prepare)
-    sa.event.listen(engine, "begin", database.begin_reading if read_only else database.begin)
-    if read_only:
-        sa.event.listen(engine, "connect", database.forbid_writing)
+    if path := file_of(parsed):
+        _open_file(engine, path, purpose)
+    reads = purpose in {Purpose.READ, Purpose.INSPECT}
+    sa.event.listen(engine, "connect", database.forbid_writing if reads else database.prepare)
+
+    def begin(connection: sa.Connection) -> None:
+        reading = reads or connection.get_execution_options().get(READS)
+        now = (database.begin_reading if reading else database.begin_writing)(connection)
+        connection.info[AHEAD] = _ahead(now, machine or SystemClock())
+
+    sa.event.listen(engine, "begin", begin)
     return engine
+
+
+def _options(url: sa.URL, purpose: Purpose) -> dict[str, Any]:
+    if url.get_backend_name() == "sqlite" and not file_of(url):
+        return {}
+    if purpose is Purpose.INSPECT:
+        return {"poolclass": sa.NullPool}
+    # As many connections as threads: none waits for one that hangs.
+    if url.get_backend_name() == "sqlite":
+        return {"max_overflow": -1}
+    # Whatever the server's default: a writer must see, once it has the lock, what those before it wrote.
+    return {"max_overflow": -1, "isolation_level": "READ COMMITTED"}
+
+
+def _ahead(database_now: float | None, machine: Clock) -> float:
+    ahead = 0.0 if database_now is None else database_now - machine.now()
+    return ahead if abs(ahead) >= LEAST_AHEAD else 0.0
+
+
+def file_of(url: str | SecretUrl | sa.URL) -> Path | None:
+    """Return the file of a ledger in SQLite; None for a server, a ledger in memory, or a URI of its own."""
+    try:
+        parsed = _parsed(url)
+    except (sa.exc.ArgumentError, ValueError):
+        return None
+    if parsed.get_backend_name() != "sqlite" or "uri" in parsed.query:
+        return None
+    return Path(parsed.database) if parsed.database and parsed.database != ":memory:" else None
+
+
+def _parsed(url: str | SecretUrl | sa.URL) -> sa.URL:
+    return sa.make_url(url.get_secret_value() if isinstance(url, SecretUrl) else url)
+
+
+def exists(path: Path) -> bool:
+    """Return whether there is such a file. Raises Retryable where that cannot be known for now."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise _unopened(path, error) from None
+    return True
+
+
+def _unopened(path: Path, error: OSError) -> ConfigError | Retryable:
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return ConfigError(f"ledger.url: {path}: its folder is a file; choose another one")
+    return Retryable(f"{Fault.UNOPENED}: {path} ({type(error).__name__})", Fault.UNOPENED)
+
+
+def log_of(path: Path) -> Path:
+    """Return where SQLite keeps a ledger's write-ahead log."""
+    return path.with_name(f"{path.name}-wal")
+
+
+def _open_file(engine: sa.Engine, path: Path, purpose: Purpose) -> None:
+    """Open SQLite's file as `purpose` wants it; only MAKE makes it, and its folder, for their owner.
+
+    Reading a write-ahead log needs an index beside it, which SQLite makes if there is none. To INSPECT makes
+    no files: without a log all is in the ledger's own file, and `immutable` reads just that.
+    """
+    if purpose is Purpose.MAKE:
+        try:
+            make_private_folder(path.parent)
+            make_private_file(path)
+        except OSError as error:
+            raise _unopened(path, error) from None
+        return
+    mode = "rw" if purpose is Purpose.WRITE else "ro"
+
+    def connect(_dialect: Any, _record: Any, args: list[Any], parameters: dict[str, Any]) -> None:
+        alone = purpose is Purpose.INSPECT and not exists(log_of(path))
+        args[0] = f"file:{quote(str(path))}?mode={mode}{'&immutable=1' if alone else ''}"
+        parameters["uri"] = True
+
+    sa.event.listen(engine, "do_connect", connect)
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
@@ -88,63 +195,62 @@ def _keep_a_write_ahead_log(cursor: Any) -> None:
             return
 
 
-def _prepare_postgresql(connection: Any, _record: Any) -> None:
-    connection.autocommit = True  # what is set within a transaction is unset with it
-    for name, seconds in (
-        ("lock_timeout", BUSY_SECONDS),
-        ("idle_in_transaction_session_timeout", IDLE_SECONDS),
-    ):
-        connection.execute(f"SET {name} = {int(seconds * 1000)}")
-    connection.autocommit = False
-
-
-def once_unlocked(work: Callable[[], None]) -> None:
-    """Run a step of the start. Waits up to a minute for a lock; anything else raises Retryable.
-
-    SQLite's lock has no queue: daemons that write without a pause sometimes keep another out for longer than
-    BUSY_SECONDS (`make soak CASE=million`), and that must not prevent a start.
-    """
-    for tries_left in reversed(range(12)):
-        try:
-            return work()
-        except Retryable as error:
-            if not tries_left or _LOCKED not in str(error):
-                raise
-    return None
-
-
 def _forbid_on_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # as above
+    connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
     connection.execute("PRAGMA query_only = ON")
 
 
+def _write_on_sqlite(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _read_on_sqlite(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
+
+
+def _prepare_postgresql(connection: Any, _record: Any) -> None:
+    """Nothing is set for a session."""
+
+
 def _forbid_on_postgresql(connection: Any, _record: Any) -> None:
-    connection.autocommit = True  # as above
-    connection.execute("SET default_transaction_read_only = on")
-    connection.autocommit = False
+    connection.read_only = True  # each transaction begins as READ ONLY
+
+
+def _write_on_postgresql(connection: sa.Connection) -> float:
+    return _begin_on_postgresql(connection, IDLE_SECONDS, f"pg_advisory_xact_lock({_WRITERS}), ")
+
+
+def _read_on_postgresql(connection: sa.Connection) -> float:
+    return _begin_on_postgresql(connection, READ_IDLE_SECONDS)
+
+
+def _begin_on_postgresql(connection: sa.Connection, idle_seconds: float, lock: str = "") -> float:
+    """Set a transaction's limits, take the lock and read the clock, in this order and one round trip."""
+    limits = {"lock_timeout": BUSY_SECONDS, "idle_in_transaction_session_timeout": idle_seconds}
+    setting = ", ".join(
+        f"set_config('{name}', '{int(seconds * 1000)}', true)" for name, seconds in limits.items()
+    )
+    # Constants, all of them.
+    query = f"SELECT {setting}, {lock}extract(epoch FROM clock_timestamp())::float8"  # noqa: S608
+    return float(connection.exec_driver_sql(query).one()[-1])
 
 
 class _Database(NamedTuple):
-    """A database's statements: to prepare a connection, and to begin a writing or a read-only transaction."""
+    """How to prepare a database's connections, and to begin a transaction.
+
+    Beginning returns the database's time in Unix seconds; None where it is this machine's.
+    """
 
     prepare: Callable[[Any, Any], None]
     forbid_writing: Callable[[Any, Any], None]
-    to_write: str
-    to_read: str
-
-    def begin(self, connection: sa.Connection) -> None:
-        if connection.get_execution_options().get(READS):
-            self.begin_reading(connection)
-        else:
-            connection.exec_driver_sql(self.to_write)
-
-    def begin_reading(self, connection: sa.Connection) -> None:
-        if self.to_read:
-            connection.exec_driver_sql(self.to_read)
+    begin_writing: Callable[[sa.Connection], float | None]
+    begin_reading: Callable[[sa.Connection], float | None]
 
 
 _DATABASES: Mapping[str, _Database] = {
-    "sqlite": _Database(_prepare_sqlite, _forbid_on_sqlite, "BEGIN IMMEDIATE", "BEGIN"),
+    "sqlite": _Database(_prepare_sqlite, _forbid_on_sqlite, _write_on_sqlite, _read_on_sqlite),
     "postgresql": _Database(
-        _prepare_postgresql, _forbid_on_postgresql, f"SELECT pg_advisory_xact_lock({_WRITERS})", ""
+        _prepare_postgresql, _forbid_on_postgresql, _write_on_postgresql, _read_on_postgresql
     ),
 }

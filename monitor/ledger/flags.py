@@ -7,9 +7,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from monitor.clock import Clock, Deadline
+from monitor.config import SecretUrl
 from monitor.ledger import schema as t
+from monitor.ledger.database import Purpose, connect
+from monitor.ledger.reader import LedgerReader
 from monitor.ledger.rows import detectors_column, flag_row
-from monitor.ledger.store import Ledger
 from monitor.records import FLAG_FIELDS, FlagFilter, FlagPage
 
 _STEPS = 1000  # of SQLite's virtual machine between two checks of the clock
@@ -18,8 +20,8 @@ _STEPS = 1000  # of SQLite's virtual machine between two checks of the clock
 class FlagReader:
     """Finds flags through connections of its own that can only read, each query within `seconds`."""
 
-    def __init__(self, ledger: Ledger, clock: Clock, seconds: float) -> None:
-        self._ledger = ledger.read_only()
+    def __init__(self, url: str | SecretUrl | sa.URL, clock: Clock, seconds: float) -> None:
+        self._ledger = LedgerReader(connect(url, Purpose.READ), clock)
         self._clock = clock
         self._seconds = seconds
 

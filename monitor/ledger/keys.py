@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from monitor.errors import ConfigError, Tampered
 from monitor.ledger import queries
+from monitor.ledger.reader import LedgerReader
 from monitor.ledger.schema import dead_letters, meta
 from monitor.ledger.spool import sealed_bodies
 from monitor.ledger.store import Ledger
@@ -17,7 +18,7 @@ _TRIED: Final = 5  # one alone may have been altered
 _OF_KEY = meta.c.key == "key"
 
 
-def fingerprint_of(ledger: Ledger) -> str:
+def fingerprint_of(ledger: LedgerReader) -> str:
     """Return the fingerprint of the key that a ledger belongs to, empty while no daemon has bound it."""
     with ledger.view() as connection:
         if not sa.inspect(connection).has_table(meta.name):
@@ -46,7 +47,7 @@ def require(known: str, vault: Vault) -> None:
         raise _of_another(f"of this ledger, {known[:8]}")
 
 
-def _try(ledger: Ledger, vault: Vault) -> None:
+def _try(ledger: LedgerReader, vault: Vault) -> None:
     """Raise ConfigError when the key opens none of the newest letters and oldest bodies."""
     with ledger.view() as connection:
         newest = sa.select(dead_letters.c.id).order_by(dead_letters.c.id.desc()).limit(_TRIED)

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from monitor.errors import NotFound
 from monitor.ledger import chain
 from monitor.ledger import schema as t
+from monitor.ledger.reader import LedgerReader
 from monitor.ledger.store import Ledger
 
 AT_ONCE: Final = 0.0  # a time that is over on every clock
@@ -35,14 +36,18 @@ class Undelivered(NamedTuple):
 
 
 def messages(
-    ledger: Ledger, *, destination: str = "", set_aside: bool = False, limit: int = 1000
+    ledger: LedgerReader, *, destination: str = "", set_aside: bool = False, limit: int = 1000
 ) -> list[Undelivered]:
-    """List what was not delivered, oldest first; with `set_aside` only what was set aside."""
+    """List what was not delivered, oldest first; with `set_aside` only what was set aside.
+
+    Times are this machine's, not the ledger's.
+    """
     chosen = _c.state == "rejected" if set_aside else _UNDELIVERED
     query = sa.select(t.outbox).where(chosen).order_by(_c.id).limit(limit)
     if destination:
         query = query.where(_c.destination == destination)
     with ledger.view() as connection:
+        ahead = ledger.ahead(connection)
         rows = connection.execute(query).all()
     return [
         Undelivered(
@@ -52,8 +57,8 @@ def messages(
             row.state == "rejected",
             row.attempts,
             row.reason,
-            row.created,
-            row.due,
+            row.created - ahead,
+            row.due - ahead,
         )
         for row in rows
     ]
@@ -75,7 +80,7 @@ def retry(ledger: Ledger, ids: Sequence[int] = (), destination: str = "") -> int
     return len(chosen)
 
 
-def drop(ledger: Ledger, why: str, now: float, ids: Sequence[int] = (), destination: str = "") -> int:
+def drop(ledger: Ledger, why: str, ids: Sequence[int] = (), destination: str = "") -> int:
     """Delete messages that nobody is to get, chosen as in `retry`; returns how many.
 
     The chain keeps their destinations and keys, and an operator's reason.
@@ -88,7 +93,7 @@ def drop(ledger: Ledger, why: str, now: float, ids: Sequence[int] = (), destinat
                 connection.execute(t.outbox.delete().where(_c.id.in_([row.id for row in page])))
                 body = {"destination": name, "keys": [row.key for row in page], "reason": why}
                 entries.append(("dropped", body))
-        chain.append(connection, entries, now)
+        chain.append(connection, entries, ledger.now(connection))
     return len(chosen)
 
 

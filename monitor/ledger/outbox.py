@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from monitor.clock import Clock
 from monitor.ledger import schema as t
+from monitor.ledger.reader import LedgerReader
 from monitor.ledger.store import Ledger
 from monitor.outcome.verdict import VERDICTS
 from monitor.records import Leased
@@ -21,11 +21,13 @@ PURGE_SECONDS = 3600.0  # between two purges of older rows: each passes over a w
 
 
 class LedgerOutbox:
-    """Implements the dispatcher's `Outbox` port on a ledger that several daemons may share."""
+    """Implements the dispatcher's `Outbox` port on a ledger that several daemons may share.
 
-    def __init__(self, ledger: Ledger, clock: Clock, longest_wait: float = LONGEST_WAIT) -> None:
+    Callers give and get the times of their machine; rows keep the ledger's, which all daemons share.
+    """
+
+    def __init__(self, ledger: Ledger, longest_wait: float = LONGEST_WAIT) -> None:
         self._ledger = ledger
-        self._clock = clock
         self._longest_wait = longest_wait
         self._purged = -math.inf
 
@@ -40,17 +42,19 @@ class LedgerOutbox:
         """
         due = t.outbox.c.due
         with self._ledger.begin() as connection:
-            rows = _untried(connection, destination, limit, now) if untried else []
+            ahead = self._ledger.ahead(connection)
+            ledger_now = now + ahead
+            rows = _untried(connection, destination, limit, ledger_now) if untried else []
             if not rows:
-                rows = _waiting(connection, destination, limit, due <= now)
+                rows = _waiting(connection, destination, limit, due <= ledger_now)
             if len(rows) < limit:
-                never = due > now + 2.0 * self._longest_wait
+                never = due > ledger_now + 2.0 * self._longest_wait
                 rows += _waiting(connection, destination, limit - len(rows), never)
             ids = [row.id for row in rows]
             if ids:
                 update = t.outbox.update().where(t.outbox.c.id.in_(ids))
-                connection.execute(update.values(due=until))
-        leased = [row for row in map(_leased, rows) if row is not None]
+                connection.execute(update.values(due=until + ahead))
+        leased = [each for each in (_leased(row, ahead) for row in rows) if each is not None]
         if len(leased) < len(rows):  # never to be sent, and its neighbours would wait with it
             readable = {row.id for row in leased}
             self.rejected([row.id for row in rows if row.id not in readable], DAMAGED, now)
@@ -60,12 +64,13 @@ class LedgerOutbox:
         """Mark rows as delivered. Clears bodies; deletes verdict rows, since there is one per trace."""
         purge = now - self._purged >= PURGE_SECONDS
         with self._ledger.begin() as connection:
+            ledger_now = now + self._ledger.ahead(connection)
             verdicts = sa.and_(t.outbox.c.id.in_(ids), t.outbox.c.destination == VERDICTS)
             connection.execute(t.outbox.delete().where(verdicts))
             chosen = t.outbox.update().where(t.outbox.c.id.in_(ids))
-            connection.execute(chosen.values(state="delivered", body="{}", due=now, reason=""))
+            connection.execute(chosen.values(state="delivered", body="{}", due=ledger_now, reason=""))
             if purge:
-                _purge_delivered(connection, now)
+                _purge_delivered(connection, ledger_now)
         if purge:
             self._purged = now
 
@@ -74,41 +79,48 @@ class LedgerOutbox:
         del now
         with self._ledger.begin() as connection:
             chosen = t.outbox.update().where(t.outbox.c.id.in_(ids), t.outbox.c.state == "waiting")
-            connection.execute(chosen.values(due=retry_at, reason=reason, attempts=t.outbox.c.attempts + 1))
+            due = retry_at + self._ledger.ahead(connection)
+            connection.execute(chosen.values(due=due, reason=reason, attempts=t.outbox.c.attempts + 1))
 
     def rejected(self, ids: Sequence[int], reason: str, now: float) -> None:
         """Set rows aside; they are kept and counted, and see `monitor.ledger.messages`."""
         with self._ledger.begin() as connection:
             chosen = t.outbox.update().where(t.outbox.c.id.in_(ids), t.outbox.c.state == "waiting")
-            connection.execute(chosen.values(state="rejected", reason=reason, due=now))
+            due = now + self._ledger.ahead(connection)
+            connection.execute(chosen.values(state="rejected", reason=reason, due=due))
 
     def backlog(self) -> tuple[dict[str, tuple[int, float]], dict[tuple[str, str, str], int]]:
         """Return what waits, and what has failed, see `monitor.deliver.outbox.Outbox`."""
-        c = t.outbox.c
-        query = (
-            sa.select(c.destination, c.state, c.reason, sa.func.count(), sa.func.min(c.created))
-            .where(c.state.in_(("waiting", "rejected")))
-            .group_by(c.destination, c.state, c.reason)
-        )
-        now = self._clock.now()
-        with self._ledger.view() as connection:
-            rows = connection.execute(query).all()
-        waiting: dict[str, tuple[int, float]] = {}
-        for name, state, _, count, oldest in rows:
-            if state == "waiting":
-                before, age = waiting.get(name, (0, 0.0))
-                waiting[name] = before + int(count), max(age, now - oldest)
-        failed = {(name, state, reason): int(count) for name, state, reason, count, _ in rows if reason}
-        return waiting, failed
+        return backlog(self._ledger)
 
 
-def _leased(row: Any) -> Leased | None:
+def backlog(ledger: LedgerReader) -> tuple[dict[str, tuple[int, float]], dict[tuple[str, str, str], int]]:
+    """Return what waits, and what has failed, see `monitor.deliver.outbox.Outbox`."""
+    c = t.outbox.c
+    query = (
+        sa.select(c.destination, c.state, c.reason, sa.func.count(), sa.func.min(c.created))
+        .where(c.state.in_(("waiting", "rejected")))
+        .group_by(c.destination, c.state, c.reason)
+    )
+    with ledger.view() as connection:
+        now = ledger.now(connection)
+        rows = connection.execute(query).all()
+    waiting: dict[str, tuple[int, float]] = {}
+    for name, state, _, count, oldest in rows:
+        if state == "waiting":
+            before, age = waiting.get(name, (0, 0.0))
+            waiting[name] = before + int(count), max(age, now - oldest)
+    failed = {(name, state, reason): int(count) for name, state, reason, count, _ in rows if reason}
+    return waiting, failed
+
+
+def _leased(row: Any, ahead: float) -> Leased | None:
     """Return a row as senders get it; None where its body is not what the engine wrote."""
     try:
         body = json.loads(row.body)
     except ValueError:
         return None
-    return Leased(row.id, row.destination, row.key, body, row.attempts, row.created)
+    return Leased(row.id, row.destination, row.key, body, row.attempts, row.created - ahead)
 
 
 def _waiting(

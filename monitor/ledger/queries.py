@@ -11,6 +11,7 @@ from monitor.errors import NotFound
 from monitor.events import OffsetRange
 from monitor.ledger import audit, chain
 from monitor.ledger import schema as t
+from monitor.ledger.reader import LedgerReader
 from monitor.ledger.rows import dead_letter_context, flag_digest, origin, repeats_body
 from monitor.ledger.store import Ledger
 from monitor.privacy.vault import Vault
@@ -48,7 +49,7 @@ class Cancelled(Exception):  # noqa: N818 - an answer to whoever cancelled, not 
     """A verification was cancelled before it had a result."""
 
 
-def verify(ledger: Ledger, cancelled: Callable[[], bool] = lambda: False) -> audit.AuditReport:
+def verify(ledger: LedgerReader, cancelled: Callable[[], bool] = lambda: False) -> audit.AuditReport:
     """Verify the chain, and that positions, flags and the chain's head agree with it.
 
     Reads one view of the ledger, which keeps no daemon waiting. Raises Retryable, and Cancelled once
@@ -74,7 +75,7 @@ def verify(ledger: Ledger, cancelled: Callable[[], bool] = lambda: False) -> aud
             f"{name}: the position is gone" for name in sorted(report.positions.keys() - known)
         ]
         unseen = dict(report.flag_digests)
-        for row in connection.execute(sa.select(t.flags)):
+        for row in connection.execute(sa.select(t.flags).execution_options(yield_per=_PAGE)):
             expected = unseen.pop(row.id, None)
             if expected is None:
                 report.problems.append(f"flag {row.id} is not on the chain")
@@ -95,7 +96,7 @@ def _entries(connection: sa.Connection, cancelled: Callable[[], bool]) -> Iterat
         yield audit.ChainEntry(row.seq, row.time, row.kind, row.body, bytes(row.hash))
 
 
-def new_gaps(ledger: Ledger, after: int) -> tuple[int, int]:
+def new_gaps(ledger: LedgerReader, after: int) -> tuple[int, int]:
     """Return the number of the last entry of the chain, and how many gaps follow entry `after`.
 
     Ranges that an operator skipped count, too.
@@ -108,7 +109,7 @@ def new_gaps(ledger: Ledger, after: int) -> tuple[int, int]:
     return last, sum(kind == "gap" or body["to"] > body["from"] for kind, body in entries)
 
 
-def letters(ledger: Ledger, *, reason: str | None = None, limit: int = 1000) -> list[LetterRow]:
+def letters(ledger: LedgerReader, *, reason: str | None = None, limit: int = 1000) -> list[LetterRow]:
     """List dead letters, oldest first."""
     columns = [t.dead_letters.c[name] for name in LetterRow._fields]
     query = sa.select(*columns).order_by(t.dead_letters.c.id).limit(limit)
@@ -118,7 +119,7 @@ def letters(ledger: Ledger, *, reason: str | None = None, limit: int = 1000) -> 
         return [LetterRow(*row) for row in connection.execute(query)]
 
 
-def open_letter(ledger: Ledger, vault: Vault, letter_id: int) -> tuple[LetterRow, Letter]:
+def open_letter(ledger: LedgerReader, vault: Vault, letter_id: int) -> tuple[LetterRow, Letter]:
     """Decrypt one dead letter. Raises NotFound, or Tampered when it was altered or the key is another one."""
     query = sa.select(t.dead_letters).where(t.dead_letters.c.id == letter_id)
     with ledger.view() as connection:
@@ -136,12 +137,13 @@ def open_letter(ledger: Ledger, vault: Vault, letter_id: int) -> tuple[LetterRow
 def mark_requeued(ledger: Ledger, letter_ids: list[int], now: float) -> None:
     """Record that dead letters were sent to their topic again, and on the chain, in one transaction."""
     with ledger.begin() as connection:
+        now += ledger.ahead(connection)
         chosen = t.dead_letters.update().where(t.dead_letters.c.id.in_(letter_ids))
         connection.execute(chosen.values(requeued=now))
         chain.append(connection, [("requeued", {"letters": sorted(letter_ids)})], now)
 
 
-def feedback_items(ledger: Ledger) -> Iterator[dict[str, Any]]:
+def feedback_items(ledger: LedgerReader) -> Iterator[dict[str, Any]]:
     """Yield feedback items, oldest first, in pages: no view stays open while the caller uses them."""
     last: tuple[float, str] = (0.0, "")
     while True:
@@ -151,8 +153,8 @@ def feedback_items(ledger: Ledger) -> Iterator[dict[str, Any]]:
         )
         with ledger.view() as connection:
             rows = connection.execute(query).all()
-        for row in rows:
-            yield json.loads(row.body)
+            bodies = [json.loads(row.body) for row in rows]
+        yield from bodies
         if len(rows) < _PAGE:
             return
         last = (rows[-1].created, rows[-1].id)
@@ -168,7 +170,7 @@ class FlagSeen(NamedTuple):
     detectors: tuple[str, ...]
 
 
-def recorded_flags(ledger: Ledger, topic: str, partition: int, span: OffsetRange) -> list[FlagSeen]:
+def recorded_flags(ledger: LedgerReader, topic: str, partition: int, span: OffsetRange) -> list[FlagSeen]:
     """List the flags of a range of a partition, in order; none of a log that the current one replaced."""
     c = t.flags.c
     since = _incarnations(ledger, topic, partition)
@@ -189,7 +191,7 @@ def recorded_flags(ledger: Ledger, topic: str, partition: int, span: OffsetRange
     ]
 
 
-def _incarnations(ledger: Ledger, topic: str, partition: int) -> list[int]:
+def _incarnations(ledger: LedgerReader, topic: str, partition: int) -> list[int]:
     """First offset of each further log of a partition, in order."""
     query = sa.select(t.chain.c.body).where(t.chain.c.kind == "incarnation").order_by(t.chain.c.seq)
     with ledger.view() as connection:
@@ -197,7 +199,7 @@ def _incarnations(ledger: Ledger, topic: str, partition: int) -> list[int]:
     return [b["to"] for b in bodies if (b["topic"], b["partition"]) == (topic, partition)]
 
 
-def row_counts(ledger: Ledger, *names: str) -> dict[str, int]:
+def row_counts(ledger: LedgerReader, *names: str) -> dict[str, int]:
     """Count the rows of the tables named, or of all that grow."""
     tables = (t.chain, t.flags, t.feedback, t.outbox, t.dead_letters, t.assessments)
     with ledger.view() as connection:
@@ -208,7 +210,7 @@ def row_counts(ledger: Ledger, *names: str) -> dict[str, int]:
         }
 
 
-def positions(ledger: Ledger) -> list[dict[str, Any]]:
+def positions(ledger: LedgerReader) -> list[dict[str, Any]]:
     """List the positions of all partitions."""
     names = ("topic", "partition", "next_offset", "epoch", "owner", "updated", "topic_id", "incarnation")
     query = sa.select(*(t.positions.c[name] for name in names)).order_by(

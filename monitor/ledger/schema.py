@@ -256,6 +256,27 @@ What they make is spelled out in `monitor.ledger.released`: the tables above may
 """
 
 
+NEWEST: Final = len(MIGRATIONS)
+"""The version of the tables above."""
+
+
+def version(connection: sa.Connection) -> int:
+    """Return the version of a ledger's schema, 0 where there is none."""
+    if not sa.inspect(connection).has_table(meta.name):
+        return 0
+    row = connection.execute(sa.select(meta.c.value).where(meta.c.key == "schema")).scalar()
+    return int(row) if row is not None else 0
+
+
+def refuse_newer(found: int, known: int = NEWEST) -> None:
+    """Raise ConfigError for a ledger that a newer riskmon wrote."""
+    if found > known:
+        raise ConfigError(
+            f"the ledger has schema {found}, this riskmon knows {known}: upgrade riskmon, "
+            "or point ledger.url to another ledger"
+        )
+
+
 def migrate(
     connection: sa.Connection, migrations: tuple[Callable[[sa.Connection], None], ...] = MIGRATIONS
 ) -> int:
@@ -263,18 +284,13 @@ def migrate(
 
     Raises ConfigError when the ledger was written by a newer riskmon.
     """
+    found = version(connection)
+    refuse_newer(found, len(migrations))
     meta.create(connection, checkfirst=True)
-    row = connection.execute(sa.select(meta.c.value).where(meta.c.key == "schema")).scalar()
-    version = int(row) if row is not None else 0
-    if version > len(migrations):
-        raise ConfigError(
-            f"the ledger has schema {version}, this riskmon knows {len(migrations)}: upgrade riskmon, "
-            "or point ledger.url to another ledger"
-        )
-    for step in migrations[version:]:
+    for step in migrations[found:]:
         step(connection)
-    if row is None:
+    if not found:
         connection.execute(meta.insert().values(key="schema", value=str(len(migrations))))
-    elif version < len(migrations):
+    elif found < len(migrations):
         connection.execute(meta.update().where(meta.c.key == "schema").values(value=str(len(migrations))))
     return len(migrations)

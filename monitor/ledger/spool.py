@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from monitor.errors import Tampered
 from monitor.ledger import schema as t
+from monitor.ledger.reader import LedgerReader
 from monitor.ledger.store import Ledger
 from monitor.privacy.vault import Vault
 from monitor.spool import Received, SpoolUsage
@@ -127,7 +128,7 @@ class LedgerSpool:
             self._grown.clear()
 
 
-def sealed_bodies(ledger: Ledger, vault: Vault, count: int) -> list[Callable[[], bytes]]:
+def sealed_bodies(ledger: LedgerReader, vault: Vault, count: int) -> list[Callable[[], bytes]]:
     """Return how to decrypt some of the oldest bodies of all instances; calls raise Tampered."""
     query = sa.select(t.spool).order_by(t.spool.c.time, t.spool.c.topic, t.spool.c.offset).limit(count)
     with ledger.view() as connection:
@@ -135,7 +136,7 @@ def sealed_bodies(ledger: Ledger, vault: Vault, count: int) -> list[Callable[[],
     return [partial(vault.decrypt, row.sealed, _context(row.topic, row.offset)) for row in rows]
 
 
-def usage_by_topic(ledger: Ledger) -> dict[str, tuple[SpoolUsage, float]]:
+def usage_by_topic(ledger: LedgerReader) -> dict[str, tuple[SpoolUsage, float]]:
     """Return the usage of the spools of all instances, and since when bodies wait (Unix seconds)."""
     c = t.spool.c
     query = sa.select(c.topic, sa.func.min(c.time)).group_by(c.topic).order_by(c.topic)

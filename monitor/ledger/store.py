@@ -7,27 +7,30 @@ daemon that was paused for an hour cannot write what its successor has judged al
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 from uuid import uuid4
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 
 from monitor.clock import Clock
 from monitor.config import SecretUrl
-from monitor.errors import ConfigError, Fenced, Retryable
+from monitor.errors import Fenced
 from monitor.events import Assigned, TopicPartition
 from monitor.ledger import attempts, audit, chain, claims, rows
 from monitor.ledger import schema as t
 from monitor.ledger.claims import Claim, Holding, Writer, mark_columns
-from monitor.ledger.database import READS, connect, once_unlocked
+from monitor.ledger.database import Purpose, connect
+from monitor.ledger.postgresql import Patience
+from monitor.ledger.reader import Faults, LedgerReader
 from monitor.outcome.transaction import Transaction
 from monitor.outcome.verdict import VERDICTS, Verdict
 from monitor.privacy.vault import Vault
 from monitor.progress import StartPosition
 from monitor.records import DeadLetter, FlagRow
 from monitor.spool import is_spool
+
+MIGRATION_SECONDS: Final = 600.0  # for each of its statements: some copy a table
 
 # Built once: building a statement takes longer than SQLite takes to execute it.
 _CLAIMED = sa.select(t.positions.c.epoch, t.positions.c.version).where(
@@ -42,82 +45,73 @@ _DELETE_ASSESSMENTS = t.assessments.delete().where(
 )
 
 
-class Ledger:
-    """A ledger opened by one daemon. Thread-safe; every call is its own transaction.
+class Ledger(LedgerReader):
+    """A ledger that is written; see `LedgerReader`. Its times are the database's."""
 
-    Raises Retryable when the database is busy, full or away for now.
-    """
-
-    def __init__(self, engine: sa.Engine, vault: Vault | None, clock: Clock, owner: str) -> None:
-        self.engine = engine
+    def __init__(
+        self,
+        engine: sa.Engine,
+        vault: Vault | None,
+        clock: Clock,
+        owner: str,
+        *,
+        patience: Patience | None = None,
+        faults: Faults | None = None,
+    ) -> None:
+        super().__init__(engine, clock, faults)
+        self.patience = patience or Patience()
         self._vault = vault
-        self._clock = clock
         self._owner = owner
         self._run = uuid4().hex  # tells this life of a daemon from those before it
         self._version_id = ""  # of the last transaction: the chain names a version once
 
     @classmethod
-    def open(cls, url: str | SecretUrl, vault: Vault | None, clock: Clock, owner: str) -> "Ledger":
-        """Open or create a ledger and bring its schema up to date. Raises ConfigError when that fails.
+    def open(
+        cls,
+        url: str | SecretUrl,
+        vault: Vault | None,
+        clock: Clock,
+        owner: str,
+        *,
+        make: bool = True,
+        patience: Patience | None = None,
+        faults: Faults | None = None,
+        machine: Clock | None = None,
+    ) -> "Ledger":
+        """Open a ledger to write to it. Raises Retryable, or ConfigError for one that cannot be used.
 
-        Without a `vault` it can be read, and written apart from dead letters.
+        With `make` it is made, or its schema brought up to date; else it must exist and have that schema.
+        Without a `vault` all but dead letters can be written. `machine` is this machine's clock, by default
+        the system's.
         """
-        ledger = cls(connect(url), vault, clock, owner)
+        patience = patience or Patience()
+        purpose = Purpose.MAKE if make else Purpose.WRITE
+        engine = connect(url, purpose, patience, machine)
+        ledger = cls(engine, vault, clock, owner, patience=patience, faults=faults)
         try:
-            once_unlocked(ledger._migrate)
-        except ConfigError:
+            if make:
+                ledger._migrate()
+            else:
+                ledger.require_schema()
+        except BaseException:
             ledger.close()
             raise
-        except ProgrammingError as error:  # of the driver: its message may quote a part of the URL
-            ledger.close()
-            raise ConfigError(
-                f"ledger.url: the driver refuses it ({type(error.orig).__name__}); check its options"
-            ) from None
-        except Retryable as error:
-            ledger.close()
-            raise ConfigError(
-                f"ledger.url: the ledger cannot be opened: {error}; is its folder writable, its server up?"
-            ) from None
         return ledger
 
     def _migrate(self) -> None:
-        with self.begin() as connection:
-            t.migrate(connection)
-
-    def read_only(self) -> "Ledger":
-        """Return the same ledger through read-only connections of its own; the caller closes it."""
-        return Ledger(connect(self.engine.url, read_only=True), self._vault, self._clock, self._owner)
-
-    def close(self) -> None:
-        """Close all connections."""
-        self.engine.dispose()
+        with self.view() as connection:
+            version = t.version(connection)
+        if version != t.NEWEST:
+            with self.patience.longer(MIGRATION_SECONDS), self.begin() as connection:
+                t.migrate(connection)
 
     @contextmanager
     def begin(self) -> Iterator[sa.Connection]:
         """Begin a transaction that holds the write lock from its beginning; translates database errors."""
         with self._translated(), self.engine.begin() as connection:
             yield connection
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except OperationalError as error:
-            raise Retryable(_describe(error)) from None
-        except DBAPIError as error:
-            if error.connection_invalidated:
-                raise Retryable(_describe(error)) from None
-            raise
-
-    @contextmanager
-    def view(self) -> Iterator[sa.Connection]:
-        """Open one consistent view for reading; no writer waits for it, however long. Raises Retryable."""
-        # PostgreSQL's default would give each statement a newer view than the one before.
-        options = {READS: True} if self.engine.name == "sqlite" else {"isolation_level": "REPEATABLE READ"}
-        with self._translated(), self.engine.connect() as connection:
-            reading = connection.execution_options(**options)
-            with reading.begin():
-                yield reading
+        if self._faults.cause:
+            self._faults.ended()
 
     def claim(
         self, assigned: Assigned, *, latest: bool, waited_at: int | None = None
@@ -163,7 +157,7 @@ class Ledger:
             attempts.give_back(connection, names, self._run)
 
     def _writer(self, connection: sa.Connection) -> Writer:
-        return Writer(connection, self._owner, self._clock.now(), self._run)
+        return Writer(connection, self._owner, self.now(connection), self._run)
 
     def record(self, transaction: Transaction) -> None:
         """Write a batch: all of it or nothing, at most once.
@@ -183,7 +177,7 @@ class Ledger:
             entries += [("coverage", rows.coverage_entry(c, transaction)) for c in transaction.coverage]
             entries += [("flag", rows.flag_entry(row, columns)) for row, columns in flags]
             # The flags are the last entries, so theirs are the last numbers.
-            last = chain.append(connection, entries, self._clock.now())
+            last = chain.append(connection, entries, self.now(connection))
             if flags:
                 first = last - len(flags) + 1
                 numbered = [{**columns, "seq": seq} for seq, (_, columns) in enumerate(flags, first)]
@@ -201,7 +195,7 @@ class Ledger:
     def note(self, kind: str, body: Mapping[str, Any]) -> None:
         """Append an event not about a trace to the chain (daemon started, stopped, letter requeued)."""
         with self.begin() as connection:
-            chain.append(connection, [(kind, body)], self._clock.now())
+            chain.append(connection, [(kind, body)], self.now(connection))
 
     def restore(self) -> dict[str, bytes]:
         """Return the snapshots of this daemon, by name."""
@@ -233,7 +227,7 @@ class Ledger:
         return bool(written)
 
     def _advance(self, connection: sa.Connection, transaction: Transaction) -> None:
-        now = self._clock.now()
+        now = self.now(connection)
         positions = [
             {
                 "of_topic": topic,
@@ -264,7 +258,7 @@ class Ledger:
         self, connection: sa.Connection, transaction: Transaction, new: frozenset[str]
     ) -> None:
         """Write the feedback items and messages of flags that are new."""
-        now = self._clock.now()
+        now = self.now(connection)
         items = [
             {"id": item.id, "created": now, "body": audit.canonical(item.body)}
             for item in transaction.feedback
@@ -286,7 +280,7 @@ class Ledger:
         same = sa.and_(t.outbox.c.destination == VERDICTS, t.outbox.c.key.in_(bodies))
         for key in connection.execute(sa.select(t.outbox.c.key).where(same)).scalars().all():
             del bodies[key]
-        now = self._clock.now()
+        now = self.now(connection)
         outgoing = [rows.outbox_columns(VERDICTS, key, body, now) for key, body in bodies.items()]
         if outgoing:
             connection.execute(t.outbox.insert(), outgoing)
@@ -309,7 +303,7 @@ class Ledger:
             t.dead_letters.insert().values(
                 **place,
                 time=letter.time,
-                created=self._clock.now(),
+                created=self.now(connection),
                 reason=letter.reason,
                 detail=letter.detail,
                 sealed=self._vault.encrypt(plain, context),
@@ -326,15 +320,10 @@ class Ledger:
             connection.execute(_INSERT_ASSESSMENTS, assessments)
 
     def _write_snapshots(self, connection: sa.Connection, transaction: Transaction) -> None:
-        now = self._clock.now()
+        now = self.now(connection)
         for name, body in transaction.snapshots.items():
             previous = sa.and_(t.snapshots.c.owner == self._owner, t.snapshots.c.name == name)
             connection.execute(t.snapshots.delete().where(previous))
             connection.execute(
                 t.snapshots.insert().values(owner=self._owner, name=name, body=body, updated=now)
             )
-
-
-def _describe(error: DBAPIError) -> str:
-    # SQLite's own message names tables and conditions, never values (parameters are hidden).
-    return f"{type(error.orig).__name__}: {error.orig}"[:200]

@@ -5,6 +5,7 @@ HKDF-SHA256 (RFC 5869), so a pseudonym says nothing about an encryption key. Los
 letters unreadable for ever.
 """
 
+import errno
 import hashlib
 import hmac
 import os
@@ -12,7 +13,7 @@ import secrets
 import stat
 from pathlib import Path
 
-from monitor.errors import ConfigError, Tampered
+from monitor.errors import ConfigError, Retryable, Tampered
 from monitor.private_files import make_private_folder
 
 _KEY_BYTES = 32
@@ -46,7 +47,7 @@ class Vault:
         """Read the key file. Writes nothing.
 
         Raises ConfigError when it is not there, is no regular file (a link's target may be anybody's), may be
-        read by others or is another user's.
+        read by others or is another user's; Retryable when it cannot be read for now.
         """
         try:
             # Without O_NONBLOCK a pipe without a writer would keep us for ever.
@@ -54,7 +55,7 @@ class Vault:
         except FileNotFoundError:
             raise ConfigError(f"{path}: there is no key file; restore it from the backup") from None
         except OSError as error:
-            raise ConfigError(f"{path}: {_why(path, error)}") from None
+            raise _unusable(path, error) from None
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
@@ -65,6 +66,8 @@ class Vault:
             if status.st_uid not in {os.geteuid(), 0}:
                 raise ConfigError(f"{path}: belongs to another user; run `chown` on it")
             return cls(os.read(descriptor, _KEY_BYTES + 1))
+        except OSError as error:
+            raise _unusable(path, error) from None
         finally:
             os.close(descriptor)
 
@@ -72,13 +75,13 @@ class Vault:
     def open_or_make(cls, path: Path) -> "Vault":
         """Read the key file, or make one; two daemons that do so at once get the same key.
 
-        Raises ConfigError as `open` does, or when its folder cannot be written.
+        Raises ConfigError as `open` does, Retryable also when there is no room for it or no right to make it.
         """
         if not os.path.lexists(path):
             try:
                 _create(path)
             except OSError as error:
-                raise ConfigError(f"{path}: {_why(path, error)}") from None
+                raise _unusable(path, error) from None
         return cls.open(path)
 
     def encrypt(self, plain: bytes, context: bytes) -> bytes:
@@ -111,10 +114,14 @@ class Vault:
         return hmac.new(extracted, purpose + b"\x01", hashlib.sha256).digest()
 
 
-def _why(path: Path, error: OSError) -> str:
-    if path.is_symlink():
-        return "is a symbolic link; put the key file itself here"
-    return f"cannot be used ({error.strerror or type(error).__name__}); check its folder, owner and rights"
+def _unusable(path: Path, error: OSError) -> ConfigError | Retryable:
+    if error.errno == errno.ELOOP:
+        return ConfigError(f"{path}: is a symbolic link; put the key file itself here")
+    why = error.strerror or type(error).__name__
+    text = f"{path}: cannot be used ({why}); check its folder, owner and rights"
+    if isinstance(error, FileExistsError | NotADirectoryError):  # its folder is a file
+        return ConfigError(text)
+    return Retryable(text, "the key file cannot be read or made")
 
 
 def _create(path: Path) -> None:

@@ -143,6 +143,20 @@ def hidden(config: KafkaConfig) -> str:
     return ""
 
 
+def committed(config: KafkaConfig) -> dict[TopicPartition, int]:
+    """Return the offsets that the group has committed. Raises Retryable when Kafka does not say."""
+    try:
+        with _classified():
+            admin = _open(config, "riskmon-check")
+            try:
+                offsets = admin.list_group_offsets({config.group_id: None})[config.group_id]
+            finally:
+                admin.close()
+    except _RefusedError as error:
+        raise Retryable(str(error)) from None
+    return {(name.topic, name.partition): each.offset for name, each in offsets.items() if each.offset >= 0}
+
+
 class _RefusedError(Exception):
     """Kafka does not describe the group to us; the message is the kind of its answer."""
 

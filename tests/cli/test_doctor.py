@@ -19,6 +19,7 @@ from monitor.config import load
 from monitor.console.http import HttpServer
 from monitor.deliver.results import REFUSALS
 from monitor.demo.broker import EmbeddedBroker
+from monitor.events import Assigned
 from monitor.ledger import schema as t
 from monitor.ledger.store import Ledger
 from monitor.outcome.alerts import alert_of
@@ -201,3 +202,33 @@ def test_a_configuration_that_cannot_be_used_ends_the_examination(tmp_path: Path
     done = CliRunner().invoke(riskmon, ["doctor", "--config", str(path)], catch_exceptions=False)
     assert done.exit_code == 78
     assert "did you mean kafka.topics" in " ".join(done.stdout.split())
+
+
+def test_a_group_that_is_ahead_of_the_ledger_is_named(patient: Patient, broker: EmbeddedBroker) -> None:
+    """Two ledgers in one group, or one that went back in time, fail; gaps on record are pointed out."""
+    kafka = need_module("kafka")
+    patient.settings["kafka"]["group_id"] = "ahead"
+    patient.examine()
+    patient.write(age=1.0)
+    config = load(patient.folder / "riskmon.yaml", {})
+    vault = Vault.open(config.data_dir / "riskmon.key")
+    with closing(Ledger.open(config.ledger_url(), vault, SystemClock(), "d0")) as ledger:
+        ledger.claim(Assigned("llm.traces", 0, None, 0, 7), latest=False)
+        ledger.move("llm.traces", 0, 7, "a corrupt batch")
+
+    def commit(offset: int) -> tuple[int, dict[str, tuple[str, str]]]:
+        consumer = kafka.KafkaConsumer(
+            bootstrap_servers=broker.bootstrap, group_id="ahead", enable_auto_commit=False
+        )
+        place = kafka.TopicPartition("llm.traces", 0)
+        consumer.assign([place])
+        consumer.commit({place: kafka.OffsetAndMetadata(offset, "", -1)})
+        consumer.close()
+        return patient.examine()
+
+    code, found = commit(7)
+    assert (code, found["gaps"][0], "position llm.traces/0" in found) == (0, "missing", False)
+    code, found = commit(9)
+    state, detail = found["position llm.traces/0"]
+    assert (code, state) == (1, "failed")
+    assert detail.startswith("the group has committed 9, the ledger is at 7")

@@ -48,7 +48,15 @@ class Console:
     def __init__(self, request_seconds: float = 10.0) -> None:
         self.metrics = Metrics(known={"topic": ["t"]})
         self.health = Health()
-        self.server = HttpServer("127.0.0.1", 0, self.metrics.registry, self.health, request_seconds)
+        self.causes: dict[str, str] = {}
+        self.server = HttpServer(
+            "127.0.0.1",
+            0,
+            self.metrics.registry,
+            self.health,
+            request_seconds,
+            causes=lambda: self.causes,
+        )
         self.server.start()
 
     def get(self, path: str, method: str = "GET", **headers: str) -> tuple[int, str, Mapping[str, str]]:
@@ -170,15 +178,17 @@ def test_liveness_follows_the_loop(console: Console, path: str) -> None:
 
 @pytest.mark.parametrize("path", ["/readyz", "/-/ready"])
 def test_readiness_names_what_fails(console: Console, path: str) -> None:
-    """All conditions are listed; one that does not hold makes it 503 and is named."""
+    """All conditions are listed; one that does not hold makes it 503 and is named, with its cause."""
     assert console.get(path)[0] == 200
     console.health.conditions["ledger_writable"] = False
+    console.causes |= {"ledger_writable": "the database takes no writes", "partitions_assigned": "old"}
     status, body, _ = console.get(path)
     assert (status, json.loads(body)) == (
         503,
         {
             "ready": False,
             "failing": ["ledger_writable"],
+            "causes": {"ledger_writable": "the database takes no writes"},
             "conditions": {"partitions_assigned": True, "ledger_writable": False},
         },
     )

@@ -138,7 +138,7 @@ class Rig:
 @pytest.fixture
 def rig(ledger: Ledger) -> Iterator[Rig]:
     """A server over the test's ledger."""
-    reader = FlagReader(ledger, SystemClock(), 30.0)
+    reader = FlagReader(ledger.engine.url, SystemClock(), 30.0)
     running = Rig.of(reader.find)
     yield running
     running.server.stop()
@@ -635,7 +635,7 @@ def test_the_daemon_serves_its_own_flags(tmp_path: Path, monkeypatch: pytest.Mon
     daemon = Daemon(load(file), clock=SystemClock(), source=source)
     thread, failures = wait_in_thread(daemon)
     try:
-        eventually(lambda: daemon.engine.totals.recorded == 1, "a judged trace")
+        eventually(lambda: daemon.totals.recorded == 1, "a judged trace")
         rig = Rig(daemon.http)
         [flag] = json.loads(rig.json(rule="Always").text)["flags"]
         assert (flag["trace_id"], flag["severity"]) == ("t-1", "critical")

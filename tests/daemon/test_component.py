@@ -74,6 +74,7 @@ def test_every_component_of_a_daemon_stops_without_a_start_and_twice(tmp_path: P
     )
     clock = ManualClock()
     daemon = Daemon(config, clock=clock, source=MemorySource(MemoryLog({}), clock))
+    assert daemon.open()
     names = [component.name for component in daemon.components]
     assert len(set(names)) == len(names) == 15
     for _ in range(2):

@@ -9,10 +9,11 @@ import pytest
 from ledgers import Database, on_postgresql
 
 from monitor.config import Config
-from monitor.daemon.build import ledger_path, open_ledger, open_ledger_to_read, open_ledger_with_key
-from monitor.errors import ConfigError
+from monitor.daemon.build import inspect_ledger, open_ledger, open_ledger_to_write, open_vault
+from monitor.errors import ConfigError, NotFound
 from monitor.ledger import keys
 from monitor.ledger import schema as t
+from monitor.ledger.database import file_of
 from monitor.ledger.spool import LedgerSpool
 from monitor.ledger.store import Ledger
 from monitor.privacy.vault import Vault
@@ -34,6 +35,12 @@ def started(config: Config) -> str:
     with closing(ledger):
         assert keys.fingerprint_of(ledger) == vault.fingerprint
     return vault.fingerprint
+
+
+def key_opened(config: Config, clock: ManualClock) -> None:
+    """Open ledger and key as a command that decrypts does."""
+    with closing(inspect_ledger(config, clock)) as ledger:
+        open_vault(config, ledger)
 
 
 def files(config: Config) -> dict[str, bytes]:
@@ -72,13 +79,13 @@ def test_a_lost_key_is_not_replaced(config: Config) -> None:
     started(config)
     (config.data_dir / "riskmon.key").unlink()
     before = files(config)
-    for opened in (open_ledger, open_ledger_with_key):
+    for opened in (open_ledger, key_opened):
         with pytest.raises(ConfigError, match=r"riskmon\.key: .*restore it from the backup"):
             opened(config, CLOCK)
     assert files(config) == before
 
 
-@pytest.mark.parametrize("opened", [open_ledger, open_ledger_with_key])
+@pytest.mark.parametrize("opened", [open_ledger, key_opened])
 def test_another_key_is_refused(config: Config, opened: Callable[..., object]) -> None:
     """The message names the key that is wanted, by its public id."""
     wanted = started(config)
@@ -92,15 +99,15 @@ def test_reading_takes_no_key(config: Config) -> None:
     """An auditor's copy has none, and gets none."""
     started(config)
     (config.data_dir / "riskmon.key").unlink()
-    with closing(open_ledger_to_read(config, CLOCK)) as ledger:
+    with closing(inspect_ledger(config, CLOCK)) as ledger:
         assert keys.fingerprint_of(ledger)
     assert "riskmon.key" not in files(config)
 
 
-def test_what_does_not_exist_is_not_made_by_reading(config: Config) -> None:
+def test_what_does_not_exist_is_made_by_no_command(config: Config) -> None:
     """Neither folder, nor ledger, nor key."""
-    for opened in (open_ledger_to_read, open_ledger_with_key):
-        with pytest.raises(ConfigError, match="there is no ledger yet"):
+    for opened in (inspect_ledger, key_opened, open_ledger_to_write):
+        with pytest.raises(NotFound, match="there is no ledger yet"):
             opened(config, CLOCK)
     assert not config.data_dir.exists()
 
@@ -108,7 +115,7 @@ def test_what_does_not_exist_is_not_made_by_reading(config: Config) -> None:
 def test_an_older_ledger_adopts_its_key(config: Config) -> None:
     """The first start of a daemon binds it; from then on another key is refused."""
     fingerprint = started(config)
-    with closing(open_ledger_to_read(config, CLOCK)) as ledger:
+    with closing(open_ledger_to_write(config, CLOCK)) as ledger:
         forget(ledger)
         assert keys.fingerprint_of(ledger) == ""
     assert started(config) == fingerprint
@@ -155,6 +162,7 @@ def test_the_file_of_a_ledger_is_found(config: Config) -> None:
     """The path of a SQLite ledger is read from its URL, with or without a driver and options."""
     for url in ("sqlite:////a/b.db", "sqlite+pysqlite:////a/b.db", "sqlite:////a/b.db?timeout=3"):
         given = Config.model_validate({"ledger": {"url": url}})
-        assert ledger_path(given) == Path("/a/b.db")
-    assert ledger_path(Config.model_validate({"ledger": {"url": "postgresql://h/d"}})) is None
-    assert ledger_path(config) == config.data_dir / "ledger.db"
+        assert file_of(given.ledger_url()) == Path("/a/b.db")
+    for url in ("postgresql://h/d", "sqlite://", "sqlite:///file:/a/b.db?uri=true"):
+        assert file_of(Config.model_validate({"ledger": {"url": url}}).ledger_url()) is None
+    assert file_of(config.ledger_url()) == config.data_dir / "ledger.db"

@@ -11,97 +11,23 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from flags import redacted
-from ledgers import POLICY, VAULT, Database, claimed, on_every_database
+from ledgers import VAULT, Database, batch, claimed, next_claim, on_every_database
 from patience import PATIENCE
 
 from monitor.clock import Deadline
 from monitor.errors import ConfigError, Fenced, NotFound, Retryable, Tampered
 from monitor.events import Assigned, OffsetRange
-from monitor.findings import Action, Assessment, Flag, Judgement, Severity, Status
+from monitor.findings import Assessment, Status
 from monitor.ledger import audit, chain, queries
 from monitor.ledger import schema as t
 from monitor.ledger.auditor import Auditor
-from monitor.ledger.claims import Claim
 from monitor.ledger.outbox import KEEP_DELIVERED_SECONDS, LedgerOutbox
 from monitor.ledger.store import Ledger
-from monitor.outcome.effects import add_effects
-from monitor.outcome.transaction import Claimed, EngineVersion, KeptTrace, Transaction, coverage_of
-from monitor.outcome.transaction import Finished as Done
+from monitor.outcome.transaction import Claimed, KeptTrace
 from monitor.privacy.vault import Vault
 from monitor.progress import Mark, StartPosition, StartReason
-from monitor.records import DeadLetter
 from monitor.testing import ManualClock
-from monitor.trace import Message, Origin, Trace
-
-SCORED = Assessment(detector="pii", version="1", status=Status.SCORED, score=0.0)
-
-
-def batch(
-    claim: Claim,
-    offsets: range,
-    *,
-    partition: int = 0,
-    flagged: bool = True,
-    dead: tuple[int, ...] = (),
-    snapshots: dict[str, bytes] | None = None,
-) -> Transaction:
-    """What the engine records when it has judged these offsets; all but the dead ones are flagged."""
-    judgements = []
-    for offset in offsets:
-        flag = Flag(
-            id=f"flag-{partition}-{offset}",
-            rule="Some",
-            rule_version="1",
-            severity=Severity.WARNING,
-            actions=(Action.AUDIT, Action.ALERT, Action.FEEDBACK),
-            detectors=("pii",),
-        )
-        trace = Trace(id=f"t-{offset}", time=1.0, response="All well.", messages=(Message("user", "How?"),))
-        judgements.append(
-            Judgement(
-                origin=Origin("t", partition, offset, 0),
-                trace=trace,
-                assessments=(SCORED,),
-                flags=(flag,) if flagged else (),
-            )
-        )
-    judged = [judgement for judgement in judgements if judgement.origin.offset not in dead]
-    letters = [
-        DeadLetter(
-            topic="t",
-            partition=partition,
-            offset=offset,
-            time=2.0,
-            reason="invalid_json",
-            detail="a comma is missing",
-            key=b"key-canary",
-            value=b"value-canary",
-            headers=(("name-canary", b"header-canary"),),
-        )
-        for offset in dead
-    ]
-    mark = Claimed(claim.epoch, claim.version, Mark(offsets.stop))
-    finished = [Done("t", partition, OffsetRange(offset, offset + 1)) for offset in offsets]
-    transaction = Transaction(
-        owner="d0",
-        version=EngineVersion.of({"pii": "1"}, "rules-1"),
-        marks={("t", partition): mark},
-        coverage=coverage_of(finished, judged, letters),
-        flags=[],
-        feedback=[],
-        outgoing=[],
-        kept_traces=[],
-        dead_letters=letters,
-        snapshots=snapshots or {},
-    )
-    add_effects([redacted(each) for each in judged], POLICY, 10.0, transaction)
-    return transaction
-
-
-def next_claim(claim: Claim, offset: int) -> Claim:
-    """The claim after one more transaction."""
-    return claim._replace(version=claim.version + 1, mark=Mark(offset))
+from monitor.trace import Origin
 
 
 def edit(ledger: Ledger, statement: str, **values: Any) -> None:
@@ -300,7 +226,7 @@ def test_the_outbox_leases_and_settles(database: Database) -> None:
     clock = ManualClock()
     with database.opened(clock=clock) as ledger:
         ledger.record(batch(claimed(ledger), range(4)))
-        outbox = LedgerOutbox(ledger, clock)
+        outbox = LedgerOutbox(ledger)
         now = clock.now()
         assert outbox.backlog()[0] == dict.fromkeys(("alertmanager", "feedback", "log"), (4, 0.0))
         rows = outbox.lease("log", 3, now + 30, now)
@@ -333,8 +259,8 @@ def test_a_lease_that_runs_out_is_taken_over(database: Database) -> None:
     clock = ManualClock()
     with database.opened("a", clock) as first, database.opened("b", clock) as second:
         first.record(batch(claimed(first), range(2)))
-        held = LedgerOutbox(first, clock).lease("log", 9, clock.now() + 30, clock.now())
-        other = LedgerOutbox(second, clock)
+        held = LedgerOutbox(first).lease("log", 9, clock.now() + 30, clock.now())
+        other = LedgerOutbox(second)
         assert other.lease("log", 9, clock.now() + 30, clock.now()) == []
         clock.advance(30)
         assert other.lease("log", 9, clock.now() + 30, clock.now()) == held
@@ -346,7 +272,7 @@ def test_delivered_rows_are_forgotten_after_a_week(database: Database) -> None:
     clock = ManualClock()
     with database.opened(clock=clock) as ledger:
         ledger.record(batch(claimed(ledger), range(2)))
-        outbox = LedgerOutbox(ledger, clock)
+        outbox = LedgerOutbox(ledger)
         for limit in (1, 9):
             rows = outbox.lease("log", limit, clock.now() + 30, clock.now())
             outbox.delivered([row.id for row in rows], clock.now())
@@ -360,7 +286,7 @@ def test_settling_a_row_passes_over_no_others(ledger: Ledger) -> None:
     """However many rows wait or were delivered, leasing and settling one neither scans nor sorts them."""
     clock = ManualClock()
     ledger.record(batch(claimed(ledger), range(3)))
-    outbox = LedgerOutbox(ledger, clock)
+    outbox = LedgerOutbox(ledger)
     sent: list[tuple[str, Any]] = []
     rows = outbox.lease("log", 1, clock.now() + 30, clock.now())
     outbox.delivered([row.id for row in rows], clock.now())  # sweeps, which may take its time once an hour
@@ -395,7 +321,7 @@ def test_two_daemons_race_for_the_outbox(database: Database, monkeypatch: pytest
             while rows := outbox.lease("log", 2, clock.now() + 30, clock.now()):
                 taken.extend(row.key for row in rows)
 
-        threads = [threading.Thread(target=take, args=(LedgerOutbox(one, clock),)) for one in (first, second)]
+        threads = [threading.Thread(target=take, args=(LedgerOutbox(one),)) for one in (first, second)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -474,36 +400,17 @@ def test_a_daemon_waits_for_another_that_is_making_the_ledger(database: Database
     maker.close()
 
 
-@pytest.mark.parametrize("held", ["for_longer_than_a_transaction_waits", "for_good"])
-def test_a_daemon_begins_although_others_keep_the_lock(
-    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: str
+def test_a_ledger_that_needs_no_change_opens_although_others_keep_the_lock(
+    database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A lock that is held for several of its waits does not end a daemon that begins; one for good does."""
-    with database.opened("a"):
-        pass
+    """A daemon or command that begins asks for the lock only to change the schema; then it may try again."""
     monkeypatch.setattr("monitor.ledger.database.BUSY_SECONDS", 0.05)
-    other = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    waits = 0
-    migrate = Ledger._migrate
-
-    def waiting(ledger: Ledger) -> None:
-        nonlocal waits
-        waits += 1
-        if held != "for_good" and waits == 4:
-            other.execute("COMMIT")
-        migrate(ledger)
-
-    monkeypatch.setattr(Ledger, "_migrate", waiting)
-    if held == "for_good":
-        with pytest.raises(ConfigError, match=r"cannot be opened: .*locked"), database.opened("b"):
+    with database.opened("a") as first:
+        with first.begin(), database.opened("b") as second:
+            assert queries.positions(second) == []
+        edit(first, "UPDATE meta SET value = '4' WHERE key = 'schema'")
+        with first.begin(), pytest.raises(Retryable, match="locked"), database.opened("b"):
             pass
-        assert waits > 4
-    else:
-        with database.opened("b") as second:
-            assert second.position("t", 0) is None
-        assert waits == 4
-    other.close()
 
 
 def test_a_file_system_without_a_write_ahead_log_is_refused(
@@ -584,7 +491,7 @@ def test_a_newer_ledger_is_refused(database: Database) -> None:
     [
         ("nonsense", "ledger.url"),
         ("nosuchdb://here", "ledger.url"),
-        ("sqlite:////proc/nowhere/ledger.db", "ledger.url"),
+        ("postgresql://riskmon@/postgres?nonsense=1", r"ledger\.url.*driver refuses it.*options"),
     ],
 )
 def test_a_url_that_cannot_be_opened_is_explained(url: str, message: str) -> None:

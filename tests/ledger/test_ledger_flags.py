@@ -14,7 +14,9 @@ from monitor.clock import ManualClock, SystemClock
 from monitor.errors import Retryable
 from monitor.findings import Assessment, Severity, Status
 from monitor.ledger import schema as t
+from monitor.ledger.database import Purpose, connect
 from monitor.ledger.flags import FlagReader
+from monitor.ledger.reader import LedgerReader
 from monitor.ledger.rows import flag_columns
 from monitor.ledger.store import Ledger
 from monitor.records import FlagFilter
@@ -24,7 +26,7 @@ from monitor.trace import TRAFFIC, SafeText, Traffic
 @pytest.fixture
 def reader(ledger: Ledger) -> Iterator[FlagReader]:
     """A reader of the test's ledger."""
-    made = FlagReader(ledger, SystemClock(), 30.0)
+    made = FlagReader(ledger.engine.url, SystemClock(), 30.0)
     yield made
     made.close()
 
@@ -170,7 +172,7 @@ def test_pages_have_no_gap_and_no_repeat(
 @on_every_database
 def test_a_reader_cannot_write(ledger: Ledger) -> None:
     """The database itself refuses a change through a reader's connections, and no other's."""
-    other = ledger.read_only()
+    other = LedgerReader(connect(ledger.engine.url, Purpose.READ), ManualClock())
     try:
         refused = pytest.raises((sa.exc.DBAPIError, Retryable), match=r"read-?only")
         with refused, other.view() as connection:
@@ -193,7 +195,7 @@ def test_a_query_that_takes_too_long_is_ended_on_sqlite(ledger: Ledger) -> None:
     """A reader without time gives up with Retryable, and its connection serves the next query."""
     record_flags(ledger, (numbered_flag_row(n) for n in range(500)))
     clock = ManualClock()
-    hurried = FlagReader(ledger, clock, 0.0)
+    hurried = FlagReader(ledger.engine.url, clock, 0.0)
     try:
         with pytest.raises(Retryable, match="interrupted"):
             hurried.find(FlagFilter(detector="none"), 200)

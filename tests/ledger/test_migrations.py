@@ -2,16 +2,19 @@
 
 import json
 import re
+from contextlib import closing
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from ledgers import VAULT, Database, claimed, on_every_database
 
+from monitor.clock import SystemClock
 from monitor.ledger import queries
 from monitor.ledger import schema as t
 from monitor.ledger.database import connect
 from monitor.ledger.rows import dead_letter_context
+from monitor.ledger.trial import LedgerTrial
 
 FLAG = {
     "id": "f",
@@ -112,3 +115,18 @@ def test_a_ledger_of_each_old_version_opens(database: Database, version: int) ->
         ((letter,), content) = (queries.letters(ledger), queries.open_letter(ledger, VAULT, 1)[1])
         assert (letter.offset, letter.incarnation, content.value) == (1, 0, b"{")
         assert list(queries.feedback_items(ledger)) == [{}]
+
+
+@on_every_database
+@pytest.mark.parametrize("version", range(1, len(t.MIGRATIONS)))
+def test_a_ledger_of_each_old_version_can_be_tried_out(database: Database, version: int) -> None:
+    """Before an upgrade `check` says what it finds, and leaves it as it is."""
+    engine = connect(database.url)
+    with engine.begin() as connection:
+        t.migrate(connection, t.MIGRATIONS[:version])
+        before = shape(connection)
+    with closing(LedgerTrial.at(database.url, SystemClock())) as trial:
+        assert trial.run() == version
+    with engine.begin() as connection:
+        assert shape(connection) == before
+    engine.dispose()

@@ -160,7 +160,7 @@ def test_an_old_ledger_opens_and_says_what_it_said(upgraded: Upgraded) -> None:
     assert upgraded.positions() == EXPECTED["positions"]
     assert upgraded.flags() == EXPECTED["flags"]
     assert upgraded.outbox() == EXPECTED["outbox"]
-    reader = FlagReader(upgraded.ledger, upgraded.clock, 5.0)
+    reader = FlagReader(upgraded.ledger.engine.url, upgraded.clock, 5.0)
     detectors = {name for row in reader.find(FlagFilter(), 100).flags for name in row.flag.detectors}
     by_detector = [reader.find(FlagFilter(detector=name), 100).flags for name in detectors]
     reader.close()

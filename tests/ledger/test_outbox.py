@@ -48,7 +48,7 @@ def test_a_clock_that_jumps_keeps_no_row_back(database: Database, jump: float, h
     """Wherever the clock is set to, a row is due again after twice the longest wait at most."""
     clock = ManualClock()
     with database.opened(clock=clock) as ledger:
-        outbox = LedgerOutbox(ledger, clock, LONGEST_WAIT)
+        outbox = LedgerOutbox(ledger, LONGEST_WAIT)
         write(ledger, clock, 1)
         (row,) = outbox.lease("ops", 1, clock.now() + LEASE, clock.now())
         if held == "put off":
@@ -69,7 +69,7 @@ def test_rows_that_wait_their_time_are_not_due(database: Database) -> None:
     """What was put off, or is leased, for no longer than the longest wait is left alone."""
     clock = ManualClock()
     with database.opened(clock=clock) as ledger:
-        outbox = LedgerOutbox(ledger, clock, LONGEST_WAIT)
+        outbox = LedgerOutbox(ledger, LONGEST_WAIT)
         write(ledger, clock, 3)
         rows = outbox.lease("ops", 2, clock.now() + LONGEST_WAIT, clock.now())
         outbox.failed([rows[0].id], clock.now() + LONGEST_WAIT, "connect", clock.now())
@@ -85,7 +85,7 @@ def test_what_was_never_tried_goes_first_if_asked_for(database: Database) -> Non
     """However many rows fail again and again, one that nobody has tried is found; then the longest due."""
     clock = ManualClock()
     with database.opened(clock=clock) as ledger:
-        outbox = LedgerOutbox(ledger, clock)
+        outbox = LedgerOutbox(ledger)
         write(ledger, clock, 300, attempts=3, reason="unauthorized", due=clock.now() - 100.0)
         write(ledger, clock, 2)
         write(ledger, clock, 2, destination="other")
@@ -105,7 +105,7 @@ def test_failures_are_counted_by_destination_state_and_reason(database: Database
         write(ledger, clock, 5, state="delivered")
         clock.advance(10.0)
         write(ledger, clock, 1)
-        assert LedgerOutbox(ledger, clock).backlog() == (
+        assert LedgerOutbox(ledger).backlog() == (
             {"ops": (6, 10.0)},
             {("ops", "waiting", "unauthorized"): 3, ("other", "rejected", "invalid"): 4},
         )
@@ -119,7 +119,7 @@ def test_a_row_that_cannot_be_read_is_set_aside(database: Database) -> None:
         write(ledger, clock, 1)
         write(ledger, clock, 1, body='{"labels": ')
         write(ledger, clock, 1)
-        assert lease(LedgerOutbox(ledger, clock), clock) == ["key-00000", "key-00002"]
+        assert lease(LedgerOutbox(ledger), clock) == ["key-00000", "key-00002"]
         (message,) = messages.messages(ledger, set_aside=True)
         assert (message.key, message.reason) == ("key-00001", "damaged")
 
@@ -129,7 +129,7 @@ def test_an_operator_sends_again_what_was_set_aside_or_waits(database: Database)
     """Chosen by id, by destination, or all; what is on its way for the first time is left alone."""
     clock = ManualClock()
     with database.opened(clock=clock) as ledger:
-        outbox = LedgerOutbox(ledger, clock)
+        outbox = LedgerOutbox(ledger)
         write(ledger, clock, 2, state="rejected", reason="invalid", attempts=1)
         write(ledger, clock, 2, reason="unauthorized", attempts=9, due=clock.now() + 50.0)
         write(ledger, clock, 1, due=clock.now() + LEASE)  # leased
@@ -154,8 +154,8 @@ def test_an_operator_drops_what_nobody_is_to_get_on_record(database: Database) -
         write(ledger, clock, 2, destination="other")
         write(ledger, clock, 1, state="delivered")
         ids = [message.id for message in messages.messages(ledger, destination="other")]
-        assert messages.drop(ledger, "closed", 50.0, ids[:1]) == 1
-        assert messages.drop(ledger, "a test", 60.0, destination="ops") == 1200
+        assert messages.drop(ledger, "closed", ids[:1]) == 1
+        assert messages.drop(ledger, "a test", destination="ops") == 1200
         assert [message.id for message in messages.messages(ledger)] == ids[1:]
         assert queries.row_counts(ledger, "outbox") == {"outbox": 2}
         with ledger.view() as connection:
@@ -174,7 +174,7 @@ def test_an_operator_drops_what_nobody_is_to_get_on_record(database: Database) -
     "act",
     [
         messages.retry,
-        lambda ledger, ids: messages.drop(ledger, "x", 1.0, ids),
+        lambda ledger, ids: messages.drop(ledger, "x", ids),
     ],
 )
 def test_an_id_of_nothing_undelivered_changes_nothing(
@@ -203,7 +203,7 @@ def test_a_drop_whose_entry_cannot_be_written_drops_nothing(
 
     monkeypatch.setattr(chain, "append", full)
     with pytest.raises(OSError, match=r"^$"):
-        messages.drop(ledger, "x", 1.0)
+        messages.drop(ledger, "x")
     assert len(messages.messages(ledger)) == 2
 
 
@@ -255,7 +255,7 @@ def test_a_read_only_window_ends_no_lane(database: Database) -> None:
     with database.opened() as ledger:
         sa.event.listen(ledger.engine, "begin", close_for_writing)
         window.set()
-        outbox = LedgerOutbox(ledger, clock)
+        outbox = LedgerOutbox(ledger)
         dispatcher = Dispatcher(outbox, {"ops": sender}, clock, observer, max_backoff=0.1)
         dispatcher.start()
         window.clear()

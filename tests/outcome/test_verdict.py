@@ -89,7 +89,7 @@ def test_nothing_is_written_where_no_topic_is_set() -> None:
 def test_verdicts_are_delivered_from_the_outbox_and_leave_it(ledger: Ledger) -> None:
     """One row per trace in the transaction that judged it; once delivered it is gone, as it would add up."""
     claim = claimed(ledger)
-    box = LedgerOutbox(ledger, ManualClock())
+    box = LedgerOutbox(ledger)
     claim = record(ledger, claim, [judgement(offset=n) for n in range(3)], 3)
     now = ManualClock().now()
     rows = box.lease(VERDICTS, 10, now + 60, now)

@@ -145,7 +145,7 @@ def judge(ledger: Ledger, vault: Vault, config: Config, rules: Path, clock: Manu
 
 def deliver(ledger: Ledger, clock: ManualClock) -> None:
     """Deliver to the log, and do not reach Alertmanager."""
-    outbox, now = LedgerOutbox(ledger, clock), clock.now()
+    outbox, now = LedgerOutbox(ledger), clock.now()
     outbox.delivered([row.id for row in outbox.lease("log", 1000, now + 60.0, now)], now)
     outbox.failed([row.id for row in outbox.lease("alertmanager", 6, now + 60.0, now)], now, "connect", now)
 
