@@ -69,8 +69,11 @@ def open_ledger(config: Config, clock: Clock, faults: Faults | None = None) -> t
     """
     url, key = config.ledger_url(), vault_path(config)
     path = file_of(url)
+    there = path is not None and exists(
+        path
+    )  # asked first: another daemon, just starting, makes the key first
     if not os.path.lexists(key):
-        if path is not None and exists(path):
+        if there:
             raise ConfigError(
                 f"{key}: the key file of the ledger {path} is lost; restore it from the backup, or move the "
                 "ledger away to begin with a new one"

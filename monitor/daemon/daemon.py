@@ -270,6 +270,7 @@ class Daemon:
                     notify(f"EXTEND_TIMEOUT_USEC={WAIT_USEC}\nSTATUS=waits for the ledger: {error.cause}")
                 else:
                     self._faults.ended()
+                    self.observer.ledger(writable=True)
                     return True
             self.clock.sleep(WAIT_SECONDS)
         return False

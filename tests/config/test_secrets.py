@@ -233,7 +233,11 @@ def test_no_log_holds_a_secret(tmp_path: Path, state: str) -> None:
     config["telemetry"]["log_level"] = "debug"
     with start(tmp_path, config, "run") as process:
         log = folder_log(tmp_path)
-        eventually(lambda: process.poll() is not None or b'"started"' in log.read_bytes(), "a start")
+
+        def told() -> bool:
+            return any(event in log.read_bytes() for event in (b'"started"', b'"ledger_unavailable"'))
+
+        eventually(lambda: process.poll() is not None or told(), "a start, or what it waits for")
         process.send_signal(signal.SIGTERM)
         process.wait(SECONDS)
         output = log.read_text()

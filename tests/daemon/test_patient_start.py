@@ -162,6 +162,28 @@ def test_a_server_in_trouble_is_waited_for(
         trouble.end(server, network)
 
 
+def test_a_key_is_asked_for_once_the_server_answers(server: Server, network: Network, tmp_path: Path) -> None:
+    """A ledger that is away may belong to a key: none is made meanwhile, and a lost one ends the daemon."""
+    url = ledger_url(server, network)
+    with started(settings(tmp_path / "one", url)) as (daemon, _):
+        eventually(lambda: daemon.http.port and get(daemon.http.port, "readyz")[0] == 200, "a ready daemon")
+    network.cut = True
+    daemon = Daemon(Config.model_validate(settings(tmp_path / "two", url)), clock=SystemClock())
+    thread, failures = wait_in_thread(daemon)
+    try:
+        waits(daemon, "the database cannot be reached")
+        assert not (tmp_path / "two").exists()
+        network.cut = False
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+    finally:
+        daemon.stop()
+        thread.join(PATIENCE)
+    assert [type(failure) for failure in failures] == [ConfigError]
+    assert "belongs to the key" in str(failures[0])
+    assert not (tmp_path / "two").exists()
+
+
 def test_a_daemon_that_waits_can_be_stopped_and_reloaded(
     server: Server, network: Network, tmp_path: Path
 ) -> None:

@@ -18,7 +18,7 @@ from postgres_servers import Network, Server, pgbouncer
 from monitor.clock import SystemClock
 from monitor.errors import ConfigError, Damaged, NotFound, Retryable
 from monitor.events import Assigned
-from monitor.ledger import queries
+from monitor.ledger import messages, queries
 from monitor.ledger import schema as t
 from monitor.ledger.claims import Claim
 from monitor.ledger.outbox import LedgerOutbox
@@ -353,6 +353,13 @@ def test_a_leased_row_is_leased_for_all_clocks(server: Server, database: str) ->
         other.failed(leased, Skewed().now() + 100.0, "connect", Skewed().now())
         assert lease(one, CLOCK) == []
         assert {age < 60.0 for _, age in other.backlog()[0].values()} == {True}
+        listed = messages.messages(ahead)
+        assert listed
+        assert all(abs(Skewed().now() - message.created) < 60 for message in listed)
+        assert messages.drop(ahead, "nobody is to get them", destination=ALERTMANAGER) == 4
+        with right.view() as connection:
+            newest = connection.execute(sa.select(t.chain.c.time).order_by(t.chain.c.seq.desc()).limit(1))
+            assert abs(CLOCK.now() - float(newest.scalar_one())) < 60
 
 
 def lease(outbox: LedgerOutbox, clock: SystemClock, seconds: float = 30.0) -> list[int]:

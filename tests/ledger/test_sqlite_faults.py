@@ -234,3 +234,13 @@ def note(path: Path) -> None:
     """Open a ledger as a daemon does, and write to it."""
     with closing(Ledger.open(url(path), VAULT, CLOCK, "d")) as ledger:
         ledger.note("started", {})
+
+
+def test_a_file_that_cannot_be_looked_for_is_no_missing_ledger(tmp_path: Path) -> None:
+    """Where the system does not say whether it exists, nothing is claimed, and a daemon waits."""
+    path = tmp_path / "loop" / "ledger.db"
+    path.parent.symlink_to(path.parent)
+    with pytest.raises(Retryable, match="cannot be opened or made"):
+        LedgerReader.inspect(url(path), CLOCK)
+    with pytest.raises(Retryable, match="cannot be opened or made"):
+        Ledger.open(url(path), VAULT, CLOCK, "d", make=False)

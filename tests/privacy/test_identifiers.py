@@ -164,8 +164,7 @@ def test_no_field_is_a_way_out(
         daemon = Daemon(load(file), clock=clock, source=MemorySource(MemoryLog(logs), clock, finite=False))
         thread, failures = wait_in_thread(daemon)
         try:
-            totals = daemon.engine.totals
-            eventually(lambda: totals.recorded + totals.dead_lettered == count, "all judged")
+            eventually(lambda: daemon.totals.recorded + daemon.totals.dead_lettered == count, "all judged")
             eventually(lambda: len(outside.got.get("/hook", ())) > 10, "alerts")
             places = {}
             for path in ("/metrics", "/review", "/review?format=json", "/readyz"):
@@ -191,5 +190,5 @@ def test_no_field_is_a_way_out(
         "output",
     } <= places.keys()
     assert all(places.values())
-    assert totals.dead_lettered < count / 4
+    assert daemon.totals.dead_lettered < count / 4
     assert {place: found for place, text in places.items() if (found := found_in(text, cores))} == {}

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from adversary import beside, hostile
+from soak import tell
 
 from monitor.config import Config
 
@@ -35,6 +36,7 @@ def attacks(share: float, folder: Path) -> Mapping[str, object]:
             "p99_ratio": round(_percentile(watch.waits) / usual, 1),
             "judged": watch.judged_traces - len(watch.waits),
         }
+        tell(f"hostile: {name}: {figures[name]}")
         assert watch.longest_turn < LONGEST_TURN, (name, figures[name])
         assert peak < MOST_MEMORY, (name, figures[name])
     return figures
