@@ -178,14 +178,13 @@ def test_alerts_wait_for_whoever_refuses_them_and_arrive_under_their_keys(tmp_pa
         log = stack.enter_context((tmp_path / "log").open("wb"))
         daemon.start(log.fileno())
         daemon.post(0, ALERTS)
-        eventually(
-            lambda: (
-                sum(not row["reason"] for row in daemon.outbox()) == 0
-                and len(daemon.outbox()) == ALERTS * len(got)
-            ),
-            "a try of each",
-        )
-        rows = daemon.outbox()
+        rows: list[dict[str, Any]] = []
+
+        def tried() -> bool:
+            rows[:] = daemon.outbox()
+            return len(rows) == ALERTS * len(got) and all(row["reason"] for row in rows)
+
+        eventually(tried, "a try of each")
         assert waits(rows, "waiting") == {f"webhook:s{status}": {why} for status, why in REFUSING.items()}
         assert waits(rows, "set aside") == {f"webhook:s{status}": {why} for status, why in MALFORMED.items()}
         keys = {row["key"] for row in rows}

@@ -33,6 +33,8 @@ CASES: Final[Mapping[str, str]] = {
     "histories": "soak_histories:histories",
     "distilled": "soak_distilled:distilled",
     "hostile": "soak_hostile:attacks",
+    "siege": "soak_siege:siege",
+    "siege_judged": "soak_siege:siege_judged",
     "assembly": "soak_assembly:assembly",
     "ports": "soak_ports:ports",
     "pii": "soak_pii:findings",

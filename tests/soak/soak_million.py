@@ -5,7 +5,7 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,8 +26,15 @@ SEED: Final = 20
 class Million:
     """The run: sends shares of the records, does something to the system meanwhile, and counts."""
 
-    def __init__(self, rig: Rig[ApacheKafka], records: int) -> None:
+    def __init__(
+        self,
+        rig: Rig[ApacheKafka],
+        records: int,
+        names: Sequence[str] = ("one", "two", "three"),
+        value: Callable[[int], bytes] = value_of,
+    ) -> None:
         self.rig = rig
+        self._value = value
         self.kafka = rig.broker
         self.records = records
         self.sent = 0
@@ -35,7 +42,7 @@ class Million:
         self._chance = random.Random(SEED)
         self._partitions = rig.partitions
         self._producer = self._new_producer()
-        self._daemons = [rig.daemon(name) for name in ("one", "two", "three")]
+        self._daemons = [rig.daemon(name) for name in names]
         self._stopped: Daemon | None = None
         for daemon in self._daemons:
             eventually(daemon.ready, f"{daemon.name} ready")
@@ -50,7 +57,7 @@ class Million:
         futures = []
         for number in range(self.sent, self.sent + count):
             partition = number % self._partitions
-            futures.append(self._producer.send(self.rig.topic, value_of(number), partition=partition))
+            futures.append(self._producer.send(self.rig.topic, self._value(number), partition=partition))
         self.sent += count
         return futures
 
@@ -142,6 +149,7 @@ class Million:
             bootstrap_servers=self.kafka.bootstrap,
             linger_ms=20,
             acks="all",
+            max_request_size=32 * 2**20,
             enable_idempotence=True,  # else a restart of the broker might write records twice
             metadata_max_age_ms=1000,
         )

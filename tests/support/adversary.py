@@ -137,12 +137,12 @@ def beside(records: Sequence[bytes], seconds: float, rate: float, config: Config
             engine.turn()
             if passed - looked > 0.5:
                 looked = passed
-                peak = max(peak, _memory())
+                peak = max(peak, memory(os.getpid()))
 
 
-def _memory() -> int:
-    """Return the proportional set size of this process and all below it, in MiB."""
-    tree = [os.getpid()]
+def memory(root: int) -> int:
+    """Return the proportional set size of a process and all below it, in MiB."""
+    tree = [root]
     for process in tree:
         children = Path(f"/proc/{process}/task/{process}/children")
         tree += map(int, children.read_text("ascii").split()) if children.exists() else ()
