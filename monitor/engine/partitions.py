@@ -29,7 +29,8 @@ _INCIDENTS: Mapping[StartReason, Incident] = {
 class Partition:
     """A claimed partition. `alive` ends when it is revoked or fenced; its work is dropped then.
 
-    `pending` counts records taken and not yet in the ledger. `witness` is the record to be delivered first,
+    `pending` counts records taken and not yet in the ledger; `queued_bytes` and `queued_traces` (those that
+    came whole) wait for detectors. `witness` is the record to be delivered first,
     only to check that the topic was not recreated. If a daemon died with its next records in hand, at most
     `few` are in hand; each one recorded makes that one more (TCP's slow start), so that those in hand at
     the next death are near the one it died of. If several did, the next `alone_left` are taken one by one,
@@ -48,6 +49,8 @@ class Partition:
         "name",
         "pending",
         "progress",
+        "queued_bytes",
+        "queued_traces",
         "version",
         "witness",
     )
@@ -60,7 +63,7 @@ class Partition:
         self.incarnation = claim.incarnation
         self.progress = Progress(claim.mark)
         self.alive = True
-        self.pending = 0
+        self.pending = self.queued_bytes = self.queued_traces = 0
         deaths, self.condemned = claim.attempt
         self.few: int | None = FEW if deaths else None
         self.alone = deaths >= DEATHS and claim.mark.next_offset < assigned.end
