@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
 from heapq import heappop, heappush
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from monitor.events import Assigned, OffsetRange
 
@@ -43,6 +43,10 @@ class Attempt(NamedTuple):
 
     deaths: int = 0
     condemned: int | None = None
+
+
+SUSPECT: Final = 2
+"""Deaths in a row with the same records in hand, after which those that come next are taken with care."""
 
 
 class StartReason(StrEnum):

@@ -192,6 +192,10 @@ class FlakyLedger:
         """Tell the ledger."""
         self._ledger.alone(topic, partition, version, offset)
 
+    def calm(self, topic: str, partition: int) -> None:
+        """Tell the ledger."""
+        self._ledger.calm(topic, partition)
+
     def give_back(self, names: Iterable[TopicPartition]) -> None:
         """Tell the ledger."""
         self._ledger.give_back(names)

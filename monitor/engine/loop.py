@@ -184,7 +184,8 @@ class Engine:
             self._drop_overtaken(name, moved=moved)
         if not self._ledger_backoff.failing:
             now = self._clock.monotonic()
-            flush = self._exhausted or self._partitions.alone is not None
+            # Where few records are taken, a trace would wait in vain for spans behind them.
+            flush = self._exhausted or bool(self._partitions.suspected())
             self._intake.assemble(self._staged, now, flush=flush, stopping=self._stopping)
             self._judging.submit(self._intake, self.escalation_rate)
             if self._detectors.stats().ready:  # without a worker, shedding would not help
@@ -226,8 +227,9 @@ class Engine:
 
     def _rooms(self) -> dict[TopicPartition, int]:
         """Return how many records may be taken of the partitions with whose records daemons have died."""
-        if self._partitions.alone is not None and self._quiet and self._partitions.alone.is_cleared():
-            self._partitions.rejoin()
+        for partition in self._partitions.suspected():
+            if partition.is_cleared() and not partition.pending:
+                self._partitions.calm(partition)
         rooms = {
             name: partition.room(quiet=self._quiet) for name, partition in self._partitions.owned.items()
         }

@@ -9,14 +9,13 @@ from monitor.engine.ports import Claims, PartitionClaim
 from monitor.errors import Retryable
 from monitor.events import Assigned, Fetched, TopicPartition
 from monitor.ports import Incident, Observer, Source
-from monitor.progress import Progress, StartPosition, StartReason, Witness
+from monitor.progress import SUSPECT, Progress, StartPosition, StartReason, Witness
 
 RETRY_SECONDS = 0.5  # a ledger that is busy answers within milliseconds, one that is away takes longer
 LOOK_SECONDS = 2.0  # how soon an operator's `riskmon positions move`, or another daemon's claim, is noticed
 RECLAIM_SECONDS = 10.0  # three heartbeats: by then the group has said what we own
-FEW = 64  # records in hand, at first, where a daemon has died with these
-MANY = 4096  # records in hand; where there are as many without a death, no bound is needed
-DEATHS = 2  # with the same records in hand, after which these are judged one by one
+FEW = 64  # records in hand at most, while daemons may die of one of those that come next
+MANY = 4096  # records that may have been in hand when a daemon died: about as many as may wait
 BEYOND_SECONDS = 10.0  # longest time that an end may lag behind after a fail-over of the broker
 
 _INCIDENTS: Mapping[StartReason, Incident] = {
@@ -31,10 +30,9 @@ class Partition:
 
     `pending` counts records taken and not yet in the ledger; `queued_bytes` and `queued_traces` (those that
     came whole) wait for detectors. `witness` is the record to be delivered first,
-    only to check that the topic was not recreated. If a daemon died with its next records in hand, at most
-    `few` are in hand; each one recorded makes that one more (TCP's slow start), so that those in hand at
-    the next death are near the one it died of. If several did, the next `alone_left` are taken one by one,
-    `alone` in the daemon. `condemned` is the one that they died of.
+    only to check that the topic was not recreated. If daemons died with its next records in hand, the next
+    `few_left` are taken `FEW` at a time; if one died in spite of that, or these are all there is, the next
+    `alone_left` are taken one by one, `alone` in the daemon. `condemned` is the one that they died of.
     """
 
     __slots__ = (
@@ -44,7 +42,7 @@ class Partition:
         "assigned",
         "condemned",
         "epoch",
-        "few",
+        "few_left",
         "incarnation",
         "name",
         "pending",
@@ -65,9 +63,11 @@ class Partition:
         self.alive = True
         self.pending = self.queued_bytes = self.queued_traces = 0
         deaths, self.condemned = claim.attempt
-        self.few: int | None = FEW if deaths else None
-        self.alone = deaths >= DEATHS and claim.mark.next_offset < assigned.end
+        left = assigned.end - claim.mark.next_offset
+        suspect = deaths >= SUSPECT and left > 0
+        self.alone = suspect and (deaths > SUSPECT or left <= FEW)
         self.alone_left = FEW if self.alone else 0
+        self.few_left = MANY if suspect and not self.alone else 0
         witness = claim.mark.witness
         usable = witness is not None and not assigned.topic_id and witness.offset >= assigned.begin
         self.witness: Witness | None = witness if usable else None
@@ -76,16 +76,12 @@ class Partition:
         """Return how many records may be taken now, None: any number; `quiet`: none is in hand anywhere."""
         if self.alone:
             return int(quiet and self.alone_left > 0)
-        return None if self.few is None else max(0, self.few - self.pending)
-
-    def grow(self, recorded: int) -> None:
-        """Take more at a time, now that so many more records are on record."""
-        if self.few is not None:
-            self.few = self.few + recorded if self.few + recorded < MANY else None
+        return max(0, FEW - self.pending) if self.few_left > 0 else None
 
     def is_cleared(self) -> bool:
-        """Return whether all records that were to be taken alone were, or their cause is known."""
-        return self.alone_left <= 0 or self.progress.delivered >= self.assigned.end
+        """Return whether all records that were to be taken with care were, or the cause of death is known."""
+        left = self.alone_left if self.alone else self.few_left
+        return left <= 0 or self.progress.delivered >= self.assigned.end
 
 
 class _Why(Enum):
@@ -208,8 +204,9 @@ class Partitions:
         if claim.start.reason in _INCIDENTS:
             self._observer.incident(_INCIDENTS[claim.start.reason], *name)
         partition = self.owned[name] = Partition(assigned, claim)
-        if partition.alone:
+        if partition.few_left or partition.alone:
             self._observer.incident(Incident.SUSPECTED, *name)
+        if partition.alone:
             self.alone = partition
         if partition.witness is not None:
             self._source.seek(*name, partition.witness.offset, claim.mark.leader_epoch)
@@ -244,6 +241,20 @@ class Partitions:
         name = (assigned.topic, assigned.partition)
         self._waiting[name] = _Waiting(assigned, _Why.ASIDE, float("inf"))
         self._source.refresh(*name)
+
+    def suspected(self) -> list[Partition]:
+        """Return the partitions with whose next records daemons have died."""
+        return [partition for partition in self.owned.values() if partition.few_left or partition.alone]
+
+    def calm(self, partition: Partition) -> None:
+        """Read a partition as usual again, and tell the ledger. Untold, the next death counts for more."""
+        partition.few_left = partition.alone_left = 0
+        if partition is self.alone:
+            self.rejoin()
+        try:
+            self._ledger.calm(*partition.name)
+        except Retryable:
+            self._observer.incident(Incident.LEDGER_RETRY)
 
     def rejoin(self) -> None:
         """Read all partitions again: no record need be taken alone any more."""

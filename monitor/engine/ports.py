@@ -73,6 +73,10 @@ class Claims(Protocol):
         """Note that a record is in hand alone, at this version of its partition."""
         ...
 
+    def calm(self, topic: str, partition: int) -> None:
+        """Note that the records which came after deaths are not their cause."""
+        ...
+
     def give_back(self, names: Iterable[TopicPartition]) -> None:
         """Note that partitions are left by a daemon that lives on, or ends as it should."""
         ...

@@ -16,7 +16,7 @@ def settle(staged: Staged, totals: Totals, observer: Observer, now: float) -> No
         partition.version += 1
     for partition, records in staged.records().items():
         partition.pending -= records
-        partition.grow(records)
+        partition.few_left -= min(records, partition.few_left)
     for topic, records in staged.records_per_topic().items():
         totals.recorded += records
         observer.recorded(topic, records)

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from monitor.events import TopicPartition
 from monitor.ledger import schema as t
-from monitor.progress import Attempt
+from monitor.progress import SUSPECT, Attempt
 
 _OF_OTHERS: Final = 2
 """Deaths of other daemons with one record alone in hand that condemn it: one of them may only be late."""
@@ -33,8 +33,11 @@ def begin(
         connection.execute(t.attempts.insert().values(**place, **columns))
         return Attempt()
     died = before.run not in {"", run}
-    if anew or before.version != version:  # something was recorded since: other records are in hand
-        columns["deaths"] = int(died and not anew)
+    if anew:
+        pass
+    elif before.version != version:  # something was recorded since: other records were in hand
+        # With care taken they were few: they are to be judged alone, although some others were recorded.
+        columns["deaths"] = died * (1 if before.deaths < SUSPECT else before.deaths + 1)
     else:
         columns["deaths"] = before.deaths + died
         columns["alone"] = before.alone
@@ -50,6 +53,12 @@ def alone(connection: sa.Connection, name: TopicPartition, run: str, version: in
     again = sa.case((c.alone == offset, c.alone_deaths), else_=0)
     values = {"version": version, "alone": offset, "alone_deaths": again}
     connection.execute(t.attempts.update().where(_is(name), c.run == run).values(**values))
+
+
+def calm(connection: sa.Connection, name: TopicPartition, run: str) -> None:
+    """Note that as many records were taken with care as may have been in hand at a death, and none killed."""
+    ours = t.attempts.update().where(_is(name), t.attempts.c.run == run)
+    connection.execute(ours.values(deaths=0, alone=None, alone_deaths=0))
 
 
 def give_back(connection: sa.Connection, names: Iterable[TopicPartition], run: str) -> None:

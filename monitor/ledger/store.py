@@ -151,6 +151,11 @@ class Ledger(LedgerReader):
         with self.begin() as connection:
             attempts.alone(connection, (topic, partition), self._run, version, offset)
 
+    def calm(self, topic: str, partition: int) -> None:
+        """Note that the records that came after deaths were taken with care, and are not their cause."""
+        with self.begin() as connection:
+            attempts.calm(connection, (topic, partition), self._run)
+
     def give_back(self, names: Iterable[TopicPartition]) -> None:
         """Note that this daemon leaves partitions alive; those that another one has claimed stay its own."""
         with self.begin() as connection:

@@ -122,8 +122,9 @@ def test_a_record_that_kills_is_set_aside(tmp_path: Path, cause: bytes, before: 
     fleet = Fleet(tmp_path, {T0: [good] * before + [cause] + [good] * 20, T1: [good] * 20})
     fleet.outlive()
     fleet.check()
-    assert fleet.lives == 4 if not before else fleet.lives <= 7
-    assert fleet.observer.incidents.count((Incident.SUSPECTED, *T0)) == 2
+    # Those that die further on record some of what comes before, and die of the same again.
+    assert fleet.lives == 4 if before < 64 else 5 <= fleet.lives <= 7
+    assert fleet.observer.incidents.count((Incident.SUSPECTED, *T0)) >= fleet.lives - 2
 
 
 def test_daemons_of_other_names_take_one_death_more(tmp_path: Path) -> None:
@@ -132,6 +133,19 @@ def test_daemons_of_other_names_take_one_death_more(tmp_path: Path) -> None:
     fleet.outlive(lambda number: f"d{number}")
     fleet.check()
     assert fleet.lives == 5
+
+
+def test_a_death_after_care_was_taken_is_one_like_the_first(tmp_path: Path) -> None:
+    """Once the records that came after two deaths are on record, nothing is suspected any more."""
+    fleet = Fleet(tmp_path, {T0: [b"good"] * 200})
+    fleet.items = {T0: [b"good"] * 300}  # so it goes on until it is killed
+    for turns in (1, 1, 150):
+        assert not fleet.live(turns=turns)
+    assert len(fleet.observer.incidents) == 1
+    fleet.log.append(T0, [b"good"] * 100)
+    fleet.outlive()
+    fleet.check()
+    assert len(fleet.observer.incidents) == 1
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

