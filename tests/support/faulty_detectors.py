@@ -61,7 +61,7 @@ def _backtrack() -> None:
 
 def _forge() -> None:
     """Write to the pool past the worker's back."""
-    for fd in range(3, 64):
+    for fd in range(3, 1024):
         with contextlib.suppress(OSError):
             if stat.S_ISSOCK(os.fstat(fd).st_mode):
                 os.write(fd, b"\x00\x00\x00\x02\xc1\xc1")
