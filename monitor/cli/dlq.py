@@ -64,7 +64,7 @@ def show(letter: int, path: Path | None, *, raw: bool) -> None:
     """Decrypt one dead letter. Its content may be personal data."""
     if raw and _is_terminal():
         raise click.UsageError(
-            "--raw writes what somebody sent, which a terminal would obey: send it to a file"
+            "--raw writes the record's bytes unchanged, and they may control your terminal: write to a file"
         )
     with inspected_ledger(path) as (config, ledger):
         row, content = queries.open_letter(ledger, open_vault(config, ledger), letter)

@@ -1,8 +1,8 @@
 """What a sender is, and what it may answer.
 
-A destination has the last word on one thing only: that a message is malformed. Whatever else it says (log in
-first, no such path, go elsewhere) is a fault of the way there, which somebody mends; the message is kept and
-tried again until then.
+Only one answer of a destination is final: that a message is malformed. Any other refusal (log in first, no
+such path, go elsewhere) is a fault of configuration or network that an operator can correct, so the message
+is kept and retried.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ class Reason(StrEnum):
 
 
 REFUSALS: Final = frozenset({Reason.UNAUTHORIZED, Reason.NOT_FOUND, Reason.REDIRECTED, Reason.REFUSED})
-"""Reasons that somebody must mend: the destination answers, and does not take messages from us."""
+"""Reasons that need an operator: the destination answers, but refuses every message."""
 
 
 class Delivered(NamedTuple):

@@ -231,10 +231,8 @@ class Engine:
         for partition in self._partitions.suspected():
             if partition.is_cleared() and not partition.pending:
                 self._partitions.calm(partition)
-        rooms = {
-            name: partition.room(quiet=self._quiet) for name, partition in self._partitions.owned.items()
-        }
-        return {name: room for name, room in rooms.items() if room is not None}
+        quiet = self._quiet
+        return {partition.name: partition.room(quiet=quiet) for partition in self._partitions.suspected()}
 
     @property
     def _quiet(self) -> bool:

@@ -69,11 +69,11 @@ class Partition:
         usable = witness is not None and not assigned.topic_id and witness.offset >= assigned.begin
         self.witness: Witness | None = witness if usable else None
 
-    def room(self, *, quiet: bool) -> int | None:
-        """Return how many records may be taken now, None: any number; `quiet`: none is in hand anywhere."""
+    def room(self, *, quiet: bool) -> int:
+        """Return how many records of a suspected partition may be taken now; `quiet`: none is in hand."""
         if self.alone:
             return int(quiet and self.alone_left > 0)
-        return max(0, FEW - self.pending) if self.few_left > 0 else None
+        return max(0, FEW - self.pending)
 
     def is_cleared(self) -> bool:
         """Return whether all records that were to be taken with care were, or the cause of death is known."""
