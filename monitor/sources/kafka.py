@@ -26,7 +26,6 @@ from monitor.sources.kafka_client import (
     open_consumer,
     settings,
     unbuildable,
-    unrepairable,
 )
 from monitor.sources.kafka_commits import Commits
 from monitor.sources.kafka_diagnosis import Diagnosis, Outages, raise_for_good
@@ -34,6 +33,7 @@ from monitor.sources.kafka_fetch import Fetcher
 from monitor.sources.kafka_logs import Logs
 from monitor.sources.kafka_lookups import Lookup, Lookups
 from monitor.sources.kafka_membership import Liveness
+from monitor.sources.kafka_repairs import unrepairable
 from monitor.sources.kafka_rights import Rights
 
 

@@ -1,18 +1,4 @@
-"""kafka-python's consumer, built for the promise and repaired where 3.0.x breaks it.
-
-Two repairs are applied to one consumer instance, never to the library's classes; both reach into private
-methods, so `open_consumer` refuses a release that no longer has them:
-
-- An exception while a fetched batch is decoded leaves a dead generator behind, and the next `poll` never
-  returns (`Fetcher.fetched_records`). Here the batch is dropped and the exception says where it happened, so
-  that one corrupt batch stops one partition.
-- A group join that completes between two polls is lost. Where the member knew by itself that it must join,
-  the finished join is thrown away and begun again (`BaseCoordinator.join_group_async`): a caller that polls
-  for 100 ms every 400 ms never joins (`test_sources_kafka.py::test_joins_although_polls_are_short`). Where
-  only changed metadata said so, joining makes `ConsumerCoordinator.need_rejoin` false: no one takes the join,
-  no heartbeat is sent, and the group expels the member (docs/kafka-python-lost-rejoin.md). Here a join stays
-  wanted from its beginning until it is taken, and a finished one is kept.
-"""
+"""kafka-python's consumer: settings that keep the delivery promise, and a connection that was repaired."""
 
 import difflib
 import importlib.util
@@ -28,7 +14,7 @@ import structlog
 from monitor.config import KafkaConfig
 from monitor.errors import ConfigError
 from monitor.sources.kafka_diagnosis import Diagnosis
-from monitor.sources.kafka_membership import last_heartbeat
+from monitor.sources.kafka_repairs import check_heartbeat, repair_fetcher, repair_join
 from monitor.sources.kafka_rights import Rights
 
 BOOTSTRAP_MS = 10_000  # one attempt to reach any broker; the source begins another while it is polled
@@ -59,19 +45,6 @@ _OWNED = frozenset({
     "value_deserializer",
 })  # fmt: skip
 """Settings the delivery promise rests on; `kafka.client` may not set them."""
-
-
-class BadFetch(Exception):  # noqa: N818 - names what was fetched, not what to do
-    """Fetched data of one partition could not be used. `__cause__` is the library's error.
-
-    `decoding` is true when the bytes of a batch are at fault, false when the broker answered with an error.
-    """
-
-    def __init__(self, topic: str, partition: int, offset: int, *, decoding: bool) -> None:
-        super().__init__(f"{topic}[{partition}] at {offset}")
-        self.key = (topic, partition)
-        self.offset = offset
-        self.decoding = decoding
 
 
 class Rebalance(NamedTuple):
@@ -225,7 +198,7 @@ def open_consumer(
     try:
         repair_fetcher(consumer)
         repair_join(consumer)
-        _check_heartbeat(consumer)
+        check_heartbeat(consumer)
         rights.watch(consumer, client)
         consumer.subscribe(topics=topics, listener=_listener(consumer, notify))
     except BaseException:
@@ -257,113 +230,12 @@ def _listener(consumer: Any, notify: Callable[[Rebalance], None]) -> Any:
     return Listener()
 
 
-def repair_fetcher(consumer: Any) -> None:
-    """Let `poll` raise BadFetch where it would never return, and lookups KafkaError where they fail.
-
-    Raises ConfigError like `open_consumer`.
-    """
-    try:
-        parse = consumer._fetcher._parse_fetched_data  # noqa: SLF001 - see the module's docstring
-        look_up = consumer._fetcher.beginning_or_end_offset  # noqa: SLF001 - see above
-    except AttributeError as error:
-        raise unrepairable(error) from None
-    consumer._fetcher._parse_fetched_data = _safe_parse(parse)  # noqa: SLF001 - see above
-    consumer._fetcher.beginning_or_end_offset = _safe_lookup(look_up)  # noqa: SLF001 - see above
-
-
-def repair_join(consumer: Any) -> None:
-    """Let `poll` take every group join that was begun. Raises ConfigError like `open_consumer`."""
-    try:
-        coordinator = consumer._coordinator  # noqa: SLF001 - see the module's docstring
-        join = coordinator._do_join_and_sync_async  # noqa: SLF001 - see above
-        repaired = _kept_join(join, coordinator.rebalance_in_progress, coordinator.request_rejoin)
-    except AttributeError as error:
-        raise unrepairable(error) from None
-    coordinator._do_join_and_sync_async = repaired  # noqa: SLF001 - see above
-
-
-def _check_heartbeat(consumer: Any) -> None:
-    try:
-        last_heartbeat(consumer)
-    except AttributeError as error:
-        raise unrepairable(error) from None
-
-
 def unbuildable(error: Exception) -> ConfigError:
     """Return the ConfigError for a ValueError, TypeError, AssertionError or ImportError of the library."""
     return ConfigError(
         f"kafka: the client cannot be built ({type(error).__name__}); check kafka.bootstrap_servers, "
         "kafka.sasl_* and kafka.client"
     )
-
-
-def unrepairable(error: AttributeError) -> ConfigError:
-    """Return the ConfigError for a release of kafka-python that lacks a method to repair or watch."""
-    import kafka
-
-    return ConfigError(
-        f"kafka-python {kafka.__version__} has no {error.name}; install kafka-python>=3.0.12,<4 "
-        "in a release that riskmon was tested with"
-    )
-
-
-def _safe_lookup(look_up: Callable[..., Any]) -> Callable[..., Any]:
-    from kafka.errors import UnknownTopicOrPartitionError
-
-    def safe_lookup(*arguments: Any) -> Any:
-        try:
-            return look_up(*arguments)
-        except KeyError:  # the broker left one out, as it may when its topic is being deleted
-            raise UnknownTopicOrPartitionError from None
-
-    return safe_lookup
-
-
-def _safe_parse(parse: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Wrap `Fetcher._parse_fetched_data` so that a failure names its partition and leaves no dead batch."""
-
-    def safe_parse(fetch: Any) -> Any:
-        topic, partition = fetch.topic_partition
-        try:
-            batches = parse(fetch)
-        except Exception as error:
-            decoding = fetch.partition_data.error_code == 0
-            raise BadFetch(topic, partition, fetch.fetched_offset, decoding=decoding) from error
-        if batches is not None:
-            take = batches.take
-
-            def safe_take(n: int | None = None) -> Any:
-                try:
-                    return take(n)
-                except Exception as error:
-                    offset = batches.next_fetch_offset
-                    batches.drain()
-                    raise BadFetch(topic, partition, offset, decoding=True) from error
-
-            batches.take = safe_take
-        return batches
-
-    return safe_parse
-
-
-def _kept_join(
-    join: Callable[[], Any], is_untaken: Callable[[], bool], want: Callable[[], None]
-) -> Callable[[], Any]:
-    """Wrap `_do_join_and_sync_async`: `poll` comes back for a finished join, which is not repeated."""
-    finished: list[Any] = []
-
-    async def kept_join() -> Any:
-        # Taking the result makes the member stable; one that is still rebalancing has not taken it.
-        if finished and is_untaken():
-            return finished[0]
-        finished.clear()
-        # The reason for this join may be gone once it is done. Taking the result withdraws the request.
-        want()
-        assignment = await join()
-        finished.append(assignment)
-        return assignment
-
-    return kept_join
 
 
 def in_thread(name: str, call: Any) -> Future[Any]:

@@ -9,10 +9,10 @@ from monitor.clock import Clock
 from monitor.errors import Retryable
 from monitor.events import Event, Fetched, Stuck, StuckReason, TopicPartition
 from monitor.sources.kafka_assignment import Assignment
-from monitor.sources.kafka_client import BadFetch
 from monitor.sources.kafka_diagnosis import raise_for_good
 from monitor.sources.kafka_logs import Logs
 from monitor.sources.kafka_lookups import Lookup, Lookups
+from monitor.sources.kafka_repairs import BadFetch
 from monitor.sources.kafka_rights import Rights
 from monitor.sources.kafka_structs import to_record
 

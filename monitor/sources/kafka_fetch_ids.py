@@ -3,7 +3,7 @@
 kafka-python 3.0 fetches by name. A topic that is deleted and made anew between an answer and the next request
 is then read on at the old offset. From version 13 of the request on (KIP-516, Kafka 3.1) a topic has an id in
 its place, and one that no longer exists is answered with an error. Here requests get the ids, and answers the
-names that the library wants. Like the repairs in `kafka_client`, this reaches into one instance.
+names that the library wants. Like `kafka_repairs`, this reaches into one instance.
 """
 
 from collections.abc import Callable

@@ -8,7 +8,8 @@ from monitor.clock import Clock, Deadline
 from monitor.config import KafkaConfig
 from monitor.errors import ConfigError, Retryable
 from monitor.events import Assigned, Event, Exhausted, Fetched, Lag, TopicPartition
-from monitor.sources.kafka_client import BadFetch, repair_fetcher, settings
+from monitor.sources.kafka_client import settings
+from monitor.sources.kafka_repairs import BadFetch, repair_fetcher
 from monitor.sources.kafka_structs import library_partition, to_record
 
 WATERMARK_SECONDS: Final = 10.0

@@ -20,8 +20,8 @@ from monitor.demo.broker import EmbeddedBroker
 from monitor.errors import ConfigError
 from monitor.events import Assigned, GroupLook, Revoked
 from monitor.sources.kafka import KafkaSource
-from monitor.sources.kafka_client import repair_join
 from monitor.sources.kafka_group import GroupWatch
+from monitor.sources.kafka_repairs import repair_join
 
 pytestmark = [
     # The library reads its schemas in a way Python 3.11 and 3.12 warn about.

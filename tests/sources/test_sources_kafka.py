@@ -25,7 +25,7 @@ from monitor.demo.broker import EmbeddedBroker
 from monitor.errors import ConfigError, Retryable
 from monitor.events import Assigned, Fetched, OutOfRange, Revoked, Stuck, StuckReason, TopicPartition
 from monitor.sources.kafka import KafkaSource
-from monitor.sources.kafka_client import BadFetch
+from monitor.sources.kafka_repairs import BadFetch
 
 pytestmark = [
     # The library reads its schemas in a way Python 3.11 and 3.12 warn about,
