@@ -1,7 +1,7 @@
 """The engine's ports: its source, its detectors, its monitors and the observers that it reports to."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
@@ -51,6 +51,10 @@ class Source(Protocol):
 
     def resume(self) -> None:
         """Deliver again. Idempotent."""
+        ...
+
+    def hold(self, partitions: Collection[TopicPartition]) -> None:
+        """Deliver nothing of these partitions until the next call; of all others as before. Idempotent."""
         ...
 
     def commit(self, positions: Mapping[TopicPartition, int]) -> None:

@@ -33,7 +33,7 @@ class Bounds(NamedTuple):
     max_seconds: float = 600.0
     max_traces: int = 10_000
     max_bytes: int = 64 * 2**20
-    max_spans: int = 10_000
+    max_spans: int = 5_000
     skew_seconds: float = 0.1
     max_sources: int = 128
     max_source_chars: int = 256 * 2**10

@@ -195,7 +195,7 @@ class AssemblyConfig(Section):
     )
     max_traces: Count = Field(10_000, description="Incomplete traces kept; beyond, the oldest are judged.")
     max_spans: Count = Field(
-        10_000,
+        5_000,
         description="Spans of one trace that are judged together; further ones are judged as another piece.",
     )
     max_sources: Count = Field(

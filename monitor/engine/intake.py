@@ -74,6 +74,8 @@ class Intake:
     def remove(self, work: Sequence[Work]) -> None:
         """Remove traces that `first` or `large` has returned."""
         (self._large if _is_large(work[0]) else self._queue).remove(work)
+        for each in work:
+            _count(each, -1)
 
     def clear(self) -> None:
         """Forget the queue: its records are released, and will be delivered again."""
@@ -112,6 +114,7 @@ class Intake:
 
     def _append(self, work: Work) -> None:
         (self._large if _is_large(work) else self._queue).append(work)
+        _count(work, 1)
 
     def _queue_assembled(self, assembled: Assembled[Part], now: float) -> None:
         """Queue the exchanges of a trace, each with its share of the bytes of its spans."""
@@ -175,6 +178,11 @@ class Intake:
             self._append(Work(partition, origin, trace, size, now, chars=chars))
             # The record's size counts once, however many traces it holds.
             size = 0
+
+
+def _count(work: Work, sign: int) -> None:
+    work.partition.queued_bytes += sign * work.size
+    work.partition.queued_traces += sign * (work.exchange is None)
 
 
 def _is_large(work: Work) -> bool:

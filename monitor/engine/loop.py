@@ -19,6 +19,7 @@ from monitor.engine.ports import LedgerPort
 from monitor.engine.settings import Settings, Totals
 from monitor.engine.settling import count_released, settle
 from monitor.engine.staging import Staged
+from monitor.engine.throttle import Throttle
 from monitor.engine.work import Part
 from monitor.errors import Fenced, Retryable
 from monitor.events import (
@@ -44,6 +45,7 @@ LAG_SECONDS = 1.0
 IDLE_SECONDS = 0.1  # longest wait of an idle turn: how late a stop or a reload may be noticed
 BUSY_SECONDS = 0.02  # longest wait for detectors while there may be more to read
 POLL_SECONDS = 0.2  # longest time between polls with work at hand: heartbeats and rebalances need them
+SOON_SECONDS = 0.05  # the same while some partitions crowd out others
 ENOUGH_BATCHES = 2  # decoded batches at hand before intake waits
 
 
@@ -84,7 +86,8 @@ class Engine:
         self._staged = Staged()
         self._deferred: list[Event] = []
         self._ledger_backoff = Backoff(clock)
-        self._paused = self._exhausted = self._stopping = self._reloading = False
+        self._throttle = Throttle(source, settings)
+        self._exhausted = self._stopping = self._reloading = False
         self._drain_until: Deadline | None = None
         self._commit_at = self._rules_at = self._lag_at = 0.0
         self._committed: dict[TopicPartition, int] = {}
@@ -169,7 +172,7 @@ class Engine:
         """Do one round of everything that is due. Waits at most `IDLE_SECONDS`, besides the ledger."""
         self.turned_at = self._clock.monotonic()
         self._observer.turned()
-        self._throttle()
+        self._hold()
         if self._wants_more():
             at_hand = self._intake or self._judging or self._staged or self._deferred
             at_work = at_hand and not self._ledger_backoff.failing
@@ -197,21 +200,17 @@ class Engine:
         """Return whether to poll; a poll costs a round trip through the client's other thread."""
         if self._ledger_backoff.failing or len(self._intake) < ENOUGH_BATCHES * self._detectors.batch_size:
             return True  # while the ledger fails, this is where the loop waits
-        return self.turned_at - self._polled_at >= POLL_SECONDS
+        # While some partitions are held, others have little to do, and wait for no one.
+        return self.turned_at - self._polled_at >= (SOON_SECONDS if self._throttle.holds else POLL_SECONDS)
 
-    def _throttle(self) -> None:
-        """Pause intake while there is enough to do, or no ledger to put it in; resume at half."""
-        share = 0.5 if self._paused else 1.0
-        full = (
-            self._intake.whole + self._judging.traces >= self._settings.max_waiting_traces * share
-            or self._intake.bytes >= self._settings.max_waiting_bytes * share
+    def _hold(self) -> None:
+        """Read no more while there is enough to do, or no ledger to put it in."""
+        waiting = max(
+            (self._intake.whole + self._judging.traces) / self._settings.max_waiting_traces,
+            self._intake.bytes / self._settings.max_waiting_bytes,
         )
-        hold = full or self._stopping or self._ledger_backoff.failing or bool(self._deferred)
-        if hold and not self._paused:
-            self._source.pause()
-        elif self._paused and not hold:
-            self._source.resume()
-        self._paused = hold
+        closed = self._stopping or self._ledger_backoff.failing
+        self._throttle.apply(self._partitions.owned, self._deferred, waiting=waiting, closed=closed)
 
     def _poll(self, timeout: float) -> Sequence[Event]:
         self._polled_at = self.turned_at
@@ -222,17 +221,18 @@ class Engine:
             self._clock.sleep(IDLE_SECONDS)
             return ()
         # A transaction that may have been written must be repeated as it was: nothing may join it.
-        most = 0 if self._ledger_backoff.failing else MOST_BYTES
+        most = 0 if self._ledger_backoff.failing or self._throttle.paused else MOST_BYTES
         now, self._deferred = portion(events, most, self._rooms())
         return now
 
     def _rooms(self) -> dict[TopicPartition, int]:
-        """Return how many records may be taken of the partitions with whose records daemons have died."""
+        """Return how many records may be taken now of partitions that crowd out others, or are suspected."""
         for partition in self._partitions.suspected():
             if partition.is_cleared() and not partition.pending:
                 self._partitions.calm(partition)
         quiet = self._quiet
-        return {partition.name: partition.room(quiet=quiet) for partition in self._partitions.suspected()}
+        rooms = {partition.name: partition.room(quiet=quiet) for partition in self._partitions.suspected()}
+        return rooms | dict.fromkeys(self._throttle.crowding, 0)
 
     @property
     def _quiet(self) -> bool:
@@ -328,7 +328,7 @@ class Engine:
         return True
 
     def _collect(self) -> None:
-        wait = IDLE_SECONDS if self._paused else BUSY_SECONDS
+        wait = IDLE_SECONDS if self._throttle.paused else BUSY_SECONDS
         if self._judging.collect(0.0 if self._staged else wait):
             # There is room again: workers need not wait until these are recorded.
             self._judging.submit(self._intake, self.escalation_rate)

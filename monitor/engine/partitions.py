@@ -28,7 +28,8 @@ _INCIDENTS: Mapping[StartReason, Incident] = {
 class Partition:
     """A claimed partition. `alive` ends when it is revoked or fenced; its work is dropped then.
 
-    `pending` counts records taken and not yet in the ledger. `witness` is the record to be delivered first,
+    `pending` counts records taken and not yet in the ledger; `queued_bytes` and `queued_traces` (those that
+    came whole) wait for detectors. `witness` is the record to be delivered first,
     only to check that the topic was not recreated. If daemons died with its next records in hand, the next
     `few_left` are taken `FEW` at a time; if one died in spite of that, or these are all there is, the next
     `alone_left` are taken one by one, `alone` in the daemon. `condemned` is the one that they died of.
@@ -46,6 +47,8 @@ class Partition:
         "name",
         "pending",
         "progress",
+        "queued_bytes",
+        "queued_traces",
         "version",
         "witness",
     )
@@ -58,7 +61,7 @@ class Partition:
         self.incarnation = claim.incarnation
         self.progress = Progress(claim.mark)
         self.alive = True
-        self.pending = 0
+        self.pending = self.queued_bytes = self.queued_traces = 0
         deaths, self.condemned = claim.attempt
         left = assigned.end - claim.mark.next_offset
         suspect = deaths >= SUSPECT and left > 0

@@ -5,49 +5,63 @@ from types import MappingProxyType
 from typing import Final
 
 from monitor.events import Event, Exhausted, Fetched, Passed, TopicPartition
-from monitor.trace import Record
 
-MOST_BYTES: Final = 4 * 2**20
-"""Records decoded in one turn: up to half a second of it, where they hold many small spans."""
+MOST_BYTES: Final = 2 * 2**20
+"""Records decoded in one turn: up to a fifth of a second of it, where they hold many small spans."""
 
 
 def portion(
     events: Sequence[Event], most_bytes: int, rooms: Mapping[TopicPartition, int] = MappingProxyType({})
 ) -> tuple[list[Event], list[Event]]:
-    """Return the events to handle now, and those for later, of which the order stays.
+    """Return the events to handle now, and those for later; of each partition the order stays.
 
     Now come records of `most_bytes` bytes, or the first one that is larger, and all that is about no records;
-    of the partitions in `rooms` no more records than that.
+    of the partitions in `rooms` no more records than that. Each partition has an equal part of the bytes, and
+    those with less to decode than that come first.
     """
+    left = _shared(events, most_bytes, rooms)
     now: list[Event] = []
     later: list[Event] = []
-    room, left, behind = most_bytes, dict(rooms), set[TopicPartition]()
+    behind: set[TopicPartition] = set()
     for event in events:
         if isinstance(event, Exhausted):
             (later or now).append(event)
         elif not isinstance(event, Fetched | Passed):
             now.append(event)
-        elif room <= 0 or (name := event[:2]) in behind:
+        elif (name := (event.topic, event.partition)) in behind:
             later.append(event)
         elif isinstance(event, Passed):
-            now.append(event)
+            (now if most_bytes > 0 else later).append(event)
         else:
-            ends, size = _reach(event.records, room, left.get(name))
-            room -= size
-            left |= {name: left[name] - ends} if name in left else {}
-            if ends:
-                now.append(event._replace(records=event.records[:ends]))
-            if ends < len(event.records):
-                later.append(event._replace(records=event.records[ends:]))
+            count = min(left[name], len(event.records))
+            left[name] -= count
+            if count:
+                now.append(event._replace(records=event.records[:count]))
+            if count < len(event.records):
+                later.append(event._replace(records=event.records[count:]))
                 behind.add(name)
     return now, later
 
 
-def _reach(records: Sequence[Record], room: int, most: int | None) -> tuple[int, int]:
-    """Return how many records come now, and their size in bytes."""
-    size = 0
-    for place, record in enumerate(records[:most]):
-        if size >= room:
-            return place, size
-        size += len(record.value or b"")
-    return len(records[:most]), size
+def _shared(
+    events: Sequence[Event], most_bytes: int, rooms: Mapping[TopicPartition, int]
+) -> dict[TopicPartition, int]:
+    """Return how many records of each partition come now."""
+    sizes: dict[TopicPartition, list[int]] = {}
+    for event in events:
+        if isinstance(event, Fetched):
+            of = sizes.setdefault((event.topic, event.partition), [])
+            of.extend([len(record.value or b"") for record in event.records])
+    counts = dict.fromkeys(sizes, 0)
+    room = most_bytes
+    part = most_bytes / max(1, len(sizes))
+    for nth, name in enumerate(sorted(sizes, key=lambda name: sum(sizes[name]) > part)):
+        share = room / (len(sizes) - nth)  # what the ones before have left is shared by those after
+        used = 0
+        for size in sizes[name][: rooms.get(name)]:
+            if used >= share or used >= room:
+                break
+            used += size
+            counts[name] += 1
+        room -= used
+    return counts

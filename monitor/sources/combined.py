@@ -1,7 +1,7 @@
 """Several sources as one, e.g. Kafka and the spool; a partition belongs to the source that announced it."""
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from monitor.clock import Clock, Deadline
 from monitor.errors import Retryable
@@ -56,6 +56,11 @@ class CombinedSource:
         """Deliver again. Idempotent."""
         for source in self._turn:
             source.resume()
+
+    def hold(self, partitions: Collection[TopicPartition]) -> None:
+        """Deliver nothing of these partitions until the next call. Idempotent."""
+        for source in self._turn:
+            source.hold([key for key in partitions if self._owners.get(key) is source])
 
     def commit(self, positions: Mapping[TopicPartition, int]) -> None:
         """Commit to each source the positions of its partitions."""

@@ -4,7 +4,7 @@ import queue
 import re
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
@@ -43,6 +43,7 @@ class FileSource:
         self._delivering = False
         self._exhausted = False
         self._paused = False
+        self._held = False
         self._last_time: float | None = None
         self._lines: _FileLines | _StreamLines
         if str(path) == "-":
@@ -66,7 +67,7 @@ class FileSource:
         if not self._assigned:
             self._assigned = True
             return [Assigned(self._topic, 0, None, 0, self._end)]
-        if self._paused or not self._delivering or self._exhausted:
+        if self._paused or self._held or not self._delivering or self._exhausted:
             self._clock.sleep(timeout)
             return ()
         if self._position < self._lines.next_number:
@@ -102,6 +103,10 @@ class FileSource:
     def resume(self) -> None:
         """Deliver again. Idempotent."""
         self._paused = False
+
+    def hold(self, partitions: Collection[TopicPartition]) -> None:
+        """Deliver nothing while the file is among these partitions. Idempotent."""
+        self._held = (self._topic, 0) in partitions
 
     def commit(self, positions: Mapping[TopicPartition, int]) -> None:
         """Do nothing: a file keeps no positions."""

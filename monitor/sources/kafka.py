@@ -6,7 +6,7 @@ rebalances, which the next `poll` returns as events.
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import Any, NamedTuple
@@ -167,6 +167,11 @@ class KafkaSource:
     def resume(self) -> None:
         """Deliver again, except partitions that wait for a seek. Idempotent."""
         self._assignment.paused = False
+        self._assignment.apply_pauses()
+
+    def hold(self, partitions: Collection[TopicPartition]) -> None:
+        """Deliver nothing of these partitions until the next call. Idempotent."""
+        self._assignment.held = frozenset(partitions)
         self._assignment.apply_pauses()
 
     def commit(self, positions: Mapping[TopicPartition, int]) -> None:

@@ -39,6 +39,7 @@ class Assignment:
     def __init__(self, clock: Clock, logs: Logs, rights: Rights) -> None:
         self.partitions: dict[TopicPartition, OwnedPartition] = {}
         self.paused = False
+        self.held: frozenset[TopicPartition] = frozenset()  # wait although the source is not paused
         self._clock = clock
         self._logs = logs
         self._rights = rights
@@ -58,7 +59,8 @@ class Assignment:
             return
         for name in self._consumer.assignment():
             owned = self.partitions.get(name)
-            reads = owned is not None and (owned.probed or (owned.delivering and not self.paused))
+            waits = self.paused or tuple(name) in self.held
+            reads = owned is not None and (owned.probed or (owned.delivering and not waits))
             if reads and not self.is_withheld(name):
                 self._consumer.resume(name)
             else:
@@ -80,7 +82,7 @@ class Assignment:
         owned.epochs = Epochs(offset, leader_epoch)
         owned.delivering = True
         self.move(key, offset, leader_epoch)
-        if not self.paused and not self.is_withheld(key):
+        if not self.paused and key not in self.held and not self.is_withheld(key):
             self._consumer.resume(library_partition(key))
 
     def move(self, key: TopicPartition, offset: int, leader_epoch: int) -> None:

@@ -1,6 +1,6 @@
 """A bounded range of Kafka's records as a source: no group, no commits, no effect on others."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple, Self, TypeAlias
 
@@ -34,6 +34,7 @@ class RangeSource:
         self._clock = clock
         self._positions: dict[TopicPartition, int] = {}
         self._again: list[TopicPartition] = sorted(ranges)  # to be reported as assigned
+        self._held: frozenset[TopicPartition] = frozenset()
         self._paused = self._exhausted = self._closed = False
 
     @classmethod
@@ -123,7 +124,8 @@ class RangeSource:
             self._exhausted = False
             self._positions[topic, partition] = offset
             self._consumer.seek(library_partition((topic, partition)), offset)
-            self._consumer.resume(library_partition((topic, partition)))
+            if (topic, partition) not in self._held:
+                self._consumer.resume(library_partition((topic, partition)))
             self._advance()
 
     def refresh(self, topic: str, partition: int) -> None:
@@ -139,6 +141,14 @@ class RangeSource:
     def resume(self) -> None:
         """Deliver again. Idempotent."""
         self._paused = False
+
+    def hold(self, partitions: Collection[TopicPartition]) -> None:
+        """Deliver nothing of these partitions until the next call. Idempotent."""
+        for key in self._held ^ frozenset(partitions):
+            if key in self._positions and self._positions[key] < self.ranges[key].stop:
+                name = library_partition(key)
+                (self._consumer.pause if key in partitions else self._consumer.resume)(name)
+        self._held = frozenset(partitions)
 
     def commit(self, positions: Mapping[TopicPartition, int]) -> None:
         """Do nothing: a replay leaves no trace."""

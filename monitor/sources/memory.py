@@ -11,7 +11,7 @@ source refuses further polls, and a new one over the same log goes on from what 
 A `MARKER` takes an offset without a record.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -204,6 +204,7 @@ class MemorySource:
         self._released: set[TopicPartition] = set()  # taken by a Revoke, so not claimed again automatically
         self._events: list[Event] = []
         self._paused = False
+        self._held: frozenset[TopicPartition] = frozenset()
         self._closed = False
         self._crashed = False
         self._exhausted = False
@@ -258,6 +259,10 @@ class MemorySource:
     def resume(self) -> None:
         """Deliver again. Idempotent."""
         self._paused = False
+
+    def hold(self, partitions: Collection[TopicPartition]) -> None:
+        """Deliver nothing of these partitions until the next call. Idempotent."""
+        self._held = frozenset(partitions)
 
     def commit(self, positions: Mapping[TopicPartition, int]) -> None:
         """Remember the positions of owned partitions in the log."""
@@ -328,7 +333,7 @@ class MemorySource:
 
     def _read(self, key: TopicPartition, limit: int) -> int:
         reading = self._readings.get(key)
-        if reading is None or not reading.delivering or limit <= 0:
+        if reading is None or not reading.delivering or limit <= 0 or key in self._held:
             return 0
         partition = self._log.partitions()[key]
         for happening in partition.happenings.pop(reading.position, ()):

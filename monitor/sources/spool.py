@@ -6,7 +6,7 @@ begins at that offset.
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -66,6 +66,7 @@ class SpoolSource:
         self._readings: dict[str, _Reading] = {}
         self._turn = deque(spool.topics)
         self._paused = False
+        self._held: frozenset[TopicPartition] = frozenset()
         self._closed = False
 
     def poll(self, timeout: float, max_records: int) -> Sequence[Event]:
@@ -103,6 +104,10 @@ class SpoolSource:
         """Deliver again. Idempotent."""
         self._paused = False
 
+    def hold(self, partitions: Collection[TopicPartition]) -> None:
+        """Deliver nothing of these partitions until the next call. Idempotent."""
+        self._held = frozenset(partitions)
+
     def commit(self, positions: Mapping[TopicPartition, int]) -> None:
         """Do nothing: the ledger moved the position and deleted what is behind it in one transaction."""
 
@@ -135,7 +140,7 @@ class SpoolSource:
         self._turn.rotate()
         for topic in self._turn:
             reading = self._readings[topic]
-            if reading.delivering and limit > 0:
+            if reading.delivering and limit > 0 and (topic, 0) not in self._held:
                 event = self._read(topic, reading, limit)
                 if isinstance(event, Fetched):
                     limit -= len(event.records)

@@ -160,6 +160,24 @@ def pauses(rig: Rig) -> None:
     source.close({}, PATIENCE)
 
 
+def holds(rig: Rig) -> None:
+    """A held partition delivers nothing while the others do; it goes on without loss once it is let go."""
+    source, seen = join(rig)
+    held = sorted(rig.expected)[:1]
+    source.hold(held)
+    seek_all(source, rig)
+    others = sum(len(values) for key, values in rig.expected.items() if key not in held)
+    poll_until(source, seen, lambda: len(seen.records) >= others, max_records=2)
+    idle(source, seen)
+    assert len(seen.records) == others
+    source.hold(held)
+    source.hold([])
+    read_all(source, seen, rig)
+    for key, values in rig.expected.items():
+        assert seen.values(key) == list(values)
+    source.close({}, PATIENCE)
+
+
 def commits_survive(rig: Rig) -> None:
     """What one source committed, while running and at its close, is what the next one is told."""
     keys = sorted(rig.expected)
@@ -194,6 +212,7 @@ CHECKS: Final[tuple[Callable[[Rig], None], ...]] = (
     delivers_in_order_and_again,
     bounds_a_poll,
     pauses,
+    holds,
     commits_survive,
     closes,
 )

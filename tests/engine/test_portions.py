@@ -22,37 +22,62 @@ def record(offset: int, size: int) -> Record:
     return Record("t", 0, offset, 0.0, None, b"x" * size if size else None)
 
 
-@given(st.lists(st.lists(st.integers(0, 9), max_size=6), max_size=6), st.integers(0, 20), st.booleans())
+SIZES = st.lists(st.tuples(st.integers(0, 2), st.lists(st.integers(0, 9), max_size=6)), max_size=8)
+
+
+@given(SIZES, st.integers(0, 20), st.booleans(), st.dictionaries(st.integers(0, 2), st.integers(0, 3)))
 def test_portions_hold_all_records_once_and_in_order(
-    sizes: list[list[int]],
+    sizes: list[tuple[int, list[int]]],
     most: int,
     ends: bool,  # noqa: FBT001
+    rooms: dict[int, int],
 ) -> None:
-    """None has more than its bytes and one record, and the end of the input comes last."""
-    offset = 0
+    """None has more than its bytes and one record, nor more of a partition than there is room for."""
+    counts = [0] * 3
     events: list[Event] = []
-    for each in sizes:
-        records = [record(offset + place, size) for place, size in enumerate(each)]
-        offset += len(records)
-        events += [Fetched("t", 0, records), Passed("t", 0, offset), Revoked("u", 1)]
+    for partition, each in sizes:
+        begin = counts[partition]
+        records = [record(begin + place, size) for place, size in enumerate(each)]
+        counts[partition] += len(records)
+        events += [Fetched("t", partition, records), Passed("t", partition, counts[partition])]
+        events += [Revoked("u", 1)]
     events += [Exhausted()] if ends else []
-    now, later = portion(events, most)
+    now, later = portion(events, most, {("t", n): room for n, room in rooms.items()})
     assert sum(isinstance(event, Revoked) for event in now) == len(sizes)
+    for n, room in rooms.items():
+        assert sum(len(e.records) for e in now if isinstance(e, Fetched) and e.partition == n) <= room
     told: list[Event] = []
-    for _ in range(200):
-        taken = [r for event in now if isinstance(event, Fetched) for r in event.records]
-        assert sum(len(r.value or b"") for r in taken[:-1]) < max(most, 1)
+    for _ in range(400):
+        taken = [len(r.value or b"") for event in now if isinstance(event, Fetched) for r in event.records]
+        assert sum(taken) < max(most, 1) + max(taken, default=0) * 3
         told += now
         if not later:
             break
         now, later = portion(later, max(most, 1))
     assert not later
-    offsets = [r.offset for event in told if isinstance(event, Fetched) for r in event.records]
-    assert offsets == [*range(offset)]
-    assert [event for event in told if isinstance(event, Passed)] == [
-        e for e in events if isinstance(e, Passed)
-    ]
+    for partition, count in enumerate(counts):
+        own = [e for e in told if isinstance(e, Fetched | Passed) and e.partition == partition]
+        offsets = [r.offset for event in own if isinstance(event, Fetched) for r in event.records]
+        assert offsets == [*range(count)]
+        seen = 0  # what is passed comes behind the records that it is about
+        for event in own:
+            seen = max(seen, event.offset) if isinstance(event, Passed) else seen + len(event.records)
+            assert not isinstance(event, Passed) or event.offset == seen
     assert not ends or isinstance(told[-1], Exhausted)
+
+
+@given(st.integers(1, 20), st.integers(1, 30), st.booleans())
+def test_a_partition_with_little_does_not_wait_for_one_with_much(
+    large: int,
+    small: int,
+    first: bool,  # noqa: FBT001
+) -> None:
+    """All its records come with the first portion, before or behind whatever else was delivered."""
+    flood = Fetched("t", 0, [record(offset, MIB) for offset in range(large)])
+    other = Fetched("t", 1, [record(offset, 1000) for offset in range(small)])
+    now, _ = portion([flood, other] if first else [other, flood], 4 * MIB)
+    taken = {event.partition: len(event.records) for event in now if isinstance(event, Fetched)}
+    assert taken == {0: min(large, 4), 1: small}
 
 
 def test_a_poll_of_large_records_is_decoded_over_some_turns() -> None:

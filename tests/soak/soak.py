@@ -57,6 +57,8 @@ def tell(text: str) -> None:
 
 def run(name: str, case: Case, share: float) -> dict[str, Any]:
     """Run one case in a folder of its own and return its line."""
+    for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(threads, "1")  # as `riskmon` does
     folder = Path(tempfile.mkdtemp(prefix=f"riskmon-soak-{name}-"))
     line: dict[str, Any] = {"name": name, "ok": True, "share": share}
     tell(f"{name}: begins, share {share:g}")

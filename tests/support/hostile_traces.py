@@ -103,7 +103,7 @@ class Judged(ScriptedDetectors):
 class Bench:
     """An engine with those detectors and a ledger in memory, which reads one record a poll."""
 
-    def __init__(self, records: Sequence[bytes], *, max_spans: int = 10_000, **settings: Any) -> None:
+    def __init__(self, records: Sequence[bytes], *, max_spans: int = 5_000, **settings: Any) -> None:
         self.clock = ManualClock()
         self.observer = RecordingObserver()
         self.detectors = Judged()
