@@ -192,7 +192,7 @@ def build_engine(
             excerpt_chars=config.ledger.excerpt_chars,
             rules_seconds=config.rules.reload_seconds,
             load_shedding=load_shedding,
-            apps=frozenset(budget.app for budget in config.budgets.flagged) - {"*"},
+            apps=mentioned(config, rules.current).get("app", frozenset()),
         ),
         assembler=assembler,
     )

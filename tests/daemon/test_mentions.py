@@ -1,12 +1,19 @@
 """Names that the configuration mentions are kept apart and kept as they are."""
 
+import json
 from pathlib import Path
+
+from engines import assess
 
 from monitor.clock import ManualClock
 from monitor.config import Config
-from monitor.daemon.build import build_metrics
+from monitor.daemon.build import build_engine, build_metrics
 from monitor.daemon.mentions import mentioned
+from monitor.engine.fair_queue import QUANTUM
+from monitor.ledger.store import Ledger
+from monitor.privacy.vault import Vault
 from monitor.rules import RuleBook
+from monitor.testing import MemoryLog, MemorySource, RecordingObserver, ScriptedDetectors
 
 RULES = """
 groups:
@@ -59,3 +66,30 @@ def test_junk_that_comes_first_takes_no_place_of_theirs(tmp_path: Path) -> None:
     assert reload.ok
     metrics.inc("traces_judged", app="hotline", environment="production", model="m-1")
     assert metrics.value("traces_judged", app="hotline", environment="production", model="m-1") == 1
+
+
+def test_an_application_that_a_rule_names_queues_apart(tmp_path: Path) -> None:
+    """A hundred applications that nobody named sent before it, and it waits for one turn of each."""
+    clock = ManualClock()
+    config = config_with(tmp_path, "bank")
+    apps = [f"junk-{number}" for number in range(100) for _ in range(20)]
+    sent = [{"id": f"{number}", "app": app, "response": "r"} for number, app in enumerate([*apps, "bank"])]
+    log = MemoryLog({("traces", 0): [json.dumps(trace).encode() for trace in sent]})
+    observer, vault = RecordingObserver(), Vault(bytes(32))
+    detectors = ScriptedDetectors(assess, batch_size=10, capacity=1)
+    engine = build_engine(
+        config,
+        clock=clock,
+        source=MemorySource(log, clock, finite=False),
+        pool=detectors,
+        rules=RuleBook(config.rules.paths, clock),
+        ledger=Ledger.open("sqlite://", vault, clock, "d0"),
+        vault=vault,
+        observer=observer,
+    )
+    while len(observer.judgements) < len(sent):
+        engine.turn()
+        detectors.finish_all()
+        clock.advance(0.01)
+    place = [each.trace.app for each in observer.judgements].index("bank")
+    assert place < 80 * QUANTUM / 2**10  # 65 queues, and what was judged before it was read
