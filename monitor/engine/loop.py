@@ -271,7 +271,8 @@ class Engine:
             for other in others:
                 self._drop_partition(other.name)
                 self._partitions.set_aside(other.assigned)
-            self._partitions.give_back([other.name for other in others])
+            if others:
+                self._partitions.give_back([other.name for other in others])
 
     def _drop_overtaken(self, name: TopicPartition, *, moved: bool) -> None:
         """Drop a partition that an operator or another daemon has claimed."""
