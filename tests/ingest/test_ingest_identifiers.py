@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.ingest.identifiers import CACHED, KeptNames, Names, clean_identifier, clean_title
+from monitor.privacy.personal import is_identifier, is_title
 
 HASHED = re.compile(r"h:[0-9a-f]{16}")
 
@@ -186,6 +187,16 @@ def test_the_work_is_bounded(text: str) -> None:
     """However digits, letters and signs mix, an identifier takes less than ten milliseconds."""
     began = time.process_time()
     clean_identifier(text, keyed)
+    assert time.process_time() - began < 0.01
+
+
+@pytest.mark.parametrize("piece", ["-", "a/", "1-", "://a:"])
+def test_a_longer_text_is_not_looked_at(piece: str) -> None:
+    """What is too long for an identifier is no identifier, and megabytes of it cost nothing."""
+    text = piece * 2**20
+    began = time.process_time()
+    assert not is_identifier(text)
+    assert not is_title(text)
     assert time.process_time() - began < 0.01
 
 
