@@ -16,6 +16,7 @@ import re
 import unicodedata
 from typing import Final
 
+_HEXADECIMAL: Final = r"[0-9a-f]{32}"
 # Beginnings of keys as their issuers publish them, and what follows at least.
 _KEYS: Final = {
     "sk- rk_ sk_": r"[\w-]{16}",  # OpenAI, Anthropic, OpenRouter, Langfuse, LiteLLM; Stripe, ElevenLabs
@@ -25,15 +26,19 @@ _KEYS: Final = {
     "xoxa- xoxb- xoxc- xoxd- xoxe- xoxe. xoxo- xoxp- xoxr- xoxs- xapp- hooks.slack.com": r"[\w./-]{16}",
     "AIza ya29. GOCSPX- 1//0": r"[\w-]{16}",  # Google
     "whsec_ EAA sq0atp- sq0csp-": r"[\w+/=-]{20}",  # Stripe, Meta and Square
-    "shpat_ shpca_ shppa_ shpss_ dop_v1_ doo_v1_ dor_v1_ dapi key-": r"[0-9a-f]{32}",  # Shopify, Databricks
+    "shpat_ shpca_ shppa_ shpss_ dop_v1_ doo_v1_ dor_v1_ dapi key-": _HEXADECIMAL,  # Shopify, Databricks
     "SG. dckr_pat_": r"[\w.-]{20}",  # SendGrid, Docker
     "hf_ api_org_ r8_ gsk_ xai- pplx- pcsk_ nvapi- lsv2_ tgp_v1_ fw_ csk- jina_ tvly-": r"[\w-]{20}",
     "npm_ pypi- rubygems_ glsa_ glc_ sntrys_ sntryu_ figd_ PMAK- NRAK- phx_ hvs. hvb.": r"[\w.+/=-]{20}",
     "lin_api_ secret_ ntn_ ATATT3 ATCTT3 dp.pt. dp.st. dp.sa. sbp_ pscale_ ops_eyJ": r"[\w.=-]{16}",
-    "SK AC": r"[0-9a-f]{32}",  # Twilio
+    "SK AC": _HEXADECIMAL,  # Twilio
     "AGE-SECRET-KEY-1": r"[A-Z0-9]{20}",
     "eyJ": r"[\w.-]{17}",  # JSON Web Tokens, and any other JSON in Base64
 }
+KEY_BEGINNINGS: Final = tuple(
+    beginning for keys, rest in _KEYS.items() if rest != _HEXADECIMAL for beginning in keys.split()
+)
+"""Of keys that need their beginning to be told from words: 32 hexadecimal digits do not."""
 _SHORTEST_KEY: Final = 18  # characters
 _SECRET = re.compile(
     "(?<![A-Za-z0-9])(?:"

@@ -15,6 +15,7 @@ import re2
 
 from monitor.findings import EVIDENCE_DROPPED, PII, Assessment, Evidence, Judgement, Redaction, Status
 from monitor.ports import RedactionRequest
+from monitor.privacy.personal import KEY_BEGINNINGS
 from monitor.trace import SafeText, Trace
 
 WITHHELD = SafeText("<withheld: personal data was not judged>")
@@ -43,18 +44,26 @@ _NET = tuple(
                 r"|\b[A-Za-z]{2}\p{Nd}{2}[A-Za-z0-9]{11,30}\b"
             ),
         ),
-        ("SECRET", r"\b(?:sk|pk|rk|ghp|gho|ghs|xox[abprs]|AKIA|ASIA|AIza|eyJ)[-_A-Za-z0-9.]{10,}"),
+        ("SECRET", rf"\b(?:[prs]k|{'|'.join(map(re.escape, KEY_BEGINNINGS))})[-_A-Za-z0-9.+/=]{{10,}}"),
         ("TOKEN", r"[A-Za-z0-9+/_=-]{32,}"),
         # Nine digits and more: SSN, cards, phones, accounts. A date has eight.
         ("NUMBER", rf"\+?\p{{Nd}}(?:[{_SPACE}().\-/\x{{2010}}-\x{{2015}}]{{0,3}}\p{{Nd}}){{8,}}"),
     )
 )
+INVISIBLE: Final = (
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f"
+    "\u202a-\u202e\u2060-\u2064\u206a-\u206f\ufeff"
+)
+"""Characters that no reader sees, for a class of a pattern: they hide from patterns what they stand in."""
+_HIDDEN = re.compile(  # with the rest of Unicode's format characters and its selectors of variants
+    f"[{INVISIBLE}\u0600-\u0605\u06dd\u070f\u0890\u0891\u08e2\u180b-\u180f\u2065-\u2069\ufe00-\ufe0f"
+    "\ufff9-\ufffb\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+    "\U000e0000-\U000e01ef]"
+)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _ADDRESS = re.compile(r"(\b\d{1,3}(?:\.\d{1,3}){3}(?::\d{1,5})?\b)")
 _QUOTED_BYTES = re.compile(r"""\bb['"]""")
 _MOST_ITEMS = 8  # of a list in a log message
-_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
-
 
 _PARTS = {
     "messages": ("content",),
@@ -78,9 +87,7 @@ class Redacted:
     """A text with its masks; rendering never shows a masked character, whatever window is asked for."""
 
     def __init__(self, text: str, spans: Iterable[Mask]) -> None:
-        visible = _INVISIBLE.sub(
-            "\x00", text
-        )  # keeps offsets while zero-width characters stop hiding matches
+        visible = _HIDDEN.sub("\x00", text)  # keeps offsets while invisible characters stop hiding matches
         masks = [mask for mask in spans if 0 <= mask.start < mask.end <= len(text)]
         compact, offsets = _without_nul(_SURROGATE.sub("\ufffd", visible))
         for kind, pattern in _NET:

@@ -1,6 +1,7 @@
 """Redaction: nothing shaped like personal data gets out, whole or in part."""
 
 import ast
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from work import seconds
 
 from monitor.findings import Assessment, Evidence, Status
 from monitor.ports import RedactionRequest
+from monitor.privacy.personal import KEY_BEGINNINGS
 from monitor.privacy.redact import WITHHELD, Mask, Redacted, TraceRedactor, redact, text_of
 from monitor.trace import Document, Message, Step, StepKind, ToolCall, Trace
 
@@ -59,6 +61,19 @@ def test_the_net_knows_unicode(secret: str) -> None:
     shown = Redacted(f"Please use {secret} for that.", ()).render()
     assert "<" in shown
     assert secret[1:-1] not in shown
+
+
+@pytest.mark.parametrize("beginning", KEY_BEGINNINGS)
+def test_the_net_knows_the_beginnings_of_keys(beginning: str) -> None:
+    """A key is masked by its issuer's beginning, also where the sender has cut off most of it."""
+    assert Redacted(f"Use {beginning}Ab3dEfGhIj now", ()).render() == "Use <SECRET> now"
+
+
+def test_invisible_characters_hide_nothing() -> None:
+    """Whatever a reader does not see between two digits, a card's number is masked."""
+    unseen = [chr(code) for code in range(0x110000) if unicodedata.category(chr(code)) == "Cf"]
+    for character in (*unseen, "\u034f", "\u115f", "\u17b4", "\u180b", "\ufe00", "\ufe0f", "\U000e0100"):
+        assert Redacted(f"Pay {character.join('4111111111111111')}.", ()).render() == "Pay <NUMBER>."
 
 
 @pytest.mark.parametrize("before", ["\u00e9", "\u65e5", "_", "x"])

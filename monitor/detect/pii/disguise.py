@@ -12,13 +12,13 @@ from typing import NamedTuple
 
 from monitor.detect.pii.context import STOP_WORDS
 from monitor.detect.pii.spans import EntitySpan
+from monitor.privacy.redact import INVISIBLE
 
-_INVISIBLE = "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u206a-\u206f\ufeff"
 _DASHES = "\u2010-\u2015\u2212\ufe58\ufe63\uff0d"
 _SIGN = re.compile(
-    rf"[{_INVISIBLE}{_DASHES}\u00a0\u2007\u202f\u3000\uff01-\uff5e]|(?=[^\x00-\x7f])\d|[\U0001d7ce-\U0001d7ff]"
+    rf"[{INVISIBLE}{_DASHES}\u00a0\u2007\u202f\u3000\uff01-\uff5e]|(?=[^\x00-\x7f])\d|[\U0001d7ce-\U0001d7ff]"
 )
-_HIDDEN = re.compile(f"[{_INVISIBLE}]")
+_HIDDEN = re.compile(f"[{INVISIBLE}]")
 _DASH = re.compile(f"[{_DASHES}]")
 _AT = r"[ \t]{0,2}(?:[\[({<][ \t]?(?:at|@|arroba)[ \t]?[\])}>]|(?<=[ \t])at(?=[ \t]))[ \t]{0,2}"
 _DOT = r"[ \t]{0,2}(?:[\[({<][ \t]?(?:dot|\.|punkt|point)[ \t]?[\])}>]|(?<=[ \t])dot(?=[ \t]))[ \t]{0,2}"
