@@ -198,7 +198,7 @@ def build_engine(
     )
 
 
-def build_metrics(config: Config, rules: RuleBook, destinations: list[str]) -> Metrics:
+def build_metrics(config: Config, rules: RuleBook, destinations: list[str], clock: Clock) -> Metrics:
     """Build the metrics, with a series from the start for every name that is known."""
     metrics = Metrics(
         config.telemetry,
@@ -209,6 +209,7 @@ def build_metrics(config: Config, rules: RuleBook, destinations: list[str]) -> M
             "rule": [rule.name for rule in rules.current.rules],
             **mentioned(config, rules.current),
         },
+        clock=clock,
     )
     rules.follow(lambda current: metrics.keep(mentioned(config, current)))
     return metrics

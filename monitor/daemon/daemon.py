@@ -81,7 +81,7 @@ class Daemon:
         self.clock = clock = clock or SystemClock()
         self.rules = RuleBook(config.rules.paths or default_paths(), clock)
         self._destinations = senders(config, clock, lines)
-        self.metrics = build.build_metrics(config, self.rules, list(self._destinations))
+        self.metrics = build.build_metrics(config, self.rules, list(self._destinations), clock)
         self._tracer = build.build_tracer(config)
         self._evaluations = build.build_evaluations(config, clock, self.metrics)
         self._pusher = build.build_pusher(config, self.metrics, clock)

@@ -58,7 +58,8 @@ def session(
         config = config.model_copy(update=update)
         vault = vault or Vault.fresh()
         store = Ledger.open(config.ledger_url(), vault, clock, config.name())
-        telemetry = TelemetryObserver(Metrics(config.telemetry), clock, structlog.get_logger(__name__))
+        metrics = Metrics(config.telemetry, clock=clock)
+        telemetry = TelemetryObserver(metrics, clock, structlog.get_logger(__name__))
         with closing(store), closing(Pool(specs(config), config.pool, clock)) as pool:
             engine = build_engine(
                 config,

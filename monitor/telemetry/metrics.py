@@ -13,7 +13,7 @@ import threading
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, product
-from typing import Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import numpy as np
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
@@ -27,6 +27,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar
 
 from monitor import __version__
+from monitor.clock import Clock, SystemClock
 from monitor.config import TelemetryConfig
 from monitor.telemetry.catalogue import (
     FAMILIES,
@@ -43,6 +44,11 @@ from monitor.telemetry.catalogue import (
 )
 
 MAX_VALUE_CHARS: Final = 128
+IDLE_SECONDS: Final = 7200.0
+"""A name that nothing was counted under for so long gives its place to others, once they want it.
+
+Longer than the window of the risk rates (`monitor.telemetry.rates`), which would bring the name back.
+"""
 _MAX_INITIAL_SETS: Final = 500
 _TRACE_ID: Final = re.compile(r"[0-9a-f]{32}")
 
@@ -75,9 +81,13 @@ class Metrics(Collector):
     """
 
     def __init__(
-        self, settings: TelemetryConfig | None = None, known: Mapping[str, Iterable[str]] | None = None
+        self,
+        settings: TelemetryConfig | None = None,
+        known: Mapping[str, Iterable[str]] | None = None,
+        clock: Clock | None = None,
     ) -> None:
         settings = settings or TelemetryConfig()
+        self._clock = clock or SystemClock()
         self.registry = CollectorRegistry()
         self._lock = threading.Lock()
         self._max_values = settings.max_label_values
@@ -86,6 +96,10 @@ class Metrics(Collector):
         self._values: dict[MetricName, dict[LabelSet, float]] = {}
         self._histograms: dict[MetricName, dict[LabelSet, _Histogram]] = {}
         self._exemplars: dict[tuple[MetricName, LabelSet], Exemplar] = {}
+        self._crowded = False  # whether a value became `other` since the next two were taken
+        self._counts: dict[tuple[MetricName, LabelSet], float] = {}
+        self._counts_due = float("-inf")
+        self._reported: set[MetricName] = set()  # counters of others, set whether they grow or not
         for name, family in FAMILIES.items():
             if family.kind is Kind.HISTOGRAM:
                 self._histograms[name] = {}
@@ -137,6 +151,7 @@ class Metrics(Collector):
 
     def total(self, name: CounterName, value: float, /, **labels: str) -> None:
         """Export a counter kept elsewhere; a value below the last one means that its owner restarted."""
+        self._reported.add(name)
         self._put(name, value, _ordered(name, labels))
 
     def set(self, name: GaugeName, value: float, /, **labels: str) -> None:
@@ -234,6 +249,8 @@ class Metrics(Collector):
         labels = FAMILIES[name].labels
         if len(values) != len(labels):
             raise TypeError(f"{name}: needs the labels {[label.name for label in labels]}")
+        if self._crowded:
+            self._forget_idle()
         key = tuple(map(self._admit_value, labels, values))
         if key in series or len(series) < FAMILIES[name].cap * self._scale:
             return key
@@ -266,6 +283,38 @@ class Metrics(Collector):
     def _overflow(self, label: Label) -> None:
         counter = self._values["label_overflow"]
         counter[(label.domain,)] = counter.get((label.domain,), 0.0) + 1.0
+        self._crowded = True
+
+    def _forget_idle(self) -> None:
+        """Drop the names, with their series, that nothing was counted under for `IDLE_SECONDS` or longer."""
+        now = self._clock.monotonic()
+        if now < self._counts_due:
+            return
+        self._crowded, self._counts_due = False, now + IDLE_SECONDS
+        before = self._counts
+        self._counts = {
+            (name, key): value
+            for name, series in self._values.items()
+            if FAMILIES[name].kind is Kind.COUNTER
+            for key, value in series.items()
+        }
+        idle, busy = set[tuple[str, str]](), set[tuple[str, str]]()
+        for (name, key), value in self._counts.items():
+            is_idle = name not in self._reported and before.get((name, key)) == value
+            (idle if is_idle else busy).update(_named(name, key))
+        gone = {
+            (domain, label)
+            for domain, label in idle - busy
+            if label in self._admitted[domain] and label not in self._reserved[domain]
+        }
+        for domain, label in gone:
+            self._admitted[domain].remove(label)
+        stores: list[tuple[MetricName, dict[LabelSet, Any]]]
+        stores = [*self._values.items(), *self._histograms.items()]
+        for name, series in stores:
+            for key in [key for key in series if not gone.isdisjoint(_named(name, key))]:
+                del series[key]
+                self._exemplars.pop((name, key), None)
 
     def _start_at_zero(self) -> None:
         """Create the foreseeable series; where only the reason is not, create it as `other`."""
@@ -283,6 +332,11 @@ class Metrics(Collector):
                     self._histogram(name, values)
                 else:
                     self._values[name][values] = 0.0
+
+
+def _named(name: MetricName, values: LabelSet) -> Iterator[tuple[str, str]]:
+    """Yield the labels of a series with the sets that their values are of."""
+    return zip((label.domain for label in FAMILIES[name].labels), values, strict=True)
 
 
 def _ordered(name: MetricName, labels: Mapping[str, str]) -> LabelSet:

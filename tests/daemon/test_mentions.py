@@ -55,7 +55,7 @@ def test_junk_that_comes_first_takes_no_place_of_theirs(tmp_path: Path) -> None:
     """However many names came before, a mentioned one has its own series, also one of a reload."""
     config = config_with(tmp_path, "bank")
     rules = RuleBook(config.rules.paths, ManualClock())
-    metrics = build_metrics(config, rules, [])
+    metrics = build_metrics(config, rules, [], ManualClock())
     for number in range(200):
         metrics.inc("traces_judged", app=f"junk-{number}", environment="production", model=f"j{number}")
     metrics.inc("traces_judged", app="support-bot", environment="canary", model="m-1")

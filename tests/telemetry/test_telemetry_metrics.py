@@ -15,11 +15,12 @@ from prometheus_client import generate_latest
 from prometheus_client.openmetrics import exposition, parser
 from prometheus_client.parser import text_string_to_metric_families
 
+from monitor.clock import ManualClock
 from monitor.config import TelemetryConfig
 from monitor.findings import Status
 from monitor.telemetry import reference as reference_page
 from monitor.telemetry.catalogue import FAMILIES, CounterName, GaugeName, HistogramName, Kind
-from monitor.telemetry.metrics import MAX_VALUE_CHARS, Metrics
+from monitor.telemetry.metrics import IDLE_SECONDS, MAX_VALUE_CHARS, Metrics
 from monitor.telemetry.reference import reference
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
@@ -286,3 +287,72 @@ def test_names_of_the_configuration_never_become_other() -> None:
     for app in ("support-bot", "hotline"):
         assert metrics.value("traces_judged", app=app, environment="production", model="gpt-5") == 1
     assert metrics.value("traces_judged", app="other", environment="production", model="gpt-5") == 1
+
+
+def counted(metrics: Metrics, app: str) -> float:
+    """What the traces of an application are counted as; 0 where it has no series."""
+    try:
+        return metrics.value("traces_judged", app=app, environment="production", model="m")
+    except KeyError:
+        return 0
+
+
+def test_names_that_went_quiet_give_their_places_to_others() -> None:
+    """Junk hides later names for hours, not for the daemon's life; who sends keeps the series."""
+    clock = ManualClock()
+    metrics = Metrics(TelemetryConfig(max_label_values=10), known={"app": ["vip"]}, clock=clock)
+
+    def send(app: str) -> None:
+        metrics.inc("traces_judged", app=app, environment="production", model="m")
+        metrics.set("drift_statistic_ratio", 0.1, app=app, model="m")
+        metrics.exemplar("traces_judged", (app, "production", "m"), TRACE_ID, clock.now())
+
+    for app in ("steady", "vip", *(f"junk{i}" for i in range(1_000))):
+        send(app)
+    send("late")
+    assert counted(metrics, "late") == 0
+    clock.advance(IDLE_SECONDS / 2)
+    send("steady")
+    clock.advance(IDLE_SECONDS / 2)
+    send("later")
+    for app in ("late", "steady", "vip"):
+        send(app)
+    assert [counted(metrics, app) for app in ("late", "steady", "vip")] == [1, 3, 2]
+    assert "junk" not in openmetrics(metrics)
+
+
+def test_names_stay_while_nobody_wants_their_places() -> None:
+    """An application that pauses for days keeps its series where there is room for all."""
+    clock = ManualClock()
+    metrics = Metrics(clock=clock)
+    for app in ("weekly", "daily", "daily"):
+        metrics.inc("traces_judged", app=app, environment="production", model="m")
+        clock.advance(7 * 86_400.0)
+    assert counted(metrics, "weekly") == 1
+
+
+def test_counters_kept_elsewhere_stay_while_they_are_reported() -> None:
+    """Their owner reports them although they do not grow: they neither come and go nor overflow each time."""
+    clock = ManualClock()
+    metrics = Metrics(TelemetryConfig(max_label_values=2), clock=clock)
+    for _ in range(5):
+        metrics.total("spans_foreign", 7, scope="sdk")
+        for i in range(5):
+            metrics.inc("traces_judged", app=f"a{i}", environment="production", model="m")
+        clock.advance(IDLE_SECONDS)
+    assert metrics.value("spans_foreign", scope="sdk") == 7
+    with pytest.raises(KeyError):
+        metrics.value("label_overflow", label="scope")
+
+
+def test_places_are_given_up_in_a_full_metric_too() -> None:
+    """Where not a label but a metric is full, names without traffic make room for new label sets."""
+    clock = ManualClock()
+    metrics = Metrics(TelemetryConfig(max_label_values=1_000), clock=clock)
+    for i in range(FAMILIES["traces_judged"].cap + 1):
+        metrics.inc("traces_judged", app=f"junk{i}", environment="production", model="m")
+    metrics.inc("traces_judged", app="a", environment="production", model="m")  # counts are taken
+    clock.advance(IDLE_SECONDS)
+    for _ in range(2):
+        metrics.inc("traces_judged", app="b", environment="production", model="m")
+    assert counted(metrics, "b") > 0
