@@ -65,7 +65,11 @@ _ADDRESS = re.compile(r"[^\s@]@[^\s@]+\.[^\s@]{2}")  # in any script
 _is_plain = re.compile(
     r"(?:[A-Za-z._:/+-]*+[0-9]){0,8}+[A-Za-z._:/+-]*+"
 ).fullmatch  # too few digits for a number
-_RANDOM = re.compile(r"[0-9a-f]{16}(?:[0-9a-f]{16})?|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+# Digits alone may be a card's, and behind two letters an IBAN's.
+_is_random = re.compile(
+    r"(?!..[0-9]*\Z)[0-9a-f]{16,}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+    r"|[a-z]{1,16}+[_-](?!..[0-9]*\Z)[0-9a-f]{16,}"
+).fullmatch
 _DIGITS = re.compile(r"[0-9](?:[^A-Za-z0-9]*[0-9]){8}")  # in every number that the net knows
 
 _TIME = r"(?:[01]\d|2[0-3])(?::?[0-5]\d){1,2}(?:[.,]?\d{3,9})?"
@@ -125,10 +129,10 @@ def is_identifier(text: str) -> bool:
     if not 0 < len(text) <= MAX_CHARS:
         return False
     if _is_plain(text):
-        # At every id that is new, a microsecond counts: hence no call of `_may_hold_key`.
-        if len(text) < _SHORTEST_KEY or (text[:3] not in _FIRST and _FIRST.isdisjoint(_nexts(text))):
+        # At every id that is new, a microsecond counts.
+        if len(text) < _SHORTEST_KEY or not _may_hold_key(text):
             return True
-    elif _RANDOM.fullmatch(text) and not text.isdecimal():
+    elif _is_random(text) and text[:3] not in _FIRST:
         return True
     return _ALLOWED.fullmatch(text) is not None and not is_personal(text)
 
@@ -166,7 +170,8 @@ def is_personal(text: str) -> bool:
 
 
 def _may_hold_key(text: str) -> bool:
-    return text[:3] in _FIRST or not _FIRST.isdisjoint(_nexts(text))
+    end = len(text) - _SHORTEST_KEY + len("sk-")  # of the last beginning that has room for a key
+    return text[:3] in _FIRST or not _FIRST.isdisjoint(_nexts(text, 0, end))
 
 
 def _folded(char: str) -> str:

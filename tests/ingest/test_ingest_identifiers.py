@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.ingest.identifiers import CACHED, KeptNames, Names, clean_identifier, clean_title
-from monitor.privacy.personal import is_identifier, is_title
+from monitor.privacy.personal import is_identifier, is_personal, is_title
 
 HASHED = re.compile(r"h:[0-9a-f]{16}")
 
@@ -188,6 +188,22 @@ def test_the_work_is_bounded(text: str) -> None:
     began = time.process_time()
     clean_identifier(text, keyed)
     assert time.process_time() - began < 0.01
+
+
+@given(
+    st.from_regex(r"[a-z]{0,9}[_-]?[0-9a-f]{16,50}", fullmatch=True)
+    | st.from_regex(r"(?:key|dapi|hf|sk|be|de|user)?[_-]?[a-f]{0,2}[0-9]{13,32}[a-f]?", fullmatch=True)
+    | st.from_regex(r"(?:[a-z]{1,4}-)?[0-9]{8}(-[0-9]{4}){3}-[0-9]{11}[0-9a-f]", fullmatch=True)
+)
+def test_ids_by_chance_are_known_at_a_glance(text: str) -> None:
+    """The short way for hexadecimal ids, alone or behind a word, says what the whole net says."""
+    assert is_identifier(text) is not is_personal(text)
+
+
+def test_an_account_that_looks_hexadecimal_is_hashed() -> None:
+    """A Belgian IBAN in small letters has sixteen characters, as a span's id has."""
+    for text in ("be68539007547034", "user-be68539007547034"):
+        assert HASHED.fullmatch(clean_identifier(text, keyed))
 
 
 @pytest.mark.parametrize("piece", ["-", "a/", "1-", "://a:"])
