@@ -87,7 +87,8 @@ class LineWriter:
                 with self._writing:
                     self._out(line)
             except OSError:
-                self._lost += 1
+                with self._changed:
+                    self._lost += 1
             else:
                 self._mention()
             self._report()
