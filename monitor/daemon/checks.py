@@ -65,21 +65,13 @@ def _policies(config: Config) -> list[CheckResult]:
 
     Names without a wildcard are kept as they are, if they may be logged at all.
     """
-    from monitor.agents.policy import read_options
-    from monitor.daemon.mentions import is_exact
+    from monitor.daemon.mentions import is_exact, of_agents
     from monitor.ingest.identifiers import KeptNames, clean_title
 
     section = config.enabled_detectors().get("agent")
     if section is None or section.factory:
         return []
-    options = read_options(section.options)
-    named = [*options.allow, *options.destructive, *options.approval, *options.agents]
-    named += [
-        name
-        for policy in options.agents.values()
-        for key in ("allow", "destructive", "approval")
-        for name in policy.get(key, ())
-    ]
+    named = [name for _, name in of_agents(config)]
     kept = KeptNames()
     kept.replace(name for name in named if is_exact(name))
     hashed = sorted({name for name in named if clean_title(name, str, kept) != name.strip()})

@@ -17,7 +17,7 @@ def mentioned(config: Config, rules: RuleSet) -> Mapping[str, frozenset[str]]:
     They come from `telemetry.allow`, error budgets, the rules' `match` and the policies of agents.
     """
     names: defaultdict[str, set[str]] = defaultdict(set)
-    for kind, name in (*_of_traffic(config, rules), *_of_agents(config)):
+    for kind, name in (*_of_traffic(config, rules), *of_agents(config)):
         if is_exact(name):
             names[kind].add(name)
     return {kind: frozenset(found) for kind, found in names.items()}
@@ -39,7 +39,8 @@ def _of_traffic(config: Config, rules: RuleSet) -> Iterator[tuple[str, str]]:
         yield from rule.match.items()
 
 
-def _of_agents(config: Config) -> Iterator[tuple[str, str]]:
+def of_agents(config: Config) -> Iterator[tuple[str, str]]:
+    """Yield the names and globs of the policies of agents, with what they name: `agent` or `tool`."""
     section = config.enabled_detectors().get("agent")
     if section is None or section.factory:
         return
