@@ -57,9 +57,11 @@ PAYLOADS: dict[str, Any] = {
     "litellm": LITELLM, "kong": KONG, "agento11y": AGENTO11Y,
     "otlp_json": request(
         span_of(SPAN), span_of(TOOL, spanId="a7ad6b7169203331", parentSpanId="b7ad6b7169203331"),
+        span_of({"llm.foreign": "x"}, spanId="c7ad6b7169203331", parentSpanId="b7ad6b7169203331"),
         resource=RESOURCE,
     ),
 }  # fmt: skip
+PAYLOADS["otlp_json"]["resourceSpans"][0]["scopeSpans"][0]["scope"] = {"name": "sdk", "version": "1"}
 SHARE = 2
 """So many canaries, of different shapes, go into each field."""
 
@@ -84,7 +86,9 @@ def planted(shape: str, pick: Random) -> tuple[str, bytes]:
 
 
 def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The places of all strings."""
+    """The places of all strings, and one more in each object, for a canary as its key."""
+    if isinstance(value, dict):
+        yield (*path, None)
     if isinstance(value, dict | list):
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):
             yield from leaves(item, (*path, key))
@@ -93,7 +97,7 @@ def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 def with_canaries(payload: Any, pick: Random, cores: set[bytes]) -> Iterator[bytes]:
-    """The payload again and again, each time with a canary in one of its strings."""
+    """The payload again and again, each time with a canary in one of its strings, or as a key."""
     for *path, last in leaves(payload):
         for shape in pick.sample(SHAPES, SHARE):
             text, core = planted(shape, pick)
@@ -101,7 +105,7 @@ def with_canaries(payload: Any, pick: Random, cores: set[bytes]) -> Iterator[byt
             changed = inner = copy.deepcopy(payload)
             for key in path:
                 inner = inner[key]
-            inner[last] = text
+            inner[text if last is None else last] = text
             yield json.dumps(changed).encode()
 
 
@@ -136,7 +140,7 @@ groups:
 def test_no_field_is_a_way_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """What looks like a person or a key in any string of a format is in no metric, log, alert, page, row."""
+    """What looks like a person or key in any string or field name is in no metric, log, alert, page, row."""
     pick, cores = Random(13), set[bytes]()
     logs = {(f"llm.{form}", 0): list(with_canaries(sent, pick, cores)) for form, sent in PAYLOADS.items()}
     count = sum(map(len, logs.values()))
