@@ -4,13 +4,15 @@ It changes nothing: no record is read, no message sent. Alertmanager gets an emp
 proves address, path and credentials; a webhook gets a connection that is closed again.
 """
 
-import json
+import http.client
 import shutil
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import Any, Final
+
+import msgspec
 
 from monitor.clock import Clock, SystemClock
 from monitor.config import Config
@@ -27,6 +29,14 @@ from monitor.private_files import nearest_folder
 SECONDS: Final = 5.0  # for each answer
 LEAST_FREE: Final = 2**30  # bytes on the ledger's disk
 LATE_SECONDS: Final = 300.0  # as in the alert RiskmonOutboxStuck
+LONGEST_PAGE: Final = 2**26  # bytes of an answer that are read: more is no daemon's
+
+
+class _Readiness(msgspec.Struct):
+    """What a daemon answers to `/readyz`: the conditions that fail, and why, where that is known."""
+
+    failing: list[str]
+    causes: dict[str, str] = {}
 
 
 def examine(config: Config) -> list[CheckResult]:
@@ -198,27 +208,41 @@ def _disk(config: Config, _clock: Clock) -> list[CheckResult]:
 
 
 def _host(config: Config) -> str:
-    return config.http.host if config.http.host not in {"0.0.0.0", "::"} else "localhost"  # noqa: S104 - a comparison
+    host = config.http.host if config.http.host not in {"0.0.0.0", "::"} else "localhost"  # noqa: S104 - a comparison
+    return f"[{host}]" if ":" in host else host
+
+
+def _ask(config: Config, page: str) -> str | None:
+    """Return a page of the daemon that runs here, whatever its status; None when nobody answers in HTTP."""
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        try:
+            answer = direct.open(f"http://{_host(config)}:{config.http.port}/{page}", timeout=SECONDS)
+        except urllib.error.HTTPError as error:
+            answer = error
+        with answer:
+            return bytes(answer.read(LONGEST_PAGE)).decode()
+    except (OSError, ValueError, http.client.HTTPException):
+        return None
 
 
 def _daemon(config: Config, _clock: Clock) -> list[CheckResult]:
-    url = f"http://{_host(config)}:{config.http.port}/readyz"
-    try:
-        with urllib.request.urlopen(url, timeout=SECONDS) as answer:
-            body: Any = json.load(answer)
-    except urllib.error.HTTPError as unready:
-        with unready:
-            body = json.load(unready)
-    except (OSError, ValueError):
+    where = f"{_host(config)}:{config.http.port}"
+    page = _ask(config, "readyz")
+    if page is None:
         return [
-            CheckResult("daemon", "missing", f"none answers at {url}; start `riskmon run` here to have one")
+            CheckResult("daemon", "missing", f"none answers at {where}; start `riskmon run` here to have one")
         ]
-    failing = [str(name) for name in body.get("failing", [])]
-    if not failing:
-        return [CheckResult("daemon", "ok", "ready")]
+    try:
+        body = msgspec.json.decode(page, type=_Readiness)
+    except msgspec.DecodeError:
+        return [
+            CheckResult("daemon", "failed", f"another program answers at {where}: end it, or set http.port")
+        ]
     return [
-        CheckResult("daemon", "failed", f"{name}: {CONDITIONS.get(name, 'see its log')}") for name in failing
-    ]
+        CheckResult("daemon", "failed", f"{name}: {body.causes.get(name) or CONDITIONS.get(name, _SEE_LOG)}")
+        for name in body.failing
+    ] or [CheckResult("daemon", "ok", "ready")]
 
 
 def _blind(config: Config, _clock: Clock) -> list[CheckResult]:
@@ -228,12 +252,10 @@ def _blind(config: Config, _clock: Clock) -> list[CheckResult]:
     from monitor.ingest import content_on
 
     try:
-        url = f"http://{_host(config)}:{config.http.port}/metrics"
-        with urllib.request.urlopen(url, timeout=SECONDS) as answer:
-            exported = answer.read().decode()
-    except (OSError, ValueError):
-        return []  # `_daemon` says so
-    families = {family.name: family.samples for family in text_string_to_metric_families(exported)}
+        exported = text_string_to_metric_families(_ask(config, "metrics") or "")
+        families = {family.name: family.samples for family in exported}
+    except ValueError:  # these are no metrics, and `_daemon` says that it is no daemon
+        return []
     blind = [
         (sample.labels["emitter"], int(sample.value))
         for sample in families.get("riskmon_traces_blind", ())
@@ -261,6 +283,7 @@ def _blind(config: Config, _clock: Clock) -> list[CheckResult]:
     ]
 
 
+_SEE_LOG: Final = "see its log"
 CONDITIONS: Final = {
     "started": "models are still loading, or cannot be loaded; see its log",
     "loop_turning": "the engine hangs; the watchdog ends it and writes its stacks to standard error",

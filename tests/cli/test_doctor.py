@@ -1,6 +1,9 @@
 """`riskmon doctor`: what it connects to, what it says, and how it exits."""
 
+import contextlib
 import json
+import socket
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -38,6 +41,10 @@ class Health:
     def live(self) -> bool:
         """Yes."""
         return True
+
+    def causes(self) -> Mapping[str, str]:
+        """Why its ledger fails, when it does."""
+        return {"ledger_writable": "the database has no room left"}
 
     def ready(self) -> Mapping[str, bool]:
         """As set."""
@@ -106,7 +113,7 @@ def patient(tmp_path: Path, broker: EmbeddedBroker) -> Iterator[Patient]:
     """A well one."""
     health = Health()
     metrics = Metrics()
-    server = HttpServer("127.0.0.1", 0, metrics.registry, health)
+    server = HttpServer("127.0.0.1", 0, metrics.registry, health, causes=health.causes)
     server.start()
     with receiver() as (outside, _):
         yield Patient(tmp_path, broker, outside, health, metrics, server.port)
@@ -141,7 +148,7 @@ def test_what_does_not_answer_is_named_with_the_next_step(patient: Patient) -> N
     assert failed.keys() == {"alertmanager", "feedback topic", "daemon"}
     assert failed["alertmanager"].startswith("not reached (connect); nothing listens there")
     assert "create it" in failed["feedback topic"]
-    assert failed["daemon"] == "ledger_writable: the ledger refuses writes; see disk and locks"
+    assert failed["daemon"] == "ledger_writable: the database has no room left"
 
 
 def test_messages_that_wait_or_are_set_aside_are_counted(patient: Patient) -> None:
@@ -185,6 +192,37 @@ def test_emitters_of_blind_traces_are_named_with_the_switch_of_their_content(pat
         state, detail = found[f"blind {emitter}"]
         assert (state, "3 traces" in detail, remedy in detail) == ("failed", True, True), detail
     assert found["foreign acme@3.1"][0] == "missing"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"HTTP/1.0 404 Not Found\r\n\r\n<html>",
+        b"HTTP/1.0 200 OK\r\n\r\n[]",
+        b"HTTP/1.0 200 OK\r\n\r\nnan{ 1",
+        b"HTTP/1.0 503 No\r\n\r\n\xff",
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"",
+    ],
+)
+def test_another_program_at_the_daemons_port_is_no_daemon(patient: Patient, said: bytes) -> None:
+    """Whatever it answers, the rest is examined, and nothing of it is taken for a daemon's word."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        patient.settings["http"]["port"] = listener.getsockname()[1]
+
+        def answer() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    near, _ = listener.accept()
+                    with near:
+                        near.recv(65536)
+                        near.sendall(said)
+
+        threading.Thread(target=answer, daemon=True).start()
+        _, found = patient.examine()
+        listener.shutdown(socket.SHUT_RDWR)
+    assert found["daemon"][0] in {"failed", "missing"}
+    assert found["disk"][0] == "ok"
 
 
 def test_without_a_daemon_or_a_receiver_it_still_examines_the_rest(patient: Patient) -> None:
