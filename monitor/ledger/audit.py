@@ -116,14 +116,14 @@ def verify(entries: Iterable[ChainEntry]) -> AuditReport:
     for entry in entries:
         if entry.seq != expected:
             report.problems.append(f"entry {expected} is missing: the next one is {entry.seq}")
-        if link(previous, entry.seq, entry.time, entry.kind, entry.body) != entry.hash:
+        if not _follows(entry, previous):
             report.problems.append(f"entry {entry.seq} ({entry.kind}) was altered, or the one before it")
         # Go on from the stored hash: one altered entry is one problem, not one for each that follows.
         previous, expected = entry.hash, entry.seq + 1
         report.entries += 1
         try:
             problem = _apply(report, covers, entry.kind, json.loads(entry.body))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             problem = f"has an unreadable body ({type(error).__name__})"
         if problem:
             report.problems.append(f"entry {entry.seq} ({entry.kind}): {problem}")
@@ -135,6 +135,13 @@ def verify(entries: Iterable[ChainEntry]) -> AuditReport:
             report.open.append(f"{name} offsets [{at}, {start})")
             at = cover.beyond[start]
     return report
+
+
+def _follows(entry: ChainEntry, previous: bytes) -> bool:
+    try:
+        return link(previous, entry.seq, entry.time, entry.kind, entry.body) == entry.hash
+    except (OverflowError, UnicodeEncodeError):  # a number or text that no entry can have
+        return False
 
 
 def _apply(report: AuditReport, covers: dict[str, _Cover], kind: str, body: dict[str, Any]) -> str | None:

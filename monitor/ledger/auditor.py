@@ -3,6 +3,8 @@
 import threading
 from typing import Final, Protocol
 
+import structlog
+
 from monitor.clock import Clock, Deadline
 from monitor.errors import Damaged, Retryable
 from monitor.ledger import queries
@@ -12,6 +14,8 @@ REST_FACTOR: Final = 20.0  # so verifying takes under 5 % of the time, however l
 COUNT_SECONDS: Final = 60.0
 TURN_SECONDS: Final = 10.0  # how soon a gap shows between verifications; they run in the same thread
 COUNTED: Final = ("flags", "feedback", "dead_letters")  # each has a small index to count
+
+log = structlog.get_logger(__name__)
 
 
 class AuditObserver(Protocol):
@@ -37,6 +41,9 @@ class Auditor:
     after the last one ended, whichever is longer, so that a long chain does not take the engine's time;
     `every` 0 means none. A damaged database is a problem of the chain, too. Gaps recorded between
     verifications are counted separately. `turn` is one step, so a test can drive it without a thread.
+
+    Rows that nobody can have written may break whatever reads them. That is one problem of the chain more, and
+    does not end the thread.
     """
 
     def __init__(self, ledger: Ledger, clock: Clock, observer: AuditObserver, every: float) -> None:
@@ -76,13 +83,20 @@ class Auditor:
                 return
             self._seen, new = queries.new_gaps(self._ledger, self._seen)
         except Damaged:
-            self._due = began + self._every
-            self._observer.verified(0, 1, self._gaps, self._clock.monotonic() - began)
+            self._failed(began)
             return
         except (Retryable, queries.Cancelled):
             return
+        except Exception as error:  # noqa: BLE001 - or whoever alters one row ends all verification
+            log.critical("audit_ended", error=type(error).__name__)
+            self._failed(began)
+            return
         self._gaps += new
         self._observer.gaps(self._gaps)
+
+    def _failed(self, began: float) -> None:
+        self._due = began + self._every
+        self._observer.verified(0, 1, self._gaps, self._clock.monotonic() - began)
 
     def _run(self) -> None:
         while not self._ended.is_set():
