@@ -18,13 +18,13 @@ from monitor.daemon import build, early_signals
 from monitor.daemon.component import Component, Components
 from monitor.daemon.reload import Reloader
 from monitor.daemon.systemd import notify
+from monitor.daemon.waiting import Waiting
 from monitor.daemon.watchdog import Watchdog
 from monitor.deliver.outbox import Dispatcher, longest_wait
 from monitor.deliver.senders import senders
 from monitor.detect import specs, tiers, without_lost_models
 from monitor.detect.pool import Pool
 from monitor.engine import Totals
-from monitor.engine.backoff import Backoff
 from monitor.errors import Retryable
 from monitor.ledger.auditor import Auditor
 from monitor.ledger.flags import FlagReader
@@ -38,8 +38,6 @@ from monitor.telemetry.lines import LineWriter
 from monitor.telemetry.observer import TelemetryObserver
 
 LIVE_SECONDS: Final = 15.0  # a stuck client makes readiness false within this time
-WAIT_SECONDS: Final = 0.1  # between two looks at whether to go on waiting for the ledger
-WAIT_USEC: Final = 60_000_000  # by which systemd waits on: more than an attempt and the time to the next one
 STOP_SECONDS: Final = 3.0  # after `shutdown.deadline_seconds` (20): less than the promised 25 s
 
 T = TypeVar("T")
@@ -114,7 +112,8 @@ class Daemon:
             causes=self.causes,
         )
         self._faults = Faults(log)
-        self._opened = self._ready = self._stopping = self._reloading = self._start_recorded = False
+        self._waiting = Waiting(clock, self._faults, lambda writable: self.observer.ledger(writable=writable))
+        self._opened = self._ready = self._reloading = self._start_recorded = False
         self.components = Components(self._first())
 
     def _open(self) -> None:
@@ -248,37 +247,16 @@ class Daemon:
 
     def open(self) -> bool:
         """Open the ledger as soon as that is possible; False when asked to stop before."""
-        if not self._patiently(self._open):
+        if not self._waiting.done(self._open) or self._waiting.stopped:
             return False
         if self._reloading:
             self.engine.reload()
-        if self._stopping:  # perhaps between the last attempt and here
-            self.engine.stop()
         return True
-
-    def _patiently(self, step: Callable[[], object]) -> bool:
-        """Do what needs the ledger, again and again until it works; False when asked to stop before."""
-        backoff = Backoff(self.clock)
-        while not self._stopping:
-            if backoff.due:
-                try:
-                    step()
-                except Retryable as error:
-                    self._faults.failed(error)
-                    self.observer.ledger(writable=False)
-                    backoff.failed()
-                    notify(f"EXTEND_TIMEOUT_USEC={WAIT_USEC}\nSTATUS=waits for the ledger: {error.cause}")
-                else:
-                    self._faults.ended()
-                    self.observer.ledger(writable=True)
-                    return True
-            self.clock.sleep(WAIT_SECONDS)
-        return False
 
     def stop(self) -> None:
         """Ask the daemon to drain and end. Safe from any thread and from signal handlers."""
         notify("STOPPING=1")
-        self._stopping = True
+        self._waiting.stop()
         if not self._opened:
             return
         # No answer of the ledger may take longer than what the engine has left to drain.
@@ -331,7 +309,7 @@ class Daemon:
 
     def _note_start(self) -> None:
         body = {"instance": self.config.name(), "version": __version__}
-        self._start_recorded = self._patiently(lambda: self.ledger.note("started", body))
+        self._start_recorded = self._waiting.done(lambda: self.ledger.note("started", body))
         self.observer.rules_loaded(self.rules.current.version, ok=True)
         self.observer.config_loaded(ok=True)
 

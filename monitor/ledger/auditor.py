@@ -42,8 +42,8 @@ class Auditor:
     `every` 0 means none. A damaged database is a problem of the chain, too. Gaps recorded between
     verifications are counted separately. `turn` is one step, so a test can drive it without a thread.
 
-    Rows that nobody can have written may break whatever reads them. That is one problem of the chain more, and
-    does not end the thread.
+    Rows that riskmon cannot have written may break whatever reads them. That is a problem of the chain, too,
+    and does not end the thread.
     """
 
     def __init__(self, ledger: Ledger, clock: Clock, observer: AuditObserver, every: float) -> None:

@@ -21,6 +21,7 @@ from monitor.console.http import HttpServer
 from monitor.daemon.daemon import Daemon
 from monitor.daemon.reload import Reloader, changed
 from monitor.daemon.systemd import notify
+from monitor.daemon.waiting import MORE_TIME
 from monitor.errors import ConfigError
 from monitor.rules import RuleBook
 from monitor.telemetry.logging import configure
@@ -190,8 +191,10 @@ def test_a_daemon_tells_systemd_and_reloads_when_asked(
     thread.start()
     hearing.start()
     try:
-        eventually(lambda: len(states) > 1, "a watchdog that is fed")
-        assert states[:2] == [b"READY=1", b"WATCHDOG=1"]
+        eventually(lambda: b"WATCHDOG=1" in states, "a watchdog that is fed")
+        asked, told = states[0], [state for state in states if not state.startswith(b"EXTEND_TIMEOUT_USEC=")]
+        assert asked == MORE_TIME.encode()
+        assert told[:2] == [b"READY=1", b"WATCHDOG=1"]
         before = daemon.rules.current.version
         rig.rules.write_text(RULES.replace("0.5", "0.6"))
         handlers[signal.SIGHUP](signal.SIGHUP, None)

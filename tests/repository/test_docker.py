@@ -208,6 +208,8 @@ def test_the_systemd_unit_is_valid_and_confined() -> None:
     assert (settings["Type"], settings["RestartPreventExitStatus"]) == ("notify", "78")
     assert (settings["Restart"], settings["StartLimitIntervalSec"]) == ("on-failure", "0")
     assert "check --offline" in settings["ExecStartPre"]  # which asks for no server
+    # https://www.freedesktop.org/software/systemd/man/latest/systemd.service.html#RestartPreventExitStatus=
+    assert settings["ExecStartPre"].startswith("-"), "78 prevents a restart only from the main process"
     assert int(settings["TimeoutStopSec"]) > defaults.shutdown.deadline_seconds + 3
     assert int(settings["TimeoutStartSec"]) > defaults.pool.startup_seconds
     assert int(settings["WatchdogSec"]) >= 2 * LIVE_SECONDS
