@@ -13,34 +13,28 @@ from typing import Any, NamedTuple
 
 import click
 import jsonschema
-import msgspec
 import pytest
 import sqlalchemy as sa
 from apache_kafka import ApacheKafka
 from click.testing import CliRunner
 from external import need_module
-from flags import redacted
+from ledgers import stocked, transaction
 
 from monitor import __version__, cli
 from monitor.cli import main
 from monitor.clock import SystemClock
 from monitor.config import Config, load, settings
 from monitor.demo.traffic import TrafficGenerator
-from monitor.events import Assigned, OffsetRange
-from monitor.findings import Action, Assessment, Flag, Judgement, Severity, Status
+from monitor.events import Assigned
 from monitor.ledger import schema as t
 from monitor.ledger.claims import Claim
 from monitor.ledger.spool import LedgerSpool
 from monitor.ledger.store import Ledger
-from monitor.outcome.effects import Policy, add_effects
-from monitor.outcome.transaction import Claimed, EngineVersion, Transaction, coverage_of
-from monitor.outcome.transaction import Finished as Done
+from monitor.outcome.transaction import Claimed
 from monitor.privacy.vault import Vault
 from monitor.progress import Mark
 from monitor.records import DeadLetter
 from monitor.spool import Received, spool_topic
-from monitor.testing import ManualClock
-from monitor.trace import Message, Origin, Trace
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 
@@ -97,61 +91,8 @@ class Stock(NamedTuple):
 def stock(tmp_path: Path) -> Iterator[Stock]:
     """A ledger as a daemon leaves it, where `call` looks for it."""
     config = load(None, {"RISKMON_DATA_DIR": str(tmp_path / "data")})
-    vault = Vault.open_or_make(config.data_dir / "riskmon.key")
-    ledger = Ledger.open(config.ledger_url(), vault, ManualClock(), "d0")
-    claim = ledger.claim(Assigned("llm.traces", 0, None, 0, 100), latest=False)
-    assert isinstance(claim, Claim)
-    flag = Flag(
-        id="",
-        rule="Some",
-        rule_version="1",
-        severity=Severity.WARNING,
-        actions=(Action.AUDIT, Action.FEEDBACK),
-        detectors=("pii",),
-    )
-    scored = Assessment(detector="pii", version="1", status=Status.SCORED, score=0.9)
-    judged = [
-        Judgement(
-            origin=Origin("llm.traces", 0, offset, 0),
-            trace=Trace(id=f"t-{offset}", time=1.0, response="Grüße", messages=(Message("user", "How?"),)),
-            assessments=(scored,),
-            flags=(msgspec.structs.replace(flag, id=f"flag-{offset}"),),
-        )
-        for offset in range(3)
-    ]
-    dead = [
-        DeadLetter(
-            topic="llm.traces",
-            partition=0,
-            offset=offset,
-            time=2.0,
-            reason=reason,
-            detail="see there",
-            key=b"k",
-            value=value,
-            headers=(("h", b"x"),),
-        )
-        for offset, reason, value in [(3, "invalid_json", b"{broken"), (4, "invalid_utf8", b"\xff\x00")]
-    ]
-    transaction = Transaction(
-        owner="d0",
-        version=EngineVersion.of({"pii": "1"}, "rules-1"),
-        marks={("llm.traces", 0): Claimed(claim.epoch, claim.version, Mark(5))},
-        coverage=coverage_of([Done("llm.traces", 0, OffsetRange(n, n + 1)) for n in range(5)], judged, dead),
-        flags=[],
-        feedback=[],
-        outgoing=[],
-        kept_traces=[],
-        dead_letters=dead,
-        snapshots={},
-    )
-    add_effects(
-        [redacted(each) for each in judged],
-        Policy(deliver=config.deliver, sample_ratio=0.0),
-        10.0,
-        transaction,
-    )
-    ledger.record(transaction)
+    letters = [("invalid_json", b"{broken"), ("invalid_utf8", b"\xff\x00")]
+    ledger = stocked(config, [("How?", "Grüße")] * 3, letters, "k")
     yield Stock(config, ledger)
     ledger.close()
 
@@ -403,19 +344,8 @@ def test_spools_are_listed_and_dead_letters_go_back_into_theirs(call: Call, stoc
         value=b"{}",
         headers=(("content-type", b"application/json"),),
     )
-    transaction = Transaction(
-        owner="d0",
-        version=EngineVersion.of({"pii": "1"}, "rules-1"),
-        marks={(topic, 0): Claimed(claim.epoch, claim.version, Mark(1))},
-        coverage=coverage_of([Done(topic, 0, OffsetRange(0, 1))], [], [letter]),
-        flags=[],
-        feedback=[],
-        outgoing=[],
-        kept_traces=[],
-        dead_letters=[letter],
-        snapshots={},
-    )
-    stock.ledger.record(transaction)
+    mark = Claimed(claim.epoch, claim.version, Mark(1))
+    stock.ledger.record(transaction({(topic, 0): mark}, letters=[letter]))
     assert call("spool", "list", "--json").json() == []
     assert call("dlq", "requeue", "3", **RECEIVING).out == "1 requeued\n"
     (row,) = call("spool", "list", "--json", **RECEIVING).json()
@@ -533,7 +463,7 @@ def test_dead_letters_round_trip(call: Call, stock: Stock, apache_kafka: ApacheK
     chosen = call("dlq", "list", "--json", "--reason", "invalid_utf8")
     assert json.loads(chosen.out)["id"] == listed[1]["id"]
     first = call("dlq", "show", listed[0]["id"]).json()
-    assert (first["value"], first["key"], first["headers"]) == ("{broken", "k", [["h", "x"]])
+    assert (first["value"], first["key"], first["headers"]) == ("{broken", "k", [["k", "x"]])
     assert call("dlq", "show", listed[1]["id"]).json()["value"] == "base64:/wA="
     assert call("dlq", "show", listed[0]["id"], "--raw").out == "{broken"
     assert call("dlq", "show", 999).code == 78
@@ -550,7 +480,7 @@ def test_dead_letters_round_trip(call: Call, stock: Stock, apache_kafka: ApacheK
     assert (sent.out, again.out) == ("2 requeued\n", "0 requeued\n")
     expected = [(b"k", b"{broken"), (b"k", b"\xff\x00")]
     assert [(r.key, r.value) for r in records] == expected
-    assert [list(r.headers) for r in records] == [[("h", b"x")]] * 2
+    assert [list(r.headers) for r in records] == [[("k", b"x")]] * 2
     assert call("audit", "verify").code == 0
 
 

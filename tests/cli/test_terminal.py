@@ -2,32 +2,23 @@
 
 import json
 import re
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
 import pytest
 from click.testing import CliRunner
-from flags import numbered_flag_row, redacted
+from flags import numbered_flag_row
 from hypothesis import given
 from hypothesis import strategies as st
+from ledgers import stocked
 
 from monitor.cli import riskmon
-from monitor.config import Config, load
+from monitor.config import load
 from monitor.console.review_page import as_html
 from monitor.console.review_page import as_json as page_as_json
-from monitor.events import Assigned, OffsetRange
-from monitor.findings import Action, Assessment, Flag, Judgement, Severity, Status
-from monitor.ledger.claims import Claim
-from monitor.ledger.store import Ledger
-from monitor.outcome.effects import Policy, add_effects
-from monitor.outcome.transaction import Claimed, EngineVersion, Transaction, coverage_of
-from monitor.outcome.transaction import Finished as Done
 from monitor.output import as_json, printable, quiet_json
-from monitor.privacy.vault import Vault
-from monitor.progress import Mark
-from monitor.records import DeadLetter
-from monitor.testing import ManualClock
-from monitor.trace import Message, Origin, SafeText, Trace
+from monitor.trace import SafeText
 
 OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 SIGNS = "".join(map(chr, [*range(1, 9), *range(11, 32), *range(0x7F, 0xA0), 0x61C, 0x200E, 0x200F])) + (
@@ -41,60 +32,10 @@ HOSTILE = f"\x1b[2J\x9b31m{SIGNS}verified\n"
 def environment(tmp_path: Path) -> dict[str, str]:
     """Variables of an installation whose ledger holds hostile text wherever somebody else wrote it."""
     variables = {"RISKMON_DATA_DIR": str(tmp_path / "data")}
-    config = load(None, variables)
-    fill(config)
+    letters = [("invalid_json", HOSTILE.encode()), ("invalid_json", b"\xff\x9b")]
+    with closing(stocked(load(None, variables), [(HOSTILE, HOSTILE)], letters, HOSTILE, 1.0)) as ledger:
+        ledger.move("llm.traces", 0, 9, HOSTILE)
     return variables
-
-
-def fill(config: Config) -> None:
-    """Record a flagged trace with feedback, two dead letters and a moved position."""
-    vault = Vault.open_or_make(config.data_dir / "riskmon.key")
-    ledger = Ledger.open(config.ledger_url(), vault, ManualClock(), "d0")
-    claim = ledger.claim(Assigned("llm.traces", 0, None, 0, 100), latest=False)
-    assert isinstance(claim, Claim)
-    flag = Flag(
-        id="flag-0",
-        rule="Some",
-        rule_version="1",
-        severity=Severity.WARNING,
-        actions=(Action.AUDIT, Action.FEEDBACK),
-        detectors=("pii",),
-    )
-    trace = Trace(id="t-0", time=1.0, response=HOSTILE, messages=(Message("user", HOSTILE),))
-    scored = Assessment(detector="pii", version="1", status=Status.SCORED, score=0.9)
-    origin = Origin("llm.traces", 0, 0, 0)
-    judged = [Judgement(origin=origin, trace=trace, assessments=(scored,), flags=(flag,))]
-    dead = [
-        DeadLetter(
-            topic="llm.traces",
-            partition=0,
-            offset=offset,
-            time=2.0,
-            reason="invalid_json",
-            detail=HOSTILE,
-            key=HOSTILE.encode(),
-            value=value,
-            headers=((HOSTILE, b"x"),),
-        )
-        for offset, value in [(1, HOSTILE.encode()), (2, b"\xff\x9b")]
-    ]
-    transaction = Transaction(
-        owner="d0",
-        version=EngineVersion.of({"pii": "1"}, "rules-1"),
-        marks={("llm.traces", 0): Claimed(claim.epoch, claim.version, Mark(3))},
-        coverage=coverage_of([Done("llm.traces", 0, OffsetRange(n, n + 1)) for n in range(3)], judged, dead),
-        flags=[],
-        feedback=[],
-        outgoing=[],
-        kept_traces=[],
-        dead_letters=dead,
-        snapshots={},
-    )
-    policy = Policy(deliver=config.deliver, sample_ratio=1.0)
-    add_effects([redacted(each) for each in judged], policy, 10.0, transaction)
-    ledger.record(transaction)
-    ledger.move("llm.traces", 0, 9, HOSTILE)
-    ledger.close()
 
 
 COMMANDS = (

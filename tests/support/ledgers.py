@@ -2,17 +2,18 @@
 
 import contextlib
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Self
 from urllib.parse import quote
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 from flags import redacted
 
-from monitor.config import AlertmanagerConfig, DeliverConfig
-from monitor.events import Assigned, OffsetRange
+from monitor.config import AlertmanagerConfig, Config, DeliverConfig
+from monitor.events import Assigned, OffsetRange, TopicPartition
 from monitor.findings import Action, Assessment, Flag, Judgement, Severity, Status
 from monitor.ledger.claims import Claim
 from monitor.ledger.store import Ledger
@@ -77,22 +78,91 @@ def claimed(ledger: Ledger, partition: int = 0, *, committed: int | None = None,
     return claim
 
 
+def transaction(
+    marks: dict[TopicPartition, Claimed],
+    judged: Sequence[Judgement] = (),
+    letters: Sequence[DeadLetter] = (),
+    *,
+    flags: Iterable[FlagRow] = (),
+    snapshots: dict[str, bytes] | None = None,
+) -> Transaction:
+    """What the engine records of records that were judged or set aside, before their effects are added."""
+    origins = [judgement.origin for judgement in judged]
+    places = [(of.topic, of.partition, of.offset) for of in (*origins, *letters)]
+    finished = [Done(topic, number, OffsetRange(offset, offset + 1)) for topic, number, offset in places]
+    return Transaction(
+        owner="d0",
+        version=EngineVersion.of({"pii": "1"}, "rules-1"),
+        marks=marks,
+        coverage=coverage_of(finished, list(judged), list(letters)),
+        flags=list(flags),
+        feedback=[],
+        outgoing=[],
+        kept_traces=[],
+        dead_letters=list(letters),
+        snapshots=snapshots or {},
+    )
+
+
+def flagged(origin: Origin, name: str, prompt: str, response: str, *actions: Action) -> Judgement:
+    """A trace and its one flag."""
+    flag = Flag(
+        id=name,
+        rule="Some",
+        rule_version="1",
+        severity=Severity.WARNING,
+        actions=(Action.AUDIT, *actions),
+        detectors=("pii",),
+    )
+    trace = Trace(id=f"t-{origin.offset}", time=1.0, response=response, messages=(Message("user", prompt),))
+    return Judgement(origin=origin, trace=trace, assessments=(SCORED,), flags=(flag,))
+
+
 def record_flags(ledger: Ledger, rows: Iterable[FlagRow]) -> None:
     """Record flags."""
-    ledger.record(
-        Transaction(
-            owner="d0",
-            version=EngineVersion.of({"pii": "1"}, "rules-1"),
-            marks={},
-            coverage=[],
-            flags=list(rows),
-            feedback=[],
-            outgoing=[],
-            kept_traces=[],
-            dead_letters=[],
-            snapshots={},
+    ledger.record(transaction({}, flags=rows))
+
+
+def stocked(
+    config: Config,
+    traces: Sequence[tuple[str, str]],
+    letters: Sequence[tuple[str, bytes]],
+    word: str,
+    sample_ratio: float = 0.0,
+) -> Ledger:
+    """Fill the ledger of a configuration with what a daemon left of `llm.traces`, and return it open.
+
+    First flagged traces (prompt, response) with feedback, then dead letters (reason, value), in whose detail,
+    key and header stands `word`.
+    """
+    vault = Vault.open_or_make(config.data_dir / "riskmon.key")
+    ledger = Ledger.open(config.ledger_url(), vault, ManualClock(), "d0")
+    claim = ledger.claim(Assigned("llm.traces", 0, None, 0, 100), latest=False)
+    assert isinstance(claim, Claim)
+    judged = [
+        flagged(Origin("llm.traces", 0, offset, 0), f"flag-{offset}", *texts, Action.FEEDBACK)
+        for offset, texts in enumerate(traces)
+    ]
+    dead = [
+        DeadLetter(
+            topic="llm.traces",
+            partition=0,
+            offset=offset,
+            time=2.0,
+            reason=reason,
+            detail=word,
+            key=word.encode(),
+            value=value,
+            headers=((word, b"x"),),
         )
-    )
+        for offset, (reason, value) in enumerate(letters, len(judged))
+    ]
+    mark = Claimed(claim.epoch, claim.version, Mark(len(judged) + len(dead)))
+    recorded = transaction({("llm.traces", 0): mark}, judged, dead)
+    policy = Policy(deliver=config.deliver, sample_ratio=sample_ratio)
+    add_effects([redacted(each) for each in judged], policy, 10.0, recorded)
+    ledger.record(recorded)
+    return ledger
 
 
 def batch(
@@ -105,26 +175,9 @@ def batch(
     snapshots: dict[str, bytes] | None = None,
 ) -> Transaction:
     """What the engine records when it has judged these offsets; all but the dead ones are flagged."""
-    judgements = []
-    for offset in offsets:
-        flag = Flag(
-            id=f"flag-{partition}-{offset}",
-            rule="Some",
-            rule_version="1",
-            severity=Severity.WARNING,
-            actions=(Action.AUDIT, Action.ALERT, Action.FEEDBACK),
-            detectors=("pii",),
-        )
-        trace = Trace(id=f"t-{offset}", time=1.0, response="All well.", messages=(Message("user", "How?"),))
-        judgements.append(
-            Judgement(
-                origin=Origin("t", partition, offset, 0),
-                trace=trace,
-                assessments=(SCORED,),
-                flags=(flag,) if flagged else (),
-            )
-        )
-    judged = [judgement for judgement in judgements if judgement.origin.offset not in dead]
+    judged = [
+        _judged(Origin("t", partition, offset, 0), flag=flagged) for offset in offsets if offset not in dead
+    ]
     letters = [
         DeadLetter(
             topic="t",
@@ -140,21 +193,15 @@ def batch(
         for offset in dead
     ]
     mark = Claimed(claim.epoch, claim.version, Mark(offsets.stop))
-    finished = [Done("t", partition, OffsetRange(offset, offset + 1)) for offset in offsets]
-    transaction = Transaction(
-        owner="d0",
-        version=EngineVersion.of({"pii": "1"}, "rules-1"),
-        marks={("t", partition): mark},
-        coverage=coverage_of(finished, judged, letters),
-        flags=[],
-        feedback=[],
-        outgoing=[],
-        kept_traces=[],
-        dead_letters=letters,
-        snapshots=snapshots or {},
-    )
-    add_effects([redacted(each) for each in judged], POLICY, 10.0, transaction)
-    return transaction
+    recorded = transaction({("t", partition): mark}, judged, letters, snapshots=snapshots)
+    add_effects([redacted(each) for each in judged], POLICY, 10.0, recorded)
+    return recorded
+
+
+def _judged(origin: Origin, *, flag: bool) -> Judgement:
+    name = f"flag-{origin.partition}-{origin.offset}"
+    judgement = flagged(origin, name, "How?", "All well.", Action.ALERT, Action.FEEDBACK)
+    return judgement if flag else msgspec.structs.replace(judgement, flags=())
 
 
 def next_claim(claim: Claim, offset: int) -> Claim:
