@@ -218,11 +218,18 @@ def _forbid_on_postgresql(connection: Any, _record: Any) -> None:
 
 
 def _write_on_postgresql(connection: sa.Connection) -> float:
+    _driver(connection).begins(writing=True)
     return _begin_on_postgresql(connection, IDLE_SECONDS, f"pg_advisory_xact_lock({_WRITERS}), ")
 
 
 def _read_on_postgresql(connection: sa.Connection) -> float:
+    _driver(connection).begins(writing=False)
     return _begin_on_postgresql(connection, READ_IDLE_SECONDS)
+
+
+def _driver(connection: sa.Connection) -> Any:
+    """Return the connection that `postgresql.bound` made."""
+    return connection.connection.driver_connection
 
 
 def _begin_on_postgresql(connection: sa.Connection, idle_seconds: float, lock: str = "") -> float:

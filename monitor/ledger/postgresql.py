@@ -2,7 +2,7 @@
 
 A server, or what lies before it, may swallow everything and answer nothing while the network's own checks are
 content. So each answer is waited for on this side, for a limited time, and a connection that kept us waiting
-for longer is closed.
+for longer is closed. A server that is slow with every answer gets twice that time for a whole transaction.
 """
 
 import math
@@ -17,8 +17,10 @@ from monitor.clock import Deadline, SystemClock
 from monitor.errors import ConfigError
 
 CALL_SECONDS: Final = 10.0  # for each answer; the server itself gives up a lock after 5 s
-CONNECT_SECONDS: Final = 4.0  # for each host of the URL
+CONNECT_SECONDS: Final = 4.0  # for each host of the URL, unless that has a `connect_timeout`
 LEAST_SECONDS: Final = 0.5  # for an answer once the end has come: plenty for a server that is up
+_NO_SECONDS: Final = 0.001  # psycopg may take none for no limit
+_CONNECT_TIMEOUTS: Final = {str(seconds) for seconds in range(1, int(CALL_SECONDS) + 1)}
 _LEAST_TO_CONNECT: Final = 2.0  # psycopg makes less time two seconds
 
 PARAMETERS: Final[Mapping[str, Any]] = {
@@ -34,7 +36,10 @@ PARAMETERS: Final[Mapping[str, Any]] = {
 
 
 class Patience:
-    """How long an answer is waited for: `usual` seconds, and hardly at all once an end has come."""
+    """How long an answer is waited for: `usual` seconds, and hardly at all once an end has come.
+
+    For all answers of a transaction that writes, twice as long: others wait for it, and so does the loop.
+    """
 
     def __init__(self, usual: float = CALL_SECONDS) -> None:
         self._usual = usual
@@ -48,6 +53,10 @@ class Patience:
     def seconds(self) -> float:
         """Longest wait for an answer from now on."""
         return max(LEAST_SECONDS, min(self._usual, self.left))
+
+    def transaction(self) -> Deadline:
+        """Return when a transaction that begins now must be over."""
+        return Deadline(SystemClock(), 2.0 * self._usual)
 
     @property
     def left(self) -> float:
@@ -65,7 +74,7 @@ class Patience:
 
 
 def require(url: sa.URL) -> None:
-    """Check what the driver is told. Raises ConfigError for parameters that it does not know."""
+    """Check what the driver is told. Raises ConfigError for unknown options, or too long a wait."""
     import psycopg
     from psycopg.conninfo import make_conninfo
 
@@ -75,6 +84,11 @@ def require(url: sa.URL) -> None:
         raise ConfigError(  # its message may quote a part of the URL
             f"ledger.url: the driver refuses it ({type(error).__name__}); check its options"
         ) from None
+    if url.query.get("connect_timeout", "1") not in _CONNECT_TIMEOUTS:
+        raise ConfigError(
+            f"ledger.url: connect_timeout must be a whole number from 1 to {CALL_SECONDS:.0f}, since a "
+            "daemon's loop waits so long; choose one, or leave it out"
+        )
 
 
 def bound(engine: sa.Engine, patience: Patience) -> None:
@@ -84,9 +98,17 @@ def bound(engine: sa.Engine, patience: Patience) -> None:
     class Connection(psycopg.Connection[Any]):
         """A connection that is closed when an answer is late: who knows what would arrive later."""
 
+        _end: Deadline | None = None
+
+        def begins(self, *, writing: bool) -> None:
+            """Limit the transaction that begins now, if it is to write."""
+            self._end = patience.transaction() if writing else None
+
         @override
         def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
             seconds = patience.seconds
+            if self._end is not None:
+                seconds = max(_NO_SECONDS, min(seconds, self._end.remaining()))
             try:
                 return super().wait(gen, interval, seconds)
             except psycopg.errors._WaitTimeout:  # noqa: SLF001 - what `wait` documents to raise
@@ -97,7 +119,7 @@ def bound(engine: sa.Engine, patience: Patience) -> None:
         left = patience.left
         if left < _LEAST_TO_CONNECT:
             raise psycopg.errors.ConnectionTimeout("no time is left to connect")
-        limits = {"connect_timeout": int(min(left, CONNECT_SECONDS)), **PARAMETERS}
-        return Connection.connect(*args, **{**limits, **parameters})
+        seconds = min(left, float(parameters.get("connect_timeout", CONNECT_SECONDS)))
+        return Connection.connect(*args, **{**PARAMETERS, **parameters, "connect_timeout": int(seconds)})
 
     sa.event.listen(engine, "do_connect", connect)

@@ -176,6 +176,9 @@ def test_what_refuses_a_start_is_waited_for_by_its_name(server: Server, database
                 pass
     with pytest.raises(ConfigError, match=r"driver refuses it.*options"):
         Ledger.open(server.url() + "?nonsense=1", VAULT, CLOCK, "d0")
+    for timeout in ("0", "-1", "600", "soon"):
+        with pytest.raises(ConfigError, match="connect_timeout must be a whole number from 1 to 10"):
+            Ledger.open(f"{server.url()}?connect_timeout={timeout}", VAULT, CLOCK, "d0")
 
 
 @pytest.mark.alone
@@ -206,6 +209,27 @@ def test_no_call_waits_for_a_silent_server_for_long(server: Server, database: st
         network.speak()
     with opened(server.url(database=database)) as ledger:
         ledger.record(batch(claimed(ledger), range(4)))
+
+
+@pytest.mark.alone
+def test_a_slow_server_keeps_no_transaction_for_long(server: Server, database: str) -> None:
+    """Each answer comes in time, and there are many: a writer has a deadline for all, a reader none."""
+    url = server.url(database=database)
+    with Network(server.port) as network, opened(url) as usual:
+        claim = claimed(usual)
+        with opened(server.url(port=network.port, database=database), seconds=1.0) as ledger:
+            network.delay = 0.1
+            began = time.monotonic()
+            with pytest.raises(Retryable, match="does not answer in time"):
+                ledger.record(batch(claim, range(4), dead=(3,)))
+            assert time.monotonic() - began < 4.0
+            time.sleep(1.1)  # other calls are spared for a second
+            began = time.monotonic()
+            assert queries.verify(ledger).ok
+            assert time.monotonic() - began > 2.0
+            network.delay = 0.0
+            ledger.record(batch(claim, range(4), dead=(3,)))
+        assert queries.verify(usual).ok
 
 
 @pytest.mark.parametrize("level", ["repeatable read", "serializable"])

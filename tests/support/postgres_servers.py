@@ -7,6 +7,7 @@ import socket
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -135,7 +136,7 @@ class Server:
 
 
 class Network:
-    """A way to a server that may be cut, or fall silent: then it takes everything and passes nothing on."""
+    """A way to a server that may be cut, be slow, or fall silent: then it takes all and passes nothing on."""
 
     def __init__(self, port: int) -> None:
         self._to = port
@@ -145,6 +146,7 @@ class Network:
         self._passing = threading.Event()
         self._passing.set()
         self.cut = False
+        self.delay = 0.0  # seconds before each piece of an answer
         threading.Thread(target=self._accept, daemon=True).start()
 
     def __enter__(self) -> Self:
@@ -187,6 +189,7 @@ class Network:
     def _pump(self, source: socket.socket, target: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
+                time.sleep(self.delay)
                 if self._passing.is_set():
                     target.sendall(data)
             target.shutdown(socket.SHUT_WR)
