@@ -10,7 +10,7 @@ from engines import assess, build_engine, decode_time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.engine.partitions import BEYOND_SECONDS, Partitions
+from monitor.engine.partitions import BEYOND_SECONDS, LOOK_SECONDS, RECLAIM_SECONDS, Partitions
 from monitor.events import Assigned, Existing, Passed
 from monitor.ledger import queries
 from monitor.ledger import schema as t
@@ -253,6 +253,30 @@ def test_a_move_back_is_followed_within_seconds(
     assert len(here.flags()) == len(set(here.flags()))
     assert here.counted()[Incident.FENCED] <= 1
     assert here.counted()[Incident.LEDGER_BEHIND] == 0
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_partition_that_another_daemon_claimed_is_claimed_again_within_seconds(
+    installation: Callable[..., Installation], *, busy: bool
+) -> None:
+    """Meanwhile the daemon is not ready, also one that has nothing to write; nothing is judged twice."""
+    here = installation([b"1"] * 6)
+    here.turns()
+    here.ledger.claim(Assigned("t", 0, None, 0, 6), latest=False)
+    if busy:
+        here.log.append(T0, [b"1"] * 3)
+    fenced = []
+    for _ in range(50):  # 15 s
+        here.turns(1)
+        fenced.append(not here.engine.health()["no_partition_fenced"])
+    noticed, again = fenced.index(True) * 0.3, (len(fenced) - fenced[::-1].index(True)) * 0.3
+    assert noticed <= LOOK_SECONDS + 0.6
+    assert again - noticed <= RECLAIM_SECONDS + 0.6
+    here.log.append(T0, [b"1"])
+    here.turns()
+    assert here.flags() == [(0, offset) for offset in range(10 if busy else 7)]
+    assert here.counted()[Incident.FENCED] == 1
+    assert queries.verify(here.ledger).ok
 
 
 def test_a_move_ahead_ends_what_is_stuck(installation: Callable[..., Installation]) -> None:

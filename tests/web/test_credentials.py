@@ -8,6 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from monitor.config import Config
+from monitor.daemon.build import build_gate, build_review
+from monitor.ledger.flags import FlagReader
+from monitor.telemetry.metrics import Metrics
+from monitor.telemetry.observer import TelemetryObserver
 from monitor.testing import ManualClock
 from monitor.web.credentials import (
     FREE_GUESSES,
@@ -18,6 +23,7 @@ from monitor.web.credentials import (
     Refused,
     network_of,
 )
+from monitor.web.server import Head
 
 TOKEN = "a-token-of-sixteen"
 RIGHT, WRONG = f"Bearer {TOKEN}", "Bearer wrong"
@@ -55,6 +61,32 @@ def test_only_the_token_passes() -> None:
     assert basic.gate.refusal(password, "::1") is None
     for authorization in (*wrong, password):
         assert rig.gate.refusal(authorization, "192.0.2.1") == 0.0
+
+
+def test_a_daemon_counts_guesses_by_port() -> None:
+    """Its receivers and its review page report them, before and after guessing is slowed."""
+    metrics = Metrics()
+    observer = TelemetryObserver(metrics, ManualClock(), structlog.get_logger())
+    config = Config.model_validate({"receiver": {"token": TOKEN}, "http": {"review_token": TOKEN}})
+    gate = build_gate(config, observer)
+    assert gate is not None
+    for _ in range(5 * FREE):  # in less than a second
+        gate.refusal(WRONG, "192.0.2.1")
+    flags = FlagReader("sqlite://", ManualClock(), 1.0)
+    review = build_review(config, flags, observer)
+    assert review is not None
+    assert review.refusal(Head("GET", "/review", {"authorization": WRONG}, peer="192.0.2.1"))
+    review.close()
+    flags.close()
+
+    def counted(port: str, outcome: str) -> float:
+        labels = {"port": port, "outcome": outcome}
+        return metrics.registry.get_sample_value("riskmon_logins_refused_total", labels) or 0.0
+
+    assert counted("receiver", "wrong") >= FREE
+    assert counted("receiver", "slowed") > 0
+    assert counted("receiver", "wrong") + counted("receiver", "slowed") == 5 * FREE
+    assert counted("review", "wrong") == 1.0
 
 
 def test_a_question_is_no_guess() -> None:
