@@ -69,9 +69,8 @@ def open_ledger(config: Config, clock: Clock, faults: Faults | None = None) -> t
     """
     url, key = config.ledger_url(), vault_path(config)
     path = file_of(url)
-    there = path is not None and exists(
-        path
-    )  # asked first: another daemon, just starting, makes the key first
+    # Asked before the key: another daemon that is just starting makes the key first.
+    there = path is not None and exists(path)
     if not os.path.lexists(key):
         if there:
             raise ConfigError(

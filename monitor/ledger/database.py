@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from enum import Enum, auto
 from pathlib import Path
 from typing import Any, Final, NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 import sqlalchemy as sa
 
@@ -98,14 +98,16 @@ def _ahead(database_now: float | None, machine: Clock) -> float:
 
 
 def file_of(url: str | SecretUrl | sa.URL) -> Path | None:
-    """Return the file of a ledger in SQLite; None for a server, a ledger in memory, or a URI of its own."""
+    """Return the file of a ledger in SQLite; None for a server, or a ledger in memory."""
     try:
         parsed = _parsed(url)
     except (sa.exc.ArgumentError, ValueError):
         return None
-    if parsed.get_backend_name() != "sqlite" or "uri" in parsed.query:
+    name = parsed.database or ""
+    if parsed.get_backend_name() != "sqlite" or name in {"", ":memory:"} or "memory" in parsed.query.values():
         return None
-    return Path(parsed.database) if parsed.database and parsed.database != ":memory:" else None
+    # A URI of SQLite's own, https://sqlite.org/uri.html
+    return Path(unquote(urlsplit(name).path) if "uri" in parsed.query else name)
 
 
 def _parsed(url: str | SecretUrl | sa.URL) -> sa.URL:

@@ -23,10 +23,13 @@ from monitor.testing import ManualClock
 CLOCK = ManualClock()
 
 
-@pytest.fixture
-def config(tmp_path: Path) -> Config:
+@pytest.fixture(params=["", "sqlite:///file:{folder}/ledger.db?uri=true"])
+def config(tmp_path: Path, request: pytest.FixtureRequest) -> Config:
     """A configuration whose folder does not exist yet."""
-    return Config.model_validate({"data_dir": str(tmp_path / "data")})
+    folder = tmp_path / "data"
+    return Config.model_validate(
+        {"data_dir": str(folder), "ledger": {"url": request.param.format(folder=folder)}}
+    )
 
 
 def started(config: Config) -> str:
@@ -163,6 +166,9 @@ def test_the_file_of_a_ledger_is_found(config: Config) -> None:
     for url in ("sqlite:////a/b.db", "sqlite+pysqlite:////a/b.db", "sqlite:////a/b.db?timeout=3"):
         given = Config.model_validate({"ledger": {"url": url}})
         assert file_of(given.ledger_url()) == Path("/a/b.db")
-    for url in ("postgresql://h/d", "sqlite://", "sqlite:///file:/a/b.db?uri=true"):
+    for url in ("file:/a/b%20c.db?uri=true", "file:///a/b%20c.db?mode=rwc&uri=true"):
+        given = Config.model_validate({"ledger": {"url": f"sqlite:///{url}"}})
+        assert file_of(given.ledger_url()) == Path("/a/b c.db")
+    for url in ("postgresql://h/d", "sqlite://", "sqlite:///file:a?mode=memory&uri=true"):
         assert file_of(Config.model_validate({"ledger": {"url": url}}).ledger_url()) is None
     assert file_of(config.ledger_url()) == config.data_dir / "ledger.db"
