@@ -87,9 +87,8 @@ def transaction(
     snapshots: dict[str, bytes] | None = None,
 ) -> Transaction:
     """What the engine records of records that were judged or set aside, before their effects are added."""
-    origins = [judgement.origin for judgement in judged]
-    places = [(of.topic, of.partition, of.offset) for of in (*origins, *letters)]
-    finished = [Done(topic, number, OffsetRange(offset, offset + 1)) for topic, number, offset in places]
+    places: list[Origin | DeadLetter] = [*(judgement.origin for judgement in judged), *letters]
+    finished = [Done(at.topic, at.partition, OffsetRange(at.offset, at.offset + 1)) for at in places]
     return Transaction(
         owner="d0",
         version=EngineVersion.of({"pii": "1"}, "rules-1"),
