@@ -266,13 +266,13 @@ class Engine:
         """Claim a partition, and drop the work of an earlier claim, which the ledger would refuse now."""
         self._drop_partition((assigned.topic, assigned.partition))
         self._partitions.claim(assigned)
+        self.turned_at = self._clock.monotonic()  # the ledger may take long for each of many claims
         if self._partitions.alone is not None:
             others = [p for p in self._partitions.owned.values() if not p.alone]
             for other in others:
                 self._drop_partition(other.name)
                 self._partitions.set_aside(other.assigned)
-            if others:
-                self._partitions.give_back([other.name for other in others])
+            self._partitions.give_back([other.name for other in others])
 
     def _drop_overtaken(self, name: TopicPartition, *, moved: bool) -> None:
         """Drop a partition that an operator or another daemon has claimed."""

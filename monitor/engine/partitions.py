@@ -1,6 +1,6 @@
 """Ownership of partitions: claims them, decides where reading starts, and waits for those it may not read."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from enum import Enum, auto
 from typing import NamedTuple
 
@@ -265,8 +265,10 @@ class Partitions:
             if waiting.why is _Why.ASIDE:
                 self._waiting[name] = waiting._replace(at=0.0)
 
-    def give_back(self, names: Iterable[TopicPartition]) -> None:
+    def give_back(self, names: Collection[TopicPartition]) -> None:
         """Tell the ledger that this daemon has left partitions alive. Untold, it counts as a death, once."""
+        if not names:
+            return
         try:
             self._ledger.give_back(names)
         except Retryable:

@@ -395,3 +395,23 @@ def test_the_end_of_the_input_ends_the_run() -> None:
     bench.until(lambda: bench.engine.finished)
     assert bench.engine.drain().recorded == 5
     assert bench.log.committed == {T0: 5}
+
+
+def test_many_claims_that_take_long_are_no_loop_that_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The watchdog's clock begins anew with each claim: one alone has the time that a ledger may take."""
+    clock = ManualClock()
+    ledger = Ledger.open("sqlite://", Vault(bytes(32)), clock, "d0")
+    log = MemoryLog({("t", number): [b"1"] for number in range(12)})
+    source = MemorySource(log, clock, finite=False)
+    engine = build_engine(source, ScriptedDetectors(assess), ledger, clock, decode=decode)
+    waited: list[float] = []
+    claim = Ledger.claim
+
+    def slow(*arguments: Any, **keywords: Any) -> Any:
+        clock.advance(20.0)
+        waited.append(clock.monotonic() - engine.turned_at)
+        return claim(*arguments, **keywords)
+
+    monkeypatch.setattr(Ledger, "claim", slow)
+    engine.turn()
+    assert waited == [20.0] * 12
