@@ -27,7 +27,7 @@ from monitor.web.server import Head, Limits, Response, Server
 
 MAX_CONNECTIONS: Final = 256
 REQUEST_SECONDS: Final = 30.0
-SHARE: Final = 0.3  # of a core, for reading and answering heads and for receiving bodies
+SHARE: Final = 0.4  # of a core, for all that the thread of this server does
 SLOWED: Final = "too many wrong tokens came from this address; try again later"
 REMEDY: Final = "set receiver.token, or let only your applications reach it"
 PATHS: Final = {

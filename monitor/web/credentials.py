@@ -7,6 +7,7 @@ import ipaddress
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 import structlog
@@ -98,6 +99,7 @@ class Gate:
             self._peers.popitem(last=False)
 
 
+@lru_cache(MOST_PEERS)
 def network_of(peer: str) -> str:
     """Return an address as far as it tells a client from others: of IPv6 the first half, RFC 4291 2.5.1."""
     try:

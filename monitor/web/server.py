@@ -1,29 +1,30 @@
 """An HTTP/1.1 server on its own thread, bounded in connections, bytes and time whatever clients do.
 
-An asyncio server rather than a thread per connection: a client that hangs holds one small object, each
-request has one deadline for everything, and all together get a share of a processor's time (`Turns`). When
-too many connections are open, the one idle the longest is closed, else the slowest in sending. h11 does the
-parsing (framing, keep-alive, chunked bodies); no TLS.
+An event loop rather than a thread per connection: a client that hangs holds one small object, each request
+has one deadline for everything, and all together get a share of a processor's time (`Turns`), from the moment
+they connect (`Door`). When too many connections are open, one of the peer with most of them is closed
+(`Places`). h11 does the parsing (framing, keep-alive, chunked bodies); no TLS.
 """
 
 import asyncio
 import math
+import socket
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from http import HTTPStatus
 from typing import Final, NamedTuple, Protocol
 
 import h11
 import structlog
 
+from monitor.web.door import Door
 from monitor.web.hosts import Hosts
 from monitor.web.listening import cannot_listen, warn_beyond_loopback
-from monitor.web.places import Places, Use
+from monitor.web.places import Occupant, Places, Use
 from monitor.web.turns import Turns
 
 MAX_HEADER_BYTES: Final = 8 * 1024
-BACKLOG: Final = 512  # connections that may wait to be accepted
-_AT_ONCE: Final = 4  # connections that are accepted before others are read again
 _EVENTS: Final = 64  # pieces of bodies that one turn handles, in about a millisecond
 _HEAD: Final = 16  # pieces that take as long as a head and its answer
 _FEW: Final = 1000  # chunks of a body, whatever they hold
@@ -59,7 +60,7 @@ class Limits(NamedTuple):
     """Limits for clients. `seconds` is the longest a request may take, and a connection may be idle.
 
     `body_bytes` bounds one body, `waiting_bytes` all those being received and answered together, `share` the
-    processor's time for reading and answering heads, as a share of one core.
+    processor's time for connecting, reading and answering, as a share of one core.
     """
 
     connections: int = 64
@@ -113,8 +114,9 @@ class Server:
         self._loop = asyncio.new_event_loop()
         self.turns = Turns(self._loop, bounds.share)
         self.hosts = Hosts(section, host, allowed_hosts)
-        self.places: Places[_Connection] = Places(bounds.connections, self._loop.time)
-        self._server: asyncio.Server | None = None
+        self.places: Places[Occupant] = Places(bounds.connections, self._loop.time)
+        self._doors: list[Door] = []
+        self._opening: set[asyncio.Task[object]] = set()
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"riskmon-{section}", daemon=True)
 
     @property
@@ -127,19 +129,13 @@ class Server:
         host, port = self._address
         self._thread.start()
         self.hosts.learn()
-        beginning = asyncio.run_coroutine_threadsafe(
-            self._loop.create_server(lambda: _Connection(self), host, port, backlog=_AT_ONCE), self._loop
-        )
         try:
-            self._server = beginning.result()
+            opened = asyncio.run_coroutine_threadsafe(self._open(host, port), self._loop).result()
         except OSError as error:
             self.stop()
             reason = error.strerror or type(error).__name__
             raise cannot_listen(self._section, host, port, reason) from None
-        for listening in self._server.sockets:
-            with listening.dup() as same:
-                same.listen(BACKLOG)  # what asyncio takes for both is what it accepts at once
-        self._address = (host, int(self._server.sockets[0].getsockname()[1]))
+        self._address = (host, opened)
         warn_beyond_loopback(self._section, host, self.port, self._remedy)
 
     def stop(self) -> None:
@@ -147,18 +143,32 @@ class Server:
         if self._loop.is_closed():
             return
         if self._thread.is_alive():
-            if self._server is not None:
-                asyncio.run_coroutine_threadsafe(self._close(self._server), self._loop).result()
+            asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
         self._loop.close()
 
-    async def _close(self, server: asyncio.Server) -> None:
-        for listening in server.sockets:
-            self._loop.remove_reader(listening.fileno())
-        # A connection being accepted while the server closes would be leaked: let it open, then close it.
-        await self._settled()
+    async def _open(self, host: str, port: int) -> int:
+        """Listen; return the port."""
+        server = await self._loop.create_server(asyncio.Protocol, host, port, start_serving=False)
+        for bound in server.sockets:  # each address of a name has one
+            door = Door(bound.dup(), self.turns, self.places, self.bounds.seconds, self._admit)
+            self._doors.append(door)
+        opened = int(server.sockets[0].getsockname()[1])
         server.close()
+        return opened
+
+    def _admit(self, bare: socket.socket, address: str, peer: str) -> None:
+        connection = partial(_Connection, self, address, peer)
+        opening = self._loop.create_task(self._loop.connect_accepted_socket(connection, bare))
+        self._opening.add(opening)  # or the loop might lose it
+        opening.add_done_callback(self._opening.discard)
+
+    async def _close(self) -> None:
+        for door in self._doors:
+            door.close()
+        # A connection that is being let in would be leaked: let it open, then close it.
+        await self._settled()
         for connection in list(self.places):
             connection.abort()
         await self._settled()
@@ -172,8 +182,10 @@ class Server:
 class _Connection(asyncio.Protocol):
     """Requests of one client, one after another."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, address: str, peer: str) -> None:
+        self.peer = peer
         self._server = server
+        self._address = address
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEADER_BYTES)
         self._head: Head | None = None
         self._body = bytearray()
@@ -187,7 +199,6 @@ class _Connection(asyncio.Protocol):
         """Take a place among the open connections."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._peer = str((transport.get_extra_info("peername") or ("",))[0])
         self._server.places.enter(self)
         self._begin_deadline()
 
@@ -280,7 +291,7 @@ class _Connection(asyncio.Protocol):
         target = request.target.decode("latin-1")
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers}
         path, _, query = target.partition("?")
-        head = self._head = Head(request.method.decode("latin-1"), path, headers, query, self._peer)
+        head = self._head = Head(request.method.decode("latin-1"), path, headers, query, self._address)
         self._begun = asyncio.get_running_loop().time()
         length = int(headers.get("content-length", 0))
         is_whole = not length and "transfer-encoding" not in headers

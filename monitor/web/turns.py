@@ -5,11 +5,15 @@ from time import thread_time
 from typing import Final, Protocol
 
 BURST: Final = 0.05  # seconds of work, spread over the share, that nobody waits for
-AROUND: Final = 50e-6  # seconds of a turn that it cannot measure itself: waking, receiving, sending
 
 
 class Taker(Protocol):
-    """One who takes turns. Hashed by identity."""
+    """One who takes turns, on behalf of a peer. Hashed by identity."""
+
+    @property
+    def peer(self) -> str:
+        """Whose turns these are; does not change."""
+        ...
 
     def take(self) -> bool:
         """Work for about a millisecond at most; return whether there is more to do."""
@@ -17,52 +21,63 @@ class Taker(Protocol):
 
 
 class Turns:
-    """Gives turns, one at a time, such that all together take `share` of a processor's time in the long run.
+    """Gives turns, one at a time, such that the thread works for `share` of the time in the long run.
 
-    For the thread of `loop` alone.
+    All that the thread does counts, be it in a turn or between two. Peers have their turns one after another,
+    so one of many connections waits for one turn of each other peer. For the thread of `loop` alone.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, share: float) -> None:
         self._loop = loop
         self._share = share
-        self._paid = 0.0  # the loop's time at which all work so far is paid for by waiting
-        self._line: dict[Taker, None] = {}
+        self._looked = loop.time()
+        self._worked: float | None = None  # the thread's time when it was last looked at
+        self._paid = 0.0  # the loop's time at which all work until then is paid for by waiting
+        self._lines: dict[str, dict[Taker, None]] = {}  # of peers, the next one first; none is empty
         self._next: asyncio.TimerHandle | None = None
 
     def ask(self, taker: Taker) -> bool:
         """Give a turn, at once if nobody is in line; return whether the taker is in line now."""
-        if taker in self._line or (not self._line and self._due() <= 0 and not self._give(taker)):
-            return taker in self._line
-        self._line[taker] = None
+        is_waiting = taker in self._lines.get(taker.peer, ())
+        if not is_waiting and (self._lines or self._due() > 0 or taker.take()):
+            self._join(taker)
+            is_waiting = True
         self._wake()
-        return True
+        return is_waiting
 
     def leave(self, taker: Taker) -> None:
         """Give up a place in line."""
-        self._line.pop(taker, None)
+        line = self._lines.get(taker.peer, {})
+        line.pop(taker, None)
+        if not line:
+            self._lines.pop(taker.peer, None)
 
     def _due(self) -> float:
-        return self._paid - self._loop.time() - BURST
+        """Return the seconds until there is time for a turn."""
+        worked, now = thread_time(), self._loop.time()
+        if self._worked is not None:
+            self._paid = max(self._paid, self._looked) + (worked - self._worked) / self._share
+        self._looked, self._worked = now, worked
+        return self._paid - now - BURST
+
+    def _join(self, taker: Taker) -> None:
+        self._lines.setdefault(taker.peer, {})[taker] = None
 
     def _wake(self) -> None:
-        if self._next is None and self._line:
+        if self._next is None and self._lines:
             self._next = self._loop.call_later(max(0.0, self._due()), self._serve)
 
     def _serve(self) -> None:
         self._next = None
-        if not self._line:
+        if not self._lines:
             return
-        taker = next(iter(self._line))
-        del self._line[taker]
+        peer, line = next(iter(self._lines.items()))
+        taker = next(iter(line))
+        self.leave(taker)
+        if self._lines.pop(peer, None):
+            self._lines[peer] = line  # behind the other peers
         try:
-            if self._give(taker):
-                self._line[taker] = None
+            if taker.take():
+                self._join(taker)
         finally:
             self._wake()
-
-    def _give(self, taker: Taker) -> bool:
-        began = thread_time()
-        more = taker.take()
-        spent = thread_time() - began + AROUND
-        self._paid = max(self._paid, self._loop.time()) + spent / self._share
-        return more

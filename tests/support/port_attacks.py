@@ -46,20 +46,43 @@ def refused(_: int, receiver_port: int) -> None:
 
 def idlers(_: int, receiver_port: int) -> None:
     """Three hundred connections a second that say nothing."""
-    held: list[socket.socket] = []
-    while True:
-        with contextlib.suppress(OSError):
-            held.append(socket.create_connection(("127.0.0.1", receiver_port), timeout=_TIMEOUT))
-        for old in held[:-300]:
-            old.close()
-        del held[:-300]
+    for _made in _connections(receiver_port, 300):
         time.sleep(1 / 300)
+
+
+def opened_and_closed(http_port: int, _: int) -> None:
+    """Connections that say nothing, as many as go."""
+    for _made in _connections(http_port, 0):
+        pass
+
+
+def opened_and_left(http_port: int, _: int) -> None:
+    """The same, each open for a while."""
+    for _made in _connections(http_port, 300):
+        pass
+
+
+def half_requests(http_port: int, _: int) -> None:
+    """Connections that begin a request, as many as go."""
+    for peer in _connections(http_port, 300):
+        with contextlib.suppress(OSError):
+            peer.sendall(b"GET /metrics")
 
 
 Attack = Callable[[int, int], None]
 """Goes on until it is ended; takes the ports of metrics and of the receiver."""
 ATTACKS: Final[Mapping[str, Attack]] = {
-    each.__name__: each for each in (chunks_at_metrics, chunks_at_receiver, scrapes, refused, idlers)
+    each.__name__: each
+    for each in (
+        chunks_at_metrics,
+        chunks_at_receiver,
+        scrapes,
+        refused,
+        idlers,
+        opened_and_closed,
+        opened_and_left,
+        half_requests,
+    )
 }
 
 
@@ -86,3 +109,18 @@ def _send(port: int, head: bytes, more: bytes) -> None:
             peer.sendall(head)
             while True:
                 peer.sendall(more)
+
+
+def _connections(port: int, held: int) -> Iterator[socket.socket]:
+    """Open connections without end; close each once so many have followed it."""
+    open_ones: list[socket.socket] = []
+    while True:
+        with contextlib.suppress(OSError):
+            open_ones.append(
+                socket.create_connection(
+                    ("127.0.0.1", port), timeout=_TIMEOUT, source_address=("127.0.0.2", 0)
+                )
+            )
+            yield open_ones[-1]
+        while len(open_ones) > held:
+            open_ones.pop(0).close()

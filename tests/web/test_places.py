@@ -1,20 +1,22 @@
-"""Places: bounded, and nobody who waits for us loses one."""
+"""Places: bounded, shared fairly by peers, and nobody who waits for us loses one."""
 
 import math
+from collections import Counter
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.web.places import Places, Use
 
-MOST = 4
+MOST = 8
+MOST_OF_ONE = 7
 
 
 class One:
     """A connection of a pace."""
 
-    def __init__(self, speed: float) -> None:
-        self.speed, self.open, self.use = speed, True, Use.IDLE
+    def __init__(self, peer: str, speed: float = 0.0) -> None:
+        self.peer, self.speed, self.open, self.use = peer, speed, True, Use.IDLE
 
     def abort(self) -> None:
         """Close."""
@@ -25,19 +27,35 @@ class One:
         return self.speed + 0 * now
 
 
+def loser(here: list[One], new: One) -> One | None:
+    """A plain model: who of those in order of their last change is closed for a new one."""
+    held = Counter(one.peer for one in [*here, new])
+    if held[new.peer] <= MOST_OF_ONE and len(here) < MOST:
+        return None
+    most = held[new.peer] if held[new.peer] > MOST_OF_ONE else max(held.values())
+    theirs = [one for one in here if held[one.peer] == most]
+    idle = [one for one in theirs if one.use is Use.IDLE]
+    slow = [one for one in theirs if one.use is Use.AMID and one.speed < math.inf]
+    others = [one for one in here if one.use is Use.IDLE and held[new.peer] <= MOST_OF_ONE]
+    return next(iter([*idle, *sorted(slow, key=lambda one: one.speed), *others, new]))
+
+
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from([None, *Use]), st.integers(0, 9), st.sampled_from([-2.0, 0.0, 1.0, math.inf])
+            st.sampled_from([None, None, *Use]),
+            st.integers(0, 9),
+            st.sampled_from([-2.0, 0.0, 1.0, math.inf]),
+            st.sampled_from("aaabc"),
         ),
-        max_size=60,
+        max_size=80,
     )
 )
-def test_the_longest_idle_goes_first_then_the_slowest(steps: list[tuple[Use | None, int, float]]) -> None:
-    """Against a plain model: who is closed for a new one, and that all that were closed had their reason."""
+def test_the_peer_with_most_places_loses_first(steps: list[tuple[Use | None, int, float, str]]) -> None:
+    """Its longest idle goes first, then its slowest; nobody else loses one amid a body."""
     places: Places[One] = Places(MOST, lambda: 0.0)
     here: list[One] = []  # in the order in which they became what they are
-    for use, which, speed in steps:
+    for use, which, speed, peer in steps:
         if use is not None:
             if here:
                 one = here[which % len(here)]
@@ -47,22 +65,29 @@ def test_the_longest_idle_goes_first_then_the_slowest(steps: list[tuple[Use | No
                     here.remove(one)
                     here.append(one)
             continue
-        new = One(speed)
-        if len(here) == MOST:
-            idle = [one for one in here if one.use is Use.IDLE]
-            amid = [one for one in here if one.use is Use.AMID]
-            loser = idle[0] if idle else min(amid, key=lambda one: one.speed, default=new)
-            if not idle and loser.speed == math.inf:
-                loser = new
-            places.enter(new)
-            assert not loser.open
-            here = [one for one in [*here, new] if one is not loser]
-        else:
-            places.enter(new)
-            here.append(new)
+        new = One(peer, speed)
+        closed = loser(here, new)
+        places.enter(new)
+        here = [one for one in [*here, new] if one is not closed]
+        assert closed is None or not closed.open
         assert all(one.open for one in here)
         assert set(places) == set(here)
     for one in here:
         places.leave(one)
         places.use(one, Use.AMID)  # after its end, to no effect
+        places.leave(one)
     assert len(places) == 0
+
+
+@given(st.lists(st.sampled_from([*Use]), max_size=60), st.sampled_from([-2.0, 1.0, math.inf]))
+def test_no_flood_of_one_peer_takes_the_place_of_another(uses: list[Use], speed: float) -> None:
+    """Whatever one peer's connections do, another one gets a place at once, and keeps it."""
+    places: Places[One] = Places(MOST, lambda: 0.0)
+    modest = One("modest")
+    for number, use in enumerate(uses):
+        if number == len(uses) // 2:
+            places.enter(modest)
+        new = One("greedy", speed)
+        places.enter(new)
+        places.use(new, use)
+    assert modest.open
