@@ -67,7 +67,10 @@ class Door:
                 log.warning("cannot_accept", reason=error.strerror or type(error).__name__)
                 self._loop.call_later(_RETRY_SECONDS, self._watch)
                 return False
-            _Visitor(self, made, address[0])
+            if _is_over(made):
+                made.close()
+            else:
+                _Visitor(self, made, address[0])
         return True
 
     def _watch(self) -> None:
@@ -88,7 +91,7 @@ class _Visitor:
         self._bare = bare
         self._address = address
         self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(bare, self._speak)
+        self._loop.add_reader(bare, self._hear)
         self._deadline = self._loop.call_later(door.seconds, self.abort)
         door.places.enter(self)
 
@@ -107,20 +110,26 @@ class _Visitor:
         self._door.admit(self._bare, self._address, self.peer)
         return False
 
-    def _speak(self) -> None:
+    def _hear(self) -> None:
         """Ask for a turn, unless all the client says is good-bye."""
         self._loop.remove_reader(self._bare)
-        try:
-            speaks = bool(self._bare.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
-        except OSError:
-            speaks = False
-        if speaks:
-            self._door.turns.ask(self)
-        else:
+        if _is_over(self._bare):
             self.abort()
+        else:
+            self._door.turns.ask(self)
 
     def _leave(self) -> None:
         self._loop.remove_reader(self._bare)
         self._deadline.cancel()
         self._door.turns.leave(self)
         self._door.places.leave(self)
+
+
+def _is_over(bare: socket.socket) -> bool:
+    """Return whether the client has ended a connection without a word."""
+    try:
+        return not bare.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True

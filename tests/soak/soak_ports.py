@@ -32,7 +32,7 @@ RECEIVER: Final = {"enabled": True, "port": 0}
 EMPTY: Final = gzip.compress(b"\x0a\x00" * 2**22)  # empty resources, 8 KiB
 AT_ONCE: Final = 8
 UPLOAD: Final = 2_500_000  # bytes of a span that an honest client sends for 2.5 s
-LIVE_SECONDS: Final = 1.0  # for an answer of /livez; Kubernetes' probe allows 4
+LIVE_SECONDS: Final = 2.0  # for an answer of /livez; a SYN is sent again after 1, Kubernetes' probe allows 4
 SHARE: Final = 0.5  # of a core that an attack costs the engine's process
 
 
