@@ -13,7 +13,8 @@ from typing import Final, NamedTuple, Protocol
 from monitor.clock import Clock
 from monitor.config import ReceiverConfig
 from monitor.errors import Retryable
-from monitor.receiver.bodies import Divider, plain
+from monitor.receiver import generations
+from monitor.receiver.bodies import JSON, Divider, plain
 from monitor.receiver.refusals import BodyRefused, Refusal
 from monitor.spool import Received
 
@@ -122,15 +123,16 @@ class BodyIntake:
             raise BodyRefused(Refusal.BUSY, "the spool is full or the ledger busy")
 
     async def take(self, signal: str, content_type: str, body: bytes, encoding: str = "identity") -> bytes:
-        """Return the plain body once it is on disk, or holds nothing. Raises BodyRefused.
+        """Return the answer once a body is on disk, or holds nothing. Raises BodyRefused.
 
+        The answer is a message of the body's content type, empty but for generations.
         When it is cancelled, the body may be written all the same.
         """
         loop = asyncio.get_running_loop()
         place = Place()
         self.room.use(place, len(body))
         try:
-            body, parts = await loop.run_in_executor(
+            answer, parts = await loop.run_in_executor(
                 self._checker, self._checked, place, signal, content_type, body, encoding
             )
             if parts:
@@ -138,18 +140,21 @@ class BodyIntake:
                 await self._write(Received(topic, now, content_type, parts[0], tuple(parts[1:])))
         finally:
             self.room.leave(place)
-        return body
+        return answer
 
     def _checked(
         self, place: Place, signal: str, content_type: str, body: bytes, encoding: str
     ) -> tuple[bytes, Sequence[bytes]]:
-        """Return the plain body and its parts."""
+        """Return the answer to a body, and its parts."""
         body = plain(body, encoding, self._config.max_body_bytes)
         self.room.use(place, len(body))
         parts = self._divider.parts(signal, content_type, body)
-        if len(parts) > 1:
-            self.room.use(place, len(body) + sum(map(len, parts)))
-        return body, parts
+        answer = b"{}" if content_type == JSON else b""
+        if signal == generations.SIGNAL:
+            answer = generations.answer(body, as_json=content_type == JSON)
+        copies = parts if len(parts) > 1 else ()
+        self.room.use(place, len(body) + sum(map(len, copies)) + len(answer))
+        return answer, parts
 
     def close(self) -> None:
         """Write what waits, then end. Idempotent."""

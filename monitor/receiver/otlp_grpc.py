@@ -206,8 +206,7 @@ class GrpcReceiver:
         if len(self._calls) > MAX_CALLS:
             raise BodyRefused(Refusal.BUSY, "too many calls")
         body = await self._received(messages)
-        taken = await self._intake.take(signal, PROTOBUF, body, _encoding(body))
-        return generations.answer(taken, as_json=False) if signal == generations.SIGNAL else b""
+        return await self._intake.take(signal, PROTOBUF, body, _encoding(body))
 
     async def _received(self, messages: AsyncIterator[bytes]) -> bytes:
         """Receive the one message of a call."""

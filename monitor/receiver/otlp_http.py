@@ -117,13 +117,10 @@ class Receiver(Server):
     async def _take(self, signal: str, head: Head, body: bytes) -> Response:
         content_type = _content_type(head)
         try:
-            taken = await self._intake.take(signal, content_type, body, _encoding(head))
+            answer = await self._intake.take(signal, content_type, body, _encoding(head))
         except BodyRefused as refused:
             return self._problem(_STATUS[refused.why], refused.text, head)
-        as_json = content_type == JSON
-        if signal == generations.SIGNAL:
-            return Response(200, generations.answer(taken, as_json=as_json), content_type)
-        return Response(200, b"{}" if as_json else b"", content_type)
+        return Response(200, answer, content_type)
 
     def _problem(self, code: HTTPStatus, text: str, head: Head | None) -> Response:
         """Return a `google.rpc.Status` with only its message, in the request's encoding."""

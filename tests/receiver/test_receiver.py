@@ -36,6 +36,7 @@ from monitor.ingest.content_types import by_content_type
 from monitor.ledger.spool import LedgerSpool
 from monitor.ledger.store import Ledger
 from monitor.privacy.vault import Vault
+from monitor.receiver import generations
 from monitor.receiver.intake import WAITING_BODIES, BodyIntake
 from monitor.receiver.otlp_http import Receiver
 from monitor.spool import Received
@@ -390,6 +391,21 @@ def test_bodies_are_checked_one_at_a_time_beside_the_loop(rig: Rig, monkeypatch:
         gate.set()
         assert {answer.result().status for answer in answers} == {200}
     assert most == 1
+
+
+def test_generations_are_answered_beside_the_loop(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer has a result for each of perhaps a million generations: no other request waits for it."""
+    threads: list[str] = []
+    answer = generations.answer
+
+    def watched(body: bytes, *, as_json: bool) -> bytes:
+        threads.append(threading.current_thread().name.rpartition("_")[0])
+        return answer(body, as_json=as_json)
+
+    monkeypatch.setattr(generations, "answer", watched)
+    assert rig.post(b'{"generations":[{"id":"a"}]}', JSON, "/api/v1/generations:export").status == 200
+    asyncio.run(rig.intake.take("generations", PROTOBUF, b""))  # as gRPC gives it
+    assert threads == ["riskmon-check"] * 2
 
 
 def test_a_client_that_goes_leaves_no_bytes(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
