@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -48,6 +49,7 @@ def loser(here: list[One], new: One) -> One | None:
             st.sampled_from([-2.0, 0.0, 1.0, math.inf]),
             st.sampled_from("aaabc"),
         ),
+        min_size=30,
         max_size=80,
     )
 )
@@ -79,7 +81,7 @@ def test_the_peer_with_most_places_loses_first(steps: list[tuple[Use | None, int
     assert len(places) == 0
 
 
-@given(st.lists(st.sampled_from([*Use]), max_size=60), st.sampled_from([-2.0, 1.0, math.inf]))
+@given(st.lists(st.sampled_from([*Use]), min_size=20, max_size=60), st.sampled_from([-2.0, 1.0, math.inf]))
 def test_no_flood_of_one_peer_takes_the_place_of_another(uses: list[Use], speed: float) -> None:
     """Whatever one peer's connections do, another one gets a place at once, and keeps it."""
     places: Places[One] = Places(MOST, lambda: 0.0)
@@ -91,3 +93,17 @@ def test_no_flood_of_one_peer_takes_the_place_of_another(uses: list[Use], speed:
         places.enter(new)
         places.use(new, use)
     assert modest.open
+
+
+@pytest.mark.parametrize("use", [Use.AMID, Use.OURS])
+def test_who_waits_for_us_keeps_the_place(use: Use) -> None:
+    """Where all connections of a peer wait for a turn or an answer, its next one is closed."""
+    places: Places[One] = Places(MOST, lambda: 0.0)
+    waiting = [One("a", math.inf) for _ in range(MOST_OF_ONE)]
+    for one in waiting:
+        places.enter(one)
+        places.use(one, use)
+    late = One("a")
+    places.enter(late)
+    assert not late.open
+    assert all(one.open for one in waiting)
