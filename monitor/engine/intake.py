@@ -1,5 +1,6 @@
 """Intake: decodes records, assembles spans and queues traces for the detectors."""
 
+from bisect import bisect
 from collections.abc import Callable, Collection, Sequence
 from itertools import accumulate
 from typing import Final
@@ -17,7 +18,7 @@ from monitor.trace import Origin, Record, Span, Trace
 CRASHED_DAEMON: Final = "crashed_daemon"
 LARGE: Final = 32 * 2**10
 """Characters of a trace that may take detectors seconds, so that it is judged alone, beside others."""
-BATCH_CHARS: Final = 4 * LARGE
+BATCH_CHARS: Final = 8 * LARGE
 TOMBSTONE: Final = "tombstone"  # a record without a value, by which a compacted topic deletes a key
 
 
@@ -64,8 +65,10 @@ class Intake:
         They have few characters together, so that none that is dear delays many.
         """
         chosen = self._queue.first(count)
-        chars = accumulate(work.chars for work in chosen)
-        return chosen[: max(1, sum(1 for total in chars if total <= BATCH_CHARS))]
+        chars = list(accumulate([work.chars for work in chosen]))
+        return (
+            chosen if not chars or chars[-1] <= BATCH_CHARS else chosen[: max(1, bisect(chars, BATCH_CHARS))]
+        )
 
     def large(self) -> Sequence[Work]:
         """Return the next large trace, and leave it there; it is a batch of its own."""
@@ -75,7 +78,8 @@ class Intake:
         """Remove traces that `first` or `large` has returned."""
         (self._large if _is_large(work[0]) else self._queue).remove(work)
         for each in work:
-            _count(each, -1)
+            each.partition.queued_bytes -= each.size
+            each.partition.queued_traces -= each.exchange is None
 
     def clear(self) -> None:
         """Forget the queue: its records are released, and will be delivered again."""
@@ -114,7 +118,8 @@ class Intake:
 
     def _append(self, work: Work) -> None:
         (self._large if _is_large(work) else self._queue).append(work)
-        _count(work, 1)
+        work.partition.queued_bytes += work.size
+        work.partition.queued_traces += work.exchange is None
 
     def _queue_assembled(self, assembled: Assembled[Part], now: float) -> None:
         """Queue the exchanges of a trace, each with its share of the bytes of its spans."""
@@ -178,11 +183,6 @@ class Intake:
             self._append(Work(partition, origin, trace, size, now, chars=chars))
             # The record's size counts once, however many traces it holds.
             size = 0
-
-
-def _count(work: Work, sign: int) -> None:
-    work.partition.queued_bytes += sign * work.size
-    work.partition.queued_traces += sign * (work.exchange is None)
 
 
 def _is_large(work: Work) -> bool:

@@ -19,7 +19,10 @@ def portion(
     of the partitions in `rooms` no more records than that. Each partition has an equal part of the bytes, and
     those with less to decode than that come first.
     """
-    left = _shared(events, most_bytes, rooms)
+    sizes = _sizes(events)
+    if not rooms and 0 < sum(map(sum, sizes.values())) <= most_bytes:
+        return [*events], []
+    left = _shared(sizes, most_bytes, rooms)
     now: list[Event] = []
     later: list[Event] = []
     behind: set[TopicPartition] = set()
@@ -43,15 +46,20 @@ def portion(
     return now, later
 
 
-def _shared(
-    events: Sequence[Event], most_bytes: int, rooms: Mapping[TopicPartition, int]
-) -> dict[TopicPartition, int]:
-    """Return how many records of each partition come now."""
+def _sizes(events: Sequence[Event]) -> dict[TopicPartition, list[int]]:
+    """Return the sizes of the records of each partition, in bytes."""
     sizes: dict[TopicPartition, list[int]] = {}
     for event in events:
         if isinstance(event, Fetched):
             of = sizes.setdefault((event.topic, event.partition), [])
-            of.extend([len(record.value or b"") for record in event.records])
+            of += [len(record.value or b"") for record in event.records]
+    return sizes
+
+
+def _shared(
+    sizes: Mapping[TopicPartition, Sequence[int]], most_bytes: int, rooms: Mapping[TopicPartition, int]
+) -> dict[TopicPartition, int]:
+    """Return how many records of each partition come now."""
     counts = dict.fromkeys(sizes, 0)
     room = most_bytes
     part = most_bytes / max(1, len(sizes))
