@@ -70,10 +70,10 @@ class FairQueue:
 
     def remove(self, work: Sequence[Work]) -> None:
         """Remove the traces that `first` has returned."""
-        for each in work:
+        for _ in work:
             self._next.popleft()
-            self.whole -= each.exchange is None
-            self.bytes -= each.size
+        self.whole -= sum([each.exchange is None for each in work])
+        self.bytes -= sum([each.size for each in work])
         self._length -= len(work)
 
     def oldest(self) -> float | None:

@@ -66,9 +66,8 @@ class Intake:
         """
         chosen = self._queue.first(count)
         chars = list(accumulate([work.chars for work in chosen]))
-        return (
-            chosen if not chars or chars[-1] <= BATCH_CHARS else chosen[: max(1, bisect(chars, BATCH_CHARS))]
-        )
+        whole = not chars or chars[-1] <= BATCH_CHARS
+        return chosen if whole else chosen[: max(1, bisect(chars, BATCH_CHARS))]
 
     def large(self) -> Sequence[Work]:
         """Return the next large trace, and leave it there; it is a batch of its own."""
@@ -132,10 +131,8 @@ class Intake:
             chars = trace.chars()  # its sources are in other exchanges, too: more than its bytes
             self._append(Work(partition, origin, trace, share, now, exchange, siblings, chars))
 
-    def finish(self, siblings: Siblings | None, staged: Staged) -> None:
+    def finish(self, siblings: Siblings, staged: Staged) -> None:
         """Count an exchange of a trace as done with; the last one ends the trace's other parts."""
-        if siblings is None:
-            return
         siblings.left -= 1
         if siblings.left == 0:
             staged.finish_parts(siblings.parts)

@@ -105,7 +105,8 @@ class Judging:
                 self.traces -= 1
                 if work.partition.alive:
                     staged.judge(work.partition, judgement, work.exchange)
-                intake.finish(work.siblings, staged)
+                if work.siblings is not None:
+                    intake.finish(work.siblings, staged)
 
     def recorded(self, judgements: Sequence[Judgement]) -> None:
         """Remember the flags of judgements that are durable now."""
