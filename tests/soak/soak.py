@@ -38,6 +38,7 @@ CASES: Final[Mapping[str, str]] = {
     "assembly": "soak_assembly:assembly",
     "ports": "soak_ports:ports",
     "pii": "soak_pii:findings",
+    "refusals": "soak_delivery:refusals",
 }
 """Name to `module:function`, in the order in which they run."""
 

@@ -11,18 +11,24 @@ from monitor.config import PoolConfig
 from monitor.detect import pii
 from monitor.trace import Message, Trace
 
-ROWS: Final = 3_500
-TEXTS: Final[tuple[Callable[[int], str], ...]] = (customers, misters, crowded, copied)
+PROMPT_ROWS: Final = 3_500
+TEXTS: Final[Mapping[Callable[[int], str], int]] = {
+    customers: 5_750,  # 419 KiB
+    misters: 3_500,
+    crowded: 3_500,
+    copied: 3_500,
+}
+"""Texts, and their rows."""
 
 
 def findings(share: float, _: Path) -> Mapping[str, object]:
     """Each answer, with as long a prompt, is judged well within a worker's time-out."""
     detector = pii.build()
-    rows = max(1, round(ROWS * share))
+    prompt = Message("user", customers(max(1, round(PROMPT_ROWS * share))))
     figures: dict[str, Any] = {}
-    for text in TEXTS:
-        response = text(rows)
-        trace = Trace(id="1", time=1.0, response=response, messages=(Message("user", customers(rows)),))
+    for text, rows in TEXTS.items():
+        response = text(max(1, round(rows * share)))
+        trace = Trace(id="1", time=1.0, response=response, messages=(prompt,))
         began = time.process_time()
         (assessment,) = detector.assess([trace])
         seconds = time.process_time() - began
