@@ -6,7 +6,7 @@
         ├── Skipped       pass the record by and count it: it holds nothing to judge
         ├── BadTrace      dead-letter the record: the same bytes would fail again
         ├── Retryable     back off and try again: the world may change
-        │   └── Damaged   say so as well: nothing changes until somebody restores what is broken
+        │   └── Damaged   report it as well: it stays broken until someone repairs it
         ├── Fenced        drop this partition's work: another daemon owns it now
         ├── NotFound      answer that it does not exist: the caller named it
         ├── Conflict      answer that what was asked for does not fit the state on record

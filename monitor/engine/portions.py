@@ -67,7 +67,7 @@ def _shared(
         share = room / (len(sizes) - nth)  # what the ones before have left is shared by those after
         used = 0
         for size in sizes[name][: rooms.get(name)]:
-            if used >= share or used >= room:
+            if used >= share:
                 break
             used += size
             counts[name] += 1

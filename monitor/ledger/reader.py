@@ -160,7 +160,7 @@ def _readable() -> Iterator[None]:
 
 
 def _state(path: Path | None) -> tuple[int, int, bool] | None:
-    """Return what changes when somebody writes to a file of SQLite; None when there is no file."""
+    """Return what any write to an SQLite file changes; None if there is no file."""
     if path is None or not exists(path):
         return None
     status = path.stat()

@@ -59,7 +59,7 @@ class LineWriter:
         return len(text)
 
     def flush(self) -> None:
-        """Do nothing: the thread writes as soon as somebody reads."""
+        """Do nothing: the thread writes each line as soon as it can."""
 
     def put(self, line: str, seconds: float) -> None:
         """Write a line now. Raises TimeoutError if nobody reads it in time, OSError if nobody can.

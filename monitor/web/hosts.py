@@ -1,4 +1,4 @@
-"""Which requests are meant for this server, and not sent by a page of somebody else's in a browser.
+"""Which requests are meant for this server, and which a page of another site made a browser send.
 
 A page whose own name suddenly leads to this machine (DNS rebinding) may read what it asks for, but its
 requests bear that name as `Host`. So a name must be known. Known without being configured are those that

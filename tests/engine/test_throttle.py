@@ -1,12 +1,14 @@
 """Who fills the bounds is read no further; who sends little is, and waits for no one."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from engines import assess, build_engine
 from hypothesis import given
 from hypothesis import strategies as st
 from typing_extensions import override
 
+from monitor.engine import Engine
 from monitor.engine.portions import MOST_BYTES
 from monitor.engine.throttle import ALPHA, crowding
 from monitor.findings import Judgement
@@ -49,6 +51,12 @@ def test_floods_leave_room_to_others(floods: int) -> None:
     assert crowding({**loads, ("u", 0): 0.0}, sum(loads.values()), frozenset()) == loads.keys()
 
 
+def engine_on(log: MemoryLog, detectors: ScriptedDetectors, clock: ManualClock, **settings: Any) -> Engine:
+    """An engine on a log without end and a ledger of its own."""
+    ledger = Ledger.open("sqlite://", Vault(bytes(32)), clock, "d0")
+    return build_engine(MemorySource(log, clock, finite=False), detectors, ledger, clock, **settings)
+
+
 class Times(Observer):
     """When traces of each partition were judged."""
 
@@ -73,10 +81,9 @@ def test_a_partition_is_read_while_another_one_fills_the_bounds() -> None:
 
     log = MemoryLog({("t", 0): [b"x"] * 5000, ("t", 1): []}, start_time=clock.now())
     detectors = ScriptedDetectors(assess, batch_size=10, capacity=1)  # 100 traces a second
-    engine = build_engine(
-        MemorySource(log, clock, finite=False),
+    engine = engine_on(
+        log,
         detectors,
-        Ledger.open("sqlite://", Vault(bytes(32)), clock, "d0"),
         clock,
         decode=decode,
         observer=times,
@@ -106,10 +113,9 @@ def test_what_is_at_hand_of_a_flood_waits_until_there_is_room(polled: int, kilob
 
     log = MemoryLog({("t", 0): [b"x" * 1000 * kilobytes] * 40, ("t", 1): []}, start_time=clock.now())
     detectors = ScriptedDetectors(assess, batch_size=1, capacity=1)
-    engine = build_engine(
-        MemorySource(log, clock, finite=False),
+    engine = engine_on(
+        log,
         detectors,
-        Ledger.open("sqlite://", Vault(bytes(32)), clock, "d0"),
         clock,
         decode=decode,
         max_waiting_bytes=8 * MOST_BYTES,

@@ -4,6 +4,7 @@ import random
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from apache_kafka import ApacheKafka
 from patience import PATIENCE
 
 from monitor.clock import Deadline, SystemClock
+from monitor.errors import ConfigError
 from monitor.sources.kafka_repairs import repair_fetcher
 
 pytestmark = [
@@ -131,3 +133,14 @@ def test_pauses_lose_and_double_nothing(apache_kafka: ApacheKafka, topic: str, s
                 read.consumer.seek(name, len(read.seen[name.partition]))
             read.poll(chance.choice([1, 3, 10, RECORDS]))
         read.finish(PATIENCE)
+
+
+NEEDED = ("_parse_fetched_data", "beginning_or_end_offset", "fetched_records", "_next_partition_records")
+
+
+@pytest.mark.parametrize("missing", NEEDED)
+def test_a_release_that_cannot_be_repaired_is_refused(missing: str) -> None:
+    """A kafka-python whose fetcher lacks what a repair needs is refused by the name of it."""
+    consumer = SimpleNamespace(_fetcher=SimpleNamespace(**dict.fromkeys(set(NEEDED) - {missing})))
+    with pytest.raises(ConfigError, match=rf"has no {missing}; install kafka-python"):
+        repair_fetcher(consumer)
