@@ -13,7 +13,7 @@ from typing import Final
 import structlog
 
 from monitor.web.credentials import network_of
-from monitor.web.places import Occupant, Places
+from monitor.web.places import Occupant, Places, Use
 from monitor.web.turns import Turns
 
 BACKLOG: Final = 512  # connections that may wait for the door
@@ -26,7 +26,8 @@ log = structlog.get_logger(__name__)
 class Door:
     """Takes the connections of one bound socket, which it owns, and gives those that speak to `admit`.
 
-    Connections may be silent for `seconds`. `admit` takes the socket, and the client's address and network.
+    Connections may be silent for `seconds`. `admit` takes the socket, the client's address, and who has its
+    place.
     """
 
     peer = ""  # in turns, it is nobody's
@@ -37,7 +38,7 @@ class Door:
         turns: Turns,
         places: Places[Occupant],
         seconds: float,
-        admit: Callable[[socket.socket, str, str], None],
+        admit: Callable[[socket.socket, str, Occupant], None],
     ) -> None:
         self.turns = turns
         self.places = places
@@ -105,9 +106,10 @@ class _Visitor:
         return 0.0
 
     def take(self) -> bool:
-        """Let the client in."""
-        self._leave()
-        self._door.admit(self._bare, self._address, self.peer)
+        """Let the client in. The place is kept for what follows, or it would cost another one's."""
+        self._rest()
+        self._door.places.use(self, Use.OURS)
+        self._door.admit(self._bare, self._address, self)
         return False
 
     def _hear(self) -> None:
@@ -119,10 +121,13 @@ class _Visitor:
             self._door.turns.ask(self)
 
     def _leave(self) -> None:
+        self._rest()
+        self._door.places.leave(self)
+
+    def _rest(self) -> None:
         self._loop.remove_reader(self._bare)
         self._deadline.cancel()
         self._door.turns.leave(self)
-        self._door.places.leave(self)
 
 
 def _is_over(bare: socket.socket) -> bool:

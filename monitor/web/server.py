@@ -1,9 +1,8 @@
 """An HTTP/1.1 server on its own thread, bounded in connections, bytes and time whatever clients do.
 
 An event loop rather than a thread per connection: a client that hangs holds one small object, each request
-has one deadline for everything, and all together get a share of a processor's time (`Turns`), from the moment
-they connect (`Door`). When too many connections are open, one of the peer with most of them is closed
-(`Places`). h11 does the parsing (framing, keep-alive, chunked bodies); no TLS.
+has one deadline for everything, and all get a share of a processor's time (`Turns`) from the moment they
+connect (`Door`). When too many are open, `Places` closes one. h11 parses (framing, keep-alive, chunks).
 """
 
 import asyncio
@@ -13,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from http import HTTPStatus
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import h11
 import structlog
@@ -116,7 +115,7 @@ class Server:
         self.hosts = Hosts(section, host, allowed_hosts)
         self.places: Places[Occupant] = Places(bounds.connections, self._loop.time)
         self._doors: list[Door] = []
-        self._opening: set[asyncio.Task[object]] = set()
+        self._opening: dict[asyncio.Task[Any], Occupant] = {}
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"riskmon-{section}", daemon=True)
 
     @property
@@ -158,19 +157,19 @@ class Server:
         server.close()
         return opened
 
-    def _admit(self, bare: socket.socket, address: str, peer: str) -> None:
-        connection = partial(_Connection, self, address, peer)
-        opening = self._loop.create_task(self._loop.connect_accepted_socket(connection, bare))
-        self._opening.add(opening)  # or the loop might lose it
-        opening.add_done_callback(self._opening.discard)
+    def _admit(self, bare: socket.socket, address: str, visitor: Occupant) -> None:
+        accepted = self._loop.connect_accepted_socket(partial(_Connection, self, address, visitor), bare)
+        opening = self._loop.create_task(accepted)
+        self._opening[opening] = visitor  # or the loop might lose it
+        opening.add_done_callback(lambda done: self.places.leave(self._opening.pop(done)))
 
     async def _close(self) -> None:
         for door in self._doors:
             door.close()
         # A connection that is being let in would be leaked: let it open, then close it.
         await self._settled()
-        for connection in list(self.places):
-            connection.abort()
+        for one in list(self.places):
+            one.abort()
         await self._settled()
         await asyncio.sleep(0)
 
@@ -182,8 +181,8 @@ class Server:
 class _Connection(asyncio.Protocol):
     """Requests of one client, one after another."""
 
-    def __init__(self, server: Server, address: str, peer: str) -> None:
-        self.peer = peer
+    def __init__(self, server: Server, address: str, visitor: Occupant) -> None:
+        self._visitor, self.peer = visitor, visitor.peer
         self._server = server
         self._address = address
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEADER_BYTES)
@@ -199,6 +198,7 @@ class _Connection(asyncio.Protocol):
         """Take a place among the open connections."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        self._server.places.leave(self._visitor)
         self._server.places.enter(self)
         self._begin_deadline()
 
